@@ -1,0 +1,87 @@
+//! What flows between operators: Arrow rows, each with a weight.
+//!
+//! A weight of +1 inserts a row and -1 deletes it (a Z-set); an update is both. Weights are absent
+//! when all are +1, which is what an append-only stream pays for generality: nothing.
+//! Invariant: `weights`, when present, has one non-null entry a row.
+
+use arrow::array::{Array, BooleanArray, Int64Array, RecordBatch, UInt32Array};
+use arrow::compute::{filter, filter_record_batch, take, take_record_batch};
+use arrow::error::ArrowError;
+
+/// Rows and their weights.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// The rows.
+    pub rows: RecordBatch,
+    /// One weight a row; absent when all are +1.
+    pub weights: Option<Int64Array>,
+}
+
+impl Batch {
+    /// Rows that are all inserted.
+    #[must_use]
+    pub const fn inserts(rows: RecordBatch) -> Self {
+        Self { rows, weights: None }
+    }
+
+    /// Rows with weights.
+    ///
+    /// # Panics
+    /// When the lengths differ or a weight is null: both are broken invariants.
+    #[must_use]
+    pub fn weighted(rows: RecordBatch, weights: Int64Array) -> Self {
+        assert_eq!(rows.num_rows(), weights.len(), "one weight a row");
+        assert_eq!(weights.null_count(), 0, "weights are never null");
+        Self { rows, weights: Some(weights) }
+    }
+
+    /// How many rows, whatever their weight.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.rows.num_rows()
+    }
+
+    /// Whether there is no row.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The weight of one row.
+    #[inline]
+    #[must_use]
+    pub fn weight(&self, row: usize) -> i64 {
+        self.weights.as_ref().map_or(1, |weights| weights.value(row))
+    }
+
+    /// The rows for which `keep` is true (null counts as false).
+    ///
+    /// # Errors
+    /// Those of Arrow's filter kernel.
+    pub fn filter(&self, keep: &BooleanArray) -> Result<Self, ArrowError> {
+        let rows = filter_record_batch(&self.rows, keep)?;
+        let weights = self.weights.as_ref().map(|w| filter(w, keep)).transpose()?;
+        Ok(Self { rows, weights: weights.map(as_weights) })
+    }
+
+    /// The rows at `indices`, in that order.
+    ///
+    /// # Errors
+    /// Those of Arrow's take kernel.
+    pub fn take(&self, indices: &UInt32Array) -> Result<Self, ArrowError> {
+        let rows = take_record_batch(&self.rows, indices)?;
+        let weights = self.weights.as_ref().map(|w| take(w, indices, None)).transpose()?;
+        Ok(Self { rows, weights: weights.map(as_weights) })
+    }
+
+    /// The same weights over other rows (a projection).
+    #[must_use]
+    pub fn with_rows(&self, rows: RecordBatch) -> Self {
+        assert_eq!(rows.num_rows(), self.len(), "a projection keeps the rows");
+        Self { rows, weights: self.weights.clone() }
+    }
+}
+
+fn as_weights(array: arrow::array::ArrayRef) -> Int64Array {
+    Int64Array::from(array.to_data())
+}

@@ -1,0 +1,129 @@
+//! A pipeline's operators as a graph of plain descriptions, before any of them runs.
+//!
+//! The SQL layer makes a [`Plan`]; the engine makes a Timely dataflow of it, the same on every
+//! worker. Expressions are DataFusion physical expressions over the input node's columns.
+//! Invariants: a node's inputs come before it; names are unique and semantic, so that a changed
+//! query finds the state of what did not change.
+
+use crate::sink::Sink;
+use crate::source::Source;
+use arrow::datatypes::{DataType, SchemaRef};
+use datafusion_physical_expr::PhysicalExpr;
+use std::sync::Arc;
+
+/// The place of a node in [`Plan::nodes`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId(pub usize);
+
+/// The graph of one pipeline: what its views and sinks need, with shared parts shared.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    /// In an order in which every node comes after its inputs.
+    pub nodes: Vec<Node>,
+    /// What can be read, by name.
+    pub views: Vec<View>,
+}
+
+/// One operator.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// Its stable semantic id, such as `q5/aggregate(auction)`; its state and offsets are kept under it.
+    pub name: String,
+    /// What it reads.
+    pub inputs: Vec<NodeId>,
+    /// What it does.
+    pub operator: Operator,
+    /// The columns it gives.
+    pub schema: SchemaRef,
+    /// Whether it only ever inserts.
+    pub append_only: bool,
+}
+
+/// What a node does.
+#[derive(Clone, Debug)]
+pub enum Operator {
+    /// Reads a source; no inputs.
+    Source(Arc<dyn Source>),
+    /// Filters, then projects. Stateless.
+    Map(Map),
+    /// HOP: one row in, one row per window out, with `window_start` and `window_end` appended.
+    Hop(Hop),
+    /// GROUP BY: keeps accumulators by key; its output columns are the keys, then the aggregates.
+    Aggregate(Aggregation),
+    /// Keeps the rows themselves with their counts, so that they can be read and changes consolidate.
+    Materialize,
+    /// Collects its input for an outside target.
+    Sink(Arc<dyn Sink>),
+}
+
+/// A filter and a projection over one input.
+#[derive(Clone, Debug)]
+pub struct Map {
+    /// Rows for which this is not true are left out.
+    pub filter: Option<Arc<dyn PhysicalExpr>>,
+    /// The output columns, in order; named and typed by the node's schema. Empty keeps the input's.
+    pub columns: Vec<Arc<dyn PhysicalExpr>>,
+}
+
+/// Overlapping windows of `size` that start every `slide`, in microseconds.
+#[derive(Clone, Debug)]
+pub struct Hop {
+    /// The event time: a timestamp column of the input, of any unit.
+    pub time: usize,
+    /// Between two starts; more than 0.
+    pub slide_us: i64,
+    /// The length of each; a multiple of `slide_us` is not required.
+    pub size_us: i64,
+}
+
+/// The keys and aggregates of a GROUP BY.
+#[derive(Clone, Debug)]
+pub struct Aggregation {
+    /// Empty for a single global group, which exists from the start.
+    pub keys: Vec<Arc<dyn PhysicalExpr>>,
+    /// In output order after the keys.
+    pub aggregates: Vec<Aggregate>,
+}
+
+/// One aggregate function over one input expression.
+#[derive(Clone, Debug)]
+pub struct Aggregate {
+    /// Which function.
+    pub function: AggregateFunction,
+    /// Its argument, already cast to what the function takes; absent for count(*).
+    pub argument: Option<Arc<dyn PhysicalExpr>>,
+    /// FILTER (WHERE ...).
+    pub filter: Option<Arc<dyn PhysicalExpr>>,
+    /// The type of the argument as the function sees it.
+    pub input: DataType,
+    /// The type of the result.
+    pub output: DataType,
+}
+
+/// The aggregate functions that are kept incrementally.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AggregateFunction {
+    /// count(*) when the argument is absent, else the number of non-null arguments.
+    Count,
+    /// Null for no rows; overflow is an error.
+    Sum,
+    /// Null for no rows.
+    Avg,
+    /// Right under deletes.
+    Min,
+    /// Right under deletes.
+    Max,
+}
+
+/// How a view is read: the table of a stateful node, and what to do with its rows on the way out.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// The view's name.
+    pub name: String,
+    /// A node that keeps rows: [`Operator::Aggregate`] or [`Operator::Materialize`].
+    pub node: NodeId,
+    /// A projection and HAVING applied when reading; the view's own table is not stored twice.
+    pub finish: Option<Map>,
+    /// The view's columns.
+    pub schema: SchemaRef,
+}

@@ -1,0 +1,56 @@
+//! What a sink's target must offer for exactly-once delivery, and nothing of how rows get there.
+//!
+//! Rows between two barriers collect in an *outbox* that is part of the checkpoint. Once the
+//! checkpoint is published the engine calls [`Target::deliver`] with a [`CommitPermit`], again after
+//! a crash if need be. A target must therefore make a delivery take effect once per part of an
+//! outbox, by a *fence* it keeps with the rows (a name, a row, a transaction's own offset).
+
+use crate::batch::Batch;
+use crate::error::Result;
+use arrow::datatypes::SchemaRef;
+use highwater_core::CheckpointId;
+use std::fmt::Debug;
+
+/// A sink as a statement describes it; shared by all workers.
+pub trait Sink: Debug + Send + Sync {
+    /// Checks that rows of `schema` can be delivered; called when the sink is created.
+    /// `append_only` tells whether deletes can occur.
+    ///
+    /// # Errors
+    /// `Plan` that names the option or column.
+    fn check(&self, schema: &SchemaRef, append_only: bool) -> Result<()>;
+
+    /// Opens the target for one worker's parts. Runs on a background thread.
+    ///
+    /// # Errors
+    /// `Connector` when it cannot be reached.
+    fn open(&self, schema: &SchemaRef) -> Result<Box<dyn Target>>;
+}
+
+/// Proof that a checkpoint is published; only a published manifest yields one.
+#[derive(Debug, Clone, Copy)]
+pub struct CommitPermit {
+    checkpoint: CheckpointId,
+}
+
+impl CommitPermit {
+    pub(crate) const fn of_published(checkpoint: CheckpointId) -> Self {
+        Self { checkpoint }
+    }
+
+    /// The checkpoint whose outbox may be delivered.
+    #[must_use]
+    pub const fn checkpoint(self) -> CheckpointId {
+        self.checkpoint
+    }
+}
+
+/// A place that rows are delivered to.
+pub trait Target: Send {
+    /// Delivers one part of a checkpoint's outbox, all of it or nothing, once: a part that was
+    /// delivered before is left as it is. May block; runs on a background thread with a deadline.
+    ///
+    /// # Errors
+    /// `Connector` when it cannot be delivered now; it is tried again with back-off.
+    fn deliver(&mut self, permit: CommitPermit, part: u32, rows: &[Batch]) -> Result<()>;
+}
