@@ -1,0 +1,232 @@
+//! What people ask of a root: which pipelines and checkpoints there are, what one holds, whether it
+//! is whole, and to keep fewer or pin one. Needs no running pipeline.
+//!
+//! Invariant: only [`prune`] and [`pin`] change anything, and both by compare-and-set of the
+//! pointer, so they are safe beside a pipeline that publishes.
+
+use crate::collect::{Collected, collect};
+use crate::compress::Measured;
+use crate::error::{Error, Outcome, Result};
+use crate::host::now;
+use crate::manifest::{FileMeta, Manifest};
+use crate::names::Names;
+use crate::pointer::{Entry, Pointer};
+use crate::resolve::{find_pointer, load_manifest};
+use crate::retention::{Retention, expired};
+use crate::store::{Replaced, Store, Verify};
+use crate::upload::check_arrived;
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt};
+use highwater_core::{CheckpointId, Epoch, Generation, WallMicros};
+use std::time::Duration;
+
+/// A pipeline of a root.
+#[derive(Clone, Debug)]
+pub struct PipelineSummary {
+    /// Its name.
+    pub pipeline: String,
+    /// The claim that may publish.
+    pub generation: Generation,
+    /// Its checkpoints, oldest first.
+    pub checkpoints: Vec<CheckpointSummary>,
+    /// What is wrong with its pointer.
+    pub damage: Option<String>,
+}
+
+/// A checkpoint of a pipeline.
+#[derive(Clone, Debug)]
+pub struct CheckpointSummary {
+    /// What the pointer says of it.
+    pub entry: Entry,
+    /// What its manifest says, or why it cannot be read.
+    pub content: Result<Content, String>,
+}
+
+/// The totals of a manifest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Content {
+    /// The epoch of its barrier.
+    pub epoch: Epoch,
+    /// Its files.
+    pub files: usize,
+    /// Their bytes in the store, and inline bytes.
+    pub bytes: u64,
+    /// Keys of its operators.
+    pub keys: u64,
+}
+
+/// What a verification found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Files that were read and are right.
+    pub good_files: usize,
+    /// Bytes that were read.
+    pub bytes: u64,
+    /// What is wrong, by object.
+    pub damage: Vec<String>,
+    /// When it ended.
+    pub verified_at: WallMicros,
+}
+
+impl Report {
+    /// Whether nothing is wrong.
+    #[must_use]
+    pub fn is_good(&self) -> bool {
+        self.damage.is_empty()
+    }
+}
+
+/// All pipelines of a root and their checkpoints.
+///
+/// # Errors
+/// Errors of the store; damage is part of the answer.
+pub async fn list(store: &Store) -> Result<Vec<PipelineSummary>> {
+    let mut pipelines = Vec::new();
+    for pipeline in store.pipelines().await? {
+        let names = store.root().names(&pipeline)?;
+        let found = match find_pointer(store, &names).await {
+            Ok(found) => found,
+            Err(error @ Error::NothingVerifies { .. }) => {
+                let (generation, checkpoints) = (Generation(0), Vec::new());
+                let damage = Some(error.to_string());
+                pipelines.push(PipelineSummary { pipeline, generation, checkpoints, damage });
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        let Some(pointer) = found.pointer else { continue };
+        let mut checkpoints = Vec::new();
+        for entry in pointer.checkpoints {
+            let content = match load_manifest(store, &names, &entry).await {
+                Ok(manifest) => Ok(content(&manifest)),
+                Err(error) if error.is_damage() => Err(error.to_string()),
+                Err(error) => return Err(error),
+            };
+            checkpoints.push(CheckpointSummary { entry, content });
+        }
+        let (generation, damage) = (pointer.generation, found.damage);
+        pipelines.push(PipelineSummary { pipeline, generation, checkpoints, damage });
+    }
+    Ok(pipelines)
+}
+
+fn content(manifest: &Manifest) -> Content {
+    let stored: u64 = manifest.all_files().map(|f| f.stored).sum();
+    let inline: usize = manifest.inline.iter().map(|p| p.data.0.len()).sum();
+    Content {
+        epoch: manifest.epoch,
+        files: manifest.all_files().count(),
+        bytes: stored + inline as u64,
+        keys: manifest.operators.iter().map(|o| o.keys).sum(),
+    }
+}
+
+/// The manifest of a checkpoint, by default of the newest.
+///
+/// # Errors
+/// [`Error::Missing`] when there is no such checkpoint, damage, and errors of the store.
+pub async fn show(store: &Store, pipeline: &str, checkpoint: Option<CheckpointId>) -> Result<Manifest> {
+    let names = store.root().names(pipeline)?;
+    let entry = listed(store, &names, checkpoint).await?;
+    load_manifest(store, &names, &entry).await
+}
+
+async fn listed(store: &Store, names: &Names, checkpoint: Option<CheckpointId>) -> Result<Entry> {
+    let found = find_pointer(store, names).await?.pointer;
+    let entry = found.as_ref().and_then(|pointer| match checkpoint {
+        Some(checkpoint) => pointer.entry(checkpoint),
+        None => pointer.newest(),
+    });
+    let what = checkpoint.map_or_else(|| "checkpoints".to_owned(), |c| format!("checkpoint {c}"));
+    entry.cloned().ok_or_else(|| Error::Missing { object: format!("{}: {what}", names.base()) })
+}
+
+/// Reads every byte of a checkpoint, by default of the newest, and compares lengths and digests.
+///
+/// # Errors
+/// [`Error::Missing`] when there is no such checkpoint, and errors of the store; damage is part of
+/// the answer.
+pub async fn verify(store: &Store, pipeline: &str, checkpoint: Option<CheckpointId>) -> Result<Report> {
+    let names = store.root().names(pipeline)?;
+    let entry = listed(store, &names, checkpoint).await?;
+    let mut report = Report::default();
+    match load_manifest(store, &names, &entry).await {
+        Ok(manifest) => {
+            let checks: Vec<_> = manifest.all_files().map(|file| verify_file(store, &names, file)).collect();
+            let checks: Vec<Result<u64, String>> =
+                futures::stream::iter(checks).buffered(4).try_collect().await?;
+            for check in checks {
+                match check {
+                    Ok(bytes) => {
+                        report.good_files += 1;
+                        report.bytes += bytes;
+                    }
+                    Err(damage) => report.damage.push(damage),
+                }
+            }
+        }
+        Err(error) if error.is_damage() => report.damage.push(error.to_string()),
+        Err(error) => return Err(error),
+    }
+    report.verified_at = now(store.host());
+    Ok(report)
+}
+
+async fn verify_file(store: &Store, names: &Names, file: &FileMeta) -> Result<Result<u64, String>> {
+    let stored = Measured { length: file.stored, digest: file.stored_digest };
+    match check_arrived(store, &names.file(file.id), stored, Verify::Digest).await {
+        Ok(()) => Ok(Ok(file.stored)),
+        Err(error) if error.is_damage() => Ok(Err(error.to_string())),
+        Err(error) => Err(error),
+    }
+}
+
+/// Keeps only so many of a pipeline's checkpoints and removes what the others alone needed.
+///
+/// # Errors
+/// Damage of the pointer, and errors of the store.
+pub async fn prune(store: &Store, pipeline: &str, keep: usize, age_guard: Duration) -> Result<Collected> {
+    edit(store, pipeline, |pointer| {
+        let expired = expired(&pointer.checkpoints, Retention { keep });
+        Ok(pointer.without(&expired))
+    })
+    .await?;
+    collect(store, pipeline, age_guard).await
+}
+
+/// Gives a checkpoint a name by which it stays, or takes the name away.
+///
+/// # Errors
+/// [`Error::Missing`] when there is no such checkpoint, damage of the pointer, errors of the store.
+pub async fn pin(store: &Store, pipeline: &str, checkpoint: CheckpointId, name: Option<String>) -> Result<()> {
+    edit(store, pipeline, |mut pointer| {
+        let object = format!("checkpoint {checkpoint} of {pipeline}");
+        let entry = pointer.checkpoints.iter_mut().find(|entry| entry.checkpoint == checkpoint);
+        entry.ok_or(Error::Missing { object })?.pin.clone_from(&name);
+        Ok(pointer)
+    })
+    .await
+}
+
+/// Changes the pointer's list under the claim that holds it.
+async fn edit(store: &Store, pipeline: &str, change: impl Fn(Pointer) -> Result<Pointer>) -> Result<()> {
+    let names = store.root().names(pipeline)?;
+    let path = names.current();
+    for _ in 0..32 {
+        let found = store.get(&path).await?;
+        let before = Pointer::from_text(path.as_ref(), &found.bytes)?;
+        let after = change(before.clone())?;
+        if after == before {
+            return Ok(());
+        }
+        if let Replaced::Done(_) = store.replace(&path, Some(&found), Bytes::from(after.to_text())).await? {
+            return Ok(());
+        }
+    }
+    Err(Error::Unavailable {
+        action: "change",
+        object: path.to_string(),
+        outcome: Outcome::SurelyNotDone,
+        source: "other processes changed it each time".into(),
+    })
+}

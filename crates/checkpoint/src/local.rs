@@ -1,0 +1,206 @@
+//! A local folder as a store: what the plain file system lacks of one, which is durability,
+//! put-if-absent and compare-and-set. Reading, listing and deleting are `object_store`'s.
+//!
+//! A file is written under a temporary name, flushed, and linked or renamed into place; then its
+//! folder is flushed. Large files are hard-linked in and out where the file system allows it: the
+//! same bytes on the same disk, so linked files must never be changed in place.
+//!
+//! All calls block. Invariant: when a call succeeds the change survives a power failure, except for
+//! [`Folder::import`], whose names are durable after [`Folder::sync`].
+
+use crate::error::{Error, Outcome, Result};
+use crate::names::{FileId, LOCK, temporary};
+use object_store::ObjectStore;
+use object_store::local::LocalFileSystem;
+use object_store::path::Path as ObjectPath;
+use rustix::fs::{FlockOperation, flock};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A folder that is a store.
+#[derive(Debug)]
+pub struct Folder {
+    files: Arc<LocalFileSystem>,
+}
+
+/// Whether bytes were shared or moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moved {
+    /// A second name of the same file: no bytes were moved.
+    Linked,
+    /// A copy.
+    Copied,
+}
+
+impl Folder {
+    /// Opens or creates a folder.
+    ///
+    /// # Errors
+    /// When it cannot be created.
+    pub fn open(path: &Path) -> Result<Self> {
+        create_folder(path).map_err(|e| Error::local("create", path, e))?;
+        let files = LocalFileSystem::new_with_prefix(path)
+            .map_err(|e| Error::store("open", &path.display().to_string(), e))?;
+        Ok(Self { files: Arc::new(files) })
+    }
+
+    /// The folder as an object store for reading, listing and deleting.
+    pub(crate) fn objects(&self) -> Arc<dyn ObjectStore> {
+        Arc::clone(&self.files) as Arc<dyn ObjectStore>
+    }
+
+    fn locate(&self, object: &ObjectPath) -> Result<(PathBuf, PathBuf)> {
+        let path = self.files.path_to_filesystem(object).map_err(|e| Error::store("locate", object.as_ref(), e))?;
+        let folder = path.parent().map(Path::to_path_buf);
+        let folder = folder.ok_or_else(|| Error::config(format!("{object} has no folder")))?;
+        Ok((path, folder))
+    }
+
+    /// Writes a new object; false when it exists already. `unique` names the temporary file.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::NoSpace`], [`Error::Denied`].
+    pub fn create(&self, object: &ObjectPath, bytes: &[u8], unique: FileId) -> Result<bool> {
+        let (path, folder) = self.locate(object)?;
+        let undone = |e| Error::folder("write", object.as_ref(), Outcome::SurelyNotDone, e);
+        create_folder(&folder).map_err(undone)?;
+        let temporary = folder.join(temporary(unique));
+        let created = write_synced(&temporary, bytes).and_then(|()| link_new(&temporary, &path));
+        // What cannot be removed now is collected later.
+        let _ = fs::remove_file(&temporary);
+        if created.map_err(undone)? {
+            sync_folder(&folder).map_err(|e| Error::folder("write", object.as_ref(), Outcome::Unknown, e))?;
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    /// Replaces an object when it still holds `expected` (`None`: when it does not exist); false
+    /// when it does not. Processes exclude each other by a lock on a file beside it.
+    ///
+    /// # Errors
+    /// As [`Folder::create`].
+    pub fn replace(&self, object: &ObjectPath, expected: Option<&[u8]>, bytes: &[u8], unique: FileId) -> Result<bool> {
+        let (path, folder) = self.locate(object)?;
+        let undone = |e| Error::folder("replace", object.as_ref(), Outcome::SurelyNotDone, e);
+        create_folder(&folder).map_err(undone)?;
+        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(folder.join(LOCK));
+        let lock = lock.map_err(undone)?;
+        // Released when the file is closed, at the latest when the process dies.
+        flock(&lock, FlockOperation::LockExclusive).map_err(|e| undone(e.into()))?;
+        let current = match fs::read(&path) {
+            Ok(current) => Some(current),
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            Err(error) => return Err(undone(error)),
+        };
+        if current.as_deref() != expected {
+            return Ok(false);
+        }
+        let temporary = folder.join(temporary(unique));
+        if let Err(error) = write_synced(&temporary, bytes).and_then(|()| fs::rename(&temporary, &path)) {
+            let _ = fs::remove_file(&temporary);
+            return Err(undone(error));
+        }
+        sync_folder(&folder).map_err(|e| Error::folder("replace", object.as_ref(), Outcome::Unknown, e))?;
+        Ok(true)
+    }
+
+    /// Brings a file of this machine in, by hard link where possible. An object that is there
+    /// already stays: ids are unique, so it came from an earlier attempt.
+    ///
+    /// # Errors
+    /// As [`Folder::create`], and [`Error::Local`] when the file itself cannot be read.
+    pub fn import(&self, from: &Path, object: &ObjectPath, unique: FileId) -> Result<Moved> {
+        let (path, folder) = self.locate(object)?;
+        let undone = |e| Error::folder("write", object.as_ref(), Outcome::SurelyNotDone, e);
+        create_folder(&folder).map_err(undone)?;
+        let source = File::open(from).map_err(|e| Error::local("read", from, e))?;
+        source.sync_all().map_err(|e| Error::local("flush", from, e))?;
+        match fs::hard_link(from, &path) {
+            Ok(()) => return Ok(Moved::Linked),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(Moved::Linked),
+            Err(error) if !cannot_link(&error) => return Err(undone(error)),
+            Err(_) => {}
+        }
+        let temporary = folder.join(temporary(unique));
+        let copied = fs::copy(from, &temporary)
+            .and_then(|_| File::open(&temporary)?.sync_all())
+            .and_then(|()| link_new(&temporary, &path));
+        let _ = fs::remove_file(&temporary);
+        copied.map_err(undone)?;
+        Ok(Moved::Copied)
+    }
+
+    /// Makes the names in a folder durable.
+    ///
+    /// # Errors
+    /// As [`Folder::create`].
+    pub fn sync(&self, prefix: &ObjectPath) -> Result<()> {
+        let (folder, _) = self.locate(prefix)?;
+        match sync_folder(&folder) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            done => done.map_err(|e| Error::folder("flush", prefix.as_ref(), Outcome::Unknown, e)),
+        }
+    }
+
+    /// Gives an object a place outside the store, by hard link where possible; `to` must not exist.
+    ///
+    /// # Errors
+    /// [`Error::Missing`], and [`Error::Local`] or [`Error::NoSpace`] when `to` cannot be written.
+    pub fn export(&self, object: &ObjectPath, to: &Path) -> Result<Moved> {
+        let (path, _) = self.locate(object)?;
+        match fs::hard_link(&path, to) {
+            Ok(()) => Ok(Moved::Linked),
+            Err(error) if error.kind() == ErrorKind::NotFound && !path.exists() => {
+                Err(Error::Missing { object: object.to_string() })
+            }
+            Err(error) if cannot_link(&error) => {
+                fs::copy(&path, to).map_err(|e| Error::local("write", to, e))?;
+                Ok(Moved::Copied)
+            }
+            Err(error) => Err(Error::local("write", to, error)),
+        }
+    }
+}
+
+/// Whether a link is impossible between these places, so that a copy is in order.
+fn cannot_link(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::CrossesDevices | ErrorKind::TooManyLinks | ErrorKind::Unsupported | ErrorKind::PermissionDenied
+    )
+}
+
+/// Gives a finished temporary file its name; false when the name is taken.
+fn link_new(temporary: &Path, path: &Path) -> io::Result<bool> {
+    match fs::hard_link(temporary, path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+/// Creates a folder and what is missing above it, and makes the new names durable.
+fn create_folder(folder: &Path) -> io::Result<()> {
+    if folder.as_os_str().is_empty() || folder.is_dir() {
+        return Ok(());
+    }
+    let above = folder.parent().unwrap_or_else(|| Path::new(""));
+    create_folder(above)?;
+    match fs::create_dir(folder) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
+        _ => sync_folder(if above.as_os_str().is_empty() { Path::new(".") } else { above }),
+    }
+}

@@ -1,0 +1,476 @@
+//! A root with a host: every call bounded by a deadline, retried with growing pauses, and resolved
+//! by reading back when its outcome is unknown.
+//!
+//! Invariants: [`Store::create`] and [`Store::replace`] answer what is true of the store, however
+//! often a reply was lost on the way; an error that says "surely not done" is right.
+
+use crate::digest::Hashing;
+use crate::error::{Error, Outcome, Result};
+use crate::host::{Host, TokioHost, offload};
+use crate::local::{Folder, Moved};
+use crate::names::{FileId, Names, Object};
+use crate::retry::Retry;
+use crate::root::Root;
+use bytes::Bytes;
+use futures::future::{Either, select};
+use futures::{StreamExt, TryStreamExt};
+use highwater_core::WallMicros;
+use object_store::path::Path;
+use object_store::{ObjectMeta, ObjectStoreExt, PutMode, PutOptions, PutPayload, UpdateVersion};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::ops::Range;
+use std::path::PathBuf;
+use std::pin::pin;
+use std::sync::Arc;
+
+/// Objects are moved in pieces of this size, each with its own deadline and retries.
+pub const PIECE: u64 = 8 * 1024 * 1024;
+
+/// How much of what was written or is about to be trusted is checked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Verify {
+    /// That it is there and has its length.
+    Length,
+    /// That every byte is right, by reading it.
+    #[default]
+    Digest,
+}
+
+/// An object as it was read, and what makes it replaceable.
+#[derive(Clone, Debug)]
+pub struct Versioned {
+    /// All of it.
+    pub bytes: Bytes,
+    version: UpdateVersion,
+}
+
+/// An object in a listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// Its name.
+    pub path: Path,
+    /// What the name stands for.
+    pub object: Object,
+    /// Bytes.
+    pub size: u64,
+    /// When the store received it.
+    pub modified: WallMicros,
+}
+
+/// The answer of [`Store::create`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Created {
+    /// The object holds the bytes.
+    Done,
+    /// The name is taken by other bytes.
+    Taken,
+}
+
+/// The answer of [`Store::replace`].
+#[derive(Clone, Debug)]
+pub enum Replaced {
+    /// The object holds the bytes.
+    Done(Versioned),
+    /// It held something else, which is handed back; none when it does not exist.
+    Lost(Option<Versioned>),
+}
+
+/// A root, the host under it and the bounds of calls. Cloning is cheap.
+#[derive(Clone, Debug)]
+pub struct Store {
+    root: Root,
+    host: Arc<dyn Host>,
+    retry: Retry,
+}
+
+impl Store {
+    /// A store at a URL on this machine; see [`Root::open`].
+    ///
+    /// # Errors
+    /// As [`Root::open`].
+    pub fn open(url: &str) -> Result<Self> {
+        Ok(Self::new(Root::open(url)?, Arc::new(TokioHost::default())))
+    }
+
+    /// A root on any host, with the default bounds.
+    #[must_use]
+    pub fn new(root: Root, host: Arc<dyn Host>) -> Self {
+        Self { root, host, retry: Retry::default() }
+    }
+
+    /// The same with other bounds.
+    #[must_use]
+    pub fn with_retry(mut self, retry: Retry) -> Self {
+        self.retry = retry;
+        self
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub const fn root(&self) -> &Root {
+        &self.root
+    }
+
+    /// What it runs on.
+    #[must_use]
+    pub fn host(&self) -> &dyn Host {
+        &*self.host
+    }
+
+    /// The bounds of calls.
+    #[must_use]
+    pub const fn retry(&self) -> &Retry {
+        &self.retry
+    }
+
+    /// Reads a whole object.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] and errors of the store.
+    pub async fn get(&self, path: &Path) -> Result<Versioned> {
+        self.tried("read", path, || async {
+            let result = self.root.objects().get(path).await.map_err(|e| Error::store("read", path.as_ref(), e))?;
+            let version = UpdateVersion { e_tag: result.meta.e_tag.clone(), version: result.meta.version.clone() };
+            let bytes = result.bytes().await.map_err(|e| Error::store("read", path.as_ref(), e))?;
+            Ok(Versioned { bytes, version })
+        })
+        .await
+    }
+
+    /// Reads a whole object, or none when there is none.
+    ///
+    /// # Errors
+    /// Errors of the store.
+    pub async fn find(&self, path: &Path) -> Result<Option<Versioned>> {
+        match self.get(path).await {
+            Err(Error::Missing { .. }) => Ok(None),
+            found => found.map(Some),
+        }
+    }
+
+    /// Reads a part of an object.
+    ///
+    /// # Errors
+    /// [`Error::Missing`], [`Error::Corrupt`] when the object ends before the range does, and errors
+    /// of the store.
+    pub async fn get_range(&self, path: &Path, range: Range<u64>) -> Result<Bytes> {
+        let wanted = range.end - range.start;
+        let bytes = self
+            .tried("read", path, || async {
+                let read = self.root.objects().get_range(path, range.clone()).await;
+                read.map_err(|e| Error::store("read", path.as_ref(), e))
+            })
+            .await?;
+        if bytes.len() as u64 == wanted {
+            return Ok(bytes);
+        }
+        Err(Error::corrupt(path, format!("bytes {range:?} were asked for and {} came", bytes.len())))
+    }
+
+    /// An object's size; none when there is no such object.
+    ///
+    /// # Errors
+    /// Errors of the store.
+    pub async fn size(&self, path: &Path) -> Result<Option<u64>> {
+        let head = self
+            .tried("look up", path, || async {
+                let head = self.root.objects().head(path).await;
+                head.map_err(|e| Error::store("look up", path.as_ref(), e))
+            })
+            .await;
+        match head {
+            Ok(meta) => Ok(Some(meta.size)),
+            Err(Error::Missing { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// All objects of a folder of a pipeline, folders below it included, in the order of names.
+    ///
+    /// # Errors
+    /// Errors of the store.
+    pub async fn list(&self, names: &Names, folder: &Path) -> Result<Vec<Listed>> {
+        let mut listed: Vec<Listed> = self
+            .tried("list", folder, || async {
+                let list = self.root.objects().list(Some(folder));
+                let list: Result<Vec<ObjectMeta>, _> = list.try_collect().await;
+                list.map_err(|e| Error::store("list", folder.as_ref(), e))
+            })
+            .await?
+            .into_iter()
+            .map(|meta| Listed {
+                object: names.parse(&meta.location),
+                size: meta.size,
+                modified: WallMicros(meta.last_modified.timestamp_micros()),
+                path: meta.location,
+            })
+            .collect();
+        listed.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(listed)
+    }
+
+    /// The pipelines that have a folder here, in the order of names.
+    ///
+    /// # Errors
+    /// Errors of the store.
+    pub async fn pipelines(&self) -> Result<Vec<String>> {
+        let prefix = self.root.prefix();
+        let listed = self
+            .tried("list", prefix, || async {
+                let list = self.root.objects().list_with_delimiter(Some(prefix)).await;
+                list.map_err(|e| Error::store("list", prefix.as_ref(), e))
+            })
+            .await?;
+        let mut found: Vec<String> =
+            listed.common_prefixes.iter().filter_map(|folder| Names::pipeline_of(prefix, folder)).collect();
+        found.sort();
+        Ok(found)
+    }
+
+    /// Writes a new object. A name that is taken by the same bytes counts as done: an earlier
+    /// attempt whose reply was lost.
+    ///
+    /// # Errors
+    /// Errors of the store; see [`Error::outcome`].
+    pub async fn create(&self, path: &Path, bytes: Bytes) -> Result<Created> {
+        let tried = self.tried("write", path, || self.create_once(path, bytes.clone())).await;
+        let doubtful = match &tried {
+            Ok(true) => return Ok(Created::Done),
+            Ok(false) => true,
+            Err(error) => error.outcome() == Outcome::Unknown,
+        };
+        match (doubtful, tried) {
+            (true, Ok(_)) => Ok(match self.find(path).await? {
+                Some(found) if found.bytes == bytes => Created::Done,
+                _ => Created::Taken,
+            }),
+            (true, Err(error)) => match self.find(path).await {
+                Ok(Some(found)) if found.bytes == bytes => Ok(Created::Done),
+                Ok(Some(_)) => Ok(Created::Taken),
+                _ => Err(error),
+            },
+            (false, tried) => tried.map(|_| Created::Taken),
+        }
+    }
+
+    async fn create_once(&self, path: &Path, bytes: Bytes) -> Result<bool> {
+        if let Some(folder) = self.root.folder() {
+            let unique = FileId::random(self.host());
+            return self.in_folder(folder, path, move |folder, path| folder.create(path, &bytes, unique)).await;
+        }
+        let options = PutOptions::from(PutMode::Create);
+        match self.root.objects().put_opts(path, PutPayload::from_bytes(bytes), options).await {
+            Ok(_) => Ok(true),
+            Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => Ok(false),
+            Err(error) => Err(Error::store("write", path.as_ref(), error)),
+        }
+    }
+
+    /// Replaces an object when it is still as it was read (`None`: when it does not exist).
+    ///
+    /// # Errors
+    /// Errors of the store; see [`Error::outcome`].
+    pub async fn replace(&self, path: &Path, expected: Option<&Versioned>, bytes: Bytes) -> Result<Replaced> {
+        let tried = self.tried("replace", path, || self.replace_once(path, expected, bytes.clone())).await;
+        let error = match tried {
+            Ok(Some(version)) => return Ok(Replaced::Done(Versioned { bytes, version })),
+            Ok(None) => None,
+            Err(error) if error.outcome() == Outcome::Unknown => Some(error),
+            Err(error) => return Err(error),
+        };
+        match (self.find(path).await, error) {
+            (Ok(Some(found)), _) if found.bytes == bytes => Ok(Replaced::Done(found)),
+            (found, None) => Ok(Replaced::Lost(found?)),
+            (_, Some(error)) => Err(error),
+        }
+    }
+
+    async fn replace_once(
+        &self,
+        path: &Path,
+        expected: Option<&Versioned>,
+        bytes: Bytes,
+    ) -> Result<Option<UpdateVersion>> {
+        if let Some(folder) = self.root.folder() {
+            let unique = FileId::random(self.host());
+            let expected = expected.map(|e| e.bytes.clone());
+            let done = self
+                .in_folder(folder, path, move |folder, path| {
+                    folder.replace(path, expected.as_deref(), &bytes, unique)
+                })
+                .await?;
+            // A local folder compares contents, not versions.
+            return Ok(done.then_some(UpdateVersion { e_tag: None, version: None }));
+        }
+        let mode = expected.map_or(PutMode::Create, |expected| PutMode::Update(expected.version.clone()));
+        match self.root.objects().put_opts(path, PutPayload::from_bytes(bytes), PutOptions::from(mode)).await {
+            Ok(put) => Ok(Some(UpdateVersion::from(put))),
+            Err(
+                object_store::Error::AlreadyExists { .. }
+                | object_store::Error::Precondition { .. }
+                | object_store::Error::NotFound { .. },
+            ) => Ok(None),
+            Err(error) => Err(Error::store("replace", path.as_ref(), error)),
+        }
+    }
+
+    /// Deletes an object; one that is not there is deleted.
+    ///
+    /// # Errors
+    /// Errors of the store.
+    pub async fn delete(&self, path: &Path) -> Result<()> {
+        let deleted = self
+            .tried("delete", path, || async {
+                let deleted = self.root.objects().delete(path).await;
+                deleted.map_err(|e| Error::store("delete", path.as_ref(), e))
+            })
+            .await;
+        match deleted {
+            Err(Error::Missing { .. }) => Ok(()),
+            deleted => deleted,
+        }
+    }
+
+    /// Brings a file of this machine into the store under a name that nobody else uses.
+    ///
+    /// # Errors
+    /// [`Error::Local`] when the file cannot be read, and errors of the store.
+    pub(crate) async fn put_file(&self, path: &Path, file: PathBuf, length: u64) -> Result<Moved> {
+        self.tried("write", path, || async {
+            let file = file.clone();
+            if let Some(folder) = self.root.folder() {
+                let unique = FileId::random(self.host());
+                return self.in_folder(folder, path, move |folder, path| folder.import(&file, path, unique)).await;
+            }
+            if length <= 2 * PIECE {
+                let bytes = self.read_local(file, 0..length).await?;
+                let put = self.root.objects().put(path, PutPayload::from_bytes(bytes)).await;
+                put.map_err(|e| Error::store("write", path.as_ref(), e))?;
+            } else {
+                self.put_pieces(path, file, length).await?;
+            }
+            Ok(Moved::Copied)
+        })
+        .await
+    }
+
+    async fn put_pieces(&self, path: &Path, file: PathBuf, length: u64) -> Result<()> {
+        let failed = |e| Error::store("write", path.as_ref(), e);
+        let mut upload = self.root.objects().put_multipart(path).await.map_err(failed)?;
+        let mut sent = 0;
+        while sent < length {
+            let piece = sent..(sent + PIECE).min(length);
+            sent = piece.end;
+            let bytes = self.read_local(file.clone(), piece).await;
+            let done = match bytes {
+                Ok(bytes) => upload.put_part(PutPayload::from_bytes(bytes)).await.map_err(failed),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = done {
+                // Parts that stay behind are the bucket's lifecycle rule's to remove.
+                let _ = upload.abort().await;
+                return Err(error);
+            }
+        }
+        upload.complete().await.map(drop).map_err(failed)
+    }
+
+    async fn read_local(&self, file: PathBuf, range: Range<u64>) -> Result<Bytes> {
+        offload(self.host(), move || {
+            let mut bytes = vec![0; (range.end - range.start) as usize];
+            let read = std::fs::File::open(&file).and_then(|mut open| {
+                open.seek(SeekFrom::Start(range.start))?;
+                open.read_exact(&mut bytes)
+            });
+            read.map_err(|e| Error::local("read", file, e))?;
+            Ok(Bytes::from(bytes))
+        })
+        .await
+    }
+
+    /// Makes names that [`Store::put_file`] gave durable.
+    pub(crate) async fn settle(&self, folder_path: &Path) -> Result<()> {
+        match self.root.folder() {
+            Some(folder) => self.in_folder(folder, folder_path, Folder::sync).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Gives an object a name outside a local root; false when the root is not local.
+    pub(crate) async fn export(&self, path: &Path, to: PathBuf) -> Result<Option<Moved>> {
+        match self.root.folder() {
+            Some(folder) => {
+                self.in_folder(folder, path, move |folder, path| folder.export(path, &to)).await.map(Some)
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// Digests an object by reading it; its length must be known.
+    pub(crate) async fn digest(&self, path: &Path, length: u64) -> Result<crate::Digest> {
+        let pieces = (0..length).step_by(PIECE as usize).map(|at| at..(at + PIECE).min(length));
+        let mut pieces = futures::stream::iter(pieces.map(|piece| self.get_range(path, piece))).buffered(2);
+        let mut hashing = Hashing::default();
+        while let Some(bytes) = pieces.next().await {
+            let bytes = bytes?;
+            hashing = offload(self.host(), move || {
+                hashing.write_all(&bytes).expect("a digest accepts every byte");
+                hashing
+            })
+            .await;
+        }
+        Ok(hashing.finish().0)
+    }
+
+    async fn in_folder<T: Send + 'static>(
+        &self,
+        folder: &Arc<Folder>,
+        path: &Path,
+        work: impl FnOnce(&Folder, &Path) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (folder, path) = (Arc::clone(folder), path.clone());
+        offload(self.host(), move || work(&folder, &path)).await
+    }
+
+    /// Makes a call until it succeeds, fails for good or the attempts are used up.
+    async fn tried<T, F>(&self, action: &'static str, path: &Path, mut call: impl FnMut() -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        let mut unknown = false;
+        let mut failures = 0;
+        loop {
+            let timeout = self.host.sleep(self.retry.deadline);
+            let result = match select(pin!(call()), timeout).await {
+                Either::Left((result, _)) => result,
+                Either::Right(_) => Err(Error::Unavailable {
+                    action,
+                    object: path.to_string(),
+                    outcome: Outcome::Unknown,
+                    source: format!("no answer within {:?}", self.retry.deadline).into(),
+                }),
+            };
+            let error = match result {
+                Err(error) if error.is_transient() => error,
+                done => return done,
+            };
+            unknown |= error.outcome() == Outcome::Unknown;
+            failures += 1;
+            if failures >= self.retry.attempts {
+                return Err(if unknown { doubtful(error) } else { error });
+            }
+            tracing::debug!(%error, attempt = failures, "a call to the checkpoint store failed and is retried");
+            self.host.sleep(self.retry.pause(failures, self.host.random())).await;
+        }
+    }
+}
+
+/// The same error when an earlier attempt of the same call may have succeeded.
+fn doubtful(error: Error) -> Error {
+    match error {
+        Error::Unavailable { action, object, source, .. } => {
+            Error::Unavailable { action, object, outcome: Outcome::Unknown, source }
+        }
+        other => other,
+    }
+}
