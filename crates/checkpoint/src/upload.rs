@@ -117,12 +117,13 @@ impl Uploader {
         }
     }
 
-    /// Learns that a checkpoint was published, and forgets the files that it no longer needs.
+    /// Learns that a checkpoint was published. Files that it does not hold are forgotten, but for
+    /// those of later checkpoints: an attempt that it overtook may be collected at once.
     pub fn published(&self, manifest: &Manifest) {
         let mut known = self.known();
-        let dropped = std::mem::replace(&mut known.listed, manifest.all_files().map(|f| f.id).collect());
         let Known { by_path, listed } = &mut *known;
-        by_path.retain(|_, file| listed.contains(&file.id) || !dropped.contains(&file.id));
+        *listed = manifest.all_files().map(|file| file.id).collect();
+        by_path.retain(|_, file| listed.contains(&file.id) || file.created_for > manifest.checkpoint);
     }
 
     /// Forgets everything, so that every file is shipped again under a new name; after
@@ -136,11 +137,10 @@ impl Uploader {
     /// # Errors
     /// The first that occurs. Files that were shipped before it stay known.
     pub async fn upload(&self, files: &[LocalFile], checkpoint: CheckpointId) -> Result<Uploaded> {
+        // Collected first: a stream over a borrowing closure would not be Send.
+        let each: Vec<_> = files.iter().map(|file| self.ship_or_reference(file, checkpoint)).collect();
         let shipped: Vec<(FileMeta, Option<Moved>)> =
-            futures::stream::iter(files.iter().map(|file| self.ship_or_reference(file, checkpoint)))
-                .buffered(self.options.parallel.max(1))
-                .try_collect()
-                .await?;
+            futures::stream::iter(each).buffered(self.options.parallel.max(1)).try_collect().await?;
         let mut uploaded = Uploaded::default();
         for (meta, moved) in shipped {
             match moved {
