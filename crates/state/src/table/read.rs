@@ -1,0 +1,133 @@
+//! A consistent snapshot of a table for a reader, copied out in slices like a checkpoint.
+//!
+//! A read and a checkpoint may be in progress together; each has its own undo.
+
+use super::freeze::Frozen;
+use super::{KeyKind, Progress, Table};
+use crate::bits;
+use crate::error::{Error, Result};
+use crate::page::{Purpose, heap_key};
+use crate::record::PageView;
+
+/// Rows of a snapshot: keys in the form of the table's kind, and their words row by row.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rows {
+    /// Keys of a [`KeyKind::U64`] table.
+    pub keys: Vec<u64>,
+    /// Keys of a [`KeyKind::Bytes`] table, one after the other.
+    pub key_data: Vec<u8>,
+    /// Where each byte key ends in `key_data`.
+    pub key_ends: Vec<usize>,
+    /// The words of all rows, row by row.
+    pub words: Vec<u64>,
+}
+
+impl Rows {
+    /// How many rows.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.keys.len() + self.key_ends.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The byte key of a row.
+    ///
+    /// # Panics
+    /// When there is no such row.
+    #[must_use]
+    pub fn key_bytes(&self, row: usize) -> &[u8] {
+        let start = if row == 0 { 0 } else { self.key_ends[row - 1] };
+        &self.key_data[start..self.key_ends[row]]
+    }
+
+    /// Empties it and keeps its memory.
+    pub fn clear(&mut self) {
+        self.keys.clear();
+        self.key_data.clear();
+        self.key_ends.clear();
+        self.words.clear();
+    }
+
+    fn extend(&mut self, view: &PageView<'_>, slots: &[u16]) {
+        let stride = view.layout.stride;
+        for &slot in slots {
+            let row = &view.rows[usize::from(slot) * stride..][..stride];
+            match view.layout.kind {
+                KeyKind::U64 => self.keys.push(row[0]),
+                KeyKind::Bytes => {
+                    self.key_data.extend_from_slice(heap_key(view.heap, row[0]));
+                    self.key_ends.push(self.key_data.len());
+                }
+            }
+            self.words.extend_from_slice(&row[1..]);
+        }
+    }
+}
+
+impl Table {
+    /// Marks all pages as the content of a read, which sees the table as it is now.
+    ///
+    /// # Errors
+    /// When another read is in progress or not all key groups are loaded.
+    pub fn freeze_for_read(&mut self) -> Result<()> {
+        if self.reading.is_some() {
+            return Err(Error::Usage("a table has one read in progress"));
+        }
+        if !self.is_loaded() {
+            return Err(Error::Usage("a table is read after all its key groups are loaded"));
+        }
+        for page in &mut self.pages {
+            page.pending |= 1 << Purpose::Read as u8;
+            page.stamp = 0;
+        }
+        self.reading = Some(Frozen::for_read(self.pages.len()));
+        Ok(())
+    }
+
+    /// Appends rows of the read to `out`, page by page, while `more` says so. When no page is left
+    /// the read is over.
+    ///
+    /// # Errors
+    /// When no read is in progress, or an evicted page cannot be read back.
+    pub fn copy_rows(&mut self, more: &mut impl FnMut() -> bool, out: &mut Rows) -> Result<Progress> {
+        let Some(mut frozen) = self.reading.take() else {
+            return Err(Error::Usage("no read is in progress"));
+        };
+        let mut slots = Vec::new();
+        let mut done = Ok(());
+        while let Some(next) = frozen.pages.get(frozen.copied) {
+            if !more() {
+                break;
+            }
+            let index = next.page as usize;
+            done = self.ensure_resident(index);
+            if done.is_err() {
+                break;
+            }
+            let view = self.pages[index].frozen(Purpose::Read, self.layout, &mut self.frozen_scratch);
+            bits::positions(view.live.iter().copied(), &mut slots);
+            out.extend(&view, &slots);
+            self.release(index, Purpose::Read);
+            frozen.copied += 1;
+        }
+        let pages_left = frozen.pages.len() - frozen.copied;
+        if pages_left > 0 {
+            self.reading = Some(frozen);
+        }
+        done.map(|()| Progress { pages_left, ..Progress::default() })
+    }
+
+    /// Gives up a read; nothing happens if none is in progress.
+    pub fn end_read(&mut self) {
+        if let Some(frozen) = self.reading.take() {
+            for next in &frozen.pages[frozen.copied..] {
+                self.release(next.page as usize, Purpose::Read);
+            }
+        }
+    }
+}
