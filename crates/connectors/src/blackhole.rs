@@ -1,0 +1,32 @@
+//! The `blackhole` sink: takes rows and forgets them.
+
+use crate::options::{Options, Settings};
+use arrow::datatypes::SchemaRef;
+use highwater_engine::sink::{CommitPermit, Sink, Target};
+use highwater_engine::{Batch, Result};
+
+/// The sink, and its target.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Blackhole;
+
+impl Blackhole {
+    pub(crate) fn new(options: &Options) -> Result<Self> {
+        Settings::read("blackhole", &[], options).map(|_| Self)
+    }
+}
+
+impl Sink for Blackhole {
+    fn check(&self, _schema: &SchemaRef, _append_only: bool) -> Result<()> {
+        Ok(())
+    }
+
+    fn open(&self, _schema: &SchemaRef) -> Result<Box<dyn Target>> {
+        Ok(Box::new(*self))
+    }
+}
+
+impl Target for Blackhole {
+    fn deliver(&mut self, _permit: CommitPermit, _part: u32, _rows: &[Batch]) -> Result<()> {
+        Ok(())
+    }
+}

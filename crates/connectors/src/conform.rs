@@ -1,0 +1,118 @@
+//! Which of the columns that a source has a statement asks for, and in which types.
+//!
+//! Columns are matched by name, exactly or else whatever their case; those not asked for need not be
+//! made at all.
+
+use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch};
+use arrow::buffer::BooleanBuffer;
+use arrow::compute::kernels::cast::{CastOptions, cast_with_options};
+use arrow::compute::{can_cast_types, cast};
+use arrow::datatypes::{DataType, Schema, SchemaRef};
+use arrow::error::ArrowError;
+use highwater_engine::{Error, Result};
+use std::sync::Arc;
+
+/// A choice of columns of a source.
+#[derive(Clone, Debug)]
+pub(crate) struct Conform {
+    /// The columns as the statement has them.
+    pub(crate) schema: SchemaRef,
+    /// For each of them, its place in the source.
+    pub(crate) places: Vec<usize>,
+}
+
+/// The place of a column by name: exactly, or else whatever its case.
+pub(crate) fn place_of(native: &Schema, name: &str) -> Option<usize> {
+    let fields = native.fields();
+    let exact = fields.iter().position(|field| field.name() == name);
+    exact.or_else(|| fields.iter().position(|field| field.name().eq_ignore_ascii_case(name)))
+}
+
+impl Conform {
+    /// Finds the `declared` columns in the source's own, all of them when none are declared.
+    ///
+    /// # Errors
+    /// `Plan` that names the column which the source lacks or has in another type.
+    pub(crate) fn new(source: &str, native: &SchemaRef, declared: Option<SchemaRef>) -> Result<Self> {
+        let schema = declared.filter(|schema| !schema.fields().is_empty()).unwrap_or_else(|| Arc::clone(native));
+        let mut places = Vec::with_capacity(schema.fields().len());
+        for field in schema.fields() {
+            let place = place_of(native, field.name()).ok_or_else(|| {
+                let has: Vec<&str> = native.fields().iter().map(|field| field.name().as_str()).collect();
+                Error::Plan(format!("column '{}' is not one of {source}; it has {}", field.name(), has.join(", ")))
+            })?;
+            let own = native.field(place).data_type();
+            if own != field.data_type() && !can_cast_types(own, field.data_type()) {
+                return Err(Error::Plan(format!(
+                    "column '{}' is declared as {} but {source} gives {own}",
+                    field.name(),
+                    field.data_type()
+                )));
+            }
+            places.push(place);
+        }
+        Ok(Self { schema, places })
+    }
+
+    /// A batch of the chosen columns, given in the statement's order in the source's types; a value
+    /// that does not fit is an error.
+    pub(crate) fn batch(&self, columns: Vec<ArrayRef>) -> Result<RecordBatch, ArrowError> {
+        let strict = CastOptions { safe: false, ..CastOptions::default() };
+        let columns = self
+            .schema
+            .fields()
+            .iter()
+            .zip(columns)
+            .map(|(field, column)| match column.data_type() == field.data_type() {
+                true => Ok(column),
+                false => cast_with_options(&column, field.data_type(), &strict),
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        RecordBatch::try_new(Arc::clone(&self.schema), columns)
+    }
+}
+
+/// Casts a column; the rows whose value does not fit are null and marked in the second result.
+pub(crate) fn cast_marking(column: &ArrayRef, to: &DataType) -> Result<(ArrayRef, Option<BooleanArray>), ArrowError> {
+    if column.data_type() == to {
+        return Ok((Arc::clone(column), None));
+    }
+    let converted = cast(column, to)?;
+    if converted.null_count() == column.null_count() {
+        return Ok((converted, None));
+    }
+    let lost = BooleanBuffer::collect_bool(column.len(), |row| column.is_valid(row) && converted.is_null(row));
+    Ok((converted, Some(BooleanArray::new(lost, None))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::{Int32Array, Int64Array, StringArray};
+    use arrow::datatypes::Field;
+
+    #[test]
+    fn columns_are_found_by_name_and_cast() {
+        let native: SchemaRef =
+            Arc::new(Schema::new(vec![Field::new("a", DataType::Int64, true), Field::new("B", DataType::Utf8, true)]));
+        let declared: SchemaRef =
+            Arc::new(Schema::new(vec![Field::new("b", DataType::Utf8, true), Field::new("a", DataType::Int32, true)]));
+        let conform = Conform::new("source 'x'", &native, Some(declared)).expect("found");
+        assert_eq!(conform.places, [1, 0]);
+        let batch = conform
+            .batch(vec![Arc::new(StringArray::from(vec!["x"])), Arc::new(Int64Array::from(vec![7]))])
+            .expect("cast");
+        assert_eq!(batch.column(1).as_ref(), &Int32Array::from(vec![7]) as &dyn Array);
+        let absent: SchemaRef = Arc::new(Schema::new(vec![Field::new("c", DataType::Utf8, true)]));
+        let error = Conform::new("source 'x'", &native, Some(absent)).expect_err("absent").to_string();
+        assert_eq!(error, "column 'c' is not one of source 'x'; it has a, B");
+    }
+
+    #[test]
+    fn values_that_do_not_fit_are_marked() {
+        let column: ArrayRef = Arc::new(Int64Array::from(vec![Some(1), None, Some(1 << 40)]));
+        let (converted, lost) = cast_marking(&column, &DataType::Int32).expect("cast");
+        assert_eq!(converted.null_count(), 2);
+        assert_eq!(lost, Some(BooleanArray::from(vec![false, false, true])));
+    }
+}

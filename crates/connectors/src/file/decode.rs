@@ -1,0 +1,163 @@
+//! From complete text records to Arrow rows, whole stretches at a time, and which records are bad.
+//!
+//! Invariant: every record that is not blank gives exactly one row or is reported as bad, whatever
+//! the stretches it comes in; so offsets count records and rows alike.
+
+use super::records::{Framing, Records};
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use arrow::{csv, json};
+
+/// The most records decoded at a time.
+pub(super) const MOST_RECORDS: usize = 8192;
+
+/// What a text's records hold.
+#[derive(Clone, Debug)]
+pub(super) enum Layout {
+    /// One JSON object a line; members that are not columns are passed over.
+    Json {
+        /// The columns.
+        schema: SchemaRef,
+    },
+    /// Values with delimiters between them.
+    Csv {
+        /// What the file holds, in its order.
+        file: SchemaRef,
+        /// The columns' places in it.
+        places: Vec<usize>,
+        /// Between two values.
+        delimiter: u8,
+    },
+}
+
+enum Inner {
+    Json(json::reader::Decoder),
+    Csv(csv::reader::Decoder),
+}
+
+/// A record that does not fit the columns.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Bad {
+    /// Where it begins in the stretch that was framed.
+    pub(super) at: usize,
+    /// What is wrong with it.
+    pub(super) reason: String,
+}
+
+/// Decodes records of one layout.
+pub(super) struct Decoder {
+    layout: Layout,
+    inner: Inner,
+}
+
+impl Layout {
+    pub(super) const fn framing(&self) -> Framing {
+        match self {
+            Self::Json { .. } => Framing::Lines,
+            Self::Csv { delimiter, .. } => Framing::Quoted { delimiter: *delimiter },
+        }
+    }
+
+    fn build(&self) -> Result<Inner, String> {
+        // One more than is ever decoded at a time, lest a decoder stop before the last newline.
+        let size = MOST_RECORDS + 1;
+        match self {
+            Self::Json { schema } => json::ReaderBuilder::new(schema.clone())
+                .with_batch_size(size)
+                .build_decoder()
+                .map(Inner::Json)
+                .map_err(|error| error.to_string()),
+            Self::Csv { file, places, delimiter } => Ok(Inner::Csv(
+                csv::ReaderBuilder::new(file.clone())
+                    .with_delimiter(*delimiter)
+                    .with_batch_size(size)
+                    .with_projection(places.clone())
+                    .build_decoder(),
+            )),
+        }
+    }
+}
+
+impl Decoder {
+    /// # Errors
+    /// When a column's type cannot be read from such files.
+    pub(super) fn new(layout: Layout) -> Result<Self, String> {
+        let inner = layout.build()?;
+        Ok(Self { layout, inner })
+    }
+
+    /// The rows of all good records, and the bad ones.
+    pub(super) fn decode(&mut self, records: Records<'_>) -> (Vec<RecordBatch>, Vec<Bad>) {
+        let (mut rows, mut bad) = (Vec::new(), Vec::new());
+        self.isolate(records, &mut rows, &mut bad);
+        (rows, bad)
+    }
+
+    /// Decodes all at once if it can, else each half.
+    fn isolate(&mut self, records: Records<'_>, rows: &mut Vec<RecordBatch>, bad: &mut Vec<Bad>) {
+        if records.len() == 0 {
+            return;
+        }
+        match self.try_decode(records) {
+            Ok(batch) => rows.extend(batch),
+            Err(reason) if records.len() == 1 => bad.push(Bad { at: records.origin(), reason }),
+            Err(_) => {
+                let (left, right) = records.halves();
+                self.isolate(left, rows, bad);
+                self.isolate(right, rows, bad);
+            }
+        }
+    }
+
+    /// All of the records or the reason why not; `None` when all are blank.
+    fn try_decode(&mut self, records: Records<'_>) -> Result<Option<RecordBatch>, String> {
+        let framing = self.layout.framing();
+        let mut expected = 0;
+        for record in records.iter().filter(|record| !framing.is_blank(record)) {
+            expected += 1;
+            if matches!(self.layout, Layout::Json { .. }) {
+                check_object(record)?;
+            }
+        }
+        let decoded = self.feed(records.bytes());
+        if decoded.is_err() {
+            self.inner = self.layout.build()?;
+        }
+        let batch = decoded?;
+        let found = batch.as_ref().map_or(0, RecordBatch::num_rows);
+        match (&self.layout, found == expected) {
+            (_, true) => Ok(batch),
+            (Layout::Json { .. }, false) => Err("a line must hold exactly one object".into()),
+            (Layout::Csv { .. }, false) => Err("a carriage return stands within a value without quotes".into()),
+        }
+    }
+
+    fn feed(&mut self, bytes: &[u8]) -> Result<Option<RecordBatch>, String> {
+        match &mut self.inner {
+            Inner::Json(decoder) => {
+                let read = decoder.decode(bytes).map_err(|error| error.to_string())?;
+                if read < bytes.len() || decoder.has_partial_record() {
+                    return Err("a line must hold exactly one object".into());
+                }
+                decoder.flush().map_err(|error| error.to_string())
+            }
+            Inner::Csv(decoder) => {
+                let read = decoder.decode(bytes).map_err(|error| error.to_string())?;
+                if read < bytes.len() {
+                    return Err("more rows than lines".into());
+                }
+                decoder.flush().map_err(|error| error.to_string())
+            }
+        }
+    }
+}
+
+/// A line that begins and ends like an object; the decoder alone would let one span lines.
+fn check_object(record: &[u8]) -> Result<(), String> {
+    let trimmed = record.trim_ascii();
+    if trimmed.first() == Some(&b'{') && trimmed.last() == Some(&b'}') {
+        Ok(())
+    } else {
+        Err("a line must hold exactly one JSON object".into())
+    }
+}

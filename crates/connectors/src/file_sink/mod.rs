@@ -1,0 +1,250 @@
+//! The `file` sink: NDJSON, CSV or Parquet files in a folder, exactly once.
+//!
+//! Owns the options, the files' names and how they get into place; `encode` makes their bytes.
+//! Invariants: a part's final name, which holds its checkpoint's number, is the fence: it is made by
+//! link(2) from a file that is complete and synced, so it appears once and whole or not at all; and
+//! nothing that has a final name is ever changed.
+
+mod encode;
+
+#[cfg(test)]
+mod tests;
+
+use crate::options::{Kind, OptionSpec, Options, Settings};
+use crate::{FORMAT_OPTION, Format};
+use arrow::array::{RecordBatch, new_null_array};
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use encode::{Encoding, OP_COLUMN};
+use highwater_core::{CheckpointId, Rng};
+use highwater_engine::sink::{CommitPermit, Sink, Target};
+use highwater_engine::{Batch, Error, Result};
+use parquet::file::reader::{FileReader, SerializedFileReader};
+use std::fs::File;
+use std::io::{BufWriter, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+const NAME: &str = "file";
+
+/// The options of the `file` sink.
+pub(crate) const OPTIONS: &[OptionSpec] = &[
+    OptionSpec::new("path", Kind::Text, "The folder; made when it is not there.").required(),
+    FORMAT_OPTION,
+    OptionSpec::new("type", Kind::Choice(&["append-only", "changelog"]), "append-only: rows as they come; an input that updates or deletes is refused. changelog: every insert and delete as a row, told apart by the column __op, 'I' or 'D'; an update is both.").or("append-only"),
+    OptionSpec::new("force_append_only", Kind::Boolean, "With append-only, take an input that updates or deletes and leave its deletes out.").or("false"),
+    OptionSpec::new("prefix", Kind::Text, "What file names begin with: letters, digits, - and _. Two sinks of one folder need two. Default: the sink's name."),
+    OptionSpec::new("parquet.compression", Kind::Choice(&["zstd", "snappy", "lz4", "none"]), "How Parquet files are compressed.").or("zstd"),
+];
+
+/// What becomes of updates and deletes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Changes {
+    /// There are none.
+    AppendOnly,
+    /// Deletes are left out.
+    InsertsOnly,
+    /// They are rows of their own.
+    Changelog,
+}
+
+/// The sink as a statement describes it.
+#[derive(Clone, Debug)]
+pub(crate) struct FileSink {
+    folder: PathBuf,
+    prefix: String,
+    encoding: Encoding,
+}
+
+impl FileSink {
+    pub(crate) fn new(name: &str, options: &Options, format: Option<Format>) -> Result<Self> {
+        let settings = Settings::read(NAME, OPTIONS, options)?;
+        let path = settings.text("path").expect("it is required");
+        let changes = match (settings.text("type"), settings.flag("force_append_only")) {
+            (Some("changelog"), false) => Changes::Changelog,
+            (Some("changelog"), true) => {
+                return Err(settings.refuse("force_append_only", "true", "it goes with type = 'append-only' only"));
+            }
+            (_, true) => Changes::InsertsOnly,
+            (_, false) => Changes::AppendOnly,
+        };
+        let prefix = match settings.text("prefix") {
+            Some(prefix) if prefix.is_empty() || safe(prefix) != prefix => {
+                return Err(settings.refuse("prefix", prefix, "expected letters, digits, - and _"));
+            }
+            Some(prefix) => prefix.to_owned(),
+            None => safe(name),
+        };
+        let encoding = Encoding {
+            format: Format::choose(format, &settings, "")?,
+            changes,
+            compression: encode::compression(settings.text("parquet.compression").unwrap_or_default()),
+        };
+        let folder = PathBuf::from(path.strip_prefix("file://").unwrap_or(path));
+        Ok(Self { folder, prefix, encoding })
+    }
+
+    fn target(&self, schema: &SchemaRef) -> Result<FileTarget> {
+        std::fs::create_dir_all(&self.folder).map_err(|error| failed(&self.folder, error))?;
+        let target = FileTarget { sink: self.clone(), schema: self.encoding.schema(schema) };
+        target.remove_leftovers()?;
+        Ok(target)
+    }
+}
+
+/// A name in which other characters than letters, digits, - and _ are replaced by _.
+fn safe(name: &str) -> String {
+    name.chars().map(|c| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_') { c } else { '_' }).collect()
+}
+
+fn failed(path: &Path, error: impl std::fmt::Display) -> Error {
+    Error::connector(format!("'{}'", path.display()), error)
+}
+
+impl Sink for FileSink {
+    fn check(&self, schema: &SchemaRef, append_only: bool) -> Result<()> {
+        if self.encoding.changes == Changes::AppendOnly && !append_only {
+            return Err(Error::Plan(
+                "option 'type' of connector 'file' is 'append-only', but the input updates or deletes rows: set \
+                 type = 'changelog', or force_append_only = 'true' to leave deletes out"
+                    .into(),
+            ));
+        }
+        if self.encoding.changes == Changes::Changelog && schema.column_with_name(OP_COLUMN).is_some() {
+            return Err(Error::Plan(format!("a changelog adds the column '{OP_COLUMN}', which the input has already")));
+        }
+        for field in schema.fields() {
+            // Some writers find out only when they meet a value of the type.
+            let nullable = Arc::new(Schema::new(vec![Field::new(field.name(), field.data_type().clone(), true)]));
+            let column = new_null_array(field.data_type(), 1);
+            let row = RecordBatch::try_new(Arc::clone(&nullable), vec![column]);
+            let row = row.map_err(|error| Error::data("sink", error))?;
+            self.encoding.write(&nullable, &[row], std::io::sink()).map_err(|reason| {
+                let format = self.encoding.format.name();
+                Error::Plan(format!("column '{}' cannot be written to {format} files: {reason}", field.name()))
+            })?;
+        }
+        Ok(())
+    }
+
+    fn open(&self, schema: &SchemaRef) -> Result<Box<dyn Target>> {
+        Ok(Box::new(self.target(schema)?))
+    }
+}
+
+/// The folder, open for one worker's parts.
+struct FileTarget {
+    sink: FileSink,
+    schema: SchemaRef,
+}
+
+/// What sets this process's temporary files apart from those of others, dead or alive.
+fn process_token() -> u64 {
+    static TOKEN: OnceLock<u64> = OnceLock::new();
+    *TOKEN.get_or_init(|| Rng::from_os().next_u64())
+}
+
+/// A temporary name that no other delivery uses, in this process or another: a process that lost
+/// its place may still be delivering the same part.
+fn temporary_name(name: &str) -> String {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    format!(".{name}.{:016x}-{}.tmp", process_token(), NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+impl FileTarget {
+    fn part_name(&self, checkpoint: CheckpointId, part: u32) -> String {
+        let extension = self.sink.encoding.format.extensions()[0];
+        format!("{}-{:020}-{part:05}.{extension}", self.sink.prefix, checkpoint.0)
+    }
+
+    /// Removes what deliveries of other processes left half-way.
+    fn remove_leftovers(&self) -> Result<()> {
+        let folder = &self.sink.folder;
+        let begin = format!(".{}-", self.sink.prefix);
+        let own = format!(".{:016x}-", process_token());
+        for entry in std::fs::read_dir(folder).map_err(|error| failed(folder, error))? {
+            let entry = entry.map_err(|error| failed(folder, error))?;
+            let name = entry.file_name();
+            let Some(name) = name.to_str() else { continue };
+            if name.starts_with(&begin) && name.ends_with(".tmp") && !name.contains(&own) {
+                remove_if_there(&entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Delivers a part of a published checkpoint, unless it was delivered before.
+    fn put(&self, checkpoint: CheckpointId, part: u32, batches: &[Batch]) -> Result<()> {
+        let name = self.part_name(checkpoint, part);
+        let place = self.sink.folder.join(&name);
+        let data = |reason: String| Error::data(format!("sink file '{}'", place.display()), reason);
+        let rows = batches.iter().map(|batch| self.sink.encoding.expand(batch));
+        let rows: Vec<RecordBatch> = rows.collect::<Result<_, _>>().map_err(data)?;
+        if rows.iter().all(|rows| rows.num_rows() == 0) {
+            return Ok(());
+        }
+        let temporary = self.sink.folder.join(temporary_name(&name));
+        let put = self.write(&temporary, &rows).and_then(|()| self.put_if_absent(&temporary, &place));
+        let removed = remove_if_there(&temporary);
+        put?;
+        removed
+    }
+
+    fn write(&self, temporary: &Path, rows: &[RecordBatch]) -> Result<()> {
+        let file = File::create_new(temporary).map_err(|error| failed(temporary, error))?;
+        let mut out = BufWriter::with_capacity(1 << 20, &file);
+        self.sink.encoding.write(&self.schema, rows, &mut out).map_err(|reason| failed(temporary, reason))?;
+        out.flush().map_err(|error| failed(temporary, error))?;
+        drop(out);
+        file.sync_all().map_err(|error| failed(temporary, error))
+    }
+
+    fn put_if_absent(&self, temporary: &Path, place: &Path) -> Result<()> {
+        match std::fs::hard_link(temporary, place) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => self.check_same(temporary, place)?,
+            Err(error) => {
+                let reason = format!("{error}; the folder must be on a file system that has hard links");
+                return Err(failed(place, reason));
+            }
+        }
+        // Also when it was there: who linked it may have died before this.
+        let folder = File::open(&self.sink.folder).and_then(|folder| folder.sync_all());
+        folder.map_err(|error| failed(&self.sink.folder, error))
+    }
+
+    /// A part that is there already must be the same part, not another sink's of that name.
+    fn check_same(&self, temporary: &Path, place: &Path) -> Result<()> {
+        if size(temporary, self.sink.encoding.format)? == size(place, self.sink.encoding.format)? {
+            return Ok(());
+        }
+        Err(Error::data(
+            format!("sink file '{}'", place.display()),
+            "it exists and holds other rows, perhaps of an earlier sink of this name: give the sink another prefix or \
+             path, or move those files away",
+        ))
+    }
+}
+
+/// What two copies of a part agree in whatever their batches were: bytes of text, rows of Parquet.
+fn size(path: &Path, format: Format) -> Result<u64> {
+    let file = File::open(path).map_err(|error| failed(path, error))?;
+    if format != Format::Parquet {
+        return file.metadata().map(|found| found.len()).map_err(|error| failed(path, error));
+    }
+    let reader = SerializedFileReader::new(file).map_err(|error| failed(path, error))?;
+    Ok(reader.metadata().file_metadata().num_rows() as u64)
+}
+
+fn remove_if_there(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(failed(path, error)),
+        _ => Ok(()),
+    }
+}
+
+impl Target for FileTarget {
+    fn deliver(&mut self, permit: CommitPermit, part: u32, rows: &[Batch]) -> Result<()> {
+        self.put(permit.checkpoint(), part, rows)
+    }
+}

@@ -1,0 +1,190 @@
+//! Deliveries once, twice and half-way, read back as people would.
+
+use super::*;
+use crate::conformance::{options, read_all, source_of};
+use arrow::array::{ArrayRef, Int64Array, StringArray, TimestampMicrosecondArray};
+use arrow::datatypes::DataType;
+use std::fs;
+use tempfile::TempDir;
+
+fn folder() -> TempDir {
+    tempfile::tempdir().expect("a temporary folder")
+}
+
+fn sink(folder: &TempDir, entries: &[(&str, &str)]) -> FileSink {
+    try_sink(folder, entries).expect("a sink")
+}
+
+fn try_sink(folder: &TempDir, entries: &[(&str, &str)]) -> Result<FileSink> {
+    let mut all = vec![("path", folder.path().to_str().expect("UTF-8"))];
+    all.extend(entries);
+    FileSink::new("out", &options(&all), None)
+}
+
+fn rows(ids: std::ops::Range<i64>) -> RecordBatch {
+    let names: ArrayRef =
+        Arc::new(StringArray::from_iter(ids.clone().map(|id| (id % 3 > 0).then(|| format!("n{id}")))));
+    let times: ArrayRef = Arc::new(TimestampMicrosecondArray::from_iter_values(ids.clone().map(|id| id * 1_500_000)));
+    let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(ids));
+    let schema = Schema::new(vec![
+        Field::new("id", DataType::Int64, true),
+        Field::new("name", DataType::Utf8, true),
+        Field::new("t", times.data_type().clone(), true),
+    ]);
+    RecordBatch::try_new(Arc::new(schema), vec![ids, names, times]).expect("a batch")
+}
+
+fn names(folder: &TempDir) -> Vec<String> {
+    let entries = fs::read_dir(folder.path()).expect("listed");
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("UTF-8")).collect();
+    names.sort();
+    names
+}
+
+fn content(folder: &TempDir, name: &str) -> String {
+    fs::read_to_string(folder.path().join(name)).expect("read")
+}
+
+const FIRST: &str = "out-00000000000000000007-00003.ndjson";
+
+fn first_part() -> (CheckpointId, u32) {
+    (CheckpointId(7), 3)
+}
+
+#[test]
+fn a_part_delivered_twice_is_there_once() {
+    let folder = folder();
+    let sink = sink(&folder, &[("format", "json")]);
+    let (checkpoint, part) = first_part();
+    let batches = [Batch::inserts(rows(0..2))];
+    sink.target(&rows(0..0).schema()).expect("opens").put(checkpoint, part, &batches).expect("delivered");
+    let expected = "{\"id\":0,\"name\":null,\"t\":\"1970-01-01T00:00:00\"}\n{\"id\":1,\"name\":\"n1\",\"t\":\"1970-01-01T00:00:01.500\"}\n";
+    assert_eq!(content(&folder, FIRST), expected);
+    // Again, in other batches and by another target, as after a crash.
+    let again = [Batch::inserts(rows(0..1)), Batch::inserts(rows(1..2))];
+    let target = sink.target(&rows(0..0).schema()).expect("opens");
+    target.put(checkpoint, part, &again).expect("delivered before");
+    assert_eq!(names(&folder), [FIRST]);
+    assert_eq!(content(&folder, FIRST), expected);
+    target.put(checkpoint.next(), part, &again).expect("delivered");
+    assert_eq!(names(&folder).len(), 2);
+}
+
+#[test]
+fn every_format_reads_back_as_it_was() {
+    for format in ["json", "csv", "parquet"] {
+        let folder = folder();
+        let sink = sink(&folder, &[("format", format), ("prefix", "x-1")]);
+        let target = sink.target(&rows(0..0).schema()).expect("opens");
+        let (checkpoint, part) = first_part();
+        for _ in 0..2 {
+            target.put(checkpoint, part, &[Batch::inserts(rows(0..5)), Batch::inserts(rows(5..9))]).expect("delivered");
+        }
+        target.put(checkpoint, part + 1, &[Batch::inserts(rows(9..10))]).expect("delivered");
+        let entries = [("path", folder.path().to_str().expect("UTF-8")), ("format", format)];
+        let source = source_of("file", &entries, Some(rows(0..0).schema()), None);
+        assert_eq!(source.splits().expect("splits").len(), 2);
+        assert_eq!(read_all(source.as_ref()), rows(0..10), "{format}");
+    }
+}
+
+#[test]
+fn what_a_killed_process_left_is_removed() {
+    let folder = folder();
+    let sink = sink(&folder, &[("format", "json")]);
+    let leftover = format!(".{FIRST}.00000000000000ff-0.tmp");
+    fs::write(folder.path().join(&leftover), "{\"id\":0,\"na").expect("written");
+    fs::write(folder.path().join(".other-1.00000000000000ff-0.tmp"), "").expect("written");
+    let own = temporary_name(FIRST);
+    fs::write(folder.path().join(&own), "").expect("written");
+    let target = sink.target(&rows(0..0).schema()).expect("opens");
+    let mut kept = vec![".other-1.00000000000000ff-0.tmp".to_owned(), own];
+    kept.sort();
+    assert_eq!(names(&folder), kept, "only dead processes' files of this sink are removed");
+    let (checkpoint, part) = first_part();
+    target.put(checkpoint, part, &[Batch::inserts(rows(0..2))]).expect("delivered");
+    assert_eq!(content(&folder, FIRST).lines().count(), 2);
+}
+
+#[test]
+fn a_delivery_that_fails_leaves_nothing() {
+    let folder = folder();
+    let sink = sink(&folder, &[("format", "json")]);
+    let target = sink.target(&rows(0..0).schema()).expect("opens");
+    let (checkpoint, part) = first_part();
+    fs::create_dir(folder.path().join("gone")).expect("made");
+    let elsewhere =
+        FileTarget { sink: FileSink { folder: folder.path().join("gone"), ..sink }, schema: target.schema.clone() };
+    fs::remove_dir(folder.path().join("gone")).expect("removed");
+    let error = elsewhere.put(checkpoint, part, &[Batch::inserts(rows(0..2))]).expect_err("no folder");
+    assert!(matches!(error, Error::Connector { .. }), "{error}");
+    assert!(names(&folder).is_empty());
+    target.put(checkpoint, part, &[Batch::inserts(rows(0..2))]).expect("delivered");
+}
+
+#[test]
+fn another_sinks_files_are_not_taken_for_ones_own() {
+    for format in ["json", "parquet"] {
+        let folder = folder();
+        let target = sink(&folder, &[("format", format)]).target(&rows(0..0).schema()).expect("opens");
+        let (checkpoint, part) = first_part();
+        target.put(checkpoint, part, &[Batch::inserts(rows(0..2))]).expect("delivered");
+        let error = target.put(checkpoint, part, &[Batch::inserts(rows(0..3))]).expect_err("other rows").to_string();
+        assert!(error.contains("it exists and holds other rows"), "{error}");
+        assert_eq!(names(&folder).len(), 1);
+    }
+}
+
+#[test]
+fn weights_become_rows() {
+    let weights = Int64Array::from(vec![2, -1, 0, 1]);
+    let batch = Batch::weighted(rows(0..4).project(&[0]).expect("a projection"), weights);
+    let (checkpoint, part) = first_part();
+    let delivered = |entries: &[(&str, &str)], batch: &Batch| {
+        let folder = folder();
+        let mut all = vec![("format", "csv")];
+        all.extend(entries);
+        let target = sink(&folder, &all).target(&batch.rows.schema()).expect("opens");
+        let put = target.put(checkpoint, part, std::slice::from_ref(batch));
+        put.map(|()| content(&folder, "out-00000000000000000007-00003.csv"))
+    };
+    assert_eq!(delivered(&[("type", "changelog")], &batch).expect("delivered"), "id,__op\n0,I\n0,I\n1,D\n3,I\n");
+    assert_eq!(delivered(&[("force_append_only", "true")], &batch).expect("delivered"), "id\n0\n0\n3\n");
+    assert!(delivered(&[], &batch).expect_err("a delete").to_string().contains("a delete came"));
+    let inserts = Batch::inserts(batch.rows.clone());
+    assert_eq!(delivered(&[("type", "changelog")], &inserts).expect("delivered").lines().last(), Some("3,I"));
+}
+
+#[test]
+fn no_rows_make_no_file() {
+    let folder = folder();
+    let target = sink(&folder, &[("format", "csv")]).target(&rows(0..0).schema()).expect("opens");
+    target.put(CheckpointId(1), 0, &[]).expect("delivered");
+    target.put(CheckpointId(2), 0, &[Batch::inserts(rows(0..0))]).expect("delivered");
+    assert!(names(&folder).is_empty());
+}
+
+#[test]
+fn statements_that_cannot_be_are_refused() {
+    let folder = folder();
+    let schema = rows(0..0).schema();
+    let refused = |entries: &[(&str, &str)]| try_sink(&folder, entries).expect_err("refused").to_string();
+    assert!(refused(&[]).contains("add FORMAT PLAIN ENCODE"));
+    assert!(refused(&[("format", "csv"), ("prefix", "a/b")]).contains("expected letters"));
+    assert!(refused(&[("format", "csv"), ("type", "upsert")]).contains("expected 'append-only' or 'changelog'"));
+    assert!(refused(&[("format", "csv"), ("type", "changelog"), ("force_append_only", "true")]).contains("goes with"));
+    let plain = sink(&folder, &[("format", "csv")]);
+    assert!(plain.check(&schema, true).is_ok());
+    assert!(plain.check(&schema, false).expect_err("updates").to_string().contains("set type = 'changelog'"));
+    assert!(sink(&folder, &[("format", "csv"), ("type", "changelog")]).check(&schema, false).is_ok());
+    assert!(sink(&folder, &[("format", "csv"), ("force_append_only", "true")]).check(&schema, false).is_ok());
+    let nested: SchemaRef =
+        Arc::new(Schema::new(vec![Field::new("l", DataType::new_list(DataType::Int64, true), true)]));
+    assert!(
+        plain.check(&nested, true).expect_err("nested").to_string().starts_with("column 'l' cannot be written to CSV")
+    );
+    assert!(sink(&folder, &[("format", "json")]).check(&nested, true).is_ok());
+    assert!(sink(&folder, &[("format", "parquet")]).check(&nested, true).is_ok());
+    assert_eq!(safe("my sink/ü"), "my_sink__");
+}
