@@ -15,11 +15,12 @@ mod tests;
 
 use crate::options::{Kind, OptionSpec, Options, Settings};
 use crate::{FORMAT_OPTION, Format};
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use decode::{Decoder, Layout};
 use highwater_engine::source::{Offset, Source, SplitReader};
 use highwater_engine::{Error, Result};
 use place::Place;
+use records::Records;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -104,29 +105,27 @@ fn delimiter(settings: &Settings) -> Result<u8> {
     }
 }
 
-/// Refuses column types that text files cannot hold, by asking the decoder.
+/// Refuses column types that text files cannot hold, by trying to decode one.
 fn check_types(schema: &SchemaRef, format: Format) -> Result<()> {
-    let refused = |name: &str, data_type: &DataType| {
-        Err(Error::Plan(format!("column '{name}' of type {data_type} cannot be read from {} files", format.name())))
-    };
     for field in schema.fields() {
-        let fits = match format {
-            Format::Json => {
-                let alone = Arc::new(arrow::datatypes::Schema::new(vec![Arc::clone(field)]));
-                Decoder::new(Layout::Json { schema: alone }).is_ok()
-            }
-            Format::Csv => !field.data_type().is_nested() && !is_binary(field.data_type()),
-            Format::Parquet => true,
+        let first = Arc::new(Field::new("first", DataType::Utf8, true));
+        let row = Arc::new(Schema::new(vec![first, Arc::new(field.as_ref().clone().with_nullable(true))]));
+        let (layout, sample) = match format {
+            Format::Json => (Layout::Json { schema: row }, "{\"first\":\"\"}\n"),
+            Format::Csv => (Layout::Csv { file: row, places: vec![0, 1], delimiter: b',' }, "first,\n"),
+            Format::Parquet => continue,
         };
-        if !fits {
-            return refused(field.name(), field.data_type());
+        let decoded =
+            Decoder::new(layout).map(|mut decoder| decoder.decode(Records::new(sample.as_bytes(), &[sample.len()])));
+        if !decoded.is_ok_and(|(_, bad)| bad.is_empty()) {
+            let (name, data_type) = (field.name(), field.data_type());
+            return Err(Error::Plan(format!(
+                "column '{name}' of type {data_type} cannot be read from {} files",
+                format.name()
+            )));
         }
     }
     Ok(())
-}
-
-const fn is_binary(data_type: &DataType) -> bool {
-    matches!(data_type, DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_))
 }
 
 impl Source for FileSource {

@@ -5,7 +5,7 @@ use crate::conformance::{Then, check_resumes, drain, options, read, read_all, so
 use ::parquet::arrow::ArrowWriter;
 use ::parquet::file::properties::WriterProperties;
 use arrow::array::{Array, ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, StringArray};
-use arrow::datatypes::{Field, Int64Type, Schema, TimeUnit};
+use arrow::datatypes::{Int64Type, TimeUnit};
 use highwater_engine::source::Polled;
 use proptest::prelude::*;
 use std::fs::{self, File, OpenOptions};

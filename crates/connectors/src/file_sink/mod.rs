@@ -86,6 +86,10 @@ impl FileSink {
 
     fn target(&self, schema: &SchemaRef) -> Result<FileTarget> {
         std::fs::create_dir_all(&self.folder).map_err(|error| failed(&self.folder, error))?;
+        // The folder may be new, and must not vanish with the parts in it.
+        if let Some(parent) = std::path::absolute(&self.folder).ok().as_deref().and_then(Path::parent) {
+            sync_folder(parent)?;
+        }
         let target = FileTarget { sink: self.clone(), schema: self.encoding.schema(schema) };
         target.remove_leftovers()?;
         Ok(target)
@@ -99,6 +103,19 @@ fn safe(name: &str) -> String {
 
 fn failed(path: &Path, error: impl std::fmt::Display) -> Error {
     Error::connector(format!("'{}'", path.display()), error)
+}
+
+fn sync_folder(folder: &Path) -> Result<()> {
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(|error| failed(folder, error))
+}
+
+/// Whether a file is the temporary one of a delivery by the sink with this prefix.
+fn is_temporary(name: &str, prefix: &str) -> bool {
+    let part =
+        name.strip_prefix('.').and_then(|name| name.strip_prefix(prefix)).and_then(|name| name.strip_prefix('-'));
+    part.is_some_and(|part| {
+        name.ends_with(".tmp") && part.find('-') == Some(20) && part[..20].bytes().all(|byte| byte.is_ascii_digit())
+    })
 }
 
 impl Sink for FileSink {
@@ -160,13 +177,12 @@ impl FileTarget {
     /// Removes what deliveries of other processes left half-way.
     fn remove_leftovers(&self) -> Result<()> {
         let folder = &self.sink.folder;
-        let begin = format!(".{}-", self.sink.prefix);
         let own = format!(".{:016x}-", process_token());
         for entry in std::fs::read_dir(folder).map_err(|error| failed(folder, error))? {
             let entry = entry.map_err(|error| failed(folder, error))?;
             let name = entry.file_name();
             let Some(name) = name.to_str() else { continue };
-            if name.starts_with(&begin) && name.ends_with(".tmp") && !name.contains(&own) {
+            if is_temporary(name, &self.sink.prefix) && !name.contains(&own) {
                 remove_if_there(&entry.path())?;
             }
         }
@@ -209,8 +225,7 @@ impl FileTarget {
             }
         }
         // Also when it was there: who linked it may have died before this.
-        let folder = File::open(&self.sink.folder).and_then(|folder| folder.sync_all());
-        folder.map_err(|error| failed(&self.sink.folder, error))
+        sync_folder(&self.sink.folder)
     }
 
     /// A part that is there already must be the same part, not another sink's of that name.

@@ -95,11 +95,12 @@ fn what_a_killed_process_left_is_removed() {
     let sink = sink(&folder, &[("format", "json")]);
     let leftover = format!(".{FIRST}.00000000000000ff-0.tmp");
     fs::write(folder.path().join(&leftover), "{\"id\":0,\"na").expect("written");
-    fs::write(folder.path().join(".other-1.00000000000000ff-0.tmp"), "").expect("written");
+    fs::write(folder.path().join(".out-1-00000000000000000007-00003.ndjson.00000000000000ff-0.tmp"), "")
+        .expect("written");
     let own = temporary_name(FIRST);
     fs::write(folder.path().join(&own), "").expect("written");
     let target = sink.target(&rows(0..0).schema()).expect("opens");
-    let mut kept = vec![".other-1.00000000000000ff-0.tmp".to_owned(), own];
+    let mut kept = vec![".out-1-00000000000000000007-00003.ndjson.00000000000000ff-0.tmp".to_owned(), own];
     kept.sort();
     assert_eq!(names(&folder), kept, "only dead processes' files of this sink are removed");
     let (checkpoint, part) = first_part();

@@ -7,7 +7,7 @@
 //! Invariant: an event draws from its random stream in the crate's order and with its types, so a
 //! column that is not wanted is skipped only by drawing for it all the same.
 
-use super::words::{Channel, channels};
+use super::words::{CHANNELS, Channel};
 use arrow::array::{ArrayRef, Int64Array, StringArray, TimestampMicrosecondArray};
 use arrow::buffer::{Buffer, OffsetBuffer, ScalarBuffer};
 use highwater_core::splitmix64;
@@ -41,7 +41,7 @@ impl Wanted {
 #[derive(Debug)]
 pub(super) struct Events {
     config: NexmarkConfig,
-    channels: Vec<Channel>,
+    channels: &'static [Channel],
     mix: u64,
     micros_per_event: f64,
 }
@@ -54,10 +54,11 @@ struct Text {
 }
 
 impl Text {
-    fn with_rows(rows: usize) -> Self {
+    /// Room for so many rows of so many bytes.
+    fn with_room(rows: usize, bytes: usize) -> Self {
         let mut ends = Vec::with_capacity(rows + 1);
         ends.push(0);
-        Self { bytes: Vec::new(), ends }
+        Self { bytes: Vec::with_capacity(rows * bytes), ends }
     }
 
     fn end_row(&mut self) {
@@ -115,7 +116,7 @@ impl Events {
     pub(super) fn new(config: NexmarkConfig, seed: u64) -> Self {
         let micros_per_event = config.us_per_unit as f64 / config.first_rate as f64;
         let mix = if seed == 0 { 0 } else { splitmix64(seed) };
-        Self { config, channels: channels(), mix, micros_per_event }
+        Self { config, channels: &CHANNELS, mix, micros_per_event }
     }
 
     /// How many events of all types make up one round of types.
@@ -175,7 +176,8 @@ impl Events {
         let rows = numbers.len();
         let (mut auctions, mut bidders) = (Vec::with_capacity(rows), Vec::with_capacity(rows));
         let mut draws: Vec<f32> = Vec::with_capacity(rows);
-        let (mut names, mut urls, mut extras) = (Text::with_rows(rows), Text::with_rows(rows), Text::with_rows(rows));
+        let room = |place, bytes| if want.has(place) { Text::with_room(rows, bytes) } else { Text::default() };
+        let (mut names, mut urls, mut extras) = (room(3, 12), room(4, 72), room(6, self.config.avg_bid_byte_size));
         let strings = want.has(3) || want.has(4) || want.has(6);
         for &number in numbers {
             let rng = &mut self.rng(number);
@@ -246,7 +248,7 @@ impl Events {
         let rows = numbers.len();
         let config = &self.config;
         let mut ids = Vec::with_capacity(rows);
-        let mut texts: [Text; 6] = std::array::from_fn(|_| Text::with_rows(rows));
+        let mut texts = [16, 18, 20, 14, 3, config.avg_person_byte_size].map(|bytes| Text::with_room(rows, bytes));
         for &number in numbers {
             let rng = &mut self.rng(number);
             ids.push((self.last_person(number) + config.first_person_id) as i64);
@@ -288,8 +290,9 @@ impl Events {
     pub(super) fn auctions(&self, numbers: &[usize], base_us: i64, want: Wanted) -> Vec<Option<ArrayRef>> {
         let rows = numbers.len();
         let mut fixed: [Vec<i64>; 6] = std::array::from_fn(|_| Vec::with_capacity(rows));
+        let room = |place, bytes| if want.has(place) { Text::with_room(rows, bytes) } else { Text::default() };
         let (mut items, mut descriptions, mut extras) =
-            (Text::with_rows(rows), Text::with_rows(rows), Text::with_rows(rows));
+            (room(1, 20), room(2, 100), room(9, self.config.avg_auction_byte_size));
         for &number in numbers {
             let rng = &mut self.rng(number);
             letters_or_skip(&mut items, rng, 20, want.has(1));

@@ -42,7 +42,7 @@ pub(crate) const OPTIONS: &[OptionSpec] = &[
     OptionSpec::new("nexmark.seed", Kind::Integer { min: 0, max: i64::MAX }, "Other seeds give other events; 0 gives those of the nexmark crate.").or("0"),
     OptionSpec::new("nexmark.events.per.second", Kind::Number, "At most so many events of all types a second over all splits; 0: as fast as they are taken.").or("0"),
     OptionSpec::new("nexmark.min.event.gap.in.ns", ANY_COUNT, "The same as a gap between two events in nanoseconds.").or("0"),
-    OptionSpec::new("nexmark.max.chunk.size", COUNT, "The most rows in a batch.").or("65536"),
+    OptionSpec::new("nexmark.max.chunk.size", COUNT, "The most rows in a batch.").or("16384"),
     OptionSpec::new("nexmark.use.real.time", Kind::Boolean, "Event times begin now and an event is given when its time has come. Without it they begin at nexmark.base.time.").or("false"),
     OptionSpec::new("nexmark.base.time", Kind::Integer { min: 0, max: 1 << 50 }, "The first event's time in milliseconds since 1970.").or(BASE_TIME),
     OptionSpec::new("nexmark.first.event.rate", COUNT, "Events per second of event time.").or("10000"),

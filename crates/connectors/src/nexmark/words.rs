@@ -3,9 +3,10 @@
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
+use std::sync::LazyLock;
 
 /// How many channels there are besides the hot ones.
-const CHANNELS: u64 = 10_000;
+const COUNT: u64 = 10_000;
 
 /// A channel's name and the page it shows.
 #[derive(Debug)]
@@ -15,9 +16,7 @@ pub(super) struct Channel {
 }
 
 /// All channels in the order in which they are drawn from.
-pub(super) fn channels() -> Vec<Channel> {
-    (0..CHANNELS).map(channel).collect()
-}
+pub(super) static CHANNELS: LazyLock<Vec<Channel>> = LazyLock::new(|| (0..COUNT).map(channel).collect());
 
 fn channel(number: u64) -> Channel {
     let mut url = base_url(number);
