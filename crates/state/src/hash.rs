@@ -82,8 +82,26 @@ mod tests {
         assert_eq!(bytes, PINNED_BYTES);
     }
 
-    const PINNED_WORDS: [u64; 5] = [0; 5];
-    const PINNED_BYTES: [u64; 11] = [0; 11];
+    const PINNED_WORDS: [u64; 5] = [
+        0xB70F_B2CC_55AF_013F,
+        0x90FA_784D_FF59_DF1D,
+        0x927C_0B9C_2732_9E1F,
+        0x0871_64D5_C9E6_AE5E,
+        0x92F9_8E73_61AA_CF96,
+    ];
+    const PINNED_BYTES: [u64; 11] = [
+        0x5EA7_9A9B_8821_8624,
+        0xD05B_FB72_B77C_BF3E,
+        0x4DAA_68B1_0770_19CF,
+        0x8C87_B20E_4BA3_C256,
+        0x6EC9_92CA_1311_D854,
+        0x082A_C957_31E9_43B6,
+        0x4247_D380_66D4_428E,
+        0xAF64_54A9_F551_62CD,
+        0xC041_741C_2895_4B84,
+        0xB4BF_3C9E_BB96_D76D,
+        0x2006_5F27_E8F3_D634,
+    ];
 
     #[test]
     fn sequential_keys_fill_groups_and_tags_evenly() {

@@ -208,12 +208,6 @@ impl Page {
         bits::get(self.bitmap(Bitmap::Live), at)
     }
 
-    /// Where the dirty bit of a slot stands, for prefetching.
-    #[inline]
-    pub(crate) fn dirty_word(&self, parity: usize, at: usize) -> (&[u64], usize) {
-        (&self.bitmaps, (1 + parity) * self.words_per_bitmap as usize + at / 64)
-    }
-
     /// Saves a slot's row for `purpose` unless that is done.
     pub(crate) fn save(&mut self, purpose: Purpose, at: usize, stride: usize, spare: &mut Vec<Box<Undo>>) {
         let live = self.is_live(at);

@@ -4,13 +4,17 @@
 //! Each checkpoint writes its changes and, besides, full bases of the key groups whose bases are
 //! oldest. A file is in scope while some key group's base is not younger than it. With `d` bytes
 //! of changes a checkpoint and `B` bytes of a full base, a round of `(0.9 B + d) / d` checkpoints
-//! keeps all files in scope within 1.9 B, and every checkpoint writes about the same.
+//! (whole ones) keeps the files in scope within 1.9 B, and every checkpoint writes about the same.
 
 use crate::key::{FileNumber, TableId};
 use highwater_core::CheckpointId;
 
-/// The most rounds' worth of checkpoints in scope, whatever little they changed.
+/// The most checkpoints in scope, however little they change.
 pub const MAX_CHECKPOINTS: u64 = 256;
+/// The longest round: less than the most checkpoints, as groups differ in size.
+const LONGEST_ROUND: u64 = 224;
+const SHORT_ROUND: u64 = 4;
+const SMOOTHING: f64 = 4.0;
 
 /// What is known of one key group of one table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,55 +29,59 @@ pub struct GroupFact {
     pub base_bytes: u64,
 }
 
-/// What the checkpoint before wrote.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct WrittenBytes {
-    /// Because slots changed.
-    pub delta: u64,
-    /// As bases of key groups, which replaced those groups' deltas.
-    pub base: u64,
-}
-
-/// How many bytes of bases the next checkpoint should write, from what the last one wrote and
-/// what a full base takes.
+/// In how many checkpoints every key group should get a new base, when a checkpoint changes
+/// `delta` bytes and a full base takes `full_base`.
 #[must_use]
-pub fn base_quota(last: WrittenBytes, full_base: u64) -> f64 {
-    let full = full_base as f64;
-    if full == 0.0 {
-        return 0.0;
-    }
-    // Groups that were written as bases would have added their share of changes.
-    let unrebased = (1.0 - last.base as f64 / full).clamp(0.1, 1.0);
-    let delta = last.delta as f64 / unrebased;
-    let quota = full * delta / (0.9 * full + delta);
-    // A round never takes more checkpoints than may be in scope, less a few for rounding.
-    quota.max(full / (MAX_CHECKPOINTS as f64 * 0.9))
+pub fn round_length(delta: f64, full_base: f64) -> u64 {
+    let length = (0.9 * full_base + delta) / delta.max(1.0);
+    (length as u64).clamp(1, LONGEST_ROUND)
 }
 
 /// The rolling base of one worker's tables.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RollingBase {
+    /// Bytes of bases that may be written, saved up or owed.
     credit: f64,
+    /// Bytes that a checkpoint changes, smoothed over a few.
+    delta: f64,
 }
 
 impl RollingBase {
-    /// The key groups to write as bases with checkpoint `next`: those with the oldest files first,
-    /// as far as the quota and what was saved up of it go, and all whose files are too old.
-    pub fn choose(&mut self, facts: &mut [GroupFact], last: WrittenBytes, next: CheckpointId) -> Vec<(TableId, u16)> {
+    /// The key groups to write as bases with checkpoint `next`, those with the oldest files first,
+    /// when the checkpoint before changed `changed` bytes ([`Progress::changed_bytes`]).
+    ///
+    /// [`Progress::changed_bytes`]: crate::Progress::changed_bytes
+    pub fn choose(&mut self, facts: &mut [GroupFact], changed: u64, next: CheckpointId) -> Vec<(TableId, u16)> {
         let full: u64 = facts.iter().map(|fact| fact.base_bytes).sum();
-        self.credit = (self.credit + base_quota(last, full)).min(full as f64);
+        if full == 0 {
+            return Vec::new();
+        }
+        let round = round_length(self.note(changed), full as f64);
+        self.credit = (self.credit + full as f64 / round as f64).min(full as f64);
+        // Short rounds are kept to the checkpoint, as each of their files is a large part of the
+        // whole; long ones only by what was paid, so that no checkpoint catches up at once.
+        let oldest = if round <= SHORT_ROUND { round } else { MAX_CHECKPOINTS - 1 };
         facts.sort_by_key(|fact| (fact.floor.checkpoint(), fact.group, fact.table));
         let mut chosen = Vec::new();
         for fact in facts {
-            let too_old = fact.floor.checkpoint().0 + MAX_CHECKPOINTS <= next.0 + 1;
-            // A group is begun when at least half of it is paid for, and the rest is owed.
+            let too_old = fact.floor.checkpoint().0 + oldest <= next.0;
+            // A group is begun when at least half of it is paid for; the rest is owed.
             if !too_old && self.credit < fact.base_bytes as f64 / 2.0 {
                 break;
             }
-            self.credit -= fact.base_bytes as f64;
+            self.credit = (self.credit - fact.base_bytes as f64).max(-(fact.base_bytes as f64));
             chosen.push((fact.table, fact.group));
         }
         chosen
+    }
+
+    fn note(&mut self, changed: u64) -> f64 {
+        if self.delta > 0.0 {
+            self.delta += (changed as f64 - self.delta) / SMOOTHING;
+        } else {
+            self.delta = changed as f64;
+        }
+        self.delta
     }
 }
 
@@ -103,21 +111,22 @@ mod tests {
             (0..groups).map(|group| GroupFact { table, group, floor: number(0), base_bytes: base }).collect();
         let mut rolling = RollingBase::default();
         let mut files = vec![(number(0), base * u64::from(groups))];
-        let mut last = WrittenBytes { delta: 0, base: base * u64::from(groups) };
+        let mut changed = 0;
         let mut out = Vec::new();
         for checkpoint in 1..=checkpoints {
-            let chosen = rolling.choose(&mut facts, last, CheckpointId(checkpoint));
+            let chosen = rolling.choose(&mut facts, changed, CheckpointId(checkpoint));
             let rest = u64::from(groups) - chosen.len() as u64;
-            last = WrittenBytes { delta: delta(checkpoint) * rest / u64::from(groups), base: base * chosen.len() as u64 };
+            changed = delta(checkpoint);
+            let written = changed * rest / u64::from(groups) + base * chosen.len() as u64;
             for fact in &mut facts {
                 if chosen.contains(&(fact.table, fact.group)) {
                     fact.floor = number(checkpoint);
                 }
             }
-            files.push((number(checkpoint), last.delta + last.base));
+            files.push((number(checkpoint), written));
             let floor = facts.iter().map(|fact| fact.floor).min().expect("some groups");
             files.retain(|(file, _)| in_scope(*file, floor));
-            out.push((last.delta + last.base, files.iter().map(|(_, bytes)| bytes).sum(), files.len()));
+            out.push((written, files.iter().map(|(_, bytes)| bytes).sum(), files.len()));
         }
         out
     }

@@ -13,6 +13,12 @@ use crate::page::{Bitmap, Link, PAGE_SLOTS, Page, Purpose};
 use crate::record::{encode_delta, encode_image, encode_keys, estimate};
 use crate::scope::GroupFact;
 
+/// A page is written as a delta when at most one in this many of its slots changed.
+const DELTA_PART: usize = 4;
+/// A page gets a new image when its deltas since the last one are larger than this many images.
+/// The rolling base renews all pages sooner under even load; this is for pages changed more often.
+const MAX_DELTA_IMAGES: u32 = 2;
+
 /// What a freeze is for.
 #[derive(Clone, Copy, Debug)]
 pub struct FreezeOptions<'a> {
@@ -38,10 +44,11 @@ pub struct FreezeInfo {
 pub struct Progress {
     /// Pages not copied yet; 0 when done.
     pub pages_left: usize,
-    /// Bytes of records written because slots changed.
-    pub delta_bytes: u64,
-    /// Bytes of records written as bases.
-    pub base_bytes: u64,
+    /// Bytes of all records.
+    pub written_bytes: u64,
+    /// Bytes that the changes of pages written before take, or would take where a base was
+    /// written instead.
+    pub changed_bytes: u64,
     /// Slots that had changed.
     pub changed_slots: u64,
 }
@@ -197,9 +204,8 @@ impl Table {
         let key = |kind| RecordKey { table: self.id, group: page.cold.group as u16, page: page.cold.number, kind };
         let mut written = Written { page: next.page, base: next.base, keys: 0, image: 0, delta: 0 };
         let columns = self.layout.stride;
-        if next.dirty {
-            frozen.progress.changed_slots += bits::count(page.bitmap(Bitmap::Dirty(frozen_parity))) as u64;
-        }
+        let changed = if next.dirty { bits::count(page.bitmap(Bitmap::Dirty(frozen_parity))) } else { 0 };
+        frozen.progress.changed_slots += changed as u64;
         if next.base {
             bits::positions(view.live.iter().copied(), &mut slots);
             let mut keys = Vec::with_capacity(estimate(slots.len(), 1));
@@ -208,7 +214,10 @@ impl Table {
             encode_image(&view, &slots, &mut self.scratch, &mut image);
             written.keys = keys.len() as u32;
             written.image = image.len() as u32;
-            frozen.progress.base_bytes += (keys.len() + image.len()) as u64;
+            frozen.progress.written_bytes += (keys.len() + image.len()) as u64;
+            if next.dirty && !page.cold.chain.is_empty() {
+                frozen.progress.changed_bytes += change_estimate(changed, slots.len(), image.len());
+            }
             out.push(Record { key: key(Kind::BaseKeys), value: keys });
             out.push(Record { key: key(Kind::Image), value: image });
             frozen.written.push(written);
@@ -220,24 +229,26 @@ impl Table {
             let mut keys = Vec::with_capacity(estimate(slots.len(), 1));
             encode_keys(&view, &slots, &mut self.scratch, &mut keys);
             written.keys = keys.len() as u32;
-            frozen.progress.delta_bytes += keys.len() as u64;
             out.push(Record { key: key(Kind::Keys), value: keys });
         }
         bits::positions(page.bitmap(Bitmap::Dirty(frozen_parity)).iter().copied(), &mut slots);
         let mut value = Vec::with_capacity(estimate(slots.len(), columns));
         let mut kind = Kind::Delta;
-        if slots.len() * 4 <= page.cold.len {
+        if slots.len() * DELTA_PART <= page.cold.len {
             encode_delta(&view, &slots, &mut self.scratch, &mut value);
             written.delta = value.len() as u32;
         }
-        if value.is_empty() || (page.cold.delta_bytes + written.delta) * 2 >= page.cold.image_bytes {
+        if value.is_empty() || page.cold.delta_bytes + written.delta > page.cold.image_bytes * MAX_DELTA_IMAGES {
+            written.delta = 0;
             kind = Kind::Image;
             value.clear();
             bits::positions(view.live.iter().copied(), &mut slots);
             encode_image(&view, &slots, &mut self.scratch, &mut value);
             written.image = value.len() as u32;
         }
-        frozen.progress.delta_bytes += value.len() as u64;
+        let bytes = u64::from(written.keys) + value.len() as u64;
+        frozen.progress.written_bytes += bytes;
+        frozen.progress.changed_bytes += bytes;
         out.push(Record { key: key(kind), value });
         frozen.written.push(written);
         Ok(())
@@ -302,6 +313,11 @@ impl Table {
             page.stamp = self.epoch;
         }
     }
+}
+
+/// What the changes of a page would have taken that was written as a base.
+const fn change_estimate(changed: usize, live: usize, image: usize) -> u64 {
+    if changed * DELTA_PART > live { image as u64 } else { (changed + changed * image / live) as u64 }
 }
 
 fn note_written(page: &mut Page, written: &Written, link: Link) {

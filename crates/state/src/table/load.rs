@@ -21,7 +21,8 @@ impl Table {
         for group in &mut table.groups {
             group.loaded = false;
         }
-        table.restore = Some(restore);
+        // A worker beyond the number of key groups owns none and has nothing to load.
+        table.restore = Some(restore).filter(|_| !table.groups.is_empty());
         table
     }
 
