@@ -5,7 +5,7 @@
 //! `compaction` is its W5; `restore` its W4; `stores` compares one RocksDB with one a pipeline.
 
 use highwater_core::{Bytes, CheckpointId, KeyGroups, OperatorId, Rng, StoreId, WorkerIndex, splitmix64};
-use highwater_state::scope::{RollingBase, in_scope};
+use highwater_state::scope::{RollingBase, WrittenBytes, in_scope};
 use highwater_state::{
     Compression, FileNumber, FileOptions, FreezeOptions, KeyKind, Outcome, PageSource, PageStore, Part, Progress, Record, Restore,
     StoreLimits, Table, TableId, TableOptions, WrittenFile, hash_u64s, write_file,
@@ -111,7 +111,7 @@ struct Checkpoints<'a> {
     folder: &'a Path,
     source: PageSource,
     next: u64,
-    changed: u64,
+    last: WrittenBytes,
     rolling: RollingBase,
     files: Vec<WrittenFile>,
     compression: Compression,
@@ -121,7 +121,7 @@ impl<'a> Checkpoints<'a> {
     fn new(folder: &'a Path) -> Done<Self> {
         let store = Arc::new(PageStore::create(&folder.join("pages"), StoreLimits::default())?);
         let source = PageSource::new(store, STORE);
-        Ok(Self { folder, source, next: 1, changed: 0, rolling: RollingBase::default(), files: Vec::new(), compression: Compression::None })
+        Ok(Self { folder, source, next: 1, last: WrittenBytes::default(), rolling: RollingBase::default(), files: Vec::new(), compression: Compression::None })
     }
 
     fn freeze(&mut self, table: &mut Table) -> Done<FileNumber> {
@@ -129,7 +129,7 @@ impl<'a> Checkpoints<'a> {
         self.next += 1;
         let mut facts = Vec::new();
         table.base_facts(&mut facts);
-        let rebase: Vec<u16> = self.rolling.choose(&mut facts, self.changed, number.checkpoint()).iter().map(|(_, group)| *group).collect();
+        let rebase: Vec<u16> = self.rolling.choose(&mut facts, self.last, number.checkpoint()).iter().map(|(_, group)| *group).collect();
         table.freeze(&FreezeOptions { number, rebase: &rebase, all: false })?;
         Ok(number)
     }
@@ -140,7 +140,7 @@ impl<'a> Checkpoints<'a> {
         let file = write_file(&path, records, options)?;
         self.source.store().ingest(std::slice::from_ref(&file.path))?;
         table.settle(Outcome::InStore)?;
-        self.changed = progress.changed_bytes;
+        self.last = WrittenBytes { delta: progress.delta_bytes, base: progress.base_bytes };
         let length = file.length;
         self.files.push(file);
         let floor = table.floor().ok_or("a stored table has a floor")?;
@@ -202,7 +202,7 @@ fn phase(counter: &mut Counter, checkpoints: &mut Checkpoints<'_>, length: Durat
     let mut event = 0;
     let (mut keys, mut values) = (vec![0; BATCH], vec![0; BATCH]);
     let (mut batches, mut freezes, mut bytes, mut worked) = (Vec::new(), Vec::new(), Vec::new(), Duration::ZERO);
-    let mut copying: Option<(FileNumber, Vec<Record>)> = None;
+    let mut copying: Option<(FileNumber, Vec<Record>, Progress)> = None;
     let (start, mut due) = (Instant::now(), every / 2);
     while start.elapsed() < length {
         for (key, value) in keys.iter_mut().zip(&mut values) {
@@ -215,23 +215,25 @@ fn phase(counter: &mut Counter, checkpoints: &mut Checkpoints<'_>, length: Durat
         if copying.is_none() && start.elapsed() > due {
             due += every;
             let began = Instant::now();
-            copying = Some((checkpoints.freeze(&mut counter.table)?, Vec::new()));
+            copying = Some((checkpoints.freeze(&mut counter.table)?, Vec::new(), Progress::default()));
             freezes.push(began.elapsed());
         }
-        if let Some((number, mut records)) = copying.take() {
+        if let Some((number, mut records, mut all)) = copying.take() {
             let slice = Instant::now();
             let progress = counter.table.copy_out(&mut || slice.elapsed() < Duration::from_micros(300), &mut records)?;
             worked += began.elapsed();
+            all.delta_bytes += progress.delta_bytes;
+            all.base_bytes += progress.base_bytes;
             if progress.pages_left > 0 {
-                copying = Some((number, records));
+                copying = Some((number, records, all));
             } else {
-                bytes.push(checkpoints.store(&mut counter.table, number, &mut records, progress)?);
+                bytes.push(checkpoints.store(&mut counter.table, number, &mut records, all)?);
             }
         } else {
             worked += began.elapsed();
         }
     }
-    if let Some((number, mut records)) = copying {
+    if let Some((number, mut records, _)) = copying {
         let progress = counter.table.copy_out(&mut || true, &mut records)?;
         checkpoints.store(&mut counter.table, number, &mut records, progress)?;
     }
@@ -288,7 +290,7 @@ fn full_image(table: &mut Table, checkpoints: &mut Checkpoints<'_>) -> Done<u64>
     table.freeze(&FreezeOptions { number, rebase: &[], all: true })?;
     let progress = table.copy_out(&mut || true, &mut Vec::new())?;
     table.settle(Outcome::Failed)?;
-    Ok(progress.written_bytes)
+    Ok(progress.base_bytes)
 }
 
 /// Restores from the files and compares totals.

@@ -112,6 +112,10 @@ pub(crate) struct Page {
     /// The epoch whose parity's bitmaps are valid.
     pub(crate) touched: u32,
     words_per_bitmap: u32,
+    /// Position of its key group in the table.
+    pub(crate) group: u32,
+    /// It has durable records.
+    pub(crate) written: bool,
     /// One bit a [`Purpose`].
     pub(crate) pending: u8,
     /// Part of a checkpoint whose outcome is unknown.
@@ -122,8 +126,8 @@ pub(crate) struct Page {
 }
 
 impl Page {
-    /// An empty page.
-    pub(crate) fn new(group: usize, number: usize, stride: usize) -> Self {
+    /// An empty page: the `number`th of key group `group`, which is the `at`th of the table.
+    pub(crate) fn new(group: usize, at: usize, number: usize, stride: usize) -> Self {
         let capacity = if number == 0 { SMALLEST_PAGE } else { LATER_PAGE };
         let words = bits::words_for(capacity);
         Self {
@@ -133,6 +137,8 @@ impl Page {
             stamp: 0,
             touched: 0,
             words_per_bitmap: words as u32,
+            group: at as u32,
+            written: false,
             pending: 0,
             unsettled: false,
             referenced: true,
@@ -180,7 +186,8 @@ impl Page {
         self.cold.garbage = 0;
     }
 
-    /// Bytes held in memory.
+    /// Bytes held in memory, undo apart.
+    #[inline]
     pub(crate) fn bytes(&self) -> usize {
         self.rows.capacity() * 8 + self.bitmaps.capacity() * 8 + self.heap.capacity() + size_of::<Self>() + size_of::<Cold>()
     }

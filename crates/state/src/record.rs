@@ -49,10 +49,18 @@ impl PageView<'_> {
     }
 }
 
-/// The keys of `slots`, which are live and ascend: `format | set | keys`.
-pub(crate) fn encode_keys(view: &PageView<'_>, slots: &[u16], scratch: &mut Scratch, out: &mut Vec<u8>) {
+/// The head of a record of `slots`, with room for so many columns.
+fn begin(slots: &[u16], columns: usize) -> Vec<u8> {
+    let mut out = Vec::with_capacity(16 + PAGE_SLOTS / 8 + slots.len() * columns * 3);
     out.push(FORMAT);
-    slotset::put(slots, out);
+    slotset::put(slots, &mut out);
+    out
+}
+
+/// The keys of `slots`, which are live and ascend: `format | set | keys`.
+pub(crate) fn encode_keys(view: &PageView<'_>, slots: &[u16], scratch: &mut Scratch) -> Vec<u8> {
+    let mut bytes = begin(slots, 1);
+    let out = &mut bytes;
     view.gather(slots, 0, &mut scratch.column);
     match view.layout.kind {
         KeyKind::U64 => pack(&scratch.column, out),
@@ -66,20 +74,20 @@ pub(crate) fn encode_keys(view: &PageView<'_>, slots: &[u16], scratch: &mut Scra
             scratch.column = words;
         }
     }
+    bytes
 }
 
 /// The words of all live slots: `format | set | columns`.
-pub(crate) fn encode_image(view: &PageView<'_>, live: &[u16], scratch: &mut Scratch, out: &mut Vec<u8>) {
-    out.push(FORMAT);
-    slotset::put(live, out);
-    view.put_columns(live, &mut scratch.column, out);
+pub(crate) fn encode_image(view: &PageView<'_>, live: &[u16], scratch: &mut Scratch) -> Vec<u8> {
+    let mut out = begin(live, view.layout.stride - 1);
+    view.put_columns(live, &mut scratch.column, &mut out);
+    out
 }
 
 /// The words of changed slots and which of them are live:
 /// `format | set | 0, or 1 and a bitmap over the set | columns of the live ones`.
-pub(crate) fn encode_delta(view: &PageView<'_>, changed: &[u16], scratch: &mut Scratch, out: &mut Vec<u8>) {
-    out.push(FORMAT);
-    slotset::put(changed, out);
+pub(crate) fn encode_delta(view: &PageView<'_>, changed: &[u16], scratch: &mut Scratch) -> Vec<u8> {
+    let mut out = begin(changed, view.layout.stride - 1);
     let mut live = std::mem::take(&mut scratch.live);
     live.clear();
     live.extend(changed.iter().copied().filter(|&slot| bits::get(view.live, usize::from(slot))));
@@ -93,8 +101,9 @@ pub(crate) fn encode_delta(view: &PageView<'_>, changed: &[u16], scratch: &mut S
         }
         out.extend_from_slice(&bitmap);
     }
-    view.put_columns(&live, &mut scratch.column, out);
+    view.put_columns(&live, &mut scratch.column, &mut out);
     scratch.live = live;
+    out
 }
 
 /// Applies one record to a page; a page's records apply in the order of their file numbers and,
@@ -183,11 +192,6 @@ fn scatter(slots: &[u16], column: &[u64], stride: usize, word: usize, rows: &mut
     for (&slot, &value) in slots.iter().zip(column) {
         rows[usize::from(slot) * stride + word] = value;
     }
-}
-
-/// The most bytes an encoded set of `slots` slots can take; used to size buffers.
-pub(crate) const fn estimate(slots: usize, columns: usize) -> usize {
-    8 + PAGE_SLOTS / 8 + slots * columns * 4
 }
 
 /// Appends a length-prefixed byte string.

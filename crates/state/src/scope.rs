@@ -29,6 +29,15 @@ pub struct GroupFact {
     pub base_bytes: u64,
 }
 
+/// What the checkpoint before wrote, as [`Progress`](crate::Progress) tells it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WrittenBytes {
+    /// What the changes take, or would take where a base was written instead.
+    pub delta: u64,
+    /// What the bases take.
+    pub base: u64,
+}
+
 /// In how many checkpoints every key group should get a new base, when a checkpoint changes
 /// `delta` bytes and a full base takes `full_base`.
 #[must_use]
@@ -48,15 +57,13 @@ pub struct RollingBase {
 
 impl RollingBase {
     /// The key groups to write as bases with checkpoint `next`, those with the oldest files first,
-    /// when the checkpoint before changed `changed` bytes ([`Progress::changed_bytes`]).
-    ///
-    /// [`Progress::changed_bytes`]: crate::Progress::changed_bytes
-    pub fn choose(&mut self, facts: &mut [GroupFact], changed: u64, next: CheckpointId) -> Vec<(TableId, u16)> {
+    /// from what the checkpoint before wrote.
+    pub fn choose(&mut self, facts: &mut [GroupFact], last: WrittenBytes, next: CheckpointId) -> Vec<(TableId, u16)> {
         let full: u64 = facts.iter().map(|fact| fact.base_bytes).sum();
         if full == 0 {
             return Vec::new();
         }
-        let round = round_length(self.note(changed), full as f64);
+        let round = round_length(self.note(last.delta), full as f64);
         self.credit = (self.credit + full as f64 / round as f64).min(full as f64);
         // Short rounds are kept to the checkpoint, as each of their files is a large part of the
         // whole; long ones only by what was paid, so that no checkpoint catches up at once.
@@ -114,7 +121,7 @@ mod tests {
         let mut changed = 0;
         let mut out = Vec::new();
         for checkpoint in 1..=checkpoints {
-            let chosen = rolling.choose(&mut facts, changed, CheckpointId(checkpoint));
+            let chosen = rolling.choose(&mut facts, WrittenBytes { delta: changed, base: 0 }, CheckpointId(checkpoint));
             let rest = u64::from(groups) - chosen.len() as u64;
             changed = delta(checkpoint);
             let written = changed * rest / u64::from(groups) + base * chosen.len() as u64;

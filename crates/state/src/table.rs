@@ -22,7 +22,7 @@ pub use read::Rows;
 
 use crate::error::{Error, Result};
 use crate::index::Index;
-use crate::key::TableId;
+use crate::key::{FileNumber, TableId};
 use crate::page::{Bitmap, FrozenScratch, Layout, PAGE_BITS, PAGE_SLOTS, Page, Undo, heap_key};
 use crate::record::Scratch;
 use crate::restore::Restore;
@@ -105,6 +105,15 @@ struct Group {
     pages: Vec<u32>,
     free: Vec<Slot>,
     loaded: bool,
+    /// The oldest file that its pages need, and the size of their base, as of the last settling.
+    floor: Option<FileNumber>,
+    base_bytes: u64,
+}
+
+impl Group {
+    fn new(number: usize) -> Self {
+        Self { index: Index::new(number), pages: Vec::new(), free: Vec::new(), loaded: true, floor: None, base_bytes: 0 }
+    }
 }
 
 /// A keyed table of one worker.
@@ -117,6 +126,8 @@ pub struct Table {
     groups: Vec<Group>,
     pages: Vec<Page>,
     len: u64,
+    /// Bytes of pages and indexes.
+    memory: u64,
     /// Counts freezes for checkpoints; its parity selects the bitmaps that are written to.
     epoch: u32,
     /// Pages touched in this epoch.
@@ -137,13 +148,14 @@ impl Table {
     /// An empty table.
     #[must_use]
     pub fn new(options: TableOptions) -> Self {
-        let group = |number| Group { index: Index::new(number), pages: Vec::new(), free: Vec::new(), loaded: true };
+        let groups: Vec<Group> = options.owned.clone().map(Group::new).collect();
         Self {
             id: options.id,
             layout: Layout { kind: options.key, stride: options.words + 1 },
             key_groups: options.groups,
             first_group: options.owned.start,
-            groups: options.owned.map(group).collect(),
+            memory: groups.iter().map(|group| group.index.bytes() as u64).sum(),
+            groups,
             pages: Vec::new(),
             len: 0,
             epoch: 1,
@@ -191,12 +203,15 @@ impl Table {
         self.first_group..self.first_group + self.groups.len()
     }
 
-    /// Bytes it holds in memory, by adding up its pages and indexes.
+    /// Bytes of its pages and indexes.
     #[must_use]
-    pub fn memory_bytes(&self) -> u64 {
-        let pages: usize = self.pages.iter().map(Page::bytes).sum();
-        let groups: usize = self.groups.iter().map(|g| g.index.bytes() + g.pages.capacity() * 4 + g.free.capacity() * 4).sum();
-        (pages + groups + size_of::<Self>()) as u64
+    pub const fn memory_bytes(&self) -> u64 {
+        self.memory
+    }
+
+    /// Enters into `memory` that something grew or shrank.
+    fn account(&mut self, before: usize, after: usize) {
+        self.memory = self.memory + after as u64 - before as u64;
     }
 
     /// The words of a row.
@@ -256,7 +271,9 @@ impl Table {
         self.touch_one(page, at);
         let (parity, stride) = (self.parity(), self.layout.stride);
         let page = &mut self.pages[page];
+        let heap_before = page.heap.capacity();
         let word = keys.store(row, page)?;
+        let heap_after = page.heap.capacity();
         let words = &mut page.rows[at * stride..][..stride];
         words.fill(0);
         words[0] = word;
@@ -268,7 +285,10 @@ impl Table {
         if group.free.last() == Some(&slot) {
             group.free.pop();
         }
+        let index_before = group.index.bytes();
         group.index.insert(hash, slot);
+        let index_after = group.index.bytes();
+        self.account(heap_before + index_before, heap_after + index_after);
         self.len += 1;
         Ok(slot)
     }
@@ -286,7 +306,9 @@ impl Table {
             if len < PAGE_SLOTS {
                 self.ensure_resident(last)?;
                 if len == self.pages[last].capacity(stride) {
+                    let before = self.pages[last].bytes();
                     self.pages[last].grow(len + 1, stride);
+                    self.account(before, self.pages[last].bytes());
                 }
                 return Ok(Slot::new(last, len));
             }
@@ -301,8 +323,9 @@ impl Table {
             return Err(Error::Full { what: "a table's page list", limit: MAX_PAGES as u64 });
         }
         let number = self.groups[group].pages.len();
-        self.pages.push(Page::new(self.first_group + group, number, self.layout.stride));
+        self.pages.push(Page::new(self.first_group + group, group, number, self.layout.stride));
         self.groups[group].pages.push(page as u32);
+        self.account(0, self.pages[page].bytes());
         Ok(page)
     }
 
@@ -323,10 +346,13 @@ impl Table {
             let page = &mut self.pages[page];
             page.mark(Bitmap::Dirty(parity), at);
             crate::bits::clear(page.bitmap_mut(Bitmap::Live), at);
+            let before = page.heap.capacity();
             if self.layout.kind == KeyKind::Bytes {
                 page.cold.garbage += page.rows[at * stride] as u32 as usize;
                 page.compact(stride);
             }
+            let after = page.heap.capacity();
+            self.account(before, after);
             let group = self.group_of(hash);
             let group = &mut self.groups[group];
             let removed = group.index.remove(hash, slot);

@@ -30,8 +30,11 @@ impl Table {
             if std::mem::take(&mut page.referenced) {
                 continue;
             }
-            freed += ((page.rows.capacity() * 8) + page.heap.capacity()) as u64;
+            let before = page.bytes();
             page.evict();
+            let after = page.bytes();
+            freed += (before - after) as u64;
+            self.account(before, after);
             self.evicted += 1;
         }
         freed
@@ -77,7 +80,7 @@ impl Table {
                     self.put_back(page, content)?;
                 }
                 let cold = &self.pages[*index].cold;
-                rebuilt = Some((*index, Page::new(cold.group as usize, cold.number as usize, self.layout.stride)));
+                rebuilt = Some((*index, Page::new(cold.group as usize, 0, cold.number as usize, self.layout.stride)));
             }
             if let (Some(value), Some((_, page))) = (value, &mut rebuilt) {
                 apply(key.kind, &value, self.layout, page, &mut self.scratch)?;
@@ -92,6 +95,7 @@ impl Table {
             let (in_files, in_memory) = (content.cold.len, page.cold.len);
             return Err(Error::corrupt(format!("an evicted page came back with {in_files} slots instead of {in_memory}")));
         }
+        let before = page.bytes();
         page.rows = content.rows;
         page.heap = content.heap;
         page.cold.garbage = content.cold.garbage;
@@ -100,6 +104,8 @@ impl Table {
         if page.capacity(self.layout.stride) < page.cold.len {
             page.grow(page.cold.len, self.layout.stride);
         }
+        let after = page.bytes();
+        self.account(before, after);
         self.evicted -= 1;
         Ok(())
     }

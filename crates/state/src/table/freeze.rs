@@ -8,9 +8,9 @@
 use super::Table;
 use crate::bits;
 use crate::error::{Error, Result};
-use crate::key::{FileNumber, Kind, Record, RecordKey};
-use crate::page::{Bitmap, Link, PAGE_SLOTS, Page, Purpose};
-use crate::record::{encode_delta, encode_image, encode_keys, estimate};
+use crate::key::{FileNumber, Kind, Record, RecordKey, TableId};
+use crate::page::{Bitmap, Cold, Link, PAGE_SLOTS, Page, Purpose};
+use crate::record::{PageView, Scratch, encode_delta, encode_image, encode_keys};
 use crate::scope::GroupFact;
 
 /// A page is written as a delta when at most one in this many of its slots changed.
@@ -39,16 +39,16 @@ pub struct FreezeInfo {
     pub dirty_pages: usize,
 }
 
-/// How far copying out has come.
+/// How far copying out has come; the counts are those of one call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
     /// Pages not copied yet; 0 when done.
     pub pages_left: usize,
-    /// Bytes of all records.
-    pub written_bytes: u64,
     /// Bytes that the changes of pages written before take, or would take where a base was
     /// written instead.
-    pub changed_bytes: u64,
+    pub delta_bytes: u64,
+    /// Bytes of records written as bases.
+    pub base_bytes: u64,
     /// Slots that had changed.
     pub changed_slots: u64,
 }
@@ -72,7 +72,6 @@ pub(super) struct Frozen {
     pub(super) copied: usize,
     number: FileNumber,
     written: Vec<Written>,
-    progress: Progress,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -96,7 +95,7 @@ impl Frozen {
     /// All pages, for a reader.
     pub(super) fn for_read(pages: usize) -> Self {
         let pages = (0..pages as u32).map(|page| FrozenPage { page, dirty: false, base: false }).collect();
-        Self { pages, copied: 0, number: FileNumber::from_u64(0), written: Vec::new(), progress: Progress::default() }
+        Self { pages, copied: 0, number: FileNumber::from_u64(0), written: Vec::new() }
     }
 }
 
@@ -122,7 +121,7 @@ impl Table {
             let state = &mut self.pages[page as usize];
             state.pending |= 1 << Purpose::Checkpoint as u8;
             state.unsettled = true;
-            let base = state.cold.chain.is_empty() || rebase[state.cold.group as usize - self.first_group];
+            let base = !state.written || rebase[state.group as usize];
             pages.push(FrozenPage { page, dirty: true, base });
         }
         let dirty_pages = dirty.len();
@@ -141,7 +140,7 @@ impl Table {
         self.epoch += 1;
         let info = FreezeInfo { pages: pages.len(), dirty_pages };
         let written = Vec::with_capacity(pages.len());
-        self.checkpoint = Some(Frozen { pages, copied: 0, number: options.number, written, progress: Progress::default() });
+        self.checkpoint = Some(Frozen { pages, copied: 0, number: options.number, written });
         Ok(info)
     }
 
@@ -149,10 +148,22 @@ impl Table {
     /// was ever written.
     pub fn base_facts(&self, out: &mut Vec<GroupFact>) {
         for (at, group) in self.groups.iter().enumerate() {
-            let pages = group.pages.iter().map(|&page| &self.pages[page as usize].cold);
-            let Some(floor) = pages.clone().filter_map(|cold| cold.chain.first()).map(|link| link.number).min() else { continue };
-            let base_bytes = pages.map(|cold| u64::from(cold.key_bytes) + u64::from(cold.image_bytes)).sum();
-            out.push(GroupFact { table: self.id, group: (self.first_group + at) as u16, floor, base_bytes });
+            if let Some(floor) = group.floor {
+                let group_number = (self.first_group + at) as u16;
+                out.push(GroupFact { table: self.id, group: group_number, floor, base_bytes: group.base_bytes });
+            }
+        }
+    }
+
+    /// Enters into a group what the base facts need to know of its pages.
+    pub(super) fn note_group(&mut self, at: usize) {
+        let group = &mut self.groups[at];
+        (group.floor, group.base_bytes) = (None, 0);
+        for &page in &group.pages {
+            let cold = &self.pages[page as usize].cold;
+            let floor = cold.chain.first().map(|link| link.number);
+            group.floor = group.floor.into_iter().chain(floor).min();
+            group.base_bytes += u64::from(cold.key_bytes) + u64::from(cold.image_bytes);
         }
     }
 
@@ -177,81 +188,49 @@ impl Table {
         let Some(mut frozen) = self.checkpoint.take() else {
             return Err(Error::Usage("nothing is frozen"));
         };
+        let mut progress = Progress::default();
         let mut done = Ok(());
         while let Some(&next) = frozen.pages.get(frozen.copied) {
             if !more() {
                 break;
             }
-            done = self.copy_page(next, &mut frozen, out);
+            done = self.copy_page(next, &mut progress, out).map(|written| frozen.written.push(written));
             if done.is_err() {
                 break;
             }
             frozen.copied += 1;
             self.release(next.page as usize, Purpose::Checkpoint);
         }
-        frozen.progress.pages_left = frozen.pages.len() - frozen.copied;
-        let progress = frozen.progress;
+        progress.pages_left = frozen.pages.len() - frozen.copied;
         self.checkpoint = Some(frozen);
         done.map(|()| progress)
     }
 
-    fn copy_page(&mut self, next: FrozenPage, frozen: &mut Frozen, out: &mut Vec<Record>) -> Result<()> {
+    fn copy_page(&mut self, next: FrozenPage, progress: &mut Progress, out: &mut Vec<Record>) -> Result<Written> {
         self.ensure_resident(next.page as usize)?;
         let frozen_parity = 1 - self.parity();
         let page = &self.pages[next.page as usize];
+        let changes = Changes {
+            dirty: page.bitmap(Bitmap::Dirty(frozen_parity)),
+            fresh: page.bitmap(Bitmap::Fresh(frozen_parity)),
+            id: self.id,
+            page: next.page,
+            cold: &page.cold,
+        };
         let view = page.frozen(Purpose::Checkpoint, self.layout, &mut self.frozen_scratch);
-        let mut slots = Vec::with_capacity(PAGE_SLOTS);
-        let key = |kind| RecordKey { table: self.id, group: page.cold.group as u16, page: page.cold.number, kind };
-        let mut written = Written { page: next.page, base: next.base, keys: 0, image: 0, delta: 0 };
-        let columns = self.layout.stride;
-        let changed = if next.dirty { bits::count(page.bitmap(Bitmap::Dirty(frozen_parity))) } else { 0 };
-        frozen.progress.changed_slots += changed as u64;
+        let changed = if next.dirty { bits::count(changes.dirty) } else { 0 };
+        progress.changed_slots += changed as u64;
         if next.base {
-            bits::positions(view.live.iter().copied(), &mut slots);
-            let mut keys = Vec::with_capacity(estimate(slots.len(), 1));
-            encode_keys(&view, &slots, &mut self.scratch, &mut keys);
-            let mut image = Vec::with_capacity(estimate(slots.len(), columns));
-            encode_image(&view, &slots, &mut self.scratch, &mut image);
-            written.keys = keys.len() as u32;
-            written.image = image.len() as u32;
-            frozen.progress.written_bytes += (keys.len() + image.len()) as u64;
-            if next.dirty && !page.cold.chain.is_empty() {
-                frozen.progress.changed_bytes += change_estimate(changed, slots.len(), image.len());
+            let written = changes.put_base(&view, &mut self.scratch, out);
+            progress.base_bytes += u64::from(written.keys) + u64::from(written.image);
+            if next.dirty && page.written {
+                progress.delta_bytes += change_estimate(changed, bits::count(view.live), written.image as usize);
             }
-            out.push(Record { key: key(Kind::BaseKeys), value: keys });
-            out.push(Record { key: key(Kind::Image), value: image });
-            frozen.written.push(written);
-            return Ok(());
+            return Ok(written);
         }
-        let fresh = page.bitmap(Bitmap::Fresh(frozen_parity)).iter().zip(view.live).map(|(fresh, live)| fresh & live);
-        bits::positions(fresh, &mut slots);
-        if !slots.is_empty() {
-            let mut keys = Vec::with_capacity(estimate(slots.len(), 1));
-            encode_keys(&view, &slots, &mut self.scratch, &mut keys);
-            written.keys = keys.len() as u32;
-            out.push(Record { key: key(Kind::Keys), value: keys });
-        }
-        bits::positions(page.bitmap(Bitmap::Dirty(frozen_parity)).iter().copied(), &mut slots);
-        let mut value = Vec::with_capacity(estimate(slots.len(), columns));
-        let mut kind = Kind::Delta;
-        if slots.len() * DELTA_PART <= page.cold.len {
-            encode_delta(&view, &slots, &mut self.scratch, &mut value);
-            written.delta = value.len() as u32;
-        }
-        if value.is_empty() || page.cold.delta_bytes + written.delta > page.cold.image_bytes * MAX_DELTA_IMAGES {
-            written.delta = 0;
-            kind = Kind::Image;
-            value.clear();
-            bits::positions(view.live.iter().copied(), &mut slots);
-            encode_image(&view, &slots, &mut self.scratch, &mut value);
-            written.image = value.len() as u32;
-        }
-        let bytes = u64::from(written.keys) + value.len() as u64;
-        frozen.progress.written_bytes += bytes;
-        frozen.progress.changed_bytes += bytes;
-        out.push(Record { key: key(kind), value });
-        frozen.written.push(written);
-        Ok(())
+        let written = changes.put(&view, &mut self.scratch, out);
+        progress.delta_bytes += u64::from(written.keys) + u64::from(written.image) + u64::from(written.delta);
+        Ok(written)
     }
 
     /// A page is no longer needed for `purpose`.
@@ -289,9 +268,15 @@ impl Table {
             }
         }
         if outcome != Outcome::Failed {
+            let mut groups = vec![false; self.groups.len()];
             for written in &frozen.written {
                 let link = Link { number: frozen.number, base: written.base, inline: outcome == Outcome::Inline };
-                note_written(&mut self.pages[written.page as usize], written, link);
+                let page = &mut self.pages[written.page as usize];
+                note_written(page, written, link);
+                groups[page.group as usize] = true;
+            }
+            for at in (0..groups.len()).filter(|at| groups[*at]) {
+                self.note_group(at);
             }
         }
         self.spare_undo.truncate(self.pages.len());
@@ -315,12 +300,67 @@ impl Table {
     }
 }
 
+/// What is written of one page.
+struct Changes<'a> {
+    dirty: &'a [u64],
+    fresh: &'a [u64],
+    id: TableId,
+    page: u32,
+    cold: &'a Cold,
+}
+
+impl Changes<'_> {
+    const fn key(&self, kind: Kind) -> RecordKey {
+        RecordKey { table: self.id, group: self.cold.group as u16, page: self.cold.number, kind }
+    }
+
+    /// All keys and an image.
+    fn put_base(&self, view: &PageView<'_>, scratch: &mut Scratch, out: &mut Vec<Record>) -> Written {
+        let mut live = Vec::with_capacity(PAGE_SLOTS);
+        bits::positions(view.live.iter().copied(), &mut live);
+        let keys = encode_keys(view, &live, scratch);
+        let image = encode_image(view, &live, scratch);
+        let written = Written { page: self.page, base: true, keys: keys.len() as u32, image: image.len() as u32, delta: 0 };
+        out.push(Record { key: self.key(Kind::BaseKeys), value: keys });
+        out.push(Record { key: self.key(Kind::Image), value: image });
+        written
+    }
+
+    /// New keys, and a delta or an image, whichever is fit.
+    fn put(&self, view: &PageView<'_>, scratch: &mut Scratch, out: &mut Vec<Record>) -> Written {
+        let mut written = Written { page: self.page, base: false, keys: 0, image: 0, delta: 0 };
+        let mut slots = Vec::with_capacity(PAGE_SLOTS);
+        bits::positions(self.fresh.iter().zip(view.live).map(|(fresh, live)| fresh & live), &mut slots);
+        if !slots.is_empty() {
+            let keys = encode_keys(view, &slots, scratch);
+            written.keys = keys.len() as u32;
+            out.push(Record { key: self.key(Kind::Keys), value: keys });
+        }
+        bits::positions(self.dirty.iter().copied(), &mut slots);
+        if slots.len() * DELTA_PART <= self.cold.len {
+            let delta = encode_delta(view, &slots, scratch);
+            written.delta = delta.len() as u32;
+            if self.cold.delta_bytes + written.delta <= self.cold.image_bytes * MAX_DELTA_IMAGES {
+                out.push(Record { key: self.key(Kind::Delta), value: delta });
+                return written;
+            }
+            written.delta = 0;
+        }
+        bits::positions(view.live.iter().copied(), &mut slots);
+        let image = encode_image(view, &slots, scratch);
+        written.image = image.len() as u32;
+        out.push(Record { key: self.key(Kind::Image), value: image });
+        written
+    }
+}
+
 /// What the changes of a page would have taken that was written as a base.
 const fn change_estimate(changed: usize, live: usize, image: usize) -> u64 {
     if changed * DELTA_PART > live { image as u64 } else { (changed + changed * image / live) as u64 }
 }
 
 fn note_written(page: &mut Page, written: &Written, link: Link) {
+    page.written = true;
     let cold = &mut page.cold;
     if written.base {
         cold.chain.clear();

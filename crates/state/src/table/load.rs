@@ -79,14 +79,14 @@ impl Table {
         restore.collect(self.id, group, &mut records)?;
         let loaded = self.build_group(at, &records).map_err(|error| in_group(error, self.id, group))?;
         self.len += loaded.keys;
+        let pages: usize = loaded.pages.iter().map(Page::bytes).sum();
+        self.account(self.groups[at].index.bytes(), loaded.group.index.bytes() + pages);
+        self.groups[at] = loaded.group;
         for page in loaded.pages {
             self.groups[at].pages.push(self.pages.len() as u32);
             self.pages.push(page);
         }
-        let state = &mut self.groups[at];
-        state.index = loaded.group.index;
-        state.free = loaded.group.free;
-        state.loaded = true;
+        self.note_group(at);
         if self.groups.iter().all(|group| group.loaded) {
             self.restore = None;
         }
@@ -103,7 +103,7 @@ impl Table {
             }
             pages.push(self.build_page(at, number, stored, records)?);
         }
-        let mut group = Group { index: crate::index::Index::new(self.first_group + at), pages: Vec::new(), free: Vec::new(), loaded: true };
+        let mut group = Group::new(self.first_group + at);
         let keys: usize = pages.iter().map(|page| bits::count(page.bitmap(Bitmap::Live))).sum();
         group.index.reserve(keys);
         for (number, page) in pages.iter().enumerate() {
@@ -124,7 +124,8 @@ impl Table {
     }
 
     fn build_page(&mut self, at: usize, number: usize, stored: &[Stored], records: &GroupRecords) -> Result<Page> {
-        let mut page = Page::new(self.first_group + at, number, self.layout.stride);
+        let mut page = Page::new(self.first_group + at, at, number, self.layout.stride);
+        page.written = true;
         page.cold.chain = chain(stored);
         for stored in stored {
             let bytes = records.bytes(stored);
@@ -144,7 +145,7 @@ impl Table {
     /// The oldest file that the table still needs; `None` if it never was written.
     #[must_use]
     pub fn floor(&self) -> Option<FileNumber> {
-        let loaded = self.pages.iter().filter_map(|page| page.cold.chain.first()).map(|link| link.number).min();
+        let loaded = self.groups.iter().filter_map(|group| group.floor).min();
         let unloaded = self.restore.as_ref().and_then(|restore| restore.oldest());
         loaded.into_iter().chain(unloaded).min()
     }
