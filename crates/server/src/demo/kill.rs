@@ -1,0 +1,239 @@
+//! The demo under a parent that kills it with SIGKILL at random moments and starts it again. In the
+//! end every view is compared with what DataFusion computes from the sources' rows up to the same
+//! offsets, from scratch.
+//!
+//! The child tells in JSON lines what it sees; times are those at which the parent reads them.
+
+use super::{VIEWS, create};
+use crate::compare::{Difference, difference};
+use crate::exit::{Exit, Failure, Outcome};
+use crate::settings::{Flags, Settings};
+use crate::signals::Stop;
+use crate::{figures, logs, run, table};
+use highwater::{Database, Rng};
+use serde_json::{Value, json};
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+/// How long a child may take to its first row, and to end when asked to.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// One life of the child.
+#[derive(Debug, Default)]
+struct Life {
+    first_row: Duration,
+    rows: u64,
+    checkpoints: u64,
+    freeze_us: u64,
+    ended: bool,
+}
+
+/// Kills and restarts for half of the time, which leaves the other half for recomputing.
+///
+/// # Errors
+/// A child that does not go on, a folder that cannot be used.
+pub(super) fn main(flags: &Flags, time: Duration, seed: u64) -> Outcome {
+    let settings = Settings::load(&flags.clone().or("log", "warn"))?;
+    logs::start(&settings, false)?;
+    let stop = Stop::on_signals()?;
+    let (started, mut rng) = (Instant::now(), Rng::seeded(seed));
+    let mut waits = Vec::new();
+    let mut rows = 0;
+    eprintln!("killing the demo at random moments for {}, seed {seed}", figures::duration(time / 2));
+    for number in 1.. {
+        let span = Duration::from_millis(500 + rng.below(7_500));
+        let last = stop.asked() || started.elapsed() + span >= time / 2;
+        let life = live(flags, span, last, &stop)?;
+        rows += life.rows;
+        if number > 1 {
+            waits.push(life.first_row.as_micros() as u64);
+        }
+        tell_life(number, &life, last);
+        if last {
+            break;
+        }
+    }
+    waits.sort_unstable();
+    let (p50, max) = (figures::percentile(&waits, 50.0), figures::percentile(&waits, 100.0));
+    eprintln!(
+        "{} rows; {} kills; first row after a restart: median {}, longest {}",
+        figures::count(rows),
+        waits.len(),
+        figures::micros(p50),
+        figures::micros(max)
+    );
+    compare_all(&settings)
+}
+
+fn tell_life(number: u32, life: &Life, last: bool) {
+    let end = if last { "stopped cleanly" } else { "SIGKILL" };
+    eprintln!(
+        "{number:>3}  first row after {:>8}, {:>8} rows, {:>2} checkpoints, longest freeze {:>8}, then {end}",
+        figures::duration(life.first_row),
+        figures::count(life.rows),
+        life.checkpoints,
+        figures::micros(life.freeze_us),
+    );
+}
+
+/// Starts the child, lets it live for `span` after its first row, ends it.
+fn live(flags: &Flags, span: Duration, cleanly: bool, stop: &Stop) -> Outcome<Life> {
+    let started = Instant::now();
+    let mut child = start(flags)?;
+    let said = listen(&mut child)?;
+    let mut life = Life::default();
+    let mut until = started + PATIENCE;
+    while !life.ended && !(stop.asked() && life.rows > 0) {
+        match said.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            Ok((at, value)) => {
+                if life.rows == 0 && value["rows"].as_u64().unwrap_or(0) > 0 {
+                    life.first_row = at - started;
+                    until = at + span;
+                }
+                life.note(&value);
+            }
+            Err(RecvTimeoutError::Timeout) if life.rows > 0 => break,
+            Err(RecvTimeoutError::Timeout) => {
+                end(&mut child)?;
+                return Err(Failure::new(Exit::Pipeline, "no row after a restart"));
+            }
+            Err(RecvTimeoutError::Disconnected) => life.ended = true,
+        }
+    }
+    if life.ended {
+        let status = child.wait().map_err(|error| Failure::storage("the child", error))?;
+        return Err(Failure::new(Exit::Pipeline, format!("the demo ended by itself: {status}")));
+    }
+    if cleanly {
+        finish(&mut child)?
+    } else {
+        end(&mut child)?
+    }
+    Ok(life)
+}
+
+impl Life {
+    fn note(&mut self, value: &Value) {
+        let number = |key: &str| value[key].as_u64().unwrap_or(0);
+        self.rows = self.rows.max(number("rows"));
+        self.checkpoints = self.checkpoints.max(number("checkpoints"));
+        self.freeze_us = self.freeze_us.max(number("freeze_us"));
+    }
+}
+
+fn start(flags: &Flags) -> Outcome<Child> {
+    let program = std::env::current_exe().map_err(|error| Failure::storage("this program", error))?;
+    let child = Command::new(program)
+        .args(["demo", "--tell"])
+        .args(flags.arguments())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn();
+    child.map_err(|error| Failure::storage("the child", error))
+}
+
+fn listen(child: &mut Child) -> Outcome<Receiver<(Instant, Value)>> {
+    let output = child.stdout.take().ok_or_else(|| Failure::new(Exit::Pipeline, "the child says nothing"))?;
+    let (tell, said) = channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(output).lines().map_while(Result::ok) {
+            let value = serde_json::from_str(&line).unwrap_or(Value::Null);
+            if tell.send((Instant::now(), value)).is_err() {
+                return;
+            }
+        }
+    });
+    Ok(said)
+}
+
+/// SIGKILL.
+fn end(child: &mut Child) -> Outcome<()> {
+    let ended = child.kill().and_then(|()| child.wait());
+    ended.map(|_| ()).map_err(|error| Failure::storage("the child", error))
+}
+
+/// SIGTERM, and waits for the clean stop.
+fn finish(child: &mut Child) -> Outcome<()> {
+    let fail = |error: std::io::Error| Failure::storage("the child", error);
+    let pid = rustix::process::Pid::from_child(child);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).map_err(|error| fail(error.into()))?;
+    let until = Instant::now() + PATIENCE;
+    while Instant::now() < until {
+        if let Some(status) = child.try_wait().map_err(fail)? {
+            let told = format!("the demo did not stop cleanly: {status}");
+            return if status.success() { Ok(()) } else { Err(Failure::new(Exit::Pipeline, told)) };
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    end(child)?;
+    Err(Failure::new(Exit::Pipeline, "the demo did not stop when asked to"))
+}
+
+/// The child: the demo without a table, telling what it sees.
+pub(super) fn victim(flags: &Flags) -> Outcome {
+    let settings = Settings::load(&flags.clone().or("log", "warn"))?;
+    logs::start(&settings, false)?;
+    let stop = Stop::on_signals()?;
+    let database = run::open(&settings)?;
+    create(&database, settings.workers())?;
+    let mut pause = Duration::from_millis(1);
+    while !stop.wait(pause) {
+        let metrics: Vec<_> = database.pipelines().iter().map(highwater::Pipeline::metrics).collect();
+        let rows: u64 = metrics.iter().map(|metrics| metrics.rows_in).sum();
+        let checkpoints: u64 = metrics.iter().map(|metrics| metrics.checkpoints).sum();
+        let freeze_us = metrics.iter().map(|metrics| metrics.freeze_us.max).max().unwrap_or(0);
+        if rows > 0 {
+            pause = Duration::from_millis(50);
+            let mut out = std::io::stdout().lock();
+            let line = json!({"rows": rows, "checkpoints": checkpoints, "freeze_us": freeze_us});
+            // Nobody listens any more: the next thing is a signal.
+            let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+        }
+    }
+    database.shutdown().map_err(|error| Failure::new(Exit::Pipeline, format!("stopping: {error}")))?;
+    Ok(Exit::Done)
+}
+
+/// Opens what the child left and compares each view with recomputation.
+fn compare_all(settings: &Settings) -> Outcome {
+    let database = run::open(settings)?;
+    let mut exit = Exit::Done;
+    for view in VIEWS {
+        let began = Instant::now();
+        let found =
+            compare(&database, view).map_err(|error| Failure::new(Exit::Pipeline, format!("{view}: {error}")))?;
+        let took = figures::duration(began.elapsed());
+        match found {
+            (rows, None) => eprintln!("{view}: {rows} rows equal recomputation from scratch ({took})"),
+            (_, Some(difference)) => {
+                exit = Exit::Differs;
+                show(view, &difference)?;
+            }
+        }
+    }
+    database.shutdown().map_err(|error| Failure::new(Exit::Pipeline, format!("stopping: {error}")))?;
+    println!("{}", if exit == Exit::Done { "views equal recomputation" } else { "views DIFFER from recomputation" });
+    Ok(exit)
+}
+
+/// The number of rows of a view, and how it differs from recomputation.
+fn compare(database: &Database, view: &str) -> Result<(usize, Option<Difference>), Box<dyn std::error::Error>> {
+    let compared = database.recompute(view)?;
+    let rows = compared.view.batches.iter().map(arrow::array::RecordBatch::num_rows).sum();
+    Ok((rows, difference(&compared.view.schema, &compared.view.batches, &compared.recomputed.batches)?))
+}
+
+fn show(view: &str, difference: &Difference) -> Outcome<()> {
+    let sides = [
+        ("only in the view", difference.only_first, &difference.first),
+        ("only in the recomputation", difference.only_second, &difference.second),
+    ];
+    for (what, count, rows) in sides {
+        let text = table::psql(&rows.schema(), std::slice::from_ref(rows));
+        let text = text.map_err(|error| Failure::new(Exit::Differs, error))?;
+        println!("{view}: {count} rows {what}, for example\n{text}");
+    }
+    Ok(())
+}

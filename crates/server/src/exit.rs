@@ -1,0 +1,99 @@
+//! How the program ends: its exit codes as one table, which `--help` and docs/operations.md show.
+//!
+//! Invariant: a code keeps its meaning for ever; supervisors and scripts rely on it.
+
+use std::fmt;
+use std::process::ExitCode;
+
+/// Why the program ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// Everything asked for was done.
+    Done,
+    /// A statement was wrong or failed.
+    Statement,
+    /// The command line or a setting was wrong.
+    Usage,
+    /// A pipeline failed and did not recover.
+    Pipeline,
+    /// The data folder or the checkpoint root cannot be used.
+    Storage,
+    /// A comparison found a difference, or a verification found damage.
+    Differs,
+    /// A second signal asked to stop at once, without a final checkpoint.
+    Interrupted,
+}
+
+/// Every code with its meaning, in order.
+pub(crate) const EXITS: [(Exit, u8, &str); 7] = [
+    (Exit::Done, 0, "everything asked for was done"),
+    (Exit::Statement, 1, "a statement was wrong or failed"),
+    (Exit::Usage, 2, "the command line or a setting was wrong"),
+    (Exit::Pipeline, 3, "a pipeline failed and did not recover"),
+    (Exit::Storage, 4, "the data folder or the checkpoint root cannot be used"),
+    (Exit::Differs, 5, "views differ from recomputation, or a checkpoint is damaged"),
+    (Exit::Interrupted, 130, "a second signal stopped it at once, without a final checkpoint"),
+];
+
+impl Exit {
+    /// The process's exit code.
+    pub(crate) fn code(self) -> u8 {
+        EXITS.iter().find(|(exit, ..)| *exit == self).map_or(1, |(_, code, _)| *code)
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit.code())
+    }
+}
+
+/// The table as `--help` shows it.
+pub(crate) fn help() -> String {
+    let rows = EXITS.iter().map(|(_, code, meaning)| format!("  {code:>3}  {meaning}"));
+    format!("Exit codes:\n{}", rows.collect::<Vec<_>>().join("\n"))
+}
+
+/// An end that is not as asked for: the code, and what a person is told.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    /// The class.
+    pub(crate) exit: Exit,
+    /// What, which object, what to do next.
+    pub(crate) message: String,
+}
+
+impl Failure {
+    /// A failure of a class.
+    pub(crate) fn new(exit: Exit, message: impl fmt::Display) -> Self {
+        Self { exit, message: message.to_string() }
+    }
+
+    /// A wrong command line or setting.
+    pub(crate) fn usage(message: impl fmt::Display) -> Self {
+        Self::new(Exit::Usage, message)
+    }
+
+    /// A file or folder that cannot be used.
+    pub(crate) fn storage(what: impl fmt::Display, error: impl fmt::Display) -> Self {
+        Self::new(Exit::Storage, format!("{what}: {error}"))
+    }
+}
+
+/// What a command gives.
+pub(crate) type Outcome<T = Exit> = Result<T, Failure>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_what_the_documentation_says() {
+        let page = include_str!("../../../docs/operations.md");
+        for (exit, code, meaning) in EXITS {
+            assert_eq!(exit.code(), code);
+            let row = format!("| {code} | {meaning} |");
+            assert!(page.contains(&row), "docs/operations.md lacks the row {row}");
+        }
+    }
+}

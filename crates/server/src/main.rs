@@ -1,0 +1,34 @@
+//! The program `highwater`: parses the command line, runs one command, ends with a documented code.
+//!
+//! It calls what every embedding program can call and knows nothing of how the database works.
+
+mod bench;
+mod checkpoints;
+mod cli;
+mod compare;
+mod demo;
+mod exit;
+mod figures;
+mod logs;
+mod process;
+mod progress;
+mod run;
+mod settings;
+mod signals;
+mod table;
+mod watch;
+
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    match cli::main() {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            eprintln!("highwater: {}", failure.message);
+            failure.exit.into()
+        }
+    }
+}

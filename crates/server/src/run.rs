@@ -1,0 +1,170 @@
+//! `highwater run`: executes a script, then keeps its pipelines running in the foreground.
+//!
+//! Queries that stand after the last statement that creates something are the script's closing
+//! queries: they are answered when input has ended or a stop is asked for. All others, and with
+//! `--exit` all of them, are answered where they stand.
+
+use crate::exit::{Exit, Failure, Outcome};
+use crate::progress::{Screen, Style};
+use crate::settings::{Flags, Settings};
+use crate::signals::Stop;
+use crate::watch::Watch;
+use crate::{figures, logs, table};
+use highwater::{Database, Options, Piece, Response, Status};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// A pipeline that failed so often in a row is given up.
+const PATIENCE: u32 = 5;
+
+/// Arguments of `highwater run`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Run it again with the same data folder and it goes on where it was.
+
+Examples:
+  highwater run views.sql
+  highwater run views.sql --data /var/lib/highwater --checkpoint-root s3://bucket/highwater
+  echo 'SELECT * FROM v LIMIT 5' | highwater run - --exit --data /var/lib/highwater")]
+pub(crate) struct Arguments {
+    /// Statements, with semicolons between them; - for standard input
+    script: PathBuf,
+    /// Answer every statement where it stands, then stop instead of running on
+    #[arg(long)]
+    exit: bool,
+    #[command(flatten)]
+    flags: Flags,
+}
+
+/// Runs a script.
+///
+/// # Errors
+/// A statement or a pipeline that failed, a folder or root that cannot be used.
+pub(crate) fn main(arguments: Arguments) -> Outcome {
+    let settings = Settings::load(&arguments.flags)?;
+    let shown = arguments.script.display().to_string();
+    let script = read(&arguments.script).map_err(|error| Failure::usage(format!("{shown}: {error}")))?;
+    let pieces =
+        highwater::split(&script).map_err(|error| Failure::new(Exit::Statement, format!("{shown}: {error}")))?;
+    let style = Style::of(settings.progress());
+    logs::start(&settings, style == Style::Table && !arguments.exit)?;
+    let stop = Stop::on_signals()?;
+    let database = open(&settings)?;
+    let opening = if arguments.exit { pieces.len() } else { closing(&pieces) };
+    let result = execute(&database, &pieces[..opening], &shown).and_then(|()| {
+        let exit = if arguments.exit { Exit::Done } else { follow(&database, &stop, &mut Screen::new(style), &shown)? };
+        execute(&database, &pieces[opening..], &shown)?;
+        Ok(exit)
+    });
+    let stopped = database.shutdown();
+    let exit = result?;
+    stopped.map_err(|error| Failure::new(Exit::Pipeline, format!("stopping: {error}")))?;
+    Ok(exit)
+}
+
+fn read(path: &Path) -> std::io::Result<String> {
+    if path.as_os_str() != "-" {
+        return std::fs::read_to_string(path);
+    }
+    let mut text = String::new();
+    std::io::stdin().read_to_string(&mut text)?;
+    Ok(text)
+}
+
+/// Opens the database that the settings describe.
+///
+/// # Errors
+/// A folder or root that cannot be used.
+pub(crate) fn open(settings: &Settings) -> Outcome<Database> {
+    let mut options = Options::new(settings.data());
+    options.checkpoint_root = settings.checkpoint_root();
+    options.workers = settings.workers();
+    options.block_cache = highwater::Bytes(settings.block_cache());
+    options.checkpoints.interval = settings.checkpoint_interval();
+    options.checkpoints.retain = settings.retain();
+    Database::open(options).map_err(|error| Failure::storage(settings.data().display(), error))
+}
+
+/// Where the closing queries begin.
+fn closing(pieces: &[Piece]) -> usize {
+    pieces.iter().rposition(|piece| !is_query(&piece.text)).map_or(0, |last| last + 1)
+}
+
+/// Whether a statement only asks.
+fn is_query(text: &str) -> bool {
+    let word = text.split(|c: char| !c.is_ascii_alphabetic()).find(|word| !word.is_empty()).unwrap_or_default();
+    ["select", "with", "values", "show", "describe", "explain"].contains(&word.to_ascii_lowercase().as_str())
+}
+
+/// Executes statements and prints what they give.
+fn execute(database: &Database, pieces: &[Piece], script: &str) -> Outcome<()> {
+    for piece in pieces {
+        let place = format!("{script}:{}:{}", piece.start.line, piece.start.column);
+        let fail = |error: String| Failure::new(Exit::Statement, format!("{place}: {error}"));
+        match database.execute(&piece.text).map_err(|error| fail(error.to_string()))? {
+            Response::Rows(rows) => {
+                let text = table::psql(&rows.schema, &rows.batches).map_err(|error| fail(error.to_string()))?;
+                let written = std::io::stdout().write_all(text.as_bytes());
+                written.map_err(|error| Failure::storage("standard output", error))?;
+            }
+            Response::Done(tag) => tracing::info!(statement = place, "{tag}"),
+        }
+    }
+    Ok(())
+}
+
+/// Shows progress until all input has ended, a stop is asked for or a pipeline is given up.
+///
+/// # Errors
+/// The pipeline that was given up, with its reason.
+pub(crate) fn follow(database: &Database, stop: &Stop, screen: &mut Screen, title: &str) -> Outcome {
+    let (started, mut watch) = (Instant::now(), Watch::default());
+    loop {
+        let readings = watch.read(database);
+        let shown = figures::clock(started.elapsed().as_secs());
+        screen.show(&format!("highwater: {title}, {shown}, Ctrl-C stops with a final checkpoint"), &readings);
+        let pipelines = database.pipelines();
+        for pipeline in &pipelines {
+            if let Status::Failed { reason, restarts } = pipeline.status()
+                && restarts >= PATIENCE
+            {
+                let name = pipeline.name();
+                return Err(Failure::new(Exit::Pipeline, format!("{name} failed {restarts} times in a row: {reason}")));
+            }
+        }
+        let ended = pipelines.iter().all(|pipeline| matches!(pipeline.status(), Status::Finished | Status::Stopped));
+        let pause = if screen.is_table() { 500 } else { 1000 };
+        if ended || wait(stop, &pipelines, Duration::from_millis(pause)) {
+            screen.leave();
+            return Ok(Exit::Done);
+        }
+    }
+}
+
+/// Waits for a stop, for at most `pause`; less when all input ends meanwhile.
+fn wait(stop: &Stop, pipelines: &[highwater::Pipeline], pause: Duration) -> bool {
+    let until = Instant::now() + pause;
+    while Instant::now() < until {
+        if stop.wait(Duration::from_millis(20)) {
+            return true;
+        }
+        if pipelines.iter().all(|pipeline| pipeline.status() == Status::Finished) {
+            return false;
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn closing_queries_are_those_after_the_last_change() {
+        let pieces = |texts: &[&str]| highwater::split(&texts.join(";\n")).expect("a script");
+        assert_eq!(closing(&pieces(&["SELECT 1", "CREATE VIEW v AS SELECT 1", "select 2", "SHOW JOBS"])), 2);
+        assert_eq!(closing(&pieces(&["(SELECT 1)"])), 0);
+        assert_eq!(closing(&pieces(&["CHECKPOINT"])), 1);
+        assert_eq!(closing(&[]), 0);
+    }
+}

@@ -1,0 +1,113 @@
+//! What values settings take, how they are written and read. Pure.
+//!
+//! The empty text stands for "not said" and is right for every kind.
+
+use std::time::Duration;
+
+/// What values a setting takes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Kind {
+    /// A file or folder.
+    Path,
+    /// Any text; shown in help under this name.
+    Text(&'static str),
+    /// A whole number of at least 1.
+    Count,
+    /// Bytes, with a unit.
+    Size,
+    /// A duration, or `off`.
+    Interval,
+    /// One of these.
+    Choice(&'static [&'static str]),
+}
+
+impl Kind {
+    /// What stands for the value in help.
+    pub(crate) fn placeholder(self) -> String {
+        match self {
+            Self::Path => "PATH".to_owned(),
+            Self::Text(name) => name.to_owned(),
+            Self::Count => "N".to_owned(),
+            Self::Size => "SIZE".to_owned(),
+            Self::Interval => "DURATION".to_owned(),
+            Self::Choice(choices) => choices.join("|"),
+        }
+    }
+
+    /// Whether a value is right, and if not what would be.
+    pub(crate) fn check(self, value: &str) -> Result<(), String> {
+        let (right, wanted) = match self {
+            Self::Path | Self::Text(_) => (true, String::new()),
+            Self::Count => (value.parse::<u32>().is_ok_and(|n| n > 0), "a whole number of at least 1".to_owned()),
+            Self::Size => (parse_size(value).is_some(), "a size such as 512MiB or 4GB".to_owned()),
+            Self::Interval => (
+                value == "off" || parse_duration(value).is_some(),
+                "a duration such as 10s or 500ms, or off".to_owned(),
+            ),
+            Self::Choice(choices) => (choices.contains(&value), format!("one of {}", choices.join(", "))),
+        };
+        if right || value.is_empty() { Ok(()) } else { Err(format!("is not {wanted}")) }
+    }
+}
+
+/// A number and what follows it.
+fn split_unit(text: &str) -> Option<(f64, &str)> {
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let number: f64 = text[..end].parse().ok()?;
+    Some((number, text[end..].trim()))
+}
+
+/// Bytes from `512MiB`, `4GB`, `1024`.
+pub(crate) fn parse_size(text: &str) -> Option<u64> {
+    let (number, unit) = split_unit(text.trim())?;
+    let factor: u64 = match unit.to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "k" | "kib" => 1 << 10,
+        "m" | "mib" => 1 << 20,
+        "g" | "gib" => 1 << 30,
+        "t" | "tib" => 1 << 40,
+        "kb" => 1_000,
+        "mb" => 1_000_000,
+        "gb" => 1_000_000_000,
+        "tb" => 1_000_000_000_000,
+        _ => return None,
+    };
+    Some((number * factor as f64) as u64)
+}
+
+/// A duration of more than 0 from `10s`, `500ms`, `2min`.
+pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
+    let (number, unit) = split_unit(text.trim())?;
+    let seconds = match unit {
+        "ms" => 0.001,
+        "s" | "sec" => 1.0,
+        "m" | "min" => 60.0,
+        "h" => 3600.0,
+        _ => return None,
+    };
+    Duration::try_from_secs_f64(number * seconds).ok().filter(|duration| !duration.is_zero())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_durations_are_read_as_people_write_them() {
+        assert_eq!(parse_size("512MiB"), Some(512 << 20));
+        assert_eq!(parse_size("1.5 GB"), Some(1_500_000_000));
+        assert_eq!(parse_size("7"), Some(7));
+        assert_eq!(parse_size("7 apples"), None);
+        assert_eq!(parse_duration("500ms"), Some(Duration::from_millis(500)));
+        assert_eq!(parse_duration("2min"), Some(Duration::from_secs(120)));
+        assert_eq!(parse_duration("10"), None);
+        assert_eq!(parse_duration("0s"), None);
+    }
+
+    #[test]
+    fn a_wrong_value_says_what_would_be_right() {
+        assert_eq!(Kind::Count.check("0"), Err("is not a whole number of at least 1".to_owned()));
+        assert_eq!(Kind::Interval.check("off"), Ok(()));
+        assert_eq!(Kind::Choice(&["a", "b"]).check("c"), Err("is not one of a, b".to_owned()));
+    }
+}
