@@ -188,6 +188,31 @@ pub struct CheckpointStats {
 }
 
 impl Manifest {
+    /// A manifest with nothing in it, to be filled and published.
+    #[must_use]
+    pub fn draft(pipeline: impl Into<String>, requested_by: Trigger) -> Self {
+        Self {
+            format: FORMAT,
+            pipeline: pipeline.into(),
+            store: StoreId(0),
+            checkpoint: CheckpointId(0),
+            epoch: Epoch(0),
+            generation: Generation(0),
+            wall: WallMicros(0),
+            parent: None,
+            sql: Vec::new(),
+            key_groups: KeyGroups::DEFAULT,
+            workers: 1,
+            requested_by,
+            sources: BTreeMap::new(),
+            operators: Vec::new(),
+            files: Vec::new(),
+            inline: Vec::new(),
+            outboxes: Vec::new(),
+            stats: CheckpointStats::default(),
+        }
+    }
+
     /// Every file the checkpoint needs, outboxes included.
     pub fn all_files(&self) -> impl Iterator<Item = &FileMeta> {
         let outboxes = self.outboxes.iter().filter_map(|outbox| match &outbox.data {

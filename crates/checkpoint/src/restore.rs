@@ -17,34 +17,31 @@ pub fn candidates(pointer: &Pointer) -> Vec<&Entry> {
 /// A pointer made again from the complete manifests that the store holds, for when the pointer
 /// itself is lost or damaged.
 ///
-/// The newest is the one with the highest generation, and the highest number within it. What has a
-/// higher generation than a later-numbered one, or a number after the newest, was written by a
-/// process that had lost its claim, and is left out.
+/// Generations never fall from one published checkpoint to the next. What has a lower generation
+/// than an earlier-numbered one was written by a process that had lost its claim, and is left out.
 #[must_use]
 pub fn rebuilt(pipeline: &str, mut manifests: Vec<(Manifest, Digest)>) -> Pointer {
     manifests.sort_by_key(|(manifest, _)| manifest.checkpoint);
-    let newest = manifests.iter().map(|(m, _)| (m.generation, m.checkpoint)).max();
+    let mut generation = Generation(0);
     let mut checkpoints = Vec::new();
-    if let Some((mut generation, last)) = newest {
-        for (manifest, digest) in manifests.iter().rev() {
-            if manifest.checkpoint <= last && manifest.generation <= generation {
-                generation = manifest.generation;
-                checkpoints.push(Entry {
-                    checkpoint: manifest.checkpoint,
-                    generation: manifest.generation,
-                    wall: manifest.wall,
-                    manifest: *digest,
-                    suspect: false,
-                    pin: None,
-                });
-            }
+    for (manifest, digest) in manifests {
+        if manifest.generation < generation {
+            continue;
         }
+        generation = manifest.generation;
+        checkpoints.push(Entry {
+            checkpoint: manifest.checkpoint,
+            generation,
+            wall: manifest.wall,
+            manifest: digest,
+            suspect: false,
+            pin: None,
+        });
     }
-    checkpoints.reverse();
     Pointer {
         format: FORMAT,
         pipeline: pipeline.to_owned(),
-        generation: newest.map_or(Generation(0), |(generation, _)| generation),
+        generation,
         owner: String::new(),
         checkpoints,
     }
