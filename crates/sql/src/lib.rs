@@ -1,1 +1,29 @@
-//! Highwater sql.
+//! Highwater's SQL: text to statements, queries to bound plans, and plans to the engine's operators.
+//!
+//! The way of a statement: [`text`] divides a script, [`parse`] makes a [`statement::Statement`],
+//! [`session`] binds its query, `maintain` refuses what cannot be kept current, [`lower`] makes the
+//! pipeline's plan, [`explain`] shows it. The crate knows no connector, no catalog and no files:
+//! sources and sinks come in as the engine's traits.
+
+mod cursor;
+pub mod error;
+mod explain;
+pub mod lower;
+mod maintain;
+mod parse;
+mod references;
+pub mod session;
+pub mod statement;
+pub mod text;
+pub mod types;
+mod window;
+
+pub use error::{Error, Kind, Result};
+pub use explain::explain;
+pub use parse::parse;
+pub use references::references;
+pub use session::{Relations, Session};
+pub use text::{Piece, Position, split};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,248 @@
+//! Why a statement was refused: classed by SQLSTATE, with the position in the statement.
+
+use crate::text::Position;
+use datafusion::common::{DataFusionError, SchemaError};
+use std::fmt;
+use thiserror::Error as ThisError;
+
+/// Why a statement cannot be parsed, bound or maintained. Each is fixed by changing the statement,
+/// except `Plan` and `Engine`, which carry what DataFusion or the engine said.
+#[derive(Debug, ThisError)]
+pub enum Error {
+    /// The text is not a statement (42601).
+    #[error("{message}{}", At(*position))]
+    Syntax {
+        /// What is wrong, and near what.
+        message: String,
+        /// Where, when known.
+        position: Option<Position>,
+    },
+    /// The statement is understood, but this clause is not supported where it stands (0A000).
+    #[error("{clause} is not supported{}: {hint}", At(*position))]
+    Unsupported {
+        /// The clause's name.
+        clause: String,
+        /// Why, or what to write instead.
+        hint: String,
+        /// Where, when known.
+        position: Option<Position>,
+    },
+    /// A name that stands for nothing: a relation, column, function or type.
+    #[error("{kind} {name:?} does not exist{}", At(*position))]
+    Unknown {
+        /// What was looked for.
+        kind: Kind,
+        /// The name that was not found.
+        name: String,
+        /// Where, when known.
+        position: Option<Position>,
+    },
+    /// A name that is taken (42P07).
+    #[error("{name:?} already exists{}", At(*position))]
+    Duplicate {
+        /// The name.
+        name: String,
+        /// Where, when known.
+        position: Option<Position>,
+    },
+    /// An option or setting with a name or value that cannot be used (22023).
+    #[error("option {option:?}: {reason}{}", At(*position))]
+    Option {
+        /// The option's name.
+        option: String,
+        /// What is wrong and what it takes.
+        reason: String,
+        /// Where, when known.
+        position: Option<Position>,
+    },
+    /// Any other mistake in meaning, with its SQLSTATE.
+    #[error("{message}{}", At(*position))]
+    Invalid {
+        /// Five characters.
+        sqlstate: &'static str,
+        /// What is wrong.
+        message: String,
+        /// Where, when known.
+        position: Option<Position>,
+    },
+    /// DataFusion could not plan or run it for a reason that is none of the above.
+    #[error("{0}")]
+    Plan(#[source] Box<DataFusionError>),
+    /// The engine or a connector refused it.
+    #[error(transparent)]
+    Engine(#[from] highwater_engine::Error),
+}
+
+/// What a name was looked up as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A source, view or sink.
+    Relation,
+    /// A column.
+    Column,
+    /// A function.
+    Function,
+    /// A data type.
+    Type,
+    /// A setting.
+    Setting,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Relation => "relation",
+            Self::Column => "column",
+            Self::Function => "function",
+            Self::Type => "type",
+            Self::Setting => "setting",
+        })
+    }
+}
+
+/// The crate's result.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Prints a position the way it is read in a terminal.
+struct At(Option<Position>);
+
+impl fmt::Display for At {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(at) => write!(f, " (at {at})"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Error {
+    /// The five characters by which PostgreSQL's clients know the class of an error.
+    #[must_use]
+    pub const fn sqlstate(&self) -> &'static str {
+        match self {
+            Self::Syntax { .. } => "42601",
+            Self::Unsupported { .. } => "0A000",
+            Self::Unknown { kind, .. } => match kind {
+                Kind::Relation => "42P01",
+                Kind::Column => "42703",
+                Kind::Function => "42883",
+                Kind::Type | Kind::Setting => "42704",
+            },
+            Self::Duplicate { .. } => "42P07",
+            Self::Option { .. } => "22023",
+            Self::Invalid { sqlstate, .. } => sqlstate,
+            Self::Plan(_) | Self::Engine(_) => "XX000",
+        }
+    }
+
+    /// Where in the statement, when known.
+    #[must_use]
+    pub const fn position(&self) -> Option<Position> {
+        match self {
+            Self::Syntax { position, .. }
+            | Self::Unsupported { position, .. }
+            | Self::Unknown { position, .. }
+            | Self::Duplicate { position, .. }
+            | Self::Option { position, .. }
+            | Self::Invalid { position, .. } => *position,
+            Self::Plan(_) | Self::Engine(_) => None,
+        }
+    }
+
+    /// The same error at `at`, unless it has a position already.
+    #[must_use]
+    pub fn or_at(mut self, at: Option<Position>) -> Self {
+        match &mut self {
+            Self::Syntax { position, .. }
+            | Self::Unsupported { position, .. }
+            | Self::Unknown { position, .. }
+            | Self::Duplicate { position, .. }
+            | Self::Option { position, .. }
+            | Self::Invalid { position, .. } => *position = position.or(at),
+            Self::Plan(_) | Self::Engine(_) => {}
+        }
+        self
+    }
+
+    /// A clause that is understood but not supported.
+    pub(crate) fn unsupported(
+        clause: impl Into<String>,
+        hint: impl Into<String>,
+        position: Option<Position>,
+    ) -> Self {
+        Self::Unsupported { clause: clause.into(), hint: hint.into(), position }
+    }
+
+    /// An option that cannot be used.
+    #[must_use]
+    pub fn option(
+        option: impl Into<String>,
+        reason: impl Into<String>,
+        position: Option<Position>,
+    ) -> Self {
+        Self::Option { option: option.into(), reason: reason.into(), position }
+    }
+
+    /// What DataFusion's planner said about `text`, classed as far as it can be told.
+    #[must_use]
+    pub fn of_planner(error: DataFusionError, text: &str) -> Self {
+        let position = error
+            .diagnostic()
+            .and_then(|d| d.span)
+            .and_then(|s| Position::locate(text, s.start.line, s.start.column));
+        match error.find_root() {
+            DataFusionError::SchemaError(schema, _) => Self::of_schema(schema, position),
+            DataFusionError::Plan(message) => Self::of_message(message, position),
+            DataFusionError::NotImplemented(message) => {
+                Self::unsupported(first_line(message), "DataFusion does not plan it", position)
+            }
+            _ => Self::Plan(Box::new(error)),
+        }
+    }
+
+    fn of_schema(error: &SchemaError, position: Option<Position>) -> Self {
+        match error {
+            SchemaError::FieldNotFound { field, .. } => Self::Unknown {
+                kind: Kind::Column,
+                name: field.quoted_flat_name().replace('"', ""),
+                position,
+            },
+            SchemaError::AmbiguousReference { field } => Self::Invalid {
+                sqlstate: "42702",
+                message: format!("column reference {:?} is ambiguous", field.name),
+                position,
+            },
+            SchemaError::DuplicateQualifiedField { name, .. }
+            | SchemaError::DuplicateUnqualifiedField { name } => Self::Invalid {
+                sqlstate: "42701",
+                message: format!("column {name:?} is given more than once"),
+                position,
+            },
+        }
+    }
+
+    fn of_message(message: &str, position: Option<Position>) -> Self {
+        let message = first_line(message);
+        if let Some(name) = between(&message, "table '", "' not found") {
+            return Self::Unknown { kind: Kind::Relation, name, position };
+        }
+        if let Some(name) = between(&message, "Invalid function '", "'") {
+            return Self::Unknown { kind: Kind::Function, name, position };
+        }
+        if let Some(name) = between(&message, "table function '", "' not found") {
+            return Self::Unknown { kind: Kind::Function, name, position };
+        }
+        let sqlstate = if message.contains("GROUP BY") { "42803" } else { "42804" };
+        Self::Invalid { sqlstate, message, position }
+    }
+}
+
+fn first_line(message: &str) -> String {
+    message.lines().next().unwrap_or_default().trim_end_matches('.').to_owned()
+}
+
+fn between(text: &str, before: &str, after: &str) -> Option<String> {
+    let start = text.find(before)? + before.len();
+    let rest = &text[start..];
+    Some(rest[..rest.find(after)?].to_owned())
+}

@@ -1,0 +1,104 @@
+//! A pipeline's plan as text: one line an operator, with what it reads, does and keeps.
+
+use crate::types::pg_name;
+use arrow::datatypes::SchemaRef;
+use datafusion::physical_expr::PhysicalExpr;
+use highwater_engine::plan::{
+    Aggregate, AggregateFunction, Aggregation, Map, Node, Operator, Plan, View,
+};
+use std::sync::Arc;
+
+/// The lines of EXPLAIN.
+#[must_use]
+pub fn explain(plan: &Plan) -> Vec<String> {
+    let mut lines = Vec::new();
+    for view in &plan.views {
+        lines.extend(view_lines(plan, view));
+    }
+    for node in &plan.nodes {
+        lines.extend(node_lines(plan, node));
+    }
+    lines
+}
+
+fn view_lines(plan: &Plan, view: &View) -> Vec<String> {
+    let mut lines = vec![format!("view {} ({})", view.name, columns_of(&view.schema))];
+    lines.push(format!("  reads {}", plan.nodes[view.node.0].name));
+    if let Some(map) = &view.finish {
+        lines.extend(map_lines(map, &view.schema));
+    }
+    lines
+}
+
+fn node_lines(plan: &Plan, node: &Node) -> Vec<String> {
+    let inputs: Vec<&str> = node.inputs.iter().map(|i| plan.nodes[i.0].name.as_str()).collect();
+    let mut lines = vec![match inputs.as_slice() {
+        [] => node.name.clone(),
+        inputs => format!("{} <- {}", node.name, inputs.join(", ")),
+    }];
+    match &node.operator {
+        Operator::Source(_) => lines.push(format!("  columns: {}", columns_of(&node.schema))),
+        Operator::Map(map) => lines.extend(map_lines(map, &node.schema)),
+        Operator::Hop(hop) => lines.push(format!(
+            "  time: {}, slide: {} us, size: {} us",
+            node.schema.field(hop.time).name(),
+            hop.slide_us,
+            hop.size_us
+        )),
+        Operator::Aggregate(aggregation) => lines.extend(aggregation_lines(aggregation)),
+        Operator::Materialize => lines.push("  state: one row for each distinct row".to_owned()),
+        Operator::Sink(_) => lines.push("  state: the outbox of one checkpoint".to_owned()),
+    }
+    lines.push(format!("  append-only: {}", if node.append_only { "yes" } else { "no" }));
+    lines
+}
+
+fn columns_of(schema: &SchemaRef) -> String {
+    let column =
+        |f: &Arc<arrow::datatypes::Field>| format!("{} {}", f.name(), pg_name(f.data_type()));
+    schema.fields().iter().map(column).collect::<Vec<_>>().join(", ")
+}
+
+fn map_lines(map: &Map, schema: &SchemaRef) -> Vec<String> {
+    let mut lines = Vec::new();
+    if let Some(filter) = &map.filter {
+        lines.push(format!("  filter: {filter}"));
+    }
+    if !map.columns.is_empty() {
+        let columns = map.columns.iter().zip(schema.fields());
+        let columns: Vec<String> = columns.map(|(c, f)| format!("{} = {c}", f.name())).collect();
+        lines.push(format!("  columns: {}", columns.join(", ")));
+    }
+    lines
+}
+
+fn aggregation_lines(aggregation: &Aggregation) -> Vec<String> {
+    let keys: Vec<String> = aggregation.keys.iter().map(ToString::to_string).collect();
+    let mut lines = vec![if keys.is_empty() {
+        "  key: none, there is one group".to_owned()
+    } else {
+        format!("  key: {}", keys.join(", "))
+    }];
+    let calls: Vec<String> = aggregation.aggregates.iter().map(call).collect();
+    if !calls.is_empty() {
+        lines.push(format!("  aggregates: {}", calls.join(", ")));
+    }
+    lines.push("  state: one row a key".to_owned());
+    lines
+}
+
+fn call(aggregate: &Aggregate) -> String {
+    let name = match aggregate.function {
+        AggregateFunction::Count => "count",
+        AggregateFunction::Sum => "sum",
+        AggregateFunction::Avg => "avg",
+        AggregateFunction::Min => "min",
+        AggregateFunction::Max => "max",
+    };
+    let argument = |e: &Arc<dyn PhysicalExpr>| e.to_string();
+    let argument = aggregate.argument.as_ref().map_or_else(|| "*".to_owned(), argument);
+    match &aggregate.filter {
+        Some(filter) => format!("{name}({argument}) filter ({filter})"),
+        None => format!("{name}({argument})"),
+    }
+}

@@ -1,0 +1,231 @@
+//! Bound queries to the engine's plan: one pipeline's views and sinks become one graph of operators.
+//!
+//! A query without joins is a chain from one relation; each kind of node has a file here that adds
+//! its part to a [`Flow`]. Names of operators are made from the view's name and what the operator
+//! does, so they are the same whatever else is created, dropped or restarted.
+//! It knows no connectors: sources and sinks come from the caller.
+
+mod aggregate;
+mod flow;
+mod hop;
+mod scan;
+
+use crate::error::{Error, Result};
+use crate::maintain;
+use crate::session::{self, Relations, Session};
+use crate::statement::{Name, Query};
+use crate::window;
+use arrow::datatypes::SchemaRef;
+use datafusion::common::DFSchema;
+use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
+use datafusion::logical_expr::{Distinct, Expr, LogicalPlan};
+use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
+use flow::Flow;
+use highwater_engine::plan::{Node, NodeId, Operator, Plan, View};
+use highwater_engine::sink::Sink;
+use highwater_engine::source::Source;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Makes the plan of one pipeline, view by view in the order of their creation.
+#[derive(Debug)]
+pub struct Builder<'a> {
+    session: &'a Session,
+    plan: Plan,
+    sources: BTreeMap<String, Arc<dyn Source>>,
+    /// How later views read the rows of a relation.
+    taps: BTreeMap<String, Flow>,
+}
+
+/// A query to maintain.
+#[derive(Clone, Copy, Debug)]
+pub struct Maintained<'a> {
+    /// The view or sink it is for.
+    pub name: &'a str,
+    /// New names for its columns, or none.
+    pub columns: &'a [Name],
+    /// What it reads and how.
+    pub query: &'a Query,
+    /// What the query's names stand for: sources and materialized views as streams.
+    pub relations: &'a Relations,
+}
+
+impl<'a> Builder<'a> {
+    /// An empty pipeline.
+    #[must_use]
+    pub fn new(session: &'a Session) -> Self {
+        Self {
+            session,
+            plan: Plan::default(),
+            sources: BTreeMap::new(),
+            taps: BTreeMap::new(),
+        }
+    }
+
+    /// Makes a source known; it becomes a node when a view reads it.
+    pub fn source(&mut self, name: &str, source: Arc<dyn Source>) {
+        self.sources.insert(name.to_owned(), source);
+    }
+
+    /// Adds a materialized view and returns its columns.
+    ///
+    /// # Errors
+    /// `Unsupported` for what cannot be maintained, and those of binding.
+    pub fn view(&mut self, view: Maintained<'_>) -> Result<SchemaRef> {
+        let plan = self.bind(view)?;
+        let schema = session::view_schema(plan.schema());
+        let mut flow = self.lower(&plan, view.name)?.named(&schema);
+        if !self.keeps_rows(flow.node) {
+            let input = self.settle(flow, view.name);
+            let node = self.add(view.name, "materialize", vec![input], Operator::Materialize, &schema);
+            flow = Flow::whole(node, &schema);
+        }
+        self.plan.views.push(View {
+            name: view.name.to_owned(),
+            node: flow.node,
+            finish: flow.as_map(&self.plan.nodes[flow.node.0].schema),
+            schema: Arc::clone(&schema),
+        });
+        self.taps.insert(view.name.to_owned(), flow);
+        Ok(schema)
+    }
+
+    /// Adds a sink; `open` is given the columns and whether rows are only ever added.
+    ///
+    /// # Errors
+    /// Those of [`Builder::view`], of `open`, and of the sink's own check.
+    pub fn sink(
+        &mut self,
+        sink: Maintained<'_>,
+        open: impl FnOnce(&SchemaRef, bool) -> highwater_engine::Result<Arc<dyn Sink>>,
+    ) -> Result<()> {
+        let plan = self.bind(sink)?;
+        let schema = session::view_schema(plan.schema());
+        let flow = self.lower(&plan, sink.name)?.named(&schema);
+        let input = self.settle(flow, sink.name);
+        let append_only = self.plan.nodes[input.0].append_only;
+        let target = open(&schema, append_only)?;
+        target.check(&schema, append_only)?;
+        self.add(sink.name, "sink", vec![input], Operator::Sink(target), &schema);
+        Ok(())
+    }
+
+    /// The whole pipeline.
+    #[must_use]
+    pub fn finish(self) -> Plan {
+        self.plan
+    }
+
+    fn bind(&self, maintained: Maintained<'_>) -> Result<LogicalPlan> {
+        let Maintained { columns, query, relations, .. } = maintained;
+        maintain::check(query, self.session)?;
+        let plan = self.session.bind(query, relations)?;
+        maintain::check_functions(&plan)?;
+        let plan = session::rename(plan, columns, &query.text)?;
+        self.session.for_stream(plan, &query.text)
+    }
+
+    fn lower(&mut self, plan: &LogicalPlan, owner: &str) -> Result<Flow> {
+        match plan {
+            LogicalPlan::TableScan(scan) => self.scan(scan),
+            LogicalPlan::SubqueryAlias(alias) => self.lower(&alias.input, owner),
+            LogicalPlan::Projection(projection) => {
+                let flow = self.lower(&projection.input, owner)?;
+                let columns = self.physical(&projection.expr, projection.input.schema())?;
+                let flow = self.sparing(flow, &columns, owner);
+                Ok(flow.project(columns, &session::view_schema(&projection.schema)))
+            }
+            LogicalPlan::Filter(filter) => {
+                let flow = self.lower(&filter.input, owner)?;
+                let mut predicate =
+                    self.physical(std::slice::from_ref(&filter.predicate), filter.input.schema())?;
+                let flow = self.sparing(flow, &predicate, owner);
+                Ok(flow.filter(predicate.pop().expect("one expression gives one")))
+            }
+            LogicalPlan::Aggregate(aggregate) => self.aggregate(aggregate, owner),
+            node => match window::hop_of(node) {
+                Some(hop) => self.hop(hop, owner),
+                None => Err(Error::unsupported(clause_of(node), "it cannot be kept current yet", None)),
+            },
+        }
+    }
+
+    fn physical(&self, exprs: &[Expr], schema: &DFSchema) -> Result<Vec<Arc<dyn PhysicalExpr>>> {
+        let state = self.session.state();
+        let context = PhysicalPlanningContext::default();
+        exprs
+            .iter()
+            .map(|expr| create_physical_expr(expr, schema, state.execution_props(), &context))
+            .collect::<Result<_, _>>()
+            .map_err(|e| Error::Plan(Box::new(e)))
+    }
+
+    /// The flow as it is, or as a node of its own when `exprs` would compute a part of it twice.
+    fn sparing(&mut self, flow: Flow, exprs: &[Arc<dyn PhysicalExpr>], owner: &str) -> Flow {
+        if !flow.would_repeat(exprs) {
+            return flow;
+        }
+        let schema = Arc::clone(flow.schema());
+        let node = self.settle(flow, owner);
+        Flow::whole(node, &schema)
+    }
+
+    /// A node that gives the flow's rows: a new Map, unless there is nothing to map.
+    fn settle(&mut self, flow: Flow, owner: &str) -> NodeId {
+        let Some(map) = flow.as_map(&self.plan.nodes[flow.node.0].schema) else { return flow.node };
+        self.add(owner, "map", vec![flow.node], Operator::Map(map), flow.schema())
+    }
+
+    fn keeps_rows(&self, node: NodeId) -> bool {
+        let operator = &self.plan.nodes[node.0].operator;
+        matches!(operator, Operator::Aggregate(_) | Operator::Materialize)
+    }
+
+    fn add(
+        &mut self,
+        owner: &str,
+        what: &str,
+        inputs: Vec<NodeId>,
+        operator: Operator,
+        schema: &SchemaRef,
+    ) -> NodeId {
+        let append_only = match operator {
+            Operator::Source(_) => true,
+            Operator::Aggregate(_) => false,
+            _ => inputs.iter().all(|i| self.plan.nodes[i.0].append_only),
+        };
+        let name = self.unused(format!("{owner}/{what}"));
+        let schema = Arc::clone(schema);
+        self.plan.nodes.push(Node { name, inputs, operator, schema, append_only });
+        NodeId(self.plan.nodes.len() - 1)
+    }
+
+    /// Numbers what one view does twice, in the order from its source.
+    fn unused(&self, name: String) -> String {
+        let taken = |name: &str| self.plan.nodes.iter().any(|n| n.name == name);
+        if !taken(&name) {
+            return name;
+        }
+        (2..)
+            .map(|i| format!("{name}#{i}"))
+            .find(|numbered| !taken(numbered))
+            .expect("there are more numbers than nodes")
+    }
+}
+
+fn clause_of(node: &LogicalPlan) -> &'static str {
+    match node {
+        LogicalPlan::Join(_) => "JOIN",
+        LogicalPlan::Union(_) => "UNION",
+        LogicalPlan::Sort(_) => "ORDER BY",
+        LogicalPlan::Limit(_) => "LIMIT",
+        LogicalPlan::Window(_) => "OVER",
+        LogicalPlan::Values(_) => "VALUES",
+        LogicalPlan::EmptyRelation(_) => "SELECT without FROM",
+        LogicalPlan::Subquery(_) => "a subquery",
+        LogicalPlan::Unnest(_) => "UNNEST",
+        LogicalPlan::RecursiveQuery(_) => "WITH RECURSIVE",
+        LogicalPlan::Distinct(Distinct::On(_)) => "DISTINCT ON",
+        _ => "this kind of query",
+    }
+}

@@ -1,0 +1,183 @@
+//! CREATE SOURCE, VIEW, MATERIALIZED VIEW and SINK.
+
+use super::{clauses, query};
+use crate::cursor::Cursor;
+use crate::error::{Error, Result};
+use crate::statement::{Column, CreateSink, CreateSource, CreateView, Name, Query, Statement};
+use crate::types;
+use datafusion::sql::sqlparser::ast::{SetExpr, TableFactor};
+use datafusion::sql::sqlparser::parser::Parser;
+use datafusion::sql::sqlparser::tokenizer::Token;
+
+/// What stands after CREATE.
+pub(super) fn create(c: &mut Cursor<'_>) -> Result<Statement> {
+    let at = Some(c.position());
+    if c.accept(&["OR", "REPLACE"]) {
+        return Err(Error::unsupported("OR REPLACE", "drop the object first", at));
+    }
+    if c.accept(&["SOURCE"]) {
+        source(c).map(Statement::CreateSource)
+    } else if c.accept(&["SINK"]) {
+        sink(c).map(Statement::CreateSink)
+    } else if c.accept(&["VIEW"]) {
+        view(c, false).map(Statement::CreateView)
+    } else if c.accept(&["MATERIALIZED", "VIEW"]) {
+        view(c, true).map(Statement::CreateMaterializedView)
+    } else {
+        Err(other(c))
+    }
+}
+
+fn other(c: &Cursor<'_>) -> Error {
+    let later = ["TABLE", "INDEX", "FUNCTION", "SCHEMA", "DATABASE", "SAVEPOINT", "SECRET", "USER"];
+    match later.iter().find(|w| c.is(&[w])) {
+        Some(word) => {
+            let hint = "CREATE makes a SOURCE, VIEW, MATERIALIZED VIEW or SINK";
+            Error::unsupported(format!("CREATE {word}"), hint, Some(c.position()))
+        }
+        None => c.unexpected("SOURCE, VIEW, MATERIALIZED VIEW or SINK"),
+    }
+}
+
+fn source(c: &mut Cursor<'_>) -> Result<CreateSource> {
+    let if_not_exists = c.accept(&["IF", "NOT", "EXISTS"]);
+    let name = c.name("the source's name")?;
+    let columns = if c.peek() == Some(&Token::LParen) { columns(c)? } else { Vec::new() };
+    let at = c.position();
+    if c.is(&["INCLUDE"]) || c.is(&["APPEND"]) {
+        let clause = if c.is(&["INCLUDE"]) { "INCLUDE" } else { "APPEND ONLY" };
+        return Err(Error::unsupported(clause, "leave it out", Some(at)));
+    }
+    let options = clauses::with(c)?;
+    if options.is_empty() {
+        return Err(c.unexpected("WITH (connector = ...)"));
+    }
+    let format = clauses::format(c)?;
+    Ok(CreateSource { name, if_not_exists, columns, options, format })
+}
+
+fn columns(c: &mut Cursor<'_>) -> Result<Vec<Column>> {
+    c.expect_token(&Token::LParen)?;
+    let mut all: Vec<Column> = Vec::new();
+    loop {
+        refuse_table_constraint(c)?;
+        let column = column(c)?;
+        if all.iter().any(|other| other.name.value == column.name.value) {
+            return Err(Error::Invalid {
+                sqlstate: "42701",
+                message: format!("column {:?} is given more than once", column.name.value),
+                position: Some(column.name.at),
+            });
+        }
+        all.push(column);
+        if !c.accept_token(&Token::Comma) {
+            c.expect_token(&Token::RParen)?;
+            return Ok(all);
+        }
+    }
+}
+
+fn refuse_table_constraint(c: &Cursor<'_>) -> Result<()> {
+    let at = Some(c.position());
+    if c.is(&["WATERMARK", "FOR"]) {
+        return Err(Error::unsupported("WATERMARK", "windows are kept without it", at));
+    }
+    if c.is(&["PRIMARY", "KEY"]) {
+        return Err(Error::unsupported("PRIMARY KEY", "a source's rows are only ever added", at));
+    }
+    Ok(())
+}
+
+fn column(c: &mut Cursor<'_>) -> Result<Column> {
+    let name = c.ident("a column's name")?;
+    let at = c.position();
+    let sql_type = c.sqlparser(Parser::parse_data_type)?;
+    let data_type = types::arrow_type(&sql_type, Some(at))?;
+    let mut not_null = false;
+    while !matches!(c.peek(), None | Some(Token::Comma | Token::RParen)) {
+        let at = Some(c.position());
+        if c.accept(&["NOT", "NULL"]) {
+            not_null = true;
+        } else if c.accept(&["PRIMARY", "KEY"]) {
+            let hint = "a source's rows are only ever added";
+            return Err(Error::unsupported("PRIMARY KEY", hint, at));
+        } else if c.is(&["AS"]) || c.is(&["GENERATED"]) || c.is(&["DEFAULT"]) {
+            let hint = "compute the column in a view over the source";
+            return Err(Error::unsupported("a computed column", hint, at));
+        } else if !c.accept(&["NULL"]) {
+            return Err(c.unexpected("a comma or a closing parenthesis"));
+        }
+    }
+    Ok(Column { name, data_type, not_null })
+}
+
+fn view(c: &mut Cursor<'_>, materialized: bool) -> Result<CreateView> {
+    let if_not_exists = c.accept(&["IF", "NOT", "EXISTS"]);
+    let name = c.name("the view's name")?;
+    let columns = if c.peek() == Some(&Token::LParen) { column_names(c)? } else { Vec::new() };
+    let options = if materialized { clauses::with(c)? } else { Vec::new() };
+    c.expect(&["AS"])?;
+    let whole = c.set_aside(|c, at| c.words_at(at, &["EMIT", "ON"]));
+    let query = query(c)?;
+    c.finish()?;
+    c.restore(whole);
+    if c.is(&["EMIT"]) {
+        let hint = "each epoch's changes are shown as they come";
+        return Err(Error::unsupported("EMIT ON WINDOW CLOSE", hint, Some(c.position())));
+    }
+    Ok(CreateView { name, if_not_exists, columns, options, query })
+}
+
+fn column_names(c: &mut Cursor<'_>) -> Result<Vec<Name>> {
+    c.expect_token(&Token::LParen)?;
+    let mut names = vec![c.ident("a column's name")?];
+    while c.accept_token(&Token::Comma) {
+        names.push(c.ident("a column's name")?);
+    }
+    c.expect_token(&Token::RParen)?;
+    Ok(names)
+}
+
+fn sink(c: &mut Cursor<'_>) -> Result<CreateSink> {
+    let if_not_exists = c.accept(&["IF", "NOT", "EXISTS"]);
+    let name = c.name("the sink's name")?;
+    if c.is(&["INTO"]) {
+        let hint = "there are no tables to write into yet";
+        return Err(Error::unsupported("SINK INTO", hint, Some(c.position())));
+    }
+    let query = if c.accept(&["FROM"]) { all_of(c)? } else { sink_query(c)? };
+    let options = clauses::with(c)?;
+    if options.is_empty() {
+        return Err(c.unexpected("WITH (connector = ...)"));
+    }
+    let format = clauses::format(c)?;
+    Ok(CreateSink { name, if_not_exists, query, options, format })
+}
+
+/// `FROM v` is short for `AS SELECT * FROM v`.
+fn all_of(c: &mut Cursor<'_>) -> Result<Query> {
+    let name = c.sqlparser(|parser| parser.parse_object_name(false))?;
+    let mut ast = Parser::new(&crate::text::DIALECT)
+        .try_with_sql("SELECT * FROM x")
+        .and_then(|mut parser| parser.parse_query())
+        .expect("a constant query parses");
+    if let SetExpr::Select(select) = ast.body.as_mut()
+        && let Some(TableFactor::Table { name: place, .. }) =
+            select.from.first_mut().map(|from| &mut from.relation)
+    {
+        *place = name;
+    }
+    Ok(Query { ast, text: c.text.to_owned() })
+}
+
+/// AS SELECT ..., up to the WITH ( that belongs to the sink: sqlparser would take it for table hints.
+fn sink_query(c: &mut Cursor<'_>) -> Result<Query> {
+    c.expect(&["AS"])?;
+    let whole = c.set_aside(|c, at| {
+        c.words_at(at, &["WITH"]) && c.token_at(at + 1) == Some(&Token::LParen)
+    });
+    let query = query(c)?;
+    c.finish()?;
+    c.restore(whole);
+    Ok(query)
+}

@@ -1,0 +1,189 @@
+//! Text to [`Statement`]: the dispatch on a statement's first words, and the small statements.
+
+mod clauses;
+mod create;
+
+use crate::cursor::Cursor;
+use crate::error::{Error, Result};
+use crate::statement::{Name, ObjectKind, Query, Show, Statement};
+use datafusion::sql::sqlparser::tokenizer::Token;
+
+/// Parses one statement; a semicolon may end it.
+///
+/// # Errors
+/// `Syntax` and `Unsupported`, with positions in `text`; `Unknown` for a type's name.
+pub fn parse(text: &str) -> Result<Statement> {
+    let mut cursor = Cursor::new(text)?;
+    let statement = statement(&mut cursor)?;
+    cursor.finish()?;
+    Ok(statement)
+}
+
+fn statement(c: &mut Cursor<'_>) -> Result<Statement> {
+    if c.accept(&["CREATE"]) {
+        create::create(c)
+    } else if c.accept(&["EXPLAIN"]) {
+        explain(c)
+    } else if c.accept(&["SHOW"]) {
+        show(c).map(Statement::Show)
+    } else if c.accept(&["DESCRIBE"]) || c.accept(&["DESC"]) {
+        Ok(Statement::Describe(c.name("a relation's name")?))
+    } else if c.accept(&["CHECKPOINT"]) {
+        checkpoint(c)
+    } else if c.accept(&["ALTER"]) {
+        alter(c)
+    } else if c.accept(&["DROP"]) {
+        drop(c)
+    } else if c.accept(&["FLUSH"]) {
+        Ok(Statement::Flush)
+    } else if c.accept(&["SET"]) {
+        set(c)
+    } else if starts_query(c) {
+        query(c).map(Statement::Query)
+    } else {
+        Err(unknown_statement(c))
+    }
+}
+
+fn starts_query(c: &Cursor<'_>) -> bool {
+    ["SELECT", "VALUES", "WITH", "TABLE"].iter().any(|w| c.is(&[w]))
+        || c.peek() == Some(&Token::LParen)
+}
+
+/// A query up to the end of what the cursor may read.
+pub(crate) fn query(c: &mut Cursor<'_>) -> Result<Query> {
+    if !starts_query(c) {
+        return Err(c.unexpected("a query"));
+    }
+    let ast = c.sqlparser(|parser| parser.parse_query())?;
+    Ok(Query { ast, text: c.text.to_owned() })
+}
+
+fn unknown_statement(c: &Cursor<'_>) -> Error {
+    let later = ["INSERT", "UPDATE", "DELETE", "COPY", "PAUSE", "RESUME", "RESTORE", "VERIFY", "GRANT"];
+    match later.iter().find(|w| c.is(&[w])) {
+        Some(word) => Error::unsupported(*word, "there is no such statement yet", Some(c.position())),
+        None => c.unexpected("a statement"),
+    }
+}
+
+fn explain(c: &mut Cursor<'_>) -> Result<Statement> {
+    let at = c.position();
+    if c.accept(&["ANALYZE"]) {
+        return Err(Error::unsupported("EXPLAIN ANALYZE", "use EXPLAIN", Some(at)));
+    }
+    if !c.accept(&["CREATE"]) {
+        return query(c).map(Statement::ExplainQuery);
+    }
+    match create::create(c)? {
+        Statement::CreateMaterializedView(view) => Ok(Statement::ExplainView(view)),
+        _ => Err(Error::unsupported(
+            "EXPLAIN of this statement",
+            "it explains a query or a CREATE MATERIALIZED VIEW",
+            Some(at),
+        )),
+    }
+}
+
+fn show(c: &mut Cursor<'_>) -> Result<Show> {
+    let lists: [(&[&str], Show); 7] = [
+        (&["TABLES"], Show::Tables),
+        (&["SOURCES"], Show::Sources),
+        (&["VIEWS"], Show::Views),
+        (&["MATERIALIZED", "VIEWS"], Show::MaterializedViews),
+        (&["SINKS"], Show::Sinks),
+        (&["JOBS"], Show::Jobs),
+        (&["CHECKPOINTS"], Show::Checkpoints(None)),
+    ];
+    for (words, shown) in lists {
+        if c.accept(words) {
+            return match shown {
+                Show::Checkpoints(_) if c.accept(&["FOR"]) => {
+                    Ok(Show::Checkpoints(Some(c.name("a view's name")?)))
+                }
+                shown => Ok(shown),
+            };
+        }
+    }
+    if c.accept(&["CREATE"]) {
+        object_kind(c)?;
+        return Ok(Show::Create(c.name("an object's name")?));
+    }
+    setting_name(c).map(Show::Setting)
+}
+
+fn object_kind(c: &mut Cursor<'_>) -> Result<ObjectKind> {
+    let kinds: [(&[&str], ObjectKind); 4] = [
+        (&["SOURCE"], ObjectKind::Source),
+        (&["VIEW"], ObjectKind::View),
+        (&["MATERIALIZED", "VIEW"], ObjectKind::MaterializedView),
+        (&["SINK"], ObjectKind::Sink),
+    ];
+    for (words, kind) in kinds {
+        if c.accept(words) {
+            return Ok(kind);
+        }
+    }
+    for later in ["TABLE", "INDEX", "FUNCTION", "SCHEMA"] {
+        if c.is(&[later]) {
+            return Err(Error::unsupported(later, "there are no such objects yet", Some(c.position())));
+        }
+    }
+    Err(c.unexpected("SOURCE, VIEW, MATERIALIZED VIEW or SINK"))
+}
+
+fn checkpoint(c: &mut Cursor<'_>) -> Result<Statement> {
+    let wait_only = c.is(&["WAIT"]) && c.peek_at(1).is_none();
+    let view = if wait_only || c.at_end() { None } else { Some(c.name("a view's name")?) };
+    Ok(Statement::Checkpoint { view, wait: c.accept(&["WAIT"]) })
+}
+
+fn alter(c: &mut Cursor<'_>) -> Result<Statement> {
+    if !c.accept(&["MATERIALIZED", "VIEW"]) {
+        let at = Some(c.position());
+        return Err(Error::unsupported("ALTER of this object", "only materialized views can be altered", at));
+    }
+    let name = c.name("a view's name")?;
+    if c.is(&["RENAME"]) {
+        let hint = "drop the view and create it under the new name";
+        return Err(Error::unsupported("RENAME", hint, Some(c.position())));
+    }
+    c.expect(&["SET"])?;
+    let options = clauses::properties(c)?;
+    Ok(Statement::AlterView { name, options })
+}
+
+fn drop(c: &mut Cursor<'_>) -> Result<Statement> {
+    let kind = object_kind(c)?;
+    let if_exists = c.accept(&["IF", "EXISTS"]);
+    let name = c.name("an object's name")?;
+    let cascade = c.accept(&["CASCADE"]);
+    if !cascade {
+        c.accept(&["RESTRICT"]);
+    }
+    Ok(Statement::Drop { kind, name, if_exists, cascade })
+}
+
+fn set(c: &mut Cursor<'_>) -> Result<Statement> {
+    if !c.accept(&["SESSION"]) {
+        c.accept(&["LOCAL"]);
+    }
+    let name = setting_name(c)?;
+    if !c.accept(&["TO"]) {
+        c.expect_token(&Token::Eq)?;
+    }
+    let mut values = vec![c.value()?];
+    while c.accept_token(&Token::Comma) {
+        values.push(c.value()?);
+    }
+    Ok(Statement::Set { name, value: values.join(", ") })
+}
+
+/// Settings may have dots in their names.
+fn setting_name(c: &mut Cursor<'_>) -> Result<Name> {
+    let mut name = c.ident("a setting's name")?;
+    while c.accept_token(&Token::Period) {
+        name.value = format!("{}.{}", name.value, c.ident("a setting's name")?);
+    }
+    Ok(name)
+}

@@ -1,0 +1,338 @@
+//! The DataFusion session that all statements are bound in, and binding itself.
+//!
+//! Queries that are maintained and queries that run once are bound by the same functions, types and
+//! windows; only the optimizer's rules differ, because a dataflow cannot run what a batch can.
+
+use crate::error::{Error, Result};
+use crate::statement::{Name, Query};
+use crate::types::Types;
+use crate::window::{self, Windows};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::Transformed;
+use datafusion::common::{DFSchema, DataFusionError, TableReference, plan_datafusion_err};
+use datafusion::execution::SessionState;
+use datafusion::execution::context::SessionConfig;
+use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
+use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, RelationPlanner, TypePlanner};
+use datafusion::logical_expr::registry::FunctionRegistry;
+use datafusion::logical_expr::{
+    AggregateUDF, Expr, ExprSchemable, HigherOrderUDF, LogicalPlan, LogicalPlanBuilder, ScalarUDF,
+    TableSource, WindowUDF, cast, col,
+};
+use datafusion::optimizer::eliminate_duplicated_expr::EliminateDuplicatedExpr;
+use datafusion::optimizer::optimize_projections::OptimizeProjections;
+use datafusion::optimizer::push_down_filter::PushDownFilter;
+use datafusion::optimizer::replace_distinct_aggregate::ReplaceDistinctWithAggregate;
+use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
+use datafusion::optimizer::{Optimizer, OptimizerContext};
+use datafusion::sql::planner::{ParserOptions, SqlToRel};
+use datafusion::sql::sqlparser::ast;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Functions, types and rules; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Session {
+    state: SessionState,
+    types: Arc<dyn TypePlanner>,
+}
+
+/// The relations that a query may name.
+#[derive(Clone, Default)]
+pub struct Relations {
+    sources: BTreeMap<String, Arc<dyn TableSource>>,
+}
+
+impl std::fmt::Debug for Relations {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.sources.keys()).finish()
+    }
+}
+
+impl Relations {
+    /// A relation that only has columns, as a dataflow sees a source or a materialized view.
+    pub fn stream(&mut self, name: &str, schema: SchemaRef) {
+        self.insert(name, Arc::new(Stream { name: name.to_owned(), schema }));
+    }
+
+    /// A relation that stands for a query.
+    pub fn view(&mut self, name: &str, plan: LogicalPlan) {
+        let schema = Arc::new(plan.schema().as_arrow().clone());
+        self.insert(name, Arc::new(Inline { schema, plan }));
+    }
+
+    /// A relation that can be read in batch.
+    pub fn insert(&mut self, name: &str, source: Arc<dyn TableSource>) {
+        self.sources.insert(name.to_owned(), source);
+    }
+}
+
+/// See [`Relations::stream`].
+#[derive(Debug)]
+pub(crate) struct Stream {
+    pub(crate) name: String,
+    schema: SchemaRef,
+}
+
+impl TableSource for Stream {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+}
+
+/// See [`Relations::view`].
+struct Inline {
+    schema: SchemaRef,
+    plan: LogicalPlan,
+}
+
+impl TableSource for Inline {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn get_logical_plan(&self) -> Option<Cow<'_, LogicalPlan>> {
+        Some(Cow::Borrowed(&self.plan))
+    }
+}
+
+impl Default for Session {
+    fn default() -> Self {
+        Self::new(0)
+    }
+}
+
+impl Session {
+    /// A session whose batch queries run on `threads` partitions (0: one a core).
+    ///
+    /// # Panics
+    /// When DataFusion refuses its own extension points, which is a broken invariant.
+    #[must_use]
+    pub fn new(threads: usize) -> Self {
+        let mut config = SessionConfig::new();
+        if threads > 0 {
+            config = config.with_target_partitions(threads);
+        }
+        let options = config.options_mut();
+        options.sql_parser.collect_spans = true;
+        options.sql_parser.map_string_types_to_utf8view = false;
+        options.execution.parquet.schema_force_view_types = false;
+        let types: Arc<dyn TypePlanner> = Arc::new(Types);
+        let mut state = SessionStateBuilder::new()
+            .with_config(config)
+            .with_default_features()
+            .with_type_planner(Arc::clone(&types))
+            .build();
+        state.register_relation_planner(Arc::new(Windows)).expect("a session takes planners");
+        state.register_function_rewrite(Arc::new(PlainText)).expect("a session takes rewrites");
+        Self { state, types }
+    }
+
+    /// DataFusion's state, to run bound queries with.
+    #[must_use]
+    pub const fn state(&self) -> &SessionState {
+        &self.state
+    }
+
+    /// Binds a query's names and types; nothing is optimised.
+    ///
+    /// # Errors
+    /// `Unknown`, `Invalid` and `Unsupported` with positions where DataFusion tells them.
+    pub fn bind(&self, query: &Query, relations: &Relations) -> Result<LogicalPlan> {
+        let names = Names { session: self, relations };
+        let options = ParserOptions::from(&self.state.config_options().sql_parser);
+        SqlToRel::new_with_options(&names, options)
+            .sql_statement_to_plan(ast::Statement::Query(query.ast.clone()))
+            .map_err(|e| Error::of_planner(e, &query.text))
+    }
+
+    /// A bound query as DataFusion can run it.
+    ///
+    /// # Errors
+    /// `Plan` when a window cannot be expanded.
+    pub fn runnable(&self, plan: LogicalPlan) -> Result<LogicalPlan> {
+        window::expand(plan).map_err(|e| Error::Plan(Box::new(e)))
+    }
+
+    /// A bound query in the form that lowering takes: types coerced, expressions simplified,
+    /// filters and projections pushed down, DISTINCT turned into GROUP BY.
+    pub(crate) fn for_stream(&self, plan: LogicalPlan, text: &str) -> Result<LogicalPlan> {
+        let refused = |e| Error::of_planner(e, text);
+        let options = self.state.config_options();
+        let plan = self.state.analyzer().execute_and_check(plan, options, |_, _| {}).map_err(refused)?;
+        let rules = Optimizer::with_rules(vec![
+            Arc::new(SimplifyExpressions::new()),
+            Arc::new(ReplaceDistinctWithAggregate::new()),
+            Arc::new(EliminateDuplicatedExpr::new()),
+            Arc::new(PushDownFilter::new()),
+            Arc::new(OptimizeProjections::new()),
+        ]);
+        let context = OptimizerContext::new_with_config_options(Arc::clone(options))
+            .without_query_execution_start_time();
+        rules.optimize(plan, &context, |_, _| {}).map_err(refused)
+    }
+}
+
+/// Gives a view's columns the names of its column list, and checks that names are unique.
+///
+/// # Errors
+/// `Invalid` when there are more names than columns, or a name is given twice.
+pub fn rename(plan: LogicalPlan, columns: &[Name], text: &str) -> Result<LogicalPlan> {
+    let schema = Arc::clone(plan.schema());
+    if columns.len() > schema.fields().len() {
+        return Err(Error::Invalid {
+            sqlstate: "42601",
+            message: "more column names than columns are given".to_owned(),
+            position: columns.get(schema.fields().len()).map(|c| c.at),
+        });
+    }
+    let names: Vec<&str> = schema
+        .fields()
+        .iter()
+        .enumerate()
+        .map(|(i, field)| columns.get(i).map_or(field.name().as_str(), |c| &c.value))
+        .collect();
+    let mut seen = BTreeSet::new();
+    if let Some(twice) = names.iter().find(|name| !seen.insert(**name)) {
+        return Err(Error::Invalid {
+            sqlstate: "42701",
+            message: format!("column {twice:?} is given more than once: name the columns with AS"),
+            position: None,
+        });
+    }
+    let expressions: Vec<Expr> = schema
+        .columns()
+        .into_iter()
+        .zip(&names)
+        .map(|(column, name)| if column.name == *name { col(column) } else { col(column).alias(*name) })
+        .collect();
+    if columns.is_empty() {
+        return Ok(plan);
+    }
+    LogicalPlanBuilder::from(plan)
+        .project(expressions)
+        .and_then(LogicalPlanBuilder::build)
+        .map_err(|e| Error::of_planner(e, text))
+}
+
+/// A view's columns as others see them: nullable, without qualifiers.
+#[must_use]
+pub fn view_schema(schema: &DFSchema) -> SchemaRef {
+    let field = |f: &Arc<Field>| Field::new(f.name(), f.data_type().clone(), true);
+    Arc::new(Schema::new(schema.fields().iter().map(field).collect::<Vec<_>>()))
+}
+
+/// Functions that give Arrow's string views are cast, so that there is one type of text.
+#[derive(Debug)]
+struct PlainText;
+
+impl FunctionRewrite for PlainText {
+    fn name(&self) -> &'static str {
+        "plain_text"
+    }
+
+    fn rewrite(
+        &self,
+        expr: Expr,
+        schema: &DFSchema,
+        _: &ConfigOptions,
+    ) -> Result<Transformed<Expr>, DataFusionError> {
+        if !matches!(expr, Expr::ScalarFunction(_)) {
+            return Ok(Transformed::no(expr));
+        }
+        let plain = match expr.get_type(schema)? {
+            DataType::Utf8View | DataType::LargeUtf8 => DataType::Utf8,
+            DataType::BinaryView | DataType::LargeBinary => DataType::Binary,
+            _ => return Ok(Transformed::no(expr)),
+        };
+        Ok(Transformed::yes(cast(expr, plain)))
+    }
+}
+
+/// What SqlToRel asks while it binds.
+struct Names<'a> {
+    session: &'a Session,
+    relations: &'a Relations,
+}
+
+impl ContextProvider for Names<'_> {
+    fn get_table_source(
+        &self,
+        name: TableReference,
+    ) -> Result<Arc<dyn TableSource>, DataFusionError> {
+        let known = match name.schema() {
+            None | Some("public") => self.relations.sources.get(name.table()),
+            Some(_) => None,
+        };
+        known.cloned().ok_or_else(|| plan_datafusion_err!("table '{name}' not found"))
+    }
+
+    fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {
+        self.session.state.expr_planners()
+    }
+
+    fn get_relation_planners(&self) -> &[Arc<dyn RelationPlanner>] {
+        self.session.state.relation_planners()
+    }
+
+    fn get_type_planner(&self) -> Option<Arc<dyn TypePlanner>> {
+        Some(Arc::clone(&self.session.types))
+    }
+
+    fn get_table_function_source(
+        &self,
+        name: &str,
+        args: Vec<Expr>,
+    ) -> Result<Arc<dyn TableSource>, DataFusionError> {
+        let functions = self.session.state.table_functions();
+        let function = functions
+            .get(name)
+            .ok_or_else(|| plan_datafusion_err!("table function '{name}' not found"))?;
+        let args = datafusion::catalog::TableFunctionArgs::new(&args, &self.session.state);
+        let table = function.create_table_provider_with_args(args)?;
+        Ok(datafusion::datasource::provider_as_source(table))
+    }
+
+    fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
+        self.session.state.scalar_functions().get(name).cloned()
+    }
+
+    fn get_higher_order_meta(&self, name: &str) -> Option<Arc<HigherOrderUDF>> {
+        self.session.state.higher_order_functions().get(name).cloned()
+    }
+
+    fn get_aggregate_meta(&self, name: &str) -> Option<Arc<AggregateUDF>> {
+        self.session.state.aggregate_functions().get(name).cloned()
+    }
+
+    fn get_window_meta(&self, name: &str) -> Option<Arc<WindowUDF>> {
+        self.session.state.window_functions().get(name).cloned()
+    }
+
+    fn get_variable_type(&self, _: &[String]) -> Option<DataType> {
+        None
+    }
+
+    fn options(&self) -> &ConfigOptions {
+        self.session.state.config_options()
+    }
+
+    fn udf_names(&self) -> Vec<String> {
+        self.session.state.scalar_functions().keys().cloned().collect()
+    }
+
+    fn higher_order_function_names(&self) -> Vec<String> {
+        self.session.state.higher_order_functions().keys().cloned().collect()
+    }
+
+    fn udaf_names(&self) -> Vec<String> {
+        self.session.state.aggregate_functions().keys().cloned().collect()
+    }
+
+    fn udwf_names(&self) -> Vec<String> {
+        self.session.state.window_functions().keys().cloned().collect()
+    }
+}

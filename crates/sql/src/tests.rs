@@ -1,0 +1,220 @@
+//! The crate's golden scripts: `testscripts/*.txt` hold statements and what comes of them.
+//!
+//! A case is a statement, a line `----`, what is expected, and an empty line. To accept what comes
+//! out now, run the tests with `UPDATE_TESTSCRIPTS=1` and read the difference.
+
+use crate::lower::{Builder, Maintained};
+use crate::session::{rename, view_schema};
+use crate::statement::{CreateSource, CreateView, Query, Statement};
+use crate::{Error, Relations, Result, Session, explain, parse, references};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use highwater_engine::sink::{Sink, Target};
+use highwater_engine::source::{Offset, Source, SplitReader};
+use std::fmt::Write as _;
+use std::path::Path;
+use std::sync::Arc;
+
+#[derive(Debug)]
+struct Columns(SchemaRef);
+
+impl Source for Columns {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.0)
+    }
+
+    fn splits(&self) -> highwater_engine::Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
+    fn blocking(&self) -> bool {
+        false
+    }
+
+    fn open(&self, _: &str, _: Option<&Offset>) -> highwater_engine::Result<Box<dyn SplitReader>> {
+        Err(highwater_engine::Error::Plan("plans only".to_owned()))
+    }
+}
+
+#[derive(Debug)]
+struct Nowhere;
+
+impl Sink for Nowhere {
+    fn check(&self, _: &SchemaRef, append_only: bool) -> highwater_engine::Result<()> {
+        if append_only {
+            return Ok(());
+        }
+        Err(highwater_engine::Error::Plan("rows are deleted".to_owned()))
+    }
+
+    fn open(&self, _: &SchemaRef) -> highwater_engine::Result<Box<dyn Target>> {
+        Err(highwater_engine::Error::Plan("plans only".to_owned()))
+    }
+}
+
+/// What a database would remember: sources, plain views and materialized views.
+struct World {
+    session: Session,
+    relations: Relations,
+    sources: Vec<(String, SchemaRef)>,
+    views: Vec<CreateView>,
+}
+
+impl World {
+    fn new() -> Self {
+        Self {
+            session: Session::new(1),
+            relations: Relations::default(),
+            sources: Vec::new(),
+            views: Vec::new(),
+        }
+    }
+
+    fn run(&mut self, text: &str) -> Result<String> {
+        match parse(text)? {
+            Statement::CreateSource(source) => Ok(self.source(source)),
+            Statement::CreateView(view) => {
+                let plan = self.session.bind(&view.query, &self.relations)?;
+                let plan = rename(plan, &view.columns, &view.query.text)?;
+                self.relations.view(&view.name.value, plan);
+                Ok("CREATE VIEW\n".to_owned())
+            }
+            Statement::CreateMaterializedView(view) => {
+                let plan = self.pipeline(Some(&view), None)?;
+                let schema = Arc::clone(&plan.views.last().expect("the view").schema);
+                self.relations.stream(&view.name.value, schema);
+                self.views.push(view);
+                Ok(lines(&explain(&plan)))
+            }
+            Statement::CreateSink(sink) => {
+                let plan = self.pipeline(None, Some((&sink.name.value, &sink.query)))?;
+                Ok(lines(&explain(&plan)))
+            }
+            Statement::Query(query) => {
+                let plan = self.session.bind(&query, &self.relations)?;
+                let schema = view_schema(plan.schema());
+                let names = schema.fields().iter().map(|f| {
+                    format!("{} {}", f.name(), crate::types::pg_name(f.data_type()))
+                });
+                let names: Vec<String> = names.collect();
+                let reads: Vec<String> = references(&query).into_iter().collect();
+                Ok(format!("{}\nreads {}\n", names.join(", "), reads.join(", ")))
+            }
+            other => Ok(format!("{}\n", strip_positions(&format!("{other:?}")))),
+        }
+    }
+
+    fn source(&mut self, source: CreateSource) -> String {
+        let fields = source.columns.iter().map(|c| {
+            Field::new(&c.name.value, c.data_type.clone(), !c.not_null)
+        });
+        let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+        self.relations.stream(&source.name.value, Arc::clone(&schema));
+        self.sources.push((source.name.value, schema));
+        let options: Vec<String> =
+            source.options.iter().map(|p| format!("{}={}", p.key, p.value)).collect();
+        let format = source.format.map(|f| format!(" {:?}", f.encoding)).unwrap_or_default();
+        format!("CREATE SOURCE {}{format}\n", options.join(" "))
+    }
+
+    fn pipeline(
+        &self,
+        view: Option<&CreateView>,
+        sink: Option<(&str, &Query)>,
+    ) -> Result<highwater_engine::plan::Plan> {
+        let mut builder = Builder::new(&self.session);
+        for (name, schema) in &self.sources {
+            builder.source(name, Arc::new(Columns(Arc::clone(schema))));
+        }
+        let asked = view.map(|v| &v.query).or(sink.map(|s| s.1)).expect("one of both");
+        for view in self.needed(asked).into_iter().chain(view) {
+            builder.view(maintained(&view.name.value, view, &self.relations))?;
+        }
+        if let Some((name, query)) = sink {
+            let sink = Maintained { name, columns: &[], query, relations: &self.relations };
+            builder.sink(sink, |_, _| Ok(Arc::new(Nowhere)))?;
+        }
+        let plan = builder.finish();
+        let fields = plan.nodes.iter().flat_map(|n| n.schema.fields().iter().cloned());
+        let is_view = |t: &DataType| matches!(t, DataType::Utf8View | DataType::BinaryView);
+        assert_eq!(fields.into_iter().find(|f| is_view(f.data_type())), None, "one type of text");
+        Ok(plan)
+    }
+
+    /// The materialized views that a query reads, directly or not, in the order of creation.
+    fn needed(&self, query: &Query) -> Vec<&CreateView> {
+        let mut names = references(query);
+        let mut needed = Vec::new();
+        for view in self.views.iter().rev() {
+            if names.contains(&view.name.value) {
+                names.extend(references(&view.query));
+                needed.push(view);
+            }
+        }
+        needed.reverse();
+        needed
+    }
+}
+
+fn maintained<'a>(name: &'a str, view: &'a CreateView, relations: &'a Relations) -> Maintained<'a> {
+    Maintained { name, columns: &view.columns, query: &view.query, relations }
+}
+
+fn lines(lines: &[String]) -> String {
+    lines.iter().fold(String::new(), |mut text, line| {
+        writeln!(text, "{line}").expect("strings take all");
+        text
+    })
+}
+
+/// Debug output without `at: Position {...}`, which other cases show in errors.
+fn strip_positions(debug: &str) -> String {
+    let mut rest = debug;
+    let mut out = String::new();
+    while let Some(start) = rest.find(", at: Position {") {
+        out.push_str(&rest[..start]);
+        let after = &rest[start..];
+        rest = &after[after.find('}').map_or(after.len(), |end| end + 1)..];
+    }
+    out + rest
+}
+
+fn error_text(error: &Error) -> String {
+    let at = error.position().map_or_else(|| "?".to_owned(), |p| p.offset.to_string());
+    let detail = match error {
+        Error::Unsupported { clause, hint, .. } => format!("{clause}: {hint}"),
+        other => other.to_string(),
+    };
+    format!("ERROR {} at {at}: {detail}\n", error.sqlstate())
+}
+
+fn check(path: &Path) {
+    let script = std::fs::read_to_string(path).expect("a readable script");
+    let mut world = World::new();
+    let mut replayed = String::new();
+    for case in script.split("\n\n").map(str::trim).filter(|case| !case.is_empty()) {
+        let (statement, _) = case.split_once("\n----").unwrap_or((case, ""));
+        if statement.lines().all(|line| line.starts_with('#')) {
+            writeln!(replayed, "{statement}\n").expect("strings take all");
+            continue;
+        }
+        let text: String = statement.lines().filter(|l| !l.starts_with('#')).collect::<Vec<_>>().join("\n");
+        let result = world.run(&text).unwrap_or_else(|error| error_text(&error));
+        writeln!(replayed, "{statement}\n----\n{result}").expect("strings take all");
+    }
+    if std::env::var_os("UPDATE_TESTSCRIPTS").is_some() {
+        return std::fs::write(path, &replayed).expect("a writable script");
+    }
+    assert_eq!(replayed.trim_end(), script.trim_end(), "{}", path.display());
+}
+
+#[test]
+fn scripts() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testscripts");
+    let mut paths: Vec<_> = std::fs::read_dir(folder)
+        .expect("the folder of scripts")
+        .map(|entry| entry.expect("an entry").path())
+        .collect();
+    paths.sort();
+    assert!(!paths.is_empty(), "there are scripts");
+    paths.iter().for_each(|path| check(path));
+}

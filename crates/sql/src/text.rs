@@ -1,0 +1,151 @@
+//! Statements as text: positions in them, and how a script is divided into them.
+//!
+//! Positions count characters from 1, as PostgreSQL's do; tokens come from sqlparser's tokenizer,
+//! so a semicolon in a string, a comment or a quoted name divides nothing.
+
+use crate::error::{Error, Result};
+use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
+use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
+use std::fmt;
+
+/// The dialect all statements are read in.
+pub(crate) static DIALECT: PostgreSqlDialect = PostgreSqlDialect {};
+
+/// A place in a statement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// Characters from the statement's start, from 1.
+    pub offset: usize,
+    /// From 1.
+    pub line: u64,
+    /// Characters from the line's start, from 1.
+    pub column: u64,
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}, column {}", self.line, self.column)
+    }
+}
+
+impl Position {
+    /// The place of a line and column (both from 1) in `text`; none when they are outside of it.
+    #[must_use]
+    pub fn locate(text: &str, line: u64, column: u64) -> Option<Self> {
+        let lines = usize::try_from(line.checked_sub(1)?).ok()?;
+        let column_index = usize::try_from(column.checked_sub(1)?).ok()?;
+        if lines >= text.split('\n').count() {
+            return None;
+        }
+        let before: usize =
+            text.split_inclusive('\n').take(lines).map(|l| l.chars().count()).sum();
+        let offset = before + column_index + 1;
+        (offset <= text.chars().count() + 1).then_some(Self { offset, line, column })
+    }
+
+    pub(crate) fn of(text: &str, location: Location) -> Option<Self> {
+        Self::locate(text, location.line, location.column)
+    }
+
+    /// The place after the last character.
+    pub(crate) fn end(text: &str) -> Self {
+        let line = text.split('\n').count() as u64;
+        let last = text.rsplit('\n').next().unwrap_or_default();
+        Self { offset: text.chars().count() + 1, line, column: last.chars().count() as u64 + 1 }
+    }
+}
+
+/// One statement of a script.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// Its text, without the semicolon and what surrounds it.
+    pub text: String,
+    /// Where it starts in the script.
+    pub start: Position,
+}
+
+/// Divides a script into its statements; empty ones are left out.
+///
+/// # Errors
+/// `Syntax` when a string, comment or quoted name does not end.
+pub fn split(script: &str) -> Result<Vec<Piece>> {
+    let mut pieces = Vec::new();
+    let mut first: Option<Location> = None;
+    for token in tokens(script)? {
+        match token.token {
+            Token::SemiColon => {
+                if let Some(start) = first.take() {
+                    pieces.extend(piece(script, start, Some(token.span.start)));
+                }
+            }
+            _ if first.is_none() => first = Some(token.span.start),
+            _ => {}
+        }
+    }
+    if let Some(start) = first {
+        pieces.extend(piece(script, start, None));
+    }
+    Ok(pieces)
+}
+
+fn piece(script: &str, start: Location, end: Option<Location>) -> Option<Piece> {
+    let text = slice(script, start, end).trim_end().to_owned();
+    Some(Piece { text, start: Position::of(script, start)? })
+}
+
+/// The text from one location up to another, or to the end.
+pub(crate) fn slice(text: &str, start: Location, end: Option<Location>) -> &str {
+    let from = byte_of(text, start);
+    let to = end.map_or(text.len(), |end| byte_of(text, end));
+    &text[from..to.max(from)]
+}
+
+fn byte_of(text: &str, location: Location) -> usize {
+    let lines = usize::try_from(location.line.saturating_sub(1)).unwrap_or(usize::MAX);
+    let columns = usize::try_from(location.column.saturating_sub(1)).unwrap_or(usize::MAX);
+    let mut rows = text.split_inclusive('\n');
+    let before: usize = rows.by_ref().take(lines).map(str::len).sum();
+    let row = rows.next().unwrap_or_default();
+    before + row.char_indices().nth(columns).map_or(row.len(), |(at, _)| at)
+}
+
+/// The tokens of a text, without white space and comments.
+pub(crate) fn tokens(text: &str) -> Result<Vec<TokenWithSpan>> {
+    let all = Tokenizer::new(&DIALECT, text).tokenize_with_location().map_err(|e| {
+        let position = Position::of(text, e.location);
+        Error::Syntax { message: e.message, position }
+    })?;
+    Ok(all.into_iter().filter(|t| !matches!(t.token, Token::Whitespace(_) | Token::EOF)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_script_is_divided_at_semicolons_outside_of_strings_and_comments() {
+        let script = "SELECT 'a;b'; -- no;\n/* ; */ SELECT \"c;d\";\n;\n  SELECT 1  ";
+        let pieces = split(script).expect("a script");
+        let texts: Vec<_> = pieces.iter().map(|p| p.text.as_str()).collect();
+        assert_eq!(texts, ["SELECT 'a;b'", "SELECT \"c;d\"", "SELECT 1"]);
+        assert_eq!(pieces[1].start, Position { offset: 30, line: 2, column: 9 });
+        assert_eq!(pieces[2].start.line, 4);
+    }
+
+    #[test]
+    fn positions_count_characters_not_bytes() {
+        let text = "SELECT 'é', x\nFROM ü";
+        let at = Position::locate(text, 2, 6).expect("inside");
+        assert_eq!(at.offset, 20);
+        assert_eq!(slice(text, Location::new(2, 6), None), "ü");
+        assert_eq!(Position::end(text).offset, text.chars().count() + 1);
+        assert_eq!(Position::locate(text, 5, 1), None);
+    }
+
+    #[test]
+    fn an_unterminated_string_tells_where_it_began() {
+        let error = split("SELECT 1;\nSELECT 'x").expect_err("unterminated");
+        assert_eq!(error.sqlstate(), "42601");
+        assert_eq!(error.position().map(|p| (p.line, p.column)), Some((2, 8)));
+    }
+}

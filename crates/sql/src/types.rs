@@ -1,0 +1,176 @@
+//! PostgreSQL's type names and the Arrow types that stand for them.
+
+use crate::error::{Error, Kind, Result};
+use crate::text::Position;
+use arrow::datatypes::{DataType, Field, FieldRef, IntervalUnit, TimeUnit};
+use datafusion::common::DataFusionError;
+use datafusion::logical_expr::planner::TypePlanner;
+use datafusion::sql::sqlparser::ast::{DataType as SqlType, ExactNumberInfo, TimezoneInfo};
+use std::sync::Arc;
+
+/// Digits of a `numeric` without precision.
+const NUMERIC: (u8, i8) = (38, 10);
+
+/// The Arrow type of a column or cast.
+///
+/// # Errors
+/// `Unsupported` for types that exist but are not kept yet, `Unknown` for the rest.
+pub fn arrow_type(sql: &SqlType, at: Option<Position>) -> Result<DataType> {
+    match scalar(sql) {
+        Some(known) => Ok(known),
+        None => refused(sql, at),
+    }
+}
+
+fn scalar(sql: &SqlType) -> Option<DataType> {
+    Some(match sql {
+        SqlType::Bool | SqlType::Boolean => DataType::Boolean,
+        SqlType::SmallInt(_) | SqlType::Int2(_) => DataType::Int16,
+        SqlType::Int(_) | SqlType::Integer(_) | SqlType::Int4(_) => DataType::Int32,
+        SqlType::BigInt(_) | SqlType::Int8(_) => DataType::Int64,
+        SqlType::Real | SqlType::Float4 => DataType::Float32,
+        SqlType::DoublePrecision | SqlType::Float8 | SqlType::Double(ExactNumberInfo::None) => {
+            DataType::Float64
+        }
+        SqlType::Float(ExactNumberInfo::Precision(bits)) if *bits <= 24 => DataType::Float32,
+        SqlType::Float(_) => DataType::Float64,
+        SqlType::Numeric(info) | SqlType::Decimal(info) | SqlType::Dec(info) => return decimal(info),
+        SqlType::Varchar(None)
+        | SqlType::CharacterVarying(None)
+        | SqlType::CharVarying(None)
+        | SqlType::Text
+        | SqlType::String(_) => DataType::Utf8,
+        SqlType::Bytea => DataType::Binary,
+        SqlType::Date => DataType::Date32,
+        SqlType::Time(_, TimezoneInfo::None | TimezoneInfo::WithoutTimeZone) => {
+            DataType::Time64(TimeUnit::Microsecond)
+        }
+        SqlType::Timestamp(_, TimezoneInfo::None | TimezoneInfo::WithoutTimeZone) => {
+            DataType::Timestamp(TimeUnit::Microsecond, None)
+        }
+        SqlType::Timestamp(_, TimezoneInfo::WithTimeZone | TimezoneInfo::Tz) => {
+            DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
+        }
+        SqlType::Interval { .. } => DataType::Interval(IntervalUnit::MonthDayNano),
+        _ => return None,
+    })
+}
+
+fn decimal(info: &ExactNumberInfo) -> Option<DataType> {
+    let (precision, scale) = match *info {
+        ExactNumberInfo::None => NUMERIC,
+        ExactNumberInfo::Precision(p) => (u8::try_from(p).ok()?, 0),
+        ExactNumberInfo::PrecisionAndScale(p, s) => (u8::try_from(p).ok()?, i8::try_from(s).ok()?),
+    };
+    let fits = (1..=38).contains(&precision) && scale >= 0 && scale.unsigned_abs() <= precision;
+    fits.then_some(DataType::Decimal128(precision, scale))
+}
+
+fn refused(sql: &SqlType, at: Option<Position>) -> Result<DataType> {
+    let hint = match sql {
+        SqlType::JSON | SqlType::JSONB => "keep it as varchar",
+        SqlType::Array(_) => "arrays are not kept yet",
+        SqlType::Struct(..) | SqlType::Tuple(_) | SqlType::Map(..) => "give its fields columns of their own",
+        SqlType::Numeric(_) | SqlType::Decimal(_) | SqlType::Dec(_) => {
+            "a numeric has 1 to 38 digits, of which 0 or more after the point"
+        }
+        SqlType::Varchar(_) | SqlType::CharacterVarying(_) | SqlType::CharVarying(_) => {
+            "leave the length out"
+        }
+        SqlType::Char(_) | SqlType::Character(_) | SqlType::Uuid => "use varchar",
+        SqlType::Time(..) => "use time without time zone",
+        _ => return Err(Error::Unknown { kind: Kind::Type, name: sql.to_string(), position: at }),
+    };
+    Err(Error::unsupported(format!("type {sql}"), hint, at))
+}
+
+/// PostgreSQL's name of an Arrow type.
+#[must_use]
+pub fn pg_name(arrow: &DataType) -> String {
+    match arrow {
+        DataType::Boolean => "boolean".into(),
+        DataType::Int8 | DataType::Int16 | DataType::UInt8 => "smallint".into(),
+        DataType::Int32 | DataType::UInt16 => "integer".into(),
+        DataType::Int64 | DataType::UInt32 => "bigint".into(),
+        DataType::UInt64 => "numeric".into(),
+        DataType::Float16 | DataType::Float32 => "real".into(),
+        DataType::Float64 => "double precision".into(),
+        DataType::Decimal128(p, s) | DataType::Decimal256(p, s) => format!("numeric({p},{s})"),
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => "varchar".into(),
+        DataType::Binary | DataType::LargeBinary | DataType::BinaryView => "bytea".into(),
+        DataType::Date32 | DataType::Date64 => "date".into(),
+        DataType::Time32(_) | DataType::Time64(_) => "time".into(),
+        DataType::Timestamp(_, None) => "timestamp".into(),
+        DataType::Timestamp(_, Some(_)) => "timestamptz".into(),
+        DataType::Interval(_) | DataType::Duration(_) => "interval".into(),
+        DataType::List(item) | DataType::LargeList(item) => format!("{}[]", pg_name(item.data_type())),
+        other => other.to_string().to_lowercase(),
+    }
+}
+
+/// Gives casts in queries the same types as columns of sources have.
+#[derive(Debug)]
+pub(crate) struct Types;
+
+impl TypePlanner for Types {
+    fn plan_type_field(&self, sql: &SqlType) -> Result<Option<FieldRef>, DataFusionError> {
+        Ok(scalar(sql).map(|arrow| Arc::new(Field::new("", arrow, true))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use datafusion::sql::sqlparser::parser::Parser;
+
+    fn arrow(name: &str) -> Result<DataType> {
+        let sql = Parser::new(&crate::text::DIALECT)
+            .try_with_sql(name)
+            .and_then(|mut p| p.parse_data_type())
+            .expect("a type");
+        arrow_type(&sql, None)
+    }
+
+    #[test]
+    fn names_and_types_agree_in_both_directions() {
+        for (written, shown) in [
+            ("boolean", "boolean"),
+            ("smallint", "smallint"),
+            ("int", "integer"),
+            ("int8", "bigint"),
+            ("real", "real"),
+            ("float", "double precision"),
+            ("double precision", "double precision"),
+            ("numeric", "numeric(38,10)"),
+            ("decimal(12, 2)", "numeric(12,2)"),
+            ("text", "varchar"),
+            ("varchar", "varchar"),
+            ("character varying", "varchar"),
+            ("bytea", "bytea"),
+            ("date", "date"),
+            ("time", "time"),
+            ("timestamp", "timestamp"),
+            ("timestamp without time zone", "timestamp"),
+            ("timestamptz", "timestamptz"),
+            ("timestamp with time zone", "timestamptz"),
+            ("interval", "interval"),
+        ] {
+            assert_eq!(pg_name(&arrow(written).expect(written)), shown, "{written}");
+        }
+    }
+
+    #[test]
+    fn other_types_are_refused_by_name() {
+        for (written, sqlstate) in [
+            ("jsonb", "0A000"),
+            ("int[]", "0A000"),
+            ("numeric(40, 2)", "0A000"),
+            ("varchar(10)", "0A000"),
+            ("uuid", "0A000"),
+            ("flurb", "42704"),
+        ] {
+            let error = arrow(written).expect_err(written);
+            assert_eq!(error.sqlstate(), sqlstate, "{written}: {error}");
+        }
+    }
+}
