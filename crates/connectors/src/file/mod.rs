@@ -149,6 +149,8 @@ impl Source for FileSource {
     }
 
     fn open(&self, split: &str, offset: Option<&Offset>) -> Result<Box<dyn SplitReader>> {
+        // A split that was seen but not read from yet is recorded without a position.
+        let offset = offset.filter(|offset| !offset.is_null());
         let path = self.place.resolve(split);
         let object = format!("file '{}'", path.display());
         let (schema, arrival, on_error) = (Arc::clone(&self.schema), self.arrival, self.on_error);

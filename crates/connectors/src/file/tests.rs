@@ -308,6 +308,7 @@ fn offsets_of_other_files_are_refused() {
     let folder = folder();
     let path = put(&folder, "a.json", "");
     let source = source_of("file", &[("path", text(&path))], Some(id_and_name()), None);
+    assert!(source.open("a.json", Some(&Offset::Null)).is_ok(), "not read from yet");
     let wrong = serde_json::json!({ "group": 0, "row": 0 });
     let error = source.open("a.json", Some(&wrong)).err().expect("refused").to_string();
     assert!(error.contains("is not an offset of a text file"), "{error}");
