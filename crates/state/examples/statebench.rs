@@ -91,15 +91,15 @@ impl Counter {
 
     /// Every key once.
     fn fill(&mut self, keys: u64, mut took: impl FnMut(Duration)) -> Done<()> {
-        let mut batch = Vec::with_capacity(BATCH);
+        let (mut batch, start) = (Vec::with_capacity(BATCH), Instant::now());
         let mut from = 0;
         while from < keys {
             let to = keys.min(from + BATCH as u64);
             batch.clear();
             batch.extend(from..to);
-            let start = Instant::now();
+            let before = cpu(start);
             self.add(&batch.clone(), &batch)?;
-            took(start.elapsed());
+            took(cpu(start).saturating_sub(before));
             from = to;
         }
         Ok(())
@@ -175,17 +175,33 @@ fn keyed(settings: &Settings) -> Done<()> {
     let (keys, seconds, hot) = (settings.get("keys", 10_000_000), settings.get("seconds", 6), settings.get("hot", 0));
     let folder = tempfile::tempdir()?;
     let mut counter = Counter::new(Table::new(options(None)));
-    let before = rss()?;
-    let (mut longest, start) = (Duration::ZERO, Instant::now());
-    counter.fill(keys, |took| longest = longest.max(took))?;
-    let took = start.elapsed().as_secs_f64();
+    let (before, start) = (rss()?, Instant::now());
+    let (mut longest, mut all) = (Duration::ZERO, Duration::ZERO);
+    counter.fill(keys, |took| {
+        longest = longest.max(took);
+        all += took;
+    })?;
+    let took = all.as_secs_f64();
     println!(
         r#"{{"measure":"fill","keys":{keys},"rows_per_s":{:.0},"longest_batch_ms":{:.3},"rss_bytes_per_key":{:.1},"bytes_per_key":{:.1}}}"#,
         keys as f64 / took, longest.as_secs_f64() * 1e3, (rss()? - before) as f64 / keys as f64,
         counter.table.memory_bytes() as f64 / keys as f64
     );
     let mut checkpoints = Checkpoints::new(folder.path())?;
+    let (clock, before) = (Instant::now(), cpu(start));
     checkpoints.whole(&mut counter.table)?;
+    println!(r#"{{"measure":"full_base","cpu_s":{:.3},"seconds":{:.3},"bytes":{}}}"#, (cpu(start) - before).as_secs_f64(), clock.elapsed().as_secs_f64(), checkpoints.live());
+    for _ in 0..4 {
+        counter.fill(keys, |_| ())?;
+        let before = cpu(start);
+        let number = checkpoints.freeze(&mut counter.table)?;
+        let frozen = cpu(start);
+        let mut records = Vec::new();
+        let progress = counter.table.copy_out(&mut || true, &mut records)?;
+        let copied = cpu(start);
+        checkpoints.store(&mut counter.table, number, &mut records, progress)?;
+        println!(r#"{{"measure":"checkpoint_of_all","freeze_ms":{:.3},"copy_ms":{:.3},"store_ms":{:.3},"bytes":{}}}"#, (frozen - before).as_secs_f64() * 1e3, (copied - frozen).as_secs_f64() * 1e3, (cpu(start) - copied).as_secs_f64() * 1e3, progress.delta_bytes);
+    }
     let range = if hot > 0 { keys / 100 } else { keys };
     for every in [0, 10_000, 1_000] {
         if settings.get("every", every) == every {
@@ -209,19 +225,19 @@ fn phase(counter: &mut Counter, checkpoints: &mut Checkpoints<'_>, length: Durat
             (*key, *value) = ((u128::from(splitmix64(event)) * u128::from(range) >> 64) as u64, event);
             event += 1;
         }
-        let began = Instant::now();
+        let (began, clock) = (cpu(start), Instant::now());
         counter.add(&keys, &values)?;
-        batches.push(began.elapsed());
+        batches.push(clock.elapsed());
         if copying.is_none() && start.elapsed() > due {
             due += every;
-            let began = Instant::now();
+            let clock = Instant::now();
             copying = Some((checkpoints.freeze(&mut counter.table)?, Vec::new(), Progress::default()));
-            freezes.push(began.elapsed());
+            freezes.push(clock.elapsed());
         }
         if let Some((number, mut records, mut all)) = copying.take() {
             let slice = Instant::now();
             let progress = counter.table.copy_out(&mut || slice.elapsed() < Duration::from_micros(300), &mut records)?;
-            worked += began.elapsed();
+            worked += cpu(start).saturating_sub(began);
             all.delta_bytes += progress.delta_bytes;
             all.base_bytes += progress.base_bytes;
             if progress.pages_left > 0 {
@@ -230,7 +246,7 @@ fn phase(counter: &mut Counter, checkpoints: &mut Checkpoints<'_>, length: Durat
                 bytes.push(checkpoints.store(&mut counter.table, number, &mut records, all)?);
             }
         } else {
-            worked += began.elapsed();
+            worked += cpu(start).saturating_sub(began);
         }
     }
     if let Some((number, mut records, _)) = copying {
@@ -296,10 +312,11 @@ fn full_image(table: &mut Table, checkpoints: &mut Checkpoints<'_>) -> Done<u64>
 /// Restores from the files and compares totals.
 fn verify(checkpoints: &Checkpoints<'_>, mut counter: Counter) -> Done<()> {
     let start = Instant::now();
+    let before = cpu(start);
     let restore = Arc::new(Restore::new(checkpoints.source.clone(), checkpoints.parts())?);
     let mut table = Table::restoring(options(None), restore);
     table.load_next(&mut || true)?;
-    let took = start.elapsed().as_secs_f64();
+    let took = (cpu(start) - before).as_secs_f64();
     let mut restored = Counter::new(table);
     let right = restored.totals()? == counter.totals()?;
     println!(
@@ -379,6 +396,14 @@ fn stores(settings: &Settings) -> Done<()> {
         );
     }
     Ok(())
+}
+
+/// Time on a processor of this thread, so that other load on the machine does not count; since
+/// the start where the system does not tell.
+fn cpu(start: Instant) -> Duration {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let nanos = text.split(' ').next().and_then(|word| word.parse().ok());
+    nanos.map_or_else(|| start.elapsed(), Duration::from_nanos)
 }
 
 /// Resident memory in bytes; 0 where the system does not tell.

@@ -41,11 +41,15 @@ impl FileNumber {
         WorkerIndex((self.0 & 0xFFFF) as u32)
     }
 
-    pub(crate) const fn to_u64(self) -> u64 {
+    /// As one number, of the same order.
+    #[must_use]
+    pub const fn to_u64(self) -> u64 {
         self.0
     }
 
-    pub(crate) const fn from_u64(raw: u64) -> Self {
+    /// What [`FileNumber::to_u64`] gave.
+    #[must_use]
+    pub const fn from_u64(raw: u64) -> Self {
         Self(raw)
     }
 }

@@ -28,7 +28,7 @@ mod table;
 
 pub use error::{Error, Result};
 pub use file::{Compression, FileOptions, WrittenFile, write_file};
-pub use hash::{hash_bytes, hash_u64, hash_u64s};
+pub use hash::{hash_bytes, hash_placed, hash_u64, hash_u64s};
 pub use inline::{decode_inline, encode_inline};
 pub use key::{FileNumber, Kind, Record, RecordKey, TableId};
 pub use restore::{Part, Restore};

@@ -12,7 +12,7 @@
 
 use crate::bits;
 use crate::error::{Error, Result};
-use crate::hash::{hash_bytes, hash_u64};
+use crate::hash::{hash_bytes, hash_placed, hash_u64};
 use crate::key::FileNumber;
 use crate::record::PageView;
 use crate::table::KeyKind;
@@ -254,6 +254,7 @@ impl Page {
         match layout.kind {
             KeyKind::U64 => hash_u64(word),
             KeyKind::Bytes => hash_bytes(heap_key(&self.heap, word)),
+            KeyKind::Placed => hash_placed(heap_key(&self.heap, word)),
         }
     }
 

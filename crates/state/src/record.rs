@@ -64,7 +64,7 @@ pub(crate) fn encode_keys(view: &PageView<'_>, slots: &[u16], scratch: &mut Scra
     view.gather(slots, 0, &mut scratch.column);
     match view.layout.kind {
         KeyKind::U64 => pack(&scratch.column, out),
-        KeyKind::Bytes => {
+        KeyKind::Bytes | KeyKind::Placed => {
             let words = std::mem::take(&mut scratch.column);
             let lengths: Vec<u64> = words.iter().map(|word| word & 0xFFFF_FFFF).collect();
             pack(&lengths, out);
@@ -138,7 +138,7 @@ fn apply_keys(from: &mut Reader<'_>, slots: &[u16], layout: Layout, page: &mut P
     unpack(from, slots.len(), &mut scratch.column)?;
     match layout.kind {
         KeyKind::U64 => scatter(slots, &scratch.column, layout.stride, 0, &mut page.rows),
-        KeyKind::Bytes => {
+        KeyKind::Bytes | KeyKind::Placed => {
             for (&slot, &length) in slots.iter().zip(&scratch.column) {
                 let length = usize::try_from(length).map_err(|_| Error::corrupt("a key longer than memory"))?;
                 let word = page.push_key(from.take(length)?)?;

@@ -44,6 +44,9 @@ pub enum KeyKind {
     U64,
     /// A byte string.
     Bytes,
+    /// A byte string that begins with what places it, a hash or the top byte of one, big-endian:
+    /// keys of one hash share a key group. See [`crate::hash_placed`].
+    Placed,
 }
 
 /// The shape and place of a table.
@@ -236,14 +239,14 @@ impl Table {
         self.pages[slot.page()].rows[slot.at() * self.layout.stride]
     }
 
-    /// The key of a row of a [`KeyKind::Bytes`] table.
+    /// The key of a row of a table of byte keys.
     ///
     /// # Panics
     /// As [`Table::words`].
     #[inline]
     #[must_use]
     pub fn key_bytes(&self, slot: Slot) -> &[u8] {
-        debug_assert_eq!(self.layout.kind, KeyKind::Bytes);
+        debug_assert_ne!(self.layout.kind, KeyKind::U64);
         let page = &self.pages[slot.page()];
         heap_key(&page.heap, page.rows[slot.at() * self.layout.stride])
     }
@@ -347,7 +350,7 @@ impl Table {
             page.mark(Bitmap::Dirty(parity), at);
             crate::bits::clear(page.bitmap_mut(Bitmap::Live), at);
             let before = page.heap.capacity();
-            if self.layout.kind == KeyKind::Bytes {
+            if self.layout.kind != KeyKind::U64 {
                 page.cold.garbage += page.rows[at * stride] as u32 as usize;
                 page.compact(stride);
             }

@@ -5,6 +5,7 @@
 
 mod world;
 
+use highwater_state::KeyKind;
 use proptest::prelude::*;
 use world::{Op, Shape, World};
 
@@ -27,8 +28,9 @@ fn op() -> impl Strategy<Value = Op> {
 }
 
 fn shape() -> impl Strategy<Value = Shape> {
-    (any::<bool>(), 0usize..4, prop_oneof![Just(1u16), Just(4), Just(16)], prop_oneof![Just(50u64), Just(3000), Just(12_000)])
-        .prop_map(|(bytes, words, groups, universe)| Shape { bytes, words, groups, universe })
+    let kind = prop_oneof![Just(KeyKind::U64), Just(KeyKind::Bytes), Just(KeyKind::Placed)];
+    (kind, 0usize..4, prop_oneof![Just(1u16), Just(4), Just(16)], prop_oneof![Just(50u64), Just(3000), Just(12_000)])
+        .prop_map(|(kind, words, groups, universe)| Shape { kind, words, groups, universe })
 }
 
 proptest! {
@@ -48,8 +50,8 @@ proptest! {
 
 #[test]
 fn a_long_life_with_steady_checkpoints_agrees() {
-    for bytes in [false, true] {
-        let mut world = World::new(Shape { bytes, words: 2, groups: 4, universe: 30_000 });
+    for kind in [KeyKind::U64, KeyKind::Bytes] {
+        let mut world = World::new(Shape { kind, words: 2, groups: 4, universe: 30_000 });
         for round in 0..40 {
             world.apply(&Op::Upsert { seed: round, rows: 6000 });
             world.apply(&Op::Freeze { rebase: 1 << (round % 4), all: false });

@@ -14,7 +14,7 @@ use crate::record::PageView;
 pub struct Rows {
     /// Keys of a [`KeyKind::U64`] table.
     pub keys: Vec<u64>,
-    /// Keys of a [`KeyKind::Bytes`] table, one after the other.
+    /// Keys of a table of byte keys, one after the other.
     pub key_data: Vec<u8>,
     /// Where each byte key ends in `key_data`.
     pub key_ends: Vec<usize>,
@@ -59,7 +59,7 @@ impl Rows {
             let row = &view.rows[usize::from(slot) * stride..][..stride];
             match view.layout.kind {
                 KeyKind::U64 => self.keys.push(row[0]),
-                KeyKind::Bytes => {
+                KeyKind::Bytes | KeyKind::Placed => {
                     self.key_data.extend_from_slice(heap_key(view.heap, row[0]));
                     self.key_ends.push(self.key_data.len());
                 }

@@ -4,7 +4,7 @@ use highwater_core::{CheckpointId, KeyGroups, OperatorId, Rng, StoreId, WorkerIn
 use highwater_state::scope::in_scope;
 use highwater_state::{
     ByteKeys, Compression, FileNumber, FileOptions, FreezeOptions, KeyKind, Outcome, PageSource, PageStore, Part, Record, Restore, Rows,
-    Slot, StoreLimits, Table, TableId, TableOptions, decode_inline, encode_inline, hash_bytes, hash_u64, write_file,
+    Slot, StoreLimits, Table, TableId, TableOptions, decode_inline, encode_inline, hash_bytes, hash_placed, hash_u64, write_file,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -32,7 +32,7 @@ pub enum Op {
 /// What the table is like.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
-    pub bytes: bool,
+    pub kind: KeyKind,
     pub words: usize,
     pub groups: u16,
     /// How many different keys there are.
@@ -47,11 +47,15 @@ impl Shape {
     /// The key of a number, as bytes.
     fn key(self, number: u64) -> Vec<u8> {
         let word = splitmix64(number).to_le_bytes();
-        if self.bytes { word.iter().copied().cycle().take((number % 41) as usize + 2).chain(number.to_le_bytes()).collect() } else { word.to_vec() }
+        if self.kind != KeyKind::U64 { word.iter().copied().cycle().take((number % 41) as usize + 2).chain(number.to_le_bytes()).collect() } else { word.to_vec() }
     }
 
     fn hash(self, key: &[u8]) -> u64 {
-        if self.bytes { hash_bytes(key) } else { hash_u64(as_word(key)) }
+        match self.kind {
+            KeyKind::U64 => hash_u64(as_word(key)),
+            KeyKind::Bytes => hash_bytes(key),
+            KeyKind::Placed => hash_placed(key),
+        }
     }
 }
 
@@ -98,7 +102,7 @@ impl World {
         let groups = self.shape.key_groups();
         TableOptions {
             id: TableId { operator: OperatorId(3), table: 1 },
-            key: if self.shape.bytes { KeyKind::Bytes } else { KeyKind::U64 },
+            key: self.shape.kind,
             words: self.shape.words,
             groups,
             owned: groups.owned_by(worker, workers),
@@ -281,7 +285,7 @@ impl World {
         let mut out = Twin::new();
         for rows in rows {
             for row in 0..rows.len() {
-                let key = if self.shape.bytes { rows.key_bytes(row).to_vec() } else { rows.keys[row].to_le_bytes().to_vec() };
+                let key = if self.shape.kind != KeyKind::U64 { rows.key_bytes(row).to_vec() } else { rows.keys[row].to_le_bytes().to_vec() };
                 let words = rows.words[row * self.shape.words..][..self.shape.words].to_vec();
                 assert!(out.insert(key, words).is_none(), "a key stands in two rows");
             }
@@ -324,7 +328,7 @@ impl World {
             for (key, slot) in keys.iter().zip(slots) {
                 assert_eq!(slot.map(|slot| table.words(slot)), self.twin.get(key).map(Vec::as_slice));
                 if let Some(slot) = slot {
-                    let held = if self.shape.bytes { table.key_bytes(slot).to_vec() } else { table.key_u64(slot).to_le_bytes().to_vec() };
+                    let held = if self.shape.kind != KeyKind::U64 { table.key_bytes(slot).to_vec() } else { table.key_u64(slot).to_le_bytes().to_vec() };
                     assert_eq!(held, *key);
                 }
             }
@@ -356,7 +360,7 @@ enum Batch<'a> {
 }
 
 fn with_keys<R>(shape: Shape, keys: &[Vec<u8>], run: impl FnOnce(Batch<'_>) -> R) -> R {
-    if shape.bytes {
+    if shape.kind != KeyKind::U64 {
         let data = keys.concat();
         let mut offsets = vec![0i32];
         for key in keys {
