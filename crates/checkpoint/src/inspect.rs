@@ -9,7 +9,7 @@ use crate::compress::Measured;
 use crate::error::{Error, Outcome, Result};
 use crate::host::now;
 use crate::manifest::{FileMeta, Manifest};
-use crate::names::Names;
+use crate::names::{FileId, Names, Object};
 use crate::pointer::{Entry, Pointer};
 use crate::resolve::{find_pointer, load_manifest};
 use crate::retention::{Retention, expired};
@@ -192,6 +192,33 @@ pub async fn prune(store: &Store, pipeline: &str, keep: usize, age_guard: Durati
     })
     .await?;
     collect(store, pipeline, age_guard).await
+}
+
+/// Removes everything of a pipeline. First its list is emptied under a new claim, so that nobody
+/// publishes or restores what is going away; the pointer goes last, so that a removal which is cut
+/// off is not mistaken for a lost pointer.
+///
+/// # Errors
+/// Errors of the store; what is left is removed by calling it again.
+pub async fn delete(store: &Store, pipeline: &str) -> Result<()> {
+    let names = store.root().names(pipeline)?;
+    let owner = FileId::random(store.host()).to_string();
+    match edit(store, pipeline, |pointer| {
+        let all: Vec<CheckpointId> = pointer.checkpoints.iter().map(|entry| entry.checkpoint).collect();
+        Ok(pointer.claimed(owner.clone()).without(&all))
+    })
+    .await
+    {
+        // Without a good pointer there is nobody to fence.
+        Ok(()) | Err(Error::Missing { .. } | Error::Corrupt { .. }) => {}
+        Err(error) => return Err(error),
+    }
+    let listed = store.list(&names, names.base()).await?;
+    let (current, rest): (Vec<_>, Vec<_>) = listed.into_iter().partition(|listed| listed.object == Object::Current);
+    for listed in rest.into_iter().chain(current).filter(|listed| listed.object != Object::Foreign) {
+        store.delete(&listed.path).await?;
+    }
+    Ok(())
 }
 
 /// Gives a checkpoint a name by which it stays, or takes the name away.

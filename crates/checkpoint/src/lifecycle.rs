@@ -9,7 +9,7 @@
 
 use crate::manifest::Trigger;
 use highwater_core::CheckpointId;
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
@@ -112,8 +112,8 @@ pub struct Lifecycle {
     waiting: Option<Trigger>,
     ended: Option<Duration>,
     failures: u32,
-    /// Published checkpoints that are not collected: whether each is delivered.
-    points: BTreeMap<CheckpointId, bool>,
+    /// Published checkpoints that are not collected.
+    points: BTreeSet<CheckpointId>,
     stopped: bool,
 }
 
@@ -121,7 +121,7 @@ impl Lifecycle {
     /// A run that has not taken a checkpoint; `restored` is the one it went on from.
     #[must_use]
     pub fn new(limits: Limits, restored: Option<CheckpointId>) -> Self {
-        let points = restored.map(|checkpoint| (checkpoint, false)).into_iter().collect();
+        let points = restored.into_iter().collect();
         Self {
             limits,
             attempts: 0,
@@ -159,7 +159,7 @@ impl Lifecycle {
             Fact::Failed(..) | Fact::Fenced(_) => Vec::new(),
             Fact::Delivered(checkpoint) => self.delivered(checkpoint),
             Fact::Collected(checkpoint) => {
-                self.points.retain(|point, _| *point >= checkpoint);
+                self.points.retain(|point| *point >= checkpoint);
                 Vec::new()
             }
             Fact::Time => self.time(now),
@@ -227,18 +227,16 @@ impl Lifecycle {
         self.flight = None;
         self.ended = Some(now);
         self.failures = 0;
-        self.points.insert(checkpoint, false);
+        self.points.insert(checkpoint);
         let mut decisions = vec![Decision::Deliver(checkpoint)];
         decisions.extend(self.start_waiting(now));
         decisions
     }
 
-    fn delivered(&mut self, checkpoint: CheckpointId) -> Vec<Decision> {
-        let Some(delivered) = self.points.get_mut(&checkpoint) else { return Vec::new() };
-        *delivered = true;
-        // Older ones are superseded: their outboxes were part of this one's delivery.
+    fn delivered(&self, checkpoint: CheckpointId) -> Vec<Decision> {
+        // Older ones are superseded: what their sinks had to deliver was delivered with this one.
         let superseded = self.points.range(..checkpoint).next().is_some();
-        if superseded { vec![Decision::Collect(checkpoint)] } else { Vec::new() }
+        if self.points.contains(&checkpoint) && superseded { vec![Decision::Collect(checkpoint)] } else { Vec::new() }
     }
 
     fn fail(&mut self, now: Duration, reason: String) -> Vec<Decision> {
@@ -309,3 +307,6 @@ impl fmt::Display for Stage {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

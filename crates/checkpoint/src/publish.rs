@@ -5,7 +5,8 @@
 //! - a listed checkpoint is complete: each of its files is referenced by the listed checkpoint that
 //!   it continues, or was uploaded so recently that collection leaves it alone;
 //! - a process whose claim was taken publishes nothing and gets [`Error::Fenced`];
-//! - a checkpoint's number is never used for another manifest.
+//! - a number that was listed is never listed for another manifest. (A process that is long fenced
+//!   may still write a manifest under a number that was used and removed: nobody lists it.)
 
 use crate::digest::Digest;
 use crate::encoding::to_hex;
@@ -167,6 +168,11 @@ impl Publisher {
     pub fn restored(&mut self, resolved: &Resolved) {
         self.parent = Parent::of(&resolved.manifest);
         self.suspects = resolved.fallbacks.iter().filter_map(|f| f.checkpoint).collect();
+    }
+
+    /// From now on, so many checkpoints stay listed.
+    pub const fn set_retention(&mut self, retention: Retention) {
+        self.options.retention = retention;
     }
 
     /// Publishes a checkpoint. Sets `format`, `checkpoint`, `generation` and `parent` of the

@@ -16,7 +16,7 @@ use futures::future::{Either, select};
 use futures::{StreamExt, TryStreamExt};
 use highwater_core::WallMicros;
 use object_store::path::Path;
-use object_store::{ObjectMeta, ObjectStoreExt, PutMode, PutOptions, PutPayload, UpdateVersion};
+use object_store::{GetOptions, GetRange, ObjectMeta, ObjectStoreExt, PutMode, PutOptions, PutPayload, UpdateVersion};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::PathBuf;
@@ -131,8 +131,9 @@ impl Store {
         self.tried("read", path, || async {
             let result = self.root.objects().get(path).await.map_err(|e| Error::store("read", path.as_ref(), e))?;
             let version = UpdateVersion { e_tag: result.meta.e_tag.clone(), version: result.meta.version.clone() };
+            let size = result.meta.size;
             let bytes = result.bytes().await.map_err(|e| Error::store("read", path.as_ref(), e))?;
-            Ok(Versioned { bytes, version })
+            whole(path, bytes, size).map(|bytes| Versioned { bytes, version })
         })
         .await
     }
@@ -154,17 +155,27 @@ impl Store {
     /// [`Error::Missing`], [`Error::Corrupt`] when the object ends before the range does, and errors
     /// of the store.
     pub async fn get_range(&self, path: &Path, range: Range<u64>) -> Result<Bytes> {
-        let wanted = range.end - range.start;
-        let bytes = self
-            .tried("read", path, || async {
-                let read = self.root.objects().get_range(path, range.clone()).await;
-                read.map_err(|e| Error::store("read", path.as_ref(), e))
-            })
-            .await?;
-        if bytes.len() as u64 == wanted {
-            return Ok(bytes);
-        }
-        Err(Error::corrupt(path, format!("bytes {range:?} were asked for and {} came", bytes.len())))
+        self.tried("read", path, || async {
+            let failed = |e| Error::store("read", path.as_ref(), e);
+            let options = GetOptions { range: Some(GetRange::Bounded(range.clone())), ..GetOptions::default() };
+            let result = match self.root.objects().get_opts(path, options).await {
+                // Not every store says what it has when a range begins past the end.
+                Err(object_store::Error::Generic { .. }) if self.ends_before(path, &range).await? => {
+                    return Err(Error::corrupt(path, format!("it ends before byte {}", range.end)));
+                }
+                result => result.map_err(failed)?,
+            };
+            if result.meta.size < range.end {
+                return Err(Error::corrupt(path, format!("it ends before byte {}", range.end)));
+            }
+            whole(path, result.bytes().await.map_err(failed)?, range.end - range.start)
+        })
+        .await
+    }
+
+    async fn ends_before(&self, path: &Path, range: &Range<u64>) -> Result<bool> {
+        let head = self.root.objects().head(path).await.map_err(|e| Error::store("look up", path.as_ref(), e))?;
+        Ok(head.size < range.end)
     }
 
     /// An object's size; none when there is no such object.
@@ -463,6 +474,19 @@ impl Store {
             self.host.sleep(self.retry.pause(failures, self.host.random())).await;
         }
     }
+}
+
+/// What was read, when it is all that was asked for; a reply that was cut short is asked for again.
+fn whole(path: &Path, bytes: Bytes, expected: u64) -> Result<Bytes> {
+    if bytes.len() as u64 == expected {
+        return Ok(bytes);
+    }
+    Err(Error::Unavailable {
+        action: "read",
+        object: path.to_string(),
+        outcome: Outcome::SurelyNotDone,
+        source: format!("{} of {expected} bytes came", bytes.len()).into(),
+    })
 }
 
 /// The same error when an earlier attempt of the same call may have succeeded.
