@@ -203,17 +203,32 @@ fn keyed(settings: &Settings) -> Done<()> {
         println!(r#"{{"measure":"checkpoint_of_all","freeze_ms":{:.3},"copy_ms":{:.3},"store_ms":{:.3},"bytes":{}}}"#, (frozen - before).as_secs_f64() * 1e3, (copied - frozen).as_secs_f64() * 1e3, (cpu(start) - copied).as_secs_f64() * 1e3, progress.delta_bytes);
     }
     let range = if hot > 0 { keys / 100 } else { keys };
+    let slice = Duration::from_micros(settings.get("slice_us", 1000));
     for every in [0, 10_000, 1_000] {
         if settings.get("every", every) == every {
-            phase(&mut counter, &mut checkpoints, Duration::from_secs(seconds.max(every * 2 / 1000)), every, range)?;
+            let seconds = seconds.max(every * 2 / 1000);
+            let plan = Phase { length: Duration::from_secs(seconds), every_ms: every, range, slice };
+            phase(&mut counter, &mut checkpoints, &plan)?;
         }
     }
     Ok(())
 }
 
+/// How a phase of `keyed` goes.
+struct Phase {
+    length: Duration,
+    /// Time between checkpoints; 0 for none.
+    every_ms: u64,
+    /// Keys are drawn below this.
+    range: u64,
+    /// How long pages are copied out between two batches.
+    slice: Duration,
+}
+
 /// Batches for a while, with a checkpoint every so often that is copied out between them. Its
 /// file is written by another thread, as in the program.
-fn phase(counter: &mut Counter, checkpoints: &mut Checkpoints<'_>, length: Duration, every_ms: u64, range: u64) -> Done<()> {
+fn phase(counter: &mut Counter, checkpoints: &mut Checkpoints<'_>, plan: &Phase) -> Done<()> {
+    let Phase { length, every_ms, range, slice } = *plan;
     let every = Duration::from_millis(if every_ms == 0 { u64::MAX / 2 } else { every_ms });
     let mut event = 0;
     let (mut keys, mut values) = (vec![0; BATCH], vec![0; BATCH]);
@@ -235,8 +250,8 @@ fn phase(counter: &mut Counter, checkpoints: &mut Checkpoints<'_>, length: Durat
             freezes.push(clock.elapsed());
         }
         if let Some((number, mut records, mut all)) = copying.take() {
-            let slice = Instant::now();
-            let progress = counter.table.copy_out(&mut || slice.elapsed() < Duration::from_micros(300), &mut records)?;
+            let clock = Instant::now();
+            let progress = counter.table.copy_out(&mut || clock.elapsed() < slice, &mut records)?;
             worked += cpu(start).saturating_sub(began);
             all.delta_bytes += progress.delta_bytes;
             all.base_bytes += progress.base_bytes;
@@ -293,8 +308,8 @@ fn compaction(settings: &Settings) -> Done<()> {
     let uploaded: u64 = sizes.iter().sum();
     sizes.sort_unstable();
     println!(
-        r#"{{"measure":"compaction","keys":{keys},"checkpoints":{count},"delta_bytes":{logical},"uploaded_bytes":{uploaded},"uploaded_over_delta":{:.3},"full_bytes":{full},"live_over_full":{:.3},"files_max":{files},"max_over_median":{:.2}}}"#,
-        uploaded as f64 / logical as f64, live as f64 / full as f64,
+        r#"{{"measure":"compaction","keys":{keys},"checkpoints":{count},"delta_bytes":{logical},"uploaded_bytes":{uploaded},"uploaded_over_delta":{:.3},"full_bytes":{full},"live_over_full_end":{:.3},"live_over_full_max":{:.3},"files_max":{files},"max_over_median":{:.2}}}"#,
+        uploaded as f64 / logical as f64, checkpoints.live() as f64 / full as f64, live as f64 / full as f64,
         sizes[sizes.len() - 1] as f64 / sizes[sizes.len() / 2] as f64
     );
     verify(&checkpoints, counter)

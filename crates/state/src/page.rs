@@ -88,8 +88,6 @@ pub(crate) struct Link {
 pub(crate) struct Cold {
     pub(crate) group: u32,
     pub(crate) number: u32,
-    /// One above the highest slot ever taken.
-    pub(crate) len: usize,
     /// Bytes of the heap that no live slot owns.
     pub(crate) garbage: usize,
     pub(crate) undo: [Option<Box<Undo>>; 2],
@@ -112,6 +110,8 @@ pub(crate) struct Page {
     /// The epoch whose parity's bitmaps are valid.
     pub(crate) touched: u32,
     words_per_bitmap: u32,
+    /// One above the highest slot ever taken.
+    pub(crate) len: usize,
     /// Position of its key group in the table.
     pub(crate) group: u32,
     /// It has durable records.
@@ -137,6 +137,7 @@ impl Page {
             stamp: 0,
             touched: 0,
             words_per_bitmap: words as u32,
+            len: 0,
             group: at as u32,
             written: false,
             pending: 0,
@@ -229,23 +230,23 @@ impl Page {
         }
     }
 
-    /// The page as it was when it was frozen for `purpose`; `scratch` holds it if it has changed.
-    pub(crate) fn frozen<'a>(&'a self, purpose: Purpose, layout: Layout, scratch: &'a mut FrozenScratch) -> PageView<'a> {
-        let live = self.bitmap(Bitmap::Live);
-        let entries = self.cold.undo[purpose as usize].as_ref().map_or(&[][..], |undo| &undo.entries);
-        if entries.is_empty() {
-            return PageView { rows: &self.rows, heap: &self.heap, live, layout };
-        }
-        scratch.rows.clear();
-        scratch.rows.extend_from_slice(&self.rows);
-        scratch.live.clear();
-        scratch.live.extend_from_slice(live);
-        for entry in entries.chunks_exact(1 + layout.stride) {
+    /// Exchanges the rows saved for `purpose` with those of the page: once to see the page as it
+    /// was frozen, once more to go on with it.
+    pub(crate) fn exchange(&mut self, purpose: Purpose, stride: usize) {
+        let Some(mut undo) = self.cold.undo[purpose as usize].take() else { return };
+        for entry in undo.entries.chunks_exact_mut(1 + stride) {
             let at = entry[0] as u32 as usize;
-            bits::assign(&mut scratch.live, at, entry[0] >> 32 != 0);
-            scratch.rows[at * layout.stride..][..layout.stride].copy_from_slice(&entry[1..]);
+            let live = self.is_live(at);
+            bits::assign(self.bitmap_mut(Bitmap::Live), at, entry[0] >> 32 != 0);
+            entry[0] = at as u64 | u64::from(live) << 32;
+            self.rows[at * stride..][..stride].swap_with_slice(&mut entry[1..]);
         }
-        PageView { rows: &scratch.rows, heap: &self.heap, live: &scratch.live, layout }
+        self.cold.undo[purpose as usize] = Some(undo);
+    }
+
+    /// The page for encoding.
+    pub(crate) fn view(&self, layout: Layout) -> PageView<'_> {
+        PageView { rows: &self.rows, heap: &self.heap, live: self.bitmap(Bitmap::Live), layout }
     }
 
     /// The hash of the key in a slot.
@@ -274,7 +275,7 @@ impl Page {
             return;
         }
         let mut heap = Vec::with_capacity(self.heap.len() - self.cold.garbage);
-        for at in 0..self.cold.len {
+        for at in 0..self.len {
             let word = self.rows[at * stride];
             let live = self.is_live(at);
             self.rows[at * stride] = if live { key_word(heap.len(), word as u32 as usize) } else { 0 };
@@ -293,13 +294,6 @@ pub(crate) struct Layout {
     pub(crate) kind: KeyKind,
     /// Words of a row, the key word included.
     pub(crate) stride: usize,
-}
-
-/// Buffers for a page that changed since it was frozen.
-#[derive(Debug, Default)]
-pub(crate) struct FrozenScratch {
-    rows: Vec<u64>,
-    live: Vec<u64>,
 }
 
 #[inline]

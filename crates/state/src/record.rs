@@ -121,7 +121,7 @@ pub(crate) fn apply(kind: Kind, bytes: &[u8], layout: Layout, page: &mut Page, s
             if len > page.capacity(layout.stride) {
                 page.grow(len, layout.stride);
             }
-            page.cold.len = page.cold.len.max(len);
+            page.len = page.len.max(len);
         }
         match kind {
             Kind::BaseKeys | Kind::Keys => apply_keys(&mut from, &slots, layout, page, scratch),

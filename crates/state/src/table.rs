@@ -23,7 +23,7 @@ pub use read::Rows;
 use crate::error::{Error, Result};
 use crate::index::Index;
 use crate::key::{FileNumber, TableId};
-use crate::page::{Bitmap, FrozenScratch, Layout, PAGE_BITS, PAGE_SLOTS, Page, Undo, heap_key};
+use crate::page::{Bitmap, Layout, PAGE_BITS, PAGE_SLOTS, Page, Undo, heap_key};
 use crate::record::Scratch;
 use crate::restore::Restore;
 use crate::store::PageSource;
@@ -144,7 +144,6 @@ pub struct Table {
     spare_undo: Vec<Box<Undo>>,
     spare_list: Vec<u32>,
     scratch: Scratch,
-    frozen_scratch: FrozenScratch,
 }
 
 impl Table {
@@ -172,7 +171,6 @@ impl Table {
             spare_undo: Vec::new(),
             spare_list: Vec::new(),
             scratch: Scratch::default(),
-            frozen_scratch: FrozenScratch::default(),
         }
     }
 
@@ -271,7 +269,9 @@ impl Table {
         }
         let slot = self.free_slot(group)?;
         let (page, at) = (slot.page(), slot.at());
-        self.touch_one(page, at);
+        if self.pages[page].stamp != self.epoch {
+            self.touch_one(page, at);
+        }
         let (parity, stride) = (self.parity(), self.layout.stride);
         let page = &mut self.pages[page];
         let heap_before = page.heap.capacity();
@@ -283,7 +283,7 @@ impl Table {
         page.mark(Bitmap::Live, at);
         page.mark(Bitmap::Fresh(parity), at);
         page.mark(Bitmap::Dirty(parity), at);
-        page.cold.len = page.cold.len.max(at + 1);
+        page.len = page.len.max(at + 1);
         let group = &mut self.groups[group];
         if group.free.last() == Some(&slot) {
             group.free.pop();
@@ -305,7 +305,7 @@ impl Table {
         let stride = self.layout.stride;
         if let Some(&last) = self.groups[group].pages.last() {
             let last = last as usize;
-            let len = self.pages[last].cold.len;
+            let len = self.pages[last].len;
             if len < PAGE_SLOTS {
                 self.ensure_resident(last)?;
                 if len == self.pages[last].capacity(stride) {

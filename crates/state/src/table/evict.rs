@@ -91,8 +91,8 @@ impl Table {
 
     fn put_back(&mut self, index: usize, content: Page) -> Result<()> {
         let page = &mut self.pages[index];
-        if content.cold.len > page.cold.len {
-            let (in_files, in_memory) = (content.cold.len, page.cold.len);
+        if content.len > page.len {
+            let (in_files, in_memory) = (content.len, page.len);
             return Err(Error::corrupt(format!("an evicted page came back with {in_files} slots instead of {in_memory}")));
         }
         let before = page.bytes();
@@ -101,8 +101,8 @@ impl Table {
         page.cold.garbage = content.cold.garbage;
         page.referenced = true;
         // Slots at its end that were dead when the base was written are in no record.
-        if page.capacity(self.layout.stride) < page.cold.len {
-            page.grow(page.cold.len, self.layout.stride);
+        if page.capacity(self.layout.stride) < page.len {
+            page.grow(page.len, self.layout.stride);
         }
         let after = page.bytes();
         self.account(before, after);

@@ -208,6 +208,14 @@ impl Table {
 
     fn copy_page(&mut self, next: FrozenPage, progress: &mut Progress, out: &mut Vec<Record>) -> Result<Written> {
         self.ensure_resident(next.page as usize)?;
+        let stride = self.layout.stride;
+        self.pages[next.page as usize].exchange(Purpose::Checkpoint, stride);
+        let written = self.encode_page(next, progress, out);
+        self.pages[next.page as usize].exchange(Purpose::Checkpoint, stride);
+        Ok(written)
+    }
+
+    fn encode_page(&mut self, next: FrozenPage, progress: &mut Progress, out: &mut Vec<Record>) -> Written {
         let frozen_parity = 1 - self.parity();
         let page = &self.pages[next.page as usize];
         let changes = Changes {
@@ -215,9 +223,10 @@ impl Table {
             fresh: page.bitmap(Bitmap::Fresh(frozen_parity)),
             id: self.id,
             page: next.page,
+            len: page.len,
             cold: &page.cold,
         };
-        let view = page.frozen(Purpose::Checkpoint, self.layout, &mut self.frozen_scratch);
+        let view = page.view(self.layout);
         let changed = if next.dirty { bits::count(changes.dirty) } else { 0 };
         progress.changed_slots += changed as u64;
         if next.base {
@@ -226,11 +235,11 @@ impl Table {
             if next.dirty && page.written {
                 progress.delta_bytes += change_estimate(changed, bits::count(view.live), written.image as usize);
             }
-            return Ok(written);
+            return written;
         }
         let written = changes.put(&view, &mut self.scratch, out);
         progress.delta_bytes += u64::from(written.keys) + u64::from(written.image) + u64::from(written.delta);
-        Ok(written)
+        written
     }
 
     /// A page is no longer needed for `purpose`.
@@ -306,6 +315,7 @@ struct Changes<'a> {
     fresh: &'a [u64],
     id: TableId,
     page: u32,
+    len: usize,
     cold: &'a Cold,
 }
 
@@ -337,7 +347,7 @@ impl Changes<'_> {
             out.push(Record { key: self.key(Kind::Keys), value: keys });
         }
         bits::positions(self.dirty.iter().copied(), &mut slots);
-        if slots.len() * DELTA_PART <= self.cold.len {
+        if slots.len() * DELTA_PART <= self.len {
             let delta = encode_delta(view, &slots, scratch);
             written.delta = delta.len() as u32;
             if self.cold.delta_bytes + written.delta <= self.cold.image_bytes * MAX_DELTA_IMAGES {

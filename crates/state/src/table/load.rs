@@ -107,7 +107,7 @@ impl Table {
         let keys: usize = pages.iter().map(|page| bits::count(page.bitmap(Bitmap::Live))).sum();
         group.index.reserve(keys);
         for (number, page) in pages.iter().enumerate() {
-            for slot_at in 0..page.cold.len {
+            for slot_at in 0..page.len {
                 let slot = Slot::new(self.pages.len() + number, slot_at);
                 if !page.is_live(slot_at) {
                     group.free.push(slot);

@@ -109,9 +109,12 @@ impl Table {
             if done.is_err() {
                 break;
             }
-            let view = self.pages[index].frozen(Purpose::Read, self.layout, &mut self.frozen_scratch);
+            let page = &mut self.pages[index];
+            page.exchange(Purpose::Read, self.layout.stride);
+            let view = page.view(self.layout);
             bits::positions(view.live.iter().copied(), &mut slots);
             out.extend(&view, &slots);
+            page.exchange(Purpose::Read, self.layout.stride);
             self.release(index, Purpose::Read);
             frozen.copied += 1;
         }
