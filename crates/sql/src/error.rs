@@ -232,6 +232,14 @@ impl Error {
         if let Some(name) = between(&message, "table function '", "' not found") {
             return Self::Unknown { kind: Kind::Function, name, position };
         }
+        if let Some(column) = between(&message, "column \"", "\" must appear in the GROUP BY") {
+            let message = format!("column {column:?} must appear in GROUP BY or in an aggregate function");
+            return Self::Invalid { sqlstate: "42803", message, position };
+        }
+        if message.contains("require unique expression names") {
+            let message = "a column is given more than once: name the columns with AS".to_owned();
+            return Self::Invalid { sqlstate: "42701", message, position };
+        }
         let sqlstate = if message.contains("GROUP BY") { "42803" } else { "42804" };
         Self::Invalid { sqlstate, message, position }
     }

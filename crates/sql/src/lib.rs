@@ -23,7 +23,7 @@ pub use explain::explain;
 pub use parse::parse;
 pub use references::references;
 pub use session::{Relations, Session};
-pub use text::{Piece, Position, split};
+pub use text::{Piece, Position, same_text, split};
 
 #[cfg(test)]
 mod tests;

@@ -109,6 +109,16 @@ fn byte_of(text: &str, location: Location) -> usize {
     before + row.char_indices().nth(columns).map_or(row.len(), |(at, _)| at)
 }
 
+/// Whether two statements differ in nothing but white space and comments.
+#[must_use]
+pub fn same_text(a: &str, b: &str) -> bool {
+    let meaning = |text| {
+        let tokens: Vec<Token> = tokens(text).ok()?.into_iter().map(|t| t.token).collect();
+        Some(tokens.into_iter().filter(|t| *t != Token::SemiColon).collect::<Vec<_>>())
+    };
+    a == b || meaning(a).is_some_and(|a| Some(a) == meaning(b))
+}
+
 /// The tokens of a text, without white space and comments.
 pub(crate) fn tokens(text: &str) -> Result<Vec<TokenWithSpan>> {
     let all = Tokenizer::new(&DIALECT, text).tokenize_with_location().map_err(|e| {
@@ -140,6 +150,14 @@ mod tests {
         assert_eq!(slice(text, Location::new(2, 6), None), "ü");
         assert_eq!(Position::end(text).offset, text.chars().count() + 1);
         assert_eq!(Position::locate(text, 5, 1), None);
+    }
+
+    #[test]
+    fn white_space_and_comments_make_no_difference_but_all_else_does() {
+        assert!(same_text("SELECT  1 -- one\n+ 2", "SELECT 1 + 2;"));
+        assert!(!same_text("SELECT 'a'", "SELECT 'A'"));
+        assert!(!same_text("SELECT a", "SELECT b"));
+        assert!(!same_text("'", "\""));
     }
 
     #[test]

@@ -1,0 +1,194 @@
+//! The catalog's file: every object in the order of creation, with the text that made it.
+//!
+//! It is the only thing that a database must remember besides its checkpoints. Invariants: the file
+//! is replaced as a whole and is durable when [`Catalog::save`] returns; a damaged file is an error,
+//! never an empty catalog.
+
+use crate::error::{Error, Result};
+use highwater_engine::checkpoint::sealed;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+const FORMAT: u32 = 1;
+const NAME: &str = "catalog.json";
+
+/// What kind of object it is. The names are persisted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// CREATE SOURCE.
+    Source,
+    /// CREATE VIEW.
+    View,
+    /// CREATE MATERIALIZED VIEW.
+    MaterializedView,
+    /// CREATE SINK.
+    Sink,
+}
+
+impl std::fmt::Display for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Source => "SOURCE",
+            Self::View => "VIEW",
+            Self::MaterializedView => "MATERIALIZED VIEW",
+            Self::Sink => "SINK",
+        })
+    }
+}
+
+/// One object.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Never used twice.
+    pub id: u64,
+    /// Unique among all objects.
+    pub name: String,
+    /// What it is.
+    pub kind: Kind,
+    /// The statement that made it, without the semicolon.
+    pub sql: String,
+    /// The pipeline that keeps it current; none for sources and plain views.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pipeline: Option<String>,
+    /// What ALTER has set since.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub settings: BTreeMap<String, String>,
+}
+
+/// The file's content.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Content {
+    format: u32,
+    next_id: u64,
+    objects: Vec<Entry>,
+}
+
+/// The catalog and the file that it is kept in.
+#[derive(Debug)]
+pub(crate) struct Catalog {
+    path: PathBuf,
+    content: Content,
+}
+
+impl Catalog {
+    /// Reads the catalog of a data folder; a folder without one is a new database.
+    pub(crate) fn open(data_dir: &Path) -> Result<Self> {
+        let path = data_dir.join(NAME);
+        let content = match fs::read(&path) {
+            Ok(bytes) => sealed::open(&path.display().to_string(), &bytes, FORMAT).map_err(Error::Catalog)?,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                Content { format: FORMAT, next_id: 1, objects: Vec::new() }
+            }
+            Err(e) => return Err(refused(&path, &e)),
+        };
+        Ok(Self { path, content })
+    }
+
+    pub(crate) fn entries(&self) -> &[Entry] {
+        &self.content.objects
+    }
+
+    /// The next object's number.
+    pub(crate) const fn next_id(&self) -> u64 {
+        self.content.next_id
+    }
+
+    /// Adds an object and makes that durable.
+    pub(crate) fn add(&mut self, entry: Entry) -> Result<()> {
+        self.change(|content| {
+            content.next_id = entry.id + 1;
+            content.objects.push(entry);
+        })
+    }
+
+    /// Removes objects and makes that durable.
+    pub(crate) fn remove(&mut self, names: &[String]) -> Result<()> {
+        self.change(|content| content.objects.retain(|entry| !names.contains(&entry.name)))
+    }
+
+    /// Changes an object's settings and makes that durable.
+    pub(crate) fn set(&mut self, name: &str, settings: &[(String, String)]) -> Result<()> {
+        self.change(|content| {
+            for entry in content.objects.iter_mut().filter(|entry| entry.name == name) {
+                entry.settings.extend(settings.iter().cloned());
+            }
+        })
+    }
+
+    fn change(&mut self, change: impl FnOnce(&mut Content)) -> Result<()> {
+        let mut changed = self.content.clone();
+        change(&mut changed);
+        write(&self.path, sealed::seal(&changed).as_bytes()).map_err(|e| refused(&self.path, &e))?;
+        self.content = changed;
+        Ok(())
+    }
+}
+
+fn refused(path: &Path, error: &std::io::Error) -> Error {
+    Error::Folder { path: path.to_owned(), what: error.to_string() }
+}
+
+/// Replaces a file as a whole, durably.
+fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let next = path.with_extension("json.new");
+    let mut file = File::create(&next)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&next, path)?;
+    match path.parent() {
+        Some(folder) => File::open(folder)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(id: u64, name: &str) -> Entry {
+        Entry {
+            id,
+            name: name.to_owned(),
+            kind: Kind::View,
+            sql: format!("CREATE VIEW {name} AS SELECT 1"),
+            pipeline: None,
+            settings: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn it_is_read_back_as_it_was_written() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut catalog = Catalog::open(folder.path()).expect("new");
+        catalog.add(entry(1, "a")).expect("written");
+        catalog.add(entry(2, "b")).expect("written");
+        catalog.set("a", &[("retain".to_owned(), "5".to_owned())]).expect("written");
+        catalog.remove(&["b".to_owned()]).expect("written");
+        let again = Catalog::open(folder.path()).expect("read");
+        assert_eq!(again.entries(), catalog.entries());
+        assert_eq!(again.next_id(), 3);
+        assert_eq!(again.entries()[0].settings["retain"], "5");
+    }
+
+    #[test]
+    fn a_damaged_file_is_an_error_and_not_an_empty_catalog() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut catalog = Catalog::open(folder.path()).expect("new");
+        catalog.add(entry(1, "a")).expect("written");
+        let path = folder.path().join(NAME);
+        let whole = fs::read(&path).expect("read");
+        for length in 0..whole.len() - 1 {
+            fs::write(&path, &whole[..length]).expect("cut");
+            assert!(Catalog::open(folder.path()).is_err(), "cut to {length}");
+        }
+        let at = whole.iter().position(|b| *b == b'a').expect("a letter");
+        let mut flipped = whole;
+        flipped[at] ^= 1;
+        fs::write(&path, &flipped).expect("flip");
+        assert!(Catalog::open(folder.path()).is_err());
+    }
+}

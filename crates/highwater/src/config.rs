@@ -1,0 +1,44 @@
+//! Where a database lives and how much it may take.
+
+use highwater_engine::CheckpointSettings;
+use highwater_engine::core::{Bytes, KeyGroups};
+use std::path::PathBuf;
+
+/// The settings of one database.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The catalog, and the engine's files on this machine.
+    pub data_dir: PathBuf,
+    /// Where checkpoints go: a path or URL; `checkpoints` in the data folder when absent.
+    pub checkpoint_root: Option<String>,
+    /// Worker threads of the dataflows; one a core when absent.
+    pub workers: Option<usize>,
+    /// Threads for queries; one a core when absent.
+    pub query_threads: Option<usize>,
+    /// Cache of RocksDB blocks.
+    pub block_cache: Bytes,
+    /// Of new pipelines.
+    pub key_groups: KeyGroups,
+    /// A CREATE whose object exists with the same text goes on with it: for scripts that are run
+    /// again. Off by default, as such a CREATE is an error in SQL.
+    pub resume: bool,
+    /// Of views that say nothing of checkpoints.
+    pub checkpoints: CheckpointSettings,
+}
+
+impl Config {
+    /// The defaults, with everything under one folder.
+    #[must_use]
+    pub fn new(data_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            data_dir: data_dir.into(),
+            checkpoint_root: None,
+            workers: None,
+            query_threads: None,
+            block_cache: Bytes(64 << 20),
+            key_groups: KeyGroups::DEFAULT,
+            resume: false,
+            checkpoints: CheckpointSettings::default(),
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! CREATE: from a parsed statement to an object in the catalog and, for what is kept current, a
+//! pipeline that runs. A statement whose object exists with the same text is a no-op when resuming.
+
+use crate::catalog::{Entry, Kind};
+use crate::database::{Database, State};
+use crate::error::{Error, Result};
+use crate::extent::Extent;
+use crate::objects::{Body, Object, Reading};
+use crate::outcome::Outcome;
+use crate::settings;
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use highwater_connectors::{Format, Options};
+use highwater_engine::source::Source;
+use highwater_sql::statement::{
+    self, CreateSink, CreateSource, CreateView, Encoding, Name, Property, Statement,
+};
+use highwater_sql::{references, same_text, session};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Whether a CREATE goes on.
+enum Free {
+    Yes,
+    /// The object exists, and that is all right.
+    Exists(Outcome),
+}
+
+impl Database {
+    pub(crate) fn create_source(&self, source: CreateSource, text: &str) -> Result<Outcome> {
+        let mut state = self.state();
+        if let Free::Exists(outcome) =
+            self.free(&state, Kind::Source, &source.name, source.if_not_exists, text)?
+        {
+            return Ok(outcome);
+        }
+        let entry = entry(&state, Kind::Source, &source.name, text, None);
+        let object = source_object(&source, entry)?;
+        state.catalog.add(object.entry.clone())?;
+        state.objects.add(object);
+        Ok(Outcome::done("CREATE SOURCE"))
+    }
+
+    pub(crate) fn create_view(&self, view: CreateView, text: &str) -> Result<Outcome> {
+        let mut state = self.state();
+        if let Free::Exists(outcome) =
+            self.free(&state, Kind::View, &view.name, view.if_not_exists, text)?
+        {
+            return Ok(outcome);
+        }
+        let entry = entry(&state, Kind::View, &view.name, text, None);
+        let object = self.view_object(&state, view, entry)?;
+        state.catalog.add(object.entry.clone())?;
+        state.objects.add(object);
+        Ok(Outcome::done("CREATE VIEW"))
+    }
+
+    pub(crate) fn create_materialized(&self, view: CreateView, text: &str) -> Result<Outcome> {
+        settings::check(&view.options)?;
+        let mut state = self.state();
+        let kind = Kind::MaterializedView;
+        if let Free::Exists(outcome) =
+            self.free(&state, kind, &view.name, view.if_not_exists, text)?
+        {
+            return Ok(outcome);
+        }
+        let object = self.materialized_object(&state, view, text)?;
+        self.keep(&mut state, object)?;
+        Ok(Outcome::done("CREATE MATERIALIZED VIEW"))
+    }
+
+    /// A new materialized view as an object, its place found and its plan tried.
+    pub(crate) fn materialized_object(
+        &self,
+        state: &State,
+        view: CreateView,
+        text: &str,
+    ) -> Result<Object> {
+        let shared = state.objects.pipeline_of(&view.query)?;
+        if let (Some(pipeline), Some(option)) = (&shared, view.options.first()) {
+            let reason = format!("the view shares the checkpoints of {pipeline}: ALTER that view");
+            let error = highwater_sql::Error::option(&option.key, reason, Some(option.at));
+            return Err(error.into());
+        }
+        let pipeline = shared.unwrap_or_else(|| view.name.value.clone());
+        let entry = entry(state, Kind::MaterializedView, &view.name, text, Some(pipeline));
+        self.kept_object(state, entry, Body::Materialized(view))
+    }
+
+    pub(crate) fn create_sink(&self, sink: CreateSink, text: &str) -> Result<Outcome> {
+        let mut state = self.state();
+        if let Free::Exists(outcome) =
+            self.free(&state, Kind::Sink, &sink.name, sink.if_not_exists, text)?
+        {
+            return Ok(outcome);
+        }
+        let shared = state.objects.pipeline_of(&sink.query)?;
+        let pipeline = shared.unwrap_or_else(|| sink.name.value.clone());
+        let entry = entry(&state, Kind::Sink, &sink.name, text, Some(pipeline));
+        let object = self.kept_object(&state, entry, Body::Sink(sink))?;
+        self.keep(&mut state, object)?;
+        Ok(Outcome::done("CREATE SINK"))
+    }
+
+    /// Adds an object with a pipeline, and starts that unless starts are deferred.
+    fn keep(&self, state: &mut State, object: Object) -> Result<()> {
+        let name = object.name().to_owned();
+        let pipeline = object.entry.pipeline.clone().expect("kept objects have a pipeline");
+        state.catalog.add(object.entry.clone())?;
+        state.objects.add(object);
+        state.waiting.insert(pipeline.clone());
+        if state.deferring {
+            return Ok(());
+        }
+        let Err(refused) = self.start(state, &pipeline) else { return Ok(()) };
+        let names = [name];
+        state.objects.remove(&names);
+        state.catalog.remove(&names)?;
+        if state.objects.of_pipeline(&pipeline).next().is_some() {
+            self.start(state, &pipeline)?;
+        } else {
+            state.waiting.remove(&pipeline);
+        }
+        Err(refused)
+    }
+
+    /// Whether a name can be given to a new object.
+    fn free(
+        &self,
+        state: &State,
+        kind: Kind,
+        name: &Name,
+        if_not_exists: bool,
+        text: &str,
+    ) -> Result<Free> {
+        let Some(taken) = state.objects.get(&name.value) else { return Ok(Free::Yes) };
+        let done = |notice: String| Free::Exists(Outcome::done(format!("CREATE {kind}")).noticed(notice));
+        if self.config.resume && taken.entry.kind == kind {
+            if same_text(&taken.entry.sql, text) {
+                return Ok(done(format!("{name} goes on")));
+            }
+            return Err(highwater_sql::Error::Invalid {
+                sqlstate: "42P07",
+                message: format!(
+                    "{:?} exists with another definition: drop it, or give the new one another name",
+                    name.value
+                ),
+                position: Some(name.at),
+            }
+            .into());
+        }
+        if if_not_exists {
+            return Ok(done(format!("relation {:?} already exists, skipping", name.value)));
+        }
+        Err(highwater_sql::Error::Duplicate { name: name.value.clone(), position: Some(name.at) }.into())
+    }
+
+    /// An object of the catalog, made from its text once more.
+    pub(crate) fn object(&self, state: &State, entry: Entry) -> Result<Object> {
+        match highwater_sql::parse(&entry.sql)? {
+            Statement::CreateSource(source) => source_object(&source, entry),
+            Statement::CreateView(view) => self.view_object(state, view, entry),
+            Statement::CreateMaterializedView(view) => {
+                self.kept_object(state, entry, Body::Materialized(view))
+            }
+            Statement::CreateSink(sink) => self.kept_object(state, entry, Body::Sink(sink)),
+            _ => Err(Error::Sql(highwater_sql::Error::Invalid {
+                sqlstate: "XX001",
+                message: format!("the catalog's text of {:?} creates nothing", entry.name),
+                position: None,
+            })),
+        }
+    }
+
+    fn view_object(&self, state: &State, view: CreateView, entry: Entry) -> Result<Object> {
+        let names = references(&view.query);
+        let relations = state.objects.relations(&self.session, &names, Reading::Stream)?;
+        let plan = self.session.bind(&view.query, &relations)?;
+        let plan = session::rename(plan, &view.columns, &view.query.text)?;
+        let schema = session::view_schema(plan.schema());
+        Ok(Object { entry, schema, body: Body::View(view) })
+    }
+
+    /// An object with a pipeline: its columns come of planning it.
+    fn kept_object(&self, state: &State, entry: Entry, body: Body) -> Result<Object> {
+        let mut object = Object { entry, body, schema: Arc::new(Schema::empty()) };
+        let plan = self.plan_with(state, &object)?;
+        object.schema = match &object.body {
+            Body::Materialized(_) => {
+                let view = plan.views.iter().find(|view| view.name == object.entry.name);
+                Arc::clone(&view.expect("the plan has the view that it was made for").schema)
+            }
+            _ => Arc::clone(&plan.nodes.last().expect("a sink is a node").schema),
+        };
+        Ok(object)
+    }
+}
+
+fn entry(state: &State, kind: Kind, name: &Name, text: &str, pipeline: Option<String>) -> Entry {
+    Entry {
+        id: state.catalog.next_id(),
+        name: name.value.clone(),
+        kind,
+        sql: text.to_owned(),
+        pipeline,
+        settings: BTreeMap::new(),
+    }
+}
+
+fn source_object(source: &CreateSource, entry: Entry) -> Result<Object> {
+    let (connector, options) = connector(&source.name, &source.options, source.format.as_ref())?;
+    let opened: Arc<dyn Source> = highwater_connectors::source(
+        &connector,
+        &options,
+        declared(source),
+        source.format.as_ref().map(|f| encoding(f.encoding)),
+    )?;
+    let extent = Extent::of(&connector, &options);
+    Ok(Object { entry, schema: opened.schema(), body: Body::Source(opened, extent) })
+}
+
+fn declared(source: &CreateSource) -> Option<SchemaRef> {
+    if source.columns.is_empty() {
+        return None;
+    }
+    let field = |c: &statement::Column| Field::new(&c.name.value, c.data_type.clone(), !c.not_null);
+    Some(Arc::new(Schema::new(source.columns.iter().map(field).collect::<Vec<_>>())))
+}
+
+/// The connector's name and its other options, those of ENCODE (...) included.
+pub(crate) fn connector(
+    name: &Name,
+    properties: &[Property],
+    format: Option<&statement::Format>,
+) -> Result<(String, Options)> {
+    let Some(connector) = properties.iter().find(|p| p.key == "connector") else {
+        let error = highwater_sql::Error::option("connector", "is missing", Some(name.at));
+        return Err(error.into());
+    };
+    let encoding = format.iter().flat_map(|f| &f.options);
+    let others = properties.iter().chain(encoding).filter(|p| p.key != "connector");
+    let options = Options::new(others.map(|p| (p.key.clone(), p.value.clone())))?;
+    Ok((connector.value.clone(), options))
+}
+
+/// The connectors' word for an encoding.
+pub(crate) const fn encoding(encoding: Encoding) -> Format {
+    match encoding {
+        Encoding::Json => Format::Json,
+        Encoding::Csv => Format::Csv,
+        Encoding::Parquet => Format::Parquet,
+    }
+}

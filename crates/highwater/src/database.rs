@@ -1,0 +1,266 @@
+//! The database: opened over a data folder, it executes statements.
+//!
+//! One lock guards the catalog, the objects and the pipelines' handles; queries hold it only while
+//! they are planned. Invariants: what the catalog holds can be re-created from its texts alone; an
+//! object is in the catalog before its pipeline runs, and out of it again when that fails.
+
+use crate::catalog::Catalog;
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::objects::Objects;
+use crate::outcome::{Outcome, Rows};
+use crate::show;
+use highwater_engine::{Engine, EngineConfig, Pipeline, Trigger};
+use highwater_sql::statement::{Name, Property, Statement};
+use highwater_sql::{Session, split};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{File, TryLockError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// A running database; `Send` and `Sync`. Its calls block, so a task of an asynchronous program
+/// makes them on a thread for blocking work.
+#[derive(Debug)]
+pub struct Database {
+    pub(crate) config: Config,
+    pub(crate) engine: Engine,
+    pub(crate) session: Session,
+    pub(crate) runtime: tokio::runtime::Runtime,
+    state: Mutex<State>,
+    /// Held as long as the data folder is ours.
+    _lock: File,
+}
+
+/// What statements change.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) catalog: Catalog,
+    pub(crate) objects: Objects,
+    pub(crate) running: BTreeMap<String, Pipeline>,
+    /// Pipelines whose plan has changed since they were started.
+    pub(crate) waiting: BTreeSet<String>,
+    /// Pipelines wait for [`Database::start_waiting`].
+    pub(crate) deferring: bool,
+    pub(crate) settings: BTreeMap<String, String>,
+}
+
+impl Database {
+    /// Opens a database, or makes a new one. All its pipelines go on from their newest checkpoints.
+    ///
+    /// # Errors
+    /// `Folder` when another process has it, `Catalog` when its file is damaged, and those of the
+    /// statements that are executed again.
+    pub fn open(config: Config) -> Result<Self> {
+        let lock = lock(&config)?;
+        let catalog = Catalog::open(&config.data_dir)?;
+        let mut engine = EngineConfig::new(&config.data_dir);
+        engine.block_cache = config.block_cache;
+        if let Some(root) = &config.checkpoint_root {
+            engine.checkpoint_root.clone_from(root);
+        }
+        if let Some(workers) = config.workers {
+            engine.workers = workers;
+        }
+        let threads = config.query_threads.unwrap_or(0);
+        let mut runtime = tokio::runtime::Builder::new_multi_thread();
+        if threads > 0 {
+            runtime.worker_threads(threads);
+        }
+        let runtime = runtime.thread_name("hw-query").enable_all().build();
+        let folder = |what: std::io::Error| Error::Folder { path: config.data_dir.clone(), what: what.to_string() };
+        let state = State {
+            catalog,
+            objects: Objects::default(),
+            running: BTreeMap::new(),
+            waiting: BTreeSet::new(),
+            deferring: false,
+            settings: BTreeMap::new(),
+        };
+        let database = Self {
+            engine: Engine::start(engine)?,
+            session: Session::new(threads),
+            runtime: runtime.map_err(folder)?,
+            state: Mutex::new(state),
+            config,
+            _lock: lock,
+        };
+        database.restore()?;
+        Ok(database)
+    }
+
+    /// Makes all objects of the catalog again, and starts their pipelines.
+    fn restore(&self) -> Result<()> {
+        let mut state = self.state();
+        for entry in state.catalog.entries().to_vec() {
+            let object = self.object(&state, entry)?;
+            state.objects.add(object);
+        }
+        for pipeline in state.objects.pipelines() {
+            self.start(&mut state, &pipeline)?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Executes one statement.
+    ///
+    /// # Errors
+    /// See [`Error`]; nothing is changed then, except by FLUSH and CHECKPOINT.
+    pub fn execute(&self, sql: &str) -> Result<Outcome> {
+        let text = sql.trim().trim_end_matches(';').trim_end();
+        match highwater_sql::parse(text)? {
+            Statement::CreateSource(source) => self.create_source(source, text),
+            Statement::CreateView(view) => self.create_view(view, text),
+            Statement::CreateMaterializedView(view) => self.create_materialized(view, text),
+            Statement::CreateSink(sink) => self.create_sink(sink, text),
+            Statement::Drop { kind, name, if_exists, cascade } => {
+                self.drop_object(kind, &name, if_exists, cascade)
+            }
+            Statement::Query(query) => self.select(&query),
+            Statement::ExplainQuery(query) => self.explain_query(&query),
+            Statement::ExplainView(view) => self.explain_view(view, text),
+            Statement::Show(what) => show::show(self, what),
+            Statement::Describe(name) => show::describe(&self.state(), &name),
+            Statement::Checkpoint { view, .. } => self.checkpoint(view.as_ref()),
+            Statement::AlterView { name, options } => self.alter(&name, &options),
+            Statement::Flush => self.flush(),
+            Statement::Set { name, value } => {
+                let notice = format!("setting {name} is kept, but nothing reads it");
+                self.state().settings.insert(name.value, value);
+                Ok(Outcome::done("SET").noticed(notice))
+            }
+        }
+    }
+
+    /// Executes a query.
+    ///
+    /// # Errors
+    /// Those of [`Database::execute`]; a statement that gives no rows gives none here.
+    pub fn query(&self, sql: &str) -> Result<Rows> {
+        let outcome = self.execute(sql)?;
+        Ok(outcome.rows.unwrap_or_else(|| Rows::none("result")))
+    }
+
+    /// Executes a script. Pipelines are started with all that the script creates in them, at the
+    /// first statement that needs them or at the end.
+    ///
+    /// # Errors
+    /// `Script` with the statement that failed; those before it have been executed.
+    pub fn script(&self, script: &str) -> Result<Vec<Outcome>> {
+        let pieces = split(script)?;
+        self.defer_starts();
+        let executed = pieces.iter().enumerate().map(|(i, piece)| {
+            self.execute(&piece.text).map_err(|source| Error::Script {
+                number: i + 1,
+                line: piece.start.line,
+                source: Box::new(source),
+            })
+        });
+        let outcomes = executed.collect::<Result<Vec<_>>>();
+        self.start_waiting()?;
+        outcomes
+    }
+
+    /// From now on pipelines are started at the first statement that needs them, or by
+    /// [`Database::start_waiting`]: so that a script's views start with all that stands over them.
+    pub fn defer_starts(&self) {
+        self.state().deferring = true;
+    }
+
+    /// Starts the pipelines that wait, and from now on each at once.
+    ///
+    /// # Errors
+    /// The first pipeline that cannot start; it and those after it go on waiting.
+    pub fn start_waiting(&self) -> Result<()> {
+        let mut state = self.state();
+        state.deferring = false;
+        self.settle(&mut state)
+    }
+
+    /// All running pipelines.
+    #[must_use]
+    pub fn pipelines(&self) -> Vec<Pipeline> {
+        self.state().running.values().cloned().collect()
+    }
+
+    /// The engine, for the store of checkpoints and its own inspection.
+    #[must_use]
+    pub const fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Stops all pipelines, each with a final checkpoint.
+    ///
+    /// # Errors
+    /// The first of a pipeline that could not stop cleanly; all are stopped all the same.
+    pub fn shutdown(&self) -> Result<()> {
+        let mut state = self.state();
+        state.running.clear();
+        Ok(self.engine.shutdown()?)
+    }
+
+    fn checkpoint(&self, view: Option<&Name>) -> Result<Outcome> {
+        let pipelines = {
+            let mut state = self.state();
+            self.settle(&mut state)?;
+            match view {
+                Some(name) => vec![self.pipeline_named(&state, name)?],
+                None => state.running.values().cloned().collect(),
+            }
+        };
+        let mut outcome = Outcome::done("CHECKPOINT");
+        for pipeline in pipelines {
+            let report = pipeline.checkpoint(Trigger::Manual)?;
+            let name = pipeline.name();
+            outcome = outcome.noticed(format!("checkpoint {} of {name}: {:?}", report.id, report.outcome));
+        }
+        Ok(outcome)
+    }
+
+    /// The running pipeline that keeps a view or feeds a sink.
+    pub(crate) fn pipeline_named(&self, state: &State, name: &Name) -> Result<Pipeline> {
+        let object = show::find(state, name)?;
+        let running = object.entry.pipeline.as_ref().and_then(|p| state.running.get(p));
+        running.cloned().ok_or_else(|| {
+            Error::Sql(highwater_sql::Error::Invalid {
+                sqlstate: "42809",
+                message: format!("{:?} is a {} and has no pipeline", name.value, object.entry.kind),
+                position: Some(name.at),
+            })
+        })
+    }
+
+    fn alter(&self, name: &Name, options: &[Property]) -> Result<Outcome> {
+        crate::settings::check(options)?;
+        let mut state = self.state();
+        self.settle(&mut state)?;
+        let pipeline = self.pipeline_named(&state, name)?;
+        let owner = pipeline.name().to_owned();
+        let changed: Vec<_> = options.iter().map(|p| (p.key.clone(), p.value.clone())).collect();
+        state.catalog.set(&owner, &changed)?;
+        state.objects.set(&owner, &changed);
+        pipeline.set_checkpoints(self.checkpoint_settings(&state, &owner)?)?;
+        let outcome = Outcome::done("ALTER MATERIALIZED VIEW");
+        if owner == name.value {
+            return Ok(outcome);
+        }
+        Ok(outcome.noticed(format!("{name} shares the checkpoints of {owner}, which are changed")))
+    }
+}
+
+/// Makes the data folder ours until the process ends.
+fn lock(config: &Config) -> Result<File> {
+    let path = config.data_dir.clone();
+    let refused = |what: String| Error::Folder { path: path.clone(), what };
+    std::fs::create_dir_all(&config.data_dir).map_err(|e| refused(e.to_string()))?;
+    let file = File::create(config.data_dir.join("lock")).map_err(|e| refused(e.to_string()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            Err(refused("another process has this database open: stop it, or use another folder".to_owned()))
+        }
+        Err(TryLockError::Error(e)) => Err(refused(e.to_string())),
+    }
+}

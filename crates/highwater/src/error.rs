@@ -1,0 +1,106 @@
+//! Why the database could not do something, with the SQLSTATE that clients are told.
+
+use datafusion::common::DataFusionError;
+use highwater_sql::Position;
+use std::path::PathBuf;
+use thiserror::Error as ThisError;
+
+/// The database's errors, classed by what the caller must do.
+#[derive(Debug, ThisError)]
+pub enum Error {
+    /// Fix the statement.
+    #[error(transparent)]
+    Sql(#[from] highwater_sql::Error),
+    /// The engine, a connector or a checkpoint: see its own classes.
+    #[error(transparent)]
+    Engine(#[from] highwater_engine::Error),
+    /// A query failed on its data; fix the query or the data.
+    #[error("{0}")]
+    Query(#[source] Box<DataFusionError>),
+    /// The objects that need this one must be dropped first, or CASCADE.
+    #[error("cannot drop {name:?} because {} it", others(needed_by))]
+    InUse {
+        /// What was to be dropped.
+        name: String,
+        /// What reads it.
+        needed_by: Vec<String>,
+    },
+    /// The data folder is another process's, or cannot be used.
+    #[error("{}: {what}", path.display())]
+    Folder {
+        /// Where.
+        path: PathBuf,
+        /// What is wrong and what to do.
+        what: String,
+    },
+    /// The catalog's file is damaged or of a newer version; restore it from a copy.
+    #[error("catalog: {0}")]
+    Catalog(#[source] highwater_engine::checkpoint::Error),
+    /// A statement of a script failed; the statement's place in the script is told.
+    #[error("statement {number} (line {line}): {source}")]
+    Script {
+        /// From 1.
+        number: usize,
+        /// The line in the script on which it starts.
+        line: u64,
+        /// Why.
+        source: Box<Error>,
+    },
+}
+
+/// The database's result.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+fn others(needed_by: &[String]) -> String {
+    let verb = if needed_by.len() == 1 { "needs" } else { "need" };
+    format!("{} {verb}", needed_by.join(", "))
+}
+
+impl From<DataFusionError> for Error {
+    fn from(error: DataFusionError) -> Self {
+        Self::Query(Box::new(error))
+    }
+}
+
+impl From<arrow::error::ArrowError> for Error {
+    fn from(error: arrow::error::ArrowError) -> Self {
+        DataFusionError::from(error).into()
+    }
+}
+
+impl Error {
+    /// The five characters by which PostgreSQL's clients know the class of an error.
+    #[must_use]
+    pub fn sqlstate(&self) -> &'static str {
+        match self {
+            Self::Sql(highwater_sql::Error::Engine(error)) | Self::Engine(error) => engine_state(error),
+            Self::Sql(error) => error.sqlstate(),
+            Self::Query(_) => "22000",
+            Self::InUse { .. } => "2BP01",
+            Self::Folder { .. } => "58030",
+            Self::Catalog(_) => "XX001",
+            Self::Script { source, .. } => source.sqlstate(),
+        }
+    }
+
+    /// Where in the statement, when known.
+    #[must_use]
+    pub fn position(&self) -> Option<Position> {
+        match self {
+            Self::Sql(error) => error.position(),
+            Self::Script { source, .. } => source.position(),
+            _ => None,
+        }
+    }
+}
+
+const fn engine_state(error: &highwater_engine::Error) -> &'static str {
+    match error {
+        highwater_engine::Error::Plan(_) => "22023",
+        highwater_engine::Error::Data { .. } => "22000",
+        highwater_engine::Error::Connector { .. } => "08000",
+        highwater_engine::Error::NotRunning { .. } => "55000",
+        highwater_engine::Error::Timeout(_) => "57014",
+        _ => "58030",
+    }
+}

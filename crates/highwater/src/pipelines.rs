@@ -1,0 +1,187 @@
+//! Plans of pipelines, and their starts and stops as objects come and go.
+//!
+//! A pipeline is named after its first object: a view or sink over sources. What reads its views
+//! joins it: the pipeline stops with a checkpoint and goes on with the larger plan, in which nodes
+//! of the same name find their state.
+
+use crate::create::{connector, encoding};
+use crate::database::{Database, State};
+use crate::error::{Error, Result};
+use crate::objects::{Body, Object, Reading};
+use crate::outcome::Outcome;
+use crate::settings;
+use highwater_engine::checkpoint::{self, inspect};
+use highwater_engine::plan::Plan;
+use highwater_engine::{CheckpointSettings, PipelineSpec};
+use highwater_sql::lower::{Builder, Maintained};
+use highwater_sql::statement::{CreateSink, Name, ObjectKind};
+use highwater_sql::{references, same_text};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+impl Database {
+    /// The plan of an object's pipeline with the object in it, whether it is there already or not.
+    pub(crate) fn plan_with(&self, state: &State, object: &Object) -> Result<Plan> {
+        let pipeline = object.entry.pipeline.as_deref().expect("kept objects have a pipeline");
+        let known = state.objects.of_pipeline(pipeline).filter(|o| o.name() != object.name());
+        self.plan(state, known.chain([object]))
+    }
+
+    fn plan<'a>(&self, state: &State, objects: impl Iterator<Item = &'a Object>) -> Result<Plan> {
+        let mut builder = Builder::new(&self.session);
+        for object in state.objects.iter() {
+            if let Body::Source(source, _) = &object.body {
+                builder.source(object.name(), Arc::clone(source));
+            }
+        }
+        for object in objects {
+            let Some(query) = object.query() else { continue };
+            let relations =
+                state.objects.relations(&self.session, &references(query), Reading::Stream)?;
+            let kept = Maintained { name: object.name(), columns: &[], query, relations: &relations };
+            match &object.body {
+                Body::Materialized(view) => {
+                    builder.view(Maintained { columns: &view.columns, ..kept })?;
+                }
+                Body::Sink(sink) => add_sink(&mut builder, kept, sink)?,
+                Body::Source(..) | Body::View(_) => {}
+            }
+        }
+        Ok(builder.finish())
+    }
+
+    /// Starts a pipeline with the plan of all its objects, stopping it first if it runs.
+    pub(crate) fn start(&self, state: &mut State, pipeline: &str) -> Result<()> {
+        let plan = self.plan(state, state.objects.of_pipeline(pipeline))?;
+        let sql: Vec<String> =
+            state.objects.of_pipeline(pipeline).map(|object| object.entry.sql.clone()).collect();
+        let settings = self.checkpoint_settings(state, pipeline)?;
+        match state.running.remove(pipeline) {
+            Some(old) => {
+                if let Err(error) = old.stop(true) {
+                    tracing::warn!(pipeline, %error, "stopped without a final checkpoint");
+                }
+            }
+            None => self.check_root(pipeline, &sql)?,
+        }
+        let key_groups = self.config.key_groups;
+        let spec = PipelineSpec { name: pipeline.to_owned(), sql, plan, key_groups, settings };
+        let running = self.engine.create(spec)?;
+        state.running.insert(pipeline.to_owned(), running);
+        state.waiting.remove(pipeline);
+        Ok(())
+    }
+
+    /// Starts all pipelines that wait.
+    pub(crate) fn settle(&self, state: &mut State) -> Result<()> {
+        for pipeline in state.waiting.clone() {
+            self.start(state, &pipeline)?;
+        }
+        Ok(())
+    }
+
+    /// Refuses to go on from checkpoints that other statements made.
+    fn check_root(&self, pipeline: &str, sql: &[String]) -> Result<()> {
+        let shown = self.engine.wait_for(inspect::show(self.engine.store(), pipeline, None));
+        let manifest = match shown {
+            Ok(manifest) => manifest,
+            // What is damaged is for the restore to judge, which knows older ones.
+            Err(error) if error.is_damage() => return Ok(()),
+            Err(checkpoint::Error::Missing { .. } | checkpoint::Error::NothingVerifies { .. }) => return Ok(()),
+            Err(error) => return Err(highwater_engine::Error::from(error).into()),
+        };
+        let known = |made: &String| sql.iter().any(|ours| same_text(ours, made));
+        if manifest.sql.iter().all(known) {
+            return Ok(());
+        }
+        let root = self.engine.store().root().url();
+        Err(Error::Sql(highwater_sql::Error::Invalid {
+            sqlstate: "55000",
+            message: format!(
+                "checkpoint root {root} holds a pipeline {pipeline:?} that other statements made: \
+                 use another name or root, or prune it"
+            ),
+            position: None,
+        }))
+    }
+
+    /// A pipeline's checkpoint settings: the defaults, then those of its first object.
+    pub(crate) fn checkpoint_settings(
+        &self,
+        state: &State,
+        pipeline: &str,
+    ) -> Result<CheckpointSettings> {
+        let defaults = &self.config.checkpoints;
+        let Some(first) = state.objects.of_pipeline(pipeline).next() else {
+            return Ok(defaults.clone());
+        };
+        let with = match &first.body {
+            Body::Materialized(view) => view.options.as_slice(),
+            _ => &[],
+        };
+        Ok(settings::settings(defaults, with, &first.entry.settings)?)
+    }
+
+    pub(crate) fn drop_object(
+        &self,
+        kind: ObjectKind,
+        name: &Name,
+        if_exists: bool,
+        cascade: bool,
+    ) -> Result<Outcome> {
+        let done = Outcome::done(format!("DROP {kind}"));
+        let mut state = self.state();
+        let Some(object) = state.objects.get(&name.value) else {
+            if if_exists {
+                return Ok(done.noticed(format!("relation {:?} does not exist, skipping", name.value)));
+            }
+            return Err(crate::show::unknown(name));
+        };
+        if object.entry.kind.to_string() != kind.to_string() {
+            return Err(Error::Sql(highwater_sql::Error::Invalid {
+                sqlstate: "42809",
+                message: format!("{:?} is a {}, not a {kind}", name.value, object.entry.kind),
+                position: Some(name.at),
+            }));
+        }
+        let mut names = state.objects.readers(&name.value);
+        if !names.is_empty() && !cascade {
+            return Err(Error::InUse { name: name.value.clone(), needed_by: names });
+        }
+        let also = names.clone();
+        names.push(name.value.clone());
+        self.forget(&mut state, &names)?;
+        Ok(also.into_iter().fold(done, |done, name| done.noticed(format!("drop cascades to {name}"))))
+    }
+
+    /// Removes objects: first the pipelines that keep nothing else, then the objects from the
+    /// catalog; what remains of other pipelines starts again without them.
+    fn forget(&self, state: &mut State, names: &[String]) -> Result<()> {
+        let touched: BTreeSet<String> =
+            names.iter().filter_map(|n| state.objects.get(n)?.entry.pipeline.clone()).collect();
+        let (smaller, gone): (Vec<String>, Vec<String>) = touched.into_iter().partition(|pipeline| {
+            state.objects.of_pipeline(pipeline).any(|o| !names.iter().any(|n| n == o.name()))
+        });
+        for pipeline in &gone {
+            if let Some(running) = state.running.get(pipeline) {
+                running.delete()?;
+            }
+            state.running.remove(pipeline);
+            state.waiting.remove(pipeline);
+        }
+        state.catalog.remove(names)?;
+        state.objects.remove(names);
+        state.waiting.extend(smaller);
+        if state.deferring { Ok(()) } else { self.settle(state) }
+    }
+}
+
+fn add_sink(builder: &mut Builder<'_>, kept: Maintained<'_>, sink: &CreateSink) -> Result<()> {
+    let format = sink.format.as_ref();
+    let (connector, options) = connector(&sink.name, &sink.options, format)?;
+    builder.sink(kept, |_, _| {
+        let format = format.map(|f| encoding(f.encoding));
+        highwater_connectors::sink(&connector, &sink.name.value, &options, format)
+    })?;
+    Ok(())
+}

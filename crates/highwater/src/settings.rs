@@ -1,0 +1,101 @@
+//! The checkpoint settings of a view: read from WITH (...), ALTER and the database's defaults.
+
+use highwater_engine::CheckpointSettings;
+use highwater_sql::statement::Property;
+use highwater_sql::{Error, Position, Result};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+const INTERVAL: &str = "checkpoint_interval";
+const RETAIN: &str = "retain";
+
+/// Checks names and values without applying them.
+pub(crate) fn check(options: &[Property]) -> Result<()> {
+    let mut scratch = CheckpointSettings::default();
+    options.iter().try_for_each(|p| apply(&mut scratch, &p.key, &p.value, Some(p.at)))
+}
+
+/// The defaults, then what WITH says, then what ALTER has set since.
+pub(crate) fn settings(
+    defaults: &CheckpointSettings,
+    with: &[Property],
+    altered: &BTreeMap<String, String>,
+) -> Result<CheckpointSettings> {
+    let mut settings = defaults.clone();
+    for option in with {
+        apply(&mut settings, &option.key, &option.value, Some(option.at))?;
+    }
+    for (key, value) in altered {
+        apply(&mut settings, key, value, None)?;
+    }
+    Ok(settings)
+}
+
+fn apply(
+    settings: &mut CheckpointSettings,
+    key: &str,
+    value: &str,
+    at: Option<Position>,
+) -> Result<()> {
+    match key {
+        INTERVAL if value.eq_ignore_ascii_case("off") => settings.interval = None,
+        INTERVAL => settings.interval = Some(interval(value, at)?),
+        RETAIN => {
+            let wrong = || Error::option(key, "takes a number of checkpoints, at least 1", at);
+            settings.retain = value.parse().ok().filter(|n| *n > 0).ok_or_else(wrong)?;
+        }
+        _ => {
+            let reason = format!("there are {INTERVAL} and {RETAIN}");
+            return Err(Error::option(key, reason, at));
+        }
+    }
+    Ok(())
+}
+
+fn interval(value: &str, at: Option<Position>) -> Result<Duration> {
+    let wrong = || {
+        let reason = "takes a time such as '10s', '500ms' or '1 minute', or 'off'";
+        Error::option(INTERVAL, reason, at)
+    };
+    duration(value).filter(|d| *d >= Duration::from_millis(10)).ok_or_else(wrong)
+}
+
+/// A number and a unit, with or without a space between them.
+fn duration(text: &str) -> Option<Duration> {
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+    let (number, unit) = text.split_at(digits);
+    let seconds = match unit.trim() {
+        "ms" | "millisecond" | "milliseconds" => 0.001,
+        "s" | "sec" | "second" | "seconds" => 1.0,
+        "m" | "min" | "minute" | "minutes" => 60.0,
+        "h" | "hour" | "hours" => 3600.0,
+        "d" | "day" | "days" => 86_400.0,
+        _ => return None,
+    };
+    Duration::try_from_secs_f64(number.parse::<f64>().ok()? * seconds).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_units() {
+        for (text, millis) in [("10s", 10_000), ("1.5 seconds", 1500), ("2 min", 120_000), ("1h", 3_600_000), ("50 ms", 50)] {
+            assert_eq!(duration(text), Some(Duration::from_millis(millis)), "{text}");
+        }
+        for text in ["", "10", "s", "-1s", "1 fortnight", "1e400s"] {
+            assert_eq!(duration(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn later_settings_win() {
+        let altered = BTreeMap::from([("checkpoint_interval".to_owned(), "off".to_owned())]);
+        let found = settings(&CheckpointSettings::default(), &[], &altered).expect("valid");
+        assert_eq!(found.interval, None);
+        let wrong = BTreeMap::from([("retain".to_owned(), "0".to_owned())]);
+        assert_eq!(settings(&found, &[], &wrong).expect_err("at least 1").sqlstate(), "22023");
+    }
+}

@@ -1,0 +1,206 @@
+//! SHOW and DESCRIBE: what there is and how it is doing, as rows.
+
+use crate::catalog::Kind;
+use crate::database::{Database, State};
+use crate::error::{Error, Result};
+use crate::objects::Object;
+use crate::outcome::{Outcome, Rows};
+use arrow::array::{ArrayRef, StringArray, TimestampMicrosecondArray, UInt64Array};
+use highwater_engine::checkpoint::inspect;
+use highwater_engine::{CheckpointReport, Metrics, Pipeline, Status};
+use highwater_sql::statement::{Name, Show};
+use highwater_sql::types::pg_name;
+use std::sync::Arc;
+
+/// Answers a SHOW.
+pub(crate) fn show(database: &Database, what: Show) -> Result<Outcome> {
+    let rows = match what {
+        Show::Tables => Rows::none("name"),
+        Show::Sources => names(database, Kind::Source),
+        Show::Views => names(database, Kind::View),
+        Show::MaterializedViews => names(database, Kind::MaterializedView),
+        Show::Sinks => names(database, Kind::Sink),
+        Show::Jobs => jobs(database)?,
+        Show::Checkpoints(view) => checkpoints(database, view.as_ref())?,
+        Show::Create(name) => {
+            let state = database.state();
+            let object = find(&state, &name)?;
+            let (name, sql) = (object.name().to_owned(), object.entry.sql.clone());
+            Rows::of(vec![("name", texts([name])), ("create_sql", texts([sql]))])
+        }
+        Show::Setting(name) => setting(database, &name)?,
+    };
+    Ok(Outcome::rows("SHOW", rows))
+}
+
+/// Answers DESCRIBE.
+pub(crate) fn describe(state: &State, name: &Name) -> Result<Outcome> {
+    let fields = find(state, name)?.schema.fields().clone();
+    let columns = vec![
+        ("name", texts(fields.iter().map(|f| f.name().clone()))),
+        ("type", texts(fields.iter().map(|f| pg_name(f.data_type())))),
+    ];
+    Ok(Outcome::rows("DESCRIBE", Rows::of(columns)))
+}
+
+/// An object by name.
+pub(crate) fn find<'a>(state: &'a State, name: &Name) -> Result<&'a Object> {
+    state.objects.get(&name.value).ok_or_else(|| unknown(name))
+}
+
+/// The error for a name that stands for nothing.
+pub(crate) fn unknown(name: &Name) -> Error {
+    let kind = highwater_sql::Kind::Relation;
+    highwater_sql::Error::Unknown { kind, name: name.value.clone(), position: Some(name.at) }.into()
+}
+
+fn texts(values: impl IntoIterator<Item = String>) -> ArrayRef {
+    Arc::new(StringArray::from_iter_values(values))
+}
+
+fn numbers(values: impl IntoIterator<Item = u64>) -> ArrayRef {
+    Arc::new(UInt64Array::from_iter_values(values))
+}
+
+fn names(database: &Database, kind: Kind) -> Rows {
+    Rows::text("name", database.state().objects.names(kind))
+}
+
+fn setting(database: &Database, name: &Name) -> Result<Rows> {
+    let state = database.state();
+    let Some(value) = state.settings.get(&name.value) else {
+        let kind = highwater_sql::Kind::Setting;
+        let name = highwater_sql::Error::Unknown { kind, name: name.value.clone(), position: Some(name.at) };
+        return Err(name.into());
+    };
+    Ok(Rows::text(&name.value, vec![value.clone()]))
+}
+
+fn jobs(database: &Database) -> Result<Rows> {
+    let mut state = database.state();
+    database.settle(&mut state)?;
+    let pipelines: Vec<Pipeline> = state.running.values().cloned().collect();
+    drop(state);
+    let metrics: Vec<Metrics> = pipelines.iter().map(Pipeline::metrics).collect();
+    let count = |of: fn(&Metrics) -> u64| numbers(metrics.iter().map(of));
+    Ok(Rows::of(vec![
+        ("name", texts(pipelines.iter().map(|p| p.name().to_owned()))),
+        ("status", texts(pipelines.iter().map(|p| status(&p.status())))),
+        ("rows_in", count(|m| m.rows_in)),
+        ("epochs", count(|m| m.epochs)),
+        ("epoch_us_p50", count(|m| m.epoch_us.p50)),
+        ("epoch_us_p99", count(|m| m.epoch_us.p99)),
+        ("keys", count(|m| m.keys)),
+        ("state_bytes", count(|m| m.state_bytes.0)),
+        ("checkpoints", count(|m| m.checkpoints)),
+        ("failed_checkpoints", count(|m| m.failed_checkpoints)),
+        ("freeze_us_max", count(|m| m.freeze_us.max)),
+        ("restarts", count(|m| m.restarts)),
+        ("skipped_rows", count(|m| m.skipped_rows)),
+    ]))
+}
+
+fn status(status: &Status) -> String {
+    match status {
+        Status::Failed { reason, restarts } => format!("failed, {restarts} restarts: {reason}"),
+        other => format!("{other:?}").to_lowercase(),
+    }
+}
+
+/// One line of SHOW CHECKPOINTS: in full for those of this process, in part for older ones.
+struct Line {
+    pipeline: String,
+    id: u64,
+    epoch: u64,
+    wall: i64,
+    outcome: String,
+    report: Option<CheckpointReport>,
+    bytes: u64,
+    files: u64,
+}
+
+fn checkpoints(database: &Database, view: Option<&Name>) -> Result<Rows> {
+    let pipelines: Vec<Pipeline> = {
+        let mut state = database.state();
+        database.settle(&mut state)?;
+        match view {
+            Some(name) => vec![database.pipeline_named(&state, name)?],
+            None => state.running.values().cloned().collect(),
+        }
+    };
+    let stored = database.engine.wait_for(inspect::list(database.engine.store()));
+    let stored = stored.map_err(highwater_engine::Error::from)?;
+    let mut lines = Vec::new();
+    for pipeline in pipelines {
+        let reports = pipeline.history();
+        for summary in stored.iter().filter(|s| s.pipeline == pipeline.name()) {
+            let older = summary.checkpoints.iter().filter(|c| {
+                let same = |r: &CheckpointReport| {
+                    r.id == c.entry.checkpoint && r.outcome == highwater_engine::CheckpointOutcome::Published
+                };
+                !reports.iter().any(same)
+            });
+            lines.extend(older.map(|c| stored_line(pipeline.name(), c)));
+        }
+        lines.extend(reports.into_iter().map(|r| report_line(pipeline.name(), r)));
+    }
+    Ok(checkpoint_rows(&lines))
+}
+
+fn stored_line(pipeline: &str, stored: &inspect::CheckpointSummary) -> Line {
+    let content = stored.content.as_ref().ok();
+    Line {
+        pipeline: pipeline.to_owned(),
+        id: stored.entry.checkpoint.0,
+        epoch: content.map_or(0, |c| c.epoch.0),
+        wall: stored.entry.wall.0,
+        outcome: match &stored.content {
+            Ok(_) => "published".to_owned(),
+            Err(damage) => format!("damaged: {damage}"),
+        },
+        report: None,
+        bytes: content.map_or(0, |c| c.bytes),
+        files: content.map_or(0, |c| c.files as u64),
+    }
+}
+
+fn report_line(pipeline: &str, report: CheckpointReport) -> Line {
+    Line {
+        pipeline: pipeline.to_owned(),
+        id: report.id.0,
+        epoch: report.epoch.0,
+        wall: report.wall.0,
+        outcome: match &report.outcome {
+            highwater_engine::CheckpointOutcome::Failed(reason) => format!("failed: {reason}"),
+            other => format!("{other:?}").to_lowercase(),
+        },
+        bytes: report.full_bytes.0,
+        files: report.files as u64,
+        report: Some(report),
+    }
+}
+
+fn checkpoint_rows(lines: &[Line]) -> Rows {
+    let told = |of: fn(&CheckpointReport) -> u64| -> ArrayRef {
+        Arc::new(lines.iter().map(|l| l.report.as_ref().map(of)).collect::<UInt64Array>())
+    };
+    let trigger = lines.iter().map(|l| {
+        l.report.as_ref().map(|r| format!("{:?}", r.trigger).to_lowercase())
+    });
+    let walls = TimestampMicrosecondArray::from_iter_values(lines.iter().map(|l| l.wall));
+    Rows::of(vec![
+        ("pipeline", texts(lines.iter().map(|l| l.pipeline.clone()))),
+        ("checkpoint", numbers(lines.iter().map(|l| l.id))),
+        ("epoch", numbers(lines.iter().map(|l| l.epoch))),
+        ("at", Arc::new(walls.with_timezone("UTC"))),
+        ("trigger", Arc::new(trigger.collect::<StringArray>())),
+        ("outcome", texts(lines.iter().map(|l| l.outcome.clone()))),
+        ("freeze_us", told(|r| r.freeze_us)),
+        ("duration_ms", told(|r| u64::try_from(r.duration.as_millis()).unwrap_or(u64::MAX))),
+        ("changed_keys", told(|r| r.changed_keys)),
+        ("delta_bytes", told(|r| r.delta_bytes.0)),
+        ("uploaded_bytes", told(|r| r.uploaded_bytes.0)),
+        ("full_bytes", numbers(lines.iter().map(|l| l.bytes))),
+        ("files", numbers(lines.iter().map(|l| l.files))),
+    ])
+}

@@ -1,0 +1,203 @@
+//! The database as a program uses it: views against recomputation, restarts, definitions, errors.
+
+use highwater::{Config, Database, Error, Rows, Status, same_rows};
+use std::path::Path;
+
+const NEXMARK: &str = "
+CREATE SOURCE bid WITH (
+    connector = 'nexmark', nexmark.table.type = 'Bid', nexmark.event.num = 60000, nexmark.split.num = 2
+);
+CREATE MATERIALIZED VIEW passes AS
+    SELECT auction, bidder, price * 2 AS twice, url FROM bid WHERE auction % 7 = 0;
+CREATE MATERIALIZED VIEW totals AS
+    SELECT auction, count(*) AS bids, sum(price) AS total, avg(price) AS mean, min(price) AS low,
+           max(price) AS high, count(*) FILTER (WHERE price > 1000) AS dear
+    FROM bid GROUP BY auction HAVING count(*) > 1;
+CREATE MATERIALIZED VIEW overall AS SELECT count(*) AS bids, max(channel) AS last FROM bid;
+CREATE MATERIALIZED VIEW channels AS SELECT DISTINCT channel, bidder % 10 AS part FROM bid;
+CREATE MATERIALIZED VIEW minutes AS
+    SELECT window_start, window_end, count(*) AS bids
+    FROM TUMBLE(bid, date_time, INTERVAL '1' SECOND) GROUP BY window_start, window_end;
+CREATE MATERIALIZED VIEW sliding AS
+    SELECT h.auction, h.window_start, count(*) AS bids
+    FROM HOP(bid, date_time, INTERVAL '300' MILLISECOND, INTERVAL '1' SECOND) AS h
+    WHERE h.price > 100 GROUP BY h.auction, h.window_start;
+CREATE VIEW dear AS SELECT auction, high FROM totals WHERE high > 500;
+CREATE MATERIALIZED VIEW by_count AS SELECT bids, count(*) AS auctions, max(high) AS top FROM totals GROUP BY bids;
+CREATE MATERIALIZED VIEW dearest AS SELECT max(high) AS top, count(*) AS n FROM dear;
+CREATE MATERIALIZED VIEW few AS SELECT auction, bids FROM totals WHERE bids < 5;
+FLUSH;
+";
+
+const VIEWS: [&str; 9] =
+    ["passes", "totals", "overall", "channels", "minutes", "sliding", "by_count", "dearest", "few"];
+
+fn open(folder: &Path, resume: bool) -> Database {
+    let mut config = Config::new(folder);
+    config.workers = Some(2);
+    config.resume = resume;
+    config.checkpoints.interval = None;
+    Database::open(config).expect("a database")
+}
+
+fn assert_equal_to_recomputation(database: &Database, view: &str) {
+    let compared = database.recompute(view).expect(view);
+    let (ours, theirs) = (&compared.view.batches, &compared.recomputed.batches);
+    assert_eq!(same_rows(ours, theirs).expect("comparable"), None, "{view}");
+    assert!(compared.view.count() > 0, "{view} has rows");
+}
+
+fn text(rows: &Rows) -> String {
+    arrow::util::pretty::pretty_format_batches(&rows.batches).expect("printable").to_string()
+}
+
+#[test]
+fn views_equal_recomputation_now_and_after_a_restart() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let database = open(folder.path(), true);
+    database.script(NEXMARK).expect("a script");
+    for view in VIEWS {
+        assert_equal_to_recomputation(&database, view);
+    }
+    let before: Vec<Rows> = VIEWS.iter().map(|v| database.query(&format!("SELECT * FROM {v}")).expect(v)).collect();
+    database.shutdown().expect("a clean stop");
+    drop(database);
+
+    let again = open(folder.path(), true);
+    let outcomes = again.script(NEXMARK).expect("the same script");
+    assert!(outcomes[0].notices[0].contains("goes on"), "{:?}", outcomes[0]);
+    for (view, before) in VIEWS.iter().zip(&before) {
+        let now = again.query(&format!("SELECT * FROM {view}")).expect(view);
+        assert_eq!(same_rows(&now.batches, &before.batches).expect("comparable"), None, "{view}");
+    }
+    let changed = again.execute("CREATE MATERIALIZED VIEW overall AS SELECT count(*) AS bids FROM bid");
+    assert!(changed.expect_err("another definition").to_string().contains("another definition"));
+    again.shutdown().expect("a clean stop");
+}
+
+#[test]
+fn an_endless_source_is_compared_while_it_runs() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let database = open(folder.path(), false);
+    database
+        .script(
+            "CREATE SOURCE bid WITH (connector = 'nexmark', nexmark.table.type = 'Bid');
+             CREATE MATERIALIZED VIEW v AS SELECT auction % 100 AS part, count(*) AS n, sum(price) AS total FROM bid GROUP BY 1;
+             FLUSH;",
+        )
+        .expect("a script");
+    for _ in 0..3 {
+        assert_equal_to_recomputation(&database, "v");
+    }
+    let refused = database.query("SELECT count(*) FROM bid").expect_err("it never ends");
+    assert_eq!(refused.sqlstate(), "0A000");
+    database.shutdown().expect("a clean stop");
+}
+
+#[test]
+fn a_view_joins_a_running_pipeline_and_sees_what_is_there() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let database = open(folder.path(), false);
+    database
+        .script(
+            "CREATE SOURCE s (k bigint, v bigint) WITH (connector = 'datagen', datagen.rows = 5000,
+                 fields.k.kind = 'random', fields.k.min = 0, fields.k.max = 99, fields.v.kind = 'event_number');
+             CREATE MATERIALIZED VIEW sums AS SELECT k, sum(v) AS total FROM s GROUP BY k; FLUSH;",
+        )
+        .expect("a script");
+    database.execute("CREATE MATERIALIZED VIEW parity AS SELECT total % 2 AS odd, count(*) AS n FROM sums GROUP BY 1").expect("a view over a view");
+    assert_equal_to_recomputation(&database, "parity");
+    assert_equal_to_recomputation(&database, "sums");
+    assert_eq!(database.pipelines().len(), 1, "it joins the pipeline of what it reads");
+
+    let in_use = database.execute("DROP MATERIALIZED VIEW sums").expect_err("parity needs it");
+    assert!(matches!(&in_use, Error::InUse { needed_by, .. } if needed_by == &["parity"]), "{in_use}");
+    database.execute("DROP MATERIALIZED VIEW parity").expect("nothing needs it");
+    assert_equal_to_recomputation(&database, "sums");
+    database.execute("CREATE MATERIALIZED VIEW parity AS SELECT count(*) AS n FROM sums").expect("its name is free");
+    assert_equal_to_recomputation(&database, "parity");
+    database.execute("DROP SOURCE s CASCADE").expect("all of it");
+    assert!(database.pipelines().is_empty());
+    assert_eq!(database.query("SHOW MATERIALIZED VIEWS").expect("rows").count(), 0);
+    database.shutdown().expect("a clean stop");
+}
+
+#[test]
+fn statements_that_show_and_set() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let database = open(folder.path(), false);
+    database.script(NEXMARK).expect("a script");
+    let shown = text(&database.query("DESCRIBE totals").expect("rows"));
+    assert!(shown.contains("| mean    | double precision |"), "{shown}");
+    assert_eq!(database.query("SHOW MATERIALIZED VIEWS").expect("rows").count(), VIEWS.len());
+    assert!(text(&database.query("SHOW CREATE VIEW dear").expect("rows")).contains("high > 500"));
+    assert!(text(&database.query("SHOW JOBS").expect("rows")).contains("finished"));
+    let explained = database.query("EXPLAIN CREATE MATERIALIZED VIEW x AS SELECT max(n) FROM dearest").expect("rows");
+    assert!(text(&explained).contains("x/aggregate()"), "{}", text(&explained));
+    database.execute("ALTER MATERIALIZED VIEW totals SET (checkpoint_interval = '1s', retain = 5)").expect("settings");
+    let wrong = database.execute("ALTER MATERIALIZED VIEW totals SET (checkpoint_interval = 'soon')");
+    assert_eq!(wrong.expect_err("no time").sqlstate(), "22023");
+    database.execute("CHECKPOINT totals WAIT").expect("a checkpoint");
+    let checkpoints = text(&database.query("SHOW CHECKPOINTS FOR totals").expect("rows"));
+    assert!(checkpoints.contains("published"), "{checkpoints}");
+    let joined = database.query("SELECT t.auction FROM totals t JOIN few f ON t.auction = f.auction ORDER BY 1 LIMIT 3");
+    assert_eq!(joined.expect("rows").count(), 3);
+    let counted = database.query("SELECT count(*) AS n FROM bid").expect("a bounded source is read");
+    assert!(text(&counted).contains("55200"), "{}", text(&counted));
+    for pipeline in database.pipelines() {
+        assert_eq!(pipeline.status(), Status::Finished);
+    }
+    database.shutdown().expect("a clean stop");
+}
+
+#[test]
+fn mistakes_have_their_sqlstate_and_change_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let database = open(folder.path(), false);
+    database.execute("CREATE SOURCE s (a bigint) WITH (connector = 'datagen', datagen.rows = 10)").expect("a source");
+    for (sql, sqlstate) in [
+        ("CREATE SOURCE s (a bigint) WITH (connector = 'datagen')", "42P07"),
+        ("CREATE SOURCE t (a bigint) WITH (connector = 'nothing')", "22023"),
+        ("CREATE SOURCE t (a bigint) WITH (path = 'x')", "22023"),
+        ("CREATE MATERIALIZED VIEW v AS SELECT b FROM s", "42703"),
+        ("CREATE MATERIALIZED VIEW v WITH (colour = 'red') AS SELECT a FROM s", "22023"),
+        ("CREATE MATERIALIZED VIEW v AS SELECT a FROM s ORDER BY a", "0A000"),
+        ("DROP SOURCE nothing", "42P01"),
+        ("DROP VIEW s", "42809"),
+        ("SHOW CREATE SOURCE nothing", "42P01"),
+        ("SHOW nothing", "42704"),
+        ("CHECKPOINT s", "42809"),
+        ("SELECT 1 +", "42601"),
+    ] {
+        let error = database.execute(sql).expect_err(sql);
+        assert_eq!(error.sqlstate(), sqlstate, "{sql}: {error}");
+    }
+    assert_eq!(database.query("SHOW SOURCES").expect("rows").count(), 1);
+    assert!(database.execute("DROP VIEW IF EXISTS nothing").expect("skipped").notices[0].contains("skipping"));
+    let config = Config::new(folder.path());
+    assert!(matches!(Database::open(config), Err(Error::Folder { .. })), "one process at a time");
+    database.shutdown().expect("a clean stop");
+}
+
+#[test]
+fn a_sink_delivers_every_row_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = folder.path().join("out");
+    let script = format!(
+        "CREATE SOURCE s (a bigint) WITH (connector = 'datagen', datagen.rows = 3000, fields.a.kind = 'event_number');
+         CREATE SINK k AS SELECT a FROM s WHERE a % 3 = 0 WITH (connector = 'file', path = '{}') FORMAT PLAIN ENCODE JSON;
+         FLUSH;",
+        out.display()
+    );
+    let database = open(&folder.path().join("data"), false);
+    database.script(&script).expect("a script");
+    database.shutdown().expect("a clean stop");
+    let mut lines = 0;
+    for entry in std::fs::read_dir(&out).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.extension().is_some_and(|e| e == "json" || e == "ndjson" || e == "jsonl") {
+            lines += std::fs::read_to_string(path).expect("text").lines().count();
+        }
+    }
+    assert_eq!(lines, 1000);
+}
