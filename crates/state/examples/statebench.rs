@@ -7,8 +7,8 @@
 use highwater_core::{Bytes, CheckpointId, KeyGroups, OperatorId, Rng, StoreId, WorkerIndex, splitmix64};
 use highwater_state::scope::{RollingBase, WrittenBytes, in_scope};
 use highwater_state::{
-    Compression, FileNumber, FileOptions, FreezeOptions, KeyKind, Outcome, PageSource, PageStore, Part, Progress, Record, Restore,
-    StoreLimits, Table, TableId, TableOptions, WrittenFile, hash_u64s, write_file,
+    ByteKeys, Compression, FileNumber, FileOptions, FreezeOptions, KeyKind, Outcome, PageSource, PageStore, Part,
+    Progress, Record, Restore, StoreLimits, Table, TableId, TableOptions, WrittenFile, hash_u64s, write_file,
 };
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -30,7 +30,9 @@ fn main() -> Done<()> {
         "compaction" => compaction(&settings),
         "restore" => restore(&settings),
         "stores" => stores(&settings),
-        other => Err(format!("no measurement is called {other:?}; there are keyed, compaction, restore and stores").into()),
+        other => {
+            Err(format!("no measurement is called {other:?}; there are keyed, compaction, restore and stores").into())
+        }
     }
 }
 
@@ -59,6 +61,8 @@ fn options(source: Option<PageSource>) -> TableOptions {
 /// Count and sum per key, with the buffers of its batches.
 struct Counter {
     table: Table,
+    /// Keys are 24 bytes long instead of one word.
+    bytes: bool,
     hashes: Vec<u64>,
     slots: Vec<highwater_state::Slot>,
     created: Vec<u32>,
@@ -66,13 +70,21 @@ struct Counter {
 
 impl Counter {
     fn new(table: Table) -> Self {
-        Self { table, hashes: Vec::new(), slots: Vec::new(), created: Vec::new() }
+        Self { table, bytes: false, hashes: Vec::new(), slots: Vec::new(), created: Vec::new() }
     }
 
     fn add(&mut self, keys: &[u64], values: &[u64]) -> Done<()> {
         self.created.clear();
-        hash_u64s(keys, &mut self.hashes);
-        self.table.upsert_u64(&self.hashes, keys, &mut self.slots, &mut self.created)?;
+        if self.bytes {
+            let data: Vec<u8> = keys.iter().flat_map(|key| [key.to_le_bytes(); 3].into_iter().flatten()).collect();
+            let offsets: Vec<i32> = (0..=keys.len() as i32).map(|row| row * 24).collect();
+            let keys = ByteKeys::new(&data, &offsets)?;
+            keys.hash(&mut self.hashes);
+            self.table.upsert_bytes(&self.hashes, keys, &mut self.slots, &mut self.created)?;
+        } else {
+            hash_u64s(keys, &mut self.hashes);
+            self.table.upsert_u64(&self.hashes, keys, &mut self.slots, &mut self.created)?;
+        }
         self.table.update(&self.slots, |row, words| {
             words[0] = words[0].wrapping_add(1);
             words[1] = words[1].wrapping_add(values[row]);
@@ -85,7 +97,10 @@ impl Counter {
         let mut rows = highwater_state::Rows::default();
         self.table.freeze_for_read()?;
         self.table.copy_rows(&mut || true, &mut rows)?;
-        let sums = rows.words.chunks_exact(2).fold((0u64, 0u64), |sum, words| (sum.0 + words[0], sum.1.wrapping_add(words[1])));
+        let sums = rows
+            .words
+            .chunks_exact(2)
+            .fold((0u64, 0u64), |sum, words| (sum.0 + words[0], sum.1.wrapping_add(words[1])));
         Ok((rows.len() as u64, sums.0, sums.1))
     }
 
@@ -121,7 +136,15 @@ impl<'a> Checkpoints<'a> {
     fn new(folder: &'a Path) -> Done<Self> {
         let store = Arc::new(PageStore::create(&folder.join("pages"), StoreLimits::default())?);
         let source = PageSource::new(store, STORE);
-        Ok(Self { folder, source, next: 1, last: WrittenBytes::default(), rolling: RollingBase::default(), files: Vec::new(), compression: Compression::None })
+        Ok(Self {
+            folder,
+            source,
+            next: 1,
+            last: WrittenBytes::default(),
+            rolling: RollingBase::default(),
+            files: Vec::new(),
+            compression: Compression::None,
+        })
     }
 
     fn freeze(&mut self, table: &mut Table) -> Done<FileNumber> {
@@ -129,12 +152,19 @@ impl<'a> Checkpoints<'a> {
         self.next += 1;
         let mut facts = Vec::new();
         table.base_facts(&mut facts);
-        let rebase: Vec<u16> = self.rolling.choose(&mut facts, self.last, number.checkpoint()).iter().map(|(_, group)| *group).collect();
+        let rebase: Vec<u16> =
+            self.rolling.choose(&mut facts, self.last, number.checkpoint()).iter().map(|(_, group)| *group).collect();
         table.freeze(&FreezeOptions { number, rebase: &rebase, all: false })?;
         Ok(number)
     }
 
-    fn store(&mut self, table: &mut Table, number: FileNumber, records: &mut [Record], progress: Progress) -> Done<u64> {
+    fn store(
+        &mut self,
+        table: &mut Table,
+        number: FileNumber,
+        records: &mut [Record],
+        progress: Progress,
+    ) -> Done<u64> {
         let path = self.folder.join(format!("{number}.sst"));
         let options = FileOptions { store: STORE, number, compression: self.compression, pace: &mut |_| {} };
         let file = write_file(&path, records, options)?;
@@ -174,7 +204,10 @@ impl<'a> Checkpoints<'a> {
 fn keyed(settings: &Settings) -> Done<()> {
     let (keys, seconds, hot) = (settings.get("keys", 10_000_000), settings.get("seconds", 6), settings.get("hot", 0));
     let folder = tempfile::tempdir()?;
-    let mut counter = Counter::new(Table::new(options(None)));
+    let bytes = settings.get("bytes", 0) == 1;
+    let key = if bytes { KeyKind::Bytes } else { KeyKind::U64 };
+    let mut counter = Counter::new(Table::new(TableOptions { key, ..options(None) }));
+    counter.bytes = bytes;
     let (before, start) = (rss()?, Instant::now());
     let (mut longest, mut all) = (Duration::ZERO, Duration::ZERO);
     counter.fill(keys, |took| {
@@ -184,13 +217,20 @@ fn keyed(settings: &Settings) -> Done<()> {
     let took = all.as_secs_f64();
     println!(
         r#"{{"measure":"fill","keys":{keys},"rows_per_s":{:.0},"longest_batch_ms":{:.3},"rss_bytes_per_key":{:.1},"bytes_per_key":{:.1}}}"#,
-        keys as f64 / took, longest.as_secs_f64() * 1e3, (rss()? - before) as f64 / keys as f64,
+        keys as f64 / took,
+        longest.as_secs_f64() * 1e3,
+        (rss()? - before) as f64 / keys as f64,
         counter.table.memory_bytes() as f64 / keys as f64
     );
     let mut checkpoints = Checkpoints::new(folder.path())?;
     let (clock, before) = (Instant::now(), cpu(start));
     checkpoints.whole(&mut counter.table)?;
-    println!(r#"{{"measure":"full_base","cpu_s":{:.3},"seconds":{:.3},"bytes":{}}}"#, (cpu(start) - before).as_secs_f64(), clock.elapsed().as_secs_f64(), checkpoints.live());
+    println!(
+        r#"{{"measure":"full_base","cpu_s":{:.3},"seconds":{:.3},"bytes":{}}}"#,
+        (cpu(start) - before).as_secs_f64(),
+        clock.elapsed().as_secs_f64(),
+        checkpoints.live()
+    );
     for _ in 0..4 {
         counter.fill(keys, |_| ())?;
         let before = cpu(start);
@@ -200,7 +240,13 @@ fn keyed(settings: &Settings) -> Done<()> {
         let progress = counter.table.copy_out(&mut || true, &mut records)?;
         let copied = cpu(start);
         checkpoints.store(&mut counter.table, number, &mut records, progress)?;
-        println!(r#"{{"measure":"checkpoint_of_all","freeze_ms":{:.3},"copy_ms":{:.3},"store_ms":{:.3},"bytes":{}}}"#, (frozen - before).as_secs_f64() * 1e3, (copied - frozen).as_secs_f64() * 1e3, (cpu(start) - copied).as_secs_f64() * 1e3, progress.delta_bytes);
+        println!(
+            r#"{{"measure":"checkpoint_of_all","freeze_ms":{:.3},"copy_ms":{:.3},"store_ms":{:.3},"bytes":{}}}"#,
+            (frozen - before).as_secs_f64() * 1e3,
+            (copied - frozen).as_secs_f64() * 1e3,
+            (cpu(start) - copied).as_secs_f64() * 1e3,
+            progress.delta_bytes
+        );
     }
     let range = if hot > 0 { keys / 100 } else { keys };
     let slice = Duration::from_micros(settings.get("slice_us", 1000));
@@ -275,15 +321,22 @@ fn phase(counter: &mut Counter, checkpoints: &mut Checkpoints<'_>, plan: &Phase)
     bytes.sort_unstable();
     println!(
         r#"{{"measure":"batches","checkpoint_ms":{every_ms},"rows_per_s":{:.0},"batch_us_p50":{:.0},"batch_us_p99":{:.0},"batch_us_max":{:.0},"freeze_us_p50":{:.0},"freeze_us_max":{:.0},"checkpoints":{},"bytes_p50":{},"live_bytes":{}}}"#,
-        batches.len() as f64 * BATCH as f64 / worked.as_secs_f64(), micros(&mut batches, 0.5), micros(&mut batches, 0.99),
-        micros(&mut batches, 1.0), micros(&mut freezes, 0.5), micros(&mut freezes, 1.0), bytes.len(),
-        bytes.get(bytes.len() / 2).copied().unwrap_or(0), checkpoints.live()
+        batches.len() as f64 * BATCH as f64 / worked.as_secs_f64(),
+        micros(&mut batches, 0.5),
+        micros(&mut batches, 0.99),
+        micros(&mut batches, 1.0),
+        micros(&mut freezes, 0.5),
+        micros(&mut freezes, 1.0),
+        bytes.len(),
+        bytes.get(bytes.len() / 2).copied().unwrap_or(0),
+        checkpoints.live()
     );
     Ok(())
 }
 
 fn compaction(settings: &Settings) -> Done<()> {
-    let (keys, count, percent) = (settings.get("keys", 4_000_000), settings.get("checkpoints", 100), settings.get("percent", 5));
+    let (keys, count, percent) =
+        (settings.get("keys", 4_000_000), settings.get("checkpoints", 100), settings.get("percent", 5));
     let folder = tempfile::tempdir()?;
     let mut checkpoints = Checkpoints::new(folder.path())?;
     let mut counter = Counter::new(Table::new(options(None)));
@@ -309,7 +362,9 @@ fn compaction(settings: &Settings) -> Done<()> {
     sizes.sort_unstable();
     println!(
         r#"{{"measure":"compaction","keys":{keys},"checkpoints":{count},"delta_bytes":{logical},"uploaded_bytes":{uploaded},"uploaded_over_delta":{:.3},"full_bytes":{full},"live_over_full_end":{:.3},"live_over_full_max":{:.3},"files_max":{files},"max_over_median":{:.2}}}"#,
-        uploaded as f64 / logical as f64, checkpoints.live() as f64 / full as f64, live as f64 / full as f64,
+        uploaded as f64 / logical as f64,
+        checkpoints.live() as f64 / full as f64,
+        live as f64 / full as f64,
         sizes[sizes.len() - 1] as f64 / sizes[sizes.len() / 2] as f64
     );
     verify(&checkpoints, counter)
@@ -336,7 +391,9 @@ fn verify(checkpoints: &Checkpoints<'_>, mut counter: Counter) -> Done<()> {
     let right = restored.totals()? == counter.totals()?;
     println!(
         r#"{{"measure":"restored","keys":{},"files":{},"seconds":{took:.3},"keys_per_s":{:.0},"right":{right}}}"#,
-        restored.table.len(), checkpoints.files.len(), restored.table.len() as f64 / took
+        restored.table.len(),
+        checkpoints.files.len(),
+        restored.table.len() as f64 / took
     );
     if right { Ok(()) } else { Err("the restored table differs".into()) }
 }
@@ -364,7 +421,11 @@ fn restore(settings: &Settings) -> Done<()> {
     let source = PageSource::new(store, STORE);
     let mut first = Table::restoring(options(None), Arc::new(Restore::new(source.clone(), checkpoints.parts())?));
     first.load_group(77)?;
-    println!(r#"{{"measure":"first_group","ingest_ms":{:.1},"first_rows_ms":{:.1}}}"#, ingested * 1e3, start.elapsed().as_secs_f64() * 1e3);
+    println!(
+        r#"{{"measure":"first_group","ingest_ms":{:.1},"first_rows_ms":{:.1}}}"#,
+        ingested * 1e3,
+        start.elapsed().as_secs_f64() * 1e3
+    );
     checkpoints.source = source;
     verify(&checkpoints, counter)
 }
@@ -384,7 +445,11 @@ fn stores(settings: &Settings) -> Done<()> {
             counter.table.copy_out(&mut || true, &mut records)?;
             let path = folder.path().join(format!("{pipeline}-{file}.sst"));
             let store = StoreId(pipeline);
-            write_file(&path, &mut records, FileOptions { store, number, compression: Compression::None, pace: &mut |_| {} })?;
+            write_file(
+                &path,
+                &mut records,
+                FileOptions { store, number, compression: Compression::None, pace: &mut |_| {} },
+            )?;
             paths.push(path);
         }
     }
@@ -407,7 +472,8 @@ fn stores(settings: &Settings) -> Done<()> {
         let took = start.elapsed().as_secs_f64();
         println!(
             r#"{{"measure":"stores","one":{one},"pipelines":{pipelines},"files_each":{each},"seconds":{took:.3},"rss_mb":{:.1},"open_descriptors":{}}}"#,
-            (rss()? - before) as f64 / 1e6, std::fs::read_dir("/proc/self/fd")?.count()
+            (rss()? - before) as f64 / 1e6,
+            std::fs::read_dir("/proc/self/fd")?.count()
         );
     }
     Ok(())

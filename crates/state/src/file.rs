@@ -73,9 +73,15 @@ pub fn write_file(path: &Path, records: &mut [Record], options: FileOptions<'_>)
     let (first_key, last_key) = (first.key.encode(store, number), last.key.encode(store, number));
     let done = put_records(path, records, options).and_then(|()| seal(path));
     match done {
-        Ok((length, digest)) => {
-            Ok(WrittenFile { path: path.to_path_buf(), number, length, digest, first_key, last_key, records: records.len() as u64 })
-        }
+        Ok((length, digest)) => Ok(WrittenFile {
+            path: path.to_path_buf(),
+            number,
+            length,
+            digest,
+            first_key,
+            last_key,
+            records: records.len() as u64,
+        }),
         Err(error) => {
             // Nobody knows the file yet; what cannot be removed is swept with the folder.
             let _ = std::fs::remove_file(path);

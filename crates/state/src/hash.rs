@@ -88,7 +88,8 @@ mod tests {
         let words: Vec<u64> = [0, 1, 2, u64::MAX, 1 << 63].map(hash_u64).to_vec();
         assert_eq!(words, PINNED_WORDS);
         let text = b"a stitch in time saves nine, and a page saves four thousand";
-        let bytes: Vec<u64> = [0, 1, 3, 4, 8, 15, 16, 17, 32, 33, text.len()].iter().map(|&n| hash_bytes(&text[..n])).collect();
+        let bytes: Vec<u64> =
+            [0, 1, 3, 4, 8, 15, 16, 17, 32, 33, text.len()].iter().map(|&n| hash_bytes(&text[..n])).collect();
         assert_eq!(bytes, PINNED_BYTES);
         assert_eq!(hash_placed(text), u64::from(text[0]) << 56 | PINNED_BYTES[10] >> 8);
     }

@@ -60,7 +60,11 @@ pub fn decode_inline(bytes: &[u8]) -> Result<Part> {
         let length = from.varint_upto(content.len())?;
         records.push(Record { key, value: from.take(length)?.to_vec() });
     }
-    if from.is_empty() { Ok(Part::Inline(number, records)) } else { Err(Error::corrupt("bytes after the end of an inline part")) }
+    if from.is_empty() {
+        Ok(Part::Inline(number, records))
+    } else {
+        Err(Error::corrupt("bytes after the end of an inline part"))
+    }
 }
 
 #[cfg(test)]
@@ -72,11 +76,14 @@ mod tests {
     #[test]
     fn parts_read_back_and_every_flipped_bit_is_noticed() {
         let table = TableId { operator: OperatorId(900), table: 1 };
-        let record = |page, kind| Record { key: RecordKey { table, group: 200, page, kind }, value: vec![page as u8; 5] };
+        let record =
+            |page, kind| Record { key: RecordKey { table, group: 200, page, kind }, value: vec![page as u8; 5] };
         let records = vec![record(0, Kind::BaseKeys), record(0, Kind::Image), record(300, Kind::Delta)];
         let number = FileNumber::new(CheckpointId(3), WorkerIndex(1));
         let bytes = encode_inline(number, &records);
-        let Part::Inline(read_number, read) = decode_inline(&bytes).expect("what was encoded") else { panic!("an inline part") };
+        let Part::Inline(read_number, read) = decode_inline(&bytes).expect("what was encoded") else {
+            panic!("an inline part")
+        };
         assert_eq!((read_number, read), (number, records));
         for at in 0..bytes.len() {
             let mut bad = bytes.clone();

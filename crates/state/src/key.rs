@@ -189,6 +189,9 @@ mod tests {
             assert!(bytes.starts_with(&group_prefix(StoreId(9), number, key.table, key.group)));
         }
         assert!(RecordKey::decode(&encoded[0][1..]).is_err());
-        assert_eq!((number.checkpoint(), number.worker(), number.to_string()), (CheckpointId(7), WorkerIndex(3), "7.3".into()));
+        assert_eq!(
+            (number.checkpoint(), number.worker(), number.to_string()),
+            (CheckpointId(7), WorkerIndex(3), "7.3".into())
+        );
     }
 }

@@ -190,7 +190,11 @@ impl Page {
     /// Bytes held in memory, undo apart.
     #[inline]
     pub(crate) fn bytes(&self) -> usize {
-        self.rows.capacity() * 8 + self.bitmaps.capacity() * 8 + self.heap.capacity() + size_of::<Self>() + size_of::<Cold>()
+        self.rows.capacity() * 8
+            + self.bitmaps.capacity() * 8
+            + self.heap.capacity()
+            + size_of::<Self>()
+            + size_of::<Cold>()
     }
 
     #[inline]

@@ -134,7 +134,13 @@ pub(crate) fn apply(kind: Kind, bytes: &[u8], layout: Layout, page: &mut Page, s
     if from.is_empty() { Ok(()) } else { Err(Error::corrupt("bytes after the end of a record")) }
 }
 
-fn apply_keys(from: &mut Reader<'_>, slots: &[u16], layout: Layout, page: &mut Page, scratch: &mut Scratch) -> Result<()> {
+fn apply_keys(
+    from: &mut Reader<'_>,
+    slots: &[u16],
+    layout: Layout,
+    page: &mut Page,
+    scratch: &mut Scratch,
+) -> Result<()> {
     unpack(from, slots.len(), &mut scratch.column)?;
     match layout.kind {
         KeyKind::U64 => scatter(slots, &scratch.column, layout.stride, 0, &mut page.rows),
@@ -150,7 +156,13 @@ fn apply_keys(from: &mut Reader<'_>, slots: &[u16], layout: Layout, page: &mut P
     Ok(())
 }
 
-fn apply_image(from: &mut Reader<'_>, slots: &[u16], layout: Layout, page: &mut Page, scratch: &mut Scratch) -> Result<()> {
+fn apply_image(
+    from: &mut Reader<'_>,
+    slots: &[u16],
+    layout: Layout,
+    page: &mut Page,
+    scratch: &mut Scratch,
+) -> Result<()> {
     let live = page.bitmap_mut(crate::page::Bitmap::Live);
     live.fill(0);
     for &slot in slots {
@@ -159,7 +171,13 @@ fn apply_image(from: &mut Reader<'_>, slots: &[u16], layout: Layout, page: &mut 
     take_columns(from, slots, layout, page, scratch)
 }
 
-fn apply_delta(from: &mut Reader<'_>, slots: &[u16], layout: Layout, page: &mut Page, scratch: &mut Scratch) -> Result<()> {
+fn apply_delta(
+    from: &mut Reader<'_>,
+    slots: &[u16],
+    layout: Layout,
+    page: &mut Page,
+    scratch: &mut Scratch,
+) -> Result<()> {
     let bitmap = match from.byte()? {
         ALL_LIVE => None,
         LIVE_BITMAP => Some(from.take(slots.len().div_ceil(8))?),
@@ -180,7 +198,13 @@ fn apply_delta(from: &mut Reader<'_>, slots: &[u16], layout: Layout, page: &mut 
     done
 }
 
-fn take_columns(from: &mut Reader<'_>, slots: &[u16], layout: Layout, page: &mut Page, scratch: &mut Scratch) -> Result<()> {
+fn take_columns(
+    from: &mut Reader<'_>,
+    slots: &[u16],
+    layout: Layout,
+    page: &mut Page,
+    scratch: &mut Scratch,
+) -> Result<()> {
     for word in 1..layout.stride {
         unpack(from, slots.len(), &mut scratch.column)?;
         scatter(slots, &scratch.column, layout.stride, word, &mut page.rows);

@@ -79,11 +79,14 @@ impl Restore {
             Part::File(number) => Some(*number),
             Part::Inline(..) => None,
         });
-        self.source.scan_group(files, table, group, |number, page, kind, value| out.add(page, number, kind, false, value))?;
+        self.source
+            .scan_group(files, table, group, |number, page, kind, value| out.add(page, number, kind, false, value))?;
         for part in &self.parts {
             let Part::Inline(number, records) = part else { continue };
             let from = records.partition_point(|record| (record.key.table, record.key.group) < (table, group));
-            for record in records[from..].iter().take_while(|record| (record.key.table, record.key.group) == (table, group)) {
+            for record in
+                records[from..].iter().take_while(|record| (record.key.table, record.key.group) == (table, group))
+            {
                 out.add(record.key.page, *number, record.key.kind, true, &record.value);
             }
         }
@@ -141,15 +144,32 @@ mod tests {
     fn only_the_newest_base_and_image_and_what_follows_are_needed() {
         let mut records = GroupRecords::default();
         let history = [
-            (1, Kind::BaseKeys), (1, Kind::Image), (2, Kind::Delta), (3, Kind::BaseKeys), (3, Kind::Image),
-            (4, Kind::Keys), (4, Kind::Delta), (5, Kind::Image), (6, Kind::Keys), (6, Kind::Delta), (7, Kind::Delta),
+            (1, Kind::BaseKeys),
+            (1, Kind::Image),
+            (2, Kind::Delta),
+            (3, Kind::BaseKeys),
+            (3, Kind::Image),
+            (4, Kind::Keys),
+            (4, Kind::Delta),
+            (5, Kind::Image),
+            (6, Kind::Keys),
+            (6, Kind::Delta),
+            (7, Kind::Delta),
         ];
         for (checkpoint, kind) in history.into_iter().rev() {
             records.add(0, FileNumber::new(CheckpointId(checkpoint), WorkerIndex(0)), kind, false, &[checkpoint as u8]);
         }
         records.keep_needed().expect("a whole history");
-        let page: Vec<_> = records.pages().next().expect("one page").iter().map(|s| (records.bytes(s)[0], s.kind)).collect();
-        let wanted = [(3, Kind::BaseKeys), (4, Kind::Keys), (5, Kind::Image), (6, Kind::Keys), (6, Kind::Delta), (7, Kind::Delta)];
+        let page: Vec<_> =
+            records.pages().next().expect("one page").iter().map(|s| (records.bytes(s)[0], s.kind)).collect();
+        let wanted = [
+            (3, Kind::BaseKeys),
+            (4, Kind::Keys),
+            (5, Kind::Image),
+            (6, Kind::Keys),
+            (6, Kind::Delta),
+            (7, Kind::Delta),
+        ];
         assert_eq!(page, wanted);
     }
 

@@ -145,7 +145,8 @@ mod tests {
             let history = simulate(256, 100_000, 600, |_| full * percent / 100);
             let steady = &history[300..];
             let live = steady.iter().map(|h| h.1).max().expect("some");
-            let (most, least) = (steady.iter().map(|h| h.0).max().expect("some"), steady.iter().map(|h| h.0).min().expect("some"));
+            let (most, least) =
+                (steady.iter().map(|h| h.0).max().expect("some"), steady.iter().map(|h| h.0).min().expect("some"));
             assert!(live <= 2 * full, "{percent} %: {live} of {full} live");
             assert!(most <= 2 * least, "{percent} %: {least} to {most}");
             assert!(steady.iter().all(|h| h.2 <= MAX_CHECKPOINTS as usize));

@@ -12,8 +12,8 @@ use crate::error::{Error, Result};
 use crate::key::{FileNumber, Kind, RecordKey, TableId, file_prefix, group_prefix};
 use highwater_core::{Bytes, StoreId};
 use rocksdb::{
-    BlockBasedOptions, Cache, DB, DBCompressionType, IngestExternalFileOptions, LogLevel, LruCacheOptions, Options, ReadOptions,
-    WriteBufferManager,
+    BlockBasedOptions, Cache, DB, DBCompressionType, IngestExternalFileOptions, LogLevel, LruCacheOptions, Options,
+    ReadOptions, WriteBufferManager,
 };
 use serde::{Deserialize, Serialize};
 use std::ops::RangeInclusive;
@@ -120,7 +120,9 @@ impl PageStore {
             // Sequence numbers stay out of the files: their bytes must not change.
             options.set_snapshot_consistency(false);
             options.set_allow_blocking_flush(false);
-            self.db.ingest_external_file_opts(&options, links.clone()).map_err(|error| Error::rocks("ingest files", error))
+            self.db
+                .ingest_external_file_opts(&options, links.clone())
+                .map_err(|error| Error::rocks("ingest files", error))
         });
         if done.is_err() {
             for link in &links {
@@ -228,7 +230,10 @@ impl PageSource {
     }
 
     /// The values of many records, in order; `None` where there is no such record.
-    pub(crate) fn get_all(&self, records: impl Iterator<Item = (FileNumber, RecordKey)>) -> Result<Vec<Option<Vec<u8>>>> {
+    pub(crate) fn get_all(
+        &self,
+        records: impl Iterator<Item = (FileNumber, RecordKey)>,
+    ) -> Result<Vec<Option<Vec<u8>>>> {
         let keys = records.map(|(number, key)| key.encode(self.id, number));
         let values = self.store.db.multi_get(keys);
         values.into_iter().map(|value| value.map_err(|error| Error::rocks("read pages", error))).collect()

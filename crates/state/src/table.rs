@@ -115,7 +115,14 @@ struct Group {
 
 impl Group {
     fn new(number: usize) -> Self {
-        Self { index: Index::new(number), pages: Vec::new(), free: Vec::new(), loaded: true, floor: None, base_bytes: 0 }
+        Self {
+            index: Index::new(number),
+            pages: Vec::new(),
+            free: Vec::new(),
+            loaded: true,
+            floor: None,
+            base_bytes: 0,
+        }
     }
 }
 

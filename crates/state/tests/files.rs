@@ -5,9 +5,9 @@
 
 use highwater_core::{CheckpointId, KeyGroups, OperatorId, Rng, StoreId, WorkerIndex, splitmix64};
 use highwater_state::{
-    ByteKeys, Compression, Error, FileNumber, FileOptions, FreezeOptions, KeyKind, Outcome, PageSource, PageStore, Part,
-    Record, Restore, Rows, StoreLimits, Table, TableId, TableOptions, WrittenFile, decode_inline, encode_inline, hash_u64,
-    hash_u64s, write_file,
+    ByteKeys, Compression, Error, FileNumber, FileOptions, FreezeOptions, KeyKind, Outcome, PageSource, PageStore,
+    Part, Record, Restore, Rows, StoreLimits, Table, TableId, TableOptions, WrittenFile, decode_inline, encode_inline,
+    hash_u64, hash_u64s, write_file,
 };
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -45,7 +45,10 @@ struct Pair {
 
 impl Pair {
     fn new(source: &PageSource) -> Self {
-        Self { words: Table::new(options(0, KeyKind::U64, 2, source)), bytes: Table::new(options(1, KeyKind::Bytes, 1, source)) }
+        Self {
+            words: Table::new(options(0, KeyKind::U64, 2, source)),
+            bytes: Table::new(options(1, KeyKind::Bytes, 1, source)),
+        }
     }
 
     fn restored(source: &PageSource, parts: Vec<Part>) -> Result<Self, Error> {
@@ -118,7 +121,11 @@ impl Pair {
             table.freeze_for_read().expect("a read");
             table.copy_rows(&mut || true, rows).expect("a copy");
         }
-        let words = rows[0].keys.iter().zip(rows[0].words.chunks(2)).map(|(key, words)| (key.to_le_bytes().to_vec(), words.to_vec()));
+        let words = rows[0]
+            .keys
+            .iter()
+            .zip(rows[0].words.chunks(2))
+            .map(|(key, words)| (key.to_le_bytes().to_vec(), words.to_vec()));
         let bytes = (0..rows[1].len()).map(|row| (rows[1].key_bytes(row).to_vec(), vec![rows[1].words[row]]));
         words.chain(bytes).collect()
     }
@@ -159,6 +166,40 @@ fn ingesting_and_dropping_leave_a_file_as_it_was() {
         assert_eq!(source.store().usage().expect("usage").files, 0);
         assert_eq!(file.digest, digest(&path));
     }
+}
+
+#[test]
+fn evicted_pages_come_back_from_base_and_deltas() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let source = source(folder.path());
+    let mut pair = Pair::new(&source);
+    for checkpoint in 1..4 {
+        match checkpoint {
+            1 => pair.first(),
+            2 => pair.second(),
+            _ => pair.add(6500..6600),
+        }
+        assert_eq!(pair.words.evict(u64::MAX), 0, "what is not stored stays");
+        let path = folder.path().join(format!("{checkpoint}.sst"));
+        write(&path, checkpoint, &mut pair.freeze(number(checkpoint), false), Compression::Lz4);
+        source.store().ingest(&[path]).expect("ingestion");
+        assert_eq!(pair.words.evict(u64::MAX), 0, "nor what is not settled");
+        pair.settle(Outcome::InStore);
+    }
+    let (contents, full) = (pair.contents(), pair.words.memory_bytes());
+    let freed = pair.words.evict(u64::MAX) + pair.bytes.evict(u64::MAX);
+    assert!(freed > 0 && pair.words.evicted_pages() > 0 && pair.bytes.evicted_pages() > 0);
+    assert!(pair.words.memory_bytes() < full);
+    assert_eq!(pair.contents(), contents, "a reader brings them back");
+    assert_eq!((pair.words.evicted_pages(), pair.words.memory_bytes()), (0, full));
+    pair.words.evict(u64::MAX);
+    pair.add(0..500);
+    let mut twin = Pair::new(&source);
+    twin.first();
+    twin.second();
+    twin.add(6500..6600);
+    twin.add(0..500);
+    assert_eq!(pair.contents(), twin.contents(), "and so does a batch");
 }
 
 #[test]

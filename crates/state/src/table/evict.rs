@@ -59,13 +59,18 @@ impl Table {
         missing.sort_unstable();
         missing.dedup();
         let Some(source) = &self.source else {
-            return if missing.is_empty() { Ok(()) } else { Err(Error::Usage("a page is missing and there is no source")) };
+            return if missing.is_empty() {
+                Ok(())
+            } else {
+                Err(Error::Usage("a page is missing and there is no source"))
+            };
         };
         let mut wanted = Vec::new();
         for &index in &missing {
             let cold = &self.pages[index].cold;
             for link in &cold.chain {
-                let kinds: &[Kind] = if link.base { &[Kind::BaseKeys, Kind::Image] } else { &[Kind::Keys, Kind::Image, Kind::Delta] };
+                let kinds: &[Kind] =
+                    if link.base { &[Kind::BaseKeys, Kind::Image] } else { &[Kind::Keys, Kind::Image, Kind::Delta] };
                 for &kind in kinds {
                     let key = RecordKey { table: self.id, group: cold.group as u16, page: cold.number, kind };
                     wanted.push((index, link.number, key));
@@ -93,7 +98,9 @@ impl Table {
         let page = &mut self.pages[index];
         if content.len > page.len {
             let (in_files, in_memory) = (content.len, page.len);
-            return Err(Error::corrupt(format!("an evicted page came back with {in_files} slots instead of {in_memory}")));
+            return Err(Error::corrupt(format!(
+                "an evicted page came back with {in_files} slots instead of {in_memory}"
+            )));
         }
         let before = page.bytes();
         page.rows = content.rows;

@@ -330,7 +330,8 @@ impl Changes<'_> {
         bits::positions(view.live.iter().copied(), &mut live);
         let keys = encode_keys(view, &live, scratch);
         let image = encode_image(view, &live, scratch);
-        let written = Written { page: self.page, base: true, keys: keys.len() as u32, image: image.len() as u32, delta: 0 };
+        let written =
+            Written { page: self.page, base: true, keys: keys.len() as u32, image: image.len() as u32, delta: 0 };
         out.push(Record { key: self.key(Kind::BaseKeys), value: keys });
         out.push(Record { key: self.key(Kind::Image), value: image });
         written

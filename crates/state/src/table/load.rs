@@ -44,7 +44,11 @@ impl Table {
             }
         }
         let groups = self.groups.iter().zip(wanted).enumerate();
-        out.extend(groups.filter(|(_, (group, wanted))| *wanted && !group.loaded).map(|(at, _)| (self.first_group + at) as u16));
+        out.extend(
+            groups
+                .filter(|(_, (group, wanted))| *wanted && !group.loaded)
+                .map(|(at, _)| (self.first_group + at) as u16),
+        );
     }
 
     /// Loads key groups in order while `more` says so; true when all are loaded.
@@ -70,7 +74,11 @@ impl Table {
     pub fn load_group(&mut self, group: u16) -> Result<()> {
         let at = usize::from(group).wrapping_sub(self.first_group);
         let (Some(state), Some(restore)) = (self.groups.get(at), &self.restore) else {
-            return if self.groups.get(at).is_some() { Ok(()) } else { Err(Error::Usage("a key group of another worker")) };
+            return if self.groups.get(at).is_some() {
+                Ok(())
+            } else {
+                Err(Error::Usage("a key group of another worker"))
+            };
         };
         if state.loaded {
             return Ok(());

@@ -116,7 +116,13 @@ impl Table {
     /// # Errors
     /// When a key group is not owned or not loaded, the table is full, or an evicted page cannot
     /// be read; keys of earlier rows may have been inserted by then.
-    pub fn upsert_u64(&mut self, hashes: &[u64], keys: &[u64], slots: &mut Vec<Slot>, created: &mut Vec<u32>) -> Result<()> {
+    pub fn upsert_u64(
+        &mut self,
+        hashes: &[u64],
+        keys: &[u64],
+        slots: &mut Vec<Slot>,
+        created: &mut Vec<u32>,
+    ) -> Result<()> {
         self.upsert(hashes, keys, slots, created)
     }
 
@@ -124,7 +130,13 @@ impl Table {
     ///
     /// # Errors
     /// As [`Table::upsert_u64`].
-    pub fn upsert_bytes(&mut self, hashes: &[u64], keys: ByteKeys<'_>, slots: &mut Vec<Slot>, created: &mut Vec<u32>) -> Result<()> {
+    pub fn upsert_bytes(
+        &mut self,
+        hashes: &[u64],
+        keys: ByteKeys<'_>,
+        slots: &mut Vec<Slot>,
+        created: &mut Vec<u32>,
+    ) -> Result<()> {
         self.upsert(hashes, keys, slots, created)
     }
 
@@ -144,7 +156,13 @@ impl Table {
         self.find(hashes, keys, slots)
     }
 
-    fn upsert<K: Keys>(&mut self, hashes: &[u64], keys: K, slots: &mut Vec<Slot>, created: &mut Vec<u32>) -> Result<()> {
+    fn upsert<K: Keys>(
+        &mut self,
+        hashes: &[u64],
+        keys: K,
+        slots: &mut Vec<Slot>,
+        created: &mut Vec<u32>,
+    ) -> Result<()> {
         check_lengths(hashes, keys)?;
         slots.clear();
         slots.reserve(hashes.len());

@@ -3,8 +3,9 @@
 use highwater_core::{CheckpointId, KeyGroups, OperatorId, Rng, StoreId, WorkerIndex, splitmix64};
 use highwater_state::scope::in_scope;
 use highwater_state::{
-    ByteKeys, Compression, FileNumber, FileOptions, FreezeOptions, KeyKind, Outcome, PageSource, PageStore, Part, Record, Restore, Rows,
-    Slot, StoreLimits, Table, TableId, TableOptions, decode_inline, encode_inline, hash_bytes, hash_placed, hash_u64, write_file,
+    ByteKeys, Compression, FileNumber, FileOptions, FreezeOptions, KeyKind, Outcome, PageSource, PageStore, Part,
+    Record, Restore, Rows, Slot, StoreLimits, Table, TableId, TableOptions, decode_inline, encode_inline, hash_bytes,
+    hash_placed, hash_u64, write_file,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -47,7 +48,11 @@ impl Shape {
     /// The key of a number, as bytes.
     fn key(self, number: u64) -> Vec<u8> {
         let word = splitmix64(number).to_le_bytes();
-        if self.kind != KeyKind::U64 { word.iter().copied().cycle().take((number % 41) as usize + 2).chain(number.to_le_bytes()).collect() } else { word.to_vec() }
+        if self.kind != KeyKind::U64 {
+            word.iter().copied().cycle().take((number % 41) as usize + 2).chain(number.to_le_bytes()).collect()
+        } else {
+            word.to_vec()
+        }
     }
 
     fn hash(self, key: &[u8]) -> u64 {
@@ -91,8 +96,16 @@ impl World {
         let store = PageStore::create(&folder.path().join("pages"), StoreLimits::default()).expect("a page store");
         let source = PageSource::new(Arc::new(store), STORE);
         let mut world = Self {
-            shape, folder, source, tables: Vec::new(), twin: Twin::new(), stored: Twin::new(), parts: BTreeMap::new(),
-            flight: None, reading: None, next: 1,
+            shape,
+            folder,
+            source,
+            tables: Vec::new(),
+            twin: Twin::new(),
+            stored: Twin::new(),
+            parts: BTreeMap::new(),
+            flight: None,
+            reading: None,
+            next: 1,
         };
         world.tables = (0..2).map(|worker| Table::new(world.options(worker, 2))).collect();
         world
@@ -232,7 +245,8 @@ impl World {
                 }
                 Outcome::InStore if !records.is_empty() => {
                     let path = self.folder.path().join(format!("{number}.sst"));
-                    let options = FileOptions { store: STORE, number, compression: Compression::Lz4, pace: &mut |_| {} };
+                    let options =
+                        FileOptions { store: STORE, number, compression: Compression::Lz4, pace: &mut |_| {} };
                     let file = write_file(&path, &mut records, options).expect("a file");
                     self.source.store().ingest(&[file.path]).expect("ingestion");
                     self.parts.insert(number, Part::File(number));
@@ -285,7 +299,11 @@ impl World {
         let mut out = Twin::new();
         for rows in rows {
             for row in 0..rows.len() {
-                let key = if self.shape.kind != KeyKind::U64 { rows.key_bytes(row).to_vec() } else { rows.keys[row].to_le_bytes().to_vec() };
+                let key = if self.shape.kind != KeyKind::U64 {
+                    rows.key_bytes(row).to_vec()
+                } else {
+                    rows.keys[row].to_le_bytes().to_vec()
+                };
                 let words = rows.words[row * self.shape.words..][..self.shape.words].to_vec();
                 assert!(out.insert(key, words).is_none(), "a key stands in two rows");
             }
@@ -299,7 +317,8 @@ impl World {
         self.reading = None;
         let parts: Vec<Part> = self.parts.values().cloned().collect();
         let restore = Arc::new(Restore::new(self.source.clone(), parts).expect("parts"));
-        self.tables = (0..workers).map(|worker| Table::restoring(self.options(worker, workers), Arc::clone(&restore))).collect();
+        self.tables =
+            (0..workers).map(|worker| Table::restoring(self.options(worker, workers), Arc::clone(&restore))).collect();
         for table in &mut self.tables {
             let last = table.owned().next_back();
             if let Some(last) = last {
@@ -318,7 +337,8 @@ impl World {
         for number in 0..self.shape.universe {
             let key = self.shape.key(number);
             let hash = self.shape.hash(&key);
-            let (keys, hashes): &mut (Vec<_>, Vec<_>) = &mut dealt[groups.worker_of(groups.of_hash(hash), self.tables.len())];
+            let (keys, hashes): &mut (Vec<_>, Vec<_>) =
+                &mut dealt[groups.worker_of(groups.of_hash(hash), self.tables.len())];
             keys.push(key);
             hashes.push(hash);
         }
@@ -328,7 +348,11 @@ impl World {
             for (key, slot) in keys.iter().zip(slots) {
                 assert_eq!(slot.map(|slot| table.words(slot)), self.twin.get(key).map(Vec::as_slice));
                 if let Some(slot) = slot {
-                    let held = if self.shape.kind != KeyKind::U64 { table.key_bytes(slot).to_vec() } else { table.key_u64(slot).to_le_bytes().to_vec() };
+                    let held = if self.shape.kind != KeyKind::U64 {
+                        table.key_bytes(slot).to_vec()
+                    } else {
+                        table.key_u64(slot).to_le_bytes().to_vec()
+                    };
                     assert_eq!(held, *key);
                 }
             }
