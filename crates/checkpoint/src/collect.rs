@@ -7,8 +7,9 @@
 //!    was expired, or its publishing failed and was overtaken. What it alone references goes at
 //!    once, and the manifest after its data: it is the record of them, so a sweep that is cut off
 //!    finds them again.
-//! 3. Whatever else is published later references files of a checkpoint that is listed then, or
-//!    files that were uploaded at most half an age guard before. So an unknown file is removed when
+//! 3. Whatever is published later references files of the checkpoint that it continues, if that is
+//!    listed at that moment, or files that no overtaken manifest references and that were uploaded at
+//!    most half an age guard before. So an unknown file is removed when
 //!    it is older than the whole guard by the store's own time, which leaves the other half for the
 //!    difference of clocks and for a publishing under way.
 //!

@@ -120,7 +120,7 @@ pub enum Error {
         fallbacks: Vec<Fallback>,
     },
     /// Uploaded files may have been collected since. Upload them again under new names.
-    #[error("checkpoint {checkpoint} of pipeline {pipeline} took too long: {reason}; upload its files again")]
+    #[error("checkpoint {checkpoint} of pipeline {pipeline} cannot be published: {reason}; upload its files again")]
     Stale {
         /// Which pipeline.
         pipeline: String,

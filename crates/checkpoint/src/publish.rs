@@ -125,9 +125,17 @@ impl Publisher {
         for _ in 0..ROUNDS {
             let found = find_pointer(store, &names).await?;
             let before = found.pointer.unwrap_or_else(|| unclaimed(pipeline));
-            let pointer = before.claimed(owner.clone());
-            let text = Bytes::from(pointer.to_text());
-            if let Replaced::Done(object) = store.replace(&names.current(), found.object.as_ref(), text).await? {
+            let (pointer, done) = match found.object {
+                // An attempt whose reply was lost, and somebody has changed the list since.
+                Some(object) if before.owner == owner => (before, Replaced::Done(object)),
+                object => {
+                    let pointer = before.claimed(owner.clone());
+                    let text = Bytes::from(pointer.to_text());
+                    let done = store.replace(&names.current(), object.as_ref(), text).await?;
+                    (pointer, done)
+                }
+            };
+            if let Replaced::Done(object) = done {
                 let next = next_number(store, &names, &pointer).await?;
                 return Ok(Self {
                     store: store.clone(),
@@ -176,7 +184,8 @@ impl Publisher {
     }
 
     /// Publishes a checkpoint. Sets `format`, `checkpoint`, `generation` and `parent` of the
-    /// manifest; its files must be in the store.
+    /// manifest; its files must be in the store. A file that an earlier checkpoint held and a later
+    /// one did not must not come back: it may be gone. ([`crate::Uploader`] sees to that.)
     ///
     /// # Errors
     /// [`Error::Fenced`]: stop. [`Error::Stale`]: upload again, see [`crate::Uploader::forget`].
@@ -271,19 +280,21 @@ impl Publisher {
         Ok(())
     }
 
-    /// Refuses files that collection may have removed: those that neither the listed parent
-    /// references nor were uploaded recently.
+    /// Refuses files that collection may have removed. Those of the parent are safe while it is
+    /// listed and may be gone when it is not, however young; others are safe while they are young.
     fn check_trust(&self, manifest: &Manifest) -> Result<()> {
-        let listed = self.parent.checkpoint.is_some_and(|parent| self.pointer.entry(parent).is_some());
+        let is_listed = self.parent.checkpoint.is_some_and(|parent| self.pointer.entry(parent).is_some());
         let now = now(self.store.host());
-        let trust = self.options.trust;
-        let is_doubtful = |file: &&FileMeta| !(listed && self.parent.files.contains(&file.id)) && is_stale(file, now, trust);
+        let is_doubtful = |file: &&FileMeta| match self.parent.files.contains(&file.id) {
+            true => !is_listed,
+            false => is_stale(file, now, self.options.trust),
+        };
         match manifest.all_files().find(is_doubtful) {
             None => Ok(()),
             Some(file) => Err(Error::Stale {
                 pipeline: manifest.pipeline.clone(),
                 checkpoint: manifest.checkpoint,
-                reason: format!("file {} was uploaded too long ago to be sure that it is still there", file.id),
+                reason: format!("nobody can be sure that file {} is still there", file.id),
             }),
         }
     }

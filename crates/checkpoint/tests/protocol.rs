@@ -207,18 +207,17 @@ async fn a_restored_parent_that_was_pruned_is_not_trusted() -> Result<(), Error>
     let newest = names.checkpoint(CheckpointId(3));
     let hidden = store.get(&newest).await?.bytes;
     store.delete(&newest).await?;
-    let service = Service::start(&store, probe.path(), 3).await?;
+    let mut service = Service::start(&store, probe.path(), 3).await?;
     assert_eq!(service.restored.as_ref().map(|r| r.manifest.checkpoint), Some(CheckpointId(2)));
     // It comes back, and somebody keeps it alone.
     store.create(&newest, hidden).await?;
     inspect::prune(&store, PIPELINE, 1, HOUR).await?;
-    let (_, mut manifest) = service.upload().await?;
-    for file in &mut manifest.files {
-        file.uploaded_at.0 = 0;
-    }
-    let mut publisher = service.publisher;
-    let error = publisher.publish(manifest).await.expect_err("its files may be gone");
+    let error = service.checkpoint().await.expect_err("its files are gone");
     assert!(matches!(error, Error::Stale { .. }), "{error}");
+    service.uploader.forget();
+    let (uploaded, _) = service.checkpoint().await?;
+    assert_eq!(uploaded.shipped, 2, "they are shipped again under new names");
+    assert!(inspect::verify(&store, PIPELINE, None).await?.is_good());
     Ok(())
 }
 
