@@ -136,7 +136,7 @@ impl Service {
         // No write-ahead log: what is not in a checkpoint is counted again.
         let mut options = WriteOptions::default();
         options.disable_wal(true);
-        self.db.write_opt(&batch, &options)?;
+        self.db.write_opt(batch, &options)?;
         self.offset += BATCH;
         Ok(())
     }
