@@ -3,7 +3,6 @@
 
 use crate::model::Counters;
 use bytes::Bytes;
-use highwater_checkpoint::restore::candidates;
 use highwater_checkpoint::{Digest, Manifest, Names, Object, Pointer};
 use highwater_core::{CheckpointId, Generation};
 use object_store::path::Path;
@@ -159,7 +158,9 @@ pub fn restore_finds_the_newest_good_point(
     damaged: &BTreeSet<CheckpointId>,
     restored: Option<CheckpointId>,
 ) -> Verdict {
-    let order = candidates(began);
+    // The newest first, those that were gone on from last: said here anew, not asked of the code.
+    let mut order: Vec<_> = began.checkpoints.iter().collect();
+    order.sort_by_key(|e| (e.suspect, std::cmp::Reverse(e.checkpoint)));
     let best = order
         .iter()
         .position(|e| ended.entry(e.checkpoint).is_some() && !damaged.contains(&e.checkpoint))

@@ -182,8 +182,10 @@ impl Play {
     /// Somebody at the command line, who holds no claim.
     async fn prune(self) {
         let host = self.world.host.clone();
+        // With slow uploads about, late enough to overtake them.
+        let pause = if self.plan.slow > 0 { AGE_GUARD } else { Duration::from_secs(60) };
         for _ in 0..self.plan.prunes {
-            host.sleep(host.some_time(Duration::from_secs(60))).await;
+            host.sleep(host.some_time(pause)).await;
             let pipeline = self.world.names.pipeline();
             let swept = if host.chance(500) {
                 inspect::prune(&self.store, pipeline, 1 + host.below(2) as usize, AGE_GUARD).await
