@@ -57,6 +57,7 @@ pub struct Publisher {
     /// Attempts whose outcome is unknown: the store may yet carry them out.
     pending: BTreeMap<CheckpointId, BTreeSet<FileId>>,
     suspects: Vec<CheckpointId>,
+    repaired: Option<String>,
 }
 
 /// The checkpoint that the next one continues.
@@ -147,6 +148,7 @@ impl Publisher {
                     parent: Parent::default(),
                     pending: BTreeMap::new(),
                     suspects: Vec::new(),
+                    repaired: found.damage,
                 });
             }
         }
@@ -163,6 +165,12 @@ impl Publisher {
     #[must_use]
     pub const fn next_checkpoint(&self) -> CheckpointId {
         self.next
+    }
+
+    /// Why the claim had to make the pointer again, when it was lost or damaged; worth a warning.
+    #[must_use]
+    pub fn repaired(&self) -> Option<&str> {
+        self.repaired.as_deref()
     }
 
     /// The pointer as it was last seen.
