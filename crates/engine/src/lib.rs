@@ -1,11 +1,44 @@
 //! The streaming engine: Timely dataflows over Arrow batches, with one clock per pipeline, keyed
 //! state in pages and checkpoints that flow with the data. It knows no SQL.
+//!
+//! A [`plan::Plan`] says what a pipeline does; [`Engine::create`] runs it. The way of a row:
+//! [`source`] → `ops` → `keys` (exchange by key group) → `stateful` → the tables of
+//! `highwater-state`. The way of a checkpoint: `clock` → `tick` → `stateful` (freeze, copy out) →
+//! `snapshot` (file, upload, receipt) → `checkpointing` (publish) → `ops::outbox` (deliver).
 
 pub mod batch;
 pub mod error;
+pub mod metrics;
 pub mod plan;
 pub mod sink;
 pub mod source;
 
+mod background;
+mod build;
+mod checkpointing;
+mod clock;
+mod control;
+mod feed;
+mod keys;
+mod ops;
+mod parcel;
+mod pipeline;
+mod reads;
+mod run;
+mod runtime;
+mod shared;
+mod snapshot;
+mod stateful;
+mod tables;
+mod tick;
+mod wire;
+
 pub use batch::Batch;
+pub use checkpointing::{CheckpointOutcome, CheckpointReport, CheckpointSettings};
 pub use error::{Error, Result};
+pub use highwater_checkpoint as checkpoint;
+pub use highwater_checkpoint::Trigger;
+pub use highwater_core as core;
+pub use pipeline::{Metrics, Pipeline, Scan, Status};
+pub use run::PipelineSpec;
+pub use runtime::{Engine, EngineConfig};

@@ -1,0 +1,88 @@
+//! Where work goes that must not hold up a Timely worker: threads of low priority for files, and a
+//! Tokio runtime for stores and sources that wait.
+//!
+//! One of these serves a whole process, so that hundreds of pipelines do not mean hundreds of
+//! threads. Invariant: a job that panics takes only itself down.
+
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use thread_priority::{ThreadPriority, ThreadPriorityValue, set_current_thread_priority};
+use tokio::runtime::{Handle, Runtime};
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// Threads for background work; cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Background {
+    jobs: Sender<Job>,
+    handle: Handle,
+    _runtime: Arc<Running>,
+}
+
+/// Ends the runtime without waiting for what blocks in it.
+struct Running(Option<Runtime>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Background {
+    /// # Errors
+    /// When the system gives no threads.
+    pub(crate) fn start(threads: usize) -> std::io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(threads)
+            .thread_name("hw-io")
+            .on_thread_start(lower_priority)
+            .enable_all()
+            .build()?;
+        let (jobs, queue) = channel();
+        let queue = Arc::new(Mutex::new(queue));
+        for number in 0..threads {
+            let queue = Arc::clone(&queue);
+            std::thread::Builder::new().name(format!("hw-background-{number}")).spawn(move || work(&queue))?;
+        }
+        let handle = runtime.handle().clone();
+        Ok(Self { jobs, handle, _runtime: Arc::new(Running(Some(runtime))) })
+    }
+
+    /// Runs a job when a thread is free. Jobs of one caller may run at the same time.
+    pub(crate) fn run(&self, job: impl FnOnce() + Send + 'static) {
+        self.jobs.send(Box::new(job)).expect("the threads live as long as this");
+    }
+
+    /// Waits for a future; only from a background thread or a caller's own.
+    pub(crate) fn wait_for<F: Future>(&self, future: F) -> F::Output {
+        self.handle.block_on(future)
+    }
+
+    /// The runtime for tasks that wait.
+    pub(crate) const fn handle(&self) -> &Handle {
+        &self.handle
+    }
+}
+
+fn work(queue: &Mutex<Receiver<Job>>) {
+    lower_priority();
+    loop {
+        let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(job) = job else { return };
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(job)) {
+            tracing::error!(reason = crate::shared::message_of(panic.as_ref()), "a background job panicked");
+        }
+    }
+}
+
+/// Workers come first. Where the system refuses, background work has the priority of all else.
+fn lower_priority() {
+    let low = ThreadPriorityValue::try_from(20_u8).map(ThreadPriority::Crossplatform);
+    if let Ok(low) = low {
+        let _ = set_current_thread_priority(low);
+    }
+}

@@ -1,0 +1,612 @@
+//! Makes a Timely dataflow of a plan, the same on every worker.
+//!
+//! ```text
+//! clock ─ticks▶ ticker ─▶ sources ─▶ map, hop ─▶ prepare ─▶ exchange ─▶ stateful ─▶ ... ─▶ outboxes
+//!   ▲                        │ supplies                        │ done                        │ done
+//!   └── coordinator ◀────────┴─────────── receipts ◀── snapshot operator ◀───────────────────┘
+//! ```
+//! It owns how operators are wired and when they run, and nothing of what they compute. Invariants:
+//! every worker builds the same operators in the same order; a capability is held exactly for the
+//! epochs in which an operator may still send; an operator of a failed run does nothing.
+
+use crate::batch::Batch;
+use crate::clock::Supply;
+use crate::control::{Control, Next, Supplied, SupplyTold};
+use crate::error::{Error, Result};
+use crate::feed::Wake;
+use crate::keys::ByKeyGroup;
+use crate::ops::expressions::{Mapper, Preparation};
+use crate::ops::hop::hop;
+use crate::ops::outbox::Outbox;
+use crate::ops::source::{Place, SourceSplits};
+use crate::parcel::{ByAddress, Parcel};
+use crate::plan::{NodeId, Operator};
+use crate::run::RunSpec;
+use crate::snapshot::{Receipt, Shipment, Snapshots};
+use crate::stateful::{Logic, Stateful, Surroundings, Turn};
+use crate::tables;
+use crate::tick::{Tick, TickLog};
+use crate::wire::Flow;
+use highwater_core::{CheckpointId, WorkerIndex};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::channels::pact::{DistributorPact, Pipeline};
+use timely::dataflow::operators::core::Concatenate;
+use timely::dataflow::operators::generic::OutputBuilder;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+use timely::dataflow::operators::generic::operator::Operator as _;
+use timely::dataflow::operators::Capability;
+use timely::dataflow::{Scope, Stream};
+use timely::worker::Worker;
+
+type Flows<'s> = Stream<'s, u64, Flow>;
+type Parcels<'s, T> = Stream<'s, u64, Parcel<T>>;
+type Builder<T> = CapacityContainerBuilder<T>;
+
+/// A node's outputs.
+#[derive(Clone)]
+struct Built<'s> {
+    changes: Flows<'s>,
+    /// The contents of a restored node, once, for operators that are new; none where nobody is.
+    backfill: Option<Flows<'s>>,
+}
+
+/// Builds the dataflow of a run on one worker.
+pub(crate) fn build(worker: &mut Worker, spec: &Arc<RunSpec>) {
+    let place = Place { worker: worker.index(), workers: worker.peers() };
+    let name = spec.run.pipeline.clone();
+    worker.dataflow_named::<u64, _, _>(&name, |scope| {
+        let ticks = TickLog::default();
+        let snapshots = Snapshots::new(WorkerIndex(place.worker as u32), Arc::clone(&spec.shipping));
+        let around = Surroundings {
+            run: Arc::clone(&spec.run),
+            ticks: ticks.clone(),
+            snapshots: snapshots.clone(),
+            reads: spec.reads.clone(),
+            worker: WorkerIndex(place.worker as u32),
+        };
+        let mut wiring = Wiring { scope, spec, place, around, built: Vec::new(), done: Vec::new(), supplies: Vec::new() };
+        let control = Rc::new(RefCell::new(None));
+        let (clock, wake_clock) = wiring.clock(&control);
+        let ticks = wiring.ticker(clock);
+        for node in 0..spec.plan.nodes.len() {
+            let built = wiring.node(NodeId(node), &ticks);
+            wiring.built.push(built);
+        }
+        let receipts = wiring.snapshot(&control, &wake_clock);
+        wiring.coordinator(receipts, &control, &wake_clock);
+    });
+}
+
+type SharedControl = Rc<RefCell<Option<Control>>>;
+type WakeHere = Rc<timely::scheduling::Activator>;
+
+struct Wiring<'a, 's> {
+    scope: Scope<'s, u64>,
+    spec: &'a Arc<RunSpec>,
+    place: Place,
+    around: Surroundings,
+    built: Vec<Built<'s>>,
+    done: Vec<Parcels<'s, ()>>,
+    supplies: Vec<Parcels<'s, Supplied>>,
+}
+
+impl<'s> Wiring<'_, 's> {
+    /// Wakes an operator from any thread.
+    fn wake(&self, address: &[usize]) -> Wake {
+        let activator = self.scope.worker().sync_activator_for(address.to_vec());
+        Arc::new(move || {
+            // The worker may have gone; then there is nothing to wake.
+            let _ = activator.activate();
+        })
+    }
+
+    /// The clock: on worker 0 it owns the control, elsewhere it ends at once.
+    fn clock(&self, control: &SharedControl) -> (Parcels<'s, Tick>, WakeHere) {
+        let mut builder = OperatorBuilder::new("clock".to_owned(), self.scope);
+        let info = builder.operator_info();
+        let wake_here = Rc::new(self.scope.activator_for(Rc::clone(&info.address)));
+        let (output, ticks) = builder.new_output::<Parcel<Tick>>();
+        let mut output = OutputBuilder::<_, Builder<Parcel<Tick>>>::from(output);
+        if self.place.worker == 0 {
+            let wake = self.wake(&info.address);
+            *control.borrow_mut() = Some(self.spec.start_control(&wake));
+        }
+        let (control, here, workers) = (Rc::clone(control), Rc::clone(&wake_here), self.place.workers);
+        let run = Arc::clone(&self.spec.run);
+        builder.build(move |mut capabilities| {
+            let mut capability = capabilities.pop().filter(|_| control.borrow().is_some());
+            move |_| {
+                let Some(held) = &mut capability else { return };
+                let ended = run.step("clock", || {
+                    let mut control = control.borrow_mut();
+                    let control = control.as_mut().expect("worker 0 has the control");
+                    let mut output = output.activate();
+                    Ok(tick_on(control, held, workers, &here, |time, parcel| {
+                        output.session(time).give_container(parcel);
+                    }))
+                });
+                if ended == Some(true) {
+                    capability = None;
+                }
+            }
+        });
+        (ticks, wake_here)
+    }
+
+    /// Keeps each tick in the worker's log before anything of its epoch can happen.
+    fn ticker(&self, ticks: Parcels<'s, Tick>) -> Parcels<'s, Tick> {
+        let log = self.around.ticks.clone();
+        let pact = DistributorPact(|_| ByAddress);
+        ticks.unary::<Builder<Parcel<Tick>>, _, _, _>(pact, "ticker", move |_, _| {
+            move |input, output| {
+                input.for_each(|time, parcel| {
+                    if let Some(tick) = parcel.content.take() {
+                        log.record(tick.clone());
+                        output.session(&time).give_container(&mut Parcel::new(0, tick));
+                    }
+                });
+            }
+        })
+    }
+
+    fn node(&mut self, id: NodeId, ticks: &Parcels<'s, Tick>) -> Built<'s> {
+        let spec = Arc::clone(self.spec);
+        let node = &spec.plan.nodes[id.0];
+        match &node.operator {
+            Operator::Source(source) => {
+                let changes = self.source(id, source, ticks.clone());
+                Built { changes, backfill: None }
+            }
+            Operator::Map(map) => {
+                let mapper = Mapper::new(map.clone(), Arc::clone(&node.schema));
+                self.stateless(id, move |batch, out| {
+                    out.extend(mapper.apply(batch)?);
+                    Ok(())
+                })
+            }
+            Operator::Hop(plan) => {
+                let (plan, schema) = (plan.clone(), Arc::clone(&node.schema));
+                self.stateless(id, move |batch, out| {
+                    out.extend(hop(&plan, &schema, &batch)?);
+                    Ok(())
+                })
+            }
+            Operator::Aggregate(_) => self.aggregate(id),
+            Operator::Materialize => self.materialize(id),
+            Operator::Sink(_) => self.sink(id),
+        }
+    }
+
+    /// What a node reads: the changes of its input, and its contents where this node is new to it.
+    fn input(&self, id: NodeId) -> Flows<'s> {
+        let input = self.spec.plan.nodes[id.0].inputs[0];
+        let built = self.built[input.0].clone();
+        match built.backfill.filter(|_| self.spec.is_new(id)) {
+            Some(backfill) => self.scope.concatenate([built.changes, backfill]),
+            None => built.changes,
+        }
+    }
+
+    fn stateless(&self, id: NodeId, mut apply: impl FnMut(Batch, &mut Vec<Batch>) -> Result<()> + 'static) -> Built<'s> {
+        let name = self.spec.plan.nodes[id.0].name.clone();
+        let run = Arc::clone(&self.spec.run);
+        let changes = self.input(id).unary::<Builder<Flow>, _, _, _>(Pipeline, &name.clone(), move |_, _| {
+            let mut out = Vec::new();
+            move |input, output| {
+                input.for_each(|time, flow| {
+                    let Some(batch) = flow.0.take() else { return };
+                    let applied = run.step(&name, || apply(batch, &mut out));
+                    let mut session = output.session(&time);
+                    for batch in out.drain(..).filter(|batch| applied.is_some() && !batch.is_empty()) {
+                        session.give_container(&mut Flow(Some(batch)));
+                    }
+                });
+            }
+        });
+        Built { changes, backfill: None }
+    }
+
+    fn source(&mut self, id: NodeId, source: &Arc<dyn crate::source::Source>, ticks: Parcels<'s, Tick>) -> Flows<'s> {
+        let name = self.spec.plan.nodes[id.0].name.clone();
+        let mut builder = OperatorBuilder::new(name.clone(), self.scope);
+        let info = builder.operator_info();
+        let here = self.scope.activator_for(Rc::clone(&info.address));
+        let mut input = builder.new_input(ticks, Pipeline);
+        let (rows, changes) = builder.new_output::<Flow>();
+        let (told, supplies) = builder.new_output::<Parcel<Supplied>>();
+        let mut rows = OutputBuilder::<_, Builder<Flow>>::from(rows);
+        let mut told = OutputBuilder::<_, Builder<Parcel<Supplied>>>::from(told);
+        let setup = self.spec.source(id, source, self.place, self.wake(&info.address));
+        let (run, around, place) = (Arc::clone(&self.spec.run), self.around.clone(), self.place);
+        around.snapshots.expect_operator();
+        let mut splits = run.step(&name, || SourceSplits::open(setup));
+        let mut teller = Teller { source: id.0, worker: place.worker, last: None, gave_rows: false };
+        builder.build(move |_| {
+            // Held on the supplies only, so that a source can speak up between ticks.
+            let mut speak: Option<Capability<u64>> = None;
+            move |frontiers| {
+                let (mut rows, mut told) = (rows.activate(), told.activate());
+                input.for_each(|time, parcel| {
+                    let Some(tick) = parcel.content.take() else { return };
+                    let answered = run.step(&name, || {
+                        let splits = splits.as_mut().ok_or_else(|| Error::connector(&name, "is not open"))?;
+                        let mut session = rows.session(&time);
+                        if tick.max_rows > 0 {
+                            splits.answer(tick.max_rows as usize, |batch| {
+                                teller.gave_rows = true;
+                                session.give_container(&mut Flow(Some(Batch::inserts(batch))));
+                            })?;
+                        }
+                        if let Some(checkpoint) = tick.checkpoint {
+                            around.snapshots.offsets(checkpoint, &name, splits.offsets());
+                        }
+                        Ok(())
+                    });
+                    if answered.is_some() {
+                        speak = Some(time.retain(1));
+                    }
+                });
+                if frontiers[0].frontier().is_empty() {
+                    speak = None;
+                }
+                let (Some(splits), Some(time)) = (&mut splits, &speak) else { return };
+                let supply = run.step(&name, || splits.refresh().map(|()| splits.supply(Duration::ZERO)));
+                if let Some(said) = supply.and_then(|supply| teller.tell(supply)) {
+                    if let SupplyTold::After(wait) = said.supply {
+                        here.activate_after(wait);
+                    }
+                    told.session(time).give_container(&mut Parcel::new(0, said));
+                }
+            }
+        });
+        self.supplies.push(supplies);
+        changes
+    }
+
+    fn aggregate(&mut self, id: NodeId) -> Built<'s> {
+        let spec = Arc::clone(self.spec);
+        let made = spec.run.step(&spec.plan.nodes[id.0].name, || tables::aggregate(&spec, id, self.place));
+        let (preparation, logic) = made.unzip();
+        let keyed = self.keyed(id, preparation);
+        self.stateful(id, keyed, logic)
+    }
+
+    fn materialize(&mut self, id: NodeId) -> Built<'s> {
+        let spec = Arc::clone(self.spec);
+        let made = spec.run.step(&spec.plan.nodes[id.0].name, || tables::materialize(&spec, id, self.place));
+        let (preparation, logic) = made.unzip();
+        let keyed = self.keyed(id, preparation);
+        self.stateful(id, keyed, logic)
+    }
+
+    fn keyed(&self, id: NodeId, preparation: Option<Preparation>) -> Flows<'s> {
+        self.stateless(id, move |batch, out| {
+            if let Some(preparation) = &preparation {
+                out.extend(preparation.apply(&batch)?);
+            }
+            Ok(())
+        })
+        .changes
+    }
+
+    fn stateful<L: Logic + 'static>(&mut self, id: NodeId, input: Flows<'s>, logic: Option<L>) -> Built<'s> {
+        let node = &self.spec.plan.nodes[id.0];
+        let mut builder = OperatorBuilder::new(node.name.clone(), self.scope);
+        let info = builder.operator_info();
+        self.around.snapshots.wake_operator(self.scope.activator_for(info.address));
+        let (groups, workers) = (self.spec.key_groups, self.place.workers);
+        let pact = DistributorPact(move |_| ByKeyGroup::new(groups, workers));
+        let mut input = builder.new_input(input, pact);
+        let (changes, changes_out) = builder.new_output::<Flow>();
+        let (backfill, backfill_out) = builder.new_output::<Flow>();
+        let (_done, done_out) = builder.new_output::<Parcel<()>>();
+        let mut changes = OutputBuilder::<_, Builder<Flow>>::from(changes);
+        let mut backfill = OutputBuilder::<_, Builder<Flow>>::from(backfill);
+        let backfills = self.spec.backfills(id);
+        let number = self.spec.operator_ids[id.0];
+        let name = node.name.clone();
+        let mut operator = logic.map(|logic| Stateful::new(logic, name.clone(), number, self.around.clone(), backfills));
+        let run = Arc::clone(&self.spec.run);
+        builder.build_reschedule(move |capabilities| {
+            let mut capabilities = capabilities;
+            move |frontiers| {
+                let Some(operator) = &mut operator else { return false };
+                input.for_each(|time, flow| {
+                    if let Some(batch) = flow.0.take() {
+                        operator.take(*time.time(), batch);
+                    }
+                });
+                if run.has_failed() || capabilities.is_empty() {
+                    return false;
+                }
+                let frontier = frontiers[0].frontier().first().copied();
+                let (mut changes, mut backfill) = (changes.activate(), backfill.activate());
+                let turn = run.step(&name, || {
+                    operator.turn(
+                        |epoch| frontier.is_none_or(|frontier| frontier > epoch),
+                        |epoch, emitted| {
+                            let mut session_of = |at: usize, batches: Vec<Batch>| {
+                                let time = capabilities[at].delayed(&epoch);
+                                for batch in batches.into_iter().filter(|batch| !batch.is_empty()) {
+                                    let flow = &mut Flow(Some(batch));
+                                    match at {
+                                        0 => changes.session(&time).give_container(flow),
+                                        _ => backfill.session(&time).give_container(flow),
+                                    }
+                                }
+                            };
+                            session_of(0, emitted.changes);
+                            session_of(1, emitted.backfill);
+                        },
+                    )
+                });
+                if frontier.is_none() && turn == Some(Turn::Rest) {
+                    capabilities.clear();
+                } else {
+                    for capability in &mut capabilities {
+                        capability.downgrade(&operator.open_epoch());
+                    }
+                }
+                turn == Some(Turn::Again)
+            }
+        });
+        self.done.push(done_out);
+        Built { changes: changes_out, backfill: backfills.then_some(backfill_out) }
+    }
+
+    fn sink(&mut self, id: NodeId) -> Built<'s> {
+        let node = &self.spec.plan.nodes[id.0];
+        let Operator::Sink(sink) = &node.operator else { unreachable!("called for sinks") };
+        let input_stream = self.input(id);
+        let mut builder = OperatorBuilder::new(node.name.clone(), self.scope);
+        let info = builder.operator_info();
+        let here = self.scope.activator_for(Rc::clone(&info.address));
+        let wake = self.wake(&info.address);
+        let mut input = builder.new_input(input_stream, Pipeline);
+        let (_changes, changes_out) = builder.new_output::<Flow>();
+        let (_done, done_out) = builder.new_output::<Parcel<()>>();
+        self.around.snapshots.expect_operator();
+        let mut outbox = OutboxEpochs {
+            outbox: Outbox::new(self.spec.outbox(id, sink, self.place)),
+            around: self.around.clone(),
+            epoch: 0,
+            stash: BTreeMap::new(),
+        };
+        let (run, name) = (Arc::clone(&self.spec.run), node.name.clone());
+        builder.build(move |mut capabilities| {
+            move |frontiers| {
+                input.for_each(|time, flow| {
+                    if let Some(batch) = flow.0.take() {
+                        outbox.stash.entry(*time.time()).or_default().push(batch);
+                    }
+                });
+                let frontier = frontiers[0].frontier().first().copied();
+                let wake = Arc::clone(&wake);
+                let stepped = run.step(&name, || {
+                    outbox.close_up_to(frontier)?;
+                    Ok(outbox.outbox.deliver(move || wake()))
+                });
+                if let Some(Some(wait)) = stepped {
+                    here.activate_after(wait);
+                }
+                match frontier {
+                    None => capabilities.clear(),
+                    Some(_) if stepped.is_some() => {
+                        for capability in &mut capabilities {
+                            capability.downgrade(&outbox.epoch);
+                        }
+                    }
+                    Some(_) => {}
+                }
+            }
+        });
+        self.done.push(done_out);
+        Built { changes: changes_out, backfill: None }
+    }
+
+    /// Sees which epochs are complete everywhere, and ships this worker's part of checkpoints.
+    fn snapshot(&mut self, control: &SharedControl, wake_clock: &WakeHere) -> Parcels<'s, Receipt> {
+        let done = self.scope.concatenate(std::mem::take(&mut self.done));
+        let mut builder = OperatorBuilder::new("snapshot".to_owned(), self.scope);
+        let info = builder.operator_info();
+        let wake = self.wake(&info.address);
+        self.around.snapshots.wake_shipper(self.scope.activator_for(info.address));
+        let mut input = builder.new_input(done, Pipeline);
+        let (output, receipts) = builder.new_output::<Parcel<Receipt>>();
+        let mut output = OutputBuilder::<_, Builder<Parcel<Receipt>>>::from(output);
+        let mut shipper = Shipper { around: self.around.clone(), wake, seen: 0, to_ship: None, shipment: None };
+        let (control, wake_clock) = (Rc::clone(control), Rc::clone(wake_clock));
+        let (run, ended) = (Arc::clone(&self.spec.run), self.spec.ended.clone());
+        builder.build(move |mut capabilities| {
+            move |frontiers| {
+                input.for_each(|_, parcel| drop(parcel.content.take()));
+                let frontier = frontiers[0].frontier().first().copied();
+                if let Some(complete) = frontier
+                    && complete > shipper.seen
+                {
+                    if let Some(capability) = capabilities.first() {
+                        shipper.see(complete, capability);
+                    }
+                    for capability in &mut capabilities {
+                        capability.downgrade(&complete);
+                    }
+                    if let Some(control) = control.borrow_mut().as_mut() {
+                        control.completed_before(complete);
+                    }
+                    wake_clock.activate();
+                }
+                let receipt = run.step("snapshot", || Ok(shipper.ship_on()));
+                if let Some(Some((receipt, time))) = receipt {
+                    output.activate().session(&time).give_container(&mut Parcel::new(0, receipt));
+                }
+                if frontier.is_none() && !capabilities.is_empty() {
+                    capabilities.clear();
+                    ended.worker_ended();
+                }
+            }
+        });
+        receipts
+    }
+
+    /// Gathers receipts and supplies for the control, on worker 0.
+    fn coordinator(&mut self, receipts: Parcels<'s, Receipt>, control: &SharedControl, wake_clock: &WakeHere) {
+        let supplies = self.scope.concatenate(std::mem::take(&mut self.supplies));
+        let mut builder = OperatorBuilder::new("coordinator".to_owned(), self.scope);
+        let mut receipts = builder.new_input(receipts, DistributorPact(|_| ByAddress));
+        let mut supplies = builder.new_input(supplies, DistributorPact(|_| ByAddress));
+        let (control, wake_clock, run) = (Rc::clone(control), Rc::clone(wake_clock), Arc::clone(&self.spec.run));
+        builder.build(move |_| {
+            let mut waiting: BTreeMap<u64, Vec<Receipt>> = BTreeMap::new();
+            move |frontiers| {
+                let mut control = control.borrow_mut();
+                receipts.for_each(|time, parcel| {
+                    waiting.entry(*time.time()).or_default().extend(parcel.content.take());
+                });
+                supplies.for_each(|_, parcel| {
+                    if let (Some(control), Some(told)) = (control.as_mut(), parcel.content.take()) {
+                        control.supplied(&told);
+                    }
+                });
+                let Some(control) = control.as_mut() else { return };
+                let frontier = frontiers[0].frontier().first().copied();
+                while let Some(first) = waiting.first_entry()
+                    && frontier.is_none_or(|frontier| frontier > *first.key())
+                {
+                    let all = first.remove();
+                    run.step("coordinator", || {
+                        control.receipts(all);
+                        Ok(())
+                    });
+                }
+                wake_clock.activate();
+            }
+        });
+    }
+}
+
+/// Lets the control tick until it wants to wait; true when the pipeline has ended.
+fn tick_on(
+    control: &mut Control,
+    held: &mut Capability<u64>,
+    workers: usize,
+    here: &timely::scheduling::Activator,
+    mut send: impl FnMut(&Capability<u64>, &mut Parcel<Tick>),
+) -> bool {
+    loop {
+        match control.look() {
+            Next::Tick(tick) => {
+                held.downgrade(&tick.epoch);
+                for worker in 0..workers {
+                    send(held, &mut Parcel::new(worker, tick.clone()));
+                }
+                held.downgrade(&(tick.epoch + 1));
+            }
+            Next::Wait(wait) => {
+                if let Some(wait) = wait {
+                    here.activate_after(wait);
+                }
+                return false;
+            }
+            Next::End => return true,
+        }
+    }
+}
+
+/// Tells worker 0 of a source's supply when it has changed.
+struct Teller {
+    source: usize,
+    worker: usize,
+    last: Option<SupplyTold>,
+    gave_rows: bool,
+}
+
+impl Teller {
+    fn tell(&mut self, supply: Supply) -> Option<Supplied> {
+        let supply = match supply {
+            Supply::Ready => SupplyTold::Ready,
+            Supply::At(wait) => SupplyTold::After(wait),
+            Supply::Waiting => SupplyTold::Waiting,
+            Supply::Ended => SupplyTold::Ended,
+        };
+        if self.last == Some(supply) && !self.gave_rows {
+            return None;
+        }
+        self.last = Some(supply);
+        let gave_rows = std::mem::take(&mut self.gave_rows);
+        Some(Supplied { worker: self.worker, source: self.source, supply, gave_rows })
+    }
+}
+
+/// A sink's outbox and the order of its epochs.
+struct OutboxEpochs {
+    outbox: Outbox,
+    around: Surroundings,
+    epoch: u64,
+    stash: BTreeMap<u64, Vec<Batch>>,
+}
+
+impl OutboxEpochs {
+    fn close_up_to(&mut self, frontier: Option<u64>) -> Result<()> {
+        while frontier.is_none_or(|frontier| frontier > self.epoch) {
+            let Some(tick) = self.around.ticks.get(self.epoch) else { return Ok(()) };
+            // What was frozen before belongs to the checkpoint published before this epoch.
+            if let Some(published) = tick.published {
+                self.outbox.published(published);
+            }
+            for batch in self.stash.remove(&self.epoch).into_iter().flatten() {
+                self.outbox.put(&batch)?;
+            }
+            if let Some(checkpoint) = tick.checkpoint {
+                self.around.snapshots.outboxes(checkpoint, self.outbox.freeze());
+            }
+            self.epoch += 1;
+        }
+        Ok(())
+    }
+}
+
+/// Ships checkpoints: from the moment all operators are frozen until the receipt is sent.
+struct Shipper {
+    around: Surroundings,
+    wake: Wake,
+    /// Epochs before this one are complete everywhere.
+    seen: u64,
+    to_ship: Option<(CheckpointId, Capability<u64>)>,
+    shipment: Option<Shipment>,
+}
+
+impl Shipper {
+    /// Epochs up to `complete` are complete; `capability` is held since the last call.
+    fn see(&mut self, complete: u64, capability: &Capability<u64>) {
+        for epoch in self.seen..complete {
+            let Some(tick) = self.around.ticks.get(epoch) else { continue };
+            if tick.published.is_some() {
+                self.around.snapshots.published();
+            }
+            if let Some(checkpoint) = tick.checkpoint {
+                self.to_ship = Some((checkpoint, capability.delayed(&epoch)));
+            }
+        }
+        self.seen = complete;
+        self.around.ticks.forget_before(complete);
+    }
+
+    fn ship_on(&mut self) -> Option<(Receipt, Capability<u64>)> {
+        let (checkpoint, _) = self.to_ship.as_ref()?;
+        let snapshots = &self.around.snapshots;
+        if self.shipment.is_none() && snapshots.is_whole(*checkpoint) {
+            let wake = Arc::clone(&self.wake);
+            self.shipment = Some(snapshots.ship(move || wake()));
+        }
+        let receipt = snapshots.receipt(self.shipment.as_ref()?)?;
+        self.shipment = None;
+        let (_, time) = self.to_ship.take()?;
+        Some((receipt, time))
+    }
+}
+

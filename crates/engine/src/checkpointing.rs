@@ -1,0 +1,479 @@
+//! The checkpoints of one pipeline, as worker 0 carries them through: from the receipts of all
+//! workers to a published manifest, what follows from that, and the history people see.
+//!
+//! Receipts say what is durable; publishing makes it official. Invariants: a manifest lists every
+//! file that any worker still needs; a failed checkpoint leaves everything as it was; collection and
+//! removal of local files never hold up a checkpoint.
+
+use crate::background::Background;
+use crate::error::{Error, Result};
+use crate::feed::Wake;
+use crate::snapshot::{OutboxPart, Receipt, Shipping};
+use highwater_checkpoint::{
+    Base64, CheckpointStats, FileMeta, InlinePart, Manifest, OperatorMeta, OutboxData, OutboxMeta, Publisher, Store,
+    Trigger,
+};
+use highwater_core::{Bytes, CheckpointId, Clock, Epoch, KeyGroups, OperatorId, WallMicros};
+use highwater_state::FileNumber;
+use highwater_state::scope::in_scope;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::PathBuf;
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// How many checkpoints the history holds.
+const HISTORY: usize = 256;
+
+/// When and how a pipeline is checkpointed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckpointSettings {
+    /// Between two barriers; none turns checkpoints by interval off.
+    pub interval: Option<Duration>,
+    /// How many published checkpoints stay.
+    pub retain: usize,
+    /// The least time after a failed one.
+    pub min_pause: Duration,
+    /// So many failures in a row restart the pipeline from its last checkpoint; by default none do,
+    /// as the stream can go on and nothing is lost.
+    pub tolerable_failures: u32,
+}
+
+impl Default for CheckpointSettings {
+    /// Every 10 seconds, three stay.
+    fn default() -> Self {
+        Self {
+            interval: Some(Duration::from_secs(10)),
+            retain: 3,
+            min_pause: Duration::from_millis(500),
+            tolerable_failures: u32::MAX,
+        }
+    }
+}
+
+/// How a checkpoint ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CheckpointOutcome {
+    /// It is official.
+    Published,
+    /// It is not, for this reason; its changes belong to the next one.
+    Failed(String),
+}
+
+/// What one checkpoint was and cost.
+#[derive(Clone, Debug)]
+pub struct CheckpointReport {
+    /// Its number.
+    pub id: CheckpointId,
+    /// The epoch after which the barrier stood.
+    pub epoch: Epoch,
+    /// Who asked for it.
+    pub trigger: Trigger,
+    /// When the barrier was asked for.
+    pub wall: WallMicros,
+    /// How it ended.
+    pub outcome: CheckpointOutcome,
+    /// The longest time that a worker's stream stood still for it, in microseconds.
+    pub freeze_us: u64,
+    /// From the barrier's tick until it was published.
+    pub duration: Duration,
+    /// Keys changed since the one before.
+    pub changed_keys: u64,
+    /// Encoded changes.
+    pub delta_bytes: Bytes,
+    /// Encoded bases, written so that old files fall out of need.
+    pub base_bytes: Bytes,
+    /// Given to the store: sent, copied or linked.
+    pub uploaded_bytes: Bytes,
+    /// All files that the checkpoint needs.
+    pub full_bytes: Bytes,
+    /// How many files these are.
+    pub files: usize,
+}
+
+/// A checkpoint that begins.
+pub(crate) struct Started {
+    pub(crate) at: Duration,
+    pub(crate) wall: WallMicros,
+    pub(crate) epoch: u64,
+    pub(crate) trigger: Trigger,
+    pub(crate) replies: Vec<Sender<CheckpointReport>>,
+}
+
+/// How a publication ended.
+pub(crate) enum Published {
+    Done(CheckpointId),
+    Failed(Error),
+}
+
+/// What is the same in all manifests of a run.
+#[derive(Clone)]
+pub(crate) struct Identity {
+    pub(crate) pipeline: String,
+    pub(crate) sql: Vec<String>,
+    pub(crate) key_groups: KeyGroups,
+    pub(crate) workers: u32,
+    /// Every node, so that a later run knows which ones are new: (number, name, kind).
+    pub(crate) nodes: Vec<(OperatorId, String, String)>,
+}
+
+/// The history of a pipeline, shared with its handle and kept over its runs.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct History(Arc<Mutex<VecDeque<CheckpointReport>>>);
+
+impl History {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<CheckpointReport>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, report: CheckpointReport) {
+        let mut reports = self.lock();
+        if reports.len() == HISTORY {
+            reports.pop_front();
+        }
+        reports.push_back(report);
+    }
+
+    /// Oldest first.
+    pub(crate) fn reports(&self) -> Vec<CheckpointReport> {
+        self.lock().iter().cloned().collect()
+    }
+}
+
+type Publication = Arc<Mutex<Option<Result<highwater_checkpoint::Published>>>>;
+
+/// The checkpoints of one run.
+pub(crate) struct Checkpointing {
+    background: Background,
+    clock: Arc<dyn Clock>,
+    store: Store,
+    publisher: Arc<Mutex<Publisher>>,
+    shipping: Arc<Shipping>,
+    identity: Identity,
+    wake: Wake,
+    history: History,
+    /// In scope of the last receipts, by file number.
+    files: BTreeMap<u64, FileMeta>,
+    inline: BTreeMap<u64, InlinePart>,
+    paths: LocalPaths,
+    next: CheckpointId,
+    running: Option<Running>,
+    failures: u32,
+}
+
+/// Where the local copies of files are.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct LocalPaths {
+    /// By file number.
+    pub(crate) state: BTreeMap<u64, PathBuf>,
+    pub(crate) outboxes: BTreeSet<PathBuf>,
+}
+
+struct Running {
+    started: Started,
+    report: CheckpointReport,
+    publication: Option<Publication>,
+}
+
+/// What the checkpoints of a run are made of.
+pub(crate) struct CheckpointingSetup {
+    pub(crate) background: Background,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) store: Store,
+    pub(crate) publisher: Publisher,
+    pub(crate) shipping: Arc<Shipping>,
+    pub(crate) identity: Identity,
+    pub(crate) wake: Wake,
+    pub(crate) history: History,
+    pub(crate) files: Vec<FileMeta>,
+    pub(crate) inline: Vec<InlinePart>,
+    pub(crate) paths: LocalPaths,
+    /// The first number that no file of the pipeline can have.
+    pub(crate) next: CheckpointId,
+}
+
+impl Checkpointing {
+    pub(crate) fn new(setup: CheckpointingSetup) -> Self {
+        Self {
+            background: setup.background,
+            clock: setup.clock,
+            store: setup.store,
+            publisher: Arc::new(Mutex::new(setup.publisher)),
+            shipping: setup.shipping,
+            identity: setup.identity,
+            wake: setup.wake,
+            history: setup.history,
+            files: setup.files.into_iter().map(|file| (file.sequence, file)).collect(),
+            inline: setup.inline.into_iter().map(|part| (part.sequence, part)).collect(),
+            paths: setup.paths,
+            next: setup.next,
+            running: None,
+            failures: 0,
+        }
+    }
+
+    pub(crate) const fn is_running(&self) -> bool {
+        self.running.is_some()
+    }
+
+    pub(crate) const fn failures_in_a_row(&self) -> u32 {
+        self.failures
+    }
+
+    /// Takes up changed settings.
+    pub(crate) fn set(&self, settings: &CheckpointSettings) {
+        let mut publisher = self.publisher.lock().unwrap_or_else(PoisonError::into_inner);
+        publisher.set_retention(highwater_checkpoint::Retention { keep: settings.retain });
+    }
+
+    /// Begins a checkpoint and gives its number.
+    pub(crate) fn start(&mut self, started: Started) -> CheckpointId {
+        let id = self.next;
+        self.next = id.next();
+        let report = CheckpointReport {
+            id,
+            epoch: Epoch(started.epoch),
+            trigger: started.trigger,
+            wall: started.wall,
+            outcome: CheckpointOutcome::Published,
+            freeze_us: 0,
+            duration: Duration::ZERO,
+            changed_keys: 0,
+            delta_bytes: Bytes(0),
+            base_bytes: Bytes(0),
+            uploaded_bytes: Bytes(0),
+            full_bytes: Bytes(0),
+            files: 0,
+        };
+        self.running = Some(Running { started, report, publication: None });
+        id
+    }
+
+    /// Takes the receipts of all workers and begins to publish. Gives the error of a worker that
+    /// could not make its part durable.
+    pub(crate) fn receive(&mut self, receipts: Vec<Receipt>) -> Option<Error> {
+        let running = self.running.as_mut().expect("receipts are of the checkpoint in flight");
+        sum_up(&mut running.report, &receipts);
+        if let Some(reason) = receipts.iter().find_map(|receipt| receipt.failed.clone()) {
+            let error = Error::connector("checkpoint", reason);
+            self.end(CheckpointOutcome::Failed(error.to_string()));
+            return Some(error);
+        }
+        let (manifest, paths) = self.manifest(receipts);
+        let publication = Publication::default();
+        let running = self.running.as_mut().expect("still in flight");
+        running.report.files = manifest.files.len();
+        running.report.full_bytes =
+            Bytes(manifest.files.iter().map(|f| f.length).sum::<u64>() + manifest.stats.inline_bytes);
+        running.publication = Some(Arc::clone(&publication));
+        self.publish(manifest, paths, publication);
+        None
+    }
+
+    fn publish(&mut self, manifest: Manifest, paths: LocalPaths, publication: Publication) {
+        let (background, publisher) = (self.background.clone(), Arc::clone(&self.publisher));
+        let (shipping, store, wake) = (Arc::clone(&self.shipping), self.store.clone(), Arc::clone(&self.wake));
+        let superseded = std::mem::replace(&mut self.paths, paths.clone());
+        self.background.run(move || {
+            let published = {
+                let mut publisher = publisher.lock().unwrap_or_else(PoisonError::into_inner);
+                background.wait_for(publisher.publish(manifest))
+            };
+            let official = published.as_ref().ok().map(|p| Arc::clone(&p.manifest));
+            *publication.lock().unwrap_or_else(PoisonError::into_inner) = Some(published.map_err(Error::from));
+            wake();
+            // What follows holds up nobody.
+            if let Some(manifest) = official {
+                shipping.uploader.published(&manifest);
+                remove_superseded(&shipping, &superseded, &paths);
+                let guard = highwater_checkpoint::collect::AGE_GUARD;
+                let pipeline = &manifest.pipeline;
+                if let Err(error) = background.wait_for(highwater_checkpoint::collect(&store, pipeline, guard)) {
+                    tracing::warn!(pipeline, %error, "collection failed; it is tried again after the next checkpoint");
+                }
+            }
+        });
+    }
+
+    /// How the publication ended, once it has.
+    pub(crate) fn publication(&mut self) -> Option<Published> {
+        let publication = self.running.as_ref()?.publication.as_ref()?;
+        let published = publication.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        match published {
+            Ok(published) => {
+                let id = published.manifest.checkpoint;
+                self.next = self.next.max(id.next());
+                self.running.as_mut().expect("in flight").report.id = id;
+                self.end(CheckpointOutcome::Published);
+                Some(Published::Done(id))
+            }
+            Err(error) => {
+                self.end(CheckpointOutcome::Failed(error.to_string()));
+                Some(Published::Failed(error))
+            }
+        }
+    }
+
+    fn end(&mut self, outcome: CheckpointOutcome) {
+        let Running { started, mut report, .. } = self.running.take().expect("in flight");
+        report.duration = self.clock.monotonic().saturating_sub(started.at);
+        self.failures = if outcome == CheckpointOutcome::Published { 0 } else { self.failures + 1 };
+        report.outcome = outcome;
+        for reply in started.replies {
+            // Whoever asked may have given up waiting.
+            let _ = reply.send(report.clone());
+        }
+        self.history.push(report);
+    }
+
+    /// All that is in scope, and where it is on this machine. What is kept here for the next
+    /// manifest is changed too: nothing of it is lost if this one is not published.
+    fn manifest(&mut self, receipts: Vec<Receipt>) -> (Manifest, LocalPaths) {
+        let floor = receipts.iter().filter_map(|receipt| receipt.floor).min();
+        let mut manifest = self.empty_manifest();
+        let mut paths = LocalPaths { state: self.paths.state.clone(), outboxes: BTreeSet::new() };
+        for receipt in receipts {
+            self.files.extend(receipt.files.into_iter().map(|file| (file.sequence, file)));
+            self.inline.extend(receipt.inline.into_iter().map(|part| (part.sequence, part)));
+            paths.state.extend(receipt.paths);
+            merge_operators(&mut manifest.operators, receipt.operators);
+            for (source, offsets) in receipt.offsets {
+                manifest.sources.entry(source).or_default().extend(offsets);
+            }
+            for part in receipt.outboxes {
+                paths.outboxes.extend(part.file.as_ref().map(|(_, path)| path.clone()));
+                manifest.outboxes.push(part.into_meta());
+            }
+        }
+        let needed = |number: u64| floor.is_some_and(|floor| in_scope(FileNumber::from_u64(number), floor));
+        self.files.retain(|number, _| needed(*number));
+        self.inline.retain(|number, _| needed(*number));
+        paths.state.retain(|number, _| needed(*number));
+        manifest.files = self.files.values().cloned().collect();
+        manifest.inline = self.inline.values().cloned().collect();
+        let report = &self.running.as_ref().expect("in flight").report;
+        manifest.stats = CheckpointStats {
+            freeze_us_max: report.freeze_us,
+            duration_ms: self.clock.monotonic().saturating_sub(self.started_at()).as_millis() as u64,
+            changed_keys: report.changed_keys,
+            delta_bytes: report.delta_bytes.0,
+            uploaded_bytes: report.uploaded_bytes.0,
+            referenced_bytes: manifest.files.iter().map(|f| f.stored).sum::<u64>().saturating_sub(report.uploaded_bytes.0),
+            inline_bytes: manifest.inline.iter().map(|part| part.data.0.len() as u64).sum(),
+        };
+        (manifest, paths)
+    }
+
+    fn started_at(&self) -> Duration {
+        self.running.as_ref().map_or(Duration::ZERO, |running| running.started.at)
+    }
+
+    fn empty_manifest(&self) -> Manifest {
+        let running = self.running.as_ref().expect("in flight");
+        let node = |(id, name, kind): &(OperatorId, String, String)| OperatorMeta {
+            id: *id,
+            name: name.clone(),
+            kind: kind.clone(),
+            version: 1,
+            keys: 0,
+            bytes: 0,
+        };
+        Manifest {
+            format: highwater_checkpoint::manifest::FORMAT,
+            pipeline: self.identity.pipeline.clone(),
+            store: self.shipping.store,
+            checkpoint: running.report.id,
+            epoch: running.report.epoch,
+            generation: highwater_core::Generation(0),
+            wall: running.started.wall,
+            parent: None,
+            sql: self.identity.sql.clone(),
+            key_groups: self.identity.key_groups,
+            workers: self.identity.workers,
+            requested_by: running.started.trigger,
+            sources: BTreeMap::new(),
+            operators: self.identity.nodes.iter().map(node).collect(),
+            files: Vec::new(),
+            inline: Vec::new(),
+            outboxes: Vec::new(),
+            stats: CheckpointStats::default(),
+        }
+    }
+}
+
+fn sum_up(report: &mut CheckpointReport, receipts: &[Receipt]) {
+    let sum = |of: fn(&Receipt) -> u64| receipts.iter().map(of).sum::<u64>();
+    report.freeze_us = receipts.iter().map(|r| r.freeze_us).max().unwrap_or(0);
+    report.changed_keys = sum(|r| r.changed);
+    report.delta_bytes = Bytes(sum(|r| r.delta_bytes));
+    report.base_bytes = Bytes(sum(|r| r.base_bytes));
+    report.uploaded_bytes = Bytes(sum(|r| r.uploaded_bytes));
+}
+
+fn merge_operators(operators: &mut [OperatorMeta], told: Vec<(OperatorId, String, u64, u64)>) {
+    for (id, _, keys, bytes) in told {
+        if let Some(operator) = operators.iter_mut().find(|operator| operator.id == id) {
+            operator.keys += keys;
+            operator.bytes += bytes;
+        }
+    }
+}
+
+impl OutboxPart {
+    /// The head of an outbox's bytes in a manifest: the checkpoint it belongs to (0: the manifest's
+    /// own) and its part.
+    fn into_meta(self) -> OutboxMeta {
+        let sink = format!("{}#{}#{}", self.checkpoint.map_or(0, |id| id.0), self.part, self.sink);
+        let data = match self.file {
+            Some((meta, _)) => OutboxData::File(Box::new(meta)),
+            None => OutboxData::Inline(Base64(self.bytes)),
+        };
+        OutboxMeta { sink, worker: self.part, data }
+    }
+
+    /// Reads what [`OutboxPart::into_meta`] wrote; `read` reads the local copy of a file.
+    pub(crate) fn from_meta(
+        meta: &OutboxMeta,
+        of: CheckpointId,
+        read: impl FnOnce(&FileMeta) -> Result<(PathBuf, Vec<u8>)>,
+    ) -> Result<Self> {
+        let broken = || Error::connector("outbox", format!("{} is no outbox of this version", meta.sink));
+        let mut head = meta.sink.splitn(3, '#');
+        let checkpoint: u64 = head.next().and_then(|n| n.parse().ok()).ok_or_else(broken)?;
+        let part: u32 = head.next().and_then(|n| n.parse().ok()).ok_or_else(broken)?;
+        let sink = head.next().ok_or_else(broken)?.to_owned();
+        let checkpoint = if checkpoint == 0 { of } else { CheckpointId(checkpoint) };
+        let (bytes, file) = match &meta.data {
+            OutboxData::Inline(bytes) => (bytes.0.clone(), None),
+            OutboxData::File(file) => {
+                let (path, bytes) = read(file)?;
+                (bytes, Some(((**file).clone(), path)))
+            }
+        };
+        Ok(Self { sink, checkpoint: Some(checkpoint), part, bytes, file })
+    }
+}
+
+/// Removes local copies that the published checkpoint no longer needs. What cannot be removed now
+/// is removed at the next start, which keeps only what it restores.
+fn remove_superseded(shipping: &Shipping, before: &LocalPaths, now: &LocalPaths) {
+    let gone = before.state.iter().filter(|(number, _)| !now.state.contains_key(*number));
+    for (number, path) in gone {
+        let number = FileNumber::from_u64(*number);
+        if let Err(error) = shipping.pages.drop_files(shipping.store, number..=number) {
+            tracing::warn!(%number, %error, "a file out of scope could not be dropped");
+        }
+        remove(path);
+    }
+    for path in before.outboxes.difference(&now.outboxes) {
+        remove(path);
+    }
+}
+
+fn remove(path: &std::path::Path) {
+    if let Err(error) = std::fs::remove_file(path)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        tracing::warn!(path = %path.display(), %error, "a file out of scope could not be removed");
+    }
+}

@@ -1,0 +1,464 @@
+//! GROUP BY: accumulators by key, updated a batch at a time.
+//!
+//! Keys that are one integer live in one table, all others (and the nulls among those) in a second
+//! whose keys are bytes. When nobody reads this operator's changes, rows are applied as they come
+//! and a view reads the table itself. When somebody does, an epoch's batches wait for its end: then
+//! every touched group's old words are copied once, the batches are applied, and one change a group
+//! goes out. Invariant: a group with no rows has no slot, but for the one group of an aggregation
+//! without keys, which always exists.
+
+use crate::batch::Batch;
+use crate::error::{Error, Result};
+use crate::keys::{KeyCodec, hash_keys, integers};
+use crate::ops::accumulate::{Input, Layout, Place, ROWS, Scratch};
+use crate::ops::extremes::Extremes;
+use crate::stateful::Logic;
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatchOptions};
+use arrow::datatypes::SchemaRef;
+use highwater_state::{ByteKeys, Rows, Slot, Table};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// One worker's share of a GROUP BY.
+pub(crate) struct Aggregate {
+    codec: KeyCodec,
+    layout: Layout,
+    schema: SchemaRef,
+    keys: usize,
+    /// Integer keys; none when keys are never one integer.
+    narrow: Option<Table>,
+    wide: Table,
+    sets: Vec<Extremes>,
+    /// Somebody reads the changes.
+    emits: bool,
+    /// The epoch's batches, kept until its end when changes are read.
+    pending: Vec<Batch>,
+    /// The changes of one group without keys start with its insert.
+    announce_empty: bool,
+    /// Groups that had no rows left at some moment of this epoch, by table.
+    emptied: [Vec<Slot>; 2],
+    read: ReadState,
+    buffers: Buffers,
+}
+
+#[derive(Default)]
+struct Buffers {
+    hashes: Vec<u64>,
+    slots: Vec<Slot>,
+    created: Vec<u32>,
+    scratch: Scratch,
+    groups: Vec<u16>,
+}
+
+/// A read in progress: which tables are still to be copied.
+#[derive(Default)]
+struct ReadState {
+    narrow: bool,
+    wide: bool,
+}
+
+/// The parts of an aggregation that are decided before any worker runs.
+pub(crate) struct Shape {
+    pub(crate) codec: KeyCodec,
+    pub(crate) layout: Layout,
+    pub(crate) schema: SchemaRef,
+    pub(crate) keys: usize,
+    pub(crate) emits: bool,
+    /// This worker owns the one group of an aggregation without keys, and the state is new.
+    pub(crate) creates_global: bool,
+}
+
+/// Which of the two tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Which {
+    Narrow,
+    Wide,
+}
+
+impl Aggregate {
+    pub(crate) fn new(shape: Shape, narrow: Option<Table>, wide: Table, sets: Vec<Extremes>) -> Result<Self> {
+        let mut this = Self {
+            codec: shape.codec,
+            layout: shape.layout,
+            schema: shape.schema,
+            keys: shape.keys,
+            narrow,
+            wide,
+            sets,
+            emits: shape.emits,
+            pending: Vec::new(),
+            announce_empty: shape.creates_global && shape.emits,
+            emptied: [Vec::new(), Vec::new()],
+            read: ReadState::default(),
+            buffers: Buffers::default(),
+        };
+        if shape.creates_global {
+            this.create_global()?;
+        }
+        Ok(this)
+    }
+
+    fn create_global(&mut self) -> Result<()> {
+        let key = self.codec.wide(&[], 1)?;
+        let mut slots = Vec::new();
+        self.find(&key, &mut slots)?;
+        Ok(())
+    }
+
+    fn table(&mut self, which: Which) -> &mut Table {
+        match which {
+            Which::Narrow => self.narrow.as_mut().expect("integer keys have a table"),
+            Which::Wide => &mut self.wide,
+        }
+    }
+
+    /// The slots of a keyed batch's groups, created where they are new.
+    fn find(&mut self, key: &ArrayRef, slots: &mut Vec<Slot>) -> Result<Which> {
+        let Buffers { hashes, created, .. } = &mut self.buffers;
+        hash_keys(key.as_ref(), hashes);
+        created.clear();
+        if let Some(values) = integers(key.as_ref()) {
+            let table = self.narrow.as_mut().expect("integer keys have a table");
+            table.upsert_u64(hashes, values.values(), slots, created)?;
+            return Ok(Which::Narrow);
+        }
+        let bytes = key.as_binary::<i32>();
+        let keys = ByteKeys::new(bytes.value_data(), bytes.value_offsets())?;
+        self.wide.upsert_bytes(hashes, keys, slots, created)?;
+        Ok(Which::Wide)
+    }
+
+    /// Applies a keyed batch to groups whose slots are known.
+    fn update(&mut self, which: Which, slots: &[Slot], batch: &Batch) -> Result<()> {
+        let columns = &batch.rows.columns()[1..];
+        let weights = batch.weights.as_ref().map(|w| &w.values()[..]);
+        let input = Input { columns, weights, rows: batch.len() };
+        let table = match which {
+            Which::Narrow => self.narrow.as_mut().expect("integer keys have a table"),
+            Which::Wide => &mut self.wide,
+        };
+        self.layout.update(table, slots, &input, &mut self.buffers.scratch)?;
+        for set in &mut self.sets {
+            set.apply(batch.rows.column(0), columns, weights)?;
+        }
+        if batch.weights.is_some() {
+            let table = self.table(which);
+            let empty: Vec<Slot> = slots.iter().copied().filter(|slot| table.words(*slot)[ROWS] == 0).collect();
+            self.emptied[which as usize].extend(empty);
+        }
+        Ok(())
+    }
+
+    /// Frees the groups that have no rows left.
+    fn drop_empty(&mut self) -> Result<()> {
+        let keeps_global = self.keys == 0;
+        for which in [Which::Narrow, Which::Wide] {
+            let mut slots = std::mem::take(&mut self.emptied[which as usize]);
+            if slots.is_empty() || keeps_global {
+                continue;
+            }
+            slots.sort_unstable();
+            slots.dedup();
+            let table = self.table(which);
+            slots.retain(|slot| table.words(*slot)[ROWS] == 0);
+            table.delete(&slots)?;
+        }
+        Ok(())
+    }
+
+    /// Applies the epoch's batches and gives one change for each touched group.
+    fn change(&mut self, out: &mut Vec<Batch>) -> Result<()> {
+        let batches = std::mem::take(&mut self.pending);
+        let mut found = Vec::with_capacity(batches.len());
+        let mut touched: [Vec<Slot>; 2] = [Vec::new(), Vec::new()];
+        for batch in &batches {
+            let mut slots = Vec::new();
+            let which = self.find(batch.rows.column(0), &mut slots)?;
+            touched[which as usize].extend_from_slice(&slots);
+            found.push((which, slots));
+        }
+        let mut before = Vec::new();
+        for which in [Which::Narrow, Which::Wide] {
+            let slots = &mut touched[which as usize];
+            slots.sort_unstable();
+            slots.dedup();
+            if !slots.is_empty() {
+                before.push((which, self.finish_slots(which, slots)?));
+            }
+        }
+        for (batch, (which, slots)) in batches.iter().zip(&found) {
+            self.update(*which, slots, batch)?;
+        }
+        for (which, old) in before {
+            let slots = std::mem::take(&mut touched[which as usize]);
+            let new = self.finish_slots(which, &slots)?;
+            out.extend(difference(&old, &new, &self.schema)?);
+        }
+        Ok(())
+    }
+
+    /// The output rows of some groups, and which of them exist.
+    fn finish_slots(&mut self, which: Which, slots: &[Slot]) -> Result<Finished> {
+        let always = self.keys == 0 && !self.announce_empty;
+        let stride = self.layout.words;
+        let mut words = Vec::with_capacity(slots.len() * stride);
+        let table = self.table(which);
+        for slot in slots {
+            words.extend_from_slice(table.words(*slot));
+        }
+        let keys = match which {
+            Which::Narrow => Keys::Integers(slots.iter().map(|slot| table.key_u64(*slot)).collect()),
+            Which::Wide => {
+                let mut keys = ByteRows::default();
+                for slot in slots {
+                    keys.push(table.key_bytes(*slot));
+                }
+                Keys::Bytes(keys)
+            }
+        };
+        let exists = words.chunks_exact(stride).map(|row| always || row[ROWS] != 0).collect();
+        let sets: Vec<ArrayRef> = self.live_extremes(&keys)?;
+        let rows = self.finish(&keys, &words, sets)?;
+        Ok(Finished { rows, exists })
+    }
+
+    /// The multisets' results for groups as they are now, one column an aggregate that needs one.
+    fn live_extremes(&self, keys: &Keys) -> Result<Vec<ArrayRef>> {
+        let mut columns = Vec::new();
+        for (place, _) in &self.layout.places {
+            if let Place::Set { set, max } = place {
+                columns.push(keys.with(|groups| self.sets[*set].finish(groups, *max))?);
+            }
+        }
+        Ok(columns)
+    }
+
+    /// Output rows from keys, words and multisets' columns.
+    fn finish(&self, keys: &Keys, words: &[u64], sets: Vec<ArrayRef>) -> Result<RecordBatch> {
+        let mut columns = match keys {
+            Keys::Integers(keys) => self.codec.columns_of_integers(keys.clone())?,
+            Keys::Bytes(keys) => self.codec.columns_of_bytes(keys.iter())?,
+        };
+        let mut sets = sets.into_iter();
+        for (index, (place, _)) in self.layout.places.iter().enumerate() {
+            columns.push(match place {
+                Place::Set { .. } => sets.next().expect("one column a multiset aggregate"),
+                _ => self.layout.finish(index, words)?,
+            });
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(keys.len()));
+        RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)
+            .map_err(|e| Error::data("aggregate", e))
+    }
+
+    fn finish_read(&self, rows: Rows, which: Which) -> Result<Option<Batch>> {
+        if rows.is_empty() {
+            return Ok(None);
+        }
+        let words = rows.words;
+        let keys = match which {
+            Which::Narrow => Keys::Integers(rows.keys),
+            Which::Wide => Keys::Bytes(ByteRows { data: rows.key_data, ends: rows.key_ends }),
+        };
+        let mut sets = Vec::new();
+        for (place, _) in &self.layout.places {
+            if let Place::Set { set, max } = place {
+                sets.push(keys.with(|groups| self.sets[*set].finish_read(groups, *max))?);
+            }
+        }
+        let batch = Batch::inserts(self.finish(&keys, &words, sets)?);
+        if self.keys == 0 {
+            return Ok(Some(batch));
+        }
+        // A group that lost its last row within the epoch is freed at its end, so none is empty here.
+        debug_assert!(words.chunks_exact(self.layout.words).all(|row| row[ROWS] != 0), "an empty group was read");
+        Ok(Some(batch))
+    }
+}
+
+impl Logic for Aggregate {
+    fn tables(&mut self) -> Vec<&mut Table> {
+        let mut tables: Vec<&mut Table> = self.narrow.iter_mut().collect();
+        tables.push(&mut self.wide);
+        tables.extend(self.sets.iter_mut().map(Extremes::table));
+        tables
+    }
+
+    fn load_for(&mut self, batch: &Batch, deadline: Instant) -> Result<bool> {
+        if self.narrow.as_ref().is_none_or(Table::is_loaded)
+            && self.wide.is_loaded()
+            && self.sets.iter_mut().all(|set| set.table().is_loaded())
+        {
+            return Ok(true);
+        }
+        let key = batch.rows.column(0);
+        hash_keys(key.as_ref(), &mut self.buffers.hashes);
+        let Self { narrow, wide, buffers, .. } = self;
+        let Buffers { hashes, groups, .. } = buffers;
+        let table = if integers(key.as_ref()).is_some() { narrow.as_mut().expect("has a table") } else { wide };
+        groups.clear();
+        table.unloaded(hashes, groups);
+        for group in groups.iter() {
+            if Instant::now() >= deadline {
+                return Ok(false);
+            }
+            table.load_group(*group)?;
+        }
+        let mut in_time = || Instant::now() < deadline;
+        for set in &mut self.sets {
+            if !set.load(&mut in_time)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn apply(&mut self, batch: Batch) -> Result<()> {
+        if self.emits {
+            self.pending.push(batch);
+            return Ok(());
+        }
+        let mut slots = std::mem::take(&mut self.buffers.slots);
+        let which = self.find(batch.rows.column(0), &mut slots)?;
+        self.update(which, &slots, &batch)?;
+        self.buffers.slots = slots;
+        Ok(())
+    }
+
+    fn close(&mut self, out: &mut Vec<Batch>) -> Result<()> {
+        if !self.pending.is_empty() {
+            self.change(out)?;
+            self.announce_empty = false;
+        } else if std::mem::take(&mut self.announce_empty) {
+            self.contents(out)?;
+        }
+        self.drop_empty()
+    }
+
+    fn contents(&mut self, out: &mut Vec<Batch>) -> Result<()> {
+        for table in self.tables() {
+            table.load_next(&mut || true)?;
+        }
+        self.begin_read()?;
+        while !self.read_on(Instant::now() + std::time::Duration::from_secs(1), out)? {}
+        Ok(())
+    }
+
+    fn begin_read(&mut self) -> Result<()> {
+        if let Some(narrow) = &mut self.narrow {
+            narrow.freeze_for_read()?;
+        }
+        self.wide.freeze_for_read()?;
+        self.read = ReadState { narrow: self.narrow.is_some(), wide: true };
+        for set in &mut self.sets {
+            set.begin_read()?;
+        }
+        Ok(())
+    }
+
+    fn read_on(&mut self, deadline: Instant, out: &mut Vec<Batch>) -> Result<bool> {
+        let mut more = || Instant::now() < deadline;
+        for set in &mut self.sets {
+            if !set.read_on(&mut more)? {
+                return Ok(false);
+            }
+        }
+        while self.read.narrow || self.read.wide {
+            let which = if self.read.narrow { Which::Narrow } else { Which::Wide };
+            let mut rows = Rows::default();
+            let left = self.table(which).copy_rows(&mut more, &mut rows)?.pages_left;
+            out.extend(self.finish_read(rows, which)?);
+            match (left, which) {
+                (0, Which::Narrow) => self.read.narrow = false,
+                (0, Which::Wide) => self.read.wide = false,
+                _ => return Ok(false),
+            }
+        }
+        for set in &mut self.sets {
+            set.end_read();
+        }
+        Ok(true)
+    }
+}
+
+/// Byte strings end to end.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ByteRows {
+    data: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl ByteRows {
+    fn push(&mut self, bytes: &[u8]) {
+        self.data.extend_from_slice(bytes);
+        self.ends.push(self.data.len());
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        starts.zip(&self.ends).map(|(start, end)| &self.data[start..*end])
+    }
+}
+
+/// The keys of some groups of one table.
+enum Keys {
+    Integers(Vec<u64>),
+    Bytes(ByteRows),
+}
+
+impl Keys {
+    fn len(&self) -> usize {
+        match self {
+            Self::Integers(keys) => keys.len(),
+            Self::Bytes(keys) => keys.ends.len(),
+        }
+    }
+
+    /// Hands the keys on as the bytes under which multisets know these groups.
+    fn with<T>(&self, use_keys: impl FnOnce(&mut dyn Iterator<Item = Vec<u8>>) -> Result<T>) -> Result<T> {
+        match self {
+            Self::Integers(keys) => use_keys(&mut keys.iter().map(|key| crate::ops::extremes::narrow_group(*key).to_vec())),
+            Self::Bytes(keys) => use_keys(&mut keys.iter().map(crate::ops::extremes::wide_group)),
+        }
+    }
+}
+
+/// Output rows of groups, some of which do not exist (yet, or any more).
+struct Finished {
+    rows: RecordBatch,
+    exists: Vec<bool>,
+}
+
+/// The changes from `old` to `new` of the same groups: deletes, then inserts, of what differs.
+fn difference(old: &Finished, new: &Finished, schema: &SchemaRef) -> Result<Option<Batch>> {
+    let broken = |e| Error::data("aggregate", e);
+    let same = same_rows(&old.rows, &new.rows)?;
+    let pick = |exists: &[bool], other: &[bool]| -> arrow::array::UInt32Array {
+        let rows = 0..exists.len();
+        rows.filter(|&row| exists[row] && !(other[row] && same[row])).map(|row| row as u32).collect()
+    };
+    let deletes = pick(&old.exists, &new.exists);
+    let inserts = pick(&new.exists, &old.exists);
+    if deletes.is_empty() && inserts.is_empty() {
+        return Ok(None);
+    }
+    let weights: Vec<i64> =
+        std::iter::repeat_n(-1, deletes.len()).chain(std::iter::repeat_n(1, inserts.len())).collect();
+    let deleted = arrow::compute::take_record_batch(&old.rows, &deletes).map_err(broken)?;
+    let inserted = arrow::compute::take_record_batch(&new.rows, &inserts).map_err(broken)?;
+    let rows = arrow::compute::concat_batches(schema, [&deleted, &inserted]).map_err(broken)?;
+    let weights = (!deletes.is_empty()).then(|| Int64Array::from(weights));
+    Ok(Some(Batch { rows, weights }))
+}
+
+/// Whether rows of two batches are the same, nulls being the same as nulls.
+fn same_rows(a: &RecordBatch, b: &RecordBatch) -> Result<Vec<bool>> {
+    let mut same = vec![true; a.num_rows()];
+    for (a, b) in a.columns().iter().zip(b.columns()) {
+        let equal = arrow::compute::kernels::cmp::not_distinct(a, b).map_err(|e| Error::data("aggregate", e))?;
+        for (same, equal) in same.iter_mut().zip(equal.values().iter()) {
+            *same &= equal;
+        }
+    }
+    Ok(same)
+}

@@ -1,0 +1,154 @@
+//! A view's own table for plans that do not end in a GROUP BY: whole rows with their counts.
+//!
+//! The key is the row in row format and the value how often it stands in the view, so equal rows
+//! share a slot and changes consolidate by themselves. Within an epoch a count may pass below zero,
+//! as a delete can overtake its insert on the way; at its end none is.
+
+use crate::batch::Batch;
+use crate::error::{Error, Result};
+use crate::keys::{KeyCodec, hash_keys};
+use crate::stateful::Logic;
+use arrow::array::{Array, AsArray, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::datatypes::SchemaRef;
+use highwater_state::{ByteKeys, Rows, Slot, Table};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// One worker's share of a view's rows. Its input is keyed: the key column holds the whole row.
+pub(crate) struct Materialize {
+    codec: KeyCodec,
+    schema: SchemaRef,
+    table: Table,
+    /// The input's changes go on to somebody.
+    emits: bool,
+    passing: Vec<Batch>,
+    /// Rows whose count was not above zero at some moment of this epoch.
+    suspects: Vec<Slot>,
+    hashes: Vec<u64>,
+    slots: Vec<Slot>,
+    created: Vec<u32>,
+    groups: Vec<u16>,
+}
+
+impl Materialize {
+    /// `schema` is the view's, and the key's columns are the view's columns.
+    pub(crate) const fn new(codec: KeyCodec, schema: SchemaRef, table: Table, emits: bool) -> Self {
+        Self {
+            codec,
+            schema,
+            table,
+            emits,
+            passing: Vec::new(),
+            suspects: Vec::new(),
+            hashes: Vec::new(),
+            slots: Vec::new(),
+            created: Vec::new(),
+            groups: Vec::new(),
+        }
+    }
+
+    fn decode<'a>(&self, keys: impl ExactSizeIterator<Item = &'a [u8]>) -> Result<RecordBatch> {
+        let options = RecordBatchOptions::new().with_row_count(Some(keys.len()));
+        let columns = self.codec.columns_of_bytes(keys)?;
+        RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)
+            .map_err(|e| Error::data("view", e))
+    }
+
+    /// Rows as often as their counts say.
+    fn repeat(&self, rows: &Rows) -> Result<Option<Batch>> {
+        let mut indices = Vec::with_capacity(rows.len());
+        for (row, count) in rows.words.iter().enumerate() {
+            indices.extend(std::iter::repeat_n(row as u32, (*count as i64).max(0) as usize));
+        }
+        if indices.is_empty() {
+            return Ok(None);
+        }
+        let distinct = self.decode((0..rows.len()).map(|row| rows.key_bytes(row)))?;
+        if indices.len() == distinct.num_rows() {
+            return Ok(Some(Batch::inserts(distinct)));
+        }
+        let all = Batch::inserts(distinct).take(&UInt32Array::from(indices)).map_err(|e| Error::data("view", e))?;
+        Ok(Some(all))
+    }
+}
+
+impl Logic for Materialize {
+    fn tables(&mut self) -> Vec<&mut Table> {
+        vec![&mut self.table]
+    }
+
+    fn load_for(&mut self, batch: &Batch, deadline: Instant) -> Result<bool> {
+        if self.table.is_loaded() {
+            return Ok(true);
+        }
+        hash_keys(batch.rows.column(0).as_ref(), &mut self.hashes);
+        self.groups.clear();
+        self.table.unloaded(&self.hashes, &mut self.groups);
+        for group in &self.groups {
+            if Instant::now() >= deadline {
+                return Ok(false);
+            }
+            self.table.load_group(*group)?;
+        }
+        Ok(true)
+    }
+
+    fn apply(&mut self, batch: Batch) -> Result<()> {
+        let key = batch.rows.column(0);
+        hash_keys(key.as_ref(), &mut self.hashes);
+        let bytes = key.as_binary::<i32>();
+        let keys = ByteKeys::new(bytes.value_data(), bytes.value_offsets())?;
+        self.table.upsert_bytes(&self.hashes, keys, &mut self.slots, &mut self.created)?;
+        self.created.clear();
+        let weights = batch.weights.as_ref().map(|w| &w.values()[..]);
+        self.table.update(&self.slots, |row, words| {
+            words[0] = words[0].wrapping_add(weights.map_or(1, |w| w[row]) as u64);
+        });
+        if weights.is_some() {
+            let table = &self.table;
+            let suspects = self.slots.iter().copied().filter(|slot| table.words(*slot)[0] as i64 <= 0);
+            self.suspects.extend(suspects);
+        }
+        if self.emits {
+            self.passing.push(batch);
+        }
+        Ok(())
+    }
+
+    fn close(&mut self, out: &mut Vec<Batch>) -> Result<()> {
+        let mut suspects = std::mem::take(&mut self.suspects);
+        suspects.sort_unstable();
+        suspects.dedup();
+        let table = &self.table;
+        if suspects.iter().any(|slot| (table.words(*slot)[0] as i64) < 0) {
+            return Err(Error::data("view", "a row was deleted that is not there: its input is inconsistent"));
+        }
+        suspects.retain(|slot| table.words(*slot)[0] == 0);
+        self.table.delete(&suspects)?;
+        for batch in std::mem::take(&mut self.passing) {
+            let bytes = batch.rows.column(0).as_binary::<i32>();
+            let rows = self.decode((0..bytes.len()).map(|row| bytes.value(row)))?;
+            let weights: Option<Int64Array> = batch.weights;
+            out.push(Batch { rows, weights });
+        }
+        Ok(())
+    }
+
+    fn contents(&mut self, out: &mut Vec<Batch>) -> Result<()> {
+        self.table.load_next(&mut || true)?;
+        self.begin_read()?;
+        while !self.read_on(Instant::now() + std::time::Duration::from_secs(1), out)? {}
+        Ok(())
+    }
+
+    fn begin_read(&mut self) -> Result<()> {
+        Ok(self.table.freeze_for_read()?)
+    }
+
+    fn read_on(&mut self, deadline: Instant, out: &mut Vec<Batch>) -> Result<bool> {
+        let mut rows = Rows::default();
+        let left = self.table.copy_rows(&mut || Instant::now() < deadline, &mut rows)?.pages_left;
+        out.extend(self.repeat(&rows)?);
+        Ok(left == 0)
+    }
+}

@@ -1,0 +1,170 @@
+//! A sink's outbox on one worker: rows collect between barriers, become part of the checkpoint, and
+//! are delivered once it is published.
+//!
+//! Invariants: nothing is delivered that no published checkpoint holds; what a checkpoint holds is
+//! handed in again with every later one until it is delivered; deliveries of a worker are in order.
+
+use crate::background::Background;
+use crate::batch::Batch;
+use crate::error::{Error, Result};
+use crate::shared::Run;
+use crate::sink::{CommitPermit, Sink, Target};
+use crate::snapshot::OutboxPart;
+use crate::wire;
+use arrow::datatypes::SchemaRef;
+use highwater_core::CheckpointId;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// The longest pause between two tries to deliver.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// What a delivery left behind: the target for the next one, and how it went.
+type Delivered = (Option<Box<dyn Target>>, Result<()>);
+
+/// One worker's outbox of one sink.
+pub(crate) struct Outbox {
+    name: String,
+    sink: Arc<dyn Sink>,
+    schema: SchemaRef,
+    part: u32,
+    background: Background,
+    run: Arc<Run>,
+    /// Parts of the whole pipeline that are published and not delivered.
+    undelivered: Arc<AtomicUsize>,
+    /// Rows since the last barrier, encoded.
+    current: Vec<u8>,
+    /// Older first; those without a checkpoint are not published yet.
+    kept: VecDeque<OutboxPart>,
+    target: Option<Box<dyn Target>>,
+    delivering: Option<Arc<Mutex<Option<Delivered>>>>,
+    failures: u32,
+    retry_at: Option<Instant>,
+}
+
+/// What an outbox is made of.
+pub(crate) struct OutboxSetup {
+    pub(crate) name: String,
+    pub(crate) sink: Arc<dyn Sink>,
+    pub(crate) schema: SchemaRef,
+    pub(crate) part: u32,
+    pub(crate) background: Background,
+    pub(crate) run: Arc<Run>,
+    pub(crate) undelivered: Arc<AtomicUsize>,
+    /// What the restored checkpoint holds for this worker; all of it is published.
+    pub(crate) restored: Vec<OutboxPart>,
+}
+
+impl Outbox {
+    pub(crate) fn new(setup: OutboxSetup) -> Self {
+        setup.undelivered.fetch_add(setup.restored.len(), Relaxed);
+        Self {
+            name: setup.name,
+            sink: setup.sink,
+            schema: setup.schema,
+            part: setup.part,
+            background: setup.background,
+            run: setup.run,
+            undelivered: setup.undelivered,
+            current: Vec::new(),
+            kept: setup.restored.into(),
+            target: None,
+            delivering: None,
+            failures: 0,
+            retry_at: None,
+        }
+    }
+
+    /// Takes rows of a closed epoch.
+    pub(crate) fn put(&mut self, batch: &Batch) -> Result<()> {
+        wire::encode(batch, &mut self.current).map_err(|e| Error::data(&self.name, e))
+    }
+
+    /// What a checkpoint must hold for this sink.
+    pub(crate) fn freeze(&mut self) -> Vec<OutboxPart> {
+        if !self.current.is_empty() {
+            let bytes = std::mem::take(&mut self.current);
+            self.kept.push_back(OutboxPart { sink: self.name.clone(), checkpoint: None, part: self.part, bytes, file: None });
+        }
+        self.kept.iter().cloned().collect()
+    }
+
+    /// A checkpoint is published: all that was frozen until then belongs to it.
+    pub(crate) fn published(&mut self, checkpoint: CheckpointId) {
+        for part in self.kept.iter_mut().filter(|part| part.checkpoint.is_none()) {
+            part.checkpoint = Some(checkpoint);
+            self.undelivered.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Goes on delivering; `done` is called from another thread when there is more to do. Gives the
+    /// moment to come back at, if it must wait.
+    pub(crate) fn deliver(&mut self, done: impl FnOnce() + Send + 'static) -> Option<Duration> {
+        self.finish_delivery();
+        if self.delivering.is_some() {
+            return None;
+        }
+        if let Some(at) = self.retry_at {
+            let wait = at.saturating_duration_since(Instant::now());
+            if !wait.is_zero() {
+                return Some(wait);
+            }
+            self.retry_at = None;
+        }
+        let part = self.kept.front()?.clone();
+        let permit = CommitPermit::of_published(part.checkpoint?);
+        let result = Arc::new(Mutex::new(None));
+        self.delivering = Some(Arc::clone(&result));
+        let (sink, schema, target) = (Arc::clone(&self.sink), Arc::clone(&self.schema), self.target.take());
+        self.background.run(move || {
+            let delivered = deliver_one(sink.as_ref(), &schema, target, permit, &part);
+            *result.lock().unwrap_or_else(PoisonError::into_inner) = Some(delivered);
+            done();
+        });
+        None
+    }
+
+    fn finish_delivery(&mut self) {
+        let Some(result) = &self.delivering else { return };
+        let Some((target, delivered)) = result.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
+        self.delivering = None;
+        match delivered {
+            Ok(()) => {
+                self.target = target;
+                self.failures = 0;
+                self.kept.pop_front();
+                self.undelivered.fetch_sub(1, Relaxed);
+                self.run.counters.delivered.fetch_add(1, Relaxed);
+            }
+            Err(error) => {
+                // The target is opened anew: a connection that failed once is not trusted.
+                let pause = Duration::from_millis(100 << self.failures.min(9)).min(LONGEST_PAUSE);
+                self.failures += 1;
+                self.retry_at = Some(Instant::now() + pause);
+                self.run.counters.delivery_failures.fetch_add(1, Relaxed);
+                tracing::warn!(sink = self.name, %error, retry_in = ?pause, "a delivery failed");
+            }
+        }
+    }
+}
+
+fn deliver_one(
+    sink: &dyn Sink,
+    schema: &SchemaRef,
+    target: Option<Box<dyn Target>>,
+    permit: CommitPermit,
+    part: &OutboxPart,
+) -> Delivered {
+    let mut target = match target.map_or_else(|| sink.open(schema), Ok) {
+        Ok(target) => target,
+        Err(error) => return (None, Err(error)),
+    };
+    let rows = match wire::decode(&part.bytes) {
+        Ok(rows) => rows,
+        Err(error) => return (Some(target), Err(Error::data(&part.sink, error))),
+    };
+    let delivered = target.deliver(permit, part.part, &rows);
+    (Some(target), delivered)
+}

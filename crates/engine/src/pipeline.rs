@@ -1,0 +1,547 @@
+//! Pipelines as their owners see them, and how they are kept running.
+//!
+//! A [`Pipeline`] is a handle: it asks the control of the current run and waits for answers. A
+//! failed run is dropped on all workers and begun again from its last checkpoint after a pause that
+//! doubles from one second to thirty. Invariant: at most one run of a pipeline exists.
+
+use crate::batch::Batch;
+use crate::checkpointing::{CheckpointReport, CheckpointSettings, History};
+use crate::control::Request;
+use crate::error::{Error, Result};
+use crate::metrics::{Counters, Percentiles};
+use crate::ops::expressions::Mapper;
+use crate::reads::Reads;
+use crate::run::{Event, Facilities, PipelineSpec, RunSetup, RunSpec, prepare};
+use crate::runtime::{Command, Workers};
+use crate::shared::Run;
+use arrow::array::RecordBatch;
+use highwater_checkpoint::{Store, Trigger};
+use highwater_core::{Bytes, Epoch};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+/// How long a read waits for rows before it gives up.
+const READ_PATIENCE: Duration = Duration::from_secs(60);
+/// How long a clean stop waits for the final checkpoint.
+const STOP_PATIENCE: Duration = Duration::from_secs(120);
+/// A run that lasted this long was healthy: the next failure begins with a short pause.
+const HEALTHY: Duration = Duration::from_secs(60);
+
+/// What a pipeline is doing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// Its dataflow is being made.
+    Starting,
+    /// It runs.
+    Running,
+    /// All input has ended, and everything is checkpointed and delivered. It can be read.
+    Finished,
+    /// It failed and will be restarted from its last checkpoint.
+    Failed {
+        /// Why.
+        reason: String,
+        /// How often it was restarted since it was last healthy.
+        restarts: u32,
+    },
+    /// It was stopped.
+    Stopped,
+}
+
+/// The rows of views as of one epoch.
+#[derive(Clone, Debug)]
+pub struct Scan {
+    /// The epoch.
+    pub epoch: Epoch,
+    /// In the order asked for, in each view's schema.
+    pub views: Vec<Vec<RecordBatch>>,
+}
+
+/// A snapshot of a pipeline's counters.
+#[derive(Clone, Debug, Default)]
+pub struct Metrics {
+    /// Rows that sources gave in this process.
+    pub rows_in: u64,
+    /// Bad rows left out.
+    pub skipped_rows: u64,
+    /// Epochs complete.
+    pub epochs: u64,
+    /// From an epoch's tick until it was complete, in microseconds.
+    pub epoch_us: Percentiles,
+    /// The longest pause between two batches of a worker in windows of 100 ms, in microseconds.
+    pub gap_us: Percentiles,
+    /// The stream's stop for a barrier, in microseconds, one a worker, operator and checkpoint.
+    pub freeze_us: Percentiles,
+    /// Keys held, as of the last checkpoint.
+    pub keys: u64,
+    /// Memory of the tables, as of the last checkpoint.
+    pub state_bytes: Bytes,
+    /// Checkpoints published.
+    pub checkpoints: u64,
+    /// Checkpoints failed.
+    pub failed_checkpoints: u64,
+    /// Checkpoints skipped, as nothing had changed.
+    pub skipped_checkpoints: u64,
+    /// Checkpoints passed over at restore.
+    pub fallbacks: u64,
+    /// Outbox parts delivered.
+    pub delivered: u64,
+    /// Failed deliveries.
+    pub delivery_failures: u64,
+    /// Restarts after failures.
+    pub restarts: u64,
+}
+
+/// A pipeline; cheap to clone.
+#[derive(Clone)]
+pub struct Pipeline {
+    inner: Arc<Inner>,
+    owner: Weak<Pipelines>,
+}
+
+impl std::fmt::Debug for Pipeline {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pipeline").field("name", &self.inner.name).finish_non_exhaustive()
+    }
+}
+
+struct Inner {
+    name: String,
+    spec: Mutex<PipelineSpec>,
+    state: Mutex<State>,
+    changed: Condvar,
+    counters: Arc<Counters>,
+    history: History,
+    reads: Reads,
+    restarts: AtomicU64,
+}
+
+struct State {
+    status: Status,
+    run: Option<CurrentRun>,
+    /// Workers on which the run has not ended.
+    alive: usize,
+    began: Instant,
+    restart_at: Option<Instant>,
+    failures: u32,
+}
+
+struct CurrentRun {
+    spec: Arc<RunSpec>,
+    requests: Sender<Request>,
+}
+
+impl Inner {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, status: Status) {
+        self.state().status = status;
+        self.changed.notify_all();
+    }
+
+    fn not_running(&self, reason: impl Into<String>) -> Error {
+        Error::NotRunning { pipeline: self.name.clone(), reason: reason.into() }
+    }
+
+    /// Asks the control of the current run.
+    fn ask(&self, request: Request) -> Result<()> {
+        let state = self.state();
+        let Some(run) = &state.run else {
+            return Err(self.not_running(match &state.status {
+                Status::Failed { reason, .. } => reason.clone(),
+                other => format!("it is {other:?}").to_lowercase(),
+            }));
+        };
+        if run.requests.send(request).is_err() {
+            return Err(self.not_running("it is ending"));
+        }
+        run.spec.wake_clock();
+        Ok(())
+    }
+
+    fn wait_until(&self, patience: Option<Duration>, over: impl Fn(&State) -> bool) -> bool {
+        let deadline = patience.map(|patience| Instant::now() + patience);
+        let mut state = self.state();
+        while !over(&state) {
+            let slice = deadline.map_or(Duration::from_secs(1), |at| at.saturating_duration_since(Instant::now()));
+            if slice.is_zero() {
+                return false;
+            }
+            state = self.changed.wait_timeout(state, slice).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+}
+
+impl Pipeline {
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.inner.name
+    }
+
+    /// What it is doing.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.inner.state().status.clone()
+    }
+
+    /// The rows of some of its views, all as of one epoch, without stopping the stream.
+    ///
+    /// # Errors
+    /// `Plan` for a view it does not have, `NotRunning` when it has failed or stopped, `Timeout`.
+    pub fn scan(&self, views: &[String]) -> Result<Scan> {
+        let (plan, workers) = {
+            let state = self.inner.state();
+            let Some(run) = &state.run else {
+                drop(state);
+                return Err(self.inner.not_running("it has no run"));
+            };
+            (run.spec.plan.clone(), run.spec.workers())
+        };
+        let mut found = Vec::new();
+        for name in views {
+            let view = plan.views.iter().find(|view| view.name == *name);
+            found.push(view.ok_or_else(|| Error::Plan(format!("{} has no view {name}", self.inner.name)))?);
+        }
+        let nodes: Vec<String> = found.iter().map(|view| plan.nodes[view.node.0].name.clone()).collect();
+        loop {
+            let ticket = self.inner.reads.ask(nodes.clone()).map_err(|reason| self.inner.not_running(reason))?;
+            self.inner.ask(Request::Read(ticket.read))?;
+            let Some(answered) = ticket.wait(&self.inner.name, workers, READ_PATIENCE)? else { continue };
+            let rows = found.iter().zip(answered.nodes).map(|(view, batches)| finish(view, batches));
+            return Ok(Scan { epoch: answered.epoch, views: rows.collect::<Result<_>>()? });
+        }
+    }
+
+    /// Makes a checkpoint and waits until it is published or has failed.
+    ///
+    /// # Errors
+    /// `NotRunning` when the pipeline has failed or stopped.
+    pub fn checkpoint(&self, trigger: Trigger) -> Result<CheckpointReport> {
+        let (reply, answer) = channel();
+        self.inner.ask(Request::Checkpoint(trigger, reply))?;
+        answer.recv().map_err(|_| self.inner.not_running("it failed or stopped before the checkpoint was made"))
+    }
+
+    /// Changes when it is checkpointed, from now on.
+    ///
+    /// # Errors
+    /// `NotRunning` when it has failed or stopped.
+    pub fn set_checkpoints(&self, settings: CheckpointSettings) -> Result<()> {
+        self.inner.spec.lock().unwrap_or_else(PoisonError::into_inner).settings = settings.clone();
+        self.inner.ask(Request::Settings(settings))
+    }
+
+    /// Takes no more rows, or goes on.
+    ///
+    /// # Errors
+    /// `NotRunning` when it has failed or stopped.
+    pub fn pause(&self, paused: bool) -> Result<()> {
+        self.inner.ask(Request::Pause(paused))
+    }
+
+    /// Its counters now.
+    #[must_use]
+    pub fn metrics(&self) -> Metrics {
+        let c = &self.inner.counters;
+        Metrics {
+            rows_in: c.rows_in.load(Relaxed),
+            skipped_rows: c.skipped_rows.load(Relaxed),
+            epochs: c.epochs.load(Relaxed),
+            epoch_us: c.epoch_time.percentiles(),
+            gap_us: c.gap.percentiles(),
+            freeze_us: c.freeze.percentiles(),
+            keys: c.keys.load(Relaxed),
+            state_bytes: Bytes(c.state_bytes.load(Relaxed)),
+            checkpoints: c.published.load(Relaxed),
+            failed_checkpoints: c.failed.load(Relaxed),
+            skipped_checkpoints: c.skipped.load(Relaxed),
+            fallbacks: c.fallbacks.load(Relaxed),
+            delivered: c.delivered.load(Relaxed),
+            delivery_failures: c.delivery_failures.load(Relaxed),
+            restarts: self.inner.restarts.load(Relaxed),
+        }
+    }
+
+    /// Begins new histograms, for a new phase of a measurement.
+    pub fn reset_histograms(&self) {
+        let c = &self.inner.counters;
+        c.epoch_time.reset();
+        c.gap.reset();
+        c.freeze.reset();
+    }
+
+    /// Its checkpoints of this process, oldest first.
+    #[must_use]
+    pub fn history(&self) -> Vec<CheckpointReport> {
+        self.inner.history.reports()
+    }
+
+    /// Waits until all input has ended and is checkpointed and delivered; false after `timeout`.
+    ///
+    /// # Errors
+    /// `NotRunning` when it is stopped meanwhile.
+    pub fn wait_finished(&self, timeout: Option<Duration>) -> Result<bool> {
+        let over = |state: &State| matches!(state.status, Status::Finished | Status::Stopped);
+        let finished = self.inner.wait_until(timeout, over);
+        if self.status() == Status::Stopped {
+            return Err(self.inner.not_running("it was stopped"));
+        }
+        Ok(finished)
+    }
+
+    /// Stops it, after a final checkpoint if asked for. A stop never depends on that checkpoint.
+    ///
+    /// # Errors
+    /// `Timeout` when the final checkpoint was not made in time; the pipeline is stopped all the
+    /// same, and goes on from the checkpoint before.
+    pub fn stop(&self, final_checkpoint: bool) -> Result<()> {
+        let Some(owner) = self.owner.upgrade() else { return Ok(()) };
+        owner.stop(&self.inner, final_checkpoint)
+    }
+
+    /// Stops it and removes all it has, here and in the root.
+    ///
+    /// # Errors
+    /// When an object cannot be removed; call it again.
+    pub fn delete(&self) -> Result<()> {
+        let Some(owner) = self.owner.upgrade() else { return Ok(()) };
+        owner.stop(&self.inner, false)?;
+        owner.delete(&self.inner.name)
+    }
+}
+
+fn finish(view: &crate::plan::View, batches: Vec<Batch>) -> Result<Vec<RecordBatch>> {
+    let Some(map) = &view.finish else { return Ok(batches.into_iter().map(|batch| batch.rows).collect()) };
+    let mapper = Mapper::new(map.clone(), Arc::clone(&view.schema));
+    let mapped = batches.into_iter().map(|batch| mapper.apply(batch));
+    Ok(mapped.collect::<Result<Vec<_>>>()?.into_iter().flatten().map(|batch| batch.rows).collect())
+}
+
+/// All pipelines of an engine.
+pub(crate) struct Pipelines {
+    facilities: Facilities,
+    workers: Workers,
+    events: Sender<Event>,
+    all: Mutex<BTreeMap<String, Arc<Inner>>>,
+    next_run: AtomicU64,
+    ending: AtomicBool,
+}
+
+impl Pipelines {
+    pub(crate) fn new(facilities: Facilities, workers: Workers, events: Sender<Event>) -> Self {
+        Self {
+            facilities,
+            workers,
+            events,
+            all: Mutex::default(),
+            next_run: AtomicU64::new(0),
+            ending: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) const fn store(&self) -> &Store {
+        &self.facilities.store
+    }
+
+    pub(crate) const fn workers(&self) -> &Workers {
+        &self.workers
+    }
+
+    pub(crate) fn wait_for<F: Future>(&self, future: F) -> F::Output {
+        self.facilities.background.wait_for(future)
+    }
+
+    fn all(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Inner>>> {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn create(self: &Arc<Self>, spec: PipelineSpec) -> Result<Pipeline> {
+        let inner = Arc::new(Inner {
+            name: spec.name.clone(),
+            spec: Mutex::new(spec),
+            state: Mutex::new(State {
+                status: Status::Starting,
+                run: None,
+                alive: 0,
+                began: Instant::now(),
+                restart_at: None,
+                failures: 0,
+            }),
+            changed: Condvar::new(),
+            counters: Arc::default(),
+            history: History::default(),
+            reads: Reads::default(),
+            restarts: AtomicU64::new(0),
+        });
+        {
+            let mut all = self.all();
+            if all.contains_key(&inner.name) {
+                return Err(Error::Plan(format!("a pipeline named {} exists", inner.name)));
+            }
+            all.insert(inner.name.clone(), Arc::clone(&inner));
+        }
+        if let Err(error) = self.begin(&inner) {
+            self.all().remove(&inner.name);
+            return Err(error);
+        }
+        Ok(Pipeline { inner, owner: Arc::downgrade(self) })
+    }
+
+    /// Begins a run from the newest checkpoint.
+    fn begin(&self, inner: &Arc<Inner>) -> Result<()> {
+        let id = self.next_run.fetch_add(1, Relaxed);
+        let events = self.events.clone();
+        let on_failure = Box::new(move |reason| {
+            // Nobody listens when the process is going down.
+            let _ = events.send(Event::Failed { run: id, reason });
+        });
+        let run = Arc::new(Run::new(inner.name.clone(), Arc::clone(&inner.counters), on_failure));
+        let (requests, asked) = channel();
+        let told = Arc::downgrade(inner);
+        let finished = Box::new(move |finished: bool| {
+            if let Some(inner) = told.upgrade() {
+                inner.set(if finished { Status::Finished } else { Status::Running });
+            }
+        });
+        let setup = RunSetup {
+            id,
+            run,
+            reads: inner.reads.clone(),
+            history: inner.history.clone(),
+            requests: asked,
+            events: self.events.clone(),
+            finished,
+        };
+        let spec = inner.spec.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let spec = Arc::new(prepare(&spec, &self.facilities, setup)?);
+        inner.reads.reopen();
+        {
+            let mut state = inner.state();
+            state.run = Some(CurrentRun { spec: Arc::clone(&spec), requests });
+            state.alive = self.facilities.workers;
+            state.began = Instant::now();
+            state.restart_at = None;
+            state.status = Status::Running;
+        }
+        inner.changed.notify_all();
+        self.workers.broadcast(|| Command::Create(Arc::clone(&spec)));
+        Ok(())
+    }
+
+    fn with_run(&self, run: u64) -> Option<Arc<Inner>> {
+        let is_its = |inner: &&Arc<Inner>| inner.state().run.as_ref().is_some_and(|current| current.spec.id == run);
+        self.all().values().find(is_its).cloned()
+    }
+
+    /// Takes up what happened to a run.
+    pub(crate) fn happened(&self, event: Event) {
+        match event {
+            Event::Ended { run } => {
+                if let Some(inner) = self.with_run(run) {
+                    let mut state = inner.state();
+                    state.alive -= 1;
+                    drop(state);
+                    inner.changed.notify_all();
+                }
+            }
+            Event::Failed { run, reason } => {
+                let Some(inner) = self.with_run(run) else { return };
+                tracing::error!(pipeline = inner.name, reason, "the pipeline failed");
+                self.workers.drop_run(run);
+                inner.reads.close(&reason);
+                let mut state = inner.state();
+                state.run = None;
+                state.alive = 0;
+                if state.began.elapsed() >= HEALTHY {
+                    state.failures = 0;
+                }
+                let pause = Duration::from_secs(1 << state.failures.min(5)).min(Duration::from_secs(30));
+                state.failures += 1;
+                state.restart_at = Some(Instant::now() + pause);
+                state.status = Status::Failed { reason, restarts: state.failures - 1 };
+                drop(state);
+                inner.changed.notify_all();
+            }
+        }
+    }
+
+    /// Restarts the failed pipelines whose pause is over.
+    pub(crate) fn restart_due(&self) {
+        if self.ending.load(Relaxed) {
+            return;
+        }
+        let now = Instant::now();
+        let due: Vec<Arc<Inner>> =
+            self.all().values().filter(|inner| inner.state().restart_at.is_some_and(|at| at <= now)).cloned().collect();
+        for inner in due {
+            inner.restarts.fetch_add(1, Relaxed);
+            tracing::info!(pipeline = inner.name, "restarting from the last checkpoint");
+            if let Err(error) = self.begin(&inner) {
+                let mut state = inner.state();
+                let pause = Duration::from_secs(1 << state.failures.min(5)).min(Duration::from_secs(30));
+                tracing::error!(pipeline = inner.name, %error, retry_in = ?pause, "the restart failed");
+                state.failures += 1;
+                state.restart_at = Some(Instant::now() + pause);
+                state.status = Status::Failed { reason: error.to_string(), restarts: state.failures - 1 };
+                drop(state);
+                inner.changed.notify_all();
+            }
+        }
+    }
+
+    fn stop(&self, inner: &Arc<Inner>, checkpoint: bool) -> Result<()> {
+        inner.state().restart_at = None;
+        let mut clean = true;
+        if inner.ask(Request::Stop { checkpoint }).is_ok() {
+            let over = |state: &State| state.run.is_none() || state.alive == 0;
+            clean = inner.wait_until(Some(STOP_PATIENCE), over);
+        }
+        let run = inner.state().run.take();
+        if let Some(run) = run {
+            self.workers.drop_run(run.spec.id);
+        }
+        inner.state().restart_at = None;
+        inner.reads.close("it was stopped");
+        inner.set(Status::Stopped);
+        self.all().remove(&inner.name);
+        if clean { Ok(()) } else { Err(Error::Timeout(format!("{} did not end in {STOP_PATIENCE:?}", inner.name))) }
+    }
+
+    fn delete(&self, name: &str) -> Result<()> {
+        let folder = self.facilities.files.join(name);
+        if folder.exists() {
+            std::fs::remove_dir_all(&folder).map_err(|source| Error::Io { what: format!("remove {name}"), source })?;
+        }
+        self.wait_for(highwater_checkpoint::inspect::delete(&self.facilities.store, name))?;
+        Ok(())
+    }
+
+    /// Stops all pipelines, all at the same time.
+    pub(crate) fn stop_all(&self) -> Result<()> {
+        self.ending.store(true, Relaxed);
+        let all: Vec<Arc<Inner>> = self.all().values().cloned().collect();
+        for inner in &all {
+            // Those that have failed have nothing to save.
+            let _ = inner.ask(Request::Stop { checkpoint: true });
+        }
+        let mut first = Ok(());
+        for inner in &all {
+            first = first.and(self.stop(inner, true));
+        }
+        first
+    }
+
+    /// No more restarts; what runs is dropped with the workers.
+    pub(crate) fn abandon(&self) {
+        self.ending.store(true, Relaxed);
+        for inner in self.all().values() {
+            inner.reads.close("the engine has ended");
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! Reads of a pipeline's views as of one epoch: who asked, and how rows come back.
+//!
+//! A read is asked for by number in a tick, so that every worker answers as of the same epoch; the
+//! rows come back through a channel, in slices, while the stream goes on. Invariant: whoever asks
+//! gets an end of every part, or an error, whatever happens to the pipeline.
+
+use crate::batch::Batch;
+use crate::error::{Error, Result};
+use highwater_core::{Epoch, WorkerIndex};
+use std::collections::HashMap;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// The reads of one pipeline that are asked for and not yet answered.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Reads {
+    open: Arc<Mutex<Open>>,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    next: u64,
+    requests: HashMap<u64, Request>,
+    /// Set when the run has failed or stopped: nobody answers any more.
+    closed: Option<String>,
+}
+
+#[derive(Debug)]
+struct Request {
+    nodes: Vec<String>,
+    sender: Sender<Answer>,
+}
+
+#[derive(Debug)]
+enum Answer {
+    Rows(usize, Vec<Batch>),
+    Done(u64),
+    Busy,
+    Failed(String),
+}
+
+/// One operator's share of a read on one worker; ends when dropped, unless it was finished before.
+#[derive(Debug)]
+pub(crate) struct ReadPart {
+    node: usize,
+    epoch: u64,
+    sender: Sender<Answer>,
+    joined: Vec<(usize, Sender<Answer>)>,
+    over: bool,
+}
+
+/// A read that was asked for.
+#[derive(Debug)]
+pub(crate) struct Ticket {
+    pub(crate) read: u64,
+    answers: Receiver<Answer>,
+    reads: Reads,
+    nodes: usize,
+}
+
+/// The rows of the nodes asked for, as of one epoch.
+#[derive(Debug)]
+pub(crate) struct Answered {
+    pub(crate) epoch: Epoch,
+    pub(crate) nodes: Vec<Vec<Batch>>,
+}
+
+impl Reads {
+    fn open(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Registers a read of the tables of `nodes`.
+    pub(crate) fn ask(&self, nodes: Vec<String>) -> Result<Ticket, String> {
+        let (sender, answers) = channel();
+        let mut open = self.open();
+        if let Some(reason) = &open.closed {
+            return Err(reason.clone());
+        }
+        let read = open.next;
+        open.next += 1;
+        let count = nodes.len();
+        open.requests.insert(read, Request { nodes, sender });
+        drop(open);
+        Ok(Ticket { read, answers, reads: self.clone(), nodes: count })
+    }
+
+    /// The share of an operator in a read, for each time that the read names it.
+    pub(crate) fn part(&self, read: u64, node: &str, _worker: WorkerIndex) -> Vec<ReadPart> {
+        let open = self.open();
+        let Some(request) = open.requests.get(&read) else { return Vec::new() };
+        let named = request.nodes.iter().enumerate().filter(|(_, name)| *name == node);
+        let part = |node| ReadPart { node, epoch: 0, sender: request.sender.clone(), joined: Vec::new(), over: false };
+        named.map(|(index, _)| part(index)).collect()
+    }
+
+    /// Fails all reads and every later one, with a reason.
+    pub(crate) fn close(&self, reason: &str) {
+        let mut open = self.open();
+        open.closed = Some(reason.to_owned());
+        for (_, request) in open.requests.drain() {
+            // Whoever asked may have given up.
+            let _ = request.sender.send(Answer::Failed(reason.to_owned()));
+        }
+    }
+
+    /// A new run answers again.
+    pub(crate) fn reopen(&self) {
+        self.open().closed = None;
+    }
+}
+
+impl ReadPart {
+    /// The epoch as of which it answers.
+    pub(crate) const fn epoch(&mut self, epoch: u64) {
+        self.epoch = epoch;
+    }
+
+    /// Another part that wants the same rows.
+    pub(crate) fn join(&mut self, mut other: Self) {
+        other.over = true;
+        self.joined.push((other.node, other.sender.clone()));
+    }
+
+    fn send(&self, mut make: impl FnMut(usize) -> Answer) {
+        for (node, sender) in std::iter::once((self.node, &self.sender)).chain(self.joined.iter().map(|(n, s)| (*n, s))) {
+            // Whoever asked may have given up; the rows are then nobody's.
+            let _ = sender.send(make(node));
+        }
+    }
+
+    pub(crate) fn give(&mut self, rows: Vec<Batch>) {
+        if !rows.is_empty() {
+            self.send(|node| Answer::Rows(node, rows.clone()));
+        }
+    }
+
+    pub(crate) fn finish(mut self) {
+        self.over = true;
+        self.send(|_| Answer::Done(self.epoch));
+    }
+
+    /// Another read is in progress as of another epoch; the reader tries again.
+    pub(crate) fn busy(mut self) {
+        self.over = true;
+        self.send(|_| Answer::Busy);
+    }
+}
+
+impl Drop for ReadPart {
+    fn drop(&mut self) {
+        if !self.over {
+            self.send(|_| Answer::Busy);
+        }
+    }
+}
+
+impl Ticket {
+    /// Waits for the parts of all workers. `None` when the read has to be asked for again.
+    ///
+    /// # Errors
+    /// `NotRunning` when the pipeline fails meanwhile, `Timeout` after `timeout` without an answer.
+    pub(crate) fn wait(self, pipeline: &str, workers: usize, timeout: Duration) -> Result<Option<Answered>> {
+        let mut nodes = vec![Vec::new(); self.nodes];
+        let mut epoch = 0;
+        let mut left = workers * self.nodes;
+        let mut deadline = Instant::now() + timeout;
+        while left > 0 {
+            match self.answers.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(Answer::Rows(node, rows)) => {
+                    nodes[node].extend(rows);
+                    deadline = Instant::now() + timeout;
+                }
+                Ok(Answer::Done(as_of)) => {
+                    epoch = as_of;
+                    left -= 1;
+                }
+                Ok(Answer::Busy) => return Ok(None),
+                Ok(Answer::Failed(reason)) => {
+                    return Err(Error::NotRunning { pipeline: pipeline.to_owned(), reason });
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    return Err(Error::Timeout(format!("a read of {pipeline} had no answer for {timeout:?}")));
+                }
+                Err(RecvTimeoutError::Disconnected) => return Ok(None),
+            }
+        }
+        Ok(Some(Answered { epoch: Epoch(epoch), nodes }))
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.reads.open().requests.remove(&self.read);
+    }
+}

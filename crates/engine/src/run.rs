@@ -1,0 +1,416 @@
+//! One run of a pipeline: what all its workers share, and how it is restored.
+//!
+//! A run begins with a claim of the pipeline's root and the newest checkpoint that verifies, and
+//! lasts until it is stopped or fails. Invariants: nothing of an earlier run is left in the page
+//! store or the local folder but what the checkpoint needs; a pipeline with checkpoints never starts
+//! empty.
+
+use crate::background::Background;
+use crate::checkpointing::{
+    CheckpointSettings, Checkpointing, CheckpointingSetup, History, Identity, LocalPaths,
+};
+use crate::control::{Control, ControlSetup, Request};
+use crate::error::{Error, Result};
+use crate::feed::Wake;
+use crate::ops::outbox::OutboxSetup;
+use crate::ops::source::{Place, SourceSetup};
+use crate::plan::{NodeId, Operator, Plan};
+use crate::reads::Reads;
+use crate::shared::Run;
+use crate::sink::Sink;
+use crate::snapshot::{OutboxPart, Shipping};
+use crate::source::{Offset, Source};
+use crate::tables;
+use highwater_checkpoint::fetch::cached;
+use highwater_checkpoint::{
+    FetchOptions, FileMeta, InlinePart, Manifest, PublishOptions, Publisher, Resolved, Retention, Store, UploadOptions,
+    Uploader, resolve,
+};
+use highwater_core::{CheckpointId, Clock, KeyGroups, OperatorId, Rng, StoreId};
+use highwater_state::{FileNumber, PageSource, PageStore, Part, Restore, decode_inline};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicUsize;
+use std::sync::mpsc::{Receiver, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// What a pipeline is, as its creator says it.
+#[derive(Clone, Debug)]
+pub struct PipelineSpec {
+    /// Its name, which is also its folder in the root.
+    pub name: String,
+    /// The statements that made it, kept in its manifests.
+    pub sql: Vec<String>,
+    /// Its operators.
+    pub plan: Plan,
+    /// Fixed when it is created.
+    pub key_groups: KeyGroups,
+    /// When it is checkpointed.
+    pub settings: CheckpointSettings,
+}
+
+/// What a run needs of the process.
+#[derive(Clone)]
+pub(crate) struct Facilities {
+    pub(crate) background: Background,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) store: Store,
+    pub(crate) pages: Arc<PageStore>,
+    /// Under which each pipeline has a folder for its files.
+    pub(crate) files: PathBuf,
+    pub(crate) workers: usize,
+}
+
+/// Tells, once a worker, that a run has ended there by itself.
+#[derive(Clone)]
+pub(crate) struct Ended(pub(crate) Sender<Event>, pub(crate) u64);
+
+/// What happens to runs.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// A worker's dataflow of this run ended cleanly.
+    Ended { run: u64 },
+    /// The run failed.
+    Failed { run: u64, reason: String },
+}
+
+impl Ended {
+    pub(crate) fn worker_ended(&self) {
+        // Nobody listens when the process is going down.
+        let _ = self.0.send(Event::Ended { run: self.1 });
+    }
+}
+
+/// What a restored checkpoint gives to a run.
+struct Restored {
+    restore: Arc<Restore>,
+    manifest: Manifest,
+    outboxes: Vec<OutboxPart>,
+}
+
+/// What the workers of a run share.
+pub(crate) struct RunSpec {
+    pub(crate) id: u64,
+    pub(crate) run: Arc<Run>,
+    pub(crate) plan: Plan,
+    pub(crate) key_groups: KeyGroups,
+    /// By node.
+    pub(crate) operator_ids: Vec<OperatorId>,
+    pub(crate) shipping: Arc<Shipping>,
+    pub(crate) reads: Reads,
+    pub(crate) ended: Ended,
+    pub(crate) wake_clock: Mutex<Option<Wake>>,
+    background: Background,
+    workers: usize,
+    splits: Vec<Vec<String>>,
+    restored: Option<Restored>,
+    undelivered: Arc<AtomicUsize>,
+    control: Mutex<Option<ControlParts>>,
+}
+
+/// What only worker 0 takes.
+struct ControlParts {
+    clock: Arc<dyn Clock>,
+    store: Store,
+    publisher: Publisher,
+    identity: Identity,
+    history: History,
+    files: Vec<FileMeta>,
+    inline: Vec<InlinePart>,
+    paths: LocalPaths,
+    next: CheckpointId,
+    requests: Receiver<Request>,
+    settings: CheckpointSettings,
+    finished: Box<dyn Fn(bool) + Send>,
+}
+
+/// What a new run is given by its pipeline.
+pub(crate) struct RunSetup {
+    pub(crate) id: u64,
+    pub(crate) run: Arc<Run>,
+    pub(crate) reads: Reads,
+    pub(crate) history: History,
+    pub(crate) requests: Receiver<Request>,
+    pub(crate) events: Sender<Event>,
+    pub(crate) finished: Box<dyn Fn(bool) + Send>,
+}
+
+/// Claims the root, restores the newest checkpoint that verifies, and describes the run.
+///
+/// # Errors
+/// When the root cannot be claimed, checkpoints exist and none verifies, or the plan does not fit
+/// the state of the checkpoint.
+pub(crate) fn prepare(spec: &PipelineSpec, facilities: &Facilities, setup: RunSetup) -> Result<RunSpec> {
+    let Facilities { background, store, pages, .. } = facilities;
+    let folder = facilities.files.join(&spec.name);
+    std::fs::create_dir_all(&folder).map_err(|source| Error::Io { what: format!("create {}", folder.display()), source })?;
+    let retention = Retention { keep: spec.settings.retain };
+    let options = PublishOptions { retention, ..PublishOptions::default() };
+    let mut publisher = background.wait_for(Publisher::claim(store, &spec.name, options))?;
+    let resolved = background.wait_for(resolve(store, &spec.name, &folder, FetchOptions::default()))?;
+    keep_only(&folder, resolved.as_ref());
+    let uploader = Uploader::new(store, &spec.name, UploadOptions::default())?;
+    if let Some(resolved) = &resolved {
+        publisher.restored(resolved);
+        uploader.restored(resolved);
+        tell_of(resolved, &spec.name, &setup.run);
+    }
+    let store_id = resolved.as_ref().map_or_else(|| StoreId(Rng::from_os().next_u64()), |r| r.manifest.store);
+    let key_groups = resolved.as_ref().map_or(spec.key_groups, |r| r.manifest.key_groups);
+    let shipping = Arc::new(Shipping {
+        background: background.clone(),
+        pages: Arc::clone(pages),
+        uploader,
+        store: store_id,
+        folder: folder.clone(),
+        compression: highwater_state::Compression::None,
+    });
+    let (operator_ids, nodes) = number_nodes(&spec.plan, resolved.as_ref().map(|r| &r.manifest))?;
+    let identity = Identity {
+        pipeline: spec.name.clone(),
+        sql: spec.sql.clone(),
+        key_groups,
+        workers: facilities.workers as u32,
+        nodes,
+    };
+    let control = ControlParts {
+        clock: Arc::clone(&facilities.clock),
+        store: store.clone(),
+        publisher,
+        identity,
+        history: setup.history,
+        files: resolved.as_ref().map(|r| r.manifest.files.clone()).unwrap_or_default(),
+        inline: resolved.as_ref().map(|r| r.manifest.inline.clone()).unwrap_or_default(),
+        paths: resolved.as_ref().map(paths_of).unwrap_or_default(),
+        next: resolved.as_ref().map_or(CheckpointId(1), |r| first_free(&r.manifest)),
+        requests: setup.requests,
+        settings: spec.settings.clone(),
+        finished: setup.finished,
+    };
+    let restored = resolved.map(|resolved| restore(resolved, pages, &folder)).transpose()?;
+    Ok(RunSpec {
+        id: setup.id,
+        run: setup.run,
+        splits: splits_of(&spec.plan)?,
+        plan: spec.plan.clone(),
+        key_groups,
+        operator_ids,
+        shipping,
+        reads: setup.reads,
+        ended: Ended(setup.events, setup.id),
+        wake_clock: Mutex::default(),
+        background: background.clone(),
+        workers: facilities.workers,
+        restored,
+        undelivered: Arc::default(),
+        control: Mutex::new(Some(control)),
+    })
+}
+
+fn tell_of(resolved: &Resolved, pipeline: &str, run: &Run) {
+    let fallbacks = resolved.fallbacks.len() as u64;
+    run.counters.fallbacks.fetch_add(fallbacks, std::sync::atomic::Ordering::Relaxed);
+    tracing::info!(
+        pipeline,
+        checkpoint = resolved.manifest.checkpoint.0,
+        epoch = resolved.manifest.epoch.0,
+        files = resolved.files.len(),
+        fallbacks,
+        downloaded = resolved.downloaded_bytes,
+        linked = resolved.linked_bytes,
+        reused = resolved.reused_bytes,
+        "restoring"
+    );
+}
+
+/// Removes what another run left in the local folder and the checkpoint does not need.
+fn keep_only(folder: &Path, resolved: Option<&Resolved>) {
+    let needed: BTreeSet<&Path> = resolved.iter().flat_map(|r| r.files.iter().map(|file| file.path.as_path())).collect();
+    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    for entry in entries.flatten() {
+        if !needed.contains(entry.path().as_path()) {
+            // A file that stays costs space only.
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
+fn paths_of(resolved: &Resolved) -> LocalPaths {
+    let state: BTreeSet<_> = resolved.manifest.files.iter().map(|file| file.id).collect();
+    let (state, outboxes): (Vec<_>, Vec<_>) = resolved.files.iter().partition(|file| state.contains(&file.meta.id));
+    LocalPaths {
+        state: state.into_iter().map(|file| (file.meta.sequence, file.path.clone())).collect(),
+        outboxes: outboxes.into_iter().map(|file| file.path.clone()).collect(),
+    }
+}
+
+/// A number above that of every file of the manifest, and above its own.
+fn first_free(manifest: &Manifest) -> CheckpointId {
+    let numbers = manifest.files.iter().map(|f| f.sequence).chain(manifest.inline.iter().map(|p| p.sequence));
+    let newest = numbers.map(|number| FileNumber::from_u64(number).checkpoint()).max();
+    newest.into_iter().fold(manifest.checkpoint, CheckpointId::max).next()
+}
+
+fn restore(resolved: Resolved, pages: &Arc<PageStore>, folder: &Path) -> Result<Restored> {
+    let manifest = resolved.manifest;
+    let state: BTreeSet<_> = manifest.files.iter().map(|file| file.id).collect();
+    let paths: Vec<PathBuf> =
+        resolved.files.iter().filter(|file| state.contains(&file.meta.id)).map(|file| file.path.clone()).collect();
+    let all = FileNumber::from_u64(0)..=FileNumber::from_u64(u64::MAX);
+    pages.drop_files(manifest.store, all)?;
+    pages.ingest(&paths)?;
+    let mut parts: Vec<Part> =
+        manifest.files.iter().map(|file| Part::File(FileNumber::from_u64(file.sequence))).collect();
+    for part in &manifest.inline {
+        parts.push(decode_inline(&part.data.0)?);
+    }
+    let source = PageSource::new(Arc::clone(pages), manifest.store);
+    let read = |file: &FileMeta| {
+        let path = cached(folder, file.id);
+        let bytes = std::fs::read(&path);
+        bytes.map(|b| (path, b)).map_err(|source| Error::Io { what: "read an outbox".into(), source })
+    };
+    let outboxes = manifest.outboxes.iter().map(|meta| OutboxPart::from_meta(meta, manifest.checkpoint, read));
+    let outboxes = outboxes.collect::<Result<_>>()?;
+    Ok(Restored { restore: Arc::new(Restore::new(source, parts)?), manifest, outboxes })
+}
+
+/// Numbers for the nodes: those of the manifest for nodes it knows, new ones for the others.
+type Numbered = (Vec<OperatorId>, Vec<(OperatorId, String, String)>);
+
+fn number_nodes(plan: &Plan, manifest: Option<&Manifest>) -> Result<Numbered> {
+    let known = manifest.map(|m| m.operators.as_slice()).unwrap_or_default();
+    let mut next = known.iter().map(|operator| operator.id.0 + 1).max().unwrap_or(0);
+    let (mut ids, mut nodes) = (Vec::new(), Vec::new());
+    for (index, node) in plan.nodes.iter().enumerate() {
+        let kind = tables::shape_of(plan, NodeId(index))?;
+        let id = match known.iter().find(|operator| operator.name == node.name) {
+            Some(operator) if operator.kind == kind => operator.id,
+            Some(operator) => {
+                return Err(Error::Plan(format!(
+                    "the state of {} in the checkpoint is of {}, the plan wants {kind}: drop and create it anew",
+                    node.name, operator.kind
+                )));
+            }
+            None => {
+                next += 1;
+                OperatorId(next - 1)
+            }
+        };
+        ids.push(id);
+        nodes.push((id, node.name.clone(), kind));
+    }
+    Ok((ids, nodes))
+}
+
+fn splits_of(plan: &Plan) -> Result<Vec<Vec<String>>> {
+    let splits = |node: &crate::plan::Node| match &node.operator {
+        Operator::Source(source) => source.splits(),
+        _ => Ok(Vec::new()),
+    };
+    plan.nodes.iter().map(splits).collect()
+}
+
+impl RunSpec {
+    /// Whether a node has no state in the checkpoint that is restored.
+    pub(crate) fn is_new(&self, node: NodeId) -> bool {
+        let name = &self.plan.nodes[node.0].name;
+        self.restored.as_ref().is_none_or(|r| r.manifest.operators.iter().all(|operator| operator.name != *name))
+    }
+
+    /// Whether a restored node must give its contents to nodes that are new.
+    pub(crate) fn backfills(&self, node: NodeId) -> bool {
+        let mut readers = (0..self.plan.nodes.len()).filter(|&at| self.plan.nodes[at].inputs.contains(&node));
+        !self.is_new(node) && readers.any(|reader| self.is_new(NodeId(reader)))
+    }
+
+    /// Whether any node reads this one's changes.
+    pub(crate) fn is_read(&self, node: NodeId) -> bool {
+        self.plan.nodes.iter().any(|other| other.inputs.contains(&node))
+    }
+
+    /// The parts from which a node's tables are restored.
+    pub(crate) fn restore_of(&self, node: NodeId) -> Option<Arc<Restore>> {
+        let restored = self.restored.as_ref().filter(|_| !self.is_new(node))?;
+        Some(Arc::clone(&restored.restore))
+    }
+
+    pub(crate) fn source(&self, node: NodeId, source: &Arc<dyn Source>, place: Place, wake: Wake) -> SourceSetup {
+        let name = self.plan.nodes[node.0].name.clone();
+        let offsets: Option<&BTreeMap<String, Offset>> = self.restored.as_ref().and_then(|r| r.manifest.sources.get(&name));
+        SourceSetup {
+            source: Arc::clone(source),
+            background: self.background.clone(),
+            wake,
+            run: Arc::clone(&self.run),
+            place,
+            splits: self.splits[node.0].clone(),
+            offsets: offsets.cloned().unwrap_or_default(),
+            name,
+        }
+    }
+
+    pub(crate) fn outbox(&self, node: NodeId, sink: &Arc<dyn Sink>, place: Place) -> OutboxSetup {
+        let plan = &self.plan.nodes[node.0];
+        let held = self.restored.as_ref().map(|r| r.outboxes.as_slice()).unwrap_or_default();
+        let mine = held.iter().filter(|o| o.sink == plan.name && o.part as usize % place.workers == place.worker);
+        OutboxSetup {
+            name: plan.name.clone(),
+            sink: Arc::clone(sink),
+            schema: Arc::clone(&plan.schema),
+            part: place.worker as u32,
+            background: self.background.clone(),
+            run: Arc::clone(&self.run),
+            undelivered: Arc::clone(&self.undelivered),
+            restored: mine.cloned().collect(),
+        }
+    }
+
+    /// The control, on worker 0, whose clock `wake` wakes.
+    pub(crate) fn start_control(&self, wake: &Wake) -> Control {
+        *self.wake_clock.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(wake));
+        let parts = self.control.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let parts = parts.expect("worker 0 builds a run once");
+        let workers = parts.identity.workers as usize;
+        let checkpointing = Checkpointing::new(CheckpointingSetup {
+            background: self.background.clone(),
+            clock: Arc::clone(&parts.clock),
+            store: parts.store,
+            publisher: parts.publisher,
+            shipping: Arc::clone(&self.shipping),
+            identity: parts.identity,
+            wake: Arc::clone(wake),
+            history: parts.history,
+            files: parts.files,
+            inline: parts.inline,
+            paths: parts.paths,
+            next: parts.next,
+        });
+        let sources = self.plan.nodes.iter().filter(|node| matches!(node.operator, Operator::Source(_))).count();
+        let all_known = (0..self.plan.nodes.len()).all(|node| !self.is_new(NodeId(node)));
+        Control::new(ControlSetup {
+            run: Arc::clone(&self.run),
+            clock: parts.clock,
+            requests: parts.requests,
+            checkpointing,
+            settings: parts.settings,
+            sources,
+            workers,
+            undelivered: Arc::clone(&self.undelivered),
+            is_new: self.restored.is_none() || !all_known,
+            finished: parts.finished,
+        })
+    }
+
+    /// How many workers it runs on.
+    pub(crate) const fn workers(&self) -> usize {
+        self.workers
+    }
+
+        /// Wakes the clock after a request.
+    pub(crate) fn wake_clock(&self) {
+        if let Some(wake) = self.wake_clock.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
+            wake();
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! The engine of a process: its Timely workers, and the pipelines that come and go on them.
+//!
+//! Commands reach all workers in one order, as Timely wants dataflows built. A supervisor thread
+//! restarts failed pipelines with back-off. Invariant: a worker thread never waits for anything but
+//! its next command or activation.
+
+use crate::background::Background;
+use crate::build;
+use crate::error::{Error, Result};
+use crate::pipeline::{Pipeline, Pipelines};
+use crate::run::{Event, Facilities, PipelineSpec, RunSpec};
+use crate::shared::message_of;
+use highwater_checkpoint::{Root, Store};
+use highwater_core::{Bytes, SystemClock};
+use highwater_state::{PageStore, StoreLimits};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{JoinHandle, Thread};
+use std::time::Duration;
+use timely::worker::Worker;
+
+/// The longest a worker sleeps without a reason to wake.
+const LONGEST_PARK: Duration = Duration::from_millis(500);
+
+/// Where and how an engine runs.
+#[derive(Clone, Debug)]
+pub struct EngineConfig {
+    /// Worker threads; one a core by default.
+    pub workers: usize,
+    /// Files on this machine: the page store and copies of what checkpoints need.
+    pub data_dir: PathBuf,
+    /// Where checkpoints go: a path or a URL (`file://`, `s3://`, `memory:`).
+    pub checkpoint_root: String,
+    /// Cache of RocksDB blocks.
+    pub block_cache: Bytes,
+}
+
+impl EngineConfig {
+    /// The defaults, with everything under one folder.
+    #[must_use]
+    pub fn new(data_dir: impl Into<PathBuf>) -> Self {
+        let data_dir = data_dir.into();
+        Self {
+            workers: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            checkpoint_root: data_dir.join("checkpoints").display().to_string(),
+            data_dir,
+            block_cache: Bytes(64 << 20),
+        }
+    }
+}
+
+/// What a worker is told to do.
+pub(crate) enum Command {
+    Create(Arc<RunSpec>),
+    /// Let go of a run, wherever it is; told when done.
+    Drop(u64, Sender<()>),
+    Shutdown,
+}
+
+/// The running engine. Dropping it stops the workers without final checkpoints.
+pub struct Engine {
+    pipelines: Arc<Pipelines>,
+    workers: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").finish_non_exhaustive()
+    }
+}
+
+/// Sends commands to all workers, in one order.
+pub(crate) struct Workers {
+    links: Mutex<Vec<(Sender<Command>, Thread)>>,
+}
+
+impl Workers {
+    /// Sends a command to every worker.
+    pub(crate) fn broadcast(&self, make: impl Fn() -> Command) {
+        let links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        for (sender, thread) in links.iter() {
+            // A worker that has gone is told nothing.
+            let _ = sender.send(make());
+            thread.unpark();
+        }
+    }
+
+    /// Lets go of a run on all workers, and waits until they have.
+    pub(crate) fn drop_run(&self, run: u64) {
+        let (done, all_done) = channel();
+        self.broadcast(|| Command::Drop(run, done.clone()));
+        drop(done);
+        while all_done.recv().is_ok() {}
+    }
+}
+
+impl Engine {
+    /// Starts workers and background threads.
+    ///
+    /// # Errors
+    /// When a folder cannot be made, the root cannot be opened, or the system gives no threads.
+    pub fn start(config: EngineConfig) -> Result<Self> {
+        let io = |what: &str| {
+            let what = what.to_owned();
+            move |source| Error::Io { what, source }
+        };
+        std::fs::create_dir_all(&config.data_dir).map_err(io("create the data folder"))?;
+        let background = Background::start(2).map_err(io("start background threads"))?;
+        let store = {
+            let _entered = background.handle().enter();
+            Store::new(Root::open(&config.checkpoint_root)?, Arc::new(highwater_checkpoint::TokioHost::default()))
+        };
+        let limits = StoreLimits { block_cache: config.block_cache, ..StoreLimits::default() };
+        let pages = Arc::new(PageStore::create(&config.data_dir.join("pages"), limits)?);
+        let facilities = Facilities {
+            background,
+            clock: Arc::new(SystemClock::default()),
+            store,
+            pages,
+            files: config.data_dir.join("files"),
+            workers: config.workers,
+        };
+        let (workers, running) = start_workers(config.workers)?;
+        let (events, happened) = channel();
+        let pipelines = Arc::new(Pipelines::new(facilities, workers, events));
+        let supervised = Arc::downgrade(&pipelines);
+        std::thread::Builder::new()
+            .name("hw-supervisor".into())
+            .spawn(move || supervise(&happened, &supervised))
+            .map_err(io("start the supervisor"))?;
+        Ok(Self { pipelines, workers: Mutex::new(Some(running)) })
+    }
+
+    /// Creates a pipeline, or goes on with the one of that name from the newest checkpoint that
+    /// verifies. Returns when its dataflow runs; its state may still be loading.
+    ///
+    /// # Errors
+    /// When the name is taken, the plan cannot be run, or a checkpoint exists and none verifies.
+    pub fn create(&self, spec: PipelineSpec) -> Result<Pipeline> {
+        self.pipelines.create(spec)
+    }
+
+    /// The store that checkpoints go to.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        self.pipelines.store()
+    }
+
+    /// Runs a future of the checkpoint crate on the engine's runtime, from a thread of the caller's.
+    pub fn wait_for<F: Future>(&self, future: F) -> F::Output {
+        self.pipelines.wait_for(future)
+    }
+
+    /// Stops every pipeline with a final checkpoint, then the workers.
+    ///
+    /// # Errors
+    /// The first of a pipeline that could not stop cleanly; all are stopped all the same.
+    pub fn shutdown(&self) -> Result<()> {
+        let stopped = self.pipelines.stop_all();
+        self.stop_workers();
+        stopped
+    }
+
+    fn stop_workers(&self) {
+        self.pipelines.workers().broadcast(|| Command::Shutdown);
+        let running = self.workers.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(running) = running
+            && let Err(panic) = running.join()
+        {
+            tracing::error!(reason = message_of(panic.as_ref()), "the workers ended with a panic");
+        }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.pipelines.abandon();
+        self.stop_workers();
+    }
+}
+
+fn start_workers(count: usize) -> Result<(Workers, JoinHandle<()>)> {
+    let (senders, receivers): (Vec<_>, Vec<_>) = (0..count.max(1)).map(|_| channel::<Command>()).unzip();
+    let receivers: Arc<Mutex<BTreeMap<usize, Receiver<Command>>>> =
+        Arc::new(Mutex::new(receivers.into_iter().enumerate().collect()));
+    let (started, threads) = channel();
+    let config = timely::Config::process(count.max(1));
+    let start = move || {
+        let guards = timely::execute(config, move |worker| {
+            let mine = receivers.lock().unwrap_or_else(PoisonError::into_inner).remove(&worker.index());
+            let commands = mine.expect("one queue a worker");
+            // The engine waits for all of these before it goes on.
+            let _ = started.send((worker.index(), std::thread::current()));
+            work(worker, &commands);
+        });
+        match guards {
+            Ok(guards) => drop(guards.join()),
+            Err(reason) => tracing::error!(reason, "the workers could not start"),
+        }
+    };
+    let running = std::thread::Builder::new().name("hw-workers".into()).spawn(start);
+    let running = running.map_err(|source| Error::Io { what: "start the workers".into(), source })?;
+    let mut found: BTreeMap<usize, Thread> = BTreeMap::new();
+    while found.len() < count.max(1) {
+        let (index, thread) =
+            threads.recv().map_err(|_| Error::Timeout("the workers ended before they began".into()))?;
+        found.insert(index, thread);
+    }
+    let links = senders.into_iter().zip(found.into_values()).collect();
+    Ok((Workers { links: Mutex::new(links) }, running))
+}
+
+/// A worker's life: commands between steps, sleep when there is nothing.
+fn work(worker: &mut Worker, commands: &Receiver<Command>) {
+    let mut dataflows: BTreeMap<u64, usize> = BTreeMap::new();
+    loop {
+        match commands.try_recv() {
+            Ok(Command::Create(spec)) => {
+                dataflows.insert(spec.id, worker.next_dataflow_index());
+                build::build(worker, &spec);
+                continue;
+            }
+            Ok(Command::Drop(run, done)) => {
+                if let Some(index) = dataflows.remove(&run) {
+                    worker.drop_dataflow(index);
+                }
+                drop(done);
+                continue;
+            }
+            Ok(Command::Shutdown) | Err(TryRecvError::Disconnected) => break,
+            Err(TryRecvError::Empty) => {}
+        }
+        if worker.has_dataflows() {
+            worker.step_or_park(Some(LONGEST_PARK));
+        } else {
+            std::thread::park_timeout(LONGEST_PARK);
+        }
+    }
+    for index in worker.installed_dataflows() {
+        worker.drop_dataflow(index);
+    }
+}
+
+fn supervise(happened: &Receiver<Event>, pipelines: &std::sync::Weak<Pipelines>) {
+    loop {
+        let event = happened.recv_timeout(Duration::from_millis(100));
+        let Some(pipelines) = pipelines.upgrade() else { return };
+        match event {
+            Ok(event) => pipelines.happened(event),
+            Err(std::sync::mpsc::RecvTimeoutError::Timeout) => pipelines.restart_due(),
+            Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => return,
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! What the workers of a pipeline share with each other and with its handle.
+//!
+//! Invariant: a pipeline fails once per run, with one reason, which is kept; from then on its
+//! operators do nothing until the run is dropped.
+
+use crate::error::Result;
+use crate::metrics::Counters;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Called once, from any worker, with the reason for which a run failed.
+pub(crate) type OnFailure = Box<dyn Fn(String) + Send + Sync>;
+
+/// One run of a pipeline: from its dataflow's creation until it is dropped.
+pub(crate) struct Run {
+    pub(crate) pipeline: String,
+    pub(crate) counters: Arc<Counters>,
+    failed: AtomicBool,
+    reason: Mutex<Option<String>>,
+    on_failure: OnFailure,
+}
+
+impl std::fmt::Debug for Run {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Run").field("pipeline", &self.pipeline).finish_non_exhaustive()
+    }
+}
+
+impl Run {
+    pub(crate) fn new(pipeline: String, counters: Arc<Counters>, on_failure: OnFailure) -> Self {
+        Self { pipeline, counters, failed: AtomicBool::new(false), reason: Mutex::new(None), on_failure }
+    }
+
+    /// Whether it failed; operators look before they do anything.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Acquire)
+    }
+
+    /// Keeps the first reason and tells it.
+    pub(crate) fn fail(&self, operator: &str, reason: &str) {
+        let mut kept = self.reason.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.is_some() {
+            return;
+        }
+        let reason = format!("{operator}: {reason}");
+        *kept = Some(reason.clone());
+        self.failed.store(true, Ordering::Release);
+        drop(kept);
+        (self.on_failure)(reason);
+    }
+
+    /// Runs one step of an operator. An error or a panic fails this run alone.
+    /// Gives `None` when the run has failed, now or before.
+    pub(crate) fn step<T>(&self, operator: &str, work: impl FnOnce() -> Result<T>) -> Option<T> {
+        if self.has_failed() {
+            return None;
+        }
+        match catch_unwind(AssertUnwindSafe(work)) {
+            Ok(Ok(value)) => Some(value),
+            Ok(Err(error)) => {
+                self.fail(operator, &error.to_string());
+                None
+            }
+            Err(panic) => {
+                self.fail(operator, &format!("panicked: {}", message_of(panic.as_ref())));
+                None
+            }
+        }
+    }
+}
+
+/// The text of a panic.
+pub(crate) fn message_of(panic: &(dyn std::any::Any + Send)) -> &str {
+    panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("without a message")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Error;
+
+    #[test]
+    fn the_first_failure_is_kept_and_told_once() {
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let telling = Arc::clone(&told);
+        let on_failure: OnFailure = Box::new(move |reason| telling.lock().expect("one thread").push(reason));
+        let run = Run::new("p".into(), Arc::default(), on_failure);
+        assert_eq!(run.step("map", || Ok(1)), Some(1));
+        assert_eq!(run.step("map", || -> Result<()> { panic!("boom {}", 7) }), None);
+        assert_eq!(run.step("map", || -> Result<()> { Err(Error::Plan("later".into())) }), None);
+        assert!(run.has_failed());
+        assert_eq!(*told.lock().expect("one thread"), ["map: panicked: boom 7"]);
+    }
+}

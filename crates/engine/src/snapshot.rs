@@ -1,0 +1,387 @@
+//! One worker's share of a pipeline's checkpoints: what its operators hand in, gathered into one
+//! part, made durable in the background, and told in one receipt.
+//!
+//! Operators hand in at their own pace after the barrier; when the last has, the records become one
+//! SST (or, when they are few, bytes inside the manifest), which is ingested locally and uploaded.
+//! Invariants: a receipt is sent only for what is durable in the store; a file that could not be
+//! uploaded belongs to the next receipt; records that could not be written are dirty again.
+
+use crate::background::Background;
+use crate::error::{Error, Result};
+use highwater_checkpoint::fetch::cached;
+use highwater_checkpoint::{Compression, Digest, FileMeta, InlinePart, LocalFile, Uploader};
+use highwater_core::{CheckpointId, OperatorId, StoreId, WorkerIndex};
+use highwater_state::scope::WrittenBytes;
+use highwater_state::{FileNumber, FileOptions, Outcome, PageStore, Record, encode_inline, write_file};
+use serde::{Deserialize, Serialize};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use timely::scheduling::Activator;
+
+/// The most bytes of records that stand inside the manifest instead of in a file.
+const INLINE_BYTES: usize = 32 << 10;
+
+/// What one stateful operator hands in.
+#[derive(Debug)]
+pub(crate) struct OperatorPart {
+    pub(crate) operator: OperatorId,
+    pub(crate) name: String,
+    pub(crate) records: Vec<Record>,
+    pub(crate) changed: u64,
+    pub(crate) written: WrittenBytes,
+    /// The oldest file that its tables still need.
+    pub(crate) floor: Option<FileNumber>,
+    pub(crate) keys: u64,
+    pub(crate) bytes: u64,
+}
+
+/// What a worker tells of one checkpoint, once its part is durable.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Receipt {
+    pub(crate) worker: u32,
+    pub(crate) checkpoint: CheckpointId,
+    /// The reason for which this worker's part is not durable.
+    pub(crate) failed: Option<String>,
+    /// Files in the store that no published checkpoint lists yet.
+    pub(crate) files: Vec<FileMeta>,
+    pub(crate) inline: Vec<InlinePart>,
+    /// The local copies of the files, by file number.
+    pub(crate) paths: Vec<(u64, PathBuf)>,
+    /// The oldest file that this worker still needs.
+    pub(crate) floor: Option<FileNumber>,
+    /// By source operator, then split.
+    pub(crate) offsets: BTreeMap<String, BTreeMap<String, serde_json::Value>>,
+    pub(crate) outboxes: Vec<OutboxPart>,
+    /// (operator, name, keys, bytes in memory).
+    pub(crate) operators: Vec<(OperatorId, String, u64, u64)>,
+    pub(crate) freeze_us: u64,
+    pub(crate) changed: u64,
+    pub(crate) delta_bytes: u64,
+    pub(crate) base_bytes: u64,
+    pub(crate) uploaded_bytes: u64,
+}
+
+/// Rows of a sink that are to be delivered after a checkpoint.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct OutboxPart {
+    pub(crate) sink: String,
+    /// The published checkpoint they belong to; none for the one being made.
+    pub(crate) checkpoint: Option<CheckpointId>,
+    pub(crate) part: u32,
+    pub(crate) bytes: Vec<u8>,
+    /// Where the rows are in the store and here, when they are too many for a manifest.
+    pub(crate) file: Option<(FileMeta, PathBuf)>,
+}
+
+/// What is shared by all workers of a pipeline to make its parts durable.
+pub(crate) struct Shipping {
+    pub(crate) background: Background,
+    pub(crate) pages: Arc<PageStore>,
+    pub(crate) uploader: Uploader,
+    pub(crate) store: StoreId,
+    /// Where local copies of the pipeline's files are kept.
+    pub(crate) folder: PathBuf,
+    pub(crate) compression: highwater_state::Compression,
+}
+
+/// A worker's checkpoints of one pipeline; cheap to clone, never leaves its thread.
+#[derive(Clone)]
+pub(crate) struct Snapshots {
+    inner: Rc<RefCell<Inner>>,
+}
+
+struct Inner {
+    worker: WorkerIndex,
+    shipping: Arc<Shipping>,
+    /// Operators (stateful ones, sources, sinks) that hand in to each checkpoint.
+    operators: usize,
+    gathering: Option<Gathering>,
+    /// Whether the last shipped checkpoint's records are durable here.
+    outcome: Option<(CheckpointId, Outcome)>,
+    /// Woken when everything is handed in, and when an outcome is known.
+    shipper: Option<Activator>,
+    waiting: Vec<Activator>,
+    /// Files and parts that no published checkpoint lists yet.
+    unlisted: Unlisted,
+}
+
+#[derive(Clone, Default)]
+struct Unlisted {
+    files: Vec<LocalFile>,
+    inline: Vec<InlinePart>,
+}
+
+struct Gathering {
+    checkpoint: CheckpointId,
+    receipt: Receipt,
+    records: Vec<Record>,
+    handed_in: usize,
+    frozen_for: Duration,
+}
+
+/// What came of a background job.
+type Shipped = (Receipt, Outcome, Unlisted);
+
+/// A checkpoint on its way to the store.
+pub(crate) struct Shipment {
+    result: Arc<Mutex<Option<Shipped>>>,
+}
+
+impl Snapshots {
+    pub(crate) fn new(worker: WorkerIndex, shipping: Arc<Shipping>) -> Self {
+        let inner = Inner {
+            worker,
+            shipping,
+            operators: 0,
+            gathering: None,
+            outcome: None,
+            shipper: None,
+            waiting: Vec::new(),
+            unlisted: Unlisted::default(),
+        };
+        Self { inner: Rc::new(RefCell::new(inner)) }
+    }
+
+    /// One more operator will hand in to each checkpoint.
+    pub(crate) fn expect_operator(&self) {
+        self.inner.borrow_mut().operators += 1;
+    }
+
+    pub(crate) fn wake_shipper(&self, activator: Activator) {
+        self.inner.borrow_mut().shipper = Some(activator);
+    }
+
+    /// Woken when an outcome is known.
+    pub(crate) fn wake_operator(&self, activator: Activator) {
+        self.inner.borrow_mut().waiting.push(activator);
+    }
+
+    /// An operator's tables are frozen for a checkpoint; it took this long.
+    pub(crate) fn frozen(&self, checkpoint: CheckpointId, took: Duration) {
+        self.inner.borrow_mut().gather(checkpoint).frozen_for += took;
+    }
+
+    /// A stateful operator's records.
+    pub(crate) fn deliver(&self, checkpoint: CheckpointId, part: OperatorPart) {
+        let mut inner = self.inner.borrow_mut();
+        let gathering = inner.gather(checkpoint);
+        let receipt = &mut gathering.receipt;
+        receipt.changed += part.changed;
+        receipt.delta_bytes += part.written.delta;
+        receipt.base_bytes += part.written.base;
+        receipt.floor = receipt.floor.into_iter().chain(part.floor).min();
+        receipt.operators.push((part.operator, part.name, part.keys, part.bytes));
+        gathering.records.extend(part.records);
+        inner.handed_in();
+    }
+
+    /// A source's offsets after the barrier's epoch.
+    pub(crate) fn offsets(&self, checkpoint: CheckpointId, source: &str, offsets: BTreeMap<String, serde_json::Value>) {
+        let mut inner = self.inner.borrow_mut();
+        inner.gather(checkpoint).receipt.offsets.insert(source.to_owned(), offsets);
+        inner.handed_in();
+    }
+
+    /// A sink's outboxes.
+    pub(crate) fn outboxes(&self, checkpoint: CheckpointId, outboxes: Vec<OutboxPart>) {
+        let mut inner = self.inner.borrow_mut();
+        inner.gather(checkpoint).receipt.outboxes.extend(outboxes);
+        inner.handed_in();
+    }
+
+    /// Whether everybody has handed in to a checkpoint.
+    pub(crate) fn is_whole(&self, checkpoint: CheckpointId) -> bool {
+        let inner = self.inner.borrow();
+        inner.gathering.as_ref().is_some_and(|g| g.checkpoint == checkpoint && g.handed_in == inner.operators)
+    }
+
+    /// Begins to make a whole checkpoint durable; `done` is called from another thread.
+    pub(crate) fn ship(&self, done: impl FnOnce() + Send + 'static) -> Shipment {
+        let mut inner = self.inner.borrow_mut();
+        let gathering = inner.gathering.take().expect("shipped when whole");
+        let (shipping, unlisted) = (Arc::clone(&inner.shipping), inner.unlisted.clone());
+        let worker = inner.worker;
+        let result = Arc::new(Mutex::new(None));
+        let shipment = Shipment { result: Arc::clone(&result) };
+        let background = shipping.background.clone();
+        background.run(move || {
+            let shipped = shipping.ship(worker, gathering, unlisted);
+            *result.lock().unwrap_or_else(PoisonError::into_inner) = Some(shipped);
+            done();
+        });
+        shipment
+    }
+
+    /// The receipt, when the shipment is over; the operators then learn the outcome.
+    pub(crate) fn receipt(&self, shipment: &Shipment) -> Option<Receipt> {
+        let shipped = shipment.result.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        let (receipt, outcome, unlisted) = shipped;
+        let mut inner = self.inner.borrow_mut();
+        inner.unlisted = unlisted;
+        inner.outcome = Some((receipt.checkpoint, outcome));
+        for operator in &inner.waiting {
+            operator.activate();
+        }
+        Some(receipt)
+    }
+
+    /// What became of the records of a checkpoint, once it is known.
+    pub(crate) fn outcome(&self, checkpoint: CheckpointId) -> Option<Outcome> {
+        let inner = self.inner.borrow();
+        inner.outcome.filter(|(of, _)| *of == checkpoint).map(|(_, outcome)| outcome)
+    }
+
+    /// A checkpoint is published: it lists all that was shipped until then.
+    pub(crate) fn published(&self) {
+        let mut inner = self.inner.borrow_mut();
+        let listed = std::mem::take(&mut inner.unlisted).files;
+        if !listed.is_empty() {
+            inner.shipping.background.run(move || {
+                for file in listed {
+                    // The file lives on under its own id; what stays is removed at the next start.
+                    let _ = std::fs::remove_file(file.path);
+                }
+            });
+        }
+    }
+}
+
+impl Inner {
+    fn gather(&mut self, checkpoint: CheckpointId) -> &mut Gathering {
+        let worker = self.worker.0;
+        let gathering = self.gathering.get_or_insert_with(|| Gathering {
+            checkpoint,
+            receipt: Receipt { worker, checkpoint, ..Receipt::default() },
+            records: Vec::new(),
+            handed_in: 0,
+            frozen_for: Duration::ZERO,
+        });
+        assert_eq!(gathering.checkpoint, checkpoint, "one checkpoint is in flight");
+        gathering
+    }
+
+    fn handed_in(&mut self) {
+        let gathering = self.gathering.as_mut().expect("just gathered");
+        gathering.handed_in += 1;
+        if gathering.handed_in == self.operators
+            && let Some(shipper) = &self.shipper
+        {
+            shipper.activate();
+        }
+    }
+}
+
+impl Shipping {
+    /// Writes, ingests and uploads; runs on a background thread.
+    fn ship(&self, worker: WorkerIndex, gathering: Gathering, mut unlisted: Unlisted) -> Shipped {
+        let Gathering { checkpoint, mut receipt, records, frozen_for, .. } = gathering;
+        receipt.freeze_us = frozen_for.as_micros() as u64;
+        let started = Instant::now();
+        let outcome = match self.write(worker, checkpoint, records, &mut unlisted) {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                tracing::error!(%checkpoint, %worker, %error, "a checkpoint's part could not be written");
+                receipt.failed = Some(error.to_string());
+                return (receipt, Outcome::Failed, unlisted);
+            }
+        };
+        match self.upload(checkpoint, &unlisted, &mut receipt) {
+            Ok(()) => receipt.inline.clone_from(&unlisted.inline),
+            Err(error) => {
+                tracing::error!(%checkpoint, %worker, %error, "a checkpoint's part could not be uploaded");
+                receipt.failed = Some(error.to_string());
+            }
+        }
+        tracing::debug!(%checkpoint, %worker, took = ?started.elapsed(), "a checkpoint's part is shipped");
+        (receipt, outcome, unlisted)
+    }
+
+    fn upload(&self, checkpoint: CheckpointId, unlisted: &Unlisted, receipt: &mut Receipt) -> Result<()> {
+        let uploaded = self.background.wait_for(self.uploader.upload(&unlisted.files, checkpoint))?;
+        receipt.uploaded_bytes = uploaded.uploaded_bytes + uploaded.linked_bytes;
+        for (local, meta) in unlisted.files.iter().zip(uploaded.files) {
+            let kept = cached(&self.folder, meta.id);
+            link(&local.path, &kept)?;
+            receipt.paths.push((meta.sequence, kept));
+            receipt.files.push(meta);
+        }
+        for part in &mut receipt.outboxes {
+            if part.bytes.len() > INLINE_BYTES {
+                part.file = Some(self.upload_outbox(checkpoint, part)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// An outbox keeps its path as long as its rows are the same, so that it is shipped once.
+    fn upload_outbox(&self, checkpoint: CheckpointId, part: &OutboxPart) -> Result<(FileMeta, PathBuf)> {
+        let digest = Digest::of(&part.bytes);
+        let path = self.folder.join(format!("{digest}.outbox"));
+        if !path.exists() {
+            let spool = path.with_extension("new");
+            let io = |source| Error::Io { what: format!("write {}", path.display()), source };
+            let mut file = File::create(&spool).map_err(io)?;
+            file.write_all(&part.bytes).and_then(|()| file.sync_all()).map_err(io)?;
+            std::fs::rename(&spool, &path).map_err(io)?;
+        }
+        let local = LocalFile {
+            path: path.clone(),
+            worker: part.part,
+            sequence: 0,
+            first_key: Vec::new(),
+            last_key: Vec::new(),
+            digest: Some(digest),
+            compression: Compression::None,
+        };
+        let uploaded = self.background.wait_for(self.uploader.upload(&[local], checkpoint))?;
+        Ok((uploaded.files[0].clone(), path))
+    }
+
+    fn write(
+        &self,
+        worker: WorkerIndex,
+        checkpoint: CheckpointId,
+        mut records: Vec<Record>,
+        unlisted: &mut Unlisted,
+    ) -> Result<Outcome> {
+        let number = FileNumber::new(checkpoint, worker);
+        if records.iter().map(|record| record.value.len() + 32).sum::<usize>() <= INLINE_BYTES {
+            if !records.is_empty() {
+                records.sort_unstable_by_key(|record| record.key);
+                let bytes = encode_inline(number, &records);
+                unlisted.inline.push(InlinePart::new(worker.0, number.to_u64(), bytes));
+            }
+            return Ok(Outcome::Inline);
+        }
+        let path = self.folder.join(format!("{:020}-{:05}.sst", checkpoint.0, worker.0));
+        let options = FileOptions { store: self.store, number, compression: self.compression, pace: &mut |_| () };
+        let written = write_file(&path, &mut records, options)?;
+        self.pages.ingest(std::slice::from_ref(&path))?;
+        unlisted.files.push(LocalFile {
+            path,
+            worker: worker.0,
+            sequence: number.to_u64(),
+            first_key: written.first_key.to_vec(),
+            last_key: written.last_key.to_vec(),
+            digest: Some(Digest::from_bytes(written.digest)),
+            compression: Compression::None,
+        });
+        Ok(Outcome::InStore)
+    }
+}
+
+/// A second name for a file; that it is there already is fine.
+fn link(from: &Path, to: &Path) -> Result<()> {
+    match std::fs::hard_link(from, to) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+            Err(Error::Io { what: format!("link {}", to.display()), source: error })
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,345 @@
+//! How an operator with state lives through epochs: alignment, barriers, slices of background work.
+//!
+//! It owns the order of things and nothing of what an operator computes. Input of later epochs waits
+//! until the frontier has passed the current one; at an epoch's end the operator emits its changes,
+//! and, if the epoch's tick says so, its tables are frozen and then copied out in slices between
+//! batches. Invariants: a table is never touched by another thread; a slice ends after some
+//! milliseconds; the capability of the current epoch is held until it is closed.
+
+use crate::batch::Batch;
+use crate::error::Result;
+use crate::metrics::GapMeter;
+use crate::reads::{ReadPart, Reads};
+use crate::shared::Run;
+use crate::snapshot::Snapshots;
+use crate::tick::{Tick, TickLog};
+use highwater_core::{CheckpointId, OperatorId, WorkerIndex};
+use highwater_state::scope::{GroupFact, RollingBase, WrittenBytes};
+use highwater_state::{FileNumber, FreezeOptions, Record, Table};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// The longest an operator works in one go before others get their turn.
+const SLICE: Duration = Duration::from_millis(2);
+/// The longest stretch of copying out or loading between two batches.
+const BACKGROUND_SLICE: Duration = Duration::from_micros(500);
+/// Below this many bytes in memory a table is written whole at each checkpoint, which is one small
+/// part and leaves nothing older in scope.
+const SMALL_STATE: u64 = 256 << 10;
+
+/// What one kind of stateful operator does; `stateful` calls it in the right order.
+pub(crate) trait Logic {
+    /// Its tables, in the order of their numbers.
+    fn tables(&mut self) -> Vec<&mut Table>;
+
+    /// Loads what a batch needs of a state that is being restored, until `deadline`; true when all
+    /// is there.
+    fn load_for(&mut self, batch: &Batch, deadline: Instant) -> Result<bool>;
+
+    /// Takes rows of the current epoch.
+    fn apply(&mut self, batch: Batch) -> Result<()>;
+
+    /// Ends the current epoch: its changes, consolidated, go to `out`.
+    fn close(&mut self, out: &mut Vec<Batch>) -> Result<()>;
+
+    /// The whole contents as inserts, for an operator that is new to this one's output.
+    fn contents(&mut self, out: &mut Vec<Batch>) -> Result<()>;
+
+    /// Begins a read of the contents as they are now.
+    fn begin_read(&mut self) -> Result<()>;
+
+    /// Copies rows of the read in progress to `out`, until `deadline`; true when it is over.
+    fn read_on(&mut self, deadline: Instant, out: &mut Vec<Batch>) -> Result<bool>;
+}
+
+/// What an operator shares with the rest of its pipeline on its worker.
+#[derive(Clone)]
+pub(crate) struct Surroundings {
+    pub(crate) run: Arc<Run>,
+    pub(crate) ticks: TickLog,
+    pub(crate) snapshots: Snapshots,
+    pub(crate) reads: Reads,
+    pub(crate) worker: WorkerIndex,
+}
+
+/// What a turn of [`Stateful::turn`] leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// Nothing to do until input, a tick or a settled checkpoint comes.
+    Rest,
+    /// There is more to do at once.
+    Again,
+}
+
+/// One stateful operator of one worker.
+pub(crate) struct Stateful<L> {
+    logic: L,
+    around: Surroundings,
+    name: String,
+    id: OperatorId,
+    /// The epoch that is open: all before are closed.
+    epoch: u64,
+    stash: VecDeque<(u64, Batch)>,
+    rolling: RollingBase,
+    written: WrittenBytes,
+    copying: Option<Copying>,
+    /// A checkpoint that is copied out and of which it is not known yet whether it is durable.
+    settling: Option<CheckpointId>,
+    reading: Option<ReadPart>,
+    waiting_reads: VecDeque<ReadPart>,
+    gap: GapMeter,
+    /// The contents are still to be given to operators that are new.
+    backfill: bool,
+}
+
+/// A checkpoint whose pages are being copied out.
+struct Copying {
+    checkpoint: CheckpointId,
+    records: Vec<Record>,
+    /// Tables that are done.
+    done: usize,
+    delta: u64,
+    base: u64,
+    changed: u64,
+}
+
+/// What an epoch's close gives to the outputs.
+#[derive(Default)]
+pub(crate) struct Emitted {
+    pub(crate) changes: Vec<Batch>,
+    pub(crate) backfill: Vec<Batch>,
+}
+
+impl<L: Logic> Stateful<L> {
+    pub(crate) fn new(logic: L, name: String, id: OperatorId, around: Surroundings, backfill: bool) -> Self {
+        around.snapshots.expect_operator();
+        Self {
+            logic,
+            around,
+            name,
+            id,
+            epoch: 0,
+            stash: VecDeque::new(),
+            rolling: RollingBase::default(),
+            written: WrittenBytes::default(),
+            copying: None,
+            settling: None,
+            reading: None,
+            waiting_reads: VecDeque::new(),
+            gap: GapMeter::new(),
+            backfill,
+        }
+    }
+
+    /// Keeps a batch until its epoch is current.
+    pub(crate) fn take(&mut self, epoch: u64, batch: Batch) {
+        self.stash.push_back((epoch, batch));
+    }
+
+    /// The epoch for which a capability must be held.
+    pub(crate) const fn open_epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Works for at most some milliseconds. `complete(e)` tells whether no more input of epoch `e`
+    /// can come; `emit` sends what an epoch gives, at that epoch.
+    pub(crate) fn turn(
+        &mut self,
+        complete: impl Fn(u64) -> bool,
+        mut emit: impl FnMut(u64, Emitted),
+    ) -> Result<Turn> {
+        let started = Instant::now();
+        self.settle()?;
+        loop {
+            let worked = self.apply_one(started + SLICE)?;
+            let copied = self.background()?;
+            if worked == Applied::Nothing {
+                if complete(self.epoch) && self.around.ticks.get(self.epoch).is_some() {
+                    let emitted = self.close()?;
+                    emit(self.epoch, emitted);
+                    self.epoch += 1;
+                } else if copied == Turn::Rest {
+                    self.gap.idle();
+                    return Ok(Turn::Rest);
+                }
+            }
+            if worked == Applied::Unloaded || started.elapsed() >= SLICE {
+                return Ok(Turn::Again);
+            }
+        }
+    }
+
+    /// Applies one stashed batch of the open epoch.
+    fn apply_one(&mut self, deadline: Instant) -> Result<Applied> {
+        let Some(at) = self.stash.iter().position(|(epoch, _)| *epoch == self.epoch) else {
+            return Ok(Applied::Nothing);
+        };
+        if !self.logic.load_for(&self.stash[at].1, deadline)? {
+            return Ok(Applied::Unloaded);
+        }
+        let (_, batch) = self.stash.remove(at).expect("found just now");
+        self.logic.apply(batch)?;
+        self.gap.finished(Instant::now(), &self.around.run.counters.gap);
+        Ok(Applied::One)
+    }
+
+    fn close(&mut self) -> Result<Emitted> {
+        let mut emitted = Emitted::default();
+        let tick = self.around.ticks.get(self.epoch).expect("an epoch is closed after its tick");
+        self.logic.close(&mut emitted.changes)?;
+        if std::mem::take(&mut self.backfill) {
+            self.logic.contents(&mut emitted.backfill)?;
+        }
+        if let Some(checkpoint) = tick.checkpoint {
+            self.freeze(checkpoint)?;
+        }
+        for read in &tick.reads {
+            self.waiting_reads.extend(self.around.reads.part(*read, &self.name, self.around.worker));
+        }
+        self.begin_reads(&tick)?;
+        Ok(emitted)
+    }
+
+    /// Reads of one epoch share one snapshot; a read that finds another epoch's in progress is told
+    /// to try again.
+    fn begin_reads(&mut self, tick: &Rc<Tick>) -> Result<()> {
+        if self.waiting_reads.is_empty() {
+            return Ok(());
+        }
+        if self.reading.is_some() {
+            for part in self.waiting_reads.drain(..) {
+                part.busy();
+            }
+            return Ok(());
+        }
+        // What must be loaded for a read is loaded now: the reader waits for it.
+        for table in self.logic.tables() {
+            table.load_next(&mut || true)?;
+        }
+        self.logic.begin_read()?;
+        let mut parts = self.waiting_reads.drain(..);
+        let mut first = parts.next().expect("not empty");
+        first.epoch(tick.epoch);
+        for part in parts {
+            first.join(part);
+        }
+        self.reading = Some(first);
+        Ok(())
+    }
+
+    fn freeze(&mut self, checkpoint: CheckpointId) -> Result<()> {
+        self.settle()?;
+        let started = Instant::now();
+        let number = FileNumber::new(checkpoint, self.around.worker);
+        let (rolling, written) = (&mut self.rolling, self.written);
+        let mut tables = self.logic.tables();
+        let small = tables.iter().map(|table| table.memory_bytes()).sum::<u64>() <= SMALL_STATE;
+        let mut facts: Vec<GroupFact> = Vec::new();
+        if !small {
+            for table in &tables {
+                table.base_facts(&mut facts);
+            }
+        }
+        let chosen = rolling.choose(&mut facts, written, checkpoint);
+        for table in &mut tables {
+            let id = table.id();
+            let rebase: Vec<u16> = chosen.iter().filter(|(of, _)| *of == id).map(|(_, group)| *group).collect();
+            table.freeze(&FreezeOptions { number, rebase: &rebase, all: small })?;
+        }
+        self.copying =
+            Some(Copying { checkpoint, records: Vec::new(), done: 0, delta: 0, base: 0, changed: 0 });
+        let took = started.elapsed();
+        self.around.run.counters.freeze.record(took);
+        self.around.snapshots.frozen(checkpoint, took);
+        Ok(())
+    }
+
+    /// One slice of what is not urgent: copying out, reading, loading.
+    fn background(&mut self) -> Result<Turn> {
+        let deadline = Instant::now() + BACKGROUND_SLICE;
+        if let Some(mut copying) = self.copying.take() {
+            if self.copy_on(&mut copying, deadline)? {
+                self.deliver(copying);
+            } else {
+                self.copying = Some(copying);
+            }
+            return Ok(Turn::Again);
+        }
+        if let Some(mut part) = self.reading.take() {
+            let mut rows = Vec::new();
+            let over = self.logic.read_on(deadline, &mut rows)?;
+            part.give(rows);
+            if over {
+                part.finish();
+            } else {
+                self.reading = Some(part);
+            }
+            return Ok(Turn::Again);
+        }
+        for table in self.logic.tables() {
+            if !table.is_loaded() {
+                table.load_next(&mut || Instant::now() < deadline)?;
+                return Ok(Turn::Again);
+            }
+        }
+        Ok(Turn::Rest)
+    }
+
+    fn copy_on(&mut self, copying: &mut Copying, deadline: Instant) -> Result<bool> {
+        let mut tables = self.logic.tables();
+        while let Some(table) = tables.get_mut(copying.done) {
+            let progress = table.copy_out(&mut || Instant::now() < deadline, &mut copying.records)?;
+            copying.delta += progress.delta_bytes;
+            copying.base += progress.base_bytes;
+            copying.changed += progress.changed_slots;
+            if progress.pages_left > 0 {
+                return Ok(false);
+            }
+            copying.done += 1;
+        }
+        Ok(true)
+    }
+
+    fn deliver(&mut self, copying: Copying) {
+        self.written = WrittenBytes { delta: copying.delta, base: copying.base };
+        let mut tables = self.logic.tables();
+        let floor = tables.iter().filter_map(|table| table.floor()).min();
+        let keys = tables.iter().map(|table| table.len()).sum();
+        let bytes = tables.iter_mut().map(|table| table.memory_bytes()).sum();
+        let part = crate::snapshot::OperatorPart {
+            operator: self.id,
+            name: self.name.clone(),
+            records: copying.records,
+            changed: copying.changed,
+            written: self.written,
+            floor,
+            keys,
+            bytes,
+        };
+        self.settling = Some(copying.checkpoint);
+        self.around.snapshots.deliver(copying.checkpoint, part);
+    }
+
+    fn settle(&mut self) -> Result<()> {
+        if self.copying.is_some() {
+            return Ok(());
+        }
+        let Some(checkpoint) = self.settling else { return Ok(()) };
+        let Some(outcome) = self.around.snapshots.outcome(checkpoint) else { return Ok(()) };
+        self.settling = None;
+        for table in self.logic.tables() {
+            table.settle(outcome)?;
+        }
+        Ok(())
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Applied {
+    One,
+    Nothing,
+    /// The batch waits for state that is being restored.
+    Unloaded,
+}

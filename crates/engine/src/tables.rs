@@ -1,0 +1,102 @@
+//! The stateful operators of a plan on one worker: their tables, new or restoring, and their logic.
+
+use crate::error::{Error, Result};
+use crate::keys::KeyCodec;
+use crate::ops::accumulate::{Argument, Layout};
+use crate::ops::aggregate::{Aggregate, Shape};
+use crate::ops::expressions::Preparation;
+use crate::ops::extremes::Extremes;
+use crate::ops::materialize::Materialize;
+use crate::ops::source::Place;
+use crate::plan::{Aggregation, NodeId, Operator};
+use crate::run::RunSpec;
+use arrow::datatypes::SchemaRef;
+use datafusion_physical_expr::expressions::Column;
+use highwater_state::{KeyKind, PageSource, Table, TableId, TableOptions, hash_bytes};
+use std::sync::Arc;
+
+fn table(spec: &RunSpec, node: NodeId, place: Place, number: u8, key: KeyKind, words: usize) -> Table {
+    let options = TableOptions {
+        id: TableId { operator: spec.operator_ids[node.0], table: number },
+        key,
+        words,
+        groups: spec.key_groups,
+        owned: spec.key_groups.owned_by(place.worker, place.workers),
+        source: Some(PageSource::new(Arc::clone(&spec.shipping.pages), spec.shipping.store)),
+    };
+    match spec.restore_of(node) {
+        Some(restore) => Table::restoring(options, restore),
+        None => Table::new(options),
+    }
+}
+
+/// What an aggregation keeps, in words: two of a pipeline's runs with different shapes cannot share
+/// state.
+pub(crate) fn shape_of(spec: &crate::plan::Plan, node: NodeId) -> Result<String> {
+    let plan = &spec.nodes[node.0];
+    Ok(match &plan.operator {
+        Operator::Source(_) => "source".into(),
+        Operator::Map(_) => "map".into(),
+        Operator::Hop(_) => "hop".into(),
+        Operator::Sink(_) => "sink".into(),
+        Operator::Materialize => format!("rows of {}", types_of(&plan.schema)),
+        Operator::Aggregate(aggregation) => {
+            let input = &spec.nodes[plan.inputs[0].0];
+            let (preparation, layout) = prepare(aggregation, &input.schema, input.append_only)?;
+            let columns: Vec<&Argument> = preparation.described.iter().collect();
+            format!("groups of {}: {} words, {:?} over {:?}", types_of(&plan.schema), layout.words, layout.places, columns)
+        }
+    })
+}
+
+fn types_of(schema: &SchemaRef) -> String {
+    let types: Vec<String> = schema.fields().iter().map(|field| field.data_type().to_string()).collect();
+    types.join(", ")
+}
+
+fn prepare(aggregation: &Aggregation, input: &SchemaRef, append_only: bool) -> Result<(Preparation, Layout)> {
+    let preparation = Preparation::new(aggregation, input)?;
+    let layout = Layout::new(&aggregation.aggregates, &preparation.described, &preparation.columns, append_only)?;
+    Ok((preparation, layout))
+}
+
+/// A GROUP BY of one worker.
+pub(crate) fn aggregate(spec: &RunSpec, node: NodeId, place: Place) -> Result<(Preparation, Aggregate)> {
+    let plan = &spec.plan.nodes[node.0];
+    let Operator::Aggregate(aggregation) = &plan.operator else { unreachable!("called for aggregations") };
+    let input = &spec.plan.nodes[plan.inputs[0].0];
+    let (preparation, layout) = prepare(aggregation, &input.schema, input.append_only)?;
+    let codec = preparation.codec()?;
+    let narrow = codec.is_narrow().then(|| table(spec, node, place, 0, KeyKind::U64, layout.words));
+    let wide = table(spec, node, place, 1, KeyKind::Bytes, layout.words);
+    let mut sets = Vec::new();
+    for (number, (column, data_type)) in layout.sets.iter().enumerate() {
+        let set = table(spec, node, place, number as u8 + 2, KeyKind::Placed, 1);
+        sets.push(Extremes::new(set, *column, data_type)?);
+    }
+    let group = spec.key_groups.of_hash(hash_bytes(&[]));
+    let owns_global = spec.key_groups.worker_of(group, place.workers) == place.worker;
+    let shape = Shape {
+        codec,
+        layout,
+        schema: Arc::clone(&plan.schema),
+        keys: aggregation.keys.len(),
+        emits: spec.is_read(node),
+        creates_global: aggregation.keys.is_empty() && owns_global && spec.restore_of(node).is_none(),
+    };
+    Ok((preparation, Aggregate::new(shape, narrow, wide, sets)?))
+}
+
+/// A view's own rows on one worker.
+pub(crate) fn materialize(spec: &RunSpec, node: NodeId, place: Place) -> Result<(Preparation, Materialize)> {
+    let plan = &spec.plan.nodes[node.0];
+    let columns = plan.schema.fields().iter().enumerate();
+    let keys = columns.map(|(i, field)| Arc::new(Column::new(field.name(), i)) as _).collect();
+    let rows = Aggregation { keys, aggregates: Vec::new() };
+    let preparation = Preparation::of_whole_rows(&rows, &plan.schema)?;
+    let types = plan.schema.fields().iter().map(|field| field.data_type().clone()).collect();
+    let codec = KeyCodec::new(types).map_err(|e| Error::Plan(format!("{}: {e}", plan.name)))?;
+    let table = table(spec, node, place, 0, KeyKind::Bytes, 1);
+    let logic = Materialize::new(codec, Arc::clone(&plan.schema), table, spec.is_read(node));
+    Ok((preparation, logic))
+}

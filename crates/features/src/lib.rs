@@ -1,0 +1,1 @@
+//! Nothing: this crate only unites the features of dependencies; see its Cargo.toml.
