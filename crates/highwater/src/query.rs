@@ -262,6 +262,7 @@ fn flush_one(pipeline: &Pipeline, extent: Extent) -> Result<()> {
     }
     let deadline = Instant::now() + PATIENCE;
     let mut quiet = (pipeline.metrics().rows_in, Instant::now());
+    let mut asked = false;
     while !pipeline.wait_finished(Some(Duration::from_millis(20)))? {
         if let Status::Failed { reason, .. } = pipeline.status() {
             let pipeline = pipeline.name().to_owned();
@@ -270,9 +271,16 @@ fn flush_one(pipeline: &Pipeline, extent: Extent) -> Result<()> {
         let rows = pipeline.metrics().rows_in;
         if rows != quiet.0 {
             quiet = (rows, Instant::now());
-        } else if extent == Extent::Growing && quiet.1.elapsed() >= QUIET {
-            pipeline.scan(&[])?;
-            return Ok(());
+        } else if quiet.1.elapsed() >= QUIET {
+            if extent == Extent::Growing {
+                pipeline.scan(&[])?;
+                return Ok(());
+            }
+            if !asked {
+                // With checkpoints by interval off, nothing else asks for the last one.
+                pipeline.checkpoint(Trigger::Manual)?;
+                asked = true;
+            }
         }
         if Instant::now() >= deadline {
             let what = format!("{} still reads its sources", pipeline.name());
