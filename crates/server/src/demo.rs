@@ -9,7 +9,7 @@ use crate::run::{follow, open};
 use crate::settings::{Flags, Settings};
 use crate::signals::Stop;
 use crate::{logs, table};
-use highwater::{Database, Response};
+use highwater::Database;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -110,7 +110,7 @@ fn create(database: &Database, splits: usize) -> Outcome<()> {
 fn show(database: &Database) -> Outcome<()> {
     for sql in CLOSING {
         let fail = |error: String| Failure::new(Exit::Statement, format!("{sql}: {error}"));
-        if let Response::Rows(rows) = database.execute(sql).map_err(|error| fail(error.to_string()))? {
+        if let Some(rows) = database.execute(sql).map_err(|error| fail(error.to_string()))?.rows {
             println!("{sql};\n{}", table::psql(&rows.schema, &rows.batches).map_err(|error| fail(error.to_string()))?);
         }
     }

@@ -5,7 +5,6 @@
 mod bench;
 mod checkpoints;
 mod cli;
-mod compare;
 mod demo;
 mod exit;
 mod figures;

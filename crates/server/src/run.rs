@@ -10,7 +10,7 @@ use crate::settings::{Flags, Settings};
 use crate::signals::Stop;
 use crate::watch::Watch;
 use crate::{figures, logs, table};
-use highwater::{Database, Options, Piece, Response, Status};
+use highwater::{Config, Database, Piece, Status};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -51,7 +51,11 @@ pub(crate) fn main(arguments: Arguments) -> Outcome {
     let stop = Stop::on_signals()?;
     let database = open(&settings)?;
     let opening = if arguments.exit { pieces.len() } else { closing(&pieces) };
-    let result = execute(&database, &pieces[..opening], &shown).and_then(|()| {
+    // Views start together with all that the script puts over them.
+    database.defer_starts();
+    let started = execute(&database, &pieces[..opening], &shown)
+        .and_then(|()| database.start_waiting().map_err(|error| Failure::new(Exit::Statement, error)));
+    let result = started.and_then(|()| {
         let exit = if arguments.exit { Exit::Done } else { follow(&database, &stop, &mut Screen::new(style), &shown)? };
         execute(&database, &pieces[opening..], &shown)?;
         Ok(exit)
@@ -76,13 +80,14 @@ fn read(path: &Path) -> std::io::Result<String> {
 /// # Errors
 /// A folder or root that cannot be used.
 pub(crate) fn open(settings: &Settings) -> Outcome<Database> {
-    let mut options = Options::new(settings.data());
-    options.checkpoint_root = settings.checkpoint_root();
-    options.workers = settings.workers();
-    options.block_cache = highwater::Bytes(settings.block_cache());
-    options.checkpoints.interval = settings.checkpoint_interval();
-    options.checkpoints.retain = settings.retain();
-    Database::open(options).map_err(|error| Failure::storage(settings.data().display(), error))
+    let mut config = Config::new(settings.data());
+    config.checkpoint_root = Some(settings.checkpoint_root());
+    config.workers = Some(settings.workers());
+    config.resume = true;
+    config.block_cache = highwater::Bytes(settings.block_cache());
+    config.checkpoints.interval = settings.checkpoint_interval();
+    config.checkpoints.retain = settings.retain();
+    Database::open(config).map_err(|error| Failure::storage(settings.data().display(), error))
 }
 
 /// Where the closing queries begin.
@@ -101,13 +106,17 @@ fn execute(database: &Database, pieces: &[Piece], script: &str) -> Outcome<()> {
     for piece in pieces {
         let place = format!("{script}:{}:{}", piece.start.line, piece.start.column);
         let fail = |error: String| Failure::new(Exit::Statement, format!("{place}: {error}"));
-        match database.execute(&piece.text).map_err(|error| fail(error.to_string()))? {
-            Response::Rows(rows) => {
+        let outcome = database.execute(&piece.text).map_err(|error| fail(error.to_string()))?;
+        for notice in &outcome.notices {
+            tracing::info!(statement = place, "{notice}");
+        }
+        match outcome.rows {
+            Some(rows) => {
                 let text = table::psql(&rows.schema, &rows.batches).map_err(|error| fail(error.to_string()))?;
                 let written = std::io::stdout().write_all(text.as_bytes());
                 written.map_err(|error| Failure::storage("standard output", error))?;
             }
-            Response::Done(tag) => tracing::info!(statement = place, "{tag}"),
+            None => tracing::info!(statement = place, "{}", outcome.tag),
         }
     }
     Ok(())

@@ -16,8 +16,10 @@ pub(crate) use value::{Kind, parse_duration};
 /// One setting.
 #[derive(Debug)]
 pub(crate) struct Setting {
-    /// Its key in the file; the flag has dashes for underscores, the variable is `HIGHWATER_` and capitals.
+    /// Its key in the file.
     pub(crate) key: &'static str,
+    /// Its flag, without the dashes in front: the key with dashes for underscores.
+    pub(crate) flag: &'static str,
     /// What values it takes.
     pub(crate) kind: Kind,
     /// When nothing is said; empty when the program finds it out.
@@ -30,45 +32,70 @@ pub(crate) struct Setting {
 pub(crate) const SETTINGS: [Setting; 10] = [
     Setting {
         key: "data",
+        flag: "data",
         kind: Kind::Path,
         default: "highwater-data",
         help: "Folder of the catalog and the local state",
     },
     Setting {
         key: "checkpoint_root",
+        flag: "checkpoint-root",
         kind: Kind::Text("URL"),
         default: "",
         help: "Folder or s3://bucket/prefix that holds the checkpoints [default: `checkpoints` in the data folder]",
     },
-    Setting { key: "workers", kind: Kind::Count, default: "", help: "Worker threads [default: one a core]" },
+    Setting {
+        key: "workers",
+        flag: "workers",
+        kind: Kind::Count,
+        default: "",
+        help: "Worker threads [default: one a core]",
+    },
     Setting {
         key: "block_cache",
+        flag: "block-cache",
         kind: Kind::Size,
         default: "64MiB",
         help: "Memory for blocks of RocksDB, all pipelines together",
     },
     Setting {
         key: "checkpoint_interval",
+        flag: "checkpoint-interval",
         kind: Kind::Interval,
         default: "10s",
         help: "Between two checkpoints of a pipeline, or off",
     },
-    Setting { key: "retain", kind: Kind::Count, default: "3", help: "How many checkpoints of a pipeline are kept" },
+    Setting {
+        key: "retain",
+        flag: "retain",
+        kind: Kind::Count,
+        default: "3",
+        help: "How many checkpoints of a pipeline are kept",
+    },
     Setting {
         key: "progress",
+        flag: "progress",
         kind: Kind::Choice(&["auto", "table", "lines", "off"]),
         default: "auto",
         help: "Progress on standard error: a live table, a line now and then, or nothing",
     },
     Setting {
         key: "log",
+        flag: "log",
         kind: Kind::Text("FILTER"),
         default: "info",
         help: "What is logged: error, warn, info, debug, or a filter such as highwater_engine=debug",
     },
-    Setting { key: "log_format", kind: Kind::Choice(&["text", "json"]), default: "text", help: "How it is logged" },
+    Setting {
+        key: "log_format",
+        flag: "log-format",
+        kind: Kind::Choice(&["text", "json"]),
+        default: "text",
+        help: "How it is logged",
+    },
     Setting {
         key: "log_file",
+        flag: "log-file",
         kind: Kind::Path,
         default: "",
         help: "Where it is logged [default: standard error; `highwater.log` in the data folder beside a live table]",
@@ -76,11 +103,6 @@ pub(crate) const SETTINGS: [Setting; 10] = [
 ];
 
 impl Setting {
-    /// `--checkpoint-root` without the dashes in front.
-    pub(crate) fn flag(&self) -> String {
-        self.key.replace('_', "-")
-    }
-
     /// `HIGHWATER_CHECKPOINT_ROOT`.
     pub(crate) fn variable(&self) -> String {
         format!("HIGHWATER_{}", self.key.to_uppercase())
@@ -128,8 +150,9 @@ impl clap::Args for Flags {
         SETTINGS.iter().fold(command.arg(config), |command, setting| {
             let default =
                 if setting.default.is_empty() { String::new() } else { format!(" [default: {}]", setting.default) };
-            let help = format!("{} [env: {}]{default}", setting.help, setting.variable());
-            let arg = Arg::new(setting.key).long(setting.flag()).value_name(setting.kind.placeholder());
+            let choices = setting.kind.choices();
+            let help = format!("{}{choices} [env: {}]{default}", setting.help, setting.variable());
+            let arg = Arg::new(setting.key).long(setting.flag).value_name(setting.kind.placeholder());
             command.arg(arg.help(help).help_heading("Settings"))
         })
     }
@@ -174,7 +197,7 @@ impl Flags {
         let mut arguments = Vec::new();
         for setting in &SETTINGS {
             if let Some(value) = self.given.get(setting.key) {
-                arguments.extend([format!("--{}", setting.flag()), value.clone()]);
+                arguments.extend([format!("--{}", setting.flag), value.clone()]);
             }
         }
         if let Some(config) = &self.config {
@@ -234,7 +257,7 @@ impl Settings {
             };
             if let Err(reason) = setting.kind.check(&value) {
                 let place = match origin {
-                    Origin::Flag => format!("--{}", setting.flag()),
+                    Origin::Flag => format!("--{}", setting.flag),
                     Origin::Environment => setting.variable(),
                     _ => format!("{origin}: {}", setting.key),
                 };
@@ -373,7 +396,8 @@ mod tests {
         let page = include_str!("../../../docs/operations.md");
         for setting in &SETTINGS {
             assert_eq!(setting.kind.check(setting.default), Ok(()), "{}", setting.key);
-            let row = format!("| `{}` | `--{}` | `{}` |", setting.key, setting.flag(), setting.variable());
+            assert_eq!(setting.flag, setting.key.replace('_', "-"));
+            let row = format!("| `{}` | `--{}` | `{}` |", setting.key, setting.flag, setting.variable());
             assert!(page.contains(&row), "docs/operations.md lacks a row that begins {row}");
         }
     }

@@ -85,7 +85,7 @@ mod tests {
                 .expect("a batch");
         let text = psql(&batch.schema(), &[batch]).expect("shown");
         let wanted = " auction | name | open |          at\n\
-                      ---------+------+------+-----------------------\n\
+                      ---------+------+------+-------------------------\n\
                        \u{20}      7 | a    | t    | 1970-01-01 00:00:00\n\
                        \u{20}        | bcd  | f    | 1970-01-01 00:00:01.500\n\
                       (2 rows)\n";

@@ -48,20 +48,18 @@ impl Watch {
             checkpoints: history
                 .iter()
                 .filter(|report| last.is_none_or(|last| report.epoch > last))
-                .filter_map(checkpoint)
+                .map(checkpoint)
                 .collect(),
         }
     }
 }
 
-/// A checkpoint that ended well or badly; one that was skipped is nothing to show.
-fn checkpoint(report: &CheckpointReport) -> Option<Checkpoint> {
+fn checkpoint(report: &CheckpointReport) -> Checkpoint {
     let failure = match &report.outcome {
         CheckpointOutcome::Published => None,
-        CheckpointOutcome::Failed { reason } => Some(reason.clone()),
-        CheckpointOutcome::Skipped => return None,
+        CheckpointOutcome::Failed(reason) => Some(reason.clone()),
     };
-    Some(Checkpoint {
+    Checkpoint {
         id: report.id.0,
         failure,
         freeze_us: report.freeze_us,
@@ -69,7 +67,7 @@ fn checkpoint(report: &CheckpointReport) -> Option<Checkpoint> {
         changed: report.changed_keys,
         delta: report.delta_bytes.0,
         uploaded: report.uploaded_bytes.0,
-    })
+    }
 }
 
 fn status(status: &Status) -> String {

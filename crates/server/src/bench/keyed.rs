@@ -134,7 +134,6 @@ fn measure(
         .history()
         .into_iter()
         .filter(new)
-        .filter(|report| !matches!(report.outcome, CheckpointOutcome::Skipped))
         .partition(|report| matches!(report.outcome, CheckpointOutcome::Published));
     wait_for(pipeline, "rows", Duration::from_secs(60), |pipeline| pipeline.metrics().rows_in > rows)?;
     Ok(Phase {

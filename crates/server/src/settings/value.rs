@@ -23,14 +23,22 @@ pub(crate) enum Kind {
 
 impl Kind {
     /// What stands for the value in help.
-    pub(crate) fn placeholder(self) -> String {
+    pub(crate) const fn placeholder(self) -> &'static str {
         match self {
-            Self::Path => "PATH".to_owned(),
-            Self::Text(name) => name.to_owned(),
-            Self::Count => "N".to_owned(),
-            Self::Size => "SIZE".to_owned(),
-            Self::Interval => "DURATION".to_owned(),
-            Self::Choice(choices) => choices.join("|"),
+            Self::Path => "PATH",
+            Self::Text(name) => name,
+            Self::Count => "N",
+            Self::Size => "SIZE",
+            Self::Interval => "DURATION",
+            Self::Choice(_) => "CHOICE",
+        }
+    }
+
+    /// The choices as help tells them; empty when there are none to tell.
+    pub(crate) fn choices(self) -> String {
+        match self {
+            Self::Choice(choices) => format!(" [one of: {}]", choices.join(", ")),
+            _ => String::new(),
         }
     }
 
