@@ -59,14 +59,11 @@ impl Side {
         }
         let is_float = |c: &ArrayRef| c.data_type().is_floating();
         let (floats, exact): (Vec<_>, Vec<_>) = whole.columns().iter().cloned().partition(is_float);
-        let floats: Vec<ArrayRef> =
-            floats.iter().map(|c| cast(c, &DataType::Float64)).collect::<Result<_, _>>()?;
+        let floats: Vec<ArrayRef> = floats.iter().map(|c| cast(c, &DataType::Float64)).collect::<Result<_, _>>()?;
         let exact = rows_of(&exact, whole.num_rows())?;
         let near = rows_of(&floats, whole.num_rows())?;
         let mut order: Vec<usize> = (0..whole.num_rows()).collect();
-        order.sort_unstable_by(|a, b| {
-            exact.row(*a).cmp(&exact.row(*b)).then_with(|| near.row(*a).cmp(&near.row(*b)))
-        });
+        order.sort_unstable_by(|a, b| exact.row(*a).cmp(&exact.row(*b)).then_with(|| near.row(*a).cmp(&near.row(*b))));
         Ok(Self { whole, exact, floats, order })
     }
 
@@ -116,10 +113,8 @@ mod tests {
     use std::sync::Arc;
 
     fn batch(keys: &[i64], values: &[Option<f64>]) -> RecordBatch {
-        let schema = Schema::new(vec![
-            Field::new("v", DataType::Float64, true),
-            Field::new("k", DataType::Int64, true),
-        ]);
+        let schema =
+            Schema::new(vec![Field::new("v", DataType::Float64, true), Field::new("k", DataType::Int64, true)]);
         let values: ArrayRef = Arc::new(Float64Array::from(values.to_vec()));
         let keys: ArrayRef = Arc::new(Int64Array::from(keys.to_vec()));
         RecordBatch::try_new(Arc::new(schema), vec![values, keys]).expect("a batch")

@@ -11,9 +11,7 @@ use crate::settings;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use highwater_connectors::{Format, Options};
 use highwater_engine::source::Source;
-use highwater_sql::statement::{
-    self, CreateSink, CreateSource, CreateView, Encoding, Name, Property, Statement,
-};
+use highwater_sql::statement::{self, CreateSink, CreateSource, CreateView, Encoding, Name, Property, Statement};
 use highwater_sql::{references, same_text, session};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,9 +26,7 @@ enum Free {
 impl Database {
     pub(crate) fn create_source(&self, source: CreateSource, text: &str) -> Result<Outcome> {
         let mut state = self.state();
-        if let Free::Exists(outcome) =
-            self.free(&state, Kind::Source, &source.name, source.if_not_exists, text)?
-        {
+        if let Free::Exists(outcome) = self.free(&state, Kind::Source, &source.name, source.if_not_exists, text)? {
             return Ok(outcome);
         }
         let entry = entry(&state, Kind::Source, &source.name, text, None);
@@ -42,9 +38,7 @@ impl Database {
 
     pub(crate) fn create_view(&self, view: CreateView, text: &str) -> Result<Outcome> {
         let mut state = self.state();
-        if let Free::Exists(outcome) =
-            self.free(&state, Kind::View, &view.name, view.if_not_exists, text)?
-        {
+        if let Free::Exists(outcome) = self.free(&state, Kind::View, &view.name, view.if_not_exists, text)? {
             return Ok(outcome);
         }
         let entry = entry(&state, Kind::View, &view.name, text, None);
@@ -58,9 +52,7 @@ impl Database {
         settings::check(&view.options)?;
         let mut state = self.state();
         let kind = Kind::MaterializedView;
-        if let Free::Exists(outcome) =
-            self.free(&state, kind, &view.name, view.if_not_exists, text)?
-        {
+        if let Free::Exists(outcome) = self.free(&state, kind, &view.name, view.if_not_exists, text)? {
             return Ok(outcome);
         }
         let object = self.materialized_object(&state, view, text)?;
@@ -69,12 +61,7 @@ impl Database {
     }
 
     /// A new materialized view as an object, its place found and its plan tried.
-    pub(crate) fn materialized_object(
-        &self,
-        state: &State,
-        view: CreateView,
-        text: &str,
-    ) -> Result<Object> {
+    pub(crate) fn materialized_object(&self, state: &State, view: CreateView, text: &str) -> Result<Object> {
         let shared = state.objects.pipeline_of(&view.query)?;
         if let (Some(pipeline), Some(option)) = (&shared, view.options.first()) {
             let reason = format!("the view shares the checkpoints of {pipeline}: ALTER that view");
@@ -88,9 +75,7 @@ impl Database {
 
     pub(crate) fn create_sink(&self, sink: CreateSink, text: &str) -> Result<Outcome> {
         let mut state = self.state();
-        if let Free::Exists(outcome) =
-            self.free(&state, Kind::Sink, &sink.name, sink.if_not_exists, text)?
-        {
+        if let Free::Exists(outcome) = self.free(&state, Kind::Sink, &sink.name, sink.if_not_exists, text)? {
             return Ok(outcome);
         }
         let shared = state.objects.pipeline_of(&sink.query)?;
@@ -124,14 +109,7 @@ impl Database {
     }
 
     /// Whether a name can be given to a new object.
-    fn free(
-        &self,
-        state: &State,
-        kind: Kind,
-        name: &Name,
-        if_not_exists: bool,
-        text: &str,
-    ) -> Result<Free> {
+    fn free(&self, state: &State, kind: Kind, name: &Name, if_not_exists: bool, text: &str) -> Result<Free> {
         let Some(taken) = state.objects.get(&name.value) else { return Ok(Free::Yes) };
         let done = |notice: String| Free::Exists(Outcome::done(format!("CREATE {kind}")).noticed(notice));
         if self.config.resume && taken.entry.kind == kind {
@@ -159,9 +137,7 @@ impl Database {
         match highwater_sql::parse(&entry.sql)? {
             Statement::CreateSource(source) => source_object(&source, entry),
             Statement::CreateView(view) => self.view_object(state, view, entry),
-            Statement::CreateMaterializedView(view) => {
-                self.kept_object(state, entry, Body::Materialized(view))
-            }
+            Statement::CreateMaterializedView(view) => self.kept_object(state, entry, Body::Materialized(view)),
             Statement::CreateSink(sink) => self.kept_object(state, entry, Body::Sink(sink)),
             _ => Err(Error::Sql(highwater_sql::Error::Invalid {
                 sqlstate: "XX001",

@@ -115,9 +115,7 @@ impl Database {
             Statement::CreateView(view) => self.create_view(view, text),
             Statement::CreateMaterializedView(view) => self.create_materialized(view, text),
             Statement::CreateSink(sink) => self.create_sink(sink, text),
-            Statement::Drop { kind, name, if_exists, cascade } => {
-                self.drop_object(kind, &name, if_exists, cascade)
-            }
+            Statement::Drop { kind, name, if_exists, cascade } => self.drop_object(kind, &name, if_exists, cascade),
             Statement::Query(query) => self.select(&query),
             Statement::ExplainQuery(query) => self.explain_query(&query),
             Statement::ExplainView(view) => self.explain_view(view, text),

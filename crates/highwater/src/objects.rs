@@ -172,8 +172,7 @@ impl Objects {
     /// The pipeline that must keep a query: that of the views it reads, or none yet.
     pub(crate) fn pipeline_of(&self, query: &Query) -> Result<Option<String>> {
         let leaves = self.leaves(&references(query));
-        let pipelines: BTreeSet<&String> =
-            leaves.iter().filter_map(|leaf| leaf.entry.pipeline.as_ref()).collect();
+        let pipelines: BTreeSet<&String> = leaves.iter().filter_map(|leaf| leaf.entry.pipeline.as_ref()).collect();
         if pipelines.len() > 1 {
             return Err(Error::Sql(highwater_sql::Error::Unsupported {
                 clause: "a view over views of several pipelines".to_owned(),

@@ -36,8 +36,7 @@ impl Database {
         }
         for object in objects {
             let Some(query) = object.query() else { continue };
-            let relations =
-                state.objects.relations(&self.session, &references(query), Reading::Stream)?;
+            let relations = state.objects.relations(&self.session, &references(query), Reading::Stream)?;
             let kept = Maintained { name: object.name(), columns: &[], query, relations: &relations };
             match &object.body {
                 Body::Materialized(view) => {
@@ -53,8 +52,7 @@ impl Database {
     /// Starts a pipeline with the plan of all its objects, stopping it first if it runs.
     pub(crate) fn start(&self, state: &mut State, pipeline: &str) -> Result<()> {
         let plan = self.plan(state, state.objects.of_pipeline(pipeline))?;
-        let sql: Vec<String> =
-            state.objects.of_pipeline(pipeline).map(|object| object.entry.sql.clone()).collect();
+        let sql: Vec<String> = state.objects.of_pipeline(pipeline).map(|object| object.entry.sql.clone()).collect();
         let settings = self.checkpoint_settings(state, pipeline)?;
         match state.running.remove(pipeline) {
             Some(old) => {
@@ -106,11 +104,7 @@ impl Database {
     }
 
     /// A pipeline's checkpoint settings: the defaults, then those of its first object.
-    pub(crate) fn checkpoint_settings(
-        &self,
-        state: &State,
-        pipeline: &str,
-    ) -> Result<CheckpointSettings> {
+    pub(crate) fn checkpoint_settings(&self, state: &State, pipeline: &str) -> Result<CheckpointSettings> {
         let defaults = &self.config.checkpoints;
         let Some(first) = state.objects.of_pipeline(pipeline).next() else {
             return Ok(defaults.clone());
@@ -122,13 +116,7 @@ impl Database {
         Ok(settings::settings(defaults, with, &first.entry.settings)?)
     }
 
-    pub(crate) fn drop_object(
-        &self,
-        kind: ObjectKind,
-        name: &Name,
-        if_exists: bool,
-        cascade: bool,
-    ) -> Result<Outcome> {
+    pub(crate) fn drop_object(&self, kind: ObjectKind, name: &Name, if_exists: bool, cascade: bool) -> Result<Outcome> {
         let done = Outcome::done(format!("DROP {kind}"));
         let mut state = self.state();
         let Some(object) = state.objects.get(&name.value) else {
@@ -159,9 +147,9 @@ impl Database {
     fn forget(&self, state: &mut State, names: &[String]) -> Result<()> {
         let touched: BTreeSet<String> =
             names.iter().filter_map(|n| state.objects.get(n)?.entry.pipeline.clone()).collect();
-        let (smaller, gone): (Vec<String>, Vec<String>) = touched.into_iter().partition(|pipeline| {
-            state.objects.of_pipeline(pipeline).any(|o| !names.iter().any(|n| n == o.name()))
-        });
+        let (smaller, gone): (Vec<String>, Vec<String>) = touched
+            .into_iter()
+            .partition(|pipeline| state.objects.of_pipeline(pipeline).any(|o| !names.iter().any(|n| n == o.name())));
         for pipeline in &gone {
             if let Some(running) = state.running.get(pipeline) {
                 running.delete()?;

@@ -53,8 +53,7 @@ impl Database {
     pub(crate) fn explain_query(&self, query: &Query) -> Result<Outcome> {
         let (plan, epochs) = self.planned(query)?;
         let plan = self.session.state().optimize(&plan)?;
-        let mut lines: Vec<String> =
-            plan.display_indent().to_string().lines().map(str::to_owned).collect();
+        let mut lines: Vec<String> = plan.display_indent().to_string().lines().map(str::to_owned).collect();
         lines.extend(epochs.iter().map(|(pipeline, epoch)| format!("-- {pipeline} at epoch {epoch}")));
         Ok(Outcome::rows("EXPLAIN", Rows::text("QUERY PLAN", lines)))
     }
@@ -180,18 +179,13 @@ impl Database {
     }
 
     /// What a paused pipeline has read, as a checkpoint says it, and what a view then holds.
-    fn seen(
-        &self,
-        pipeline: &Pipeline,
-        view: &str,
-    ) -> Result<(CheckpointId, Epoch, Offsets, Vec<RecordBatch>)> {
+    fn seen(&self, pipeline: &Pipeline, view: &str) -> Result<(CheckpointId, Epoch, Offsets, Vec<RecordBatch>)> {
         pipeline.checkpoint(Trigger::Manual)?;
         let mut scan = pipeline.scan(&[view.to_owned()])?;
         let shown = inspect::show(self.engine.store(), pipeline.name(), None);
         let manifest = self.engine.wait_for(shown).map_err(highwater_engine::Error::from)?;
-        let of_source = |(node, offsets): (String, SplitOffsets)| {
-            Some((node.strip_suffix("/source")?.to_owned(), offsets))
-        };
+        let of_source =
+            |(node, offsets): (String, SplitOffsets)| Some((node.strip_suffix("/source")?.to_owned(), offsets));
         let offsets = manifest.sources.into_iter().filter_map(of_source).collect();
         let rows = scan.views.pop().expect("one view was asked for");
         Ok((manifest.checkpoint, scan.epoch, offsets, rows))
@@ -211,8 +205,7 @@ impl Database {
             tables.insert(source_object.name().to_owned(), table);
         }
         let Some(query) = object.query() else { return Ok(Rows::none("result")) };
-        let relations =
-            state.objects.relations(&self.session, &references(query), Reading::Scratch(&tables))?;
+        let relations = state.objects.relations(&self.session, &references(query), Reading::Scratch(&tables))?;
         drop(state);
         let plan = self.session.bind(query, &relations)?;
         let columns = match &object.body {

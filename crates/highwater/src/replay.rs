@@ -7,14 +7,14 @@
 use crate::error::Result;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use datafusion::catalog::streaming::StreamingTable;
 use datafusion::catalog::TableProvider;
+use datafusion::catalog::streaming::StreamingTable;
 use datafusion::common::DataFusionError;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::stream::RecordBatchReceiverStream;
 use datafusion::physical_plan::streaming::PartitionStream;
-use highwater_engine::source::{Offset, Polled, Source, SplitReader};
 use highwater_engine::Error;
+use highwater_engine::source::{Offset, Polled, Source, SplitReader};
 use serde_json::Value;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -131,9 +131,7 @@ fn order(a: &Value, b: &Value) -> Option<Ordering> {
         },
         (Value::String(a), Value::String(b)) => Some(a.cmp(b)),
         (Value::Array(a), Value::Array(b)) if a.len() == b.len() => lexicographic(a.iter().zip(b)),
-        (Value::Object(a), Value::Object(b)) if a.keys().eq(b.keys()) => {
-            lexicographic(a.values().zip(b.values()))
-        }
+        (Value::Object(a), Value::Object(b)) if a.keys().eq(b.keys()) => lexicographic(a.values().zip(b.values())),
         _ => None,
     }
 }

@@ -31,12 +31,7 @@ pub(crate) fn settings(
     Ok(settings)
 }
 
-fn apply(
-    settings: &mut CheckpointSettings,
-    key: &str,
-    value: &str,
-    at: Option<Position>,
-) -> Result<()> {
+fn apply(settings: &mut CheckpointSettings, key: &str, value: &str, at: Option<Position>) -> Result<()> {
     match key {
         INTERVAL if value.eq_ignore_ascii_case("off") => settings.interval = None,
         INTERVAL => settings.interval = Some(interval(value, at)?),
@@ -82,7 +77,9 @@ mod tests {
 
     #[test]
     fn times_have_units() {
-        for (text, millis) in [("10s", 10_000), ("1.5 seconds", 1500), ("2 min", 120_000), ("1h", 3_600_000), ("50 ms", 50)] {
+        for (text, millis) in
+            [("10s", 10_000), ("1.5 seconds", 1500), ("2 min", 120_000), ("1h", 3_600_000), ("50 ms", 50)]
+        {
             assert_eq!(duration(text), Some(Duration::from_millis(millis)), "{text}");
         }
         for text in ["", "10", "s", "-1s", "1 fortnight", "1e400s"] {

@@ -184,9 +184,7 @@ fn checkpoint_rows(lines: &[Line]) -> Rows {
     let told = |of: fn(&CheckpointReport) -> u64| -> ArrayRef {
         Arc::new(lines.iter().map(|l| l.report.as_ref().map(of)).collect::<UInt64Array>())
     };
-    let trigger = lines.iter().map(|l| {
-        l.report.as_ref().map(|r| format!("{:?}", r.trigger).to_lowercase())
-    });
+    let trigger = lines.iter().map(|l| l.report.as_ref().map(|r| format!("{:?}", r.trigger).to_lowercase()));
     let walls = TimestampMicrosecondArray::from_iter_values(lines.iter().map(|l| l.wall));
     Rows::of(vec![
         ("pipeline", texts(lines.iter().map(|l| l.pipeline.clone()))),

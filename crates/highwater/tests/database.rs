@@ -2,6 +2,7 @@
 
 use highwater::{Config, Database, Error, Rows, Status, same_rows};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 const NEXMARK: &str = "
 CREATE SOURCE bid WITH (
@@ -86,6 +87,10 @@ fn an_endless_source_is_compared_while_it_runs() {
              FLUSH;",
         )
         .expect("a script");
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while database.query("SELECT * FROM v").expect("rows").count() == 0 {
+        assert!(Instant::now() < deadline, "the view stays empty");
+    }
     for _ in 0..3 {
         assert_equal_to_recomputation(&database, "v");
     }
@@ -105,7 +110,9 @@ fn a_view_joins_a_running_pipeline_and_sees_what_is_there() {
              CREATE MATERIALIZED VIEW sums AS SELECT k, sum(v) AS total FROM s GROUP BY k; FLUSH;",
         )
         .expect("a script");
-    database.execute("CREATE MATERIALIZED VIEW parity AS SELECT total % 2 AS odd, count(*) AS n FROM sums GROUP BY 1").expect("a view over a view");
+    database
+        .execute("CREATE MATERIALIZED VIEW parity AS SELECT total % 2 AS odd, count(*) AS n FROM sums GROUP BY 1")
+        .expect("a view over a view");
     assert_equal_to_recomputation(&database, "parity");
     assert_equal_to_recomputation(&database, "sums");
     assert_eq!(database.pipelines().len(), 1, "it joins the pipeline of what it reads");
@@ -140,7 +147,8 @@ fn statements_that_show_and_set() {
     database.execute("CHECKPOINT totals WAIT").expect("a checkpoint");
     let checkpoints = text(&database.query("SHOW CHECKPOINTS FOR totals").expect("rows"));
     assert!(checkpoints.contains("published"), "{checkpoints}");
-    let joined = database.query("SELECT t.auction FROM totals t JOIN few f ON t.auction = f.auction ORDER BY 1 LIMIT 3");
+    let joined =
+        database.query("SELECT t.auction FROM totals t JOIN few f ON t.auction = f.auction ORDER BY 1 LIMIT 3");
     assert_eq!(joined.expect("rows").count(), 3);
     let counted = database.query("SELECT count(*) AS n FROM bid").expect("a bounded source is read");
     assert!(text(&counted).contains("55200"), "{}", text(&counted));

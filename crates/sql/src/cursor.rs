@@ -42,9 +42,7 @@ impl<'a> Cursor<'a> {
 
     /// Where the next token starts, or the end of the text.
     pub(crate) fn position(&self) -> Position {
-        self.location()
-            .and_then(|l| Position::of(self.text, l))
-            .unwrap_or_else(|| Position::end(self.text))
+        self.location().and_then(|l| Position::of(self.text, l)).unwrap_or_else(|| Position::end(self.text))
     }
 
     pub(crate) fn location(&self) -> Option<Location> {
@@ -91,10 +89,7 @@ impl<'a> Cursor<'a> {
             Some(token) => format!("at or near \"{token}\""),
             None => "at end of input".to_owned(),
         };
-        Error::Syntax {
-            message: format!("syntax error {near}: expected {expected}"),
-            position: Some(self.position()),
-        }
+        Error::Syntax { message: format!("syntax error {near}: expected {expected}"), position: Some(self.position()) }
     }
 
     pub(crate) fn finish(&self) -> Result<()> {
@@ -234,17 +229,13 @@ impl<'a> Cursor<'a> {
 
     /// The first unquoted word at or after a location.
     pub(crate) fn word_after(&self, location: Location, word: &str) -> Option<Position> {
-        let found = self
-            .tokens
-            .iter()
-            .find(|t| t.span.start >= location && is_word(Some(&t.token), word))?;
+        let found = self.tokens.iter().find(|t| t.span.start >= location && is_word(Some(&t.token), word))?;
         Position::of(self.text, found.span.start)
     }
 
     /// Whether the token at a location is inside the parentheses that open right after `word`.
     pub(crate) fn follows_call(&self, location: Location, word: &str) -> bool {
-        let before: Vec<_> =
-            self.tokens.iter().take_while(|t| t.span.start < location).map(|t| &t.token).collect();
+        let before: Vec<_> = self.tokens.iter().take_while(|t| t.span.start < location).map(|t| &t.token).collect();
         let opening = before.iter().rev().take_while(|t| ***t == Token::LParen).count();
         opening >= 2 && is_word(before.len().checked_sub(opening + 1).map(|i| before[i]), word)
     }

@@ -165,31 +165,21 @@ impl Error {
     }
 
     /// A clause that is understood but not supported.
-    pub(crate) fn unsupported(
-        clause: impl Into<String>,
-        hint: impl Into<String>,
-        position: Option<Position>,
-    ) -> Self {
+    pub(crate) fn unsupported(clause: impl Into<String>, hint: impl Into<String>, position: Option<Position>) -> Self {
         Self::Unsupported { clause: clause.into(), hint: hint.into(), position }
     }
 
     /// An option that cannot be used.
     #[must_use]
-    pub fn option(
-        option: impl Into<String>,
-        reason: impl Into<String>,
-        position: Option<Position>,
-    ) -> Self {
+    pub fn option(option: impl Into<String>, reason: impl Into<String>, position: Option<Position>) -> Self {
         Self::Option { option: option.into(), reason: reason.into(), position }
     }
 
     /// What DataFusion's planner said about `text`, classed as far as it can be told.
     #[must_use]
     pub fn of_planner(error: DataFusionError, text: &str) -> Self {
-        let position = error
-            .diagnostic()
-            .and_then(|d| d.span)
-            .and_then(|s| Position::locate(text, s.start.line, s.start.column));
+        let position =
+            error.diagnostic().and_then(|d| d.span).and_then(|s| Position::locate(text, s.start.line, s.start.column));
         match error.find_root() {
             DataFusionError::SchemaError(schema, _) => Self::of_schema(schema, position),
             DataFusionError::Plan(message) => Self::of_message(message, position),
@@ -202,22 +192,21 @@ impl Error {
 
     fn of_schema(error: &SchemaError, position: Option<Position>) -> Self {
         match error {
-            SchemaError::FieldNotFound { field, .. } => Self::Unknown {
-                kind: Kind::Column,
-                name: field.quoted_flat_name().replace('"', ""),
-                position,
-            },
+            SchemaError::FieldNotFound { field, .. } => {
+                Self::Unknown { kind: Kind::Column, name: field.quoted_flat_name().replace('"', ""), position }
+            }
             SchemaError::AmbiguousReference { field } => Self::Invalid {
                 sqlstate: "42702",
                 message: format!("column reference {:?} is ambiguous", field.name),
                 position,
             },
-            SchemaError::DuplicateQualifiedField { name, .. }
-            | SchemaError::DuplicateUnqualifiedField { name } => Self::Invalid {
-                sqlstate: "42701",
-                message: format!("column {name:?} is given more than once"),
-                position,
-            },
+            SchemaError::DuplicateQualifiedField { name, .. } | SchemaError::DuplicateUnqualifiedField { name } => {
+                Self::Invalid {
+                    sqlstate: "42701",
+                    message: format!("column {name:?} is given more than once"),
+                    position,
+                }
+            }
         }
     }
 

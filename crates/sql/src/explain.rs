@@ -3,9 +3,7 @@
 use crate::types::pg_name;
 use arrow::datatypes::SchemaRef;
 use datafusion::physical_expr::PhysicalExpr;
-use highwater_engine::plan::{
-    Aggregate, AggregateFunction, Aggregation, Map, Node, Operator, Plan, View,
-};
+use highwater_engine::plan::{Aggregate, AggregateFunction, Aggregation, Map, Node, Operator, Plan, View};
 use std::sync::Arc;
 
 /// The lines of EXPLAIN.
@@ -54,8 +52,7 @@ fn node_lines(plan: &Plan, node: &Node) -> Vec<String> {
 }
 
 fn columns_of(schema: &SchemaRef) -> String {
-    let column =
-        |f: &Arc<arrow::datatypes::Field>| format!("{} {}", f.name(), pg_name(f.data_type()));
+    let column = |f: &Arc<arrow::datatypes::Field>| format!("{} {}", f.name(), pg_name(f.data_type()));
     schema.fields().iter().map(column).collect::<Vec<_>>().join(", ")
 }
 

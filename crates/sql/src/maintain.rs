@@ -11,9 +11,8 @@ use crate::text::Position;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::{Expr as LogicalExpr, LogicalPlan, Volatility};
 use datafusion::sql::sqlparser::ast::{
-    self, Distinct, DuplicateTreatment, Expr, Function, FunctionArgumentClause, FunctionArguments,
-    GroupByExpr, JoinOperator, LimitClause, Select, SetExpr, SetOperator, Spanned, TableFactor,
-    Visit, Visitor,
+    self, Distinct, DuplicateTreatment, Expr, Function, FunctionArgumentClause, FunctionArguments, GroupByExpr,
+    JoinOperator, LimitClause, Select, SetExpr, SetOperator, Spanned, TableFactor, Visit, Visitor,
 };
 use datafusion::sql::sqlparser::tokenizer::{Location, Span};
 use std::ops::ControlFlow;
@@ -46,9 +45,7 @@ pub(crate) fn check_functions(plan: &LogicalPlan) -> Result<()> {
     let walked = plan.apply_with_subqueries(|node| {
         node.apply_expressions(|expr| {
             expr.apply(|e| match e {
-                LogicalExpr::ScalarFunction(call)
-                    if call.func.signature().volatility != Volatility::Immutable =>
-                {
+                LogicalExpr::ScalarFunction(call) if call.func.signature().volatility != Volatility::Immutable => {
                     found = Some(call.func.name().to_owned());
                     Ok(TreeNodeRecursion::Stop)
                 }
@@ -194,9 +191,7 @@ impl Gate<'_> {
     fn factor(&self, factor: &TableFactor) -> Walk {
         let at = self.at(factor.span());
         match factor {
-            TableFactor::Table { sample: Some(_), .. } => {
-                self.refuse("TABLESAMPLE", "filter by a hash of a key", at)
-            }
+            TableFactor::Table { sample: Some(_), .. } => self.refuse("TABLESAMPLE", "filter by a hash of a key", at),
             TableFactor::Table { version: Some(_), .. } => {
                 self.refuse("FOR SYSTEM_TIME AS OF", "a view follows the present", at)
             }
@@ -208,12 +203,10 @@ impl Gate<'_> {
                 }
                 self.refuse(format!("{function}() in FROM"), "there are TUMBLE and HOP", at)
             }
-            TableFactor::Derived { lateral: true, .. } => {
-                self.refuse("LATERAL", "a view reads one source or view", at)
+            TableFactor::Derived { lateral: true, .. } => self.refuse("LATERAL", "a view reads one source or view", at),
+            TableFactor::Table { .. } | TableFactor::Derived { .. } | TableFactor::NestedJoin { .. } => {
+                ControlFlow::Continue(())
             }
-            TableFactor::Table { .. }
-            | TableFactor::Derived { .. }
-            | TableFactor::NestedJoin { .. } => ControlFlow::Continue(()),
             TableFactor::UNNEST { .. } => self.refuse("UNNEST", "arrays are not kept yet", at),
             _ => self.refuse("this kind of table", "a view reads a source or a view", at),
         }
@@ -228,12 +221,8 @@ impl Gate<'_> {
             Expr::InSubquery { subquery, .. } => {
                 self.refuse("IN (SELECT ...)", hint, self.before(subquery.span(), "IN"))
             }
-            Expr::Exists { subquery, .. } => {
-                self.refuse("EXISTS", hint, self.before(subquery.span(), "EXISTS"))
-            }
-            Expr::AnyOp { right, .. } | Expr::AllOp { right, .. }
-                if matches!(right.as_ref(), Expr::Subquery(_)) =>
-            {
+            Expr::Exists { subquery, .. } => self.refuse("EXISTS", hint, self.before(subquery.span(), "EXISTS")),
+            Expr::AnyOp { right, .. } | Expr::AllOp { right, .. } if matches!(right.as_ref(), Expr::Subquery(_)) => {
                 self.refuse("ANY or ALL of a subquery", hint, self.at(right.span()))
             }
             Expr::GroupingSets(_) | Expr::Cube(_) | Expr::Rollup(_) => self.grouping(expr),

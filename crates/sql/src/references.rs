@@ -2,8 +2,7 @@
 
 use crate::statement::Query;
 use datafusion::sql::sqlparser::ast::{
-    self, Expr, FunctionArg, FunctionArgExpr, Ident, ObjectName, ObjectNamePart, TableFactor,
-    Visit, Visitor,
+    self, Expr, FunctionArg, FunctionArgExpr, Ident, ObjectName, ObjectNamePart, TableFactor, Visit, Visitor,
 };
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -38,9 +37,9 @@ impl Visitor for Found {
                 Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Identifier(table)))) => {
                     self.named.insert(folded(table));
                 }
-                Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::CompoundIdentifier(
-                    parts,
-                )))) => self.named.extend(parts.last().map(folded)),
+                Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::CompoundIdentifier(parts)))) => {
+                    self.named.extend(parts.last().map(folded))
+                }
                 _ => {}
             },
             _ => {}

@@ -18,8 +18,8 @@ use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
 use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, RelationPlanner, TypePlanner};
 use datafusion::logical_expr::registry::FunctionRegistry;
 use datafusion::logical_expr::{
-    AggregateUDF, Expr, ExprSchemable, HigherOrderUDF, LogicalPlan, LogicalPlanBuilder, ScalarUDF,
-    TableSource, WindowUDF, cast, col,
+    AggregateUDF, Expr, ExprSchemable, HigherOrderUDF, LogicalPlan, LogicalPlanBuilder, ScalarUDF, TableSource,
+    WindowUDF, cast, col,
 };
 use datafusion::optimizer::eliminate_duplicated_expr::EliminateDuplicatedExpr;
 use datafusion::optimizer::optimize_projections::OptimizeProjections;
@@ -170,8 +170,8 @@ impl Session {
             Arc::new(PushDownFilter::new()),
             Arc::new(OptimizeProjections::new()),
         ]);
-        let context = OptimizerContext::new_with_config_options(Arc::clone(options))
-            .without_query_execution_start_time();
+        let context =
+            OptimizerContext::new_with_config_options(Arc::clone(options)).without_query_execution_start_time();
         rules.optimize(plan, &context, |_, _| {}).map_err(refused)
     }
 }
@@ -234,12 +234,7 @@ impl FunctionRewrite for PlainText {
         "plain_text"
     }
 
-    fn rewrite(
-        &self,
-        expr: Expr,
-        schema: &DFSchema,
-        _: &ConfigOptions,
-    ) -> Result<Transformed<Expr>, DataFusionError> {
+    fn rewrite(&self, expr: Expr, schema: &DFSchema, _: &ConfigOptions) -> Result<Transformed<Expr>, DataFusionError> {
         if !matches!(expr, Expr::ScalarFunction(_)) {
             return Ok(Transformed::no(expr));
         }
@@ -259,10 +254,7 @@ struct Names<'a> {
 }
 
 impl ContextProvider for Names<'_> {
-    fn get_table_source(
-        &self,
-        name: TableReference,
-    ) -> Result<Arc<dyn TableSource>, DataFusionError> {
+    fn get_table_source(&self, name: TableReference) -> Result<Arc<dyn TableSource>, DataFusionError> {
         let known = match name.schema() {
             None | Some("public") => self.relations.sources.get(name.table()),
             Some(_) => None,
@@ -282,15 +274,9 @@ impl ContextProvider for Names<'_> {
         Some(Arc::clone(&self.session.types))
     }
 
-    fn get_table_function_source(
-        &self,
-        name: &str,
-        args: Vec<Expr>,
-    ) -> Result<Arc<dyn TableSource>, DataFusionError> {
+    fn get_table_function_source(&self, name: &str, args: Vec<Expr>) -> Result<Arc<dyn TableSource>, DataFusionError> {
         let functions = self.session.state.table_functions();
-        let function = functions
-            .get(name)
-            .ok_or_else(|| plan_datafusion_err!("table function '{name}' not found"))?;
+        let function = functions.get(name).ok_or_else(|| plan_datafusion_err!("table function '{name}' not found"))?;
         let args = datafusion::catalog::TableFunctionArgs::new(&args, &self.session.state);
         let table = function.create_table_provider_with_args(args)?;
         Ok(datafusion::datasource::provider_as_source(table))

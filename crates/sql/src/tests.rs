@@ -61,12 +61,7 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        Self {
-            session: Session::new(1),
-            relations: Relations::default(),
-            sources: Vec::new(),
-            views: Vec::new(),
-        }
+        Self { session: Session::new(1), relations: Relations::default(), sources: Vec::new(), views: Vec::new() }
     }
 
     fn run(&mut self, text: &str) -> Result<String> {
@@ -92,9 +87,8 @@ impl World {
             Statement::Query(query) => {
                 let plan = self.session.bind(&query, &self.relations)?;
                 let schema = view_schema(plan.schema());
-                let names = schema.fields().iter().map(|f| {
-                    format!("{} {}", f.name(), crate::types::pg_name(f.data_type()))
-                });
+                let names =
+                    schema.fields().iter().map(|f| format!("{} {}", f.name(), crate::types::pg_name(f.data_type())));
                 let names: Vec<String> = names.collect();
                 let reads: Vec<String> = references(&query).into_iter().collect();
                 Ok(format!("{}\nreads {}\n", names.join(", "), reads.join(", ")))
@@ -104,14 +98,11 @@ impl World {
     }
 
     fn source(&mut self, source: CreateSource) -> String {
-        let fields = source.columns.iter().map(|c| {
-            Field::new(&c.name.value, c.data_type.clone(), !c.not_null)
-        });
+        let fields = source.columns.iter().map(|c| Field::new(&c.name.value, c.data_type.clone(), !c.not_null));
         let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
         self.relations.stream(&source.name.value, Arc::clone(&schema));
         self.sources.push((source.name.value, schema));
-        let options: Vec<String> =
-            source.options.iter().map(|p| format!("{}={}", p.key, p.value)).collect();
+        let options: Vec<String> = source.options.iter().map(|p| format!("{}={}", p.key, p.value)).collect();
         let format = source.format.map(|f| format!(" {:?}", f.encoding)).unwrap_or_default();
         format!("CREATE SOURCE {}{format}\n", options.join(" "))
     }

@@ -37,8 +37,7 @@ impl Position {
         if lines >= text.split('\n').count() {
             return None;
         }
-        let before: usize =
-            text.split_inclusive('\n').take(lines).map(|l| l.chars().count()).sum();
+        let before: usize = text.split_inclusive('\n').take(lines).map(|l| l.chars().count()).sum();
         let offset = before + column_index + 1;
         (offset <= text.chars().count() + 1).then_some(Self { offset, line, column })
     }

@@ -29,9 +29,7 @@ fn scalar(sql: &SqlType) -> Option<DataType> {
         SqlType::Int(_) | SqlType::Integer(_) | SqlType::Int4(_) => DataType::Int32,
         SqlType::BigInt(_) | SqlType::Int8(_) => DataType::Int64,
         SqlType::Real | SqlType::Float4 => DataType::Float32,
-        SqlType::DoublePrecision | SqlType::Float8 | SqlType::Double(ExactNumberInfo::None) => {
-            DataType::Float64
-        }
+        SqlType::DoublePrecision | SqlType::Float8 | SqlType::Double(ExactNumberInfo::None) => DataType::Float64,
         SqlType::Float(ExactNumberInfo::Precision(bits)) if *bits <= 24 => DataType::Float32,
         SqlType::Float(_) => DataType::Float64,
         SqlType::Numeric(info) | SqlType::Decimal(info) | SqlType::Dec(info) => return decimal(info),
@@ -42,9 +40,7 @@ fn scalar(sql: &SqlType) -> Option<DataType> {
         | SqlType::String(_) => DataType::Utf8,
         SqlType::Bytea => DataType::Binary,
         SqlType::Date => DataType::Date32,
-        SqlType::Time(_, TimezoneInfo::None | TimezoneInfo::WithoutTimeZone) => {
-            DataType::Time64(TimeUnit::Microsecond)
-        }
+        SqlType::Time(_, TimezoneInfo::None | TimezoneInfo::WithoutTimeZone) => DataType::Time64(TimeUnit::Microsecond),
         SqlType::Timestamp(_, TimezoneInfo::None | TimezoneInfo::WithoutTimeZone) => {
             DataType::Timestamp(TimeUnit::Microsecond, None)
         }
@@ -74,9 +70,7 @@ fn refused(sql: &SqlType, at: Option<Position>) -> Result<DataType> {
         SqlType::Numeric(_) | SqlType::Decimal(_) | SqlType::Dec(_) => {
             "a numeric has 1 to 38 digits, of which 0 or more after the point"
         }
-        SqlType::Varchar(_) | SqlType::CharacterVarying(_) | SqlType::CharVarying(_) => {
-            "leave the length out"
-        }
+        SqlType::Varchar(_) | SqlType::CharacterVarying(_) | SqlType::CharVarying(_) => "leave the length out",
         SqlType::Char(_) | SqlType::Character(_) | SqlType::Uuid => "use varchar",
         SqlType::Time(..) => "use time without time zone",
         _ => return Err(Error::Unknown { kind: Kind::Type, name: sql.to_string(), position: at }),

@@ -10,21 +10,17 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Int64Type, TimeUnit};
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{
-    Column, DFSchema, DFSchemaRef, DataFusionError, Diagnostic, NullHandling, Result, ScalarValue,
-    Span, TableReference, UnnestOptions, exec_err, plan_datafusion_err, plan_err,
+    Column, DFSchema, DFSchemaRef, DataFusionError, Diagnostic, NullHandling, Result, ScalarValue, Span,
+    TableReference, UnnestOptions, exec_err, plan_datafusion_err, plan_err,
 };
 use datafusion::functions::datetime::date_bin;
-use datafusion::logical_expr::planner::{
-    PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning,
-};
+use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
 use datafusion::logical_expr::{
-    ColumnarValue, Expr, ExprSchemable, Extension, LogicalPlan, LogicalPlanBuilder,
-    ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, UserDefinedLogicalNodeCore,
-    Volatility, col, lit,
+    ColumnarValue, Expr, ExprSchemable, Extension, LogicalPlan, LogicalPlanBuilder, ScalarFunctionArgs, ScalarUDF,
+    ScalarUDFImpl, Signature, UserDefinedLogicalNodeCore, Volatility, col, lit,
 };
 use datafusion::sql::sqlparser::ast::{
-    Expr as SqlExpr, FunctionArg, FunctionArgExpr, Ident, ObjectName, ObjectNamePart, Spanned,
-    TableAlias, TableFactor,
+    Expr as SqlExpr, FunctionArg, FunctionArgExpr, Ident, ObjectName, ObjectNamePart, Spanned, TableAlias, TableFactor,
 };
 use std::collections::HashSet;
 use std::fmt;
@@ -180,9 +176,8 @@ fn micros_of(interval: &Expr, unit_us: i64) -> Result<i64> {
 }
 
 fn interval(micros: i64) -> Result<Expr> {
-    let nanos = micros
-        .checked_mul(1000)
-        .ok_or_else(|| plan_datafusion_err!("a window's length is less than 292 years"))?;
+    let nanos =
+        micros.checked_mul(1000).ok_or_else(|| plan_datafusion_err!("a window's length is less than 292 years"))?;
     Ok(lit(ScalarValue::new_interval_mdn(0, 0, nanos)))
 }
 
@@ -235,8 +230,7 @@ impl Hop {
     fn new(input: LogicalPlan, time: Expr, slide_us: i64, size_us: i64) -> Result<Self> {
         let relation = qualifier(input.schema());
         let data_type = time.get_type(input.schema())?;
-        let mut fields: Vec<_> =
-            input.schema().iter().map(|(q, f)| (q.cloned(), Arc::clone(f))).collect();
+        let mut fields: Vec<_> = input.schema().iter().map(|(q, f)| (q.cloned(), Arc::clone(f))).collect();
         for name in [START, END] {
             fields.push((relation.clone(), Arc::new(Field::new(name, data_type.clone(), true))));
         }
@@ -252,8 +246,7 @@ impl Hop {
         let starts = ScalarUDF::from(HopStarts::new(self.slide_us, self.size_us));
         let mut listed = columns.clone();
         listed.push(starts.call(vec![self.time]).alias(LIST));
-        let options =
-            UnnestOptions { null_handling: NullHandling::Drop, ..UnnestOptions::default() };
+        let options = UnnestOptions { null_handling: NullHandling::Drop, ..UnnestOptions::default() };
         let start = || col(Column::new_unqualified(LIST));
         let mut shown = columns;
         shown.push(start().alias_qualified(relation.clone(), START));
@@ -292,9 +285,7 @@ impl UserDefinedLogicalNodeCore for Hop {
     }
 
     fn with_exprs_and_inputs(&self, exprs: Vec<Expr>, inputs: Vec<LogicalPlan>) -> Result<Self> {
-        let (Ok([time]), Ok([input])) =
-            (<[Expr; 1]>::try_from(exprs), <[LogicalPlan; 1]>::try_from(inputs))
-        else {
+        let (Ok([time]), Ok([input])) = (<[Expr; 1]>::try_from(exprs), <[LogicalPlan; 1]>::try_from(inputs)) else {
             return plan_err!("HOP has one time and one input");
         };
         Self::new(input, time, self.slide_us, self.size_us)

@@ -18,11 +18,7 @@ use std::sync::Arc;
 const NAME_CHARS: usize = 80;
 
 impl Builder<'_> {
-    pub(super) fn aggregate(
-        &mut self,
-        aggregate: &logical_expr::Aggregate,
-        owner: &str,
-    ) -> Result<Flow> {
+    pub(super) fn aggregate(&mut self, aggregate: &logical_expr::Aggregate, owner: &str) -> Result<Flow> {
         if aggregate.group_expr.iter().any(|e| matches!(e, Expr::GroupingSet(_))) {
             return Err(Error::unsupported("GROUPING SETS", "make a view for each grouping", None));
         }
@@ -61,9 +57,7 @@ impl Builder<'_> {
         let whole = |e: &Expr| matches!(e, Expr::Literal(value, _) if !value.is_null());
         match call.params.args.as_slice() {
             [] => Ok(count_all(filter, output)),
-            [only] if function == AggregateFunction::Count && whole(only) => {
-                Ok(count_all(filter, output))
-            }
+            [only] if function == AggregateFunction::Count && whole(only) => Ok(count_all(filter, output)),
             [only] => {
                 let data_type = only.get_type(input).map_err(|e| Error::Plan(Box::new(e)))?;
                 check_type(call.func.name(), function, &data_type)?;
@@ -86,13 +80,7 @@ fn unaliased(expr: &Expr) -> &Expr {
 }
 
 fn count_all(filter: Option<Arc<dyn PhysicalExpr>>, output: DataType) -> Aggregate {
-    Aggregate {
-        function: AggregateFunction::Count,
-        argument: None,
-        filter,
-        input: DataType::Int64,
-        output,
-    }
+    Aggregate { function: AggregateFunction::Count, argument: None, filter, input: DataType::Int64, output }
 }
 
 fn function_of(call: &Call) -> Result<AggregateFunction> {
@@ -130,10 +118,7 @@ fn check_type(name: &str, function: AggregateFunction, data_type: &DataType) -> 
     Err(Error::unsupported(clause, "convert the argument to a number or text", None))
 }
 
-fn all_expressions(
-    keys: &[Arc<dyn PhysicalExpr>],
-    aggregates: &[Aggregate],
-) -> Vec<Arc<dyn PhysicalExpr>> {
+fn all_expressions(keys: &[Arc<dyn PhysicalExpr>], aggregates: &[Aggregate]) -> Vec<Arc<dyn PhysicalExpr>> {
     let arguments = aggregates.iter().flat_map(|a| a.argument.iter().chain(&a.filter));
     keys.iter().chain(arguments).cloned().collect()
 }
@@ -153,9 +138,9 @@ fn key_names(keys: &[Expr]) -> String {
     if all.chars().count() <= NAME_CHARS {
         return all;
     }
-    let digest = all.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
+    let digest = all
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
     let head: String = all.chars().take(NAME_CHARS - 17).collect();
     format!("{head}~{digest:016x}")
 }

@@ -54,12 +54,7 @@ impl<'a> Builder<'a> {
     /// An empty pipeline.
     #[must_use]
     pub fn new(session: &'a Session) -> Self {
-        Self {
-            session,
-            plan: Plan::default(),
-            sources: BTreeMap::new(),
-            taps: BTreeMap::new(),
-        }
+        Self { session, plan: Plan::default(), sources: BTreeMap::new(), taps: BTreeMap::new() }
     }
 
     /// Makes a source known; it becomes a node when a view reads it.
@@ -137,8 +132,7 @@ impl<'a> Builder<'a> {
             }
             LogicalPlan::Filter(filter) => {
                 let flow = self.lower(&filter.input, owner)?;
-                let mut predicate =
-                    self.physical(std::slice::from_ref(&filter.predicate), filter.input.schema())?;
+                let mut predicate = self.physical(std::slice::from_ref(&filter.predicate), filter.input.schema())?;
                 let flow = self.sparing(flow, &predicate, owner);
                 Ok(flow.filter(predicate.pop().expect("one expression gives one")))
             }
@@ -181,14 +175,7 @@ impl<'a> Builder<'a> {
         matches!(operator, Operator::Aggregate(_) | Operator::Materialize)
     }
 
-    fn add(
-        &mut self,
-        owner: &str,
-        what: &str,
-        inputs: Vec<NodeId>,
-        operator: Operator,
-        schema: &SchemaRef,
-    ) -> NodeId {
+    fn add(&mut self, owner: &str, what: &str, inputs: Vec<NodeId>, operator: Operator, schema: &SchemaRef) -> NodeId {
         let append_only = match operator {
             Operator::Source(_) => true,
             Operator::Aggregate(_) => false,

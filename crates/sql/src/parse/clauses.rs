@@ -66,8 +66,7 @@ pub(super) fn format(c: &mut Cursor<'_>) -> Result<Option<Format>> {
 }
 
 fn encoding(c: &mut Cursor<'_>) -> Result<Encoding> {
-    let known =
-        [("JSON", Encoding::Json), ("CSV", Encoding::Csv), ("PARQUET", Encoding::Parquet)];
+    let known = [("JSON", Encoding::Json), ("CSV", Encoding::Csv), ("PARQUET", Encoding::Parquet)];
     for (word, encoding) in known {
         if c.accept(&[word]) {
             return Ok(encoding);

@@ -162,8 +162,7 @@ fn all_of(c: &mut Cursor<'_>) -> Result<Query> {
         .and_then(|mut parser| parser.parse_query())
         .expect("a constant query parses");
     if let SetExpr::Select(select) = ast.body.as_mut()
-        && let Some(TableFactor::Table { name: place, .. }) =
-            select.from.first_mut().map(|from| &mut from.relation)
+        && let Some(TableFactor::Table { name: place, .. }) = select.from.first_mut().map(|from| &mut from.relation)
     {
         *place = name;
     }
@@ -173,9 +172,7 @@ fn all_of(c: &mut Cursor<'_>) -> Result<Query> {
 /// AS SELECT ..., up to the WITH ( that belongs to the sink: sqlparser would take it for table hints.
 fn sink_query(c: &mut Cursor<'_>) -> Result<Query> {
     c.expect(&["AS"])?;
-    let whole = c.set_aside(|c, at| {
-        c.words_at(at, &["WITH"]) && c.token_at(at + 1) == Some(&Token::LParen)
-    });
+    let whole = c.set_aside(|c, at| c.words_at(at, &["WITH"]) && c.token_at(at + 1) == Some(&Token::LParen));
     let query = query(c)?;
     c.finish()?;
     c.restore(whole);

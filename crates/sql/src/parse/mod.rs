@@ -46,8 +46,7 @@ fn statement(c: &mut Cursor<'_>) -> Result<Statement> {
 }
 
 fn starts_query(c: &Cursor<'_>) -> bool {
-    ["SELECT", "VALUES", "WITH", "TABLE"].iter().any(|w| c.is(&[w]))
-        || c.peek() == Some(&Token::LParen)
+    ["SELECT", "VALUES", "WITH", "TABLE"].iter().any(|w| c.is(&[w])) || c.peek() == Some(&Token::LParen)
 }
 
 /// A query up to the end of what the cursor may read.
@@ -98,9 +97,7 @@ fn show(c: &mut Cursor<'_>) -> Result<Show> {
     for (words, shown) in lists {
         if c.accept(words) {
             return match shown {
-                Show::Checkpoints(_) if c.accept(&["FOR"]) => {
-                    Ok(Show::Checkpoints(Some(c.name("a view's name")?)))
-                }
+                Show::Checkpoints(_) if c.accept(&["FOR"]) => Ok(Show::Checkpoints(Some(c.name("a view's name")?))),
                 shown => Ok(shown),
             };
         }
