@@ -44,8 +44,8 @@ pub(super) fn main(arguments: &Arguments) -> Outcome {
     let view = KeyedView { keys: arguments.keys, hot: 100, rate, splits: settings.workers() };
     let pipeline = view.create(&database)?;
     let reports = collect(&pipeline, arguments, step)?;
-    let live = bytes_below(Path::new(&settings.checkpoint_root()));
-    let fields = fields(&reports, arguments, live);
+    let root = bytes_below(Path::new(&settings.checkpoint_root()));
+    let fields = fields(&reports, arguments, root);
     let names = ["checkpoints", "delta", "uploaded", "uploaded/delta", "live/state", "files max", "max/median"];
     let number = |key: &str| fields[key].as_f64().unwrap_or(0.0);
     let row = vec![
@@ -82,12 +82,14 @@ fn collect(pipeline: &Pipeline, arguments: &Arguments, step: u64) -> Outcome<Vec
     Ok(reports)
 }
 
-fn fields(reports: &[CheckpointReport], arguments: &Arguments, live: u64) -> Value {
+fn fields(reports: &[CheckpointReport], arguments: &Arguments, root: u64) -> Value {
     let (full, deltas) = reports.split_first().expect("the full checkpoint comes first");
     let changed: u64 = deltas.iter().map(|report| report.changed_keys).sum();
     let uploaded: u64 = deltas.iter().map(|report| report.uploaded_bytes.0).sum();
     let mut sizes: Vec<u64> = deltas.iter().map(|report| report.uploaded_bytes.0).collect();
     sizes.sort_unstable();
+    // What the newest checkpoint needs; the root also holds those that are retained before it.
+    let live = reports.last().map_or(0, |report| report.full_bytes.0);
     let over = |a: u64, b: u64| rounded(a as f64 / b.max(1) as f64);
     json!({
         "keys": arguments.keys,
@@ -98,6 +100,7 @@ fn fields(reports: &[CheckpointReport], arguments: &Arguments, live: u64) -> Val
         "uploaded_over_delta": over(uploaded, changed * LOGICAL_BYTES),
         "full_bytes": full.uploaded_bytes.0,
         "live_bytes": live,
+        "root_bytes": root,
         "live_over_state": over(live, full.uploaded_bytes.0),
         "files_max": reports.iter().map(|report| report.files).max().unwrap_or(0),
         "max_over_median": over(percentile(&sizes, 100.0), percentile(&sizes, 50.0)),

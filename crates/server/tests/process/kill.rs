@@ -3,10 +3,7 @@
 //!
 //! The moments follow from a seed; `HIGHWATER_TEST_SEED` gives another one.
 
-#[expect(dead_code, reason = "each process test uses its part of what they share")]
-mod program;
-
-use program::{Scene, splitmix64, wait_until};
+use crate::program::{Scene, splitmix64, wait_until};
 use std::collections::BTreeMap;
 use std::time::Duration;
 

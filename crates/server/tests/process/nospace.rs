@@ -3,10 +3,7 @@
 //! Needs a small file system of its own, made in a mount name space; where the system does not allow
 //! that, the test says so and does nothing.
 
-#[expect(dead_code, reason = "each process test uses its part of what they share")]
-mod program;
-
-use program::{Scene, wait_until};
+use crate::program::{Scene, wait_until};
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -26,7 +23,7 @@ fn refusal() -> Option<String> {
         .output();
     match tried {
         Ok(output) if output.status.success() => None,
-        Ok(output) => Some(program::text(&output.stderr)),
+        Ok(output) => Some(crate::program::text(&output.stderr)),
         Err(error) => Some(error.to_string()),
     }
 }
@@ -105,7 +102,7 @@ fn a_full_disk_stops_checkpoints_and_nothing_else() {
     let good = checkpoints(&scene, false);
     wait_until("checkpoints go on", patience, || checkpoints(&scene, false) >= good + 3);
     assert_eq!(small.stop(), Some(0), "{}", scene.log());
-    assert_eq!(program::rows(&scene.log()), [["t"]], "{}", scene.log());
+    assert_eq!(crate::program::rows(&scene.log()), [["t"]], "{}", scene.log());
 }
 
 /// The text of the newest progress line of the pipeline: it changes as long as rows come.

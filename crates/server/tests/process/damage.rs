@@ -1,10 +1,7 @@
 //! Each object of the newest checkpoint truncated, flipped and removed in turn: the damage is told,
 //! the checkpoint before is taken, and the views come out right. Never a silent start from nothing.
 
-#[expect(dead_code, reason = "each process test uses its part of what they share")]
-mod program;
-
-use program::{Scene, files_below, rows, text, wait_until};
+use crate::program::{Scene, files_below, rows, text, wait_until};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
