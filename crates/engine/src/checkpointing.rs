@@ -157,6 +157,8 @@ pub(crate) struct Checkpointing {
     inline: BTreeMap<u64, InlinePart>,
     paths: LocalPaths,
     next: CheckpointId,
+    /// How many checkpoints stay, when that was changed.
+    retain: Option<usize>,
     running: Option<Running>,
     failures: u32,
 }
@@ -207,6 +209,7 @@ impl Checkpointing {
             inline: setup.inline.into_iter().map(|part| (part.sequence, part)).collect(),
             paths: setup.paths,
             next: setup.next,
+            retain: None,
             running: None,
             failures: 0,
         }
@@ -221,9 +224,8 @@ impl Checkpointing {
     }
 
     /// Takes up changed settings.
-    pub(crate) fn set(&self, settings: &CheckpointSettings) {
-        let mut publisher = self.publisher.lock().unwrap_or_else(PoisonError::into_inner);
-        publisher.set_retention(highwater_checkpoint::Retention { keep: settings.retain });
+    pub(crate) const fn set(&mut self, settings: &CheckpointSettings) {
+        self.retain = Some(settings.retain);
     }
 
     /// Begins a checkpoint and gives its number.
@@ -273,10 +275,14 @@ impl Checkpointing {
     fn publish(&mut self, manifest: Manifest, paths: LocalPaths, publication: Publication) {
         let (background, publisher) = (self.background.clone(), Arc::clone(&self.publisher));
         let (shipping, store, wake) = (Arc::clone(&self.shipping), self.store.clone(), Arc::clone(&self.wake));
+        let retain = self.retain.take();
         let superseded = std::mem::replace(&mut self.paths, paths.clone());
         self.background.run(move || {
             let published = {
                 let mut publisher = publisher.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(keep) = retain {
+                    publisher.set_retention(highwater_checkpoint::Retention { keep });
+                }
                 background.wait_for(publisher.publish(manifest))
             };
             let official = published.as_ref().ok().map(|p| Arc::clone(&p.manifest));
@@ -345,7 +351,7 @@ impl Checkpointing {
                 manifest.outboxes.push(part.into_meta());
             }
         }
-        let needed = |number: u64| floor.is_some_and(|floor| in_scope(FileNumber::from_u64(number), floor));
+        let needed = |number: u64| floor.is_none_or(|floor| in_scope(FileNumber::from_u64(number), floor));
         self.files.retain(|number, _| needed(*number));
         self.inline.retain(|number, _| needed(*number));
         paths.state.retain(|number, _| needed(*number));

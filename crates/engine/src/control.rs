@@ -86,6 +86,8 @@ pub(crate) struct Control {
     /// The monotonic time of the ticks that are not complete, oldest first.
     ticked: VecDeque<Duration>,
     checkpoint_at: Option<Duration>,
+    /// After a failed checkpoint none is begun by itself before this.
+    not_before: Duration,
     asked: Vec<(Trigger, Option<Sender<CheckpointReport>>)>,
     changed: bool,
     reads: Vec<u64>,
@@ -135,6 +137,7 @@ impl Control {
             next_epoch: 0,
             complete: 0,
             ticked: VecDeque::new(),
+            not_before: Duration::ZERO,
             asked,
             changed: false,
             reads: Vec::new(),
@@ -174,6 +177,9 @@ impl Control {
 
     /// All workers' receipts of a checkpoint.
     pub(crate) fn receipts(&mut self, receipts: Vec<Receipt>) {
+        let (keys, bytes) = receipts.iter().flat_map(|r| &r.operators).fold((0, 0), |(k, b), o| (k + o.2, b + o.3));
+        self.run.counters.keys.store(keys, Relaxed);
+        self.run.counters.state_bytes.store(bytes, Relaxed);
         if let Some(failed) = self.checkpointing.receive(receipts) {
             self.checkpoint_failed(failed);
         }
@@ -290,8 +296,9 @@ impl Control {
         self.changed = true;
         self.run.counters.failed.fetch_add(1, Relaxed);
         let pause = self.settings.min_pause.max(Duration::from_millis(200));
+        self.not_before = self.clock.monotonic() + pause;
         if let Some(at) = &mut self.checkpoint_at {
-            *at = (*at).min(self.clock.monotonic() + pause);
+            *at = (*at).min(self.not_before);
         }
         if let Error::Checkpoint(highwater_checkpoint::Error::Fenced { .. }) = error {
             self.run.fail("checkpoint", &error.to_string());
@@ -309,8 +316,8 @@ impl Control {
             self.told_finished = over;
             (self.finished)(over);
         }
-        if quiet && self.changed && self.stopping.is_none() && self.checkpoint_at.is_some() {
-            self.checkpoint_at = Some(Duration::ZERO);
+        if quiet && self.changed && self.stopping.is_none() {
+            self.checkpoint_at = Some(self.not_before);
         }
         if let Some(stopping) = &mut self.stopping
             && stopping.checkpoint

@@ -27,6 +27,8 @@ use std::time::{Duration, Instant};
 const READ_PATIENCE: Duration = Duration::from_secs(60);
 /// How long a clean stop waits for the final checkpoint.
 const STOP_PATIENCE: Duration = Duration::from_secs(120);
+/// How long an ending engine waits for its background work.
+const LET_GO_PATIENCE: Duration = Duration::from_secs(10);
 /// A run that lasted this long was healthy: the next failure begins with a short pause.
 const HEALTHY: Duration = Duration::from_secs(60);
 
@@ -535,6 +537,18 @@ impl Pipelines {
             first = first.and(self.stop(inner, true));
         }
         first
+    }
+
+    /// Waits for background work that still has its hands on the folder of the page store, so that
+    /// another engine can open it.
+    pub(crate) fn let_go(&self) {
+        for inner in self.all().values() {
+            inner.state().run = None;
+        }
+        let deadline = Instant::now() + LET_GO_PATIENCE;
+        while Arc::strong_count(&self.facilities.pages) > 1 && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// No more restarts; what runs is dropped with the workers.

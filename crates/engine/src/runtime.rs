@@ -160,6 +160,7 @@ impl Engine {
     pub fn shutdown(&self) -> Result<()> {
         let stopped = self.pipelines.stop_all();
         self.stop_workers();
+        self.pipelines.let_go();
         stopped
     }
 
@@ -178,6 +179,7 @@ impl Drop for Engine {
     fn drop(&mut self) {
         self.pipelines.abandon();
         self.stop_workers();
+        self.pipelines.let_go();
     }
 }
 

@@ -86,6 +86,11 @@ impl Outbox {
     pub(crate) fn freeze(&mut self) -> Vec<OutboxPart> {
         if !self.current.is_empty() {
             let bytes = std::mem::take(&mut self.current);
+            // Rows of a checkpoint that failed go with the next one's, under its number.
+            if let Some(last) = self.kept.back_mut().filter(|last| last.checkpoint.is_none()) {
+                last.bytes.extend(bytes);
+                return self.kept.iter().cloned().collect();
+            }
             self.kept.push_back(OutboxPart { sink: self.name.clone(), checkpoint: None, part: self.part, bytes, file: None });
         }
         self.kept.iter().cloned().collect()

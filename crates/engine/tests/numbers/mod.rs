@@ -1,0 +1,194 @@
+//! A source of numbers that can be told where to end and where to fail, plans over it, and the
+//! recomputation of what they should hold.
+
+use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
+use datafusion_physical_expr::PhysicalExpr;
+use datafusion_physical_expr::expressions::Column;
+use highwater_engine::core::KeyGroups;
+use highwater_engine::plan::{Aggregate, AggregateFunction, Aggregation, Node, NodeId, Operator, Plan, View};
+use highwater_engine::source::{Offset, Polled, Source, SplitReader};
+use highwater_engine::{CheckpointSettings, Error, Pipeline, PipelineSpec, Result};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+/// Rows (n % keys, n) for n from 0 to `end`, in three splits.
+#[derive(Debug)]
+pub struct Numbers {
+    pub end: AtomicU64,
+    pub fail_at: AtomicU64,
+    pub keys: u64,
+    /// It ends for ever when it reaches its end.
+    bounded: bool,
+}
+
+const SPLITS: u64 = 3;
+
+impl Numbers {
+    /// `end` 0 begins with nothing and never ends.
+    pub fn new(end: u64, keys: u64) -> Arc<Self> {
+        Arc::new(Self { end: AtomicU64::new(end), fail_at: AtomicU64::new(u64::MAX), keys, bounded: end > 0 })
+    }
+}
+
+fn schema() -> SchemaRef {
+    let column = |name: &str| Field::new(name, DataType::Int64, false);
+    Arc::new(Schema::new(vec![column("key"), column("value")]))
+}
+
+/// The source in a plan; a newtype, as the numbers are shared with the test.
+#[derive(Debug)]
+struct Shared(Arc<Numbers>);
+
+impl Source for Shared {
+    fn schema(&self) -> SchemaRef {
+        schema()
+    }
+
+    fn splits(&self) -> Result<Vec<String>> {
+        Ok((0..SPLITS).map(|split| split.to_string()).collect())
+    }
+
+    fn blocking(&self) -> bool {
+        false
+    }
+
+    fn open(&self, split: &str, offset: Option<&Offset>) -> Result<Box<dyn SplitReader>> {
+        let split: u64 = split.parse().map_err(|e| Error::data("numbers", e))?;
+        let next = offset.and_then(Offset::as_u64).unwrap_or(split);
+        Ok(Box::new(Reader { numbers: Arc::clone(&self.0), next }))
+    }
+}
+
+struct Reader {
+    numbers: Arc<Numbers>,
+    next: u64,
+}
+
+impl SplitReader for Reader {
+    fn poll(&mut self, max_rows: usize) -> Result<Polled> {
+        let end = self.numbers.end.load(Relaxed);
+        if self.next >= end {
+            return Ok(if self.numbers.bounded { Polled::End } else { Polled::Idle(Duration::from_millis(2)) });
+        }
+        if self.next >= self.numbers.fail_at.load(Relaxed) {
+            return Err(Error::connector("numbers", "told to fail"));
+        }
+        let values: Vec<i64> = (self.next..end).step_by(SPLITS as usize).take(max_rows).map(|n| n as i64).collect();
+        self.next += SPLITS * values.len() as u64;
+        let keys: Int64Array = values.iter().map(|n| n % self.numbers.keys as i64).collect();
+        let columns: Vec<ArrayRef> = vec![Arc::new(keys), Arc::new(Int64Array::from(values))];
+        Ok(Polled::Rows(RecordBatch::try_new(schema(), columns).expect("matches the schema")))
+    }
+
+    fn offset(&self) -> Offset {
+        Offset::from(self.next)
+    }
+}
+
+/// Which plan over the numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// `SELECT key, count(*), sum(value) GROUP BY key`.
+    View,
+    /// And over it `SELECT count(*), sum(count), sum(sum)`.
+    ViewOnView,
+}
+
+fn aggregate(function: AggregateFunction, argument: Option<(&str, usize)>) -> Aggregate {
+    Aggregate {
+        function,
+        argument: argument.map(|(name, at)| Arc::new(Column::new(name, at)) as Arc<dyn PhysicalExpr>),
+        filter: None,
+        input: DataType::Int64,
+        output: DataType::Int64,
+    }
+}
+
+pub fn plan_of(numbers: &Arc<Numbers>, wanted: Wanted) -> Plan {
+    let column = |name: &str, nullable| Field::new(name, DataType::Int64, nullable);
+    let groups = Arc::new(Schema::new(vec![column("key", false), column("n", false), column("s", true)]));
+    let totals = Arc::new(Schema::new(vec![column("keys", false), column("n", true), column("s", true)]));
+    let by_key = Aggregation {
+        keys: vec![Arc::new(Column::new("key", 0))],
+        aggregates: vec![
+            aggregate(AggregateFunction::Count, None),
+            aggregate(AggregateFunction::Sum, Some(("value", 1))),
+        ],
+    };
+    let in_all = Aggregation {
+        keys: Vec::new(),
+        aggregates: vec![
+            aggregate(AggregateFunction::Count, None),
+            aggregate(AggregateFunction::Sum, Some(("n", 1))),
+            aggregate(AggregateFunction::Sum, Some(("s", 2))),
+        ],
+    };
+    let node = |name: &str, inputs: Vec<NodeId>, operator, schema: &SchemaRef, append_only| Node {
+        name: name.to_owned(),
+        inputs,
+        operator,
+        schema: Arc::clone(schema),
+        append_only,
+    };
+    let mut nodes = vec![
+        node("numbers", Vec::new(), Operator::Source(Arc::new(Shared(Arc::clone(numbers)))), &schema(), true),
+        node("groups", vec![NodeId(0)], Operator::Aggregate(by_key), &groups, false),
+    ];
+    let view = |name: &str, at, schema: &SchemaRef| View {
+        name: name.to_owned(),
+        node: NodeId(at),
+        finish: None,
+        schema: Arc::clone(schema),
+    };
+    let mut views = vec![view("groups", 1, &groups)];
+    if wanted == Wanted::ViewOnView {
+        nodes.push(node("totals", vec![NodeId(1)], Operator::Aggregate(in_all), &totals, false));
+        views.push(view("totals", 2, &totals));
+    }
+    Plan { nodes, views }
+}
+
+pub fn spec_of(name: &str, numbers: &Arc<Numbers>, wanted: Wanted) -> PipelineSpec {
+    PipelineSpec {
+        name: name.to_owned(),
+        sql: Vec::new(),
+        plan: plan_of(numbers, wanted),
+        key_groups: KeyGroups::DEFAULT,
+        settings: CheckpointSettings::default(),
+    }
+}
+
+/// What the view should hold after `rows` numbers.
+pub fn groups_of(rows: u64, keys: u64) -> BTreeMap<i64, (i64, i64)> {
+    let mut groups = BTreeMap::new();
+    for n in 0..rows as i64 {
+        let (count, sum) = groups.entry(n % keys as i64).or_insert((0, 0));
+        *count += 1;
+        *sum += n;
+    }
+    groups
+}
+
+/// What the view holds.
+pub fn read_groups(pipeline: &Pipeline) -> BTreeMap<i64, (i64, i64)> {
+    let scan = pipeline.scan(&["groups".to_owned()]).expect("reads");
+    let mut groups = BTreeMap::new();
+    for batch in &scan.views[0] {
+        let [key, count, sum] = [0, 1, 2].map(|at| batch.column(at).as_primitive::<Int64Type>().values().to_vec());
+        for ((key, count), sum) in key.into_iter().zip(count).zip(sum) {
+            assert!(groups.insert(key, (count, sum)).is_none(), "key {key} stands in the view twice");
+        }
+    }
+    groups
+}
+
+/// The one row of the second view.
+pub fn total_of(batches: &[RecordBatch]) -> Option<(i64, i64, i64)> {
+    let rows: Vec<&RecordBatch> = batches.iter().filter(|batch| batch.num_rows() > 0).collect();
+    assert!(rows.len() <= 1 && rows.iter().all(|batch| batch.num_rows() == 1), "one group without keys");
+    let get = |at: usize| rows[0].column(at).as_primitive::<Int64Type>().value(0);
+    (!rows.is_empty()).then(|| (get(0), get(1), get(2)))
+}

@@ -1,0 +1,117 @@
+//! Whole pipelines: rows in, groups out, exactly once over stops, crashes, failures and other
+//! numbers of workers, compared with recomputation from scratch.
+
+mod numbers;
+
+use highwater_engine::{CheckpointSettings, Engine, EngineConfig, PipelineSpec, Status, Trigger};
+use numbers::{Numbers, Wanted, groups_of, plan_of, read_groups, spec_of};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+fn engine(folder: &std::path::Path, workers: usize) -> Engine {
+    Engine::start(EngineConfig { workers, ..EngineConfig::new(folder) }).expect("an engine starts")
+}
+
+fn wait_for(what: &str, mut is: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !is() {
+        assert!(Instant::now() < deadline, "{what} did not come about");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn a_bounded_input_is_aggregated_and_finishes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for workers in [1, 2] {
+        let engine = engine(&folder.path().join(workers.to_string()), workers);
+        let numbers = Numbers::new(500_000, 777);
+        let pipeline = engine.create(spec_of("p", &numbers, Wanted::View)).expect("creates");
+        assert!(pipeline.wait_finished(Some(Duration::from_secs(60))).expect("runs"), "{:?}", pipeline.status());
+        assert_eq!(read_groups(&pipeline), groups_of(500_000, 777));
+        assert!(pipeline.metrics().checkpoints >= 1);
+        engine.shutdown().expect("stops");
+    }
+}
+
+#[test]
+fn it_goes_on_after_a_stop_and_after_a_crash_with_any_number_of_workers() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let numbers = Numbers::new(0, 5000);
+    let mut stop_cleanly = true;
+    for (round, workers) in [2usize, 2, 1, 3, 2].into_iter().enumerate() {
+        let engine = engine(folder.path(), workers);
+        let pipeline = engine.create(spec_of("p", &numbers, Wanted::View)).expect("creates");
+        let rows = 200_000 * (round as u64 + 1);
+        numbers.end.store(rows, Relaxed);
+        wait_for("reading to the end", || read_groups(&pipeline).values().map(|(count, _)| count).sum::<i64>() == rows as i64);
+        assert_eq!(read_groups(&pipeline), groups_of(rows, 5000), "round {round}");
+        if stop_cleanly {
+            engine.shutdown().expect("stops");
+        } else {
+            pipeline.checkpoint(Trigger::Manual).expect("a checkpoint");
+            numbers.end.fetch_add(1000, Relaxed);
+            drop(engine);
+        }
+        stop_cleanly = !stop_cleanly;
+    }
+}
+
+#[test]
+fn a_failing_source_fails_its_pipeline_alone_and_it_restarts() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let engine = engine(folder.path(), 2);
+    let (good, bad) = (Numbers::new(100_000, 100), Numbers::new(100_000, 100));
+    bad.fail_at.store(50_000, Relaxed);
+    let good_pipeline = engine.create(spec_of("good", &good, Wanted::View)).expect("creates");
+    let bad_pipeline = engine.create(spec_of("bad", &bad, Wanted::View)).expect("creates");
+    wait_for("the failure", || matches!(bad_pipeline.status(), Status::Failed { .. }));
+    assert!(good_pipeline.wait_finished(Some(Duration::from_secs(60))).expect("runs"));
+    bad.fail_at.store(u64::MAX, Relaxed);
+    assert!(bad_pipeline.wait_finished(Some(Duration::from_secs(60))).expect("restarts"));
+    assert_eq!(read_groups(&bad_pipeline), groups_of(100_000, 100));
+    assert!(bad_pipeline.metrics().restarts >= 1);
+    engine.shutdown().expect("stops");
+}
+
+#[test]
+fn an_operator_that_is_new_gets_what_its_input_holds_already() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let numbers = Numbers::new(0, 1000);
+    numbers.end.store(100_000, Relaxed);
+    let first = engine(folder.path(), 2);
+    let pipeline = first.create(spec_of("p", &numbers, Wanted::View)).expect("creates");
+    wait_for("the first view", || read_groups(&pipeline) == groups_of(100_000, 1000));
+    pipeline.stop(true).expect("stops");
+    let larger = PipelineSpec { plan: plan_of(&numbers, Wanted::ViewOnView), ..spec_of("p", &numbers, Wanted::View) };
+    let pipeline = first.create(larger).expect("creates again");
+    numbers.end.store(150_000, Relaxed);
+    wait_for("the second view", || {
+        let scan = pipeline.scan(&["totals".to_owned()]).expect("reads");
+        numbers::total_of(&scan.views[0]) == Some((1000, 150_000, (0..150_000).sum()))
+    });
+    first.shutdown().expect("stops");
+}
+
+#[test]
+fn many_pipelines_come_and_go_on_one_engine() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let engine = engine(folder.path(), 2);
+    let numbers: Vec<Arc<Numbers>> = (0..30).map(|_| Numbers::new(10_000, 10)).collect();
+    let quick = CheckpointSettings { interval: Some(Duration::from_millis(50)), ..CheckpointSettings::default() };
+    let make = |at: usize| {
+        let spec = spec_of(&format!("p{at}"), &numbers[at], Wanted::View);
+        engine.create(PipelineSpec { settings: quick.clone(), ..spec }).expect("creates")
+    };
+    let pipelines: Vec<_> = (0..30).map(make).collect();
+    for (at, pipeline) in pipelines.iter().enumerate() {
+        assert!(pipeline.wait_finished(Some(Duration::from_secs(60))).expect("runs"));
+        assert_eq!(read_groups(pipeline), groups_of(10_000, 10));
+        if at % 2 == 0 {
+            pipeline.delete().expect("is deleted");
+            assert_eq!(pipeline.status(), Status::Stopped);
+        }
+    }
+    engine.shutdown().expect("stops");
+}
