@@ -19,13 +19,15 @@ use serde_json::Value;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Offsets of one source's splits.
 pub type SplitOffsets = BTreeMap<String, Offset>;
 
 const MOST_ROWS: usize = 8192;
 const LONGEST_WAIT: Duration = Duration::from_millis(20);
+/// A row that was read a moment ago is there again within this time.
+const LONGEST_TRY: Duration = Duration::from_secs(5);
 
 /// Up to where a source is read.
 #[derive(Clone, Debug)]
@@ -83,9 +85,10 @@ fn read_split(
                     each(batch)?;
                     continue;
                 }
-                if rows == 1 || batch.num_rows() == 1 {
-                    // The next row lies beyond: two offsets that name one place are both right.
-                    return Ok(());
+                if batch.num_rows() == 1 {
+                    let wanted = wanted.expect("only a wanted offset can be passed");
+                    let is_next = comes_next(source, split, wanted, &reader.offset())?;
+                    return if is_next { Ok(()) } else { each(batch) };
                 }
                 rows = batch.num_rows().min(rows).div_ceil(2);
                 reader = source.open(split, Some(&before))?;
@@ -93,6 +96,22 @@ fn read_split(
         }
     }
     Ok(())
+}
+
+/// Whether the row whose reading ends at `after` is the one that follows `wanted`. A place between
+/// two rows can have two names, such as the end of one group and the start of the next; both a name
+/// before the row and one after it may lie between the offsets around it.
+fn comes_next(source: &dyn Source, split: &str, wanted: &Offset, after: &Offset) -> highwater_engine::Result<bool> {
+    let mut reader = source.open(split, Some(wanted))?;
+    let deadline = Instant::now() + LONGEST_TRY;
+    loop {
+        match reader.poll(1)? {
+            Polled::Rows(_) => return Ok(reader.offset() == *after),
+            Polled::End => return Ok(false),
+            Polled::Idle(_) if Instant::now() >= deadline => return Ok(false),
+            Polled::Idle(wait) => std::thread::sleep(wait.min(LONGEST_WAIT)),
+        }
+    }
 }
 
 fn is_there(reader: &dyn SplitReader, wanted: Option<&Offset>, split: &str) -> highwater_engine::Result<bool> {
