@@ -298,6 +298,7 @@ impl<'s> Wiring<'_, 's> {
         let node = &self.spec.plan.nodes[id.0];
         let mut builder = OperatorBuilder::new(node.name.clone(), self.scope);
         let info = builder.operator_info();
+        let here = self.scope.activator_for(Rc::clone(&info.address));
         self.around.snapshots.wake_operator(self.scope.activator_for(info.address));
         let (groups, workers) = (self.spec.key_groups, self.place.workers);
         let pact = DistributorPact(move |_| ByKeyGroup::new(groups, workers));
@@ -352,7 +353,12 @@ impl<'s> Wiring<'_, 's> {
                         capability.downgrade(&operator.open_epoch());
                     }
                 }
-                turn == Some(Turn::Again)
+                // Timely takes the answer for whether the operator may end, not for when it runs again.
+                let again = turn == Some(Turn::Again);
+                if again {
+                    here.activate();
+                }
+                again
             }
         });
         self.done.push(done_out);
