@@ -10,6 +10,8 @@
 //!
 //! Invariants: names are never reused; every name has one spelling; a name that this module did not
 //! make parses as [`Object::Foreign`] and is left alone.
+//!
+//! The format: docs/formats/object-names.md.
 
 use crate::encoding::{from_hex, to_hex};
 use crate::error::{Error, Result};
