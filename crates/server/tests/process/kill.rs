@@ -78,7 +78,9 @@ fn fifty_kills_lose_nothing_and_repeat_nothing() {
 
 /// Runs until everything has been read and delivered, then stops it cleanly.
 fn finish(scene: &Scene) {
-    let running = scene.start(&RUN);
+    let mut running = scene.start(&RUN);
+    // The sink may have everything already: a stop is asked for once it surely listens to signals.
+    running.wait(Duration::from_secs(1));
     wait_until("the sink has everything", Duration::from_secs(120), || {
         scene.lines_of("big").len() >= big_orders().count()
     });
