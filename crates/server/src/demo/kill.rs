@@ -29,7 +29,32 @@ struct Life {
     ended: bool,
 }
 
-/// Kills and restarts for half of the time, which leaves the other half for recomputing.
+/// The part of the time in which it is killed and restarted; recomputing takes about the rest.
+const KILLING: f64 = 0.28;
+
+/// When a life ends.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    /// SIGKILL so long after the start, whatever has happened by then.
+    Early(Duration),
+    /// SIGKILL so long after the first row.
+    Late(Duration),
+    /// A clean stop so long after the first row.
+    Clean(Duration),
+}
+
+impl End {
+    /// A random end; one in four falls into the start.
+    fn random(rng: &mut Rng) -> Self {
+        if rng.one_in(4) {
+            Self::Early(Duration::from_millis(1 + rng.below(150)))
+        } else {
+            Self::Late(Duration::from_millis(100 + rng.below(4_900)))
+        }
+    }
+}
+
+/// Kills and restarts it, then recomputes.
 ///
 /// # Errors
 /// A child that does not go on, a folder that cannot be used.
@@ -38,64 +63,67 @@ pub(super) fn main(flags: &Flags, time: Duration, seed: u64) -> Outcome {
     logs::start(&settings, false)?;
     let stop = Stop::on_signals()?;
     let (started, mut rng) = (Instant::now(), Rng::seeded(seed));
-    let mut waits = Vec::new();
-    let mut rows = 0;
-    eprintln!("killing the demo at random moments for {}, seed {seed}", figures::duration(time / 2));
-    for number in 1.. {
-        let span = Duration::from_millis(500 + rng.below(7_500));
-        let last = stop.asked() || started.elapsed() + span >= time / 2;
-        let life = live(flags, span, last, &stop)?;
+    let killing = time.mul_f64(KILLING);
+    let (mut waits, mut rows, mut kills) = (Vec::new(), 0, 0);
+    eprintln!("killing the demo at random moments for {}, seed {seed}", figures::duration(killing));
+    loop {
+        let left = killing.saturating_sub(started.elapsed());
+        let random = End::random(&mut rng);
+        let end = if stop.asked() || left.is_zero() { End::Clean(Duration::from_secs(1)) } else { random };
+        let life = live(flags, end, &stop)?;
         rows += life.rows;
-        if number > 1 {
+        if kills > 0 && life.rows > 0 {
             waits.push(life.first_row.as_micros() as u64);
         }
-        tell_life(number, &life, last);
-        if last {
+        tell_life(kills + 1, &life, end);
+        if matches!(end, End::Clean(_)) {
             break;
         }
+        kills += 1;
     }
     waits.sort_unstable();
     let (p50, max) = (figures::percentile(&waits, 50.0), figures::percentile(&waits, 100.0));
     eprintln!(
-        "{} rows; {} kills; first row after a restart: median {}, longest {}",
+        "{} rows; {kills} kills; first row after a restart: median {}, longest {}",
         figures::count(rows),
-        waits.len(),
         figures::micros(p50),
         figures::micros(max)
     );
     compare_all(&settings)
 }
 
-fn tell_life(number: u32, life: &Life, last: bool) {
-    let end = if last { "stopped cleanly" } else { "SIGKILL" };
+fn tell_life(number: u32, life: &Life, end: End) {
+    let end = if matches!(end, End::Clean(_)) { "stopped cleanly" } else { "SIGKILL" };
+    let first = if life.rows > 0 { figures::duration(life.first_row) } else { "none".to_owned() };
     eprintln!(
-        "{number:>3}  first row after {:>8}, {:>8} rows, {:>2} checkpoints, longest freeze {:>8}, then {end}",
-        figures::duration(life.first_row),
+        "{number:>3}  first row after {first:>8}, {:>8} rows, {:>2} checkpoints, longest freeze {:>8}, then {end}",
         figures::count(life.rows),
         life.checkpoints,
         figures::micros(life.freeze_us),
     );
 }
 
-/// Starts the child, lets it live for `span` after its first row, ends it.
-fn live(flags: &Flags, span: Duration, cleanly: bool, stop: &Stop) -> Outcome<Life> {
+/// Starts the child, lets it live, ends it.
+fn live(flags: &Flags, end: End, stop: &Stop) -> Outcome<Life> {
     let started = Instant::now();
     let mut child = start(flags)?;
     let said = listen(&mut child)?;
     let mut life = Life::default();
-    let mut until = started + PATIENCE;
+    let mut until = started + if let End::Early(span) = end { span } else { PATIENCE };
     while !life.ended && !(stop.asked() && life.rows > 0) {
         match said.recv_timeout(until.saturating_duration_since(Instant::now())) {
             Ok((at, value)) => {
                 if life.rows == 0 && value["rows"].as_u64().unwrap_or(0) > 0 {
                     life.first_row = at - started;
-                    until = at + span;
+                    if let End::Late(span) | End::Clean(span) = end {
+                        until = at + span;
+                    }
                 }
                 life.note(&value);
             }
-            Err(RecvTimeoutError::Timeout) if life.rows > 0 => break,
+            Err(RecvTimeoutError::Timeout) if life.rows > 0 || matches!(end, End::Early(_)) => break,
             Err(RecvTimeoutError::Timeout) => {
-                end(&mut child)?;
+                kill(&mut child)?;
                 return Err(Failure::new(Exit::Pipeline, "no row after a restart"));
             }
             Err(RecvTimeoutError::Disconnected) => life.ended = true,
@@ -105,10 +133,10 @@ fn live(flags: &Flags, span: Duration, cleanly: bool, stop: &Stop) -> Outcome<Li
         let status = child.wait().map_err(|error| Failure::storage("the child", error))?;
         return Err(Failure::new(Exit::Pipeline, format!("the demo ended by itself: {status}")));
     }
-    if cleanly {
+    if matches!(end, End::Clean(_)) {
         finish(&mut child)?
     } else {
-        end(&mut child)?
+        kill(&mut child)?
     }
     Ok(life)
 }
@@ -148,7 +176,7 @@ fn listen(child: &mut Child) -> Outcome<Receiver<(Instant, Value)>> {
 }
 
 /// SIGKILL.
-fn end(child: &mut Child) -> Outcome<()> {
+fn kill(child: &mut Child) -> Outcome<()> {
     let ended = child.kill().and_then(|()| child.wait());
     ended.map(|_| ()).map_err(|error| Failure::storage("the child", error))
 }
@@ -166,7 +194,7 @@ fn finish(child: &mut Child) -> Outcome<()> {
         }
         std::thread::sleep(Duration::from_millis(5));
     }
-    end(child)?;
+    kill(child)?;
     Err(Failure::new(Exit::Pipeline, "the demo did not stop when asked to"))
 }
 
