@@ -103,7 +103,10 @@ pub async fn fetch(
 
 async fn fetch_one(store: &Store, names: &Names, meta: &FileMeta, to: &Path, verify: Verify) -> Result<Way> {
     if let Some(encryption) = &meta.encryption {
-        return Err(Error::config(format!("file {} is encrypted with {encryption}, which needs a newer program", meta.id)));
+        return Err(Error::config(format!(
+            "file {} is encrypted with {encryption}, which needs a newer program",
+            meta.id
+        )));
     }
     let object = names.file(meta.id);
     let stored = Measured { length: meta.stored, digest: meta.stored_digest };

@@ -29,10 +29,7 @@ pub(crate) fn now(host: &dyn Host) -> WallMicros {
 }
 
 /// Runs blocking work and hands back its result.
-pub(crate) async fn offload<T: Send + 'static>(
-    host: &dyn Host,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> T {
+pub(crate) async fn offload<T: Send + 'static>(host: &dyn Host, work: impl FnOnce() -> T + Send + 'static) -> T {
     let (sender, receiver) = oneshot::channel();
     host.blocking(Box::new(move || {
         // The receiver is gone only when nobody waits for the result any more.

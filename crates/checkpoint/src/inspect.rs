@@ -153,8 +153,7 @@ pub async fn verify(store: &Store, pipeline: &str, checkpoint: Option<Checkpoint
     match load_manifest(store, &names, &entry).await {
         Ok(manifest) => {
             let checks: Vec<_> = manifest.all_files().map(|file| verify_file(store, &names, file)).collect();
-            let checks: Vec<Result<u64, String>> =
-                futures::stream::iter(checks).buffered(4).try_collect().await?;
+            let checks: Vec<Result<u64, String>> = futures::stream::iter(checks).buffered(4).try_collect().await?;
             for check in checks {
                 match check {
                     Ok(bytes) => {

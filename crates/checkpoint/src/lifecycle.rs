@@ -122,16 +122,7 @@ impl Lifecycle {
     #[must_use]
     pub fn new(limits: Limits, restored: Option<CheckpointId>) -> Self {
         let points = restored.into_iter().collect();
-        Self {
-            limits,
-            attempts: 0,
-            flight: None,
-            waiting: None,
-            ended: None,
-            failures: 0,
-            points,
-            stopped: false,
-        }
+        Self { limits, attempts: 0, flight: None, waiting: None, ended: None, failures: 0, points, stopped: false }
     }
 
     /// The attempt under way and how far all of it has come.

@@ -41,8 +41,8 @@ impl Folder {
     /// When it cannot be created.
     pub fn open(path: &Path) -> Result<Self> {
         create_folder(path).map_err(|e| Error::local("create", path, e))?;
-        let files = LocalFileSystem::new_with_prefix(path)
-            .map_err(|e| Error::store("open", &path.display().to_string(), e))?;
+        let files =
+            LocalFileSystem::new_with_prefix(path).map_err(|e| Error::store("open", &path.display().to_string(), e))?;
         Ok(Self { files: Arc::new(files) })
     }
 

@@ -207,7 +207,7 @@ fn decode(folder: &str) -> Option<String> {
     let mut bytes = Vec::new();
     let mut rest = folder;
     while let Some(at) = rest.find('%') {
-        bytes.extend_from_slice(rest[..at].as_bytes());
+        bytes.extend_from_slice(&rest.as_bytes()[..at]);
         bytes.extend(from_hex(rest.get(at + 1..at + 3)?)?);
         rest = &rest[at + 3..];
     }

@@ -238,8 +238,11 @@ impl Publisher {
             if self.store.create(&self.names.checkpoint(number), Bytes::from(text)).await? == Created::Done {
                 return Ok((manifest, digest, bytes));
             }
-            tracing::warn!(pipeline = self.names.pipeline(), checkpoint = number.0,
-                "an earlier attempt left a manifest with this number; the next number is taken");
+            tracing::warn!(
+                pipeline = self.names.pipeline(),
+                checkpoint = number.0,
+                "an earlier attempt left a manifest with this number; the next number is taken"
+            );
         }
         Err(contended("write a manifest of", &self.names))
     }

@@ -154,8 +154,12 @@ pub(crate) async fn find_pointer(store: &Store, names: &Names) -> Result<Found> 
     if object.is_none() && seen == 0 {
         return Ok(Found { object, pointer: None, damage: None });
     }
-    tracing::error!(pipeline = names.pipeline(), damage, manifests = manifests.len(),
-        "the pointer is damaged; its list is made again from the complete manifests");
+    tracing::error!(
+        pipeline = names.pipeline(),
+        damage,
+        manifests = manifests.len(),
+        "the pointer is damaged; its list is made again from the complete manifests"
+    );
     if manifests.is_empty() && seen > 0 {
         let fallback = Fallback { checkpoint: None, reason: format!("{damage}; none of {seen} manifests is complete") };
         return Err(Error::NothingVerifies { pipeline: names.pipeline().to_owned(), fallbacks: vec![fallback] });

@@ -38,13 +38,7 @@ pub fn rebuilt(pipeline: &str, mut manifests: Vec<(Manifest, Digest)>) -> Pointe
             pin: None,
         });
     }
-    Pointer {
-        format: FORMAT,
-        pipeline: pipeline.to_owned(),
-        generation,
-        owner: String::new(),
-        checkpoints,
-    }
+    Pointer { format: FORMAT, pipeline: pipeline.to_owned(), generation, owner: String::new(), checkpoints }
 }
 
 #[cfg(test)]

@@ -31,7 +31,8 @@ impl Root {
             Some(("s3" | "s3a", _)) => Self::s3(url),
             Some(("file", _)) => {
                 let path = url::Url::parse(url).ok().and_then(|u| u.to_file_path().ok());
-                let path = path.ok_or_else(|| Error::config(format!("{url} does not name a folder of this machine")))?;
+                let path =
+                    path.ok_or_else(|| Error::config(format!("{url} does not name a folder of this machine")))?;
                 Self::folder_at(url, &path)
             }
             Some((scheme, rest)) if rest.starts_with("//") => Err(Error::config(format!(

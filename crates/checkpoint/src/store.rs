@@ -306,9 +306,7 @@ impl Store {
             let unique = FileId::random(self.host());
             let expected = expected.map(|e| e.bytes.clone());
             let done = self
-                .in_folder(folder, path, move |folder, path| {
-                    folder.replace(path, expected.as_deref(), &bytes, unique)
-                })
+                .in_folder(folder, path, move |folder, path| folder.replace(path, expected.as_deref(), &bytes, unique))
                 .await?;
             // A local folder compares contents, not versions.
             return Ok(done.then_some(UpdateVersion { e_tag: None, version: None }));
@@ -410,9 +408,7 @@ impl Store {
     /// Gives an object a name outside a local root; false when the root is not local.
     pub(crate) async fn export(&self, path: &Path, to: PathBuf) -> Result<Option<Moved>> {
         match self.root.folder() {
-            Some(folder) => {
-                self.in_folder(folder, path, move |folder, path| folder.export(path, &to)).await.map(Some)
-            }
+            Some(folder) => self.in_folder(folder, path, move |folder, path| folder.export(path, &to)).await.map(Some),
             None => Ok(None),
         }
     }

@@ -33,9 +33,13 @@ async fn creates_once(store: &Store) -> Outcome {
 async fn replaces_by_comparison(store: &Store) -> Outcome {
     let path = store.root().names("replace")?.current();
     let Replaced::Done(first) = store.replace(&path, None, Bytes::from("a")).await? else { panic!("it was absent") };
-    let Replaced::Lost(Some(found)) = store.replace(&path, None, Bytes::from("b")).await? else { panic!("it was there") };
+    let Replaced::Lost(Some(found)) = store.replace(&path, None, Bytes::from("b")).await? else {
+        panic!("it was there")
+    };
     assert_eq!(found.bytes, "a");
-    let Replaced::Done(second) = store.replace(&path, Some(&first), Bytes::from("c")).await? else { panic!("it was a") };
+    let Replaced::Done(second) = store.replace(&path, Some(&first), Bytes::from("c")).await? else {
+        panic!("it was a")
+    };
     let lost = store.replace(&path, Some(&first), Bytes::from("d")).await?;
     assert!(matches!(lost, Replaced::Lost(Some(found)) if found.bytes == "c"));
     assert!(matches!(store.replace(&path, Some(&second), Bytes::from("e")).await?, Replaced::Done(_)));

@@ -51,11 +51,11 @@ impl Format {
     /// That of the clause, or the option, or the path's ending.
     pub(crate) fn choose(clause: Option<Self>, settings: &Settings, path: &str) -> Result<Self> {
         let option = settings.text("format").and_then(Self::named);
-        if let (Some(clause), Some(option)) = (clause, option) {
-            if clause != option {
-                let why = format!("but the statement says ENCODE {}", clause.name());
-                return Err(settings.refuse("format", &option.name().to_lowercase(), &why));
-            }
+        if let (Some(clause), Some(option)) = (clause, option)
+            && clause != option
+        {
+            let why = format!("but the statement says ENCODE {}", clause.name());
+            return Err(settings.refuse("format", &option.name().to_lowercase(), &why));
         }
         let (_, ending) = path.rsplit_once('.').unwrap_or_default();
         let ending = ending.to_ascii_lowercase();

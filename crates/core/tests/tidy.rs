@@ -104,7 +104,7 @@ fn function_opened(line: &str) -> Option<&str> {
         }
         let (word, after) = rest.split_once(' ')?;
         let qualifier = matches!(word, "pub" | "const" | "async" | "unsafe" | "extern" | "\"C\"" | "default");
-        if !qualifier && !(word.starts_with("pub(") && word.ends_with(')')) {
+        if !(qualifier || word.starts_with("pub(") && word.ends_with(')')) {
             return None;
         }
         rest = after;
@@ -220,10 +220,10 @@ fn crates_know_only_what_the_architecture_allows() {
         };
         for (dependency, line) in dependencies(&manifest) {
             let place = format!("crates/{name}/Cargo.toml:{line}");
-            if let Some(ours) = ours(&dependency) {
-                if !allowed.contains(ours) {
-                    faults.push(format!("{place}: `{name}` may not know `{ours}`"));
-                }
+            if let Some(ours) = ours(&dependency)
+                && !allowed.contains(ours)
+            {
+                faults.push(format!("{place}: `{name}` may not know `{ours}`"));
             }
             for (outside, known_by) in KNOWN_ONLY_BY {
                 if dependency.starts_with(outside) && !known_by.contains(&name.as_str()) {

@@ -79,9 +79,11 @@ fn work(queue: &Mutex<Receiver<Job>>) {
     }
 }
 
-/// Workers come first. Where the system refuses, background work has the priority of all else.
+/// Workers come first, in two ways: background threads have a lower priority, and long work of theirs
+/// yields every some hundred microseconds, as a thread that does not is left alone for a whole tick
+/// of the kernel (4 ms), whatever its priority. Where the system refuses, only the second holds.
 fn lower_priority() {
-    let low = ThreadPriorityValue::try_from(20_u8).map(ThreadPriority::Crossplatform);
+    let low = ThreadPriorityValue::try_from(40_u8).map(ThreadPriority::Crossplatform);
     if let Ok(low) = low {
         let _ = set_current_thread_priority(low);
     }

@@ -35,11 +35,11 @@ use std::sync::Arc;
 use std::time::Duration;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::{DistributorPact, Pipeline};
+use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::core::Concatenate;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::operators::generic::operator::Operator as _;
-use timely::dataflow::operators::Capability;
 use timely::dataflow::{Scope, Stream};
 use timely::worker::Worker;
 
@@ -69,7 +69,8 @@ pub(crate) fn build(worker: &mut Worker, spec: &Arc<RunSpec>) {
             reads: spec.reads.clone(),
             worker: WorkerIndex(place.worker as u32),
         };
-        let mut wiring = Wiring { scope, spec, place, around, built: Vec::new(), done: Vec::new(), supplies: Vec::new() };
+        let mut wiring =
+            Wiring { scope, spec, place, around, built: Vec::new(), done: Vec::new(), supplies: Vec::new() };
         let control = Rc::new(RefCell::new(None));
         let (clock, wake_clock) = wiring.clock(&control);
         let ticks = wiring.ticker(clock);
@@ -192,7 +193,11 @@ impl<'s> Wiring<'_, 's> {
         }
     }
 
-    fn stateless(&self, id: NodeId, mut apply: impl FnMut(Batch, &mut Vec<Batch>) -> Result<()> + 'static) -> Built<'s> {
+    fn stateless(
+        &self,
+        id: NodeId,
+        mut apply: impl FnMut(Batch, &mut Vec<Batch>) -> Result<()> + 'static,
+    ) -> Built<'s> {
         let name = self.spec.plan.nodes[id.0].name.clone();
         let run = Arc::clone(&self.spec.run);
         let changes = self.input(id).unary::<Builder<Flow>, _, _, _>(Pipeline, &name.clone(), move |_, _| {
@@ -311,7 +316,8 @@ impl<'s> Wiring<'_, 's> {
         let backfills = self.spec.backfills(id);
         let number = self.spec.operator_ids[id.0];
         let name = node.name.clone();
-        let mut operator = logic.map(|logic| Stateful::new(logic, name.clone(), number, self.around.clone(), backfills));
+        let mut operator =
+            logic.map(|logic| Stateful::new(logic, name.clone(), number, self.around.clone(), backfills));
         let run = Arc::clone(&self.spec.run);
         builder.build_reschedule(move |capabilities| {
             let mut capabilities = capabilities;
@@ -430,7 +436,7 @@ impl<'s> Wiring<'_, 's> {
         let (run, ended) = (Arc::clone(&self.spec.run), self.spec.ended.clone());
         builder.build(move |mut capabilities| {
             move |frontiers| {
-                input.for_each(|_, parcel| drop(parcel.content.take()));
+                input.for_each(|_, _| {});
                 let frontier = frontiers[0].frontier().first().copied();
                 if let Some(complete) = frontier
                     && complete > shipper.seen
@@ -615,4 +621,3 @@ impl Shipper {
         Some((receipt, time))
     }
 }
-

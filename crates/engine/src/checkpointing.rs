@@ -79,10 +79,12 @@ pub struct CheckpointReport {
     pub duration: Duration,
     /// Keys changed since the one before.
     pub changed_keys: u64,
-    /// Encoded changes.
+    /// Encoded changes, those of new keys included.
     pub delta_bytes: Bytes,
     /// Encoded bases, written so that old files fall out of need.
     pub base_bytes: Bytes,
+    /// What one full image of the state takes, as far as it was written before this checkpoint.
+    pub image_bytes: Bytes,
     /// Given to the store: sent, copied or linked.
     pub uploaded_bytes: Bytes,
     /// All files that the checkpoint needs.
@@ -243,6 +245,7 @@ impl Checkpointing {
             changed_keys: 0,
             delta_bytes: Bytes(0),
             base_bytes: Bytes(0),
+            image_bytes: Bytes(0),
             uploaded_bytes: Bytes(0),
             full_bytes: Bytes(0),
             files: 0,
@@ -364,7 +367,12 @@ impl Checkpointing {
             changed_keys: report.changed_keys,
             delta_bytes: report.delta_bytes.0,
             uploaded_bytes: report.uploaded_bytes.0,
-            referenced_bytes: manifest.files.iter().map(|f| f.stored).sum::<u64>().saturating_sub(report.uploaded_bytes.0),
+            referenced_bytes: manifest
+                .files
+                .iter()
+                .map(|f| f.stored)
+                .sum::<u64>()
+                .saturating_sub(report.uploaded_bytes.0),
             inline_bytes: manifest.inline.iter().map(|part| part.data.0.len() as u64).sum(),
         };
         (manifest, paths)
@@ -413,6 +421,7 @@ fn sum_up(report: &mut CheckpointReport, receipts: &[Receipt]) {
     report.changed_keys = sum(|r| r.changed);
     report.delta_bytes = Bytes(sum(|r| r.delta_bytes));
     report.base_bytes = Bytes(sum(|r| r.base_bytes));
+    report.image_bytes = Bytes(sum(|r| r.image_bytes));
     report.uploaded_bytes = Bytes(sum(|r| r.uploaded_bytes));
 }
 

@@ -5,7 +5,7 @@
 //! Invariants: one checkpoint is in flight; a checkpoint is published only with the receipts of all
 //! workers; what is published is told to the operators with the next tick.
 
-use crate::checkpointing::{CheckpointReport, Checkpointing, CheckpointSettings, Published, Started};
+use crate::checkpointing::{CheckpointReport, CheckpointSettings, Checkpointing, Published, Started};
 use crate::clock::{Decision, Facts, Supply, decide};
 use crate::error::Error;
 use crate::shared::Run;
@@ -38,7 +38,9 @@ pub(crate) enum Request {
     /// Take no more rows.
     Pause(bool),
     /// Take no more rows, make a final checkpoint if asked, end.
-    Stop { checkpoint: bool },
+    Stop {
+        checkpoint: bool,
+    },
 }
 
 /// A source's supply on one worker, told to worker 0.

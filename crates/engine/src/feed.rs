@@ -131,13 +131,7 @@ impl Feed {
 }
 
 /// Reads a blocking split until it ends, fails or nobody listens. Idle splits hold no thread.
-async fn fill(
-    source: Arc<dyn Source>,
-    split: String,
-    offset: Option<Offset>,
-    queue: Sender<Message>,
-    wake: Wake,
-) {
+async fn fill(source: Arc<dyn Source>, split: String, offset: Option<Offset>, queue: Sender<Message>, wake: Wake) {
     let opened = spawn_blocking(move || source.open(&split, offset.as_ref())).await;
     let mut reader = match opened {
         Ok(Ok(reader)) => reader,

@@ -127,8 +127,18 @@ fn is_narrow(data_type: &DataType) -> bool {
     matches!(
         data_type,
         DataType::Int8
-            | Int16 | Int32 | Int64 | UInt8 | UInt16 | UInt32 | UInt64 | Date32 | Date64
-            | Time32(_) | Time64(_) | Timestamp(_, _)
+            | Int16
+            | Int32
+            | Int64
+            | UInt8
+            | UInt16
+            | UInt32
+            | UInt64
+            | Date32
+            | Date64
+            | Time32(_)
+            | Time64(_)
+            | Timestamp(_, _)
     )
 }
 

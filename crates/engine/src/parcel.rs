@@ -69,7 +69,12 @@ impl<T: Serialize + DeserializeOwned> ContainerBytes for Parcel<T> {
 pub(crate) struct ByAddress;
 
 impl<T> Distributor<Parcel<T>> for ByAddress {
-    fn partition<E: Clone, P: Push<Message<E, Parcel<T>>>>(&mut self, parcel: &mut Parcel<T>, time: &E, pushers: &mut [P]) {
+    fn partition<E: Clone, P: Push<Message<E, Parcel<T>>>>(
+        &mut self,
+        parcel: &mut Parcel<T>,
+        time: &E,
+        pushers: &mut [P],
+    ) {
         let to = parcel.to;
         Message::push_at(parcel, time.clone(), &mut pushers[to]);
     }

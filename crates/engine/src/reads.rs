@@ -124,7 +124,8 @@ impl ReadPart {
     }
 
     fn send(&self, mut make: impl FnMut(usize) -> Answer) {
-        for (node, sender) in std::iter::once((self.node, &self.sender)).chain(self.joined.iter().map(|(n, s)| (*n, s))) {
+        for (node, sender) in std::iter::once((self.node, &self.sender)).chain(self.joined.iter().map(|(n, s)| (*n, s)))
+        {
             // Whoever asked may have given up; the rows are then nobody's.
             let _ = sender.send(make(node));
         }

@@ -6,9 +6,7 @@
 //! empty.
 
 use crate::background::Background;
-use crate::checkpointing::{
-    CheckpointSettings, Checkpointing, CheckpointingSetup, History, Identity, LocalPaths,
-};
+use crate::checkpointing::{CheckpointSettings, Checkpointing, CheckpointingSetup, History, Identity, LocalPaths};
 use crate::control::{Control, ControlSetup, Request};
 use crate::error::{Error, Result};
 use crate::feed::Wake;
@@ -143,7 +141,8 @@ pub(crate) struct RunSetup {
 pub(crate) fn prepare(spec: &PipelineSpec, facilities: &Facilities, setup: RunSetup) -> Result<RunSpec> {
     let Facilities { background, store, pages, .. } = facilities;
     let folder = facilities.files.join(&spec.name);
-    std::fs::create_dir_all(&folder).map_err(|source| Error::Io { what: format!("create {}", folder.display()), source })?;
+    std::fs::create_dir_all(&folder)
+        .map_err(|source| Error::Io { what: format!("create {}", folder.display()), source })?;
     let retention = Retention { keep: spec.settings.retain };
     let options = PublishOptions { retention, ..PublishOptions::default() };
     let mut publisher = background.wait_for(Publisher::claim(store, &spec.name, options))?;
@@ -225,7 +224,8 @@ fn tell_of(resolved: &Resolved, pipeline: &str, run: &Run) {
 
 /// Removes what another run left in the local folder and the checkpoint does not need.
 fn keep_only(folder: &Path, resolved: Option<&Resolved>) {
-    let needed: BTreeSet<&Path> = resolved.iter().flat_map(|r| r.files.iter().map(|file| file.path.as_path())).collect();
+    let needed: BTreeSet<&Path> =
+        resolved.iter().flat_map(|r| r.files.iter().map(|file| file.path.as_path())).collect();
     let Ok(entries) = std::fs::read_dir(folder) else { return };
     for entry in entries.flatten() {
         if !needed.contains(entry.path().as_path()) {
@@ -337,7 +337,8 @@ impl RunSpec {
 
     pub(crate) fn source(&self, node: NodeId, source: &Arc<dyn Source>, place: Place, wake: Wake) -> SourceSetup {
         let name = self.plan.nodes[node.0].name.clone();
-        let offsets: Option<&BTreeMap<String, Offset>> = self.restored.as_ref().and_then(|r| r.manifest.sources.get(&name));
+        let offsets: Option<&BTreeMap<String, Offset>> =
+            self.restored.as_ref().and_then(|r| r.manifest.sources.get(&name));
         SourceSetup {
             source: Arc::clone(source),
             background: self.background.clone(),
@@ -407,7 +408,7 @@ impl RunSpec {
         self.workers
     }
 
-        /// Wakes the clock after a request.
+    /// Wakes the clock after a request.
     pub(crate) fn wake_clock(&self) {
         if let Some(wake) = self.wake_clock.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
             wake();

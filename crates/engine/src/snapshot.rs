@@ -11,7 +11,6 @@ use crate::error::{Error, Result};
 use highwater_checkpoint::fetch::cached;
 use highwater_checkpoint::{Compression, Digest, FileMeta, InlinePart, LocalFile, Uploader};
 use highwater_core::{CheckpointId, OperatorId, StoreId, WorkerIndex};
-use highwater_state::scope::WrittenBytes;
 use highwater_state::{FileNumber, FileOptions, Outcome, PageStore, Record, encode_inline, write_file};
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
@@ -34,7 +33,12 @@ pub(crate) struct OperatorPart {
     pub(crate) name: String,
     pub(crate) records: Vec<Record>,
     pub(crate) changed: u64,
-    pub(crate) written: WrittenBytes,
+    /// Encoded changes, those of new keys included.
+    pub(crate) delta_bytes: u64,
+    /// Encoded bases of what had been written before.
+    pub(crate) base_bytes: u64,
+    /// What one full image of its tables takes, as far as it was written before this checkpoint.
+    pub(crate) image_bytes: u64,
     /// The oldest file that its tables still need.
     pub(crate) floor: Option<FileNumber>,
     pub(crate) keys: u64,
@@ -64,6 +68,7 @@ pub(crate) struct Receipt {
     pub(crate) changed: u64,
     pub(crate) delta_bytes: u64,
     pub(crate) base_bytes: u64,
+    pub(crate) image_bytes: u64,
     pub(crate) uploaded_bytes: u64,
 }
 
@@ -173,8 +178,9 @@ impl Snapshots {
         let gathering = inner.gather(checkpoint);
         let receipt = &mut gathering.receipt;
         receipt.changed += part.changed;
-        receipt.delta_bytes += part.written.delta;
-        receipt.base_bytes += part.written.base;
+        receipt.delta_bytes += part.delta_bytes;
+        receipt.base_bytes += part.base_bytes;
+        receipt.image_bytes += part.image_bytes;
         receipt.floor = receipt.floor.into_iter().chain(part.floor).min();
         receipt.operators.push((part.operator, part.name, part.keys, part.bytes));
         gathering.records.extend(part.records);
@@ -313,14 +319,16 @@ impl Shipping {
         }
         for part in &mut receipt.outboxes {
             if part.bytes.len() > INLINE_BYTES {
-                part.file = Some(self.upload_outbox(checkpoint, part)?);
+                let (file, shipped) = self.upload_outbox(checkpoint, part)?;
+                part.file = Some(file);
+                receipt.uploaded_bytes += shipped;
             }
         }
         Ok(())
     }
 
     /// An outbox keeps its path as long as its rows are the same, so that it is shipped once.
-    fn upload_outbox(&self, checkpoint: CheckpointId, part: &OutboxPart) -> Result<(FileMeta, PathBuf)> {
+    fn upload_outbox(&self, checkpoint: CheckpointId, part: &OutboxPart) -> Result<((FileMeta, PathBuf), u64)> {
         let digest = Digest::of(&part.bytes);
         let path = self.folder.join(format!("{digest}.outbox"));
         if !path.exists() {
@@ -340,7 +348,8 @@ impl Shipping {
             compression: Compression::None,
         };
         let uploaded = self.background.wait_for(self.uploader.upload(&[local], checkpoint))?;
-        Ok((uploaded.files[0].clone(), path))
+        let shipped = uploaded.uploaded_bytes + uploaded.linked_bytes;
+        Ok(((uploaded.files[0].clone(), path), shipped))
     }
 
     fn write(
@@ -360,7 +369,12 @@ impl Shipping {
             return Ok(Outcome::Inline);
         }
         let path = self.folder.join(format!("{:020}-{:05}.sst", checkpoint.0, worker.0));
-        let options = FileOptions { store: self.store, number, compression: self.compression, pace: &mut |_| () };
+        let options = FileOptions {
+            store: self.store,
+            number,
+            compression: self.compression,
+            pace: &mut |_| std::thread::yield_now(),
+        };
         let written = write_file(&path, &mut records, options)?;
         self.pages.ingest(std::slice::from_ref(&path))?;
         unlisted.files.push(LocalFile {

@@ -100,8 +100,11 @@ struct Copying {
     records: Vec<Record>,
     /// Tables that are done.
     done: usize,
+    /// Keys when it was frozen.
+    keys: u64,
     delta: u64,
     base: u64,
+    new: u64,
     changed: u64,
 }
 
@@ -145,11 +148,7 @@ impl<L: Logic> Stateful<L> {
 
     /// Works for at most some milliseconds. `complete(e)` tells whether no more input of epoch `e`
     /// can come; `emit` sends what an epoch gives, at that epoch.
-    pub(crate) fn turn(
-        &mut self,
-        complete: impl Fn(u64) -> bool,
-        mut emit: impl FnMut(u64, Emitted),
-    ) -> Result<Turn> {
+    pub(crate) fn turn(&mut self, complete: impl Fn(u64) -> bool, mut emit: impl FnMut(u64, Emitted)) -> Result<Turn> {
         let started = Instant::now();
         self.settle()?;
         loop {
@@ -248,8 +247,9 @@ impl<L: Logic> Stateful<L> {
             let rebase: Vec<u16> = chosen.iter().filter(|(of, _)| *of == id).map(|(_, group)| *group).collect();
             table.freeze(&FreezeOptions { number, rebase: &rebase, all: small })?;
         }
-        self.copying =
-            Some(Copying { checkpoint, records: Vec::new(), done: 0, delta: 0, base: 0, changed: 0 });
+        let keys = tables.iter().map(|table| table.len()).sum();
+        let records = Vec::new();
+        self.copying = Some(Copying { checkpoint, records, done: 0, keys, delta: 0, base: 0, new: 0, changed: 0 });
         let took = started.elapsed();
         self.around.run.counters.freeze.record(took);
         self.around.snapshots.frozen(checkpoint, took);
@@ -293,6 +293,7 @@ impl<L: Logic> Stateful<L> {
             let progress = table.copy_out(&mut || Instant::now() < deadline, &mut copying.records)?;
             copying.delta += progress.delta_bytes;
             copying.base += progress.base_bytes;
+            copying.new += progress.new_bytes;
             copying.changed += progress.changed_slots;
             if progress.pages_left > 0 {
                 return Ok(false);
@@ -306,16 +307,21 @@ impl<L: Logic> Stateful<L> {
         self.written = WrittenBytes { delta: copying.delta, base: copying.base };
         let mut tables = self.logic.tables();
         let floor = tables.iter().filter_map(|table| table.floor()).min();
-        let keys = tables.iter().map(|table| table.len()).sum();
+        let mut facts = Vec::new();
+        for table in &tables {
+            table.base_facts(&mut facts);
+        }
         let bytes = tables.iter_mut().map(|table| table.memory_bytes()).sum();
         let part = crate::snapshot::OperatorPart {
             operator: self.id,
             name: self.name.clone(),
             records: copying.records,
             changed: copying.changed,
-            written: self.written,
+            delta_bytes: copying.delta + copying.new,
+            base_bytes: copying.base - copying.new,
+            image_bytes: facts.iter().map(|fact| fact.base_bytes).sum(),
             floor,
-            keys,
+            keys: copying.keys,
             bytes,
         };
         self.settling = Some(copying.checkpoint);

@@ -44,7 +44,13 @@ pub(crate) fn shape_of(spec: &crate::plan::Plan, node: NodeId) -> Result<String>
             let input = &spec.nodes[plan.inputs[0].0];
             let (preparation, layout) = prepare(aggregation, &input.schema, input.append_only)?;
             let columns: Vec<&Argument> = preparation.described.iter().collect();
-            format!("groups of {}: {} words, {:?} over {:?}", types_of(&plan.schema), layout.words, layout.places, columns)
+            format!(
+                "groups of {}: {} words, {:?} over {:?}",
+                types_of(&plan.schema),
+                layout.words,
+                layout.places,
+                columns
+            )
         }
     })
 }

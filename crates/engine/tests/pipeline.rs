@@ -45,7 +45,9 @@ fn it_goes_on_after_a_stop_and_after_a_crash_with_any_number_of_workers() {
         let pipeline = engine.create(spec_of("p", &numbers, Wanted::View)).expect("creates");
         let rows = 200_000 * (round as u64 + 1);
         numbers.end.store(rows, Relaxed);
-        wait_for("reading to the end", || read_groups(&pipeline).values().map(|(count, _)| count).sum::<i64>() == rows as i64);
+        wait_for("reading to the end", || {
+            read_groups(&pipeline).values().map(|(count, _)| count).sum::<i64>() == rows as i64
+        });
         assert_eq!(read_groups(&pipeline), groups_of(rows, 5000), "round {round}");
         if stop_cleanly {
             engine.shutdown().expect("stops");

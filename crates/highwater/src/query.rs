@@ -156,7 +156,7 @@ impl Database {
         resumed?;
         let batches = shaped(&object.schema, rows)?;
         let view = Rows { schema: Arc::clone(&object.schema), batches };
-        let recomputed = self.from_scratch(&object, Some(&offsets))?;
+        let recomputed = self.recompute_object(&object, Some(&offsets))?;
         Ok(Compared { checkpoint, epoch, view, recomputed })
     }
 
@@ -167,7 +167,7 @@ impl Database {
     /// Those of the sources and of the query; `Unknown` when there is no such view.
     pub fn compute(&self, view: &str, offsets: Option<&Offsets>) -> Result<Rows> {
         let object = self.materialized(&self.state(), view)?;
-        self.from_scratch(&object, offsets)
+        self.recompute_object(&object, offsets)
     }
 
     fn materialized(&self, state: &State, view: &str) -> Result<Object> {
@@ -191,7 +191,7 @@ impl Database {
         Ok((manifest.checkpoint, scan.epoch, offsets, rows))
     }
 
-    fn from_scratch(&self, object: &Object, offsets: Option<&Offsets>) -> Result<Rows> {
+    fn recompute_object(&self, object: &Object, offsets: Option<&Offsets>) -> Result<Rows> {
         let names = [object.name().to_owned()].into();
         let mut tables = Tables::new();
         let state = self.state();

@@ -5,6 +5,7 @@
 
 mod compaction;
 mod keyed;
+mod machine;
 mod recovery;
 
 use crate::exit::{Exit, Failure, Outcome};

@@ -9,6 +9,7 @@ mod demo;
 mod exit;
 mod figures;
 mod logs;
+mod memory;
 mod process;
 mod progress;
 mod run;
@@ -23,6 +24,7 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    memory::prepare();
     match cli::main() {
         Ok(exit) => exit.into(),
         Err(failure) => {

@@ -264,7 +264,10 @@ mod tests {
         let machine = host.clone();
         let before = host.clock().monotonic();
         let main = async move {
-            drop(futures::future::select(machine.sleep(Duration::from_secs(1)), machine.sleep(Duration::from_secs(90))).await);
+            drop(
+                futures::future::select(machine.sleep(Duration::from_secs(1)), machine.sleep(Duration::from_secs(90)))
+                    .await,
+            );
             machine.sleep(Duration::from_secs(2)).await;
         };
         run_until(&host, main, || Ok(())).expect("it ends");

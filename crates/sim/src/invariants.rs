@@ -124,7 +124,9 @@ pub fn the_pointer_moves_forward(before: &Pointer, after: &Pointer) -> Verdict {
     }
     match added.as_slice() {
         [] => Ok(()),
-        [one] if one.generation == after.generation && before.newest().is_none_or(|n| n.checkpoint < one.checkpoint) => {
+        [one]
+            if one.generation == after.generation && before.newest().is_none_or(|n| n.checkpoint < one.checkpoint) =>
+        {
             Ok(())
         }
         _ => Err(format!("{} checkpoints were listed at once or out of order", added.len())),
@@ -135,15 +137,14 @@ pub fn the_pointer_moves_forward(before: &Pointer, after: &Pointer) -> Verdict {
 ///
 /// # Errors
 /// Which generation.
-pub fn a_fenced_process_publishes_nothing(
-    fenced: &BTreeSet<Generation>,
-    before: &Pointer,
-    after: &Pointer,
-) -> Verdict {
-    let added = after.checkpoints.iter().find(|e| fenced.contains(&e.generation) && before.entry(e.checkpoint).is_none());
+pub fn a_fenced_process_publishes_nothing(fenced: &BTreeSet<Generation>, before: &Pointer, after: &Pointer) -> Verdict {
+    let added =
+        after.checkpoints.iter().find(|e| fenced.contains(&e.generation) && before.entry(e.checkpoint).is_none());
     match added {
         None => Ok(()),
-        Some(e) => Err(format!("checkpoint {} was listed by generation {}, which is fenced", e.checkpoint, e.generation)),
+        Some(e) => {
+            Err(format!("checkpoint {} was listed by generation {}, which is fenced", e.checkpoint, e.generation))
+        }
     }
 }
 
@@ -187,7 +188,9 @@ pub fn a_restored_state_equals_the_model(expected: Option<&Counters>, restored: 
     match expected {
         None => Err("a checkpoint was restored that nobody took".to_owned()),
         Some(expected) if expected == restored => Ok(()),
-        Some(expected) => Err(format!("{} counters were restored, {} or others expected", restored.len(), expected.len())),
+        Some(expected) => {
+            Err(format!("{} counters were restored, {} or others expected", restored.len(), expected.len()))
+        }
     }
 }
 
@@ -229,11 +232,8 @@ mod tests {
     #[test]
     fn each_wrong_move_of_the_pointer_is_found() {
         let before = pointer("a", 2, &[(1, 1), (2, 2)]);
-        for good in [
-            pointer("a", 2, &[(2, 2), (3, 2)]),
-            pointer("b", 3, &[(1, 1), (2, 2)]),
-            pointer("a", 2, &[(2, 2)]),
-        ] {
+        for good in [pointer("a", 2, &[(2, 2), (3, 2)]), pointer("b", 3, &[(1, 1), (2, 2)]), pointer("a", 2, &[(2, 2)])]
+        {
             assert_eq!(the_pointer_moves_forward(&before, &good), Ok(()));
         }
         for bad in [

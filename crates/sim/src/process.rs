@@ -94,7 +94,8 @@ impl Process {
         let uploader = Uploader::new(store, &pipeline, UploadOptions { parallel: 2, verify, trust })?;
         let collector = Collector::new(store, &pipeline, AGE_GUARD)?;
         let began = world.pointer();
-        let resolved = resolve(store, &pipeline, &orders.folder, FetchOptions { parallel: 2, ..FetchOptions::default() }).await;
+        let resolved =
+            resolve(store, &pipeline, &orders.folder, FetchOptions { parallel: 2, ..FetchOptions::default() }).await;
         let damage = matches!(resolved, Err(Error::NothingVerifies { .. }));
         if let (Some(began), Some(ended), true) = (began, world.pointer(), resolved.is_ok() || damage) {
             let restored = resolved.as_ref().ok().and_then(Option::as_ref).map(|r| r.manifest.checkpoint);
@@ -171,9 +172,13 @@ impl Process {
 
     async fn checkpoint(&mut self, round: u64) -> Result<(), Error> {
         let host = self.world.host.clone();
-        let files: Vec<LocalFile> =
-            self.parts.iter().filter_map(|p| if let Part::File(file) = p { Some(file.clone()) } else { None }).collect();
-        let inline = self.parts.iter().filter_map(|p| if let Part::Inline(part) = p { Some(part.clone()) } else { None });
+        let files: Vec<LocalFile> = self
+            .parts
+            .iter()
+            .filter_map(|p| if let Part::File(file) = p { Some(file.clone()) } else { None })
+            .collect();
+        let inline =
+            self.parts.iter().filter_map(|p| if let Part::Inline(part) = p { Some(part.clone()) } else { None });
         let inline: Vec<InlinePart> = inline.collect();
         let epoch = self.world.expect(self.model.counters());
         let uploaded = self.uploader.upload(&files, self.publisher.next_checkpoint()).await?;

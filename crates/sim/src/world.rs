@@ -277,10 +277,8 @@ impl Seen {
             "nothing published is incomplete",
             invariants::nothing_published_is_incomplete(names, &self.objects, &after, &rotten),
         )];
-        verdicts.push((
-            "a number means one checkpoint",
-            invariants::a_number_means_one_checkpoint(&self.listed, &after),
-        ));
+        verdicts
+            .push(("a number means one checkpoint", invariants::a_number_means_one_checkpoint(&self.listed, &after)));
         self.listed.extend(after.checkpoints.iter().map(|e| (e.checkpoint, e.manifest)));
         if let Some(before) = &self.pointer {
             verdicts.push(("the pointer moves forward", invariants::the_pointer_moves_forward(before, &after)));

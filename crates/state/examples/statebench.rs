@@ -79,7 +79,7 @@ impl Counter {
             let data: Vec<u8> = keys.iter().flat_map(|key| [key.to_le_bytes(); 3].into_iter().flatten()).collect();
             let offsets: Vec<i32> = (0..=keys.len() as i32).map(|row| row * 24).collect();
             let keys = ByteKeys::new(&data, &offsets)?;
-            keys.hash(&mut self.hashes);
+            keys.hash_into(&mut self.hashes);
             self.table.upsert_bytes(&self.hashes, keys, &mut self.slots, &mut self.created)?;
         } else {
             hash_u64s(keys, &mut self.hashes);
@@ -283,7 +283,7 @@ fn phase(counter: &mut Counter, checkpoints: &mut Checkpoints<'_>, plan: &Phase)
     let (start, mut due) = (Instant::now(), every / 2);
     while start.elapsed() < length {
         for (key, value) in keys.iter_mut().zip(&mut values) {
-            (*key, *value) = ((u128::from(splitmix64(event)) * u128::from(range) >> 64) as u64, event);
+            (*key, *value) = (((u128::from(splitmix64(event)) * u128::from(range)) >> 64) as u64, event);
             event += 1;
         }
         let (began, clock) = (cpu(start), Instant::now());

@@ -71,7 +71,9 @@ pub fn write_file(path: &Path, records: &mut [Record], options: FileOptions<'_>)
     };
     let (store, number) = (options.store, options.number);
     let (first_key, last_key) = (first.key.encode(store, number), last.key.encode(store, number));
-    let done = put_records(path, records, options).and_then(|()| seal(path));
+    let pace = options.pace;
+    let written = put_records(path, records, (store, number, options.compression), pace);
+    let done = written.and_then(|()| seal(path, pace));
     match done {
         Ok((length, digest)) => Ok(WrittenFile {
             path: path.to_path_buf(),
@@ -90,9 +92,14 @@ pub fn write_file(path: &Path, records: &mut [Record], options: FileOptions<'_>)
     }
 }
 
-fn put_records(path: &Path, records: &[Record], options: FileOptions<'_>) -> Result<()> {
+fn put_records(
+    path: &Path,
+    records: &[Record],
+    (store, number, compression): (StoreId, FileNumber, Compression),
+    pace: &mut dyn FnMut(u64),
+) -> Result<()> {
     let mut rocks = table_options(None);
-    rocks.set_compression_type(match options.compression {
+    rocks.set_compression_type(match compression {
         Compression::None => DBCompressionType::None,
         Compression::Lz4 => DBCompressionType::Lz4,
         Compression::Zstd => DBCompressionType::Zstd,
@@ -103,27 +110,27 @@ fn put_records(path: &Path, records: &[Record], options: FileOptions<'_>) -> Res
     writer.open(path).map_err(failed)?;
     let mut unpaced = 0;
     for record in records {
-        writer.put(record.key.encode(options.store, options.number), &record.value).map_err(failed)?;
+        writer.put(record.key.encode(store, number), &record.value).map_err(failed)?;
         unpaced += record.value.len() as u64;
         if unpaced >= PACE_BYTES {
-            (options.pace)(unpaced);
+            pace(unpaced);
             unpaced = 0;
         }
     }
-    (options.pace)(unpaced);
+    pace(unpaced);
     writer.finish().map_err(failed)
 }
 
 /// Syncs a file and its folder; gives its length and digest.
-fn seal(path: &Path) -> Result<(u64, [u8; 32])> {
+fn seal(path: &Path, pace: &mut dyn FnMut(u64)) -> Result<(u64, [u8; 32])> {
     let mut file = File::open(path).map_err(|error| Error::io("open", path, error))?;
     file.sync_all().map_err(|error| Error::io("sync", path, error))?;
     let folder = path.parent().unwrap_or(Path::new("."));
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(|error| Error::io("sync", folder, error))?;
-    digest(&mut file).map_err(|error| Error::io("read back", path, error))
+    digest(&mut file, pace).map_err(|error| Error::io("read back", path, error))
 }
 
-fn digest(file: &mut File) -> std::io::Result<(u64, [u8; 32])> {
+fn digest(file: &mut File, pace: &mut dyn FnMut(u64)) -> std::io::Result<(u64, [u8; 32])> {
     let mut hasher = blake3::Hasher::new();
     let mut buffer = vec![0; 256 << 10];
     let mut length = 0;
@@ -133,6 +140,7 @@ fn digest(file: &mut File) -> std::io::Result<(u64, [u8; 32])> {
             return Ok((length, *hasher.finalize().as_bytes()));
         }
         hasher.update(&buffer[..read]);
+        pace(0);
         length += read as u64;
     }
 }

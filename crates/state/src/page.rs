@@ -50,6 +50,7 @@ pub(crate) enum Bitmap {
 const BITMAPS: usize = 5;
 
 impl Bitmap {
+    #[inline]
     const fn section(self) -> usize {
         match self {
             Self::Live => 0,
@@ -221,7 +222,7 @@ impl Page {
     }
 
     /// Saves a slot's row for `purpose` unless that is done.
-    pub(crate) fn save(&mut self, purpose: Purpose, at: usize, stride: usize, spare: &mut Vec<Box<Undo>>) {
+    pub(crate) fn save(&mut self, purpose: Purpose, at: usize, stride: usize, spare: &mut SpareUndo) {
         let live = self.is_live(at);
         let undo = self.cold.undo[purpose as usize].get_or_insert_with(|| spare.pop().unwrap_or_default());
         if undo.saved.len() * 64 <= at {
@@ -291,6 +292,9 @@ impl Page {
         self.cold.garbage = 0;
     }
 }
+
+/// Undos that wait to be used again, boxed as pages hold them.
+pub(crate) type SpareUndo = Vec<Box<Undo>>;
 
 /// The shape of a table's rows.
 #[derive(Clone, Copy, Debug)]

@@ -3,8 +3,8 @@
 //!
 //! Each checkpoint writes its changes and, besides, full bases of the key groups whose bases are
 //! oldest. A file is in scope while some key group's base is not younger than it. With `d` bytes
-//! of changes a checkpoint and `B` bytes of a full base, a round of `(0.9 B + d) / d` checkpoints
-//! (whole ones) keeps the files in scope within 1.9 B, and every checkpoint writes about the same.
+//! of changes a checkpoint and `B` bytes of a full base, a round of `(0.8 B + d) / d` checkpoints
+//! (whole ones) keeps the files in scope within 1.8 B, and every checkpoint writes about the same.
 
 use crate::key::{FileNumber, TableId};
 use highwater_core::CheckpointId;
@@ -42,7 +42,7 @@ pub struct WrittenBytes {
 /// `delta` bytes and a full base takes `full_base`.
 #[must_use]
 pub fn round_length(delta: f64, full_base: f64) -> u64 {
-    let length = (0.9 * full_base + delta) / delta.max(1.0);
+    let length = (0.8 * full_base + delta) / delta.max(1.0);
     (length as u64).clamp(1, LONGEST_ROUND)
 }
 

@@ -23,7 +23,7 @@ pub use read::Rows;
 use crate::error::{Error, Result};
 use crate::index::Index;
 use crate::key::{FileNumber, TableId};
-use crate::page::{Bitmap, Layout, PAGE_BITS, PAGE_SLOTS, Page, Undo, heap_key};
+use crate::page::{Bitmap, Layout, PAGE_BITS, PAGE_SLOTS, Page, SpareUndo, heap_key};
 use crate::record::Scratch;
 use crate::restore::Restore;
 use crate::store::PageSource;
@@ -148,7 +148,7 @@ pub struct Table {
     source: Option<PageSource>,
     evict_hand: usize,
     evicted: usize,
-    spare_undo: Vec<Box<Undo>>,
+    spare_undo: SpareUndo,
     spare_list: Vec<u32>,
     scratch: Scratch,
 }

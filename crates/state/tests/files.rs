@@ -77,7 +77,7 @@ impl Pair {
             offsets.push(data.len() as i32);
         }
         let keys = ByteKeys::new(&data, &offsets).expect("ascending offsets");
-        keys.hash(&mut hashes);
+        keys.hash_into(&mut hashes);
         self.bytes.upsert_bytes(&hashes, keys, &mut slots, &mut Vec::new()).expect("an upsert");
         self.bytes.update(&slots, |_, words| words[0] += 1);
     }
@@ -155,7 +155,7 @@ fn ingesting_and_dropping_leave_a_file_as_it_was() {
         assert_eq!(paced, records.iter().map(|record| record.value.len() as u64).sum::<u64>());
         assert_eq!((file.digest, file.length), (digest(&path), path.metadata().expect("the file").len()));
         assert!(file.first_key < file.last_key && file.records == records.len() as u64);
-        source.store().ingest(&[path.clone()]).expect("ingestion");
+        source.store().ingest(std::slice::from_ref(&path)).expect("ingestion");
         pair.settle(Outcome::InStore);
         let usage = source.store().usage().expect("usage");
         assert_eq!((usage.files, usage.file_bytes.0), (1, file.length));

@@ -29,12 +29,8 @@ fn trigger(text: &str) -> Trigger {
 
 /// `limits workers=2 timeout=10s pause=1s failures=1 [restored=7]`
 fn limits(words: &[&str]) -> Lifecycle {
-    let mut limits = Limits {
-        workers: 1,
-        timeout: Duration::from_secs(60),
-        min_pause: Duration::ZERO,
-        tolerable_failures: 0,
-    };
+    let mut limits =
+        Limits { workers: 1, timeout: Duration::from_secs(60), min_pause: Duration::ZERO, tolerable_failures: 0 };
     let mut restored = None;
     for word in words {
         match word.split_once('=').expect("name=value") {
@@ -89,7 +85,8 @@ impl Runner {
             [] | ["#", ..] => {}
             ["limits", limits @ ..] => self.life = self::limits(limits),
             ["stage"] => {
-                let stage = self.life.under_way().map_or("idle".to_owned(), |(n, _, stage)| format!("{} is {stage}", n.0));
+                let stage =
+                    self.life.under_way().map_or("idle".to_owned(), |(n, _, stage)| format!("{} is {stage}", n.0));
                 writeln!(out, "    {stage}").expect("text accepts text");
             }
             [time, fact @ ..] => {

@@ -42,7 +42,8 @@ impl Service {
     pub(crate) fn grow(&mut self, bytes: usize, compression: Compression) {
         let sequence = self.files.iter().map(|f| f.sequence).max().unwrap_or(0) + 1;
         let path = self.folder.join(format!("made-{sequence}"));
-        let content: Vec<u8> = (0..bytes.div_ceil(8)).flat_map(|_| self.rng.below(1 << 30).to_le_bytes()).take(bytes).collect();
+        let content: Vec<u8> =
+            (0..bytes.div_ceil(8)).flat_map(|_| self.rng.below(1 << 30).to_le_bytes()).take(bytes).collect();
         std::fs::write(&path, content).expect("a file can be written");
         self.files.push(LocalFile { compression, ..local(path, sequence) });
     }

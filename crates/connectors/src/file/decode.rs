@@ -32,7 +32,7 @@ pub(super) enum Layout {
 
 enum Inner {
     Json(json::reader::Decoder),
-    Csv(csv::reader::Decoder),
+    Csv(Box<csv::reader::Decoder>),
 }
 
 /// A record that does not fit the columns.
@@ -67,13 +67,13 @@ impl Layout {
                 .build_decoder()
                 .map(Inner::Json)
                 .map_err(|error| error.to_string()),
-            Self::Csv { file, places, delimiter } => Ok(Inner::Csv(
+            Self::Csv { file, places, delimiter } => Ok(Inner::Csv(Box::new(
                 csv::ReaderBuilder::new(file.clone())
                     .with_delimiter(*delimiter)
                     .with_batch_size(size)
                     .with_projection(places.clone())
                     .build_decoder(),
-            )),
+            ))),
         }
     }
 }

@@ -302,10 +302,10 @@ impl TextReader {
 
 impl SplitReader for TextReader {
     fn poll(&mut self, max_rows: usize) -> Result<Polled> {
-        if let (None, Columns::Csv { delimiter, .. }) = (&self.decoder, &self.from.columns) {
-            if let Some(answer) = self.read_header(*delimiter)? {
-                return Ok(answer);
-            }
+        if let (None, Columns::Csv { delimiter, .. }) = (&self.decoder, &self.from.columns)
+            && let Some(answer) = self.read_header(*delimiter)?
+        {
+            return Ok(answer);
         }
         if let Some(answer) = self.find_records(max_rows.clamp(1, MOST_RECORDS))? {
             return Ok(answer);

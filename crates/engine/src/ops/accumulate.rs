@@ -98,7 +98,8 @@ impl Layout {
         columns: &[Option<usize>],
         append_only: bool,
     ) -> Result<Self> {
-        let mut layout = Self { places: Vec::new(), words: 1, additive: Vec::new(), others: Vec::new(), sets: Vec::new() };
+        let mut layout =
+            Self { places: Vec::new(), words: 1, additive: Vec::new(), others: Vec::new(), sets: Vec::new() };
         // Additive words come first and contiguous, so they are laid out before the others.
         for (aggregate, column) in aggregates.iter().zip(columns) {
             let Some(column) = *column else { continue };
@@ -205,7 +206,9 @@ fn order_word_type(data_type: &DataType) -> Option<DataType> {
         UInt32, UInt64,
     };
     match data_type {
-        Int8 | Int16 | Int32 | Int64 | Date32 | Date64 | Time32(_) | Time64(_) | Timestamp(_, _) | Boolean => Some(Int64),
+        Int8 | Int16 | Int32 | Int64 | Date32 | Date64 | Time32(_) | Time64(_) | Timestamp(_, _) | Boolean => {
+            Some(Int64)
+        }
         UInt8 | UInt16 | UInt32 | UInt64 => Some(UInt64),
         Float32 | Float64 => Some(Float64),
         _ => None,
@@ -279,7 +282,13 @@ impl Layout {
     ///
     /// # Errors
     /// `Data` when a sum leaves the range of its type.
-    pub(crate) fn update(&self, table: &mut Table, slots: &[Slot], input: &Input<'_>, scratch: &mut Scratch) -> Result<()> {
+    pub(crate) fn update(
+        &self,
+        table: &mut Table,
+        slots: &[Slot],
+        input: &Input<'_>,
+        scratch: &mut Scratch,
+    ) -> Result<()> {
         for (column, other) in &self.others {
             let column = &input.columns[*column];
             match *other {
@@ -397,7 +406,13 @@ fn two_sum(high: f64, low: f64, value: f64) -> (f64, f64) {
     (total, low - (total - sum))
 }
 
-fn add_decimals(table: &mut Table, slots: &[Slot], column: &ArrayRef, weights: Option<&[i64]>, word: usize) -> Result<()> {
+fn add_decimals(
+    table: &mut Table,
+    slots: &[Slot],
+    column: &ArrayRef,
+    weights: Option<&[i64]>,
+    word: usize,
+) -> Result<()> {
     let values: &PrimitiveArray<Decimal128Type> = column.as_primitive();
     let mut overflow = false;
     table.update(slots, |row, words| {
@@ -461,7 +476,8 @@ impl Layout {
             }
             Place::Avg { kind, word, valid } => {
                 let counts = gather(valid);
-                let sums = gather(word).zip(gather(word + usize::from(matches!(kind, SumKind::Float | SumKind::Decimal))));
+                let sums =
+                    gather(word).zip(gather(word + usize::from(matches!(kind, SumKind::Float | SumKind::Decimal))));
                 averages(kind, sums.zip(counts), nulls_of(valid), output, self.decimal_scale(aggregate))
             }
             Place::Extreme { word, valid, max } => {
@@ -497,7 +513,11 @@ fn float_sum(high: u64, low: u64) -> f64 {
     if low.is_finite() { high + low } else { high }
 }
 
-fn decimals(halves: impl Iterator<Item = (u64, u64)>, nulls: Option<NullBuffer>, output: &DataType) -> Result<ArrayRef> {
+fn decimals(
+    halves: impl Iterator<Item = (u64, u64)>,
+    nulls: Option<NullBuffer>,
+    output: &DataType,
+) -> Result<ArrayRef> {
     let values: Vec<i128> = halves.map(|(low, high)| decimal_of(low, high)).collect();
     let array = Decimal128Array::new(values.into(), nulls).with_data_type(output.clone());
     if let DataType::Decimal128(precision, _) = output {

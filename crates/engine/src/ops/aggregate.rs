@@ -13,7 +13,7 @@ use crate::keys::{KeyCodec, hash_keys, integers};
 use crate::ops::accumulate::{Input, Layout, Place, ROWS, Scratch};
 use crate::ops::extremes::Extremes;
 use crate::stateful::Logic;
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatchOptions};
+use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
 use highwater_state::{ByteKeys, Rows, Slot, Table};
 use std::sync::Arc;
@@ -417,7 +417,9 @@ impl Keys {
     /// Hands the keys on as the bytes under which multisets know these groups.
     fn with<T>(&self, use_keys: impl FnOnce(&mut dyn Iterator<Item = Vec<u8>>) -> Result<T>) -> Result<T> {
         match self {
-            Self::Integers(keys) => use_keys(&mut keys.iter().map(|key| crate::ops::extremes::narrow_group(*key).to_vec())),
+            Self::Integers(keys) => {
+                use_keys(&mut keys.iter().map(|key| crate::ops::extremes::narrow_group(*key).to_vec()))
+            }
             Self::Bytes(keys) => use_keys(&mut keys.iter().map(crate::ops::extremes::wide_group)),
         }
     }

@@ -8,7 +8,7 @@ use crate::keys::KeyCodec;
 use crate::ops::accumulate::Argument;
 use crate::plan::{Aggregation, Map};
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions};
-use arrow::compute::{nullif, not, prep_null_mask_filter};
+use arrow::compute::{not, nullif, prep_null_mask_filter};
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion_physical_expr::PhysicalExpr;
 use std::sync::Arc;
@@ -62,6 +62,9 @@ impl Mapper {
     }
 }
 
+/// An argument, its FILTER, and its type.
+type PreparedArgument = (Arc<dyn PhysicalExpr>, Option<Arc<dyn PhysicalExpr>>, DataType);
+
 /// Makes keyed batches for an aggregation: the key, then each distinct argument once.
 pub(crate) struct Preparation {
     codec: KeyCodec,
@@ -69,7 +72,7 @@ pub(crate) struct Preparation {
     /// Keys are whole rows, always in bytes form.
     whole_rows: bool,
     keys: Vec<Arc<dyn PhysicalExpr>>,
-    arguments: Vec<(Arc<dyn PhysicalExpr>, Option<Arc<dyn PhysicalExpr>>, DataType)>,
+    arguments: Vec<PreparedArgument>,
     /// For each aggregate, its argument's place; none for count(*).
     pub(crate) columns: Vec<Option<usize>>,
     /// What each argument column is.

@@ -143,7 +143,9 @@ impl Extremes {
                 let mut end = group.to_vec();
                 // The next group's form; no value's row form begins with five times 0xFF.
                 end.extend([0xFF; 5]);
-                self.order.range::<[u8], _>((std::ops::Bound::Unbounded, std::ops::Bound::Excluded(&end[..]))).next_back()
+                self.order
+                    .range::<[u8], _>((std::ops::Bound::Unbounded, std::ops::Bound::Excluded(&end[..])))
+                    .next_back()
             } else {
                 self.order.range::<[u8], _>((std::ops::Bound::Included(group), std::ops::Bound::Unbounded)).next()
             };
@@ -156,7 +158,8 @@ impl Extremes {
 
     /// The extremes of groups as of the read in progress.
     pub(crate) fn finish_read(&self, groups: &mut dyn Iterator<Item = Vec<u8>>, max: bool) -> Result<ArrayRef> {
-        let find = |group: Vec<u8>| self.read.get(&group[..]).map(|pair| pair[usize::from(max)][group.len()..].to_vec());
+        let find =
+            |group: Vec<u8>| self.read.get(&group[..]).map(|pair| pair[usize::from(max)][group.len()..].to_vec());
         let found: Vec<Option<Vec<u8>>> = groups.map(find).collect();
         self.decode(found.iter().map(Option::as_deref))
     }

@@ -91,7 +91,13 @@ impl Outbox {
                 last.bytes.extend(bytes);
                 return self.kept.iter().cloned().collect();
             }
-            self.kept.push_back(OutboxPart { sink: self.name.clone(), checkpoint: None, part: self.part, bytes, file: None });
+            self.kept.push_back(OutboxPart {
+                sink: self.name.clone(),
+                checkpoint: None,
+                part: self.part,
+                bytes,
+                file: None,
+            });
         }
         self.kept.iter().cloned().collect()
     }

@@ -82,7 +82,8 @@ impl SourceSplits {
         };
         this.take_splits(setup.splits)?;
         if let Some(every) = this.source.discovery() {
-            let look = look_for_splits(Arc::clone(&this.source), every, Arc::downgrade(&this.found), Arc::clone(&this.wake));
+            let look =
+                look_for_splits(Arc::clone(&this.source), every, Arc::downgrade(&this.found), Arc::clone(&this.wake));
             this.background.handle().spawn(look);
         }
         Ok(this)

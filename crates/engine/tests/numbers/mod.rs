@@ -16,7 +16,7 @@ use std::time::Duration;
 
 /// Rows (n % keys, n) for n from 0 to `end`, in three splits.
 #[derive(Debug)]
-pub struct Numbers {
+pub(crate) struct Numbers {
     pub end: AtomicU64,
     pub fail_at: AtomicU64,
     pub keys: u64,
@@ -28,7 +28,7 @@ const SPLITS: u64 = 3;
 
 impl Numbers {
     /// `end` 0 begins with nothing and never ends.
-    pub fn new(end: u64, keys: u64) -> Arc<Self> {
+    pub(crate) fn new(end: u64, keys: u64) -> Arc<Self> {
         Arc::new(Self { end: AtomicU64::new(end), fail_at: AtomicU64::new(u64::MAX), keys, bounded: end > 0 })
     }
 }
@@ -90,7 +90,7 @@ impl SplitReader for Reader {
 
 /// Which plan over the numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wanted {
+pub(crate) enum Wanted {
     /// `SELECT key, count(*), sum(value) GROUP BY key`.
     View,
     /// And over it `SELECT count(*), sum(count), sum(sum)`.
@@ -107,7 +107,7 @@ fn aggregate(function: AggregateFunction, argument: Option<(&str, usize)>) -> Ag
     }
 }
 
-pub fn plan_of(numbers: &Arc<Numbers>, wanted: Wanted) -> Plan {
+pub(crate) fn plan_of(numbers: &Arc<Numbers>, wanted: Wanted) -> Plan {
     let column = |name: &str, nullable| Field::new(name, DataType::Int64, nullable);
     let groups = Arc::new(Schema::new(vec![column("key", false), column("n", false), column("s", true)]));
     let totals = Arc::new(Schema::new(vec![column("keys", false), column("n", true), column("s", true)]));
@@ -151,7 +151,7 @@ pub fn plan_of(numbers: &Arc<Numbers>, wanted: Wanted) -> Plan {
     Plan { nodes, views }
 }
 
-pub fn spec_of(name: &str, numbers: &Arc<Numbers>, wanted: Wanted) -> PipelineSpec {
+pub(crate) fn spec_of(name: &str, numbers: &Arc<Numbers>, wanted: Wanted) -> PipelineSpec {
     PipelineSpec {
         name: name.to_owned(),
         sql: Vec::new(),
@@ -162,7 +162,7 @@ pub fn spec_of(name: &str, numbers: &Arc<Numbers>, wanted: Wanted) -> PipelineSp
 }
 
 /// What the view should hold after `rows` numbers.
-pub fn groups_of(rows: u64, keys: u64) -> BTreeMap<i64, (i64, i64)> {
+pub(crate) fn groups_of(rows: u64, keys: u64) -> BTreeMap<i64, (i64, i64)> {
     let mut groups = BTreeMap::new();
     for n in 0..rows as i64 {
         let (count, sum) = groups.entry(n % keys as i64).or_insert((0, 0));
@@ -173,7 +173,7 @@ pub fn groups_of(rows: u64, keys: u64) -> BTreeMap<i64, (i64, i64)> {
 }
 
 /// What the view holds.
-pub fn read_groups(pipeline: &Pipeline) -> BTreeMap<i64, (i64, i64)> {
+pub(crate) fn read_groups(pipeline: &Pipeline) -> BTreeMap<i64, (i64, i64)> {
     let scan = pipeline.scan(&["groups".to_owned()]).expect("reads");
     let mut groups = BTreeMap::new();
     for batch in &scan.views[0] {
@@ -186,7 +186,7 @@ pub fn read_groups(pipeline: &Pipeline) -> BTreeMap<i64, (i64, i64)> {
 }
 
 /// The one row of the second view.
-pub fn total_of(batches: &[RecordBatch]) -> Option<(i64, i64, i64)> {
+pub(crate) fn total_of(batches: &[RecordBatch]) -> Option<(i64, i64, i64)> {
     let rows: Vec<&RecordBatch> = batches.iter().filter(|batch| batch.num_rows() > 0).collect();
     assert!(rows.len() <= 1 && rows.iter().all(|batch| batch.num_rows() == 1), "one group without keys");
     let get = |at: usize| rows[0].column(at).as_primitive::<Int64Type>().value(0);

@@ -89,7 +89,7 @@ fn fields(reports: &[CheckpointReport], arguments: &Arguments, root: u64) -> Val
     let mut sizes: Vec<u64> = deltas.iter().map(|report| report.uploaded_bytes.0).collect();
     sizes.sort_unstable();
     // What the newest checkpoint needs; the root also holds those that are retained before it.
-    let live = reports.last().map_or(0, |report| report.full_bytes.0);
+    let (live, image) = reports.last().map_or((0, 0), |report| (report.full_bytes.0, report.image_bytes.0));
     let over = |a: u64, b: u64| rounded(a as f64 / b.max(1) as f64);
     json!({
         "keys": arguments.keys,
@@ -99,9 +99,10 @@ fn fields(reports: &[CheckpointReport], arguments: &Arguments, root: u64) -> Val
         "uploaded_bytes": uploaded,
         "uploaded_over_delta": over(uploaded, changed * LOGICAL_BYTES),
         "full_bytes": full.uploaded_bytes.0,
+        "image_bytes": image,
         "live_bytes": live,
         "root_bytes": root,
-        "live_over_state": over(live, full.uploaded_bytes.0),
+        "live_over_state": over(live, image),
         "files_max": reports.iter().map(|report| report.files).max().unwrap_or(0),
         "max_over_median": over(percentile(&sizes, 100.0), percentile(&sizes, 50.0)),
     })

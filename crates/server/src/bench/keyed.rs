@@ -1,10 +1,11 @@
 //! W1 `keyed`: count and sum per key, with checkpoints off, every 10 s and every 1 s on the same
 //! state, for events that hit all keys and for events that hit one in a hundred.
 //!
-//! Speed without checkpoints is measured before and after the phases with them, and overhead is told
-//! against the mean of both, since machines drift.
+//! Speed without checkpoints is measured before and after each phase with them, and overhead is told
+//! against the mean of the two, since machines drift. Gaps stand beside those of a thread that does
+//! nothing but read the clock, since machines pause their guests.
 
-use super::{KeyedView, Plan, Scratch, database, emit, execute, rounded, rss_mb, start_logs, wait_for};
+use super::{KeyedView, Plan, Scratch, database, emit, execute, machine, rounded, rss_mb, start_logs, wait_for};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::figures::{self, percentile};
 use crate::process::{self, ThreadTime};
@@ -40,6 +41,8 @@ struct Phase {
     pattern: String,
     checkpoint_ms: u64,
     rows_per_s: f64,
+    /// Against the mean of the phases without checkpoints before and after.
+    overhead_pct: f64,
     metrics: Metrics,
     reports: Vec<CheckpointReport>,
     failed: usize,
@@ -52,7 +55,13 @@ struct Phase {
 pub(super) fn main(arguments: &Arguments) -> Outcome {
     start_logs(&arguments.plan.flags)?;
     let scratch = Scratch::new(&arguments.plan.flags)?;
-    let (mut phases, mut fills, mut fulls) = (Vec::new(), Vec::new(), Vec::new());
+    let floor = machine::gaps().percentiles();
+    eprintln!(
+        "a thread that only reads the clock pauses {} (p99), {} (max)",
+        figures::micros(floor.p99),
+        figures::micros(floor.max)
+    );
+    let (mut phases, mut fills, mut fulls) = (Vec::<Phase>::new(), Vec::new(), Vec::new());
     for pattern in &arguments.patterns {
         let (database, settings) = database(&scratch.flags(&arguments.plan.flags, pattern))?;
         let hot = if pattern == "hot1" { 1 } else { 100 };
@@ -64,19 +73,23 @@ pub(super) fn main(arguments: &Arguments) -> Outcome {
         phases.push(measure(&database, &pipeline, pattern, 0, arguments)?);
         fulls.push(full_checkpoint(&pipeline, pattern)?);
         for interval in &arguments.intervals {
-            phases.push(measure(&database, &pipeline, pattern, *interval, arguments)?);
+            let mut phase = measure(&database, &pipeline, pattern, *interval, arguments)?;
+            let off = measure(&database, &pipeline, pattern, 0, arguments)?;
+            let before = phases.last().map_or(0.0, |off| off.rows_per_s);
+            phase.overhead_pct = rounded(100.0 * (1.0 - phase.rows_per_s * 2.0 / (before + off.rows_per_s)));
+            phases.extend([phase, off]);
         }
-        phases.push(measure(&database, &pipeline, pattern, 0, arguments)?);
         show(&phases[first..], arguments.profile);
         database.shutdown().map_err(|error| Failure::new(Exit::Pipeline, error))?;
         std::fs::remove_dir_all(scratch.path.join(pattern))
             .map_err(|error| Failure::storage("scratch folder", error))?;
     }
-    let lines: Vec<Value> = phases.iter().map(|phase| fields(phase, off_speed(&phases, &phase.pattern))).collect();
+    let lines: Vec<Value> = phases.iter().map(fields).collect();
+    let ms = |us: u64| rounded(us as f64 / 1e3);
     emit(
         "keyed",
         &arguments.plan,
-        json!({"keys": arguments.keys, "fill": fills, "full_checkpoint": fulls, "phases": lines}),
+        json!({"keys": arguments.keys, "machine_gap_ms_p99": ms(floor.p99), "machine_gap_ms_max": ms(floor.max), "fill": fills, "full_checkpoint": fulls, "phases": lines}),
     )?;
     Ok(Exit::Done)
 }
@@ -140,6 +153,7 @@ fn measure(
         pattern: pattern.to_owned(),
         checkpoint_ms,
         rows_per_s: (metrics.rows_in - rows) as f64 / seconds,
+        overhead_pct: 0.0,
         cpu_cores: (process::cpu_time() - cpu).as_secs_f64() / started.elapsed().as_secs_f64(),
         rss_mb: rss_mb(),
         threads: process::threads_since(&threads),
@@ -149,27 +163,13 @@ fn measure(
     })
 }
 
-/// The mean speed without checkpoints of a pattern.
-fn off_speed(phases: &[Phase], pattern: &str) -> f64 {
-    let off: Vec<f64> = phases
-        .iter()
-        .filter(|phase| phase.pattern == pattern && phase.checkpoint_ms == 0)
-        .map(|phase| phase.rows_per_s)
-        .collect();
-    off.iter().sum::<f64>() / off.len().max(1) as f64
-}
-
-fn overhead(phase: &Phase, off: f64) -> f64 {
-    if phase.checkpoint_ms == 0 { 0.0 } else { rounded(100.0 * (1.0 - phase.rows_per_s / off)) }
-}
-
 fn sorted(phase: &Phase, of: impl Fn(&CheckpointReport) -> u64) -> Vec<u64> {
     let mut values: Vec<u64> = phase.reports.iter().map(of).collect();
     values.sort_unstable();
     values
 }
 
-fn fields(phase: &Phase, off: f64) -> Value {
+fn fields(phase: &Phase) -> Value {
     let (freeze, gap) = (phase.metrics.freeze_us, phase.metrics.gap_us);
     let ms = |us: u64| rounded(us as f64 / 1e3);
     let e2e = sorted(phase, |report| report.duration.as_millis() as u64);
@@ -177,7 +177,7 @@ fn fields(phase: &Phase, off: f64) -> Value {
         "pattern": phase.pattern,
         "checkpoint_ms": phase.checkpoint_ms,
         "rows_per_s": phase.rows_per_s.round(),
-        "overhead_pct": overhead(phase, off),
+        "overhead_pct": phase.overhead_pct,
         "freeze_us_p50": freeze.p50, "freeze_us_p99": freeze.p99, "freeze_us_max": freeze.max,
         "gap_ms_p50": ms(gap.p50), "gap_ms_p99": ms(gap.p99), "gap_ms_max": ms(gap.max),
         "checkpoints": phase.reports.len(),
@@ -206,8 +206,7 @@ fn show(phases: &[Phase], profile: bool) {
         "delta",
         "RSS",
     ];
-    let off = phases.first().map_or(0.0, |phase| off_speed(phases, &phase.pattern));
-    let rows: Vec<Vec<String>> = phases.iter().map(|phase| shown(phase, off)).collect();
+    let rows: Vec<Vec<String>> = phases.iter().map(shown).collect();
     eprint!(
         "{}",
         aligned(&names.map(str::to_owned), &[false, true, true, true, true, true, true, true, true, true], &rows)
@@ -220,7 +219,7 @@ fn show(phases: &[Phase], profile: bool) {
     }
 }
 
-fn shown(phase: &Phase, off: f64) -> Vec<String> {
+fn shown(phase: &Phase) -> Vec<String> {
     let (freeze, gap) = (phase.metrics.freeze_us, phase.metrics.gap_us);
     let e2e = sorted(phase, |report| report.duration.as_micros() as u64);
     let pair = |a: u64, b: u64| format!("{} / {}", figures::micros(a), figures::micros(b));
@@ -229,7 +228,7 @@ fn shown(phase: &Phase, off: f64) -> Vec<String> {
         phase.pattern.clone(),
         if phase.checkpoint_ms == 0 { "off".to_owned() } else { figures::micros(phase.checkpoint_ms * 1000) },
         figures::rate(phase.rows_per_s),
-        format!("{:.1} %", overhead(phase, off)),
+        format!("{:.1} %", phase.overhead_pct),
         pair(freeze.p99, freeze.max),
         pair(gap.p99, gap.max),
         phase.reports.len().to_string(),

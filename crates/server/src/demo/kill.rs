@@ -110,7 +110,7 @@ fn live(flags: &Flags, end: End, stop: &Stop) -> Outcome<Life> {
     let said = listen(&mut child)?;
     let mut life = Life::default();
     let mut until = started + if let End::Early(span) = end { span } else { PATIENCE };
-    while !life.ended && !(stop.asked() && life.rows > 0) {
+    while !(life.ended || stop.asked() && life.rows > 0) {
         match said.recv_timeout(until.saturating_duration_since(Instant::now())) {
             Ok((at, value)) => {
                 if life.rows == 0 && value["rows"].as_u64().unwrap_or(0) > 0 {

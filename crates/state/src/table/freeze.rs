@@ -49,6 +49,8 @@ pub struct Progress {
     pub delta_bytes: u64,
     /// Bytes of records written as bases.
     pub base_bytes: u64,
+    /// Those of them that are of pages written for the first time.
+    pub new_bytes: u64,
     /// Slots that had changed.
     pub changed_slots: u64,
 }
@@ -231,8 +233,11 @@ impl Table {
         progress.changed_slots += changed as u64;
         if next.base {
             let written = changes.put_base(&view, &mut self.scratch, out);
-            progress.base_bytes += u64::from(written.keys) + u64::from(written.image);
-            if next.dirty && page.written {
+            let bytes = u64::from(written.keys) + u64::from(written.image);
+            progress.base_bytes += bytes;
+            if !page.written {
+                progress.new_bytes += bytes;
+            } else if next.dirty {
                 progress.delta_bytes += change_estimate(changed, bits::count(view.live), written.image as usize);
             }
             return written;

@@ -58,7 +58,7 @@ impl<'a> ByteKeys<'a> {
     }
 
     /// The hashes of all keys; `out` is replaced.
-    pub fn hash(&self, out: &mut Vec<u64>) {
+    pub fn hash_into(&self, out: &mut Vec<u64>) {
         out.clear();
         out.extend((0..self.len()).map(|row| crate::hash_bytes(self.get(row))));
     }

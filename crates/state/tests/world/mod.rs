@@ -14,7 +14,7 @@ const STORE: StoreId = StoreId(42);
 
 /// One step.
 #[derive(Clone, Debug)]
-pub enum Op {
+pub(crate) enum Op {
     Upsert { seed: u64, rows: usize },
     Delete { seed: u64, rows: usize },
     Freeze { rebase: u64, all: bool },
@@ -32,7 +32,7 @@ pub enum Op {
 
 /// What the table is like.
 #[derive(Clone, Copy, Debug)]
-pub struct Shape {
+pub(crate) struct Shape {
     pub kind: KeyKind,
     pub words: usize,
     pub groups: u16,
@@ -77,7 +77,7 @@ struct Flight {
     records: Vec<Vec<Record>>,
 }
 
-pub struct World {
+pub(crate) struct World {
     shape: Shape,
     folder: tempfile::TempDir,
     source: PageSource,
@@ -91,7 +91,7 @@ pub struct World {
 }
 
 impl World {
-    pub fn new(shape: Shape) -> Self {
+    pub(crate) fn new(shape: Shape) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let store = PageStore::create(&folder.path().join("pages"), StoreLimits::default()).expect("a page store");
         let source = PageSource::new(Arc::new(store), STORE);
@@ -123,7 +123,7 @@ impl World {
         }
     }
 
-    pub fn apply(&mut self, op: &Op) {
+    pub(crate) fn apply(&mut self, op: &Op) {
         match *op {
             Op::Upsert { seed, rows } => self.upsert(seed, rows),
             Op::Delete { seed, rows } => self.delete(seed, rows),
