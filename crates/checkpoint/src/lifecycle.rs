@@ -1,11 +1,12 @@
 //! What a coordinator does next: the life of a pipeline's checkpoints as a pure state machine.
 //!
 //! ```text
-//! requested → barrier → frozen → written → uploaded → receipts complete → published
-//!     → delivered → superseded → collected                   (or failed, with a reason)
+//! requested → barrier → frozen → written → uploaded → receipts complete → published → delivered
+//!     → superseded → collected                               (or failed, with a reason)
 //! ```
 //! Facts go in with the time, decisions come out; nothing is done here. Invariants: one attempt at a
-//! time; an attempt that was given up is never published; facts of another attempt change nothing.
+//! time; an attempt that was given up is never published; no barrier is sent while a worker is still
+//! busy with the attempt before; facts of any other attempt change nothing.
 
 use crate::manifest::Trigger;
 use highwater_core::CheckpointId;
@@ -62,8 +63,6 @@ pub enum Fact {
     Failed(Attempt, String),
     /// Another process holds the pipeline.
     Fenced(Attempt),
-    /// The sinks have delivered a checkpoint's outboxes.
-    Delivered(CheckpointId),
     /// What older checkpoints than this alone needed is removed.
     Collected(CheckpointId),
     /// Nothing but the time.
@@ -110,6 +109,8 @@ pub struct Lifecycle {
     attempts: u64,
     flight: Option<Flight>,
     waiting: Option<Trigger>,
+    /// An attempt that was given up and that not all workers are done with.
+    late: Option<Flight>,
     ended: Option<Duration>,
     failures: u32,
     /// Published checkpoints that are not collected.
@@ -122,7 +123,22 @@ impl Lifecycle {
     #[must_use]
     pub fn new(limits: Limits, restored: Option<CheckpointId>) -> Self {
         let points = restored.into_iter().collect();
-        Self { limits, attempts: 0, flight: None, waiting: None, ended: None, failures: 0, points, stopped: false }
+        Self {
+            limits,
+            attempts: 0,
+            flight: None,
+            waiting: None,
+            late: None,
+            ended: None,
+            failures: 0,
+            points,
+            stopped: false,
+        }
+    }
+
+    /// Takes up other bounds for what begins from now on.
+    pub const fn set(&mut self, limits: Limits) {
+        self.limits = limits;
     }
 
     /// The attempt under way and how far all of it has come.
@@ -139,7 +155,7 @@ impl Lifecycle {
         match fact {
             Fact::Request(trigger, changed) => self.request(now, trigger, changed),
             Fact::Barrier(attempt) => self.in_flight(attempt, |flight| flight.barrier = true),
-            Fact::Worker(attempt, worker, stage) => self.worker(attempt, worker, stage),
+            Fact::Worker(attempt, worker, stage) => self.worker(now, attempt, worker, stage),
             Fact::Published(attempt, checkpoint) => self.published(now, attempt, checkpoint),
             Fact::Failed(attempt, reason) if self.is_flying(attempt) => self.fail(now, reason),
             Fact::Fenced(attempt) if self.is_flying(attempt) => {
@@ -148,7 +164,6 @@ impl Lifecycle {
                 vec![Decision::Stop]
             }
             Fact::Failed(..) | Fact::Fenced(_) => Vec::new(),
-            Fact::Delivered(checkpoint) => self.delivered(checkpoint),
             Fact::Collected(checkpoint) => {
                 self.points.retain(|point| *point >= checkpoint);
                 Vec::new()
@@ -174,7 +189,7 @@ impl Lifecycle {
 
     /// Begins the waiting request, or says when it may begin.
     fn start_waiting(&mut self, now: Duration) -> Vec<Decision> {
-        let Some(trigger) = self.waiting else { return Vec::new() };
+        let Some(trigger) = self.waiting.filter(|_| self.late.is_none()) else { return Vec::new() };
         let earliest = self.ended.map_or(Duration::ZERO, |ended| ended + self.limits.min_pause);
         if trigger == Trigger::Interval && now < earliest {
             return vec![Decision::WakeAt(earliest)];
@@ -198,13 +213,20 @@ impl Lifecycle {
         Vec::new()
     }
 
-    fn worker(&mut self, attempt: Attempt, worker: u32, stage: Stage) -> Vec<Decision> {
+    fn worker(&mut self, now: Duration, attempt: Attempt, worker: u32, stage: Stage) -> Vec<Decision> {
+        if let Some(late) = self.late.as_mut().filter(|late| late.attempt == attempt) {
+            late.reached(worker, stage);
+            if late.is_received() {
+                self.late = None;
+                return self.start_waiting(now);
+            }
+            return Vec::new();
+        }
         let Some(flight) = self.flight.as_mut().filter(|flight| flight.attempt == attempt) else {
             return Vec::new();
         };
-        let reached = flight.workers.get_mut(worker as usize).expect("a worker below the number of workers");
-        *reached = (*reached).max(stage.min(Stage::Uploaded));
-        if flight.publishing || flight.workers.iter().any(|stage| *stage < Stage::Uploaded) {
+        flight.reached(worker, stage);
+        if flight.publishing || !flight.is_received() {
             return Vec::new();
         }
         flight.publishing = true;
@@ -218,16 +240,14 @@ impl Lifecycle {
         self.flight = None;
         self.ended = Some(now);
         self.failures = 0;
+        let superseded = self.points.range(..checkpoint).next().is_some();
         self.points.insert(checkpoint);
         let mut decisions = vec![Decision::Deliver(checkpoint)];
+        if superseded {
+            decisions.push(Decision::Collect(checkpoint));
+        }
         decisions.extend(self.start_waiting(now));
         decisions
-    }
-
-    fn delivered(&self, checkpoint: CheckpointId) -> Vec<Decision> {
-        // Older ones are superseded: what their sinks had to deliver was delivered with this one.
-        let superseded = self.points.range(..checkpoint).next().is_some();
-        if self.points.contains(&checkpoint) && superseded { vec![Decision::Collect(checkpoint)] } else { Vec::new() }
     }
 
     fn fail(&mut self, now: Duration, reason: String) -> Vec<Decision> {
@@ -257,6 +277,8 @@ impl Lifecycle {
             Some(flight) if flight.publishing => Vec::new(),
             Some(flight) if now >= flight.started + self.limits.timeout => {
                 let reason = format!("no end after {:?}; it was {}", self.limits.timeout, flight.stage());
+                // Its barrier may be anywhere: the workers have to be done with it first.
+                self.late = Some(flight.clone());
                 self.fail(now, reason)
             }
             Some(_) => Vec::new(),
@@ -266,6 +288,15 @@ impl Lifecycle {
 }
 
 impl Flight {
+    fn reached(&mut self, worker: u32, stage: Stage) {
+        let reached = self.workers.get_mut(worker as usize).expect("a worker below the number of workers");
+        *reached = (*reached).max(stage.min(Stage::Uploaded));
+    }
+
+    fn is_received(&self) -> bool {
+        self.workers.iter().all(|stage| *stage == Stage::Uploaded)
+    }
+
     fn stage(&self) -> Stage {
         if self.publishing {
             return Stage::Publishing;

@@ -9,22 +9,19 @@
 //! every worker builds the same operators in the same order; a capability is held exactly for the
 //! epochs in which an operator may still send; an operator of a failed run does nothing.
 
-use crate::batch::Batch;
-use crate::clock::Supply;
-use crate::control::{Control, Next, Supplied, SupplyTold};
-use crate::error::{Error, Result};
+mod operators;
+
+use crate::control::{Control, Next, Supplied};
 use crate::feed::Wake;
-use crate::keys::ByKeyGroup;
-use crate::ops::expressions::{Mapper, Preparation};
+use crate::memory::Memory;
+use crate::ops::expressions::Mapper;
 use crate::ops::hop::hop;
-use crate::ops::outbox::Outbox;
-use crate::ops::source::{Place, SourceSplits};
+use crate::ops::source::Place;
 use crate::parcel::{ByAddress, Parcel};
 use crate::plan::{NodeId, Operator};
 use crate::run::RunSpec;
 use crate::snapshot::{Receipt, Shipment, Snapshots};
-use crate::stateful::{Logic, Stateful, Surroundings, Turn};
-use crate::tables;
+use crate::stateful::Surroundings;
 use crate::tick::{Tick, TickLog};
 use crate::wire::Flow;
 use highwater_core::{CheckpointId, WorkerIndex};
@@ -32,7 +29,6 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::{DistributorPact, Pipeline};
 use timely::dataflow::operators::Capability;
@@ -56,7 +52,7 @@ struct Built<'s> {
 }
 
 /// Builds the dataflow of a run on one worker.
-pub(crate) fn build(worker: &mut Worker, spec: &Arc<RunSpec>) {
+pub(crate) fn build(worker: &mut Worker, spec: &Arc<RunSpec>, memory: &Memory) {
     let place = Place { worker: worker.index(), workers: worker.peers() };
     let name = spec.run.pipeline.clone();
     worker.dataflow_named::<u64, _, _>(&name, |scope| {
@@ -68,6 +64,7 @@ pub(crate) fn build(worker: &mut Worker, spec: &Arc<RunSpec>) {
             snapshots: snapshots.clone(),
             reads: spec.reads.clone(),
             worker: WorkerIndex(place.worker as u32),
+            memory: memory.clone(),
         };
         let mut wiring =
             Wiring { scope, spec, place, around, built: Vec::new(), done: Vec::new(), supplies: Vec::new() };
@@ -193,234 +190,6 @@ impl<'s> Wiring<'_, 's> {
         }
     }
 
-    fn stateless(
-        &self,
-        id: NodeId,
-        mut apply: impl FnMut(Batch, &mut Vec<Batch>) -> Result<()> + 'static,
-    ) -> Built<'s> {
-        let name = self.spec.plan.nodes[id.0].name.clone();
-        let run = Arc::clone(&self.spec.run);
-        let changes = self.input(id).unary::<Builder<Flow>, _, _, _>(Pipeline, &name.clone(), move |_, _| {
-            let mut out = Vec::new();
-            move |input, output| {
-                input.for_each(|time, flow| {
-                    let Some(batch) = flow.0.take() else { return };
-                    let applied = run.step(&name, || apply(batch, &mut out));
-                    let mut session = output.session(&time);
-                    for batch in out.drain(..).filter(|batch| applied.is_some() && !batch.is_empty()) {
-                        session.give_container(&mut Flow(Some(batch)));
-                    }
-                });
-            }
-        });
-        Built { changes, backfill: None }
-    }
-
-    fn source(&mut self, id: NodeId, source: &Arc<dyn crate::source::Source>, ticks: Parcels<'s, Tick>) -> Flows<'s> {
-        let name = self.spec.plan.nodes[id.0].name.clone();
-        let mut builder = OperatorBuilder::new(name.clone(), self.scope);
-        let info = builder.operator_info();
-        let here = self.scope.activator_for(Rc::clone(&info.address));
-        let mut input = builder.new_input(ticks, Pipeline);
-        let (rows, changes) = builder.new_output::<Flow>();
-        let (told, supplies) = builder.new_output::<Parcel<Supplied>>();
-        let mut rows = OutputBuilder::<_, Builder<Flow>>::from(rows);
-        let mut told = OutputBuilder::<_, Builder<Parcel<Supplied>>>::from(told);
-        let setup = self.spec.source(id, source, self.place, self.wake(&info.address));
-        let (run, around, place) = (Arc::clone(&self.spec.run), self.around.clone(), self.place);
-        around.snapshots.expect_operator();
-        let mut splits = run.step(&name, || SourceSplits::open(setup));
-        let mut teller = Teller { source: id.0, worker: place.worker, last: None, gave_rows: false };
-        builder.build(move |_| {
-            // Held on the supplies only, so that a source can speak up between ticks.
-            let mut speak: Option<Capability<u64>> = None;
-            move |frontiers| {
-                let (mut rows, mut told) = (rows.activate(), told.activate());
-                input.for_each(|time, parcel| {
-                    let Some(tick) = parcel.content.take() else { return };
-                    let answered = run.step(&name, || {
-                        let splits = splits.as_mut().ok_or_else(|| Error::connector(&name, "is not open"))?;
-                        let mut session = rows.session(&time);
-                        if tick.max_rows > 0 {
-                            splits.answer(tick.max_rows as usize, |batch| {
-                                teller.gave_rows = true;
-                                session.give_container(&mut Flow(Some(Batch::inserts(batch))));
-                            })?;
-                        }
-                        if let Some(checkpoint) = tick.checkpoint {
-                            around.snapshots.offsets(checkpoint, &name, splits.offsets());
-                        }
-                        Ok(())
-                    });
-                    if answered.is_some() {
-                        speak = Some(time.retain(1));
-                    }
-                });
-                if frontiers[0].frontier().is_empty() {
-                    speak = None;
-                }
-                let (Some(splits), Some(time)) = (&mut splits, &speak) else { return };
-                let supply = run.step(&name, || splits.refresh().map(|()| splits.supply(Duration::ZERO)));
-                if let Some(said) = supply.and_then(|supply| teller.tell(supply)) {
-                    if let SupplyTold::After(wait) = said.supply {
-                        here.activate_after(wait);
-                    }
-                    told.session(time).give_container(&mut Parcel::new(0, said));
-                }
-            }
-        });
-        self.supplies.push(supplies);
-        changes
-    }
-
-    fn aggregate(&mut self, id: NodeId) -> Built<'s> {
-        let spec = Arc::clone(self.spec);
-        let made = spec.run.step(&spec.plan.nodes[id.0].name, || tables::aggregate(&spec, id, self.place));
-        let (preparation, logic) = made.unzip();
-        let keyed = self.keyed(id, preparation);
-        self.stateful(id, keyed, logic)
-    }
-
-    fn materialize(&mut self, id: NodeId) -> Built<'s> {
-        let spec = Arc::clone(self.spec);
-        let made = spec.run.step(&spec.plan.nodes[id.0].name, || tables::materialize(&spec, id, self.place));
-        let (preparation, logic) = made.unzip();
-        let keyed = self.keyed(id, preparation);
-        self.stateful(id, keyed, logic)
-    }
-
-    fn keyed(&self, id: NodeId, preparation: Option<Preparation>) -> Flows<'s> {
-        self.stateless(id, move |batch, out| {
-            if let Some(preparation) = &preparation {
-                out.extend(preparation.apply(&batch)?);
-            }
-            Ok(())
-        })
-        .changes
-    }
-
-    fn stateful<L: Logic + 'static>(&mut self, id: NodeId, input: Flows<'s>, logic: Option<L>) -> Built<'s> {
-        let node = &self.spec.plan.nodes[id.0];
-        let mut builder = OperatorBuilder::new(node.name.clone(), self.scope);
-        let info = builder.operator_info();
-        let here = self.scope.activator_for(Rc::clone(&info.address));
-        self.around.snapshots.wake_operator(self.scope.activator_for(info.address));
-        let (groups, workers) = (self.spec.key_groups, self.place.workers);
-        let pact = DistributorPact(move |_| ByKeyGroup::new(groups, workers));
-        let mut input = builder.new_input(input, pact);
-        let (changes, changes_out) = builder.new_output::<Flow>();
-        let (backfill, backfill_out) = builder.new_output::<Flow>();
-        let (_done, done_out) = builder.new_output::<Parcel<()>>();
-        let mut changes = OutputBuilder::<_, Builder<Flow>>::from(changes);
-        let mut backfill = OutputBuilder::<_, Builder<Flow>>::from(backfill);
-        let backfills = self.spec.backfills(id);
-        let number = self.spec.operator_ids[id.0];
-        let name = node.name.clone();
-        let mut operator =
-            logic.map(|logic| Stateful::new(logic, name.clone(), number, self.around.clone(), backfills));
-        let run = Arc::clone(&self.spec.run);
-        builder.build_reschedule(move |capabilities| {
-            let mut capabilities = capabilities;
-            move |frontiers| {
-                let Some(operator) = &mut operator else { return false };
-                input.for_each(|time, flow| {
-                    if let Some(batch) = flow.0.take() {
-                        operator.take(*time.time(), batch);
-                    }
-                });
-                if run.has_failed() || capabilities.is_empty() {
-                    return false;
-                }
-                let frontier = frontiers[0].frontier().first().copied();
-                let (mut changes, mut backfill) = (changes.activate(), backfill.activate());
-                let turn = run.step(&name, || {
-                    operator.turn(
-                        |epoch| frontier.is_none_or(|frontier| frontier > epoch),
-                        |epoch, emitted| {
-                            let mut session_of = |at: usize, batches: Vec<Batch>| {
-                                let time = capabilities[at].delayed(&epoch);
-                                for batch in batches.into_iter().filter(|batch| !batch.is_empty()) {
-                                    let flow = &mut Flow(Some(batch));
-                                    match at {
-                                        0 => changes.session(&time).give_container(flow),
-                                        _ => backfill.session(&time).give_container(flow),
-                                    }
-                                }
-                            };
-                            session_of(0, emitted.changes);
-                            session_of(1, emitted.backfill);
-                        },
-                    )
-                });
-                if frontier.is_none() && turn == Some(Turn::Rest) {
-                    capabilities.clear();
-                } else {
-                    for capability in &mut capabilities {
-                        capability.downgrade(&operator.open_epoch());
-                    }
-                }
-                // Timely takes the answer for whether the operator may end, not for when it runs again.
-                let again = turn == Some(Turn::Again);
-                if again {
-                    here.activate();
-                }
-                again
-            }
-        });
-        self.done.push(done_out);
-        Built { changes: changes_out, backfill: backfills.then_some(backfill_out) }
-    }
-
-    fn sink(&mut self, id: NodeId) -> Built<'s> {
-        let node = &self.spec.plan.nodes[id.0];
-        let Operator::Sink(sink) = &node.operator else { unreachable!("called for sinks") };
-        let input_stream = self.input(id);
-        let mut builder = OperatorBuilder::new(node.name.clone(), self.scope);
-        let info = builder.operator_info();
-        let here = self.scope.activator_for(Rc::clone(&info.address));
-        let wake = self.wake(&info.address);
-        let mut input = builder.new_input(input_stream, Pipeline);
-        let (_changes, changes_out) = builder.new_output::<Flow>();
-        let (_done, done_out) = builder.new_output::<Parcel<()>>();
-        self.around.snapshots.expect_operator();
-        let mut outbox = OutboxEpochs {
-            outbox: Outbox::new(self.spec.outbox(id, sink, self.place)),
-            around: self.around.clone(),
-            epoch: 0,
-            stash: BTreeMap::new(),
-        };
-        let (run, name) = (Arc::clone(&self.spec.run), node.name.clone());
-        builder.build(move |mut capabilities| {
-            move |frontiers| {
-                input.for_each(|time, flow| {
-                    if let Some(batch) = flow.0.take() {
-                        outbox.stash.entry(*time.time()).or_default().push(batch);
-                    }
-                });
-                let frontier = frontiers[0].frontier().first().copied();
-                let wake = Arc::clone(&wake);
-                let stepped = run.step(&name, || {
-                    outbox.close_up_to(frontier)?;
-                    Ok(outbox.outbox.deliver(move || wake()))
-                });
-                if let Some(Some(wait)) = stepped {
-                    here.activate_after(wait);
-                }
-                match frontier {
-                    None => capabilities.clear(),
-                    Some(_) if stepped.is_some() => {
-                        for capability in &mut capabilities {
-                            capability.downgrade(&outbox.epoch);
-                        }
-                    }
-                    Some(_) => {}
-                }
-            }
-        });
-        self.done.push(done_out);
-        Built { changes: changes_out, backfill: None }
-    }
-
     /// Sees which epochs are complete everywhere, and ships this worker's part of checkpoints.
     fn snapshot(&mut self, control: &SharedControl, wake_clock: &WakeHere) -> Parcels<'s, Receipt> {
         let done = self.scope.concatenate(std::mem::take(&mut self.done));
@@ -526,59 +295,6 @@ fn tick_on(
             }
             Next::End => return true,
         }
-    }
-}
-
-/// Tells worker 0 of a source's supply when it has changed.
-struct Teller {
-    source: usize,
-    worker: usize,
-    last: Option<SupplyTold>,
-    gave_rows: bool,
-}
-
-impl Teller {
-    fn tell(&mut self, supply: Supply) -> Option<Supplied> {
-        let supply = match supply {
-            Supply::Ready => SupplyTold::Ready,
-            Supply::At(wait) => SupplyTold::After(wait),
-            Supply::Waiting => SupplyTold::Waiting,
-            Supply::Ended => SupplyTold::Ended,
-        };
-        if self.last == Some(supply) && !self.gave_rows {
-            return None;
-        }
-        self.last = Some(supply);
-        let gave_rows = std::mem::take(&mut self.gave_rows);
-        Some(Supplied { worker: self.worker, source: self.source, supply, gave_rows })
-    }
-}
-
-/// A sink's outbox and the order of its epochs.
-struct OutboxEpochs {
-    outbox: Outbox,
-    around: Surroundings,
-    epoch: u64,
-    stash: BTreeMap<u64, Vec<Batch>>,
-}
-
-impl OutboxEpochs {
-    fn close_up_to(&mut self, frontier: Option<u64>) -> Result<()> {
-        while frontier.is_none_or(|frontier| frontier > self.epoch) {
-            let Some(tick) = self.around.ticks.get(self.epoch) else { return Ok(()) };
-            // What was frozen before belongs to the checkpoint published before this epoch.
-            if let Some(published) = tick.published {
-                self.outbox.published(published);
-            }
-            for batch in self.stash.remove(&self.epoch).into_iter().flatten() {
-                self.outbox.put(&batch)?;
-            }
-            if let Some(checkpoint) = tick.checkpoint {
-                self.around.snapshots.outboxes(checkpoint, self.outbox.freeze());
-            }
-            self.epoch += 1;
-        }
-        Ok(())
     }
 }
 

@@ -3,12 +3,14 @@
 //!
 //! Receipts say what is durable; publishing makes it official. Invariants: a manifest lists every
 //! file that any worker still needs; a failed checkpoint leaves everything as it was; collection and
-//! removal of local files never hold up a checkpoint.
+//! removal of local files never hold up a checkpoint. When what comes next is decided elsewhere
+//! (`control` and the life cycle in `highwater-checkpoint`); here it is done.
 
 use crate::background::Background;
 use crate::error::{Error, Result};
 use crate::feed::Wake;
 use crate::snapshot::{OutboxPart, Receipt, Shipping};
+use highwater_checkpoint::lifecycle::Attempt;
 use highwater_checkpoint::{
     Base64, CheckpointStats, FileMeta, InlinePart, Manifest, OperatorMeta, OutboxData, OutboxMeta, Publisher, Store,
     Trigger,
@@ -32,8 +34,10 @@ pub struct CheckpointSettings {
     pub interval: Option<Duration>,
     /// How many published checkpoints stay.
     pub retain: usize,
-    /// The least time after a failed one.
+    /// The least time between the end of one and the beginning of the next, unless somebody asks.
     pub min_pause: Duration,
+    /// One that takes longer until all workers' parts are in the store is given up.
+    pub timeout: Duration,
     /// So many failures in a row restart the pipeline from its last checkpoint; by default none do,
     /// as the stream can go on and nothing is lost.
     pub tolerable_failures: u32,
@@ -45,7 +49,8 @@ impl Default for CheckpointSettings {
         Self {
             interval: Some(Duration::from_secs(10)),
             retain: 3,
-            min_pause: Duration::from_millis(500),
+            min_pause: Duration::ZERO,
+            timeout: Duration::from_secs(600),
             tolerable_failures: u32::MAX,
         }
     }
@@ -94,18 +99,14 @@ pub struct CheckpointReport {
 }
 
 /// A checkpoint that begins.
+#[derive(Clone)]
 pub(crate) struct Started {
+    pub(crate) attempt: Attempt,
     pub(crate) at: Duration,
     pub(crate) wall: WallMicros,
     pub(crate) epoch: u64,
     pub(crate) trigger: Trigger,
     pub(crate) replies: Vec<Sender<CheckpointReport>>,
-}
-
-/// How a publication ended.
-pub(crate) enum Published {
-    Done(CheckpointId),
-    Failed(Error),
 }
 
 /// What is the same in all manifests of a run.
@@ -142,7 +143,14 @@ impl History {
     }
 }
 
-type Publication = Arc<Mutex<Option<Result<highwater_checkpoint::Published>>>>;
+/// How a publication ended.
+struct Ending {
+    published: Result<highwater_checkpoint::Published>,
+    /// Files that had to be shipped anew, and where they are here.
+    reshipped: Vec<(FileMeta, PathBuf)>,
+}
+
+type Publication = Arc<Mutex<Option<Ending>>>;
 
 /// The checkpoints of one run.
 pub(crate) struct Checkpointing {
@@ -159,6 +167,7 @@ pub(crate) struct Checkpointing {
     inline: BTreeMap<u64, InlinePart>,
     paths: LocalPaths,
     next: CheckpointId,
+    restored: Option<CheckpointId>,
     /// How many checkpoints stay, when that was changed.
     retain: Option<usize>,
     running: Option<Running>,
@@ -176,6 +185,13 @@ pub(crate) struct LocalPaths {
 struct Running {
     started: Started,
     report: CheckpointReport,
+    /// All workers have handed in.
+    received: bool,
+    given_up: bool,
+    /// What is to be published, once it is known.
+    ready: Option<Manifest>,
+    /// Where the files of that are here.
+    paths: LocalPaths,
     publication: Option<Publication>,
 }
 
@@ -194,6 +210,7 @@ pub(crate) struct CheckpointingSetup {
     pub(crate) paths: LocalPaths,
     /// The first number that no file of the pipeline can have.
     pub(crate) next: CheckpointId,
+    pub(crate) restored: Option<CheckpointId>,
 }
 
 impl Checkpointing {
@@ -211,6 +228,7 @@ impl Checkpointing {
             inline: setup.inline.into_iter().map(|part| (part.sequence, part)).collect(),
             paths: setup.paths,
             next: setup.next,
+            restored: setup.restored,
             retain: None,
             running: None,
             failures: 0,
@@ -221,8 +239,14 @@ impl Checkpointing {
         self.running.is_some()
     }
 
-    pub(crate) const fn failures_in_a_row(&self) -> u32 {
-        self.failures
+    /// The attempt in flight.
+    pub(crate) fn attempt(&self) -> Option<Attempt> {
+        self.running.as_ref().map(|running| running.started.attempt)
+    }
+
+    /// The checkpoint that the run went on from.
+    pub(crate) const fn restored(&self) -> Option<CheckpointId> {
+        self.restored
     }
 
     /// Takes up changed settings.
@@ -250,37 +274,50 @@ impl Checkpointing {
             full_bytes: Bytes(0),
             files: 0,
         };
-        self.running = Some(Running { started, report, publication: None });
+        self.running = Some(Running {
+            started,
+            report,
+            received: false,
+            given_up: false,
+            ready: None,
+            paths: LocalPaths::default(),
+            publication: None,
+        });
         id
     }
 
-    /// Takes the receipts of all workers and begins to publish. Gives the error of a worker that
-    /// could not make its part durable.
-    pub(crate) fn receive(&mut self, receipts: Vec<Receipt>) -> Option<Error> {
+    /// Takes the receipts of all workers.
+    ///
+    /// # Errors
+    /// Of a worker that could not make its part durable.
+    pub(crate) fn receive(&mut self, receipts: Vec<Receipt>) -> Result<()> {
         let running = self.running.as_mut().expect("receipts are of the checkpoint in flight");
+        running.received = true;
         sum_up(&mut running.report, &receipts);
         if let Some(reason) = receipts.iter().find_map(|receipt| receipt.failed.clone()) {
-            let error = Error::connector("checkpoint", reason);
-            self.end(CheckpointOutcome::Failed(error.to_string()));
-            return Some(error);
+            return Err(Error::connector("checkpoint", reason));
         }
         let (manifest, paths) = self.manifest(receipts);
-        let publication = Publication::default();
         let running = self.running.as_mut().expect("still in flight");
         running.report.files = manifest.files.len();
         running.report.full_bytes =
             Bytes(manifest.files.iter().map(|f| f.length).sum::<u64>() + manifest.stats.inline_bytes);
-        running.publication = Some(Arc::clone(&publication));
-        self.publish(manifest, paths, publication);
-        None
+        (running.ready, running.paths) = (Some(manifest), paths);
+        Ok(())
     }
 
-    fn publish(&mut self, manifest: Manifest, paths: LocalPaths, publication: Publication) {
+    /// Publishes what was received, in the background.
+    pub(crate) fn publish(&mut self) {
+        let publication = Publication::default();
+        let Some(running) = &mut self.running else { return };
+        let Some(manifest) = running.ready.take() else { return };
+        running.publication = Some(Arc::clone(&publication));
         let (background, publisher) = (self.background.clone(), Arc::clone(&self.publisher));
-        let (shipping, store, wake) = (Arc::clone(&self.shipping), self.store.clone(), Arc::clone(&self.wake));
+        let (shipping, wake) = (Arc::clone(&self.shipping), Arc::clone(&self.wake));
         let retain = self.retain.take();
-        let superseded = std::mem::replace(&mut self.paths, paths.clone());
+        let (superseded, paths) = (self.paths.clone(), running.paths.clone());
         self.background.run(move || {
+            let files = manifest.files.clone();
             let published = {
                 let mut publisher = publisher.lock().unwrap_or_else(PoisonError::into_inner);
                 if let Some(keep) = retain {
@@ -289,44 +326,81 @@ impl Checkpointing {
                 background.wait_for(publisher.publish(manifest))
             };
             let official = published.as_ref().ok().map(|p| Arc::clone(&p.manifest));
-            *publication.lock().unwrap_or_else(PoisonError::into_inner) = Some(published.map_err(Error::from));
+            let reshipped = match &published {
+                Err(highwater_checkpoint::Error::Stale { .. }) => shipping.reship(&files, &paths.state),
+                _ => Vec::new(),
+            };
+            let ending = Ending { published: published.map_err(Error::from), reshipped };
+            *publication.lock().unwrap_or_else(PoisonError::into_inner) = Some(ending);
             wake();
             // What follows holds up nobody.
             if let Some(manifest) = official {
                 shipping.uploader.published(&manifest);
                 remove_superseded(&shipping, &superseded, &paths);
-                let guard = highwater_checkpoint::collect::AGE_GUARD;
-                let pipeline = &manifest.pipeline;
-                if let Err(error) = background.wait_for(highwater_checkpoint::collect(&store, pipeline, guard)) {
-                    tracing::warn!(pipeline, %error, "collection failed; it is tried again after the next checkpoint");
-                }
             }
         });
     }
 
-    /// How the publication ended, once it has.
-    pub(crate) fn publication(&mut self) -> Option<Published> {
-        let publication = self.running.as_ref()?.publication.as_ref()?;
-        let published = publication.lock().unwrap_or_else(PoisonError::into_inner).take()?;
-        match published {
-            Ok(published) => {
-                let id = published.manifest.checkpoint;
-                self.next = self.next.max(id.next());
-                self.running.as_mut().expect("in flight").report.id = id;
-                self.end(CheckpointOutcome::Published);
-                Some(Published::Done(id))
+    /// Removes from the store what no listed checkpoint needs, in the background.
+    pub(crate) fn collect(&self) {
+        let (background, store, pipeline) =
+            (self.background.clone(), self.store.clone(), self.identity.pipeline.clone());
+        self.background.run(move || {
+            let guard = highwater_checkpoint::collect::AGE_GUARD;
+            if let Err(error) = background.wait_for(highwater_checkpoint::collect(&store, &pipeline, guard)) {
+                tracing::warn!(pipeline, %error, "collection failed; it is tried again after the next checkpoint");
             }
-            Err(error) => {
-                self.end(CheckpointOutcome::Failed(error.to_string()));
-                Some(Published::Failed(error))
-            }
-        }
+        });
     }
 
-    fn end(&mut self, outcome: CheckpointOutcome) {
-        let Running { started, mut report, .. } = self.running.take().expect("in flight");
+    /// How the publication ended, once it has. After an error it is still to be given up.
+    pub(crate) fn publication(&mut self) -> Option<Result<CheckpointId>> {
+        let publication = self.running.as_ref()?.publication.as_ref()?;
+        let Ending { published, reshipped } = publication.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        for (file, path) in reshipped {
+            self.paths.state.insert(file.sequence, path);
+            self.files.insert(file.sequence, file);
+        }
+        Some(published.map(|published| {
+            let id = published.manifest.checkpoint;
+            self.next = self.next.max(id.next());
+            self.failures = 0;
+            let mut running = self.running.take().expect("in flight");
+            running.report.id = id;
+            self.paths = std::mem::take(&mut running.paths);
+            self.end(running, CheckpointOutcome::Published);
+            id
+        }))
+    }
+
+    /// The attempt in flight has failed. Its workers may still be busy with it; then it is in flight
+    /// until they have handed in. Tells how many have failed in a row.
+    pub(crate) fn give_up(&mut self, reason: String) -> u32 {
+        self.failures += 1;
+        if let Some(running) = self.running.take() {
+            let rest = Running {
+                started: Started { replies: Vec::new(), ..running.started.clone() },
+                report: running.report.clone(),
+                received: running.received,
+                given_up: true,
+                ready: None,
+                paths: LocalPaths::default(),
+                publication: None,
+            };
+            self.end(running, CheckpointOutcome::Failed(reason));
+            self.running = Some(rest).filter(|rest| !rest.received);
+        }
+        self.failures
+    }
+
+    /// After receipts: what was given up before they came is over now.
+    pub(crate) fn forget_if_given_up(&mut self) {
+        self.running = self.running.take().filter(|running| !running.given_up);
+    }
+
+    fn end(&self, running: Running, outcome: CheckpointOutcome) {
+        let Running { started, mut report, .. } = running;
         report.duration = self.clock.monotonic().saturating_sub(started.at);
-        self.failures = if outcome == CheckpointOutcome::Published { 0 } else { self.failures + 1 };
         report.outcome = outcome;
         for reply in started.replies {
             // Whoever asked may have given up waiting.

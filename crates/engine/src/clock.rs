@@ -1,8 +1,8 @@
 //! When the next tick is due: the pure half of a pipeline's clock.
 //!
-//! Facts in, decision out; the shell that reads clocks and emits ticks is `control`. Invariants:
-//! never more than `window` epochs unfinished; no tick without a reason, so an idle pipeline costs
-//! nothing; one checkpoint in flight.
+//! Facts in, decision out; the shell that reads clocks and emits ticks is `control`, and whether a
+//! barrier is to be sent is the decision of `highwater_checkpoint::lifecycle`. Invariants: never more
+//! than `window` epochs unfinished; no tick without a reason, so an idle pipeline costs nothing.
 
 use std::time::Duration;
 
@@ -45,16 +45,12 @@ pub(crate) struct Facts {
     pub(crate) supply: Supply,
     /// No more rows are to be taken: the pipeline is paused or stopping.
     pub(crate) paused: bool,
-    /// When the next checkpoint by interval is due; none when they are off.
-    pub(crate) checkpoint_at: Option<Duration>,
-    /// Somebody asked for a checkpoint now.
-    pub(crate) checkpoint_asked: bool,
-    /// One is under way.
-    pub(crate) checkpoint_running: bool,
-    /// Rows, deliveries or a newer plan since the last one.
-    pub(crate) changed: bool,
+    /// A barrier is to be sent.
+    pub(crate) barrier: bool,
     /// A published checkpoint, or a read, is to be told to the operators.
     pub(crate) to_tell: bool,
+    /// When the next request or time-out of a checkpoint is due.
+    pub(crate) look_at: Option<Duration>,
 }
 
 /// What the clock does next.
@@ -64,11 +60,7 @@ pub(crate) enum Decision {
     Tick {
         /// Whether sources may emit.
         rows: bool,
-        /// Whether a barrier follows.
-        checkpoint: bool,
     },
-    /// A checkpoint is due and nothing changed since the last one: count it as skipped.
-    SkipCheckpoint,
     /// Look again at this moment, or when something happens.
     Wait(Option<Duration>),
 }
@@ -76,36 +68,22 @@ pub(crate) enum Decision {
 /// The one decision of the clock.
 pub(crate) fn decide(facts: &Facts) -> Decision {
     if facts.unfinished >= facts.window {
-        return Decision::Wait(None);
+        return Decision::Wait(facts.look_at);
     }
-    let interval_due = facts.checkpoint_at.is_some_and(|at| at <= facts.now);
-    let idle = !facts.checkpoint_running;
-    if idle && interval_due && !facts.checkpoint_asked && !facts.changed {
-        return Decision::SkipCheckpoint;
-    }
-    let checkpoint = idle && (facts.checkpoint_asked || interval_due);
     let supplied = match facts.supply {
         Supply::Ready => true,
         Supply::At(at) => at <= facts.now,
         Supply::Waiting | Supply::Ended => false,
     };
     let rows = supplied && !facts.paused;
-    if rows || checkpoint || facts.to_tell {
-        return Decision::Tick { rows, checkpoint };
+    if rows || facts.barrier || facts.to_tell {
+        return Decision::Tick { rows };
     }
-    Decision::Wait(next_look(facts))
-}
-
-fn next_look(facts: &Facts) -> Option<Duration> {
     let supply = match facts.supply {
         Supply::At(at) if !facts.paused => Some(at),
         _ => None,
     };
-    let checkpoint = facts.checkpoint_at.filter(|_| !facts.checkpoint_running);
-    match (supply, checkpoint) {
-        (Some(a), Some(b)) => Some(a.min(b)),
-        (a, b) => a.or(b),
-    }
+    Decision::Wait(supply.into_iter().chain(facts.look_at).min())
 }
 
 #[cfg(test)]
@@ -118,44 +96,34 @@ mod tests {
         window: 4,
         supply: Supply::Waiting,
         paused: false,
-        checkpoint_at: None,
-        checkpoint_asked: false,
-        checkpoint_running: false,
-        changed: false,
+        barrier: false,
         to_tell: false,
+        look_at: None,
     };
 
     #[test]
     fn idle_pipelines_do_not_tick() {
         assert_eq!(decide(&IDLE), Decision::Wait(None));
-        let later = Duration::from_secs(101);
+        let (soon, later) = (Duration::from_secs(101), Duration::from_secs(102));
         assert_eq!(decide(&Facts { supply: Supply::At(later), ..IDLE }), Decision::Wait(Some(later)));
-        assert_eq!(decide(&Facts { checkpoint_at: Some(later), ..IDLE }), Decision::Wait(Some(later)));
+        let both = Facts { supply: Supply::At(later), look_at: Some(soon), ..IDLE };
+        assert_eq!(decide(&both), Decision::Wait(Some(soon)));
+        assert_eq!(decide(&Facts { now: later, ..both }), Decision::Tick { rows: true });
     }
 
     #[test]
     fn the_window_bounds_what_is_unfinished() {
-        let busy = Facts { supply: Supply::Ready, unfinished: 4, checkpoint_asked: true, ..IDLE };
+        let busy = Facts { supply: Supply::Ready, unfinished: 4, barrier: true, ..IDLE };
         assert_eq!(decide(&busy), Decision::Wait(None));
-        let room = Facts { unfinished: 3, ..busy };
-        assert_eq!(decide(&room), Decision::Tick { rows: true, checkpoint: true });
-    }
-
-    #[test]
-    fn a_checkpoint_waits_for_the_one_before_and_for_change() {
-        let due = Facts { checkpoint_at: Some(IDLE.now), changed: true, ..IDLE };
-        assert_eq!(decide(&due), Decision::Tick { rows: false, checkpoint: true });
-        assert_eq!(decide(&Facts { checkpoint_running: true, ..due }), Decision::Wait(None));
-        assert_eq!(decide(&Facts { changed: false, ..due }), Decision::SkipCheckpoint);
-        let asked = Facts { checkpoint_asked: true, changed: false, ..due };
-        assert_eq!(decide(&asked), Decision::Tick { rows: false, checkpoint: true });
+        assert_eq!(decide(&Facts { unfinished: 3, ..busy }), Decision::Tick { rows: true });
     }
 
     #[test]
     fn a_paused_pipeline_still_checkpoints_and_answers() {
         let paused = Facts { paused: true, supply: Supply::Ready, ..IDLE };
         assert_eq!(decide(&paused), Decision::Wait(None));
-        assert_eq!(decide(&Facts { to_tell: true, ..paused }), Decision::Tick { rows: false, checkpoint: false });
+        assert_eq!(decide(&Facts { to_tell: true, ..paused }), Decision::Tick { rows: false });
+        assert_eq!(decide(&Facts { barrier: true, ..paused }), Decision::Tick { rows: false });
     }
 
     #[test]

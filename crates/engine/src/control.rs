@@ -1,17 +1,18 @@
 //! A pipeline's control on worker 0: it emits ticks and carries checkpoints through.
 //!
-//! It is the shell around `clock`'s decision: it gathers the facts (requests from outside, supplies
-//! of sources, complete epochs, receipts, the result of a publication), and does what is decided.
-//! Invariants: one checkpoint is in flight; a checkpoint is published only with the receipts of all
-//! workers; what is published is told to the operators with the next tick.
+//! It is the shell around two pure machines: `clock` says when to tick, the life cycle of
+//! `highwater-checkpoint` when a barrier goes out and what follows. It gathers their facts (requests
+//! from outside, supplies of sources, complete epochs, receipts, the result of a publication) and
+//! does what they decide. Invariant: what is published is told to the operators with the next tick.
 
-use crate::checkpointing::{CheckpointReport, CheckpointSettings, Checkpointing, Published, Started};
+use crate::checkpointing::{CheckpointReport, CheckpointSettings, Checkpointing, Started};
 use crate::clock::{Decision, Facts, Supply, decide};
 use crate::error::Error;
 use crate::shared::Run;
 use crate::snapshot::Receipt;
 use crate::tick::Tick;
 use highwater_checkpoint::Trigger;
+use highwater_checkpoint::lifecycle::{Attempt, Decision as Step, Fact, Lifecycle, Limits, Stage};
 use highwater_core::{CheckpointId, Clock};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
@@ -24,6 +25,11 @@ use std::time::Duration;
 const WINDOW: u64 = 4;
 /// Rows that each source may emit on each worker a tick.
 const TICK_ROWS: u32 = 32_768;
+/// The least time between two checkpoints that only free memory.
+const RELIEF: Duration = Duration::from_secs(1);
+/// How long after a failed checkpoint the next one is tried; doubles with each failure in a row.
+const RETRY: Duration = Duration::from_millis(500);
+const LONGEST_RETRY: Duration = Duration::from_secs(30);
 /// How long a clean stop waits for deliveries; they are in the final checkpoint anyway.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -79,6 +85,7 @@ pub(crate) struct Control {
     requests: Receiver<Request>,
     checkpointing: Checkpointing,
     settings: CheckpointSettings,
+    workers: usize,
     /// By worker and source.
     supplies: BTreeMap<(usize, usize), Supply>,
     /// How many supplies there will be; before that, sources are not known to have ended.
@@ -87,10 +94,20 @@ pub(crate) struct Control {
     complete: u64,
     /// The monotonic time of the ticks that are not complete, oldest first.
     ticked: VecDeque<Duration>,
+    lifecycle: Lifecycle,
+    /// The barrier to send with the next tick.
+    barrier: Option<(Attempt, Trigger)>,
+    /// When the life cycle wants to know the time.
+    wake_at: Option<Duration>,
+    /// When the next checkpoint is asked for.
     checkpoint_at: Option<Duration>,
-    /// After a failed checkpoint none is begun by itself before this.
+    /// After a failed checkpoint none is asked for before this.
     not_before: Duration,
-    asked: Vec<(Trigger, Option<Sender<CheckpointReport>>)>,
+    /// Before this none is asked for to free memory.
+    relief_at: Duration,
+    /// Who waits for the next checkpoint that begins.
+    replies: Vec<Sender<CheckpointReport>>,
+    /// Rows, or a newer plan, since the last barrier.
     changed: bool,
     reads: Vec<u64>,
     to_publish: Option<CheckpointId>,
@@ -125,22 +142,27 @@ pub(crate) struct ControlSetup {
 
 impl Control {
     pub(crate) fn new(setup: ControlSetup) -> Self {
-        let asked = if setup.is_new { vec![(Trigger::Creation, None)] } else { Vec::new() };
         let now = setup.clock.monotonic();
-        Self {
+        let limits = limits_of(&setup.settings, setup.workers);
+        let mut this = Self {
             run: setup.run,
             clock: setup.clock,
             requests: setup.requests,
+            lifecycle: Lifecycle::new(limits, setup.checkpointing.restored()),
             checkpointing: setup.checkpointing,
             checkpoint_at: setup.settings.interval.map(|interval| now + interval),
             settings: setup.settings,
+            workers: setup.workers,
             supplies: BTreeMap::new(),
             expected: setup.sources * setup.workers,
             next_epoch: 0,
             complete: 0,
             ticked: VecDeque::new(),
+            barrier: None,
+            wake_at: None,
             not_before: Duration::ZERO,
-            asked,
+            relief_at: Duration::ZERO,
+            replies: Vec::new(),
             changed: false,
             reads: Vec::new(),
             to_publish: None,
@@ -149,7 +171,11 @@ impl Control {
             stopping: None,
             finished: setup.finished,
             told_finished: false,
+        };
+        if setup.is_new {
+            this.step(Fact::Request(Trigger::Creation, true));
         }
+        this
     }
 
     /// A source told its supply.
@@ -179,11 +205,54 @@ impl Control {
 
     /// All workers' receipts of a checkpoint.
     pub(crate) fn receipts(&mut self, receipts: Vec<Receipt>) {
-        let (keys, bytes) = receipts.iter().flat_map(|r| &r.operators).fold((0, 0), |(k, b), o| (k + o.2, b + o.3));
-        self.run.counters.keys.store(keys, Relaxed);
-        self.run.counters.state_bytes.store(bytes, Relaxed);
-        if let Some(failed) = self.checkpointing.receive(receipts) {
-            self.checkpoint_failed(failed);
+        let Some(attempt) = self.checkpointing.attempt() else { return };
+        match self.checkpointing.receive(receipts) {
+            Ok(()) => {
+                for worker in 0..self.workers {
+                    self.step(Fact::Worker(attempt, worker as u32, Stage::Uploaded));
+                }
+            }
+            Err(error) => self.step(Fact::Failed(attempt, error.to_string())),
+        }
+        // Unless it is being published, nobody waits for it any more.
+        self.checkpointing.forget_if_given_up();
+    }
+
+    /// Gives the life cycle a fact and does what it decides.
+    fn step(&mut self, fact: Fact) {
+        let now = self.clock.monotonic();
+        let trigger = self.lifecycle.under_way().map(|(_, trigger, _)| trigger);
+        for step in self.lifecycle.step(now, fact) {
+            match step {
+                Step::SendBarrier(attempt, trigger) => self.barrier = Some((attempt, trigger)),
+                Step::Publish(_) => self.checkpointing.publish(),
+                Step::Deliver(checkpoint) => self.to_publish = Some(checkpoint),
+                Step::Collect(checkpoint) => {
+                    self.checkpointing.collect();
+                    self.lifecycle.step(now, Fact::Collected(checkpoint));
+                }
+                Step::GiveUp(_, reason) => self.given_up(now, reason, trigger),
+                Step::Skip(Trigger::Interval, _) => {
+                    self.run.counters.skipped.fetch_add(1, Relaxed);
+                }
+                Step::Skip(trigger, reason) => tracing::debug!(?trigger, reason, "no checkpoint"),
+                Step::WakeAt(at) => self.wake_at = Some(at),
+                Step::FailPipeline(reason) => self.run.fail("checkpoint", &reason),
+                Step::Stop => self.run.fail("checkpoint", "another process has taken this pipeline over"),
+            }
+        }
+    }
+
+    /// Nothing is lost: the changes belong to the next checkpoint.
+    fn given_up(&mut self, now: Duration, reason: String, trigger: Option<Trigger>) {
+        self.barrier = None;
+        self.changed = true;
+        self.run.counters.failed.fetch_add(1, Relaxed);
+        let failures = self.checkpointing.give_up(reason);
+        let pause = RETRY.saturating_mul(1 << failures.min(8)).min(LONGEST_RETRY);
+        self.not_before = now + pause;
+        if self.settings.interval.is_some() || trigger == Some(Trigger::Creation) {
+            self.checkpoint_at = Some(self.not_before);
         }
     }
 
@@ -195,41 +264,49 @@ impl Control {
         if self.may_end(now) {
             return Next::End;
         }
-        self.ask_for_last_checkpoint();
-        loop {
-            match decide(&self.facts(now)) {
-                Decision::Tick { rows, checkpoint } => return Next::Tick(self.tick(now, rows, checkpoint)),
-                Decision::SkipCheckpoint => {
-                    self.run.counters.skipped.fetch_add(1, Relaxed);
-                    self.checkpoint_at = self.settings.interval.map(|interval| now + interval);
-                }
-                Decision::Wait(until) => {
-                    let patience = self.stopping.as_ref().map(|_| Duration::from_millis(20));
-                    let wait = until.map(|at| at.saturating_sub(now));
-                    return Next::Wait(wait.into_iter().chain(patience).min());
-                }
+        self.ask_for_last_checkpoint(now);
+        self.look_at_time(now);
+        match decide(&self.facts(now)) {
+            Decision::Tick { rows } => Next::Tick(self.tick(now, rows)),
+            Decision::Wait(until) => {
+                let patience = self.stopping.as_ref().map(|_| Duration::from_millis(20));
+                let wait = until.map(|at| at.saturating_sub(now));
+                Next::Wait(wait.into_iter().chain(patience).min())
             }
         }
     }
 
+    /// Asks for the checkpoint that is due, and lets the life cycle see the time.
+    fn look_at_time(&mut self, now: Duration) {
+        if self.wake_at.is_some_and(|at| at <= now) {
+            self.wake_at = None;
+            self.step(Fact::Time);
+        }
+        if self.checkpoint_at.is_some_and(|at| at <= now) {
+            self.checkpoint_at = self.settings.interval.map(|interval| now + interval);
+            self.step(Fact::Request(Trigger::Interval, self.changed));
+        }
+    }
+
     fn facts(&self, now: Duration) -> Facts {
+        // The checkpoint of the very start holds offsets before any row.
+        let creating = self.barrier.is_some_and(|(_, trigger)| trigger == Trigger::Creation);
         Facts {
             now,
             unfinished: self.next_epoch - self.complete,
             window: WINDOW,
             supply: self.supply(),
-            paused: self.paused || self.stopping.is_some() || self.creating(),
-            checkpoint_at: self.checkpoint_at,
-            checkpoint_asked: !self.asked.is_empty(),
-            checkpoint_running: self.checkpointing.is_running(),
-            changed: self.changed,
+            paused: self.paused || self.stopping.is_some() || creating,
+            barrier: self.barrier.is_some(),
             to_tell: self.to_publish.is_some() || !self.reads.is_empty(),
+            look_at: self.checkpoint_at.into_iter().chain(self.wake_at).chain(self.relief_due()).min(),
         }
     }
 
-    /// The checkpoint of the very start holds offsets before any row.
-    fn creating(&self) -> bool {
-        self.asked.iter().any(|(trigger, _)| *trigger == Trigger::Creation)
+    /// When the next checkpoint that frees memory may be asked for, if one is wanted.
+    fn relief_due(&self) -> Option<Duration> {
+        let wanted = self.run.wants_checkpoint.load(Relaxed) && !self.is_checkpointing();
+        wanted.then_some(self.relief_at)
     }
 
     fn supply(&self) -> Supply {
@@ -237,9 +314,15 @@ impl Control {
         self.supplies.values().fold(unknown, |all, one| all.and(*one))
     }
 
-    fn tick(&mut self, now: Duration, rows: bool, checkpoint: bool) -> Tick {
+    fn tick(&mut self, now: Duration, rows: bool) -> Tick {
         let published = self.to_publish.take();
-        let checkpoint = checkpoint.then(|| self.start_checkpoint(now));
+        let checkpoint = self.barrier.take().map(|(attempt, trigger)| self.start_checkpoint(now, attempt, trigger));
+        if rows {
+            // Sources that were due say anew what they have; until then they are not asked again.
+            for supply in self.supplies.values_mut().filter(|supply| matches!(supply, Supply::At(at) if *at <= now)) {
+                *supply = Supply::Waiting;
+            }
+        }
         let tick = Tick {
             epoch: self.next_epoch,
             wall: self.clock.wall(),
@@ -253,26 +336,35 @@ impl Control {
         tick
     }
 
-    fn start_checkpoint(&mut self, now: Duration) -> CheckpointId {
-        let asked = std::mem::take(&mut self.asked);
-        let trigger = asked.first().map_or(Trigger::Interval, |(trigger, _)| *trigger);
-        let replies = asked.into_iter().filter_map(|(_, reply)| reply).collect();
+    fn start_checkpoint(&mut self, now: Duration, attempt: Attempt, trigger: Trigger) -> CheckpointId {
         self.changed = false;
-        self.checkpoint_at = self.settings.interval.map(|interval| now + interval);
-        let started = Started { at: now, wall: self.clock.wall(), epoch: self.next_epoch, trigger, replies };
-        self.checkpointing.start(started)
+        let replies = std::mem::take(&mut self.replies);
+        let started = Started { attempt, at: now, wall: self.clock.wall(), epoch: self.next_epoch, trigger, replies };
+        let id = self.checkpointing.start(started);
+        self.step(Fact::Barrier(attempt));
+        id
     }
 
     fn take_requests(&mut self) {
+        let now = self.clock.monotonic();
+        if now >= self.relief_at && !self.is_checkpointing() && self.run.wants_checkpoint.swap(false, Relaxed) {
+            self.relief_at = now + RELIEF;
+            self.step(Fact::Request(Trigger::Interval, self.changed));
+        }
         while let Ok(request) = self.requests.try_recv() {
             match request {
-                Request::Checkpoint(trigger, reply) => self.asked.push((trigger, Some(reply))),
+                Request::Checkpoint(trigger, reply) => {
+                    self.replies.push(reply);
+                    // Who asks gets one, whether anything changed or not.
+                    self.step(Fact::Request(trigger, true));
+                }
                 Request::Read(read) => self.reads.push(read),
                 Request::Pause(paused) => self.paused = paused,
                 Request::Settings(settings) => {
                     let now = self.clock.monotonic();
                     self.checkpoint_at = settings.interval.map(|interval| now + interval);
                     self.checkpointing.set(&settings);
+                    self.lifecycle.set(limits_of(&settings, self.workers));
                     self.settings = settings;
                 }
                 Request::Stop { checkpoint } => {
@@ -283,63 +375,62 @@ impl Control {
     }
 
     fn take_publication(&mut self) {
+        let Some(attempt) = self.checkpointing.attempt() else { return };
         match self.checkpointing.publication() {
             None => {}
-            Some(Published::Done(id)) => {
-                self.to_publish = Some(id);
+            Some(Ok(id)) => {
                 self.run.counters.published.fetch_add(1, Relaxed);
+                self.step(Fact::Published(attempt, id));
             }
-            Some(Published::Failed(error)) => self.checkpoint_failed(error),
-        }
-    }
-
-    /// Nothing is lost: the changes belong to the next checkpoint.
-    fn checkpoint_failed(&mut self, error: Error) {
-        self.changed = true;
-        self.run.counters.failed.fetch_add(1, Relaxed);
-        let pause = self.settings.min_pause.max(Duration::from_millis(200));
-        self.not_before = self.clock.monotonic() + pause;
-        if let Some(at) = &mut self.checkpoint_at {
-            *at = (*at).min(self.not_before);
-        }
-        if let Error::Checkpoint(highwater_checkpoint::Error::Fenced { .. }) = error {
-            self.run.fail("checkpoint", &error.to_string());
-        } else if self.checkpointing.failures_in_a_row() > self.settings.tolerable_failures {
-            self.run.fail("checkpoint", &format!("too many failures in a row, the last: {error}"));
+            Some(Err(Error::Checkpoint(highwater_checkpoint::Error::Fenced { .. }))) => {
+                self.step(Fact::Fenced(attempt))
+            }
+            Some(Err(error)) => self.step(Fact::Failed(attempt, error.to_string())),
         }
     }
 
     /// When all input has ended, what it brought is checkpointed and delivered without being asked.
-    fn ask_for_last_checkpoint(&mut self) {
+    fn ask_for_last_checkpoint(&mut self, now: Duration) {
         let ended = self.supply() == Supply::Ended && self.next_epoch == self.complete;
-        let quiet = ended && !self.checkpointing.is_running() && self.asked.is_empty() && self.to_publish.is_none();
+        let quiet = ended && !self.is_checkpointing() && self.to_publish.is_none();
         let over = quiet && !self.changed && self.undelivered.load(Relaxed) == 0;
         if over != self.told_finished {
             self.told_finished = over;
             (self.finished)(over);
         }
         if quiet && self.changed && self.stopping.is_none() {
-            self.checkpoint_at = Some(self.not_before);
+            self.checkpoint_at = Some(self.not_before.max(now));
         }
+        let idle = !self.is_checkpointing();
         if let Some(stopping) = &mut self.stopping
             && stopping.checkpoint
-            && !self.checkpointing.is_running()
+            && idle
         {
             stopping.checkpoint = false;
-            if self.changed {
-                self.asked.push((Trigger::Final, None));
-            }
+            self.step(Fact::Request(Trigger::Final, self.changed));
         }
+    }
+
+    fn is_checkpointing(&self) -> bool {
+        self.barrier.is_some() || self.checkpointing.is_running() || self.lifecycle.under_way().is_some()
     }
 
     fn may_end(&self, now: Duration) -> bool {
         let Some(stopping) = &self.stopping else { return false };
         let busy = stopping.checkpoint
-            || !self.asked.is_empty()
-            || self.checkpointing.is_running()
+            || self.is_checkpointing()
             || self.to_publish.is_some()
             || self.next_epoch != self.complete;
         let delivering = self.undelivered.load(Relaxed) > 0 && now.saturating_sub(stopping.since) < STOP_PATIENCE;
         !busy && !delivering
+    }
+}
+
+fn limits_of(settings: &CheckpointSettings, workers: usize) -> Limits {
+    Limits {
+        workers: workers as u32,
+        timeout: settings.timeout,
+        min_pause: settings.min_pause,
+        tolerable_failures: settings.tolerable_failures,
     }
 }

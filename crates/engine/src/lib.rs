@@ -20,6 +20,7 @@ mod clock;
 mod control;
 mod feed;
 mod keys;
+mod memory;
 mod ops;
 mod parcel;
 mod pipeline;

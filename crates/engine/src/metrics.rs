@@ -100,10 +100,12 @@ pub struct Counters {
     pub gap: Histogram,
     /// The time in which the stream stood still for a barrier, a worker and checkpoint.
     pub freeze: Histogram,
-    /// Keys in the tables of all workers, as of their last barriers or epochs.
+    /// Keys in the tables of all workers, as of their last epochs.
     pub keys: AtomicU64,
     /// Bytes of memory of these tables.
     pub state_bytes: AtomicU64,
+    /// State dropped from memory.
+    pub evicted_bytes: AtomicU64,
     /// Checkpoints published.
     pub published: AtomicU64,
     /// Checkpoints that failed.

@@ -76,10 +76,12 @@ pub struct Metrics {
     pub gap_us: Percentiles,
     /// The stream's stop for a barrier, in microseconds, one a worker, operator and checkpoint.
     pub freeze_us: Percentiles,
-    /// Keys held, as of the last checkpoint.
+    /// Keys held.
     pub keys: u64,
-    /// Memory of the tables, as of the last checkpoint.
+    /// Memory of the tables.
     pub state_bytes: Bytes,
+    /// State dropped from memory since it was above the budget; it is read back when needed.
+    pub evicted_bytes: Bytes,
     /// Checkpoints published.
     pub checkpoints: u64,
     /// Checkpoints failed.
@@ -161,7 +163,7 @@ impl Inner {
         if run.requests.send(request).is_err() {
             return Err(self.not_running("it is ending"));
         }
-        run.spec.wake_clock();
+        run.spec.run.wake_clock();
         Ok(())
     }
 
@@ -260,6 +262,7 @@ impl Pipeline {
             freeze_us: c.freeze.percentiles(),
             keys: c.keys.load(Relaxed),
             state_bytes: Bytes(c.state_bytes.load(Relaxed)),
+            evicted_bytes: Bytes(c.evicted_bytes.load(Relaxed)),
             checkpoints: c.published.load(Relaxed),
             failed_checkpoints: c.failed.load(Relaxed),
             skipped_checkpoints: c.skipped.load(Relaxed),

@@ -97,7 +97,6 @@ pub(crate) struct RunSpec {
     pub(crate) shipping: Arc<Shipping>,
     pub(crate) reads: Reads,
     pub(crate) ended: Ended,
-    pub(crate) wake_clock: Mutex<Option<Wake>>,
     background: Background,
     workers: usize,
     splits: Vec<Vec<String>>,
@@ -197,7 +196,6 @@ pub(crate) fn prepare(spec: &PipelineSpec, facilities: &Facilities, setup: RunSe
         shipping,
         reads: setup.reads,
         ended: Ended(setup.events, setup.id),
-        wake_clock: Mutex::default(),
         background: background.clone(),
         workers: facilities.workers,
         restored,
@@ -369,7 +367,7 @@ impl RunSpec {
 
     /// The control, on worker 0, whose clock `wake` wakes.
     pub(crate) fn start_control(&self, wake: &Wake) -> Control {
-        *self.wake_clock.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(wake));
+        self.run.set_clock(Arc::clone(wake));
         let parts = self.control.lock().unwrap_or_else(PoisonError::into_inner).take();
         let parts = parts.expect("worker 0 builds a run once");
         let workers = parts.identity.workers as usize;
@@ -386,6 +384,7 @@ impl RunSpec {
             inline: parts.inline,
             paths: parts.paths,
             next: parts.next,
+            restored: self.restored.as_ref().map(|restored| restored.manifest.checkpoint),
         });
         let sources = self.plan.nodes.iter().filter(|node| matches!(node.operator, Operator::Source(_))).count();
         let all_known = (0..self.plan.nodes.len()).all(|node| !self.is_new(NodeId(node)));
@@ -406,12 +405,5 @@ impl RunSpec {
     /// How many workers it runs on.
     pub(crate) const fn workers(&self) -> usize {
         self.workers
-    }
-
-    /// Wakes the clock after a request.
-    pub(crate) fn wake_clock(&self) {
-        if let Some(wake) = self.wake_clock.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
-            wake();
-        }
     }
 }

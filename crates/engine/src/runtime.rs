@@ -7,6 +7,7 @@
 use crate::background::Background;
 use crate::build;
 use crate::error::{Error, Result};
+use crate::memory::Memory;
 use crate::pipeline::{Pipeline, Pipelines};
 use crate::run::{Event, Facilities, PipelineSpec, RunSpec};
 use crate::shared::message_of;
@@ -35,6 +36,9 @@ pub struct EngineConfig {
     pub checkpoint_root: String,
     /// Cache of RocksDB blocks.
     pub block_cache: Bytes,
+    /// For the tables of all pipelines, in memory; above it their clean pages are evicted and read
+    /// back from RocksDB when they are needed. The indexes of the tables always stay.
+    pub state_memory: Bytes,
 }
 
 impl EngineConfig {
@@ -47,6 +51,7 @@ impl EngineConfig {
             checkpoint_root: data_dir.join("checkpoints").display().to_string(),
             data_dir,
             block_cache: Bytes(64 << 20),
+            state_memory: Bytes(half_of_memory()),
         }
     }
 }
@@ -122,7 +127,7 @@ impl Engine {
             files: config.data_dir.join("files"),
             workers: config.workers,
         };
-        let (workers, running) = start_workers(config.workers)?;
+        let (workers, running) = start_workers(config.workers, config.state_memory)?;
         let (events, happened) = channel();
         let pipelines = Arc::new(Pipelines::new(facilities, workers, events));
         let supervised = Arc::downgrade(&pipelines);
@@ -183,7 +188,14 @@ impl Drop for Engine {
     }
 }
 
-fn start_workers(count: usize) -> Result<(Workers, JoinHandle<()>)> {
+/// Half of the machine's memory; 2 GiB where the system does not say.
+fn half_of_memory() -> u64 {
+    let told = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let total = told.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.parse().ok());
+    total.map_or(2 << 30, |kib: u64| kib << 9)
+}
+
+fn start_workers(count: usize, state_memory: Bytes) -> Result<(Workers, JoinHandle<()>)> {
     let (senders, receivers): (Vec<_>, Vec<_>) = (0..count.max(1)).map(|_| channel::<Command>()).unzip();
     let receivers: Arc<Mutex<BTreeMap<usize, Receiver<Command>>>> =
         Arc::new(Mutex::new(receivers.into_iter().enumerate().collect()));
@@ -195,7 +207,8 @@ fn start_workers(count: usize) -> Result<(Workers, JoinHandle<()>)> {
             let commands = mine.expect("one queue a worker");
             // The engine waits for all of these before it goes on.
             let _ = started.send((worker.index(), std::thread::current()));
-            work(worker, &commands);
+            let memory = Memory::new(Bytes(state_memory.0 / worker.peers() as u64));
+            work(worker, &commands, &memory);
         });
         match guards {
             Ok(guards) => drop(guards.join()),
@@ -215,13 +228,13 @@ fn start_workers(count: usize) -> Result<(Workers, JoinHandle<()>)> {
 }
 
 /// A worker's life: commands between steps, sleep when there is nothing.
-fn work(worker: &mut Worker, commands: &Receiver<Command>) {
+fn work(worker: &mut Worker, commands: &Receiver<Command>, memory: &Memory) {
     let mut dataflows: BTreeMap<u64, usize> = BTreeMap::new();
     loop {
         match commands.try_recv() {
             Ok(Command::Create(spec)) => {
                 dataflows.insert(spec.id, worker.next_dataflow_index());
-                build::build(worker, &spec);
+                build::build(worker, &spec, memory);
                 continue;
             }
             Ok(Command::Drop(run, done)) => {

@@ -4,6 +4,7 @@
 //! operators do nothing until the run is dropped.
 
 use crate::error::Result;
+use crate::feed::Wake;
 use crate::metrics::Counters;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,6 +17,9 @@ pub(crate) type OnFailure = Box<dyn Fn(String) + Send + Sync>;
 pub(crate) struct Run {
     pub(crate) pipeline: String,
     pub(crate) counters: Arc<Counters>,
+    /// Memory is short and only a checkpoint can make pages clean.
+    pub(crate) wants_checkpoint: AtomicBool,
+    wake_clock: Mutex<Option<Wake>>,
     failed: AtomicBool,
     reason: Mutex<Option<String>>,
     on_failure: OnFailure,
@@ -29,7 +33,36 @@ impl std::fmt::Debug for Run {
 
 impl Run {
     pub(crate) fn new(pipeline: String, counters: Arc<Counters>, on_failure: OnFailure) -> Self {
-        Self { pipeline, counters, failed: AtomicBool::new(false), reason: Mutex::new(None), on_failure }
+        // What an earlier run held is gone.
+        counters.keys.store(0, Ordering::Relaxed);
+        counters.state_bytes.store(0, Ordering::Relaxed);
+        Self {
+            pipeline,
+            counters,
+            wants_checkpoint: AtomicBool::new(false),
+            wake_clock: Mutex::default(),
+            failed: AtomicBool::new(false),
+            reason: Mutex::new(None),
+            on_failure,
+        }
+    }
+
+    /// From now on, the clock can be woken.
+    pub(crate) fn set_clock(&self, wake: Wake) {
+        *self.wake_clock.lock().unwrap_or_else(PoisonError::into_inner) = Some(wake);
+    }
+
+    /// Lets the clock look again, from any thread: after a request, or when something is over.
+    pub(crate) fn wake_clock(&self) {
+        if let Some(wake) = self.wake_clock.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
+            wake();
+        }
+    }
+
+    /// Asks the clock for a checkpoint that makes pages clean.
+    pub(crate) fn want_checkpoint(&self) {
+        self.wants_checkpoint.store(true, Ordering::Relaxed);
+        self.wake_clock();
     }
 
     /// Whether it failed; operators look before they do anything.

@@ -327,6 +327,37 @@ impl Shipping {
         Ok(())
     }
 
+    /// Ships files anew of which nobody can be sure that the store still has them, from their copies
+    /// here; those that cannot be shipped are left out. Gives them with their new copies.
+    pub(crate) fn reship(&self, files: &[FileMeta], paths: &BTreeMap<u64, PathBuf>) -> Vec<(FileMeta, PathBuf)> {
+        self.uploader.forget();
+        let mut shipped = Vec::new();
+        for file in files {
+            let Some(path) = paths.get(&file.sequence) else { continue };
+            let local = LocalFile {
+                path: path.clone(),
+                worker: file.worker,
+                sequence: file.sequence,
+                first_key: file.first_key.0.clone(),
+                last_key: file.last_key.0.clone(),
+                digest: Some(file.digest),
+                compression: file.compression,
+            };
+            let checkpoint = FileNumber::from_u64(file.sequence).checkpoint();
+            match self.background.wait_for(self.uploader.upload(&[local], checkpoint)) {
+                Ok(mut uploaded) => {
+                    let meta = uploaded.files.remove(0);
+                    let kept = cached(&self.folder, meta.id);
+                    if link(path, &kept).is_ok() {
+                        shipped.push((meta, kept));
+                    }
+                }
+                Err(error) => tracing::warn!(%error, "a file could not be shipped anew"),
+            }
+        }
+        shipped
+    }
+
     /// An outbox keeps its path as long as its rows are the same, so that it is shipped once.
     fn upload_outbox(&self, checkpoint: CheckpointId, part: &OutboxPart) -> Result<((FileMeta, PathBuf), u64)> {
         let digest = Digest::of(&part.bytes);

@@ -8,6 +8,7 @@
 
 use crate::batch::Batch;
 use crate::error::Result;
+use crate::memory::{Held, Memory};
 use crate::metrics::GapMeter;
 use crate::reads::{ReadPart, Reads};
 use crate::shared::Run;
@@ -19,6 +20,7 @@ use highwater_state::{FileNumber, FreezeOptions, Record, Table};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 /// The longest an operator works in one go before others get their turn.
@@ -62,6 +64,7 @@ pub(crate) struct Surroundings {
     pub(crate) snapshots: Snapshots,
     pub(crate) reads: Reads,
     pub(crate) worker: WorkerIndex,
+    pub(crate) memory: Memory,
 }
 
 /// What a turn of [`Stateful::turn`] leaves.
@@ -90,6 +93,11 @@ pub(crate) struct Stateful<L> {
     reading: Option<ReadPart>,
     waiting_reads: VecDeque<ReadPart>,
     gap: GapMeter,
+    held: Held,
+    /// Keys as they were told last.
+    told_keys: u64,
+    /// There is nothing to evict until the next checkpoint is stored.
+    all_dirty: bool,
     /// The contents are still to be given to operators that are new.
     backfill: bool,
 }
@@ -119,6 +127,9 @@ impl<L: Logic> Stateful<L> {
     pub(crate) fn new(logic: L, name: String, id: OperatorId, around: Surroundings, backfill: bool) -> Self {
         around.snapshots.expect_operator();
         Self {
+            held: Held::new(around.memory.clone()),
+            told_keys: 0,
+            all_dirty: false,
             logic,
             around,
             name,
@@ -198,7 +209,41 @@ impl<L: Logic> Stateful<L> {
             self.waiting_reads.extend(self.around.reads.part(*read, &self.name, self.around.worker));
         }
         self.begin_reads(&tick)?;
+        self.tell_size();
         Ok(emitted)
+    }
+
+    /// Enters what the tables hold into the counters and the worker's memory.
+    fn tell_size(&mut self) {
+        let (mut keys, mut bytes) = (0, 0);
+        for table in self.logic.tables() {
+            keys += table.len();
+            bytes += table.memory_bytes();
+        }
+        let counters = &self.around.run.counters;
+        // Differences wrap around, and so does the sum.
+        counters.state_bytes.fetch_add(self.held.set(bytes), Relaxed);
+        counters.keys.fetch_add(keys.wrapping_sub(self.told_keys), Relaxed);
+        self.told_keys = keys;
+    }
+
+    /// Evicts clean pages while memory is above its budget; asks for a checkpoint when none is clean.
+    fn evict(&mut self) -> Turn {
+        let wanted = self.held.to_free();
+        if wanted == 0 || self.all_dirty {
+            return Turn::Rest;
+        }
+        let mut freed = 0;
+        for table in self.logic.tables() {
+            freed += table.evict(wanted - freed.min(wanted));
+        }
+        self.tell_size();
+        self.around.run.counters.evicted_bytes.fetch_add(freed, Relaxed);
+        if freed == 0 {
+            self.all_dirty = true;
+            self.around.run.want_checkpoint();
+        }
+        Turn::Rest
     }
 
     /// Reads of one epoch share one snapshot; a read that finds another epoch's in progress is told
@@ -284,7 +329,7 @@ impl<L: Logic> Stateful<L> {
                 return Ok(Turn::Again);
             }
         }
-        Ok(Turn::Rest)
+        Ok(self.evict())
     }
 
     fn copy_on(&mut self, copying: &mut Copying, deadline: Instant) -> Result<bool> {
@@ -338,6 +383,7 @@ impl<L: Logic> Stateful<L> {
         for table in self.logic.tables() {
             table.settle(outcome)?;
         }
+        self.all_dirty = false;
         Ok(())
     }
 }

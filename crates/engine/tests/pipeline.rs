@@ -3,6 +3,7 @@
 
 mod numbers;
 
+use highwater_engine::core::Bytes;
 use highwater_engine::{CheckpointSettings, Engine, EngineConfig, PipelineSpec, Status, Trigger};
 use numbers::{Numbers, Wanted, groups_of, plan_of, read_groups, spec_of};
 use std::sync::Arc;
@@ -57,6 +58,34 @@ fn it_goes_on_after_a_stop_and_after_a_crash_with_any_number_of_workers() {
             drop(engine);
         }
         stop_cleanly = !stop_cleanly;
+    }
+}
+
+#[test]
+fn state_above_the_memory_budget_is_evicted_and_stays_right() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let keys = 300_000;
+    for round in 1..=2 {
+        let config = EngineConfig { workers: 2, state_memory: Bytes(8 << 20), ..EngineConfig::new(folder.path()) };
+        let engine = Engine::start(config).expect("an engine starts");
+        let numbers = Numbers::new(0, keys);
+        numbers.end.store(2 * keys * round, Relaxed);
+        // No interval: only the need for memory asks for checkpoints.
+        let mut spec = spec_of("p", &numbers, Wanted::View);
+        spec.settings.interval = None;
+        let pipeline = engine.create(spec).expect("creates");
+        wait_for("eviction", || pipeline.metrics().evicted_bytes.0 > 4 << 20);
+        wait_for("reading to the end", || {
+            read_groups(&pipeline).values().map(|(count, _)| count).sum::<i64>() == 2 * keys as i64 * round as i64
+        });
+        assert_eq!(read_groups(&pipeline), groups_of(2 * keys * round, keys), "round {round}");
+        // All rows of the groups are read back and changed, one after another.
+        numbers.end.fetch_add(keys, Relaxed);
+        wait_for("reading what was evicted", || {
+            read_groups(&pipeline).values().map(|(count, _)| count).sum::<i64>() == (2 * round + 1) as i64 * keys as i64
+        });
+        assert_eq!(read_groups(&pipeline), groups_of((2 * round + 1) * keys, keys), "round {round}");
+        drop(engine);
     }
 }
 

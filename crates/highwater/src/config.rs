@@ -15,6 +15,8 @@ pub struct Config {
     pub workers: Option<usize>,
     /// Threads for queries; one a core when absent.
     pub query_threads: Option<usize>,
+    /// For the state of all views; half of the machine's memory when absent.
+    pub state_memory: Option<Bytes>,
     /// Cache of RocksDB blocks.
     pub block_cache: Bytes,
     /// Of new pipelines.
@@ -35,6 +37,7 @@ impl Config {
             checkpoint_root: None,
             workers: None,
             query_threads: None,
+            state_memory: None,
             block_cache: Bytes(64 << 20),
             key_groups: KeyGroups::DEFAULT,
             resume: false,

@@ -57,6 +57,9 @@ impl Database {
         if let Some(root) = &config.checkpoint_root {
             engine.checkpoint_root.clone_from(root);
         }
+        if let Some(memory) = config.state_memory {
+            engine.state_memory = memory;
+        }
         if let Some(workers) = config.workers {
             engine.workers = workers;
         }

@@ -84,6 +84,7 @@ pub(crate) fn open(settings: &Settings) -> Outcome<Database> {
     config.checkpoint_root = Some(settings.checkpoint_root());
     config.workers = Some(settings.workers());
     config.resume = true;
+    config.state_memory = settings.state_memory().map(highwater::Bytes);
     config.block_cache = highwater::Bytes(settings.block_cache());
     config.checkpoints.interval = settings.checkpoint_interval();
     config.checkpoints.retain = settings.retain();

@@ -29,7 +29,7 @@ pub(crate) struct Setting {
 }
 
 /// All settings.
-pub(crate) const SETTINGS: [Setting; 10] = [
+pub(crate) const SETTINGS: [Setting; 11] = [
     Setting {
         key: "data",
         flag: "data",
@@ -50,6 +50,13 @@ pub(crate) const SETTINGS: [Setting; 10] = [
         kind: Kind::Count,
         default: "",
         help: "Worker threads [default: one a core]",
+    },
+    Setting {
+        key: "state_memory",
+        flag: "state-memory",
+        kind: Kind::Size,
+        default: "",
+        help: "Memory for the state of all views; above it what is not in use is read from disk when needed [default: half of the machine's]",
     },
     Setting {
         key: "block_cache",
@@ -289,6 +296,11 @@ impl Settings {
     pub(crate) fn workers(&self) -> usize {
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         self.text("workers").parse().unwrap_or_else(|_| cores())
+    }
+
+    /// Memory for the state of all views, in bytes; `None` for the engine's own choice.
+    pub(crate) fn state_memory(&self) -> Option<u64> {
+        value::parse_size(self.text("state_memory"))
     }
 
     /// The cache of RocksDB's blocks, in bytes.

@@ -57,7 +57,6 @@ fn fact(words: &[&str]) -> Fact {
         ["published", n, checkpoint] => Fact::Published(attempt(n), CheckpointId(number(checkpoint))),
         ["failed", n, reason @ ..] => Fact::Failed(attempt(n), reason.join(" ")),
         ["fenced", n] => Fact::Fenced(attempt(n)),
-        ["delivered", checkpoint] => Fact::Delivered(CheckpointId(number(checkpoint))),
         ["collected", checkpoint] => Fact::Collected(CheckpointId(number(checkpoint))),
         ["time"] => Fact::Time,
         other => panic!("no fact is called {other:?}"),

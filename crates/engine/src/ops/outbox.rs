@@ -40,6 +40,8 @@ pub(crate) struct Outbox {
     kept: VecDeque<OutboxPart>,
     target: Option<Box<dyn Target>>,
     delivering: Option<Arc<Mutex<Option<Delivered>>>>,
+    /// Parts delivered in this run.
+    delivered: u64,
     failures: u32,
     retry_at: Option<Instant>,
 }
@@ -72,9 +74,15 @@ impl Outbox {
             kept: setup.restored.into(),
             target: None,
             delivering: None,
+            delivered: 0,
             failures: 0,
             retry_at: None,
         }
+    }
+
+    /// How many parts were delivered in this run.
+    pub(crate) const fn delivered(&self) -> u64 {
+        self.delivered
     }
 
     /// Takes rows of a closed epoch.
@@ -145,6 +153,7 @@ impl Outbox {
             Ok(()) => {
                 self.target = target;
                 self.failures = 0;
+                self.delivered += 1;
                 self.kept.pop_front();
                 self.undelivered.fetch_sub(1, Relaxed);
                 self.run.counters.delivered.fetch_add(1, Relaxed);
