@@ -22,7 +22,9 @@ const FILES: &str = "files";
 const PAGES: &str = "pages";
 const PATIENCE: Duration = Duration::from_secs(600);
 /// The windows in which speed is told.
-const WINDOW: Duration = Duration::from_millis(50);
+const WINDOW: Duration = Duration::from_millis(25);
+/// So long after the whole state is there, speed is the steady one.
+const SETTLED: Duration = Duration::from_secs(12);
 /// Speed is full again at this share of the steady one.
 const FULL: f64 = 0.9;
 
@@ -44,9 +46,6 @@ pub(super) struct Arguments {
 pub(super) struct Victim {
     #[arg(long)]
     keys: u64,
-    /// Read the whole view once, which has to wait for all of the state
-    #[arg(long)]
-    read: bool,
     #[command(flatten)]
     flags: Flags,
 }
@@ -58,14 +57,20 @@ struct Watched {
     said: Receiver<(Instant, Value)>,
 }
 
-/// What one restart took.
+/// What one restart took, from the start of the process.
 #[derive(Debug, Default)]
 struct Restart {
+    /// The view runs.
     ready: Duration,
+    /// Rows can be seen in it: the first epoch is complete.
     first_row: Duration,
+    /// Rows a second are again what they settle at.
     full_speed: Duration,
+    /// The whole state is in memory.
     loaded: Duration,
     downloaded: u64,
+    /// What they settle at.
+    rows_per_s: f64,
 }
 
 /// Runs the workload: once from the files that are left, once from the root alone.
@@ -74,19 +79,14 @@ pub(super) fn main(arguments: &Arguments) -> Outcome {
     let flags = scratch.flags(&arguments.plan.flags, "recovery");
     let data = Settings::load(&flags)?.data();
     let mut rows = Vec::new();
-    let mut watched = start(arguments, &flags, false)?;
+    let mut watched = start(arguments, &flags)?;
     let steady = watched.steady(arguments)?;
     for source in ["local", "store"] {
         watched.kill()?;
         let before = prepare(&data, source)?;
-        watched = start(arguments, &flags, false)?;
-        let mut restart = watched.restart(steady)?;
+        watched = start(arguments, &flags)?;
+        let mut restart = watched.restart(arguments.keys)?;
         restart.downloaded = bytes_below(&data.join(FILES)).saturating_sub(before);
-        watched.steady(arguments)?;
-        watched.kill()?;
-        prepare(&data, source)?;
-        watched = start(arguments, &flags, true)?;
-        restart.loaded = watched.loaded()?;
         watched.steady(arguments)?;
         rows.push(row(source, arguments.keys, &restart));
         emit("recovery", &arguments.plan, fields(source, arguments.keys, steady, &restart))?;
@@ -107,12 +107,11 @@ fn prepare(data: &Path, source: &str) -> Outcome<u64> {
     Ok(bytes_below(&data.join(FILES)))
 }
 
-fn start(arguments: &Arguments, flags: &Flags, read: bool) -> Outcome<Watched> {
+fn start(arguments: &Arguments, flags: &Flags) -> Outcome<Watched> {
     let program = std::env::current_exe().map_err(|error| Failure::storage("this program", error))?;
     let started = Instant::now();
     let mut child = Command::new(program)
         .args(["bench", "recovery-victim", "--keys", &arguments.keys.to_string()])
-        .args(read.then_some("--read"))
         .args(flags.arguments())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -152,17 +151,18 @@ impl Watched {
                 continue;
             }
             speeds.push(rate);
-            if at - *since.get_or_insert(at) >= Duration::from_secs(arguments.plan.seconds.min(5)) {
+            if at - *since.get_or_insert(at) >= Duration::from_secs(arguments.plan.seconds.min(10)) {
                 speeds.sort_by(f64::total_cmp);
                 return Ok(speeds[speeds.len() / 2]);
             }
         }
     }
 
-    /// Follows a restart until full speed.
-    fn restart(&self, steady: f64) -> Outcome<Restart> {
+    /// Follows a restart until speed has settled.
+    fn restart(&self, keys: u64) -> Outcome<Restart> {
         let mut restart = Restart::default();
-        loop {
+        let mut rates = Vec::new();
+        while restart.loaded.is_zero() || rates.last().is_none_or(|(after, _)| *after < restart.loaded + SETTLED) {
             let (at, said) = self.next()?;
             let after = at - self.started;
             match said["event"].as_str() {
@@ -170,21 +170,18 @@ impl Watched {
                 Some("first_row") => restart.first_row = after,
                 _ => {}
             }
-            if said["rate"].as_f64().is_some_and(|rate| rate >= FULL * steady) {
-                restart.full_speed = after;
-                return Ok(restart);
+            if restart.loaded.is_zero() && said["keys"].as_u64().is_some_and(|held| held >= keys) {
+                restart.loaded = after;
             }
+            rates.extend(said["rate"].as_f64().map(|rate| (after, rate)));
         }
-    }
-
-    /// The time until the whole view could be read.
-    fn loaded(&self) -> Outcome<Duration> {
-        loop {
-            let (at, said) = self.next()?;
-            if said["event"] == "loaded" {
-                return Ok(at - self.started);
-            }
-        }
+        let settled = restart.loaded + SETTLED / 6;
+        let mut last: Vec<f64> = rates.iter().filter(|(after, _)| *after >= settled).map(|(_, rate)| *rate).collect();
+        last.sort_by(f64::total_cmp);
+        restart.rows_per_s = last[last.len() / 2];
+        let full = rates.iter().find(|(_, rate)| *rate >= FULL * restart.rows_per_s);
+        restart.full_speed = full.map_or(Duration::ZERO, |(after, _)| *after);
+        Ok(restart)
     }
 
     fn kill(&mut self) -> Outcome<()> {
@@ -211,11 +208,12 @@ fn fields(source: &str, keys: u64, steady: f64, restart: &Restart) -> Value {
         "to_loaded_ms": ms(restart.loaded),
         "fill_keys_per_s": fill(keys, restart).round(),
         "downloaded_bytes": restart.downloaded,
-        "steady_rows_per_s": steady.round(),
+        "rows_per_s_before": steady.round(),
+        "rows_per_s_after": restart.rows_per_s.round(),
     })
 }
 
-/// Keys a second, of all the time from the start of the process until the whole view could be read.
+/// Keys a second, of all the time from the start of the process until all keys were in memory.
 fn fill(keys: u64, restart: &Restart) -> f64 {
     keys as f64 / restart.loaded.as_secs_f64().max(1e-6)
 }
@@ -241,17 +239,16 @@ pub(super) fn victim(arguments: &Victim) -> Outcome {
         None => {
             let view = KeyedView { keys: arguments.keys, hot: 100, rate: 0, splits: settings.workers() };
             let pipeline = view.create(&database)?;
-            execute(&database, "ALTER MATERIALIZED VIEW counts SET (checkpoint_interval = '5s')")?;
+            execute(&database, "ALTER MATERIALIZED VIEW counts SET (checkpoint_interval = '10s')")?;
             pipeline
         }
     };
     wait_for(&pipeline, "its restore", PATIENCE, |pipeline| pipeline.status() == Status::Running)?;
     tell(&json!({"event": "ready"}));
-    if arguments.read {
-        execute(&database, "SELECT count(*) FROM counts")?;
-        tell(&json!({"event": "loaded"}));
-    }
-    wait_for(&pipeline, "rows", PATIENCE, |pipeline| pipeline.metrics().rows_in > 0)?;
+    wait_for(&pipeline, "rows", PATIENCE, |pipeline| {
+        let metrics = pipeline.metrics();
+        metrics.rows_in > 0 && metrics.epochs > 0
+    })?;
     tell(&json!({"event": "first_row"}));
     let (mut at, mut rows) = (Instant::now(), pipeline.metrics().rows_in);
     loop {
