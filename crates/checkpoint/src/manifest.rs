@@ -151,8 +151,11 @@ impl InlinePart {
 pub struct OutboxMeta {
     /// The stable semantic id of the sink.
     pub sink: String,
-    /// The worker.
+    /// The worker that wrote the rows: the number of the part.
     pub worker: u32,
+    /// The published checkpoint that the rows belong to; none for the manifest's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<CheckpointId>,
     /// The rows, in the sink's own form.
     pub data: OutboxData,
 }
@@ -324,8 +327,18 @@ pub(crate) mod tests {
             files: vec![file(1, 1), file(2, 2)],
             inline: vec![InlinePart::new(1, 1, vec![1, 2, 3])],
             outboxes: vec![
-                OutboxMeta { sink: "out".into(), worker: 0, data: OutboxData::Inline(Base64(vec![9; 40])) },
-                OutboxMeta { sink: "out".into(), worker: 1, data: OutboxData::File(Box::new(file(3, 3))) },
+                OutboxMeta {
+                    sink: "out".into(),
+                    worker: 0,
+                    checkpoint: None,
+                    data: OutboxData::Inline(Base64(vec![9; 40])),
+                },
+                OutboxMeta {
+                    sink: "out".into(),
+                    worker: 1,
+                    checkpoint: Some(CheckpointId(2)),
+                    data: OutboxData::File(Box::new(file(3, 3))),
+                },
             ],
             stats: CheckpointStats { changed_keys: 5, ..CheckpointStats::default() },
         }

@@ -62,6 +62,7 @@ fn manifest() -> Manifest {
         inline: vec![InlinePart::new(1, 1, b"inline state".to_vec())],
         outboxes: vec![OutboxMeta {
             sink: "sink:out".to_owned(),
+            checkpoint: None,
             worker: 1,
             data: OutboxData::Inline(Base64(b"rows to deliver".to_vec())),
         }],

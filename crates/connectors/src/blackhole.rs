@@ -2,7 +2,7 @@
 
 use crate::options::{Options, Settings};
 use arrow::datatypes::SchemaRef;
-use highwater_engine::sink::{CommitPermit, Sink, Target};
+use highwater_engine::sink::{DeliveryPermit, Sink, Target};
 use highwater_engine::{Batch, Result};
 
 /// The sink, and its target.
@@ -26,7 +26,7 @@ impl Sink for Blackhole {
 }
 
 impl Target for Blackhole {
-    fn deliver(&mut self, _permit: CommitPermit, _part: u32, _rows: &[Batch]) -> Result<()> {
+    fn deliver(&mut self, _permit: DeliveryPermit, _part: u32, _rows: &[Batch]) -> Result<()> {
         Ok(())
     }
 }

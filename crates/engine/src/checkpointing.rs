@@ -104,7 +104,7 @@ pub(crate) struct Started {
     pub(crate) attempt: Attempt,
     pub(crate) at: Duration,
     pub(crate) wall: WallMicros,
-    pub(crate) epoch: u64,
+    pub(crate) epoch: Epoch,
     pub(crate) trigger: Trigger,
     pub(crate) replies: Vec<Sender<CheckpointReport>>,
 }
@@ -260,7 +260,7 @@ impl Checkpointing {
         self.next = id.next();
         let report = CheckpointReport {
             id,
-            epoch: Epoch(started.epoch),
+            epoch: started.epoch,
             trigger: started.trigger,
             wall: started.wall,
             outcome: CheckpointOutcome::Published,
@@ -509,29 +509,21 @@ fn merge_operators(operators: &mut [OperatorMeta], told: Vec<(OperatorId, String
 }
 
 impl OutboxPart {
-    /// The head of an outbox's bytes in a manifest: the checkpoint it belongs to (0: the manifest's
-    /// own) and its part.
     fn into_meta(self) -> OutboxMeta {
-        let sink = format!("{}#{}#{}", self.checkpoint.map_or(0, |id| id.0), self.part, self.sink);
         let data = match self.file {
             Some((meta, _)) => OutboxData::File(Box::new(meta)),
             None => OutboxData::Inline(Base64(self.bytes)),
         };
-        OutboxMeta { sink, worker: self.part, data }
+        OutboxMeta { sink: self.sink, worker: self.part, checkpoint: self.checkpoint, data }
     }
 
-    /// Reads what [`OutboxPart::into_meta`] wrote; `read` reads the local copy of a file.
+    /// Reads what [`OutboxPart::into_meta`] wrote into the manifest of checkpoint `of`; `read` reads
+    /// the local copy of a file.
     pub(crate) fn from_meta(
         meta: &OutboxMeta,
         of: CheckpointId,
         read: impl FnOnce(&FileMeta) -> Result<(PathBuf, Vec<u8>)>,
     ) -> Result<Self> {
-        let broken = || Error::connector("outbox", format!("{} is no outbox of this version", meta.sink));
-        let mut head = meta.sink.splitn(3, '#');
-        let checkpoint: u64 = head.next().and_then(|n| n.parse().ok()).ok_or_else(broken)?;
-        let part: u32 = head.next().and_then(|n| n.parse().ok()).ok_or_else(broken)?;
-        let sink = head.next().ok_or_else(broken)?.to_owned();
-        let checkpoint = if checkpoint == 0 { of } else { CheckpointId(checkpoint) };
         let (bytes, file) = match &meta.data {
             OutboxData::Inline(bytes) => (bytes.0.clone(), None),
             OutboxData::File(file) => {
@@ -539,7 +531,8 @@ impl OutboxPart {
                 (bytes, Some(((**file).clone(), path)))
             }
         };
-        Ok(Self { sink, checkpoint: Some(checkpoint), part, bytes, file })
+        let checkpoint = Some(meta.checkpoint.unwrap_or(of));
+        Ok(Self { sink: meta.sink.clone(), checkpoint, part: meta.worker, bytes, file })
     }
 }
 

@@ -235,6 +235,13 @@ impl Control {
                 Step::Skip(Trigger::Interval, _) => {
                     self.run.counters.skipped.fetch_add(1, Relaxed);
                 }
+                Step::Skip(Trigger::Final, reason) if self.changed => {
+                    tracing::warn!(
+                        pipeline = self.run.pipeline,
+                        reason,
+                        "no final checkpoint; the next start goes on from the one before"
+                    );
+                }
                 Step::Skip(trigger, reason) => tracing::debug!(?trigger, reason, "no checkpoint"),
                 Step::WakeAt(at) => self.wake_at = Some(at),
                 Step::FailPipeline(reason) => self.run.fail("checkpoint", &reason),
@@ -339,7 +346,14 @@ impl Control {
     fn start_checkpoint(&mut self, now: Duration, attempt: Attempt, trigger: Trigger) -> CheckpointId {
         self.changed = false;
         let replies = std::mem::take(&mut self.replies);
-        let started = Started { attempt, at: now, wall: self.clock.wall(), epoch: self.next_epoch, trigger, replies };
+        let started = Started {
+            attempt,
+            at: now,
+            wall: self.clock.wall(),
+            epoch: self.run.epoch(self.next_epoch),
+            trigger,
+            replies,
+        };
         let id = self.checkpointing.start(started);
         self.step(Fact::Barrier(attempt));
         id

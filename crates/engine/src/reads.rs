@@ -35,7 +35,7 @@ struct Request {
 #[derive(Debug)]
 enum Answer {
     Rows(usize, Vec<Batch>),
-    Done(u64),
+    Done(Epoch),
     Busy,
     Failed(String),
 }
@@ -44,7 +44,7 @@ enum Answer {
 #[derive(Debug)]
 pub(crate) struct ReadPart {
     node: usize,
-    epoch: u64,
+    epoch: Epoch,
     sender: Sender<Answer>,
     joined: Vec<(usize, Sender<Answer>)>,
     over: bool,
@@ -91,7 +91,8 @@ impl Reads {
         let open = self.open();
         let Some(request) = open.requests.get(&read) else { return Vec::new() };
         let named = request.nodes.iter().enumerate().filter(|(_, name)| *name == node);
-        let part = |node| ReadPart { node, epoch: 0, sender: request.sender.clone(), joined: Vec::new(), over: false };
+        let part =
+            |node| ReadPart { node, epoch: Epoch(0), sender: request.sender.clone(), joined: Vec::new(), over: false };
         named.map(|(index, _)| part(index)).collect()
     }
 
@@ -113,7 +114,7 @@ impl Reads {
 
 impl ReadPart {
     /// The epoch as of which it answers.
-    pub(crate) const fn epoch(&mut self, epoch: u64) {
+    pub(crate) const fn epoch(&mut self, epoch: Epoch) {
         self.epoch = epoch;
     }
 
@@ -164,7 +165,7 @@ impl Ticket {
     /// `NotRunning` when the pipeline fails meanwhile, `Timeout` after `timeout` without an answer.
     pub(crate) fn wait(self, pipeline: &str, workers: usize, timeout: Duration) -> Result<Option<Answered>> {
         let mut nodes = vec![Vec::new(); self.nodes];
-        let mut epoch = 0;
+        let mut epoch = Epoch(0);
         let mut left = workers * self.nodes;
         let mut deadline = Instant::now() + timeout;
         while left > 0 {
@@ -187,7 +188,7 @@ impl Ticket {
                 Err(RecvTimeoutError::Disconnected) => return Ok(None),
             }
         }
-        Ok(Some(Answered { epoch: Epoch(epoch), nodes }))
+        Ok(Some(Answered { epoch, nodes }))
     }
 }
 

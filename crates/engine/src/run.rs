@@ -151,6 +151,7 @@ pub(crate) fn prepare(spec: &PipelineSpec, facilities: &Facilities, setup: RunSe
     if let Some(resolved) = &resolved {
         publisher.restored(resolved);
         uploader.restored(resolved);
+        setup.run.goes_on_after(resolved.manifest.epoch);
         tell_of(resolved, &spec.name, &setup.run);
     }
     let store_id = resolved.as_ref().map_or_else(|| StoreId(Rng::from_os().next_u64()), |r| r.manifest.store);

@@ -6,8 +6,9 @@
 use crate::error::Result;
 use crate::feed::Wake;
 use crate::metrics::Counters;
+use highwater_core::Epoch;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Called once, from any worker, with the reason for which a run failed.
@@ -17,6 +18,9 @@ pub(crate) type OnFailure = Box<dyn Fn(String) + Send + Sync>;
 pub(crate) struct Run {
     pub(crate) pipeline: String,
     pub(crate) counters: Arc<Counters>,
+    /// What the dataflow's own epochs, which begin at 0, are counted from: epochs of a pipeline grow
+    /// over its runs.
+    base_epoch: AtomicU64,
     /// Memory is short and only a checkpoint can make pages clean.
     pub(crate) wants_checkpoint: AtomicBool,
     wake_clock: Mutex<Option<Wake>>,
@@ -39,12 +43,23 @@ impl Run {
         Self {
             pipeline,
             counters,
+            base_epoch: AtomicU64::new(0),
             wants_checkpoint: AtomicBool::new(false),
             wake_clock: Mutex::default(),
             failed: AtomicBool::new(false),
             reason: Mutex::new(None),
             on_failure,
         }
+    }
+
+    /// The run goes on after this epoch.
+    pub(crate) fn goes_on_after(&self, epoch: Epoch) {
+        self.base_epoch.store(epoch.0 + 1, Ordering::Relaxed);
+    }
+
+    /// A Timely time of this run as people see it.
+    pub(crate) fn epoch(&self, time: u64) -> Epoch {
+        Epoch(self.base_epoch.load(Ordering::Relaxed) + time)
     }
 
     /// From now on, the clock can be woken.

@@ -1,7 +1,7 @@
 //! What a sink's target must offer for exactly-once delivery, and nothing of how rows get there.
 //!
 //! Rows between two barriers collect in an *outbox* that is part of the checkpoint. Once the
-//! checkpoint is published the engine calls [`Target::deliver`] with a [`CommitPermit`], again after
+//! checkpoint is published the engine calls [`Target::deliver`] with a [`DeliveryPermit`], again after
 //! a crash if need be. A target must therefore make a delivery take effect once per part of an
 //! outbox, by a *fence* it keeps with the rows (a name, a row, a transaction's own offset).
 
@@ -27,13 +27,14 @@ pub trait Sink: Debug + Send + Sync {
     fn open(&self, schema: &SchemaRef) -> Result<Box<dyn Target>>;
 }
 
-/// Proof that a checkpoint is published; only a published manifest yields one.
+/// Proof that a checkpoint is published: a tick that tells so yields one on every worker, as
+/// [`highwater_checkpoint::CommitPermit`] does where the manifest is.
 #[derive(Debug, Clone, Copy)]
-pub struct CommitPermit {
+pub struct DeliveryPermit {
     checkpoint: CheckpointId,
 }
 
-impl CommitPermit {
+impl DeliveryPermit {
     pub(crate) const fn of_published(checkpoint: CheckpointId) -> Self {
         Self { checkpoint }
     }
@@ -52,5 +53,5 @@ pub trait Target: Send {
     ///
     /// # Errors
     /// `Connector` when it cannot be delivered now; it is tried again with back-off.
-    fn deliver(&mut self, permit: CommitPermit, part: u32, rows: &[Batch]) -> Result<()>;
+    fn deliver(&mut self, permit: DeliveryPermit, part: u32, rows: &[Batch]) -> Result<()>;
 }

@@ -265,7 +265,7 @@ impl<L: Logic> Stateful<L> {
         self.logic.begin_read()?;
         let mut parts = self.waiting_reads.drain(..);
         let mut first = parts.next().expect("not empty");
-        first.epoch(tick.epoch);
+        first.epoch(self.around.run.epoch(tick.epoch));
         for part in parts {
             first.join(part);
         }

@@ -1,9 +1,14 @@
-//! What the operating system says about this process: memory and CPU time.
+//! What the operating system says about this process, memory and CPU time, and what a child says.
 //!
 //! On systems without /proc the answers are 0, and figures made of them say so by being 0.
 
+use crate::exit::{Exit, Failure, Outcome};
+use serde_json::Value;
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::io::{BufRead, BufReader};
+use std::process::Child;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
 
 /// A line such as `VmRSS:   1234 kB` of a file of /proc, in bytes.
 fn kilobytes(file: &str, key: &str) -> u64 {
@@ -63,6 +68,24 @@ pub(crate) fn threads_since(before: &[ThreadTime]) -> Vec<ThreadTime> {
     now.retain(|thread| !thread.cpu.is_zero());
     now.sort_by_key(|thread| std::cmp::Reverse(thread.cpu));
     now
+}
+
+/// The JSON lines that a child says on its standard output, with the times at which they were read.
+///
+/// # Errors
+/// When its output was not asked for.
+pub(crate) fn listen(child: &mut Child) -> Outcome<Receiver<(Instant, Value)>> {
+    let output = child.stdout.take().ok_or_else(|| Failure::new(Exit::Pipeline, "the child says nothing"))?;
+    let (tell, said) = channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(output).lines().map_while(Result::ok) {
+            let value = serde_json::from_str(&line).unwrap_or(Value::Null);
+            if tell.send((Instant::now(), value)).is_err() {
+                return;
+            }
+        }
+    });
+    Ok(said)
 }
 
 #[cfg(test)]

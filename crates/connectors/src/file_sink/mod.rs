@@ -16,7 +16,7 @@ use arrow::array::{RecordBatch, new_null_array};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use encode::{Encoding, OP_COLUMN};
 use highwater_core::{CheckpointId, Rng};
-use highwater_engine::sink::{CommitPermit, Sink, Target};
+use highwater_engine::sink::{DeliveryPermit, Sink, Target};
 use highwater_engine::{Batch, Error, Result};
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use std::fs::File;
@@ -259,7 +259,7 @@ fn remove_if_there(path: &Path) -> Result<()> {
 }
 
 impl Target for FileTarget {
-    fn deliver(&mut self, permit: CommitPermit, part: u32, rows: &[Batch]) -> Result<()> {
+    fn deliver(&mut self, permit: DeliveryPermit, part: u32, rows: &[Batch]) -> Result<()> {
         self.put(permit.checkpoint(), part, rows)
     }
 }

@@ -8,7 +8,7 @@ use crate::background::Background;
 use crate::batch::Batch;
 use crate::error::{Error, Result};
 use crate::shared::Run;
-use crate::sink::{CommitPermit, Sink, Target};
+use crate::sink::{DeliveryPermit, Sink, Target};
 use crate::snapshot::OutboxPart;
 use crate::wire;
 use arrow::datatypes::SchemaRef;
@@ -133,7 +133,7 @@ impl Outbox {
             self.retry_at = None;
         }
         let part = self.kept.front()?.clone();
-        let permit = CommitPermit::of_published(part.checkpoint?);
+        let permit = DeliveryPermit::of_published(part.checkpoint?);
         let result = Arc::new(Mutex::new(None));
         self.delivering = Some(Arc::clone(&result));
         let (sink, schema, target) = (Arc::clone(&self.sink), Arc::clone(&self.schema), self.target.take());
@@ -174,7 +174,7 @@ fn deliver_one(
     sink: &dyn Sink,
     schema: &SchemaRef,
     target: Option<Box<dyn Target>>,
-    permit: CommitPermit,
+    permit: DeliveryPermit,
     part: &OutboxPart,
 ) -> Delivered {
     let mut target = match target.map_or_else(|| sink.open(schema), Ok) {

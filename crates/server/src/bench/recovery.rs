@@ -6,15 +6,15 @@
 
 use super::{KeyedView, Plan, Scratch, bytes_below, database, emit, execute, rounded, start_logs, wait_for};
 use crate::exit::{Exit, Failure, Outcome};
-use crate::figures;
 use crate::settings::{Flags, Settings};
 use crate::table::aligned;
+use crate::{figures, process};
 use highwater::Status;
 use serde_json::{Value, json};
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 /// Folders of the data folder that a restart uses when they are there.
@@ -117,16 +117,7 @@ fn start(arguments: &Arguments, flags: &Flags) -> Outcome<Watched> {
         .stdout(Stdio::piped())
         .spawn()
         .map_err(|error| Failure::storage("the process to kill", error))?;
-    let output = child.stdout.take().expect("it was asked for");
-    let (tell, said) = channel();
-    std::thread::spawn(move || {
-        for line in BufReader::new(output).lines().map_while(Result::ok) {
-            let value = serde_json::from_str(&line).unwrap_or(Value::Null);
-            if tell.send((Instant::now(), value)).is_err() {
-                return;
-            }
-        }
-    });
+    let said = process::listen(&mut child)?;
     Ok(Watched { child, started, said })
 }
 

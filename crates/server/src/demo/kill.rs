@@ -8,12 +8,12 @@ use super::{VIEWS, create};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::settings::{Flags, Settings};
 use crate::signals::Stop;
-use crate::{figures, logs, run};
+use crate::{figures, logs, process, run};
 use highwater::{Database, Rng, same_rows};
 use serde_json::{Value, json};
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 /// How long a child may take to its first row, and to end when asked to.
@@ -107,7 +107,7 @@ fn tell_life(number: u32, life: &Life, end: End) {
 fn live(flags: &Flags, end: End, stop: &Stop) -> Outcome<Life> {
     let started = Instant::now();
     let mut child = start(flags)?;
-    let said = listen(&mut child)?;
+    let said = process::listen(&mut child)?;
     let mut life = Life::default();
     let mut until = started + if let End::Early(span) = end { span } else { PATIENCE };
     while !(life.ended || stop.asked() && life.rows > 0) {
@@ -159,20 +159,6 @@ fn start(flags: &Flags) -> Outcome<Child> {
         .stdout(Stdio::piped())
         .spawn();
     child.map_err(|error| Failure::storage("the child", error))
-}
-
-fn listen(child: &mut Child) -> Outcome<Receiver<(Instant, Value)>> {
-    let output = child.stdout.take().ok_or_else(|| Failure::new(Exit::Pipeline, "the child says nothing"))?;
-    let (tell, said) = channel();
-    std::thread::spawn(move || {
-        for line in BufReader::new(output).lines().map_while(Result::ok) {
-            let value = serde_json::from_str(&line).unwrap_or(Value::Null);
-            if tell.send((Instant::now(), value)).is_err() {
-                return;
-            }
-        }
-    });
-    Ok(said)
 }
 
 /// SIGKILL.
