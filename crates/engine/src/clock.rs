@@ -86,9 +86,38 @@ pub(crate) fn decide(facts: &Facts) -> Decision {
     Decision::Wait(supply.into_iter().chain(facts.look_at).min())
 }
 
+/// Rows that a source may emit on a worker in one tick: at most, and at least.
+pub(crate) const MOST_ROWS: u32 = 32_768;
+const LEAST_ROWS: u32 = 512;
+/// Epochs that take longer are made smaller, so that barriers and readers wait for little; shorter
+/// ones may grow again.
+const LONG_EPOCH: Duration = Duration::from_millis(40);
+const SHORT_EPOCH: Duration = Duration::from_millis(20);
+
+/// The budget of the next tick, after an epoch of `budget` rows took so long.
+pub(crate) fn next_budget(budget: u32, took: Duration) -> u32 {
+    if took > LONG_EPOCH {
+        (budget - budget / 8).max(LEAST_ROWS)
+    } else if took < SHORT_EPOCH {
+        (budget + budget / 8).min(MOST_ROWS)
+    } else {
+        budget
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_budget_follows_the_time_that_epochs_take() {
+        let settled =
+            |per_row: Duration| (0..200).fold(MOST_ROWS, |budget, _| next_budget(budget, per_row * budget * 4));
+        assert_eq!(settled(Duration::from_nanos(20)), MOST_ROWS);
+        let slow = settled(Duration::from_micros(4));
+        assert!((1250..=2500).contains(&slow), "{slow}");
+        assert_eq!(settled(Duration::from_millis(10)), LEAST_ROWS);
+    }
 
     const IDLE: Facts = Facts {
         now: Duration::from_secs(100),

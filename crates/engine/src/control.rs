@@ -6,7 +6,7 @@
 //! does what they decide. Invariant: what is published is told to the operators with the next tick.
 
 use crate::checkpointing::{CheckpointReport, CheckpointSettings, Checkpointing, Started};
-use crate::clock::{Decision, Facts, Supply, decide};
+use crate::clock::{Decision, Facts, MOST_ROWS, Supply, decide, next_budget};
 use crate::error::Error;
 use crate::shared::Run;
 use crate::snapshot::Receipt;
@@ -23,8 +23,6 @@ use std::time::Duration;
 
 /// Epochs that may be unfinished.
 const WINDOW: u64 = 4;
-/// Rows that each source may emit on each worker a tick.
-const TICK_ROWS: u32 = 32_768;
 /// The least time between two checkpoints that only free memory.
 const RELIEF: Duration = Duration::from_secs(1);
 /// How long after a failed checkpoint the next one is tried; doubles with each failure in a row.
@@ -92,8 +90,11 @@ pub(crate) struct Control {
     expected: usize,
     next_epoch: u64,
     complete: u64,
-    /// The monotonic time of the ticks that are not complete, oldest first.
-    ticked: VecDeque<Duration>,
+    /// The monotonic time of the ticks that are not complete, oldest first, and whether they asked
+    /// for rows.
+    ticked: VecDeque<(Duration, bool)>,
+    /// Rows that each source may emit on each worker with the next tick.
+    budget: u32,
     lifecycle: Lifecycle,
     /// The barrier to send with the next tick.
     barrier: Option<(Attempt, Trigger)>,
@@ -158,6 +159,7 @@ impl Control {
             next_epoch: 0,
             complete: 0,
             ticked: VecDeque::new(),
+            budget: MOST_ROWS,
             barrier: None,
             wake_at: None,
             not_before: Duration::ZERO,
@@ -196,8 +198,12 @@ impl Control {
         let now = self.clock.monotonic();
         while self.complete < epoch.min(self.next_epoch) {
             self.complete += 1;
-            if let Some(ticked) = self.ticked.pop_front() {
-                self.run.counters.epoch_time.record(now.saturating_sub(ticked));
+            if let Some((ticked, rows)) = self.ticked.pop_front() {
+                let took = now.saturating_sub(ticked);
+                self.run.counters.epoch_time.record(took);
+                if rows {
+                    self.budget = next_budget(self.budget, took);
+                }
                 self.run.counters.epochs.fetch_add(1, Relaxed);
             }
         }
@@ -333,13 +339,13 @@ impl Control {
         let tick = Tick {
             epoch: self.next_epoch,
             wall: self.clock.wall(),
-            max_rows: if rows { TICK_ROWS } else { 0 },
+            max_rows: if rows { self.budget } else { 0 },
             checkpoint,
             published,
             reads: std::mem::take(&mut self.reads),
         };
         self.next_epoch += 1;
-        self.ticked.push_back(now);
+        self.ticked.push_back((now, rows));
         tick
     }
 
