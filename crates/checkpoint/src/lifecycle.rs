@@ -59,7 +59,7 @@ pub enum Fact {
     Worker(Attempt, u32, Stage),
     /// The pointer lists it.
     Published(Attempt, CheckpointId),
-    /// It cannot succeed any more, and why.
+    /// It cannot succeed any more, and why; all workers are done with it.
     Failed(Attempt, String),
     /// Another process holds the pipeline.
     Fenced(Attempt),
@@ -158,6 +158,10 @@ impl Lifecycle {
             Fact::Worker(attempt, worker, stage) => self.worker(now, attempt, worker, stage),
             Fact::Published(attempt, checkpoint) => self.published(now, attempt, checkpoint),
             Fact::Failed(attempt, reason) if self.is_flying(attempt) => self.fail(now, reason),
+            Fact::Failed(attempt, _) if self.late.as_ref().is_some_and(|late| late.attempt == attempt) => {
+                self.late = None;
+                self.start_waiting(now)
+            }
             Fact::Fenced(attempt) if self.is_flying(attempt) => {
                 self.stopped = true;
                 self.flight = None;

@@ -52,6 +52,9 @@ pub struct Manifest {
     pub sources: BTreeMap<String, SplitOffsets>,
     /// The operators with state.
     pub operators: Vec<OperatorMeta>,
+    /// The first number that no operator of the pipeline ever had.
+    #[serde(default)]
+    pub next_operator: u32,
     /// The files of the state.
     pub files: Vec<FileMeta>,
     /// State that is small enough to stand here.
@@ -83,6 +86,9 @@ pub struct OperatorMeta {
     pub id: OperatorId,
     /// Its stable semantic id.
     pub name: String,
+    /// Which object of that name it belongs to, as names are used again.
+    #[serde(default)]
+    pub incarnation: u64,
     /// Which kind of operator.
     pub kind: String,
     /// The version of its state's layout.
@@ -209,6 +215,7 @@ impl Manifest {
             requested_by,
             sources: BTreeMap::new(),
             operators: Vec::new(),
+            next_operator: 0,
             files: Vec::new(),
             inline: Vec::new(),
             outboxes: Vec::new(),
@@ -316,9 +323,11 @@ pub(crate) mod tests {
             workers: 2,
             requested_by: Trigger::Interval,
             sources: BTreeMap::from([("source:bid".into(), SplitOffsets::from([("0".into(), 17.into())]))]),
+            next_operator: 0,
             operators: vec![OperatorMeta {
                 id: OperatorId(1),
                 name: "agg:q5".into(),
+                incarnation: 0,
                 kind: "aggregate".into(),
                 version: 1,
                 keys: 5,

@@ -99,7 +99,7 @@ impl Names {
     /// # Errors
     /// [`Error::Config`] when the pipeline's name is empty or too long for a folder's name.
     pub fn new(root: &Path, pipeline: &str) -> Result<Self> {
-        let folder = encode(pipeline);
+        let folder = folder_of(pipeline);
         if folder.is_empty() || folder.len() > 255 {
             return Err(Error::config(format!("{pipeline:?} cannot name a pipeline: 1 to 255 bytes are allowed")));
         }
@@ -190,7 +190,8 @@ fn digits(text: &str) -> Option<CheckpointId> {
 
 /// A folder's name for any pipeline's name: letters, digits, `_`, `-` and inner dots stay, every
 /// other byte becomes `%` and two hex digits.
-fn encode(pipeline: &str) -> String {
+#[must_use]
+pub fn folder_of(pipeline: &str) -> String {
     let mut folder = String::new();
     for (at, byte) in pipeline.bytes().enumerate() {
         if byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-' || (byte == b'.' && at > 0) {
@@ -214,7 +215,7 @@ fn decode(folder: &str) -> Option<String> {
     bytes.extend_from_slice(rest.as_bytes());
     let pipeline = String::from_utf8(bytes).ok()?;
     // One spelling: what this module would not write is not ours.
-    if encode(&pipeline) == folder && !folder.is_empty() { Some(pipeline) } else { None }
+    if folder_of(&pipeline) == folder && !folder.is_empty() { Some(pipeline) } else { None }
 }
 
 #[cfg(test)]

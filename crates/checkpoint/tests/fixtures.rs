@@ -54,6 +54,7 @@ fn manifest() -> Manifest {
         operators: vec![OperatorMeta {
             id: OperatorId(1),
             name: "aggregate:v".to_owned(),
+            incarnation: 0,
             kind: "aggregate".to_owned(),
             version: 1,
             keys: 3,

@@ -116,8 +116,19 @@ pub(crate) struct Identity {
     pub(crate) sql: Vec<String>,
     pub(crate) key_groups: KeyGroups,
     pub(crate) workers: u32,
-    /// Every node, so that a later run knows which ones are new: (number, name, kind).
-    pub(crate) nodes: Vec<(OperatorId, String, String)>,
+    /// Every node, so that a later run knows which ones are new.
+    pub(crate) nodes: Vec<NodeIdentity>,
+    /// The first number that no node ever had.
+    pub(crate) next_operator: u32,
+}
+
+/// What a node is known by in manifests.
+#[derive(Clone)]
+pub(crate) struct NodeIdentity {
+    pub(crate) id: OperatorId,
+    pub(crate) name: String,
+    pub(crate) incarnation: u64,
+    pub(crate) kind: String,
 }
 
 /// The history of a pipeline, shared with its handle and kept over its runs.
@@ -458,10 +469,11 @@ impl Checkpointing {
 
     fn empty_manifest(&self) -> Manifest {
         let running = self.running.as_ref().expect("in flight");
-        let node = |(id, name, kind): &(OperatorId, String, String)| OperatorMeta {
-            id: *id,
-            name: name.clone(),
-            kind: kind.clone(),
+        let node = |node: &NodeIdentity| OperatorMeta {
+            id: node.id,
+            name: node.name.clone(),
+            incarnation: node.incarnation,
+            kind: node.kind.clone(),
             version: 1,
             keys: 0,
             bytes: 0,
@@ -481,6 +493,7 @@ impl Checkpointing {
             requested_by: running.started.trigger,
             sources: BTreeMap::new(),
             operators: self.identity.nodes.iter().map(node).collect(),
+            next_operator: self.identity.next_operator,
             files: Vec::new(),
             inline: Vec::new(),
             outboxes: Vec::new(),

@@ -251,7 +251,7 @@ impl Control {
                 Step::Skip(trigger, reason) => tracing::debug!(?trigger, reason, "no checkpoint"),
                 Step::WakeAt(at) => self.wake_at = Some(at),
                 Step::FailPipeline(reason) => self.run.fail("checkpoint", &reason),
-                Step::Stop => self.run.fail("checkpoint", "another process has taken this pipeline over"),
+                Step::Stop => self.run.fail_for_good("checkpoint", "another process has taken this pipeline over"),
             }
         }
     }

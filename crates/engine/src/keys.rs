@@ -12,7 +12,7 @@ use arrow::array::{
 };
 use arrow::buffer::{BooleanBuffer, Buffer};
 use arrow::compute::not;
-use arrow::datatypes::{DataType, Field, Schema, UInt64Type};
+use arrow::datatypes::{DataType, Field, Float32Type, Float64Type, Schema, UInt64Type};
 use arrow::row::{RowConverter, SortField};
 use highwater_core::KeyGroups;
 use highwater_state::{hash_bytes, hash_u64s};
@@ -29,6 +29,21 @@ pub(crate) struct KeyCodec {
     /// The key is one fixed-width column of at most 64 bits.
     narrow: bool,
     rows: RowConverter,
+}
+
+/// Values that are equal in one form: the zeros and the NaNs of floating point.
+fn one_form(key: &ArrayRef) -> ArrayRef {
+    match key.data_type() {
+        DataType::Float32 => {
+            let one = |v: f32| if v.is_nan() { f32::NAN } else { v + 0.0 };
+            Arc::new(key.as_primitive::<Float32Type>().unary::<_, Float32Type>(one))
+        }
+        DataType::Float64 => {
+            let one = |v: f64| if v.is_nan() { f64::NAN } else { v + 0.0 };
+            Arc::new(key.as_primitive::<Float64Type>().unary::<_, Float64Type>(one))
+        }
+        _ => Arc::clone(key),
+    }
 }
 
 /// The name of the key column of a keyed batch, which is always its first.
@@ -55,9 +70,10 @@ impl KeyCodec {
     /// # Errors
     /// Arrow's, which are broken invariants here.
     pub(crate) fn key(&self, keys: &[ArrayRef], columns: &[ArrayRef], source: &Batch) -> Result<Vec<Batch>> {
+        let keys: Vec<ArrayRef> = keys.iter().map(one_form).collect();
         let wide = |keys: &[ArrayRef]| -> Result<ArrayRef> { self.wide(keys, source.len()) };
         if !self.narrow {
-            return Ok(vec![keyed(wide(keys)?, columns, source)?]);
+            return Ok(vec![keyed(wide(&keys)?, columns, source)?]);
         }
         let key = &keys[0];
         if key.null_count() == 0 {
@@ -66,7 +82,7 @@ impl KeyCodec {
         let valid = key.nulls().map_or_else(|| BooleanBuffer::new_set(key.len()), |n| n.inner().clone());
         let valid = BooleanArray::new(valid, None);
         let all = keyed(widen(key), columns, source)?.filter(&valid).map_err(broken)?;
-        let nulls = keyed(wide(keys)?, columns, source)?;
+        let nulls = keyed(wide(&keys)?, columns, source)?;
         let nulls = nulls.filter(&not(&valid).map_err(broken)?).map_err(broken)?;
         Ok([all, nulls].into_iter().filter(|batch| !batch.is_empty()).collect())
     }

@@ -48,6 +48,11 @@ pub enum Status {
         /// How often it was restarted since it was last healthy.
         restarts: u32,
     },
+    /// Another process has taken it over, and it is not restarted here.
+    Lost {
+        /// How that was learned.
+        reason: String,
+    },
     /// It was stopped.
     Stopped,
 }
@@ -151,12 +156,20 @@ impl Inner {
         Error::NotRunning { pipeline: self.name.clone(), reason: reason.into() }
     }
 
+    /// Why there is no run.
+    fn why_not(&self) -> String {
+        match &self.state().status {
+            Status::Failed { reason, .. } | Status::Lost { reason } => reason.clone(),
+            other => format!("it is {other:?}").to_lowercase(),
+        }
+    }
+
     /// Asks the control of the current run.
     fn ask(&self, request: Request) -> Result<()> {
         let state = self.state();
         let Some(run) = &state.run else {
             return Err(self.not_running(match &state.status {
-                Status::Failed { reason, .. } => reason.clone(),
+                Status::Failed { reason, .. } | Status::Lost { reason } => reason.clone(),
                 other => format!("it is {other:?}").to_lowercase(),
             }));
         };
@@ -203,7 +216,7 @@ impl Pipeline {
             let state = self.inner.state();
             let Some(run) = &state.run else {
                 drop(state);
-                return Err(self.inner.not_running("it has no run"));
+                return Err(self.inner.not_running(self.inner.why_not()));
             };
             (run.spec.plan.clone(), run.spec.workers())
         };
@@ -292,10 +305,10 @@ impl Pipeline {
     /// # Errors
     /// `NotRunning` when it is stopped meanwhile.
     pub fn wait_finished(&self, timeout: Option<Duration>) -> Result<bool> {
-        let over = |state: &State| matches!(state.status, Status::Finished | Status::Stopped);
+        let over = |state: &State| matches!(state.status, Status::Finished | Status::Stopped | Status::Lost { .. });
         let finished = self.inner.wait_until(timeout, over);
-        if self.status() == Status::Stopped {
-            return Err(self.inner.not_running("it was stopped"));
+        if matches!(self.status(), Status::Stopped | Status::Lost { .. }) {
+            return Err(self.inner.not_running(self.inner.why_not()));
         }
         Ok(finished)
     }
@@ -402,9 +415,9 @@ impl Pipelines {
     fn begin(&self, inner: &Arc<Inner>) -> Result<()> {
         let id = self.next_run.fetch_add(1, Relaxed);
         let events = self.events.clone();
-        let on_failure = Box::new(move |reason| {
+        let on_failure = Box::new(move |reason, retry| {
             // Nobody listens when the process is going down.
-            let _ = events.send(Event::Failed { run: id, reason });
+            let _ = events.send(Event::Failed { run: id, reason, retry });
         });
         let run = Arc::new(Run::new(inner.name.clone(), Arc::clone(&inner.counters), on_failure));
         let (requests, asked) = channel();
@@ -455,7 +468,7 @@ impl Pipelines {
                     inner.changed.notify_all();
                 }
             }
-            Event::Failed { run, reason } => {
+            Event::Failed { run, reason, retry } => {
                 let Some(inner) = self.with_run(run) else { return };
                 tracing::error!(pipeline = inner.name, reason, "the pipeline failed");
                 self.workers.drop_run(run);
@@ -468,8 +481,12 @@ impl Pipelines {
                 }
                 let pause = Duration::from_secs(1 << state.failures.min(5)).min(Duration::from_secs(30));
                 state.failures += 1;
-                state.restart_at = Some(Instant::now() + pause);
-                state.status = Status::Failed { reason, restarts: state.failures - 1 };
+                if retry {
+                    state.restart_at = Some(Instant::now() + pause);
+                    state.status = Status::Failed { reason, restarts: state.failures - 1 };
+                } else {
+                    state.status = Status::Lost { reason };
+                }
                 drop(state);
                 inner.changed.notify_all();
             }
@@ -519,7 +536,7 @@ impl Pipelines {
     }
 
     fn delete(&self, name: &str) -> Result<()> {
-        let folder = self.facilities.files.join(name);
+        let folder = self.facilities.folder(name);
         if folder.exists() {
             std::fs::remove_dir_all(&folder).map_err(|source| Error::Io { what: format!("remove {name}"), source })?;
         }

@@ -29,6 +29,8 @@ pub struct Plan {
 pub struct Node {
     /// Its stable semantic id, such as `q5/aggregate(auction)`; its state and offsets are kept under it.
     pub name: String,
+    /// Which object of that name it belongs to: state and offsets of another one are not its own.
+    pub incarnation: u64,
     /// What it reads.
     pub inputs: Vec<NodeId>,
     /// What it does.

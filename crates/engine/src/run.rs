@@ -6,13 +6,15 @@
 //! empty.
 
 use crate::background::Background;
-use crate::checkpointing::{CheckpointSettings, Checkpointing, CheckpointingSetup, History, Identity, LocalPaths};
+use crate::checkpointing::{
+    CheckpointSettings, Checkpointing, CheckpointingSetup, History, Identity, LocalPaths, NodeIdentity,
+};
 use crate::control::{Control, ControlSetup, Request};
 use crate::error::{Error, Result};
 use crate::feed::Wake;
 use crate::ops::outbox::OutboxSetup;
 use crate::ops::source::{Place, SourceSetup};
-use crate::plan::{NodeId, Operator, Plan};
+use crate::plan::{Node, NodeId, Operator, Plan};
 use crate::reads::Reads;
 use crate::shared::Run;
 use crate::sink::Sink;
@@ -21,8 +23,8 @@ use crate::source::{Offset, Source};
 use crate::tables;
 use highwater_checkpoint::fetch::cached;
 use highwater_checkpoint::{
-    FetchOptions, FileMeta, InlinePart, Manifest, PublishOptions, Publisher, Resolved, Retention, Store, UploadOptions,
-    Uploader, resolve,
+    FetchOptions, FileMeta, InlinePart, Manifest, OperatorMeta, PublishOptions, Publisher, Resolved, Retention, Store,
+    UploadOptions, Uploader, resolve,
 };
 use highwater_core::{CheckpointId, Clock, KeyGroups, OperatorId, Rng, StoreId};
 use highwater_state::{FileNumber, PageSource, PageStore, Part, Restore, decode_inline};
@@ -59,6 +61,13 @@ pub(crate) struct Facilities {
     pub(crate) workers: usize,
 }
 
+impl Facilities {
+    /// Where a pipeline's files are on this machine, whatever characters its name has.
+    pub(crate) fn folder(&self, pipeline: &str) -> PathBuf {
+        self.files.join(highwater_checkpoint::names::folder_of(pipeline))
+    }
+}
+
 /// Tells, once a worker, that a run has ended there by itself.
 #[derive(Clone)]
 pub(crate) struct Ended(pub(crate) Sender<Event>, pub(crate) u64);
@@ -69,7 +78,7 @@ pub(crate) enum Event {
     /// A worker's dataflow of this run ended cleanly.
     Ended { run: u64 },
     /// The run failed.
-    Failed { run: u64, reason: String },
+    Failed { run: u64, reason: String, retry: bool },
 }
 
 impl Ended {
@@ -139,7 +148,7 @@ pub(crate) struct RunSetup {
 /// the state of the checkpoint.
 pub(crate) fn prepare(spec: &PipelineSpec, facilities: &Facilities, setup: RunSetup) -> Result<RunSpec> {
     let Facilities { background, store, pages, .. } = facilities;
-    let folder = facilities.files.join(&spec.name);
+    let folder = facilities.folder(&spec.name);
     std::fs::create_dir_all(&folder)
         .map_err(|source| Error::Io { what: format!("create {}", folder.display()), source })?;
     let retention = Retention { keep: spec.settings.retain };
@@ -164,13 +173,14 @@ pub(crate) fn prepare(spec: &PipelineSpec, facilities: &Facilities, setup: RunSe
         folder: folder.clone(),
         compression: highwater_state::Compression::None,
     });
-    let (operator_ids, nodes) = number_nodes(&spec.plan, resolved.as_ref().map(|r| &r.manifest))?;
+    let (operator_ids, nodes, next_operator) = number_nodes(&spec.plan, resolved.as_ref().map(|r| &r.manifest))?;
     let identity = Identity {
         pipeline: spec.name.clone(),
         sql: spec.sql.clone(),
         key_groups,
         workers: facilities.workers as u32,
         nodes,
+        next_operator,
     };
     let control = ControlParts {
         clock: Arc::clone(&facilities.clock),
@@ -275,15 +285,17 @@ fn restore(resolved: Resolved, pages: &Arc<PageStore>, folder: &Path) -> Result<
 }
 
 /// Numbers for the nodes: those of the manifest for nodes it knows, new ones for the others.
-type Numbered = (Vec<OperatorId>, Vec<(OperatorId, String, String)>);
+type Numbered = (Vec<OperatorId>, Vec<NodeIdentity>, u32);
 
 fn number_nodes(plan: &Plan, manifest: Option<&Manifest>) -> Result<Numbered> {
     let known = manifest.map(|m| m.operators.as_slice()).unwrap_or_default();
-    let mut next = known.iter().map(|operator| operator.id.0 + 1).max().unwrap_or(0);
+    // Never a number twice: records of an operator that is gone may be in files that are needed.
+    let told = manifest.map_or(0, |m| m.next_operator);
+    let mut next = known.iter().map(|operator| operator.id.0 + 1).max().unwrap_or(0).max(told);
     let (mut ids, mut nodes) = (Vec::new(), Vec::new());
     for (index, node) in plan.nodes.iter().enumerate() {
         let kind = tables::shape_of(plan, NodeId(index))?;
-        let id = match known.iter().find(|operator| operator.name == node.name) {
+        let id = match known.iter().find(|operator| is_of(node, operator)) {
             Some(operator) if operator.kind == kind => operator.id,
             Some(operator) => {
                 return Err(Error::Plan(format!(
@@ -297,13 +309,18 @@ fn number_nodes(plan: &Plan, manifest: Option<&Manifest>) -> Result<Numbered> {
             }
         };
         ids.push(id);
-        nodes.push((id, node.name.clone(), kind));
+        nodes.push(NodeIdentity { id, name: node.name.clone(), incarnation: node.incarnation, kind });
     }
-    Ok((ids, nodes))
+    Ok((ids, nodes, next))
+}
+
+/// Whether an operator of a manifest is this node: of the same name and object.
+fn is_of(node: &Node, operator: &OperatorMeta) -> bool {
+    operator.name == node.name && operator.incarnation == node.incarnation
 }
 
 fn splits_of(plan: &Plan) -> Result<Vec<Vec<String>>> {
-    let splits = |node: &crate::plan::Node| match &node.operator {
+    let splits = |node: &Node| match &node.operator {
         Operator::Source(source) => source.splits(),
         _ => Ok(Vec::new()),
     };
@@ -313,8 +330,8 @@ fn splits_of(plan: &Plan) -> Result<Vec<Vec<String>>> {
 impl RunSpec {
     /// Whether a node has no state in the checkpoint that is restored.
     pub(crate) fn is_new(&self, node: NodeId) -> bool {
-        let name = &self.plan.nodes[node.0].name;
-        self.restored.as_ref().is_none_or(|r| r.manifest.operators.iter().all(|operator| operator.name != *name))
+        let node = &self.plan.nodes[node.0];
+        self.restored.as_ref().is_none_or(|r| r.manifest.operators.iter().all(|operator| !is_of(node, operator)))
     }
 
     /// Whether a restored node must give its contents to nodes that are new.
@@ -337,7 +354,7 @@ impl RunSpec {
     pub(crate) fn source(&self, node: NodeId, source: &Arc<dyn Source>, place: Place, wake: Wake) -> SourceSetup {
         let name = self.plan.nodes[node.0].name.clone();
         let offsets: Option<&BTreeMap<String, Offset>> =
-            self.restored.as_ref().and_then(|r| r.manifest.sources.get(&name));
+            self.restored.as_ref().filter(|_| !self.is_new(node)).and_then(|r| r.manifest.sources.get(&name));
         SourceSetup {
             source: Arc::clone(source),
             background: self.background.clone(),
@@ -352,7 +369,8 @@ impl RunSpec {
 
     pub(crate) fn outbox(&self, node: NodeId, sink: &Arc<dyn Sink>, place: Place) -> OutboxSetup {
         let plan = &self.plan.nodes[node.0];
-        let held = self.restored.as_ref().map(|r| r.outboxes.as_slice()).unwrap_or_default();
+        let held =
+            self.restored.as_ref().filter(|_| !self.is_new(node)).map(|r| r.outboxes.as_slice()).unwrap_or_default();
         let mine = held.iter().filter(|o| o.sink == plan.name && o.part as usize % place.workers == place.worker);
         OutboxSetup {
             name: plan.name.clone(),
@@ -372,6 +390,12 @@ impl RunSpec {
         let parts = self.control.lock().unwrap_or_else(PoisonError::into_inner).take();
         let parts = parts.expect("worker 0 builds a run once");
         let workers = parts.identity.workers as usize;
+        let unchanged = self.restored.as_ref().is_some_and(|restored| {
+            let nodes = 0..self.plan.nodes.len();
+            nodes.len() == restored.manifest.operators.len()
+                && nodes.map(NodeId).all(|node| !self.is_new(node))
+                && restored.manifest.sql == parts.identity.sql
+        });
         let checkpointing = Checkpointing::new(CheckpointingSetup {
             background: self.background.clone(),
             clock: Arc::clone(&parts.clock),
@@ -388,7 +412,6 @@ impl RunSpec {
             restored: self.restored.as_ref().map(|restored| restored.manifest.checkpoint),
         });
         let sources = self.plan.nodes.iter().filter(|node| matches!(node.operator, Operator::Source(_))).count();
-        let all_known = (0..self.plan.nodes.len()).all(|node| !self.is_new(NodeId(node)));
         Control::new(ControlSetup {
             run: Arc::clone(&self.run),
             clock: parts.clock,
@@ -398,7 +421,7 @@ impl RunSpec {
             sources,
             workers,
             undelivered: Arc::clone(&self.undelivered),
-            is_new: self.restored.is_none() || !all_known,
+            is_new: !unchanged,
             finished: parts.finished,
         })
     }

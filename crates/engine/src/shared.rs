@@ -11,8 +11,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Called once, from any worker, with the reason for which a run failed.
-pub(crate) type OnFailure = Box<dyn Fn(String) + Send + Sync>;
+/// Called once, from any worker, with the reason for which a run failed and whether it may be tried
+/// again.
+pub(crate) type OnFailure = Box<dyn Fn(String, bool) + Send + Sync>;
 
 /// One run of a pipeline: from its dataflow's creation until it is dropped.
 pub(crate) struct Run {
@@ -87,6 +88,15 @@ impl Run {
 
     /// Keeps the first reason and tells it.
     pub(crate) fn fail(&self, operator: &str, reason: &str) {
+        self.end(operator, reason, true);
+    }
+
+    /// The same, when trying again would do harm.
+    pub(crate) fn fail_for_good(&self, operator: &str, reason: &str) {
+        self.end(operator, reason, false);
+    }
+
+    fn end(&self, operator: &str, reason: &str, retry: bool) {
         let mut kept = self.reason.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.is_some() {
             return;
@@ -95,7 +105,7 @@ impl Run {
         *kept = Some(reason.clone());
         self.failed.store(true, Ordering::Release);
         drop(kept);
-        (self.on_failure)(reason);
+        (self.on_failure)(reason, retry);
     }
 
     /// Runs one step of an operator. An error or a panic fails this run alone.
@@ -136,7 +146,7 @@ mod tests {
     fn the_first_failure_is_kept_and_told_once() {
         let told = Arc::new(Mutex::new(Vec::new()));
         let telling = Arc::clone(&told);
-        let on_failure: OnFailure = Box::new(move |reason| telling.lock().expect("one thread").push(reason));
+        let on_failure: OnFailure = Box::new(move |reason, _| telling.lock().expect("one thread").push(reason));
         let run = Run::new("p".into(), Arc::default(), on_failure);
         assert_eq!(run.step("map", || Ok(1)), Some(1));
         assert_eq!(run.step("map", || -> Result<()> { panic!("boom {}", 7) }), None);

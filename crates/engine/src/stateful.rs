@@ -40,6 +40,16 @@ pub(crate) trait Logic {
     /// is there.
     fn load_for(&mut self, batch: &Batch, deadline: Instant) -> Result<bool>;
 
+    /// Loads whatever is not loaded yet, while `more` says so; true when all of the state is there.
+    fn load_more(&mut self, more: &mut dyn FnMut() -> bool) -> Result<bool> {
+        for table in self.tables() {
+            if !table.load_next(&mut &mut *more)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// Takes rows of the current epoch.
     fn apply(&mut self, batch: Batch) -> Result<()>;
 
@@ -94,6 +104,8 @@ pub(crate) struct Stateful<L> {
     waiting_reads: VecDeque<ReadPart>,
     gap: GapMeter,
     held: Held,
+    /// All of the state is in memory, or was evicted since.
+    loaded: bool,
     /// Keys as they were told last.
     told_keys: u64,
     /// There is nothing to evict until the next checkpoint is stored.
@@ -128,6 +140,7 @@ impl<L: Logic> Stateful<L> {
         around.snapshots.expect_operator();
         Self {
             held: Held::new(around.memory.clone()),
+            loaded: false,
             told_keys: 0,
             all_dirty: false,
             logic,
@@ -259,9 +272,7 @@ impl<L: Logic> Stateful<L> {
             return Ok(());
         }
         // What must be loaded for a read is loaded now: the reader waits for it.
-        for table in self.logic.tables() {
-            table.load_next(&mut || true)?;
-        }
+        self.loaded = self.logic.load_more(&mut || true)?;
         self.logic.begin_read()?;
         let mut parts = self.waiting_reads.drain(..);
         let mut first = parts.next().expect("not empty");
@@ -323,11 +334,9 @@ impl<L: Logic> Stateful<L> {
             }
             return Ok(Turn::Again);
         }
-        for table in self.logic.tables() {
-            if !table.is_loaded() {
-                table.load_next(&mut || Instant::now() < deadline)?;
-                return Ok(Turn::Again);
-            }
+        if !self.loaded {
+            self.loaded = self.logic.load_more(&mut || Instant::now() < deadline)?;
+            return Ok(Turn::Again);
         }
         Ok(self.evict())
     }

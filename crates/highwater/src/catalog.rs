@@ -47,6 +47,9 @@ pub struct Entry {
     pub id: u64,
     /// Unique among all objects.
     pub name: String,
+    /// How many objects of this name were dropped before it was made.
+    #[serde(default)]
+    pub incarnation: u64,
     /// What it is.
     pub kind: Kind,
     /// The statement that made it, without the semicolon.
@@ -65,6 +68,9 @@ struct Content {
     format: u32,
     next_id: u64,
     objects: Vec<Entry>,
+    /// How many objects of a name were dropped.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    dropped: BTreeMap<String, u64>,
 }
 
 /// The catalog and the file that it is kept in.
@@ -81,7 +87,7 @@ impl Catalog {
         let content = match fs::read(&path) {
             Ok(bytes) => sealed::open(&path.display().to_string(), &bytes, FORMAT).map_err(Error::Catalog)?,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                Content { format: FORMAT, next_id: 1, objects: Vec::new() }
+                Content { format: FORMAT, next_id: 1, objects: Vec::new(), dropped: BTreeMap::new() }
             }
             Err(e) => return Err(refused(&path, &e)),
         };
@@ -97,6 +103,11 @@ impl Catalog {
         self.content.next_id
     }
 
+    /// How many objects of a name were dropped.
+    pub(crate) fn dropped(&self, name: &str) -> u64 {
+        self.content.dropped.get(name).copied().unwrap_or_default()
+    }
+
     /// Adds an object and makes that durable.
     pub(crate) fn add(&mut self, entry: Entry) -> Result<()> {
         self.change(|content| {
@@ -107,7 +118,12 @@ impl Catalog {
 
     /// Removes objects and makes that durable.
     pub(crate) fn remove(&mut self, names: &[String]) -> Result<()> {
-        self.change(|content| content.objects.retain(|entry| !names.contains(&entry.name)))
+        self.change(|content| {
+            content.objects.retain(|entry| !names.contains(&entry.name));
+            for name in names {
+                *content.dropped.entry(name.clone()).or_default() += 1;
+            }
+        })
     }
 
     /// Changes an object's settings and makes that durable.
@@ -153,6 +169,7 @@ mod tests {
         Entry {
             id,
             name: name.to_owned(),
+            incarnation: 0,
             kind: Kind::View,
             sql: format!("CREATE VIEW {name} AS SELECT 1"),
             pipeline: None,

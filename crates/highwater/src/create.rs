@@ -62,6 +62,7 @@ impl Database {
 
     /// A new materialized view as an object, its place found and its plan tried.
     pub(crate) fn materialized_object(&self, state: &State, view: CreateView, text: &str) -> Result<Object> {
+        self.check_name(&view.name)?;
         let shared = state.objects.pipeline_of(&view.query)?;
         if let (Some(pipeline), Some(option)) = (&shared, view.options.first()) {
             let reason = format!("the view shares the checkpoints of {pipeline}: ALTER that view");
@@ -78,12 +79,24 @@ impl Database {
         if let Free::Exists(outcome) = self.free(&state, Kind::Sink, &sink.name, sink.if_not_exists, text)? {
             return Ok(outcome);
         }
+        self.check_name(&sink.name)?;
         let shared = state.objects.pipeline_of(&sink.query)?;
         let pipeline = shared.unwrap_or_else(|| sink.name.value.clone());
         let entry = entry(&state, Kind::Sink, &sink.name, text, Some(pipeline));
         let object = self.kept_object(&state, entry, Body::Sink(sink))?;
         self.keep(&mut state, object)?;
         Ok(Outcome::done("CREATE SINK"))
+    }
+
+    /// Refuses a name under which nothing can be kept.
+    fn check_name(&self, name: &Name) -> Result<()> {
+        self.engine.store().root().names(&name.value).map(|_| ()).map_err(|error| {
+            Error::Sql(highwater_sql::Error::Invalid {
+                sqlstate: "42602",
+                message: error.to_string(),
+                position: Some(name.at),
+            })
+        })
     }
 
     /// Adds an object with a pipeline, and starts that unless starts are deferred.
@@ -175,6 +188,7 @@ fn entry(state: &State, kind: Kind, name: &Name, text: &str, pipeline: Option<St
     Entry {
         id: state.catalog.next_id(),
         name: name.value.clone(),
+        incarnation: state.catalog.dropped(&name.value),
         kind,
         sql: text.to_owned(),
         pipeline,

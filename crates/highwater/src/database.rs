@@ -98,7 +98,7 @@ impl Database {
             state.objects.add(object);
         }
         for pipeline in state.objects.pipelines() {
-            self.start(&mut state, &pipeline)?;
+            self.start_known(&mut state, &pipeline)?;
         }
         Ok(())
     }

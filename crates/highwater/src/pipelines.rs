@@ -30,6 +30,7 @@ impl Database {
     fn plan<'a>(&self, state: &State, objects: impl Iterator<Item = &'a Object>) -> Result<Plan> {
         let mut builder = Builder::new(&self.session);
         for object in state.objects.iter() {
+            builder.incarnation(object.name(), object.entry.incarnation);
             if let Body::Source(source, _) = &object.body {
                 builder.source(object.name(), Arc::clone(source));
             }
@@ -51,6 +52,16 @@ impl Database {
 
     /// Starts a pipeline with the plan of all its objects, stopping it first if it runs.
     pub(crate) fn start(&self, state: &mut State, pipeline: &str) -> Result<()> {
+        self.start_as(state, pipeline, false)
+    }
+
+    /// The same for a pipeline that the catalog knew when it was opened: its checkpoints may be of a
+    /// plan that was larger or smaller when the process died.
+    pub(crate) fn start_known(&self, state: &mut State, pipeline: &str) -> Result<()> {
+        self.start_as(state, pipeline, true)
+    }
+
+    fn start_as(&self, state: &mut State, pipeline: &str, is_known: bool) -> Result<()> {
         let plan = self.plan(state, state.objects.of_pipeline(pipeline))?;
         let sql: Vec<String> = state.objects.of_pipeline(pipeline).map(|object| object.entry.sql.clone()).collect();
         let settings = self.checkpoint_settings(state, pipeline)?;
@@ -60,6 +71,7 @@ impl Database {
                     tracing::warn!(pipeline, %error, "stopped without a final checkpoint");
                 }
             }
+            None if is_known => {}
             None => self.check_root(pipeline, &sql)?,
         }
         let key_groups = self.config.key_groups;

@@ -257,7 +257,7 @@ fn flush_one(pipeline: &Pipeline, extent: Extent) -> Result<()> {
     let mut quiet = (pipeline.metrics().rows_in, Instant::now());
     let mut asked = false;
     while !pipeline.wait_finished(Some(Duration::from_millis(20)))? {
-        if let Status::Failed { reason, .. } = pipeline.status() {
+        if let Status::Failed { reason, .. } | Status::Lost { reason } = pipeline.status() {
             let pipeline = pipeline.name().to_owned();
             return Err(highwater_engine::Error::NotRunning { pipeline, reason }.into());
         }

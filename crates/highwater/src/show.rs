@@ -103,6 +103,7 @@ fn jobs(database: &Database) -> Result<Rows> {
 fn status(status: &Status) -> String {
     match status {
         Status::Failed { reason, restarts } => format!("failed, {restarts} restarts: {reason}"),
+        Status::Lost { reason } => format!("lost: {reason}"),
         other => format!("{other:?}").to_lowercase(),
     }
 }

@@ -209,3 +209,119 @@ fn a_sink_delivers_every_row_once() {
     }
     assert_eq!(lines, 1000);
 }
+
+fn file_source(folder: &Path, ids: std::ops::Range<u64>) -> String {
+    let path = folder.join("in");
+    std::fs::create_dir_all(&path).expect("a folder");
+    let rows: String = ids.clone().map(|id| format!("{{\"id\":{id}}}\n")).collect();
+    std::fs::write(path.join(format!("{:09}.ndjson", ids.start)), rows).expect("rows");
+    format!(
+        "CREATE SOURCE s (id bigint) WITH (connector = 'file', path = '{}/*.ndjson', file.watch = 'true')
+             FORMAT PLAIN ENCODE JSON;",
+        path.display()
+    )
+}
+
+fn flushed(database: &Database, query: &str) -> String {
+    database.execute("FLUSH").expect("flushes");
+    text(&database.query(query).expect(query)).replace(' ', "")
+}
+
+#[test]
+fn a_dropped_view_leaves_nothing_to_one_of_its_name() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().join("data");
+    let source = file_source(folder.path(), 0..5000);
+    let m2 = |what: &str| {
+        format!("CREATE MATERIALIZED VIEW m2 AS SELECT id % 5 AS g, count(*) AS n FROM m {what} GROUP BY 1;")
+    };
+    let sum = "SELECT count(*) AS groups, sum(n) AS n FROM m2";
+    {
+        let database = open(&data, true);
+        database
+            .script(&format!(
+                "{source} CREATE MATERIALIZED VIEW m AS SELECT id, count(*) AS c FROM s GROUP BY id; {}",
+                m2("")
+            ))
+            .expect("a script");
+        assert!(flushed(&database, sum).contains("|5|5000|"));
+        database.script(&format!("DROP MATERIALIZED VIEW m2; {}", m2("WHERE id < 5"))).expect("a script");
+        assert!(flushed(&database, sum).contains("|5|5|"), "{}", flushed(&database, sum));
+        database.execute("CHECKPOINT").expect("a checkpoint");
+        database.execute("DROP MATERIALIZED VIEW m2").expect("drops");
+        database.execute(&m2("WHERE id < 50")).expect("creates");
+        // No clean stop: what the root holds is of an older plan.
+    }
+    let database = open(&data, true);
+    assert!(flushed(&database, sum).contains("|5|50|"), "{}", flushed(&database, sum));
+    database.execute("DROP MATERIALIZED VIEW m2").expect("drops");
+    drop(database);
+    let database = open(&data, true);
+    assert!(flushed(&database, "SELECT count(*) AS n FROM m").contains("|5000|"));
+}
+
+#[test]
+fn extremes_over_a_view_are_right_after_an_idle_restart() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().join("data");
+    let views = "CREATE MATERIALIZED VIEW m AS SELECT id / 10 AS g, sum(id) AS s FROM s GROUP BY 1;
+                 CREATE MATERIALIZED VIEW m2 AS SELECT g % 2 AS h, max(s) AS most, min(s) AS least FROM m GROUP BY 1;
+                 CREATE MATERIALIZED VIEW m3 AS SELECT max(most) AS most FROM m2;";
+    let script = format!("{}{views}", file_source(folder.path(), 0..1000));
+    {
+        let database = open(&data, true);
+        database.script(&script).expect("a script");
+        assert_eq!(flushed(&database, "SELECT most FROM m3"), flushed(&database, "SELECT max(s) AS most FROM m"));
+        database.shutdown().expect("a clean stop");
+    }
+    let database = open(&data, true);
+    database.script(&script).expect("the same script");
+    let before = flushed(&database, "SELECT most FROM m3");
+    file_source(folder.path(), 1000..1025);
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while flushed(&database, "SELECT most FROM m3") == before {
+        assert!(Instant::now() < deadline, "new rows are not seen");
+    }
+    for view in ["m2", "m3"] {
+        assert_equal_to_recomputation(&database, view);
+    }
+}
+
+#[test]
+fn names_lead_nowhere_else() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (data, victim) = (folder.path().join("data"), folder.path().join("victim"));
+    std::fs::create_dir_all(&victim).expect("a folder");
+    std::fs::write(victim.join("precious"), "x").expect("a file");
+    let database = open(&data, true);
+    database.execute("CREATE SOURCE g (id bigint) WITH (connector = 'datagen', datagen.rows.total = '10')").ok();
+    database.script(&file_source(folder.path(), 0..10)).expect("a source");
+    for name in ["../victim".to_owned(), "..".to_owned(), victim.display().to_string()] {
+        let create = format!("CREATE MATERIALIZED VIEW \"{name}\" AS SELECT count(*) AS n FROM s");
+        database.execute(&create).expect("any name will do");
+        assert!(flushed(&database, &format!("SELECT n FROM \"{name}\"")).contains("10"));
+        database.execute(&format!("DROP MATERIALIZED VIEW \"{name}\"")).expect("drops");
+        assert!(victim.join("precious").exists() && data.join("catalog.json").exists(), "{name}");
+    }
+    let long = format!("CREATE MATERIALIZED VIEW \"{}\" AS SELECT count(*) AS n FROM s", "ü".repeat(60));
+    assert_eq!(database.execute(&long).expect_err("too long").sqlstate(), "42602");
+    drop(database);
+    open(&data, true);
+}
+
+#[test]
+fn arithmetic_that_overflows_is_an_error_and_never_a_wrong_row() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let database = open(&folder.path().join("data"), true);
+    let source = file_source(folder.path(), 9_223_372_036_854_775_806..9_223_372_036_854_775_807);
+    database
+        .script(&format!("{source} CREATE MATERIALIZED VIEW v AS SELECT id + 5 AS more FROM s;"))
+        .expect("a script");
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        match database.pipelines()[0].status() {
+            Status::Failed { reason, .. } => break assert!(reason.to_lowercase().contains("overflow"), "{reason}"),
+            other => assert!(Instant::now() < deadline, "{other:?}"),
+        }
+    }
+}

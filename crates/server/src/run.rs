@@ -135,6 +135,9 @@ pub(crate) fn follow(database: &Database, stop: &Stop, screen: &mut Screen, titl
         screen.show(&format!("highwater: {title}, {shown}, Ctrl-C stops with a final checkpoint"), &readings);
         let pipelines = database.pipelines();
         for pipeline in &pipelines {
+            if let Status::Lost { reason } = pipeline.status() {
+                return Err(Failure::new(Exit::Storage, format!("{}: {reason}", pipeline.name())));
+            }
             if let Status::Failed { reason, restarts } = pipeline.status()
                 && restarts >= PATIENCE
             {

@@ -76,6 +76,7 @@ fn status(status: &Status) -> String {
         Status::Running => "running".to_owned(),
         Status::Finished => "input ended".to_owned(),
         Status::Failed { reason, restarts } => format!("FAILED ({restarts} restarts): {reason}"),
+        Status::Lost { reason } => format!("LOST: {reason}"),
         Status::Stopped => "stopped".to_owned(),
     }
 }

@@ -13,14 +13,15 @@ mod tests;
 use crate::options::{Kind, OptionSpec, Options, Settings};
 use crate::{FORMAT_OPTION, Format};
 use arrow::array::{RecordBatch, new_null_array};
+use arrow::compute::concat_batches;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use encode::{Encoding, OP_COLUMN};
 use highwater_core::{CheckpointId, Rng};
 use highwater_engine::sink::{DeliveryPermit, Sink, Target};
 use highwater_engine::{Batch, Error, Result};
-use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use std::fs::File;
-use std::io::{BufWriter, ErrorKind, Write};
+use std::io::{BufRead, BufReader, BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -230,7 +231,11 @@ impl FileTarget {
 
     /// A part that is there already must be the same part, not another sink's of that name.
     fn check_same(&self, temporary: &Path, place: &Path) -> Result<()> {
-        if size(temporary, self.sink.encoding.format)? == size(place, self.sink.encoding.format)? {
+        let same = match self.sink.encoding.format {
+            Format::Parquet => parquet_rows(temporary)? == parquet_rows(place)?,
+            _ => same_bytes(temporary, place).map_err(|error| failed(place, error))?,
+        };
+        if same {
             return Ok(());
         }
         Err(Error::data(
@@ -241,14 +246,30 @@ impl FileTarget {
     }
 }
 
-/// What two copies of a part agree in whatever their batches were: bytes of text, rows of Parquet.
-fn size(path: &Path, format: Format) -> Result<u64> {
-    let file = File::open(path).map_err(|error| failed(path, error))?;
-    if format != Format::Parquet {
-        return file.metadata().map(|found| found.len()).map_err(|error| failed(path, error));
+fn same_bytes(a: &Path, b: &Path) -> std::io::Result<bool> {
+    let (mut a, mut b) = (BufReader::new(File::open(a)?), BufReader::new(File::open(b)?));
+    loop {
+        let (left, right) = (a.fill_buf()?, b.fill_buf()?);
+        let common = left.len().min(right.len());
+        if common == 0 {
+            return Ok(left.len() == right.len());
+        }
+        if left[..common] != right[..common] {
+            return Ok(false);
+        }
+        a.consume(common);
+        b.consume(common);
     }
-    let reader = SerializedFileReader::new(file).map_err(|error| failed(path, error))?;
-    Ok(reader.metadata().file_metadata().num_rows() as u64)
+}
+
+/// The rows of a file, however it was cut into row groups.
+fn parquet_rows(path: &Path) -> Result<RecordBatch> {
+    let file = File::open(path).map_err(|error| failed(path, error))?;
+    let reader = ParquetRecordBatchReaderBuilder::try_new(file)
+        .and_then(|builder| Ok((Arc::clone(builder.schema()), builder.build()?)));
+    let (schema, reader) = reader.map_err(|error| failed(path, error))?;
+    let batches = reader.collect::<Result<Vec<_>, _>>().map_err(|error| failed(path, error))?;
+    concat_batches(&schema, &batches).map_err(|error| failed(path, error))
 }
 
 fn remove_if_there(path: &Path) -> Result<()> {

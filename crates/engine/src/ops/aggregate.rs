@@ -287,7 +287,7 @@ impl Logic for Aggregate {
     fn load_for(&mut self, batch: &Batch, deadline: Instant) -> Result<bool> {
         if self.narrow.as_ref().is_none_or(Table::is_loaded)
             && self.wide.is_loaded()
-            && self.sets.iter_mut().all(|set| set.table().is_loaded())
+            && self.sets.iter().all(Extremes::is_ordered)
         {
             return Ok(true);
         }
@@ -307,6 +307,20 @@ impl Logic for Aggregate {
         let mut in_time = || Instant::now() < deadline;
         for set in &mut self.sets {
             if !set.load(&mut in_time)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn load_more(&mut self, mut more: &mut dyn FnMut() -> bool) -> Result<bool> {
+        for table in self.narrow.iter_mut().chain([&mut self.wide]) {
+            if !table.load_next(&mut more)? {
+                return Ok(false);
+            }
+        }
+        for set in &mut self.sets {
+            if !set.load(more)? {
                 return Ok(false);
             }
         }
@@ -336,9 +350,7 @@ impl Logic for Aggregate {
     }
 
     fn contents(&mut self, out: &mut Vec<Batch>) -> Result<()> {
-        for table in self.tables() {
-            table.load_next(&mut || true)?;
-        }
+        self.load_more(&mut || true)?;
         self.begin_read()?;
         while !self.read_on(Instant::now() + std::time::Duration::from_secs(1), out)? {}
         Ok(())

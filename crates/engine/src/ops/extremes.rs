@@ -80,9 +80,14 @@ impl Extremes {
         &mut self.table
     }
 
+    /// Whether it can be asked.
+    pub(crate) const fn is_ordered(&self) -> bool {
+        self.ordered
+    }
+
     /// Loads all of it while `more` says so; true when it is loaded and in order.
-    pub(crate) fn load(&mut self, more: &mut impl FnMut() -> bool) -> Result<bool> {
-        if !self.table.load_next(more)? {
+    pub(crate) fn load(&mut self, mut more: &mut dyn FnMut() -> bool) -> Result<bool> {
+        if !self.table.load_next(&mut more)? {
             return Ok(false);
         }
         if !self.ordered {

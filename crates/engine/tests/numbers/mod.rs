@@ -128,6 +128,7 @@ pub(crate) fn plan_of(numbers: &Arc<Numbers>, wanted: Wanted) -> Plan {
     };
     let node = |name: &str, inputs: Vec<NodeId>, operator, schema: &SchemaRef, append_only| Node {
         name: name.to_owned(),
+        incarnation: 0,
         inputs,
         operator,
         schema: Arc::clone(schema),

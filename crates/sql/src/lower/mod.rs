@@ -17,13 +17,16 @@ use crate::statement::{Name, Query};
 use crate::window;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::DFSchema;
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::{Distinct, Expr, LogicalPlan};
+use datafusion::physical_expr::expressions::BinaryExpr;
 use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 use flow::Flow;
 use highwater_engine::plan::{Node, NodeId, Operator, Plan, View};
 use highwater_engine::sink::Sink;
 use highwater_engine::source::Source;
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -33,6 +36,7 @@ pub struct Builder<'a> {
     session: &'a Session,
     plan: Plan,
     sources: BTreeMap<String, Arc<dyn Source>>,
+    incarnations: BTreeMap<String, u64>,
     /// How later views read the rows of a relation.
     taps: BTreeMap<String, Flow>,
 }
@@ -54,7 +58,18 @@ impl<'a> Builder<'a> {
     /// An empty pipeline.
     #[must_use]
     pub fn new(session: &'a Session) -> Self {
-        Self { session, plan: Plan::default(), sources: BTreeMap::new(), taps: BTreeMap::new() }
+        Self {
+            session,
+            plan: Plan::default(),
+            sources: BTreeMap::new(),
+            incarnations: BTreeMap::new(),
+            taps: BTreeMap::new(),
+        }
+    }
+
+    /// Which object of a name the nodes made for it belong to; the first one unless this says otherwise.
+    pub fn incarnation(&mut self, name: &str, incarnation: u64) {
+        self.incarnations.insert(name.to_owned(), incarnation);
     }
 
     /// Makes a source known; it becomes a node when a view reads it.
@@ -150,6 +165,7 @@ impl<'a> Builder<'a> {
         exprs
             .iter()
             .map(|expr| create_physical_expr(expr, schema, state.execution_props(), &context))
+            .map(|made| made.and_then(checked))
             .collect::<Result<_, _>>()
             .map_err(|e| Error::Plan(Box::new(e)))
     }
@@ -183,7 +199,8 @@ impl<'a> Builder<'a> {
         };
         let name = self.unused(format!("{owner}/{what}"));
         let schema = Arc::clone(schema);
-        self.plan.nodes.push(Node { name, inputs, operator, schema, append_only });
+        let incarnation = self.incarnations.get(owner).copied().unwrap_or_default();
+        self.plan.nodes.push(Node { name, incarnation, inputs, operator, schema, append_only });
         NodeId(self.plan.nodes.len() - 1)
     }
 
@@ -198,6 +215,18 @@ impl<'a> Builder<'a> {
             .find(|numbered| !taken(numbered))
             .expect("there are more numbers than nodes")
     }
+}
+
+/// The expression with integer arithmetic that fails where it would wrap around.
+fn checked(expr: Arc<dyn PhysicalExpr>) -> datafusion::common::Result<Arc<dyn PhysicalExpr>> {
+    let checked = expr.transform_up(|expr| {
+        let any: &dyn Any = expr.as_ref();
+        let Some(binary) = any.downcast_ref::<BinaryExpr>() else { return Ok(Transformed::no(expr)) };
+        let (left, right) = (Arc::clone(binary.left()), Arc::clone(binary.right()));
+        let checked = BinaryExpr::new(left, *binary.op(), right).with_fail_on_overflow(true);
+        Ok(Transformed::yes(Arc::new(checked)))
+    })?;
+    Ok(checked.data)
 }
 
 fn clause_of(node: &LogicalPlan) -> &'static str {
