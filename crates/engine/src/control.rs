@@ -108,11 +108,13 @@ pub(crate) struct Control {
     relief_at: Duration,
     /// Who waits for the next checkpoint that begins.
     replies: Vec<Sender<CheckpointReport>>,
-    /// Rows, or a newer plan, since the last barrier.
+    /// Rows, deliveries or a newer plan since the last barrier.
     changed: bool,
     reads: Vec<u64>,
     to_publish: Option<CheckpointId>,
     undelivered: Arc<AtomicUsize>,
+    /// Parts delivered, as far as the last barrier or this control knows.
+    delivered: u64,
     paused: bool,
     stopping: Option<Stopping>,
     finished: Box<dyn Fn(bool) + Send>,
@@ -123,6 +125,8 @@ struct Stopping {
     since: Duration,
     /// The final checkpoint is still to be made.
     checkpoint: bool,
+    /// One was asked for.
+    final_made: bool,
 }
 
 /// What a control is made of.
@@ -145,6 +149,7 @@ impl Control {
     pub(crate) fn new(setup: ControlSetup) -> Self {
         let now = setup.clock.monotonic();
         let limits = limits_of(&setup.settings, setup.workers);
+        let delivered = setup.run.counters.delivered.load(Relaxed);
         let mut this = Self {
             run: setup.run,
             clock: setup.clock,
@@ -169,6 +174,7 @@ impl Control {
             reads: Vec::new(),
             to_publish: None,
             undelivered: setup.undelivered,
+            delivered,
             paused: false,
             stopping: None,
             finished: setup.finished,
@@ -273,6 +279,7 @@ impl Control {
     pub(crate) fn look(&mut self) -> Next {
         self.take_requests();
         self.take_publication();
+        self.notice_deliveries();
         let now = self.clock.monotonic();
         if self.may_end(now) {
             return Next::End;
@@ -388,7 +395,11 @@ impl Control {
                     self.settings = settings;
                 }
                 Request::Stop { checkpoint } => {
-                    self.stopping.get_or_insert(Stopping { since: self.clock.monotonic(), checkpoint });
+                    self.stopping.get_or_insert(Stopping {
+                        since: self.clock.monotonic(),
+                        checkpoint,
+                        final_made: false,
+                    });
                 }
             }
         }
@@ -409,6 +420,19 @@ impl Control {
         }
     }
 
+    /// What was delivered is to leave the next checkpoint, lest it be delivered again to a place from
+    /// which somebody has taken it.
+    fn notice_deliveries(&mut self) {
+        let delivered = self.run.counters.delivered.load(Relaxed);
+        if delivered != self.delivered {
+            self.delivered = delivered;
+            self.changed = true;
+            if let Some(stopping) = &mut self.stopping {
+                stopping.checkpoint |= stopping.final_made;
+            }
+        }
+    }
+
     /// When all input has ended, what it brought is checkpointed and delivered without being asked.
     fn ask_for_last_checkpoint(&mut self, now: Duration) {
         let ended = self.supply() == Supply::Ended && self.next_epoch == self.complete;
@@ -421,12 +445,12 @@ impl Control {
         if quiet && self.changed && self.stopping.is_none() {
             self.checkpoint_at = Some(self.not_before.max(now));
         }
-        let idle = !self.is_checkpointing();
+        let idle = !self.is_checkpointing() && self.next_epoch == self.complete;
         if let Some(stopping) = &mut self.stopping
             && stopping.checkpoint
             && idle
         {
-            stopping.checkpoint = false;
+            (stopping.checkpoint, stopping.final_made) = (false, true);
             self.step(Fact::Request(Trigger::Final, self.changed));
         }
     }

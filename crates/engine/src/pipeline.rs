@@ -14,6 +14,7 @@ use crate::reads::Reads;
 use crate::run::{Event, Facilities, PipelineSpec, RunSetup, RunSpec, prepare};
 use crate::runtime::{Command, Workers};
 use crate::shared::Run;
+use crate::snapshot::Shipping;
 use arrow::array::RecordBatch;
 use highwater_checkpoint::{Store, Trigger};
 use highwater_core::{Bytes, Epoch};
@@ -29,6 +30,8 @@ const READ_PATIENCE: Duration = Duration::from_secs(60);
 const STOP_PATIENCE: Duration = Duration::from_secs(120);
 /// How long an ending engine waits for its background work.
 const LET_GO_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a new run waits for what the run before still does in the background.
+const HANDOVER_PATIENCE: Duration = Duration::from_secs(30);
 /// A run that lasted this long was healthy: the next failure begins with a short pause.
 const HEALTHY: Duration = Duration::from_secs(60);
 
@@ -125,6 +128,8 @@ struct Inner {
     history: History,
     reads: Reads,
     restarts: AtomicU64,
+    /// Held while a run is begun and while it is stopped; true once it is stopped for good.
+    gone: Mutex<bool>,
 }
 
 struct State {
@@ -347,6 +352,8 @@ pub(crate) struct Pipelines {
     workers: Workers,
     events: Sender<Event>,
     all: Mutex<BTreeMap<String, Arc<Inner>>>,
+    /// What the last run of each pipeline ships with, by name.
+    shipping: Mutex<BTreeMap<String, Weak<Shipping>>>,
     next_run: AtomicU64,
     ending: AtomicBool,
 }
@@ -358,6 +365,7 @@ impl Pipelines {
             workers,
             events,
             all: Mutex::default(),
+            shipping: Mutex::default(),
             next_run: AtomicU64::new(0),
             ending: AtomicBool::new(false),
         }
@@ -396,6 +404,7 @@ impl Pipelines {
             history: History::default(),
             reads: Reads::default(),
             restarts: AtomicU64::new(0),
+            gone: Mutex::new(false),
         });
         {
             let mut all = self.all();
@@ -437,7 +446,11 @@ impl Pipelines {
             finished,
         };
         let spec = inner.spec.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.wait_for_last_run(&inner.name)?;
         let spec = Arc::new(prepare(&spec, &self.facilities, setup)?);
+        let mut shipping = self.shipping.lock().unwrap_or_else(PoisonError::into_inner);
+        shipping.insert(inner.name.clone(), Arc::downgrade(&spec.shipping));
+        drop(shipping);
         inner.reads.reopen();
         {
             let mut state = inner.state();
@@ -449,6 +462,20 @@ impl Pipelines {
         }
         inner.changed.notify_all();
         self.workers.broadcast(|| Command::Create(Arc::clone(&spec)));
+        Ok(())
+    }
+
+    /// A run that has ended may still write and upload in the background, under numbers that the
+    /// next run will use again.
+    fn wait_for_last_run(&self, name: &str) -> Result<()> {
+        let deadline = Instant::now() + HANDOVER_PATIENCE;
+        let last = self.shipping.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
+        while last.as_ref().is_some_and(|last| last.strong_count() > 0) {
+            if Instant::now() >= deadline {
+                return Err(Error::Timeout(format!("the last run of {name} still writes its checkpoint")));
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
         Ok(())
     }
 
@@ -502,6 +529,10 @@ impl Pipelines {
         let due: Vec<Arc<Inner>> =
             self.all().values().filter(|inner| inner.state().restart_at.is_some_and(|at| at <= now)).cloned().collect();
         for inner in due {
+            let gone = inner.gone.lock().unwrap_or_else(PoisonError::into_inner);
+            if *gone {
+                continue;
+            }
             inner.restarts.fetch_add(1, Relaxed);
             tracing::info!(pipeline = inner.name, "restarting from the last checkpoint");
             if let Err(error) = self.begin(&inner) {
@@ -518,6 +549,7 @@ impl Pipelines {
     }
 
     fn stop(&self, inner: &Arc<Inner>, checkpoint: bool) -> Result<()> {
+        *inner.gone.lock().unwrap_or_else(PoisonError::into_inner) = true;
         inner.state().restart_at = None;
         let mut clean = true;
         if inner.ask(Request::Stop { checkpoint }).is_ok() {

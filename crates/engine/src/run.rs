@@ -161,7 +161,7 @@ pub(crate) fn prepare(spec: &PipelineSpec, facilities: &Facilities, setup: RunSe
         publisher.restored(resolved);
         uploader.restored(resolved);
         setup.run.goes_on_after(resolved.manifest.epoch);
-        tell_of(resolved, &spec.name, &setup.run);
+        tell_of(resolved, &spec.name, &setup.run, &spec.plan);
     }
     let store_id = resolved.as_ref().map_or_else(|| StoreId(Rng::from_os().next_u64()), |r| r.manifest.store);
     let key_groups = resolved.as_ref().map_or(spec.key_groups, |r| r.manifest.key_groups);
@@ -215,8 +215,17 @@ pub(crate) fn prepare(spec: &PipelineSpec, facilities: &Facilities, setup: RunSe
     })
 }
 
-fn tell_of(resolved: &Resolved, pipeline: &str, run: &Run) {
+fn tell_of(resolved: &Resolved, pipeline: &str, run: &Run, plan: &Plan) {
     let fallbacks = resolved.fallbacks.len() as u64;
+    let sinks = plan.nodes.iter().filter(|node| matches!(node.operator, Operator::Sink(_)));
+    for sink in sinks.filter(|_| fallbacks > 0) {
+        tracing::error!(
+            pipeline,
+            sink = sink.name,
+            checkpoint = resolved.manifest.checkpoint.0,
+            "an older checkpoint is restored: rows that this sink was given after it are given to it again"
+        );
+    }
     run.counters.fallbacks.fetch_add(fallbacks, std::sync::atomic::Ordering::Relaxed);
     tracing::info!(
         pipeline,

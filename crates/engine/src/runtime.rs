@@ -25,6 +25,9 @@ use timely::worker::Worker;
 /// The longest a worker sleeps without a reason to wake.
 const LONGEST_PARK: Duration = Duration::from_millis(500);
 
+/// More would own no key group.
+const MOST_WORKERS: usize = 256;
+
 /// Where and how an engine runs.
 #[derive(Clone, Debug)]
 pub struct EngineConfig {
@@ -107,6 +110,9 @@ impl Engine {
     /// # Errors
     /// When a folder cannot be made, the root cannot be opened, or the system gives no threads.
     pub fn start(config: EngineConfig) -> Result<Self> {
+        if config.workers > MOST_WORKERS {
+            return Err(Error::Plan(format!("{} workers; at most {MOST_WORKERS} are possible", config.workers)));
+        }
         let io = |what: &str| {
             let what = what.to_owned();
             move |source| Error::Io { what, source }

@@ -71,7 +71,7 @@ impl Database {
                     tracing::warn!(pipeline, %error, "stopped without a final checkpoint");
                 }
             }
-            None if is_known => {}
+            None if is_known || first_is_not_the_first(state, pipeline) => {}
             None => self.check_root(pipeline, &sql)?,
         }
         let key_groups = self.config.key_groups;
@@ -163,17 +163,25 @@ impl Database {
             .into_iter()
             .partition(|pipeline| state.objects.of_pipeline(pipeline).any(|o| !names.iter().any(|n| n == o.name())));
         for pipeline in &gone {
-            if let Some(running) = state.running.get(pipeline) {
-                running.delete()?;
-            }
-            state.running.remove(pipeline);
             state.waiting.remove(pipeline);
         }
+        // The catalog first: what is left in the root after a crash belongs to nobody.
         state.catalog.remove(names)?;
         state.objects.remove(names);
+        for pipeline in &gone {
+            if let Some(running) = state.running.remove(pipeline) {
+                running.delete()?;
+            }
+        }
         state.waiting.extend(smaller);
         if state.deferring { Ok(()) } else { self.settle(state) }
     }
+}
+
+/// Whether the object that names a pipeline has had others of its name before: then what the root
+/// holds may be left of those.
+fn first_is_not_the_first(state: &State, pipeline: &str) -> bool {
+    state.objects.of_pipeline(pipeline).next().is_some_and(|first| first.entry.incarnation > 0)
 }
 
 fn add_sink(builder: &mut Builder<'_>, kept: Maintained<'_>, sink: &CreateSink) -> Result<()> {

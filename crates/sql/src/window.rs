@@ -31,6 +31,9 @@ pub(crate) const START: &str = "window_start";
 /// The column that a window's end has.
 pub(crate) const END: &str = "window_end";
 
+/// The most windows that HOP puts one row into.
+const MOST_WINDOWS: i64 = 10_000;
+
 /// Binds TUMBLE(t, ts, size) and HOP(t, ts, slide, size).
 #[derive(Debug)]
 pub(crate) struct Windows;
@@ -112,6 +115,9 @@ fn plan_call(call: Call, context: &mut dyn RelationPlannerContext) -> Result<Log
     }
     match durations.as_slice() {
         [size] => tumble(input, time, *size),
+        [slide, size] if *slide > 0 && size / slide > MOST_WINDOWS => {
+            plan_err!("HOP puts each row into {} windows; at most {MOST_WINDOWS} are possible", size / slide)
+        }
         [slide, size] => hop(input, time, *slide, *size),
         _ => plan_err!("{name} has the wrong number of intervals"),
     }
