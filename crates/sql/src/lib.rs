@@ -8,6 +8,7 @@
 mod cursor;
 pub mod error;
 mod explain;
+mod ignored;
 pub mod lower;
 mod maintain;
 mod parse;

@@ -4,6 +4,7 @@
 //! windows; only the optimizer's rules differ, because a dataflow cannot run what a batch can.
 
 use crate::error::{Error, Result};
+use crate::ignored;
 use crate::statement::{Name, Query};
 use crate::types::Types;
 use crate::window::{self, Windows};
@@ -142,6 +143,7 @@ impl Session {
     /// # Errors
     /// `Unknown`, `Invalid` and `Unsupported` with positions where DataFusion tells them.
     pub fn bind(&self, query: &Query, relations: &Relations) -> Result<LogicalPlan> {
+        ignored::check(query)?;
         let names = Names { session: self, relations };
         let options = ParserOptions::from(&self.state.config_options().sql_parser);
         SqlToRel::new_with_options(&names, options)

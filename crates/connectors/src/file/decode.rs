@@ -115,8 +115,11 @@ impl Decoder {
         let mut expected = 0;
         for record in records.iter().filter(|record| !framing.is_blank(record)) {
             expected += 1;
-            if matches!(self.layout, Layout::Json { .. }) {
+            if let Layout::Json { schema } = &self.layout {
                 check_object(record)?;
+                if has_fraction(record) {
+                    check_integers(record, schema)?;
+                }
             }
         }
         let decoded = self.feed(records.bytes());
@@ -153,11 +156,54 @@ impl Decoder {
 }
 
 /// A line that begins and ends like an object; the decoder alone would let one span lines.
+/// Whether a number with a point or an exponent may stand in a record: the decoder would cut it to an
+/// integer where the column is one.
+fn has_fraction(record: &[u8]) -> bool {
+    record.windows(2).any(|pair| pair[0].is_ascii_digit() && matches!(pair[1], b'.' | b'e' | b'E'))
+}
+
+fn check_integers(record: &[u8], schema: &SchemaRef) -> Result<(), String> {
+    let members: serde_json::Map<String, serde_json::Value> =
+        serde_json::from_slice(record).map_err(|error| error.to_string())?;
+    let integers = schema.fields().iter().filter(|field| field.data_type().is_integer());
+    for field in integers {
+        if let Some(serde_json::Value::Number(number)) = members.get(field.name())
+            && number.is_f64()
+        {
+            return Err(format!("column {:?} takes whole numbers, not {number}", field.name()));
+        }
+    }
+    Ok(())
+}
+
 fn check_object(record: &[u8]) -> Result<(), String> {
     let trimmed = record.trim_ascii();
     if trimmed.first() == Some(&b'{') && trimmed.last() == Some(&b'}') {
         Ok(())
     } else {
         Err("a line must hold exactly one JSON object".into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::datatypes::{DataType, Field, Schema};
+    use std::sync::Arc;
+
+    #[test]
+    fn a_fraction_is_no_integer() {
+        let schema = Arc::new(Schema::new(vec![
+            Field::new("n", DataType::Int64, true),
+            Field::new("x", DataType::Float64, true),
+        ]));
+        let good = [r#"{"n":7,"x":1.5}"#, r#"{"n":null,"x":1e3,"other":2.5}"#, r#"{"x":-0.5}"#];
+        let bad = [r#"{"n":1.9,"x":0}"#, r#"{"n":-1.5e0}"#, r#"{"x":1.5,"n":1e30}"#];
+        for (records, is_good) in [(good, true), (bad, false)] {
+            for record in records {
+                let found = !has_fraction(record.as_bytes()) || check_integers(record.as_bytes(), &schema).is_ok();
+                assert_eq!(found, is_good, "{record}");
+            }
+        }
     }
 }

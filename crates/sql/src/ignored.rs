@@ -1,0 +1,136 @@
+//! Clauses that the parser knows from other databases and the planner passes over without a word:
+//! each is refused by name, in views and in queries alike.
+//!
+//! The syntax tree's structs are taken apart field by field, so that a field that a newer parser
+//! brings does not compile until somebody has decided about it.
+
+use crate::cursor::Cursor;
+use crate::error::{Error, Result};
+use crate::statement::Query;
+use crate::text::Position;
+use datafusion::sql::sqlparser::ast::{self, Select, Spanned, TableFactor, Visit, Visitor};
+use std::ops::ControlFlow;
+
+/// Refuses the first clause that would have no effect.
+///
+/// # Errors
+/// `Unsupported` with the clause's name and position.
+pub(crate) fn check(query: &Query) -> Result<()> {
+    let cursor = Cursor::new(&query.text)?;
+    match query.ast.visit(&mut Gate { cursor: &cursor }) {
+        ControlFlow::Break(error) => Err(*error),
+        ControlFlow::Continue(()) => Ok(()),
+    }
+}
+
+struct Gate<'a> {
+    cursor: &'a Cursor<'a>,
+}
+
+type Walk = ControlFlow<Box<Error>>;
+
+impl Gate<'_> {
+    /// Refuses the first clause that is there.
+    fn first(&self, clauses: &[(bool, &str)], at: Option<Position>) -> Walk {
+        match clauses.iter().find(|(there, _)| *there) {
+            Some((_, clause)) => {
+                ControlFlow::Break(Box::new(Error::unsupported(*clause, "it would have no effect: leave it out", at)))
+            }
+            None => ControlFlow::Continue(()),
+        }
+    }
+}
+
+impl Visitor for Gate<'_> {
+    type Break = Box<Error>;
+
+    fn pre_visit_query(&mut self, query: &ast::Query) -> Walk {
+        let ast::Query {
+            with: _,
+            body: _,
+            order_by: _,
+            limit_clause: _,
+            fetch: _,
+            locks: _,
+            for_clause,
+            settings,
+            format_clause,
+            pipe_operators,
+        } = query;
+        let clauses = [
+            (for_clause.is_some(), "FOR XML, JSON or BROWSE"),
+            (settings.is_some(), "SETTINGS"),
+            (format_clause.is_some(), "FORMAT"),
+            (!pipe_operators.is_empty(), "|>"),
+        ];
+        self.first(&clauses, Position::of(self.cursor.text, query.span().start))
+    }
+
+    fn pre_visit_select(&mut self, select: &Select) -> Walk {
+        let Select {
+            select_token,
+            optimizer_hints: _,
+            distinct: _,
+            select_modifiers,
+            top,
+            top_before_distinct: _,
+            projection: _,
+            exclude,
+            into: _,
+            from: _,
+            lateral_views,
+            prewhere,
+            selection: _,
+            connect_by,
+            group_by: _,
+            cluster_by,
+            distribute_by,
+            sort_by,
+            having: _,
+            named_window: _,
+            qualify: _,
+            window_before_qualify: _,
+            value_table_mode,
+            flavor: _,
+        } = select;
+        let clauses = [
+            (select_modifiers.is_some(), "a modifier after SELECT"),
+            (top.is_some(), "TOP"),
+            (exclude.is_some(), "EXCLUDE"),
+            (!lateral_views.is_empty(), "LATERAL VIEW"),
+            (prewhere.is_some(), "PREWHERE"),
+            (!connect_by.is_empty(), "CONNECT BY"),
+            (!cluster_by.is_empty(), "CLUSTER BY"),
+            (!distribute_by.is_empty(), "DISTRIBUTE BY"),
+            (!sort_by.is_empty(), "SORT BY"),
+            (value_table_mode.is_some(), "SELECT AS"),
+        ];
+        self.first(&clauses, Position::of(self.cursor.text, select_token.0.span.start))
+    }
+
+    fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> Walk {
+        let TableFactor::Table {
+            name: _,
+            alias: _,
+            args: _,
+            with_hints,
+            version: _,
+            with_ordinality,
+            partitions,
+            json_path,
+            sample: _,
+            index_hints,
+        } = factor
+        else {
+            return ControlFlow::Continue(());
+        };
+        let clauses = [
+            (!with_hints.is_empty(), "WITH after a table"),
+            (*with_ordinality, "WITH ORDINALITY"),
+            (!partitions.is_empty(), "PARTITION"),
+            (json_path.is_some(), "a path into a table"),
+            (!index_hints.is_empty(), "an index hint"),
+        ];
+        self.first(&clauses, Position::of(self.cursor.text, factor.span().start))
+    }
+}
