@@ -123,6 +123,14 @@ impl Database {
 
     /// Whether a name can be given to a new object.
     fn free(&self, state: &State, kind: Kind, name: &Name, if_not_exists: bool, text: &str) -> Result<Free> {
+        if let Some(reason) = state.broken.why(&name.value) {
+            return Err(highwater_sql::Error::Invalid {
+                sqlstate: "55000",
+                message: format!("{:?} exists and cannot be used: {reason}", name.value),
+                position: Some(name.at),
+            }
+            .into());
+        }
         let Some(taken) = state.objects.get(&name.value) else { return Ok(Free::Yes) };
         let done = |notice: String| Free::Exists(Outcome::done(format!("CREATE {kind}")).noticed(notice));
         if self.config.resume && taken.entry.kind == kind {

@@ -4,6 +4,7 @@
 //! they are planned. Invariants: what the catalog holds can be re-created from its texts alone; an
 //! object is in the catalog before its pipeline runs, and out of it again when that fails.
 
+use crate::broken::Broken;
 use crate::catalog::Catalog;
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -41,14 +42,15 @@ pub(crate) struct State {
     /// Pipelines wait for [`Database::start_waiting`].
     pub(crate) deferring: bool,
     pub(crate) settings: BTreeMap<String, String>,
+    pub(crate) broken: Broken,
 }
 
 impl Database {
-    /// Opens a database, or makes a new one. All its pipelines go on from their newest checkpoints.
+    /// Opens a database, or makes a new one. All its pipelines go on from their newest checkpoints;
+    /// those that cannot are told by [`Database::broken`] and in the log.
     ///
     /// # Errors
-    /// `Folder` when another process has it, `Catalog` when its file is damaged, and those of the
-    /// statements that are executed again.
+    /// `Folder` when another process has it, `Catalog` when its file is damaged.
     pub fn open(config: Config) -> Result<Self> {
         let lock = lock(&config)?;
         let catalog = Catalog::open(&config.data_dir)?;
@@ -77,6 +79,7 @@ impl Database {
             waiting: BTreeSet::new(),
             deferring: false,
             settings: BTreeMap::new(),
+            broken: Broken::default(),
         };
         let database = Self {
             engine: Engine::start(engine)?,
@@ -86,21 +89,8 @@ impl Database {
             config,
             _lock: lock,
         };
-        database.restore()?;
+        database.restore();
         Ok(database)
-    }
-
-    /// Makes all objects of the catalog again, and starts their pipelines.
-    fn restore(&self) -> Result<()> {
-        let mut state = self.state();
-        for entry in state.catalog.entries().to_vec() {
-            let object = self.object(&state, entry)?;
-            state.objects.add(object);
-        }
-        for pipeline in state.objects.pipelines() {
-            self.start_known(&mut state, &pipeline)?;
-        }
-        Ok(())
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {

@@ -19,6 +19,7 @@
 //! # }
 //! ```
 
+mod broken;
 mod catalog;
 mod compare;
 mod config;

@@ -62,6 +62,12 @@ impl Database {
     }
 
     fn start_as(&self, state: &mut State, pipeline: &str, is_known: bool) -> Result<()> {
+        if let Some(reason) = state.broken.why_not_running(pipeline)
+            && !is_known
+        {
+            let (pipeline, reason) = (pipeline.to_owned(), reason.to_owned());
+            return Err(highwater_engine::Error::NotRunning { pipeline, reason }.into());
+        }
         let plan = self.plan(state, state.objects.of_pipeline(pipeline))?;
         let sql: Vec<String> = state.objects.of_pipeline(pipeline).map(|object| object.entry.sql.clone()).collect();
         let settings = self.checkpoint_settings(state, pipeline)?;
@@ -132,6 +138,10 @@ impl Database {
         let done = Outcome::done(format!("DROP {kind}"));
         let mut state = self.state();
         let Some(object) = state.objects.get(&name.value) else {
+            if state.broken.why(&name.value).is_some() {
+                let also = self.drop_broken(&mut state, &name.value, cascade)?;
+                return Ok(also.into_iter().fold(done, |done, name| done.noticed(format!("drop cascades to {name}"))));
+            }
             if if_exists {
                 return Ok(done.noticed(format!("relation {:?} does not exist, skipping", name.value)));
             }

@@ -120,7 +120,7 @@ impl Database {
         state.running.get(pipeline).cloned().ok_or_else(|| {
             Error::Engine(highwater_engine::Error::NotRunning {
                 pipeline: pipeline.to_owned(),
-                reason: "it was not started or is shut down".to_owned(),
+                reason: state.broken.why_not_running(pipeline).unwrap_or("it is shut down").to_owned(),
             })
         })
     }

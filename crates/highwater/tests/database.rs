@@ -325,3 +325,36 @@ fn arithmetic_that_overflows_is_an_error_and_never_a_wrong_row() {
         }
     }
 }
+
+#[test]
+fn what_cannot_be_brought_back_leaves_the_rest_alone_and_can_be_dropped() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (data, other) = (folder.path().join("data"), folder.path().join("other"));
+    let path = folder.path().join("one.ndjson");
+    std::fs::write(&path, "{\"id\":1}\n").expect("rows");
+    let one = format!(
+        "CREATE SOURCE one (id bigint) WITH (connector = 'file', path = '{}') FORMAT PLAIN ENCODE JSON;
+         CREATE MATERIALIZED VIEW v1 AS SELECT count(*) AS n FROM one;
+         CREATE MATERIALIZED VIEW v2 AS SELECT n FROM v1;",
+        path.display()
+    );
+    let rest = "CREATE MATERIALIZED VIEW w AS SELECT count(*) AS n FROM s;";
+    {
+        let database = open(&data, true);
+        database.script(&format!("{one}{}{rest}", file_source(&other, 0..10))).expect("a script");
+        database.execute("FLUSH").expect("flushes");
+        database.shutdown().expect("a clean stop");
+    }
+    std::fs::remove_file(&path).expect("removes");
+    {
+        let database = open(&data, true);
+        assert_eq!(database.broken().len(), 3, "{:?}", database.broken());
+        assert!(flushed(&database, "SELECT n FROM w").contains("|10|"));
+        assert!(database.query("SELECT n FROM v1").is_err());
+        assert!(database.execute("DROP SOURCE one").expect_err("needed").to_string().contains("v1"));
+        database.execute("DROP SOURCE one CASCADE").expect("drops");
+        assert!(database.broken().is_empty());
+    }
+    let database = open(&data, true);
+    assert!(database.broken().is_empty() && flushed(&database, "SELECT n FROM w").contains("|10|"));
+}

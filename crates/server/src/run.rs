@@ -60,8 +60,12 @@ pub(crate) fn main(arguments: Arguments) -> Outcome {
         execute(&database, &pieces[opening..], &shown)?;
         Ok(exit)
     });
+    let broken = database.broken();
     let stopped = database.shutdown();
     let exit = result?;
+    if let Some(first) = broken.first() {
+        return Err(Failure::new(Exit::Storage, first));
+    }
     stopped.map_err(|error| Failure::new(Exit::Pipeline, format!("stopping: {error}")))?;
     Ok(exit)
 }

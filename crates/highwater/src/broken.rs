@@ -1,0 +1,133 @@
+//! Objects of the catalog that could not be made when it was opened, as a file is gone or a checkpoint
+//! is damaged: everything else works, and they can be dropped.
+//!
+//! Invariant: a pipeline with a broken object is not started, as its state would be lost with a
+//! smaller plan.
+
+use crate::catalog::Entry;
+use crate::database::{Database, State};
+use crate::error::{Error, Result};
+use crate::objects::Object;
+use highwater_engine::checkpoint::inspect;
+use highwater_sql::references;
+use highwater_sql::statement::Statement;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What is broken, and why.
+#[derive(Debug, Default)]
+pub(crate) struct Broken {
+    objects: BTreeMap<String, (Entry, String)>,
+    /// Pipelines whose objects are all right and that did not start.
+    pipelines: BTreeMap<String, String>,
+}
+
+impl Broken {
+    pub(crate) fn object(&mut self, entry: Entry, reason: &Error) {
+        tracing::error!(name = entry.name, %reason, "this object cannot be used; DROP removes it");
+        self.objects.insert(entry.name.clone(), (entry, reason.to_string()));
+    }
+
+    pub(crate) fn pipeline(&mut self, pipeline: &str, reason: &Error) {
+        tracing::error!(pipeline, %reason, "this pipeline did not start");
+        self.pipelines.insert(pipeline.to_owned(), reason.to_string());
+    }
+
+    /// Why an object cannot be used.
+    pub(crate) fn why(&self, name: &str) -> Option<&str> {
+        self.objects.get(name).map(|(_, reason)| reason.as_str())
+    }
+
+    /// Why a pipeline does not run.
+    pub(crate) fn why_not_running(&self, pipeline: &str) -> Option<&str> {
+        let of_it = |(entry, _): &&(Entry, String)| entry.pipeline.as_deref() == Some(pipeline);
+        let object = self.objects.values().find(of_it).map(|(_, reason)| reason.as_str());
+        object.or_else(|| self.pipelines.get(pipeline).map(String::as_str))
+    }
+
+    /// All that is broken, in words.
+    pub(crate) fn all(&self) -> Vec<String> {
+        let objects = self.objects.iter().map(|(name, (_, reason))| format!("{name}: {reason}"));
+        objects.chain(self.pipelines.iter().map(|(name, reason)| format!("{name}: {reason}"))).collect()
+    }
+
+    /// What reads a broken object, directly or not.
+    fn readers(&self, name: &str) -> Vec<String> {
+        let mut found = BTreeSet::from([name.to_owned()]);
+        loop {
+            let more: Vec<String> = self
+                .objects
+                .values()
+                .filter(|(entry, _)| {
+                    !found.contains(&entry.name) && reads(entry).iter().any(|read| found.contains(read))
+                })
+                .map(|(entry, _)| entry.name.clone())
+                .collect();
+            if more.is_empty() {
+                found.remove(name);
+                return found.into_iter().collect();
+            }
+            found.extend(more);
+        }
+    }
+}
+
+fn reads(entry: &Entry) -> BTreeSet<String> {
+    match highwater_sql::parse(&entry.sql) {
+        Ok(Statement::CreateView(view) | Statement::CreateMaterializedView(view)) => references(&view.query),
+        Ok(Statement::CreateSink(sink)) => references(&sink.query),
+        _ => BTreeSet::new(),
+    }
+}
+
+impl Database {
+    /// Objects and pipelines that could not be brought back when the database was opened, with the
+    /// reasons; the others work.
+    #[must_use]
+    pub fn broken(&self) -> Vec<String> {
+        self.state().broken.all()
+    }
+
+    /// Makes the objects of the catalog again, and starts their pipelines.
+    pub(crate) fn restore(&self) {
+        let mut state = self.state();
+        for entry in state.catalog.entries().to_vec() {
+            match self.object(&state, entry.clone()) {
+                Ok(object) => state.objects.add(object),
+                Err(reason) => state.broken.object(entry, &reason),
+            }
+        }
+        for pipeline in state.objects.pipelines() {
+            if state.broken.why_not_running(&pipeline).is_some() {
+                continue;
+            }
+            if let Err(reason) = self.start_known(&mut state, &pipeline) {
+                state.broken.pipeline(&pipeline, &reason);
+            }
+        }
+    }
+
+    /// Drops a broken object and, with CASCADE, what reads it; their pipelines go as a whole.
+    pub(crate) fn drop_broken(&self, state: &mut State, name: &str, cascade: bool) -> Result<Vec<String>> {
+        let mut names = state.broken.readers(name);
+        names.extend(state.objects.readers(name));
+        if !names.is_empty() && !cascade {
+            return Err(Error::InUse { name: name.to_owned(), needed_by: names });
+        }
+        let also = names.clone();
+        names.push(name.to_owned());
+        let of = |name: &String| state.broken.objects.get(name).and_then(|(entry, _)| entry.pipeline.clone());
+        let pipelines: BTreeSet<String> = names.iter().filter_map(of).collect();
+        state.catalog.remove(&names)?;
+        state.objects.remove(&names);
+        state.broken.objects.retain(|name, _| !names.contains(name));
+        for pipeline in pipelines {
+            let is_of = |object: &Object| object.entry.pipeline.as_ref() == Some(&pipeline);
+            if state.objects.iter().any(is_of) {
+                continue;
+            }
+            let deleted = self.engine.wait_for(inspect::delete(self.engine.store(), &pipeline));
+            deleted.map_err(highwater_engine::Error::from)?;
+        }
+        Ok(also)
+    }
+}
