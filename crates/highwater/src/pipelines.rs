@@ -77,7 +77,8 @@ impl Database {
                     tracing::warn!(pipeline, %error, "stopped without a final checkpoint");
                 }
             }
-            None if is_known || first_is_not_the_first(state, pipeline) => {}
+            None if is_known => self.warn_if_empty(pipeline),
+            None if first_is_not_the_first(state, pipeline) => {}
             None => self.check_root(pipeline, &sql)?,
         }
         let key_groups = self.config.key_groups;
@@ -94,6 +95,16 @@ impl Database {
             self.start(state, &pipeline)?;
         }
         Ok(())
+    }
+
+    /// A pipeline that the catalog knows has checkpoints, unless it died at once or the root is not
+    /// the one it had.
+    fn warn_if_empty(&self, pipeline: &str) {
+        let shown = self.engine.wait_for(inspect::show(self.engine.store(), pipeline, None));
+        if let Err(checkpoint::Error::Missing { .. }) = shown {
+            let root = self.engine.store().root().url();
+            tracing::error!(pipeline, %root, "the root has no checkpoint of this pipeline: it starts from nothing");
+        }
     }
 
     /// Refuses to go on from checkpoints that other statements made.
