@@ -281,8 +281,8 @@ impl Lifecycle {
             Some(flight) if flight.publishing => Vec::new(),
             Some(flight) if now >= flight.started + self.limits.timeout => {
                 let reason = format!("no end after {:?}; it was {}", self.limits.timeout, flight.stage());
-                // Its barrier may be anywhere: the workers have to be done with it first.
-                self.late = Some(flight.clone());
+                // Once sent, its barrier may be anywhere: the workers have to be done with it first.
+                self.late = Some(flight.clone()).filter(|flight| flight.barrier);
                 self.fail(now, reason)
             }
             Some(_) => Vec::new(),

@@ -90,6 +90,30 @@ fn state_above_the_memory_budget_is_evicted_and_stays_right() {
 }
 
 #[test]
+fn who_loses_its_pipeline_to_another_process_stays_away() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let numbers = Numbers::new(0, 100);
+    numbers.end.store(1000, Relaxed);
+    let start = |name: &str| {
+        let root = folder.path().join("root").display().to_string();
+        let config = EngineConfig { workers: 2, checkpoint_root: root, ..EngineConfig::new(folder.path().join(name)) };
+        let engine = Engine::start(config).expect("an engine starts");
+        let pipeline = engine.create(spec_of("p", &numbers, Wanted::View)).expect("creates");
+        (engine, pipeline)
+    };
+    let (_first, loser) = start("first");
+    loser.checkpoint(Trigger::Manual).expect("a checkpoint");
+    let (second, winner) = start("second");
+    // The first one learns it when it publishes next.
+    drop(loser.checkpoint(Trigger::Manual));
+    wait_for("the loss", || matches!(loser.status(), Status::Lost { .. }));
+    let report = winner.checkpoint(Trigger::Manual).expect("a checkpoint");
+    assert_eq!(report.outcome, highwater_engine::CheckpointOutcome::Published);
+    assert_eq!((loser.metrics().restarts, winner.metrics().restarts), (0, 0));
+    second.shutdown().expect("stops");
+}
+
+#[test]
 fn a_failing_source_fails_its_pipeline_alone_and_it_restarts() {
     let folder = tempfile::tempdir().expect("a folder");
     let engine = engine(folder.path(), 2);

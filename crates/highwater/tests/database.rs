@@ -358,3 +358,20 @@ fn what_cannot_be_brought_back_leaves_the_rest_alone_and_can_be_dropped() {
     let database = open(&data, true);
     assert!(database.broken().is_empty() && flushed(&database, "SELECT n FROM w").contains("|10|"));
 }
+
+#[test]
+fn the_zeros_of_floating_point_are_one_group() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let database = open(&folder.path().join("data"), true);
+    let path = folder.path().join("zeros.ndjson");
+    std::fs::write(&path, "{\"x\":0.0}\n{\"x\":-0.0}\n{\"x\":1.5}\n").expect("rows");
+    let script = format!(
+        "CREATE SOURCE z (x double precision) WITH (connector = 'file', path = '{}') FORMAT PLAIN ENCODE JSON;
+         CREATE MATERIALIZED VIEW v AS SELECT x, count(*) AS n FROM z GROUP BY x;
+         CREATE MATERIALIZED VIEW w AS SELECT x, n % 2 AS odd, count(*) AS n FROM v GROUP BY 1, 2;",
+        path.display()
+    );
+    database.script(&script).expect("a script");
+    assert!(flushed(&database, "SELECT count(*) AS g, max(n) AS n FROM v").contains("|2|2|"));
+    assert!(flushed(&database, "SELECT count(*) AS g FROM w").contains("|2|"));
+}
