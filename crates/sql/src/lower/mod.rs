@@ -16,11 +16,11 @@ use crate::session::{self, Relations, Session};
 use crate::statement::{Name, Query};
 use crate::window;
 use arrow::datatypes::SchemaRef;
-use datafusion::common::DFSchema;
 use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::{Distinct, Expr, LogicalPlan};
-use datafusion::physical_expr::expressions::BinaryExpr;
+use datafusion::physical_expr::expressions::{BinaryExpr, NegativeExpr, lit};
 use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 use flow::Flow;
 use highwater_engine::plan::{Node, NodeId, Operator, Plan, View};
@@ -165,7 +165,7 @@ impl<'a> Builder<'a> {
         exprs
             .iter()
             .map(|expr| create_physical_expr(expr, schema, state.execution_props(), &context))
-            .map(|made| made.and_then(checked))
+            .map(|made| made.and_then(|expr| checked(expr, schema.as_arrow())))
             .collect::<Result<_, _>>()
             .map_err(|e| Error::Plan(Box::new(e)))
     }
@@ -218,9 +218,21 @@ impl<'a> Builder<'a> {
 }
 
 /// The expression with integer arithmetic that fails where it would wrap around.
-fn checked(expr: Arc<dyn PhysicalExpr>) -> datafusion::common::Result<Arc<dyn PhysicalExpr>> {
+fn checked(
+    expr: Arc<dyn PhysicalExpr>,
+    schema: &arrow::datatypes::Schema,
+) -> datafusion::common::Result<Arc<dyn PhysicalExpr>> {
     let checked = expr.transform_up(|expr| {
         let any: &dyn Any = expr.as_ref();
+        if let Some(negative) = any.downcast_ref::<NegativeExpr>() {
+            let data_type = negative.arg().data_type(schema)?;
+            if !data_type.is_signed_integer() {
+                return Ok(Transformed::no(expr));
+            }
+            let zero = lit(ScalarValue::new_zero(&data_type)?);
+            let checked = BinaryExpr::new(zero, datafusion::logical_expr::Operator::Minus, Arc::clone(negative.arg()));
+            return Ok(Transformed::yes(Arc::new(checked.with_fail_on_overflow(true))));
+        }
         let Some(binary) = any.downcast_ref::<BinaryExpr>() else { return Ok(Transformed::no(expr)) };
         let (left, right) = (Arc::clone(binary.left()), Arc::clone(binary.right()));
         let checked = BinaryExpr::new(left, *binary.op(), right).with_fail_on_overflow(true);
