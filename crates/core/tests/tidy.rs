@@ -14,7 +14,7 @@ const FORBIDDEN_NAMES: [&str; 7] = ["common", "util", "utils", "helper", "helper
 
 /// Outside crates that only some crates may know, by the start of their names.
 const KNOWN_ONLY_BY: [(&str, &[&str]); 5] = [
-    ("rocksdb", &["state"]),
+    ("rocksdb", &["state", "tables"]),
     ("timely", &["engine"]),
     ("object_store", &["checkpoint", "engine", "sim"]),
     ("clap", &["server", "sim"]),

@@ -9,10 +9,11 @@
 //! every worker builds the same operators in the same order; a capability is held exactly for the
 //! epochs in which an operator may still send; an operator of a failed run does nothing.
 
+pub(crate) mod changes;
 mod operators;
 
 use crate::control::{Control, Next, Supplied};
-use crate::feed::Wake;
+use crate::changes::Wake;
 use crate::memory::Memory;
 use crate::ops::expressions::Mapper;
 use crate::ops::hop::hop;
@@ -158,6 +159,10 @@ impl<'s> Wiring<'_, 's> {
         match &node.operator {
             Operator::Source(source) => {
                 let changes = self.source(id, source, ticks.clone());
+                Built { changes, backfill: None }
+            }
+            Operator::Changes(source) => {
+                let changes = self.changes(id, source, ticks.clone());
                 Built { changes, backfill: None }
             }
             Operator::Map(map) => {

@@ -8,7 +8,8 @@
 
 use crate::background::Background;
 use crate::error::{Error, Result};
-use crate::feed::Wake;
+use crate::changes::Wake;
+use crate::positions::Positions;
 use crate::snapshot::{OutboxPart, Receipt, Shipping};
 use highwater_checkpoint::lifecycle::Attempt;
 use highwater_checkpoint::{
@@ -183,6 +184,7 @@ pub(crate) struct Checkpointing {
     retain: Option<usize>,
     running: Option<Running>,
     failures: u32,
+    positions: Positions,
 }
 
 /// Where the local copies of files are.
@@ -222,6 +224,7 @@ pub(crate) struct CheckpointingSetup {
     /// The first number that no file of the pipeline can have.
     pub(crate) next: CheckpointId,
     pub(crate) restored: Option<CheckpointId>,
+    pub(crate) positions: Positions,
 }
 
 impl Checkpointing {
@@ -243,6 +246,7 @@ impl Checkpointing {
             retain: None,
             running: None,
             failures: 0,
+            positions: setup.positions,
         }
     }
 
@@ -325,16 +329,18 @@ impl Checkpointing {
         running.publication = Some(Arc::clone(&publication));
         let (background, publisher) = (self.background.clone(), Arc::clone(&self.publisher));
         let (shipping, wake) = (Arc::clone(&self.shipping), Arc::clone(&self.wake));
-        let retain = self.retain.take();
+        let (retain, positions) = (self.retain.take(), self.positions.clone());
         let (superseded, paths) = (self.paths.clone(), running.paths.clone());
         self.background.run(move || {
             let files = manifest.files.clone();
-            let published = {
+            let (published, listed) = {
                 let mut publisher = publisher.lock().unwrap_or_else(PoisonError::into_inner);
                 if let Some(keep) = retain {
                     publisher.set_retention(highwater_checkpoint::Retention { keep });
                 }
-                background.wait_for(publisher.publish(manifest))
+                let published = background.wait_for(publisher.publish(manifest));
+                let listed: Vec<CheckpointId> = publisher.pointer().checkpoints.iter().map(|e| e.checkpoint).collect();
+                (published, listed)
             };
             let official = published.as_ref().ok().map(|p| Arc::clone(&p.manifest));
             let reshipped = match &published {
@@ -347,6 +353,7 @@ impl Checkpointing {
             // What follows holds up nobody.
             if let Some(manifest) = official {
                 shipping.uploader.published(&manifest);
+                positions.published(&manifest.pipeline, &manifest, &listed);
                 remove_superseded(&shipping, &superseded, &paths);
             }
         });

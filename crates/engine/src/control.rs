@@ -5,6 +5,7 @@
 //! from outside, supplies of sources, complete epochs, receipts, the result of a publication) and
 //! does what they decide. Invariant: what is published is told to the operators with the next tick.
 
+use crate::changes::SharedLog;
 use crate::checkpointing::{CheckpointReport, CheckpointSettings, Checkpointing, Started};
 use crate::clock::{Decision, Facts, MOST_ROWS, Supply, decide, next_budget};
 use crate::error::Error;
@@ -38,6 +39,8 @@ pub(crate) enum Request {
     Checkpoint(Trigger, Sender<CheckpointReport>),
     /// A snapshot for a read.
     Read(u64),
+    /// An answer when all backfills are over and every view shows the log up to this position.
+    Reach(u64, Sender<()>),
     Settings(CheckpointSettings),
     /// Take no more rows.
     Pause(bool),
@@ -55,7 +58,12 @@ pub(crate) struct Supplied {
     pub(crate) supply: SupplyTold,
     /// Whether rows were given since it was told last.
     pub(crate) gave_rows: bool,
+    /// How much of its backfill was given, in thousandths.
+    pub(crate) backfill: u16,
 }
+
+/// All of a backfill, or none to give.
+pub(crate) const BACKFILLED: u16 = 1000;
 
 /// A supply in a form that travels: waits are relative, as clocks differ between machines.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq, Eq)]
@@ -86,13 +94,23 @@ pub(crate) struct Control {
     workers: usize,
     /// By worker and source.
     supplies: BTreeMap<(usize, usize), Supply>,
+    /// Backfills under way, by worker and source, in thousandths.
+    backfills: BTreeMap<(usize, usize), u16>,
+    /// What the change sources read, if there are any.
+    log: Option<Arc<dyn SharedLog>>,
+    /// Where they are after the newest tick.
+    horizon: u64,
+    /// Where they are in every view.
+    reached: u64,
+    /// Who waits for which position.
+    reaching: Vec<(u64, Sender<()>)>,
     /// How many supplies there will be; before that, sources are not known to have ended.
     expected: usize,
     next_epoch: u64,
     complete: u64,
-    /// The monotonic time of the ticks that are not complete, oldest first, and whether they asked
-    /// for rows.
-    ticked: VecDeque<(Duration, bool)>,
+    /// The monotonic time of the ticks that are not complete, oldest first, whether they asked for
+    /// rows, and their horizons.
+    ticked: VecDeque<(Duration, bool, u64)>,
     /// Rows that each source may emit on each worker with the next tick.
     budget: u32,
     lifecycle: Lifecycle,
@@ -139,6 +157,8 @@ pub(crate) struct ControlSetup {
     pub(crate) sources: usize,
     pub(crate) workers: usize,
     pub(crate) undelivered: Arc<AtomicUsize>,
+    /// What the change sources read, if there are any.
+    pub(crate) log: Option<Arc<dyn SharedLog>>,
     /// Nothing was restored: a checkpoint of offsets is made at once.
     pub(crate) is_new: bool,
     /// Told whether all input has ended, is checkpointed and delivered.
@@ -160,6 +180,11 @@ impl Control {
             settings: setup.settings,
             workers: setup.workers,
             supplies: BTreeMap::new(),
+            backfills: BTreeMap::new(),
+            log: setup.log,
+            horizon: 0,
+            reached: 0,
+            reaching: Vec::new(),
             expected: setup.sources * setup.workers,
             next_epoch: 0,
             complete: 0,
@@ -196,7 +221,17 @@ impl Control {
             SupplyTold::Ended => Supply::Ended,
         };
         self.changed |= told.gave_rows;
-        self.supplies.insert((told.worker, told.source), supply);
+        let source = (told.worker, told.source);
+        self.supplies.insert(source, supply);
+        if told.backfill < BACKFILLED {
+            self.backfills.insert(source, told.backfill);
+        } else {
+            // The offsets are to say that it is over.
+            self.changed |= self.backfills.remove(&source).is_some();
+        }
+        let least = self.backfills.values().copied().min().unwrap_or(BACKFILLED);
+        self.run.counters.backfill.store(u64::from(least), Relaxed);
+        self.answer_reached();
     }
 
     /// All epochs before this one are complete on all workers.
@@ -204,7 +239,8 @@ impl Control {
         let now = self.clock.monotonic();
         while self.complete < epoch.min(self.next_epoch) {
             self.complete += 1;
-            if let Some((ticked, rows)) = self.ticked.pop_front() {
+            if let Some((ticked, rows, horizon)) = self.ticked.pop_front() {
+                self.reached = horizon;
                 let took = now.saturating_sub(ticked);
                 self.run.counters.epoch_time.record(took);
                 if rows {
@@ -213,6 +249,29 @@ impl Control {
                 self.run.counters.epochs.fetch_add(1, Relaxed);
             }
         }
+        self.run.counters.horizon.store(self.reached, Relaxed);
+        self.answer_reached();
+    }
+
+    /// Tells those whose position every view shows.
+    fn answer_reached(&mut self) {
+        if self.reaching.is_empty() || !self.backfills.is_empty() || self.supplies.len() < self.expected {
+            return;
+        }
+        let reached = if self.log.is_some() { self.reached } else { u64::MAX };
+        let (over, waiting) = std::mem::take(&mut self.reaching).into_iter().partition(|(wanted, _)| *wanted <= reached);
+        self.reaching = waiting;
+        let over: Vec<(u64, Sender<()>)> = over;
+        for (_, reply) in over {
+            // Whoever asked may have given up waiting.
+            let _ = reply.send(());
+        }
+    }
+
+    /// Somebody waits for a position that no tick has had.
+    fn must_reach(&self) -> bool {
+        let wanted = self.reaching.iter().map(|(wanted, _)| *wanted).max();
+        self.log.is_some() && wanted.is_some_and(|wanted| wanted > self.horizon)
     }
 
     /// All workers' receipts of a checkpoint.
@@ -315,7 +374,7 @@ impl Control {
             now,
             unfinished: self.next_epoch - self.complete,
             window: WINDOW,
-            supply: self.supply(),
+            supply: if self.must_reach() { Supply::Ready } else { self.supply() },
             paused: self.paused || self.stopping.is_some() || creating,
             barrier: self.barrier.is_some(),
             to_tell: self.to_publish.is_some() || !self.reads.is_empty(),
@@ -343,7 +402,11 @@ impl Control {
                 *supply = Supply::Waiting;
             }
         }
+        if let Some(log) = self.log.as_ref().filter(|_| rows) {
+            self.horizon = log.horizon(self.horizon, u64::from(self.budget)).max(self.horizon);
+        }
         let tick = Tick {
+            horizon: self.horizon,
             epoch: self.next_epoch,
             wall: self.clock.wall(),
             max_rows: if rows { self.budget } else { 0 },
@@ -352,7 +415,7 @@ impl Control {
             reads: std::mem::take(&mut self.reads),
         };
         self.next_epoch += 1;
-        self.ticked.push_back((now, rows));
+        self.ticked.push_back((now, rows, self.horizon));
         tick
     }
 
@@ -386,6 +449,10 @@ impl Control {
                     self.step(Fact::Request(trigger, true));
                 }
                 Request::Read(read) => self.reads.push(read),
+                Request::Reach(position, reply) => {
+                    self.reaching.push((position, reply));
+                    self.answer_reached();
+                }
                 Request::Pause(paused) => self.paused = paused,
                 Request::Settings(settings) => {
                     let now = self.clock.monotonic();

@@ -4,6 +4,7 @@
 //! Invariant: the offset a feed gives is the one after the rows it has handed out, never after rows
 //! that still wait in its queue.
 
+use crate::changes::Wake;
 use crate::error::Result;
 use crate::source::{Offset, Polled, Source, SplitReader};
 use arrow::array::RecordBatch;
@@ -17,9 +18,6 @@ use tokio::task::spawn_blocking;
 const QUEUE: usize = 4;
 /// How many rows a background read asks for.
 const READ_ROWS: usize = 8192;
-
-/// Wakes the operator that owns a feed; may be called from any thread.
-pub(crate) type Wake = Arc<dyn Fn() + Send + Sync>;
 
 /// What a feed has now.
 pub(crate) enum Fed {

@@ -7,6 +7,7 @@
 //! `snapshot` (file, upload, receipt) → `checkpointing` (publish) → `ops::outbox` (deliver).
 
 pub mod batch;
+pub mod changes;
 pub mod error;
 pub mod metrics;
 pub mod plan;
@@ -24,6 +25,7 @@ mod memory;
 mod ops;
 mod parcel;
 mod pipeline;
+mod positions;
 mod reads;
 mod run;
 mod runtime;

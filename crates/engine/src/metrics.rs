@@ -118,6 +118,10 @@ pub struct Counters {
     pub delivered: AtomicU64,
     /// Deliveries that failed and were tried again.
     pub delivery_failures: AtomicU64,
+    /// Where the change sources are that every view shows.
+    pub horizon: AtomicU64,
+    /// The share of the slowest backfill that is done, in thousandths; 1,000 when none is under way.
+    pub backfill: AtomicU64,
 }
 
 /// Measures the longest pause between two finished batches in each window of 100 ms.

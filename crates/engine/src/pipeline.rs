@@ -10,7 +10,7 @@ use crate::control::Request;
 use crate::error::{Error, Result};
 use crate::metrics::{Counters, Percentiles};
 use crate::ops::expressions::Mapper;
-use crate::reads::Reads;
+use crate::reads::{Moment, Reads};
 use crate::run::{Event, Facilities, PipelineSpec, RunSetup, RunSpec, prepare};
 use crate::runtime::{Command, Workers};
 use crate::shared::Run;
@@ -20,12 +20,14 @@ use highwater_checkpoint::{Store, Trigger};
 use highwater_core::{Bytes, Epoch};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 /// How long a read waits for rows before it gives up.
 const READ_PATIENCE: Duration = Duration::from_secs(60);
+/// How often who waits is asked for their patience.
+const LOOK_UP: Duration = Duration::from_millis(20);
 /// How long a clean stop waits for the final checkpoint.
 const STOP_PATIENCE: Duration = Duration::from_secs(120);
 /// How long an ending engine waits for its background work.
@@ -65,6 +67,8 @@ pub enum Status {
 pub struct Scan {
     /// The epoch.
     pub epoch: Epoch,
+    /// The position in the log of changes that they show.
+    pub horizon: u64,
     /// In the order asked for, in each view's schema.
     pub views: Vec<Vec<RecordBatch>>,
 }
@@ -104,6 +108,10 @@ pub struct Metrics {
     pub delivery_failures: u64,
     /// Restarts after failures.
     pub restarts: u64,
+    /// The position in the log of changes that every view shows.
+    pub horizon: u64,
+    /// How much of the slowest backfill is done, in thousandths; 1,000 when none is under way.
+    pub backfill: u64,
 }
 
 /// A pipeline; cheap to clone.
@@ -236,7 +244,27 @@ impl Pipeline {
             self.inner.ask(Request::Read(ticket.read))?;
             let Some(answered) = ticket.wait(&self.inner.name, workers, READ_PATIENCE)? else { continue };
             let rows = found.iter().zip(answered.nodes).map(|(view, batches)| finish(view, batches));
-            return Ok(Scan { epoch: answered.epoch, views: rows.collect::<Result<_>>()? });
+            let Moment { epoch, horizon } = answered.moment;
+            return Ok(Scan { epoch, horizon, views: rows.collect::<Result<_>>()? });
+        }
+    }
+
+    /// Waits until all backfills are over and every view shows the log of changes up to `position`;
+    /// false when `patience`, which is asked every so often, says that it is over. At once true of a
+    /// pipeline that reads no such log.
+    ///
+    /// # Errors
+    /// `NotRunning` when it fails or stops meanwhile.
+    pub fn wait_reached(&self, position: u64, mut patience: impl FnMut() -> bool) -> Result<bool> {
+        let (reply, answer) = channel();
+        self.inner.ask(Request::Reach(position, reply))?;
+        loop {
+            match answer.recv_timeout(LOOK_UP) {
+                Ok(()) => return Ok(true),
+                Err(RecvTimeoutError::Timeout) if patience() => {}
+                Err(RecvTimeoutError::Timeout) => return Ok(false),
+                Err(RecvTimeoutError::Disconnected) => return Err(self.inner.not_running(self.inner.why_not())),
+            }
         }
     }
 
@@ -288,6 +316,8 @@ impl Pipeline {
             delivered: c.delivered.load(Relaxed),
             delivery_failures: c.delivery_failures.load(Relaxed),
             restarts: self.inner.restarts.load(Relaxed),
+            horizon: c.horizon.load(Relaxed),
+            backfill: c.backfill.load(Relaxed),
         }
     }
 
@@ -373,6 +403,10 @@ impl Pipelines {
 
     pub(crate) const fn store(&self) -> &Store {
         &self.facilities.store
+    }
+
+    pub(crate) fn page_store(&self) -> &highwater_state::PageStore {
+        &self.facilities.pages
     }
 
     pub(crate) const fn workers(&self) -> &Workers {

@@ -5,6 +5,7 @@
 //! Invariants: a node's inputs come before it; names are unique and semantic, so that a changed
 //! query finds the state of what did not change.
 
+use crate::changes::ChangeSource;
 use crate::sink::Sink;
 use crate::source::Source;
 use arrow::datatypes::{DataType, SchemaRef};
@@ -46,6 +47,8 @@ pub struct Node {
 pub enum Operator {
     /// Reads a source; no inputs.
     Source(Arc<dyn Source>),
+    /// Reads changes up to the horizon that the clock has chosen; no inputs.
+    Changes(Arc<dyn ChangeSource>),
     /// Filters, then projects. Stateless.
     Map(Map),
     /// HOP: one row in, one row per window out, with `window_start` and `window_end` appended.

@@ -35,16 +35,24 @@ struct Request {
 #[derive(Debug)]
 enum Answer {
     Rows(usize, Vec<Batch>),
-    Done(Epoch),
+    Done(Moment),
     Busy,
     Failed(String),
+}
+
+/// As of when a read is answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Moment {
+    pub(crate) epoch: Epoch,
+    /// Where the change sources were.
+    pub(crate) horizon: u64,
 }
 
 /// One operator's share of a read on one worker; ends when dropped, unless it was finished before.
 #[derive(Debug)]
 pub(crate) struct ReadPart {
     node: usize,
-    epoch: Epoch,
+    moment: Moment,
     sender: Sender<Answer>,
     joined: Vec<(usize, Sender<Answer>)>,
     over: bool,
@@ -62,7 +70,7 @@ pub(crate) struct Ticket {
 /// The rows of the nodes asked for, as of one epoch.
 #[derive(Debug)]
 pub(crate) struct Answered {
-    pub(crate) epoch: Epoch,
+    pub(crate) moment: Moment,
     pub(crate) nodes: Vec<Vec<Batch>>,
 }
 
@@ -92,7 +100,13 @@ impl Reads {
         let Some(request) = open.requests.get(&read) else { return Vec::new() };
         let named = request.nodes.iter().enumerate().filter(|(_, name)| *name == node);
         let part =
-            |node| ReadPart { node, epoch: Epoch(0), sender: request.sender.clone(), joined: Vec::new(), over: false };
+            |node| ReadPart {
+                node,
+                moment: Moment::default(),
+                sender: request.sender.clone(),
+                joined: Vec::new(),
+                over: false,
+            };
         named.map(|(index, _)| part(index)).collect()
     }
 
@@ -113,9 +127,9 @@ impl Reads {
 }
 
 impl ReadPart {
-    /// The epoch as of which it answers.
-    pub(crate) const fn epoch(&mut self, epoch: Epoch) {
-        self.epoch = epoch;
+    /// As of when it answers.
+    pub(crate) const fn as_of(&mut self, moment: Moment) {
+        self.moment = moment;
     }
 
     /// Another part that wants the same rows.
@@ -140,7 +154,7 @@ impl ReadPart {
 
     pub(crate) fn finish(mut self) {
         self.over = true;
-        self.send(|_| Answer::Done(self.epoch));
+        self.send(|_| Answer::Done(self.moment));
     }
 
     /// Another read is in progress as of another epoch; the reader tries again.
@@ -165,7 +179,7 @@ impl Ticket {
     /// `NotRunning` when the pipeline fails meanwhile, `Timeout` after `timeout` without an answer.
     pub(crate) fn wait(self, pipeline: &str, workers: usize, timeout: Duration) -> Result<Option<Answered>> {
         let mut nodes = vec![Vec::new(); self.nodes];
-        let mut epoch = Epoch(0);
+        let mut moment = Moment::default();
         let mut left = workers * self.nodes;
         let mut deadline = Instant::now() + timeout;
         while left > 0 {
@@ -175,7 +189,7 @@ impl Ticket {
                     deadline = Instant::now() + timeout;
                 }
                 Ok(Answer::Done(as_of)) => {
-                    epoch = as_of;
+                    moment = as_of;
                     left -= 1;
                 }
                 Ok(Answer::Busy) => return Ok(None),
@@ -188,7 +202,7 @@ impl Ticket {
                 Err(RecvTimeoutError::Disconnected) => return Ok(None),
             }
         }
-        Ok(Some(Answered { epoch, nodes }))
+        Ok(Some(Answered { moment, nodes }))
     }
 }
 

@@ -6,15 +6,18 @@
 //! empty.
 
 use crate::background::Background;
+use crate::build::changes::LOG_SPLIT;
+use crate::changes::ChangeSource;
 use crate::checkpointing::{
     CheckpointSettings, Checkpointing, CheckpointingSetup, History, Identity, LocalPaths, NodeIdentity,
 };
 use crate::control::{Control, ControlSetup, Request};
 use crate::error::{Error, Result};
-use crate::feed::Wake;
+use crate::changes::Wake;
 use crate::ops::outbox::OutboxSetup;
 use crate::ops::source::{Place, SourceSetup};
 use crate::plan::{Node, NodeId, Operator, Plan};
+use crate::positions::Positions;
 use crate::reads::Reads;
 use crate::shared::Run;
 use crate::sink::Sink;
@@ -328,6 +331,14 @@ fn is_of(node: &Node, operator: &OperatorMeta) -> bool {
     operator.name == node.name && operator.incarnation == node.incarnation
 }
 
+/// The change sources of a plan, by their nodes' names.
+pub(crate) fn change_sources(plan: &Plan) -> impl Iterator<Item = (&str, &Arc<dyn ChangeSource>)> {
+    plan.nodes.iter().filter_map(|node| match &node.operator {
+        Operator::Changes(source) => Some((node.name.as_str(), source)),
+        _ => None,
+    })
+}
+
 fn splits_of(plan: &Plan) -> Result<Vec<Vec<String>>> {
     let splits = |node: &Node| match &node.operator {
         Operator::Source(source) => source.splits(),
@@ -376,6 +387,12 @@ impl RunSpec {
         }
     }
 
+    /// Where a change source is to go on.
+    pub(crate) fn log_offset(&self, node: NodeId) -> Option<Offset> {
+        let restored = self.restored.as_ref().filter(|_| !self.is_new(node))?;
+        restored.manifest.sources.get(&self.plan.nodes[node.0].name)?.get(LOG_SPLIT).cloned()
+    }
+
     pub(crate) fn outbox(&self, node: NodeId, sink: &Arc<dyn Sink>, place: Place) -> OutboxSetup {
         let plan = &self.plan.nodes[node.0];
         let held =
@@ -419,8 +436,13 @@ impl RunSpec {
             paths: parts.paths,
             next: parts.next,
             restored: self.restored.as_ref().map(|restored| restored.manifest.checkpoint),
+            positions: Positions::new(
+                change_sources(&self.plan).map(|(name, source)| (name.to_owned(), Arc::clone(source))).collect(),
+                self.restored.as_ref().map(|restored| &restored.manifest),
+            ),
         });
-        let sources = self.plan.nodes.iter().filter(|node| matches!(node.operator, Operator::Source(_))).count();
+        let is_source = |node: &&Node| matches!(node.operator, Operator::Source(_) | Operator::Changes(_));
+        let sources = self.plan.nodes.iter().filter(is_source).count();
         Control::new(ControlSetup {
             run: Arc::clone(&self.run),
             clock: parts.clock,
@@ -430,6 +452,7 @@ impl RunSpec {
             sources,
             workers,
             undelivered: Arc::clone(&self.undelivered),
+            log: change_sources(&self.plan).next().map(|(_, source)| source.log()),
             is_new: !unchanged,
             finished: parts.finished,
         })

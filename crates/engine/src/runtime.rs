@@ -105,6 +105,12 @@ impl Workers {
 }
 
 impl Engine {
+    /// The store of pages, whose cache and limits other databases of the process share.
+    #[must_use]
+    pub fn page_store(&self) -> &PageStore {
+        self.pipelines.page_store()
+    }
+
     /// Starts workers and background threads.
     ///
     /// # Errors

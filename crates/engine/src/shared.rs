@@ -4,7 +4,7 @@
 //! operators do nothing until the run is dropped.
 
 use crate::error::Result;
-use crate::feed::Wake;
+use crate::changes::Wake;
 use crate::metrics::Counters;
 use highwater_core::Epoch;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -10,7 +10,7 @@ use crate::batch::Batch;
 use crate::error::Result;
 use crate::memory::{Held, Memory};
 use crate::metrics::GapMeter;
-use crate::reads::{ReadPart, Reads};
+use crate::reads::{Moment, ReadPart, Reads};
 use crate::shared::Run;
 use crate::snapshot::Snapshots;
 use crate::tick::{Tick, TickLog};
@@ -276,7 +276,7 @@ impl<L: Logic> Stateful<L> {
         self.logic.begin_read()?;
         let mut parts = self.waiting_reads.drain(..);
         let mut first = parts.next().expect("not empty");
-        first.epoch(self.around.run.epoch(tick.epoch));
+        first.as_of(Moment { epoch: self.around.run.epoch(tick.epoch), horizon: tick.horizon });
         for part in parts {
             first.join(part);
         }

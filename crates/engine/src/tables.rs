@@ -36,6 +36,7 @@ pub(crate) fn shape_of(spec: &crate::plan::Plan, node: NodeId) -> Result<String>
     let plan = &spec.nodes[node.0];
     Ok(match &plan.operator {
         Operator::Source(_) => "source".into(),
+        Operator::Changes(_) => format!("changes of {}", types_of(&plan.schema)),
         Operator::Map(_) => "map".into(),
         Operator::Hop(_) => "hop".into(),
         Operator::Sink(_) => "sink".into(),

@@ -19,6 +19,8 @@ pub(crate) struct Tick {
     pub(crate) wall: WallMicros,
     /// How many rows a source may emit on each worker; 0 asks for none.
     pub(crate) max_rows: u32,
+    /// Where change sources are to be at its end.
+    pub(crate) horizon: u64,
     /// The barrier after this epoch belongs to this checkpoint.
     pub(crate) checkpoint: Option<CheckpointId>,
     /// The newest checkpoint that is published; its outboxes may be delivered.

@@ -7,7 +7,7 @@
 use crate::catalog::Entry;
 use crate::database::{Database, State};
 use crate::error::{Error, Result};
-use crate::objects::Object;
+use crate::objects::{Body, Object};
 use highwater_engine::checkpoint::inspect;
 use highwater_sql::references;
 use highwater_sql::statement::Statement;
@@ -104,6 +104,17 @@ impl Database {
                 state.broken.pipeline(&pipeline, &reason);
             }
         }
+        // What a broken object would go on from must stay.
+        let all: Vec<u32> = state.objects.iter().filter_map(|object| match &object.body {
+            Body::Table(target) => Some(target.table.spec().id),
+            _ => None,
+        }).collect();
+        let entries = state.catalog.entries().iter().filter_map(|entry| entry.pipeline.clone());
+        let broken: BTreeSet<String> = entries.filter(|p| state.broken.why_not_running(p).is_some()).collect();
+        for pipeline in broken {
+            self.tables.set_readers(&pipeline, &all);
+        }
+        self.tables.settle();
     }
 
     /// Drops a broken object and, with CASCADE, what reads it; their pipelines go as a whole.

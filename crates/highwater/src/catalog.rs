@@ -19,6 +19,8 @@ const NAME: &str = "catalog.json";
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
+    /// CREATE TABLE.
+    Table,
     /// CREATE SOURCE.
     Source,
     /// CREATE VIEW.
@@ -32,6 +34,7 @@ pub enum Kind {
 impl std::fmt::Display for Kind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
+            Self::Table => "TABLE",
             Self::Source => "SOURCE",
             Self::View => "VIEW",
             Self::MaterializedView => "MATERIALIZED VIEW",
@@ -71,6 +74,9 @@ struct Content {
     /// How many objects of a name were dropped.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     dropped: BTreeMap<String, u64>,
+    /// What ALTER SYSTEM has set.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    system: BTreeMap<String, String>,
 }
 
 /// The catalog and the file that it is kept in.
@@ -87,7 +93,7 @@ impl Catalog {
         let content = match fs::read(&path) {
             Ok(bytes) => sealed::open(&path.display().to_string(), &bytes, FORMAT).map_err(Error::Catalog)?,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                Content { format: FORMAT, next_id: 1, objects: Vec::new(), dropped: BTreeMap::new() }
+                Content { format: FORMAT, next_id: 1, objects: Vec::new(), dropped: BTreeMap::new(), system: BTreeMap::new() }
             }
             Err(e) => return Err(refused(&path, &e)),
         };
@@ -131,6 +137,22 @@ impl Catalog {
         self.change(|content| {
             for entry in content.objects.iter_mut().filter(|entry| entry.name == name) {
                 entry.settings.extend(settings.iter().cloned());
+            }
+        })
+    }
+
+    /// What ALTER SYSTEM has set.
+    pub(crate) const fn system(&self) -> &BTreeMap<String, String> {
+        &self.content.system
+    }
+
+    /// Changes a setting of all sessions and makes that durable.
+    pub(crate) fn set_system(&mut self, name: &str, value: &str) -> Result<()> {
+        self.change(|content| {
+            if value.eq_ignore_ascii_case("default") {
+                content.system.remove(name);
+            } else {
+                content.system.insert(name.to_owned(), value.to_owned());
             }
         })
     }

@@ -17,6 +17,8 @@ pub struct Config {
     pub query_threads: Option<usize>,
     /// For the state of all views; half of the machine's memory when absent.
     pub state_memory: Option<Bytes>,
+    /// What one query may take before it is refused.
+    pub query_memory: Bytes,
     /// Cache of RocksDB blocks.
     pub block_cache: Bytes,
     /// Of new pipelines.
@@ -38,6 +40,7 @@ impl Config {
             workers: None,
             query_threads: None,
             state_memory: None,
+            query_memory: Bytes(1 << 30),
             block_cache: Bytes(64 << 20),
             key_groups: KeyGroups::DEFAULT,
             resume: false,

@@ -2,7 +2,9 @@
 //! pipeline that runs. A statement whose object exists with the same text is a no-op when resuming.
 
 use crate::catalog::{Entry, Kind};
+use crate::connection::{Connection, cancelled};
 use crate::database::{Database, State};
+use crate::dml::Target;
 use crate::error::{Error, Result};
 use crate::extent::Extent;
 use crate::objects::{Body, Object, Reading};
@@ -11,8 +13,9 @@ use crate::settings;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use highwater_connectors::{Format, Options};
 use highwater_engine::source::Source;
-use highwater_sql::statement::{self, CreateSink, CreateSource, CreateView, Encoding, Name, Property, Statement};
+use highwater_sql::statement::{self, CreateSink, CreateSource, CreateTable, CreateView, Encoding, Name, Property, Statement};
 use highwater_sql::{references, same_text, session};
+use highwater_tables::TableSpec;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -36,6 +39,34 @@ impl Database {
         Ok(Outcome::done("CREATE SOURCE"))
     }
 
+    pub(crate) fn create_table(&self, table: CreateTable, text: &str) -> Result<Outcome> {
+        let mut state = self.state();
+        if let Free::Exists(outcome) = self.free(&state, Kind::Table, &table.name, table.if_not_exists, text)? {
+            return Ok(outcome);
+        }
+        let entry = entry(&state, Kind::Table, &table.name, text, None);
+        let object = self.table_object(table, entry)?;
+        state.catalog.add(object.entry.clone())?;
+        state.objects.add(object);
+        Ok(Outcome::done("CREATE TABLE"))
+    }
+
+    fn table_object(&self, statement: CreateTable, entry: Entry) -> Result<Object> {
+        let field = |c: &statement::TableColumn| Field::new(&c.column.name.value, c.column.data_type.clone(), true);
+        let schema: SchemaRef = Arc::new(Schema::new(statement.columns.iter().map(field).collect::<Vec<_>>()));
+        let key = statement.key.iter().map(|name| schema.index_of(&name.value)).collect::<Result<_, _>>()?;
+        let spec = TableSpec {
+            id: u32::try_from(entry.id).map_err(|_| crate::connection::invalid("54000", "too many objects", None))?,
+            name: entry.name.clone(),
+            schema: Arc::clone(&schema),
+            key,
+            append_only: statement.append_only,
+        };
+        let target = Target { table: self.tables.table(spec)?, statement: Arc::new(statement) };
+        self.check_defaults(&target)?;
+        Ok(Object { entry, schema, body: Body::Table(target) })
+    }
+
     pub(crate) fn create_view(&self, view: CreateView, text: &str) -> Result<Outcome> {
         let mut state = self.state();
         if let Free::Exists(outcome) = self.free(&state, Kind::View, &view.name, view.if_not_exists, text)? {
@@ -48,7 +79,7 @@ impl Database {
         Ok(Outcome::done("CREATE VIEW"))
     }
 
-    pub(crate) fn create_materialized(&self, view: CreateView, text: &str) -> Result<Outcome> {
+    pub(crate) fn create_materialized(&self, connection: &Connection, view: CreateView, text: &str) -> Result<Outcome> {
         settings::check(&view.options)?;
         let mut state = self.state();
         let kind = Kind::MaterializedView;
@@ -56,8 +87,37 @@ impl Database {
             return Ok(outcome);
         }
         let object = self.materialized_object(&state, view, text)?;
+        let name = object.name().to_owned();
         self.keep(&mut state, object)?;
+        let waits = !state.deferring && !connection.is_on("background_ddl");
+        drop(state);
+        if waits {
+            self.wait_for_backfill(connection, &name)?;
+        }
         Ok(Outcome::done("CREATE MATERIALIZED VIEW"))
+    }
+
+    /// Waits until a new view shows what its tables hold. A view that cannot, or that nobody waits
+    /// for any more, is dropped again.
+    fn wait_for_backfill(&self, connection: &Connection, view: &str) -> Result<()> {
+        let pipeline = {
+            let state = self.state();
+            let object = state.objects.get(view);
+            let pipeline = object.and_then(|object| object.entry.pipeline.clone());
+            pipeline.filter(|p| !self.tables_of(&state, p).is_empty()).and_then(|p| state.running.get(&p).cloned())
+        };
+        let Some(pipeline) = pipeline else { return Ok(()) };
+        let waited = pipeline.wait_reached(self.tables.position(), || connection.check_cancelled().is_ok());
+        let refused = match waited {
+            Ok(true) => return Ok(()),
+            Ok(false) => cancelled("user request"),
+            Err(error) => error.into(),
+        };
+        let mut state = self.state();
+        if state.objects.readers(view).is_empty() {
+            self.forget(&mut state, &[view.to_owned()])?;
+        }
+        Err(refused)
     }
 
     /// A new materialized view as an object, its place found and its plan tried.
@@ -156,6 +216,7 @@ impl Database {
     /// An object of the catalog, made from its text once more.
     pub(crate) fn object(&self, state: &State, entry: Entry) -> Result<Object> {
         match highwater_sql::parse(&entry.sql)? {
+            Statement::CreateTable(table) => self.table_object(table, entry),
             Statement::CreateSource(source) => source_object(&source, entry),
             Statement::CreateView(view) => self.view_object(state, view, entry),
             Statement::CreateMaterializedView(view) => self.kept_object(state, entry, Body::Materialized(view)),

@@ -7,16 +7,19 @@
 use crate::broken::Broken;
 use crate::catalog::Catalog;
 use crate::config::Config;
+use crate::connection::Connection;
 use crate::error::{Error, Result};
 use crate::objects::Objects;
 use crate::outcome::{Outcome, Rows};
 use crate::show;
+use crate::system::System;
 use highwater_engine::{Engine, EngineConfig, Pipeline, Trigger};
-use highwater_sql::statement::{Name, Property, Statement};
+use highwater_sql::statement::{Name, Property};
 use highwater_sql::{Session, split};
+use highwater_tables::{StoreOptions, TableStore, Usage as TablesUsage};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, TryLockError};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A running database; `Send` and `Sync`. Its calls block, so a task of an asynchronous program
 /// makes them on a thread for blocking work.
@@ -25,7 +28,11 @@ pub struct Database {
     pub(crate) config: Config,
     pub(crate) engine: Engine,
     pub(crate) session: Session,
-    pub(crate) runtime: tokio::runtime::Runtime,
+    pub(crate) runtime: Arc<tokio::runtime::Runtime>,
+    pub(crate) tables: TableStore,
+    pub(crate) system: System,
+    /// What [`Database::execute`] runs for.
+    own: Mutex<Connection>,
     state: Mutex<State>,
     /// Held as long as the data folder is ours.
     _lock: File,
@@ -41,7 +48,6 @@ pub(crate) struct State {
     pub(crate) waiting: BTreeSet<String>,
     /// Pipelines wait for [`Database::start_waiting`].
     pub(crate) deferring: bool,
-    pub(crate) settings: BTreeMap<String, String>,
     pub(crate) broken: Broken,
 }
 
@@ -78,13 +84,18 @@ impl Database {
             running: BTreeMap::new(),
             waiting: BTreeSet::new(),
             deferring: false,
-            settings: BTreeMap::new(),
             broken: Broken::default(),
         };
+        let engine = Engine::start(engine)?;
+        let (cache, buffers) = engine.page_store().shared();
+        let tables = TableStore::open(&StoreOptions { path: config.data_dir.join("tables"), cache, buffers })?;
         let database = Self {
-            engine: Engine::start(engine)?,
+            engine,
+            tables,
+            own: Mutex::default(),
+            system: System::new()?,
             session: Session::new(threads),
-            runtime: runtime.map_err(folder)?,
+            runtime: Arc::new(runtime.map_err(folder)?),
             state: Mutex::new(state),
             config,
             _lock: lock,
@@ -97,32 +108,14 @@ impl Database {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Executes one statement.
+    /// Executes one statement for the database's own connection. Blocks; not to be called from an
+    /// asynchronous task.
     ///
     /// # Errors
     /// See [`Error`]; nothing is changed then, except by FLUSH and CHECKPOINT.
     pub fn execute(&self, sql: &str) -> Result<Outcome> {
-        let text = sql.trim().trim_end_matches(';').trim_end();
-        match highwater_sql::parse(text)? {
-            Statement::CreateSource(source) => self.create_source(source, text),
-            Statement::CreateView(view) => self.create_view(view, text),
-            Statement::CreateMaterializedView(view) => self.create_materialized(view, text),
-            Statement::CreateSink(sink) => self.create_sink(sink, text),
-            Statement::Drop { kind, name, if_exists, cascade } => self.drop_object(kind, &name, if_exists, cascade),
-            Statement::Query(query) => self.select(&query),
-            Statement::ExplainQuery(query) => self.explain_query(&query),
-            Statement::ExplainView(view) => self.explain_view(view, text),
-            Statement::Show(what) => show::show(self, what),
-            Statement::Describe(name) => show::describe(&self.state(), &name),
-            Statement::Checkpoint { view, .. } => self.checkpoint(view.as_ref()),
-            Statement::AlterView { name, options } => self.alter(&name, &options),
-            Statement::Flush => self.flush(),
-            Statement::Set { name, value } => {
-                let notice = format!("setting {name} is kept, but nothing reads it");
-                self.state().settings.insert(name.value, value);
-                Ok(Outcome::done("SET").noticed(notice))
-            }
-        }
+        let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        self.execute_for(&mut own, sql)
     }
 
     /// Executes a query.
@@ -170,6 +163,12 @@ impl Database {
         self.settle(&mut state)
     }
 
+    /// What the tables' store holds.
+    #[must_use]
+    pub fn tables_usage(&self) -> TablesUsage {
+        self.tables.usage()
+    }
+
     /// All running pipelines.
     #[must_use]
     pub fn pipelines(&self) -> Vec<Pipeline> {
@@ -189,10 +188,12 @@ impl Database {
     pub fn shutdown(&self) -> Result<()> {
         let mut state = self.state();
         state.running.clear();
-        Ok(self.engine.shutdown()?)
+        let stopped = self.engine.shutdown();
+        self.tables.close();
+        Ok(stopped?)
     }
 
-    fn checkpoint(&self, view: Option<&Name>) -> Result<Outcome> {
+    pub(crate) fn checkpoint(&self, view: Option<&Name>) -> Result<Outcome> {
         let pipelines = {
             let mut state = self.state();
             self.settle(&mut state)?;
@@ -223,7 +224,7 @@ impl Database {
         })
     }
 
-    fn alter(&self, name: &Name, options: &[Property]) -> Result<Outcome> {
+    pub(crate) fn alter(&self, name: &Name, options: &[Property]) -> Result<Outcome> {
         crate::settings::check(options)?;
         let mut state = self.state();
         self.settle(&mut state)?;

@@ -14,8 +14,11 @@ pub enum Error {
     /// The engine, a connector or a checkpoint: see its own classes.
     #[error(transparent)]
     Engine(#[from] highwater_engine::Error),
+    /// A table refused a write, or its store failed: see its own classes.
+    #[error(transparent)]
+    Tables(#[from] highwater_tables::Error),
     /// A query failed on its data; fix the query or the data.
-    #[error("{0}")]
+    #[error("{}", query_message(.0))]
     Query(#[source] Box<DataFusionError>),
     /// The objects that need this one must be dropped first, or CASCADE.
     #[error("cannot drop {name:?} because {} it", others(needed_by))]
@@ -75,7 +78,8 @@ impl Error {
         match self {
             Self::Sql(highwater_sql::Error::Engine(error)) | Self::Engine(error) => engine_state(error),
             Self::Sql(error) => error.sqlstate(),
-            Self::Query(_) => "22000",
+            Self::Tables(error) => table_state(error),
+            Self::Query(error) => query_state(error),
             Self::InUse { .. } => "2BP01",
             Self::Folder { .. } => "58030",
             Self::Catalog(_) => "XX001",
@@ -91,6 +95,45 @@ impl Error {
             Self::Script { source, .. } => source.position(),
             _ => None,
         }
+    }
+}
+
+/// What went wrong with a query, in PostgreSQL's words where it has some.
+fn query_message(error: &DataFusionError) -> String {
+    match error.find_root() {
+        DataFusionError::ArrowError(inner, _) => match &**inner {
+            arrow::error::ArrowError::DivideByZero => "division by zero".to_owned(),
+            other => other.to_string(),
+        },
+        DataFusionError::External(source) => source.to_string(),
+        other => other.message().lines().next().unwrap_or_default().to_owned(),
+    }
+}
+
+const fn table_state(error: &highwater_tables::Error) -> &'static str {
+    match error {
+        highwater_tables::Error::Duplicate { .. } => "23505",
+        highwater_tables::Error::Conflict { .. } => "40001",
+        highwater_tables::Error::Closed => "57P01",
+        highwater_tables::Error::Corrupt(_) | highwater_tables::Error::Trimmed { .. } => "XX001",
+        highwater_tables::Error::Store { .. } => "58030",
+    }
+}
+
+/// What went wrong with a query's data, as far as it can be told.
+fn query_state(error: &DataFusionError) -> &'static str {
+    match error.find_root() {
+        DataFusionError::External(source) => {
+            source.downcast_ref::<Error>().map_or("22000", Error::sqlstate)
+        }
+        DataFusionError::ResourcesExhausted(_) => "53200",
+        DataFusionError::ArrowError(arrow, _) => match &**arrow {
+            arrow::error::ArrowError::DivideByZero => "22012",
+            arrow::error::ArrowError::ArithmeticOverflow(_) => "22003",
+            arrow::error::ArrowError::CastError(_) | arrow::error::ArrowError::ParseError(_) => "22P02",
+            _ => "22000",
+        },
+        _ => "22000",
     }
 }
 

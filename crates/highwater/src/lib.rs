@@ -19,25 +19,40 @@
 //! # }
 //! ```
 
+mod answer;
 mod broken;
 mod catalog;
 mod compare;
 mod config;
+mod connection;
+mod copy;
+mod copy_in;
 mod create;
 mod database;
+mod dml;
 mod error;
 mod extent;
+mod hw_catalog;
 mod objects;
 mod outcome;
+mod parameters;
 mod pipelines;
+mod prepare;
+mod provider;
 mod query;
 mod replay;
 mod settings;
 mod show;
+mod statements;
+mod system;
+mod values;
 
+pub use answer::{Answer, RowStream, Tag};
 pub use catalog::{Entry, Kind};
 pub use compare::same_rows;
 pub use config::Config;
+pub use connection::{Canceller, Connection, SERVER_VERSION, TransactionState};
+pub use copy_in::CopyIn;
 pub use database::Database;
 pub use error::{Error, Result};
 pub use highwater_engine as engine;
@@ -46,7 +61,11 @@ pub use highwater_engine::core::{Bytes, CheckpointId, Epoch, KeyGroups, Rng, Wal
 pub use highwater_engine::{
     CheckpointOutcome, CheckpointReport, CheckpointSettings, Metrics, Pipeline, Scan, Status, Trigger,
 };
-pub use highwater_sql::{Piece, Position, split};
+pub use highwater_sql::statement::Statement;
+pub use highwater_sql::{parse, Piece, Position, split};
+pub use highwater_tables::Usage as TablesUsage;
 pub use outcome::{Outcome, Rows};
+pub use parameters::Parameters;
+pub use prepare::Described;
 pub use query::{Compared, Offsets};
 pub use replay::{SplitOffsets, Until, read_until};

@@ -3,6 +3,7 @@
 //! Invariant: objects stand in the order of their creation, so what one reads stands before it.
 
 use crate::catalog::{Entry, Kind};
+use crate::dml::Target;
 use crate::error::{Error, Result};
 use crate::extent::Extent;
 use arrow::datatypes::SchemaRef;
@@ -26,6 +27,7 @@ pub(crate) struct Object {
 /// What an object is made of.
 #[derive(Clone, Debug)]
 pub(crate) enum Body {
+    Table(Target),
     Source(Arc<dyn Source>, Extent),
     View(CreateView),
     Materialized(CreateView),
@@ -35,7 +37,7 @@ pub(crate) enum Body {
 impl Object {
     pub(crate) fn query(&self) -> Option<&Query> {
         match &self.body {
-            Body::Source(..) => None,
+            Body::Source(..) | Body::Table(_) => None,
             Body::View(view) | Body::Materialized(view) => Some(&view.query),
             Body::Sink(sink) => Some(&sink.query),
         }
@@ -116,14 +118,14 @@ impl Objects {
     /// The sources and materialized views that names come down to, through plain views.
     pub(crate) fn leaves(&self, names: &BTreeSet<String>) -> Vec<&Object> {
         let closed = self.closed(names, false);
-        let is_leaf = |o: &&Object| matches!(o.body, Body::Source(..) | Body::Materialized(_));
+        let is_leaf = |o: &&Object| matches!(o.body, Body::Source(..) | Body::Table(_) | Body::Materialized(_));
         closed.into_iter().filter(is_leaf).collect()
     }
 
-    /// The sources that names come down to, through all views.
+    /// The sources and tables that names come down to, through all views.
     pub(crate) fn sources(&self, names: &BTreeSet<String>) -> Vec<&Object> {
         let closed = self.closed(names, true);
-        closed.into_iter().filter(|o| matches!(o.body, Body::Source(..))).collect()
+        closed.into_iter().filter(|o| matches!(o.body, Body::Source(..) | Body::Table(_))).collect()
     }
 
     /// The objects that names stand for and what these read, in the order of creation.

@@ -31,8 +31,10 @@ impl Database {
         let mut builder = Builder::new(&self.session);
         for object in state.objects.iter() {
             builder.incarnation(object.name(), object.entry.incarnation);
-            if let Body::Source(source, _) = &object.body {
-                builder.source(object.name(), Arc::clone(source));
+            match &object.body {
+                Body::Source(source, _) => builder.source(object.name(), Arc::clone(source)),
+                Body::Table(target) => builder.table(object.name(), Arc::new(self.tables.source(&target.table))),
+                _ => {}
             }
         }
         for object in objects {
@@ -44,7 +46,7 @@ impl Database {
                     builder.view(Maintained { columns: &view.columns, ..kept })?;
                 }
                 Body::Sink(sink) => add_sink(&mut builder, kept, sink)?,
-                Body::Source(..) | Body::View(_) => {}
+                Body::Table(_) | Body::Source(..) | Body::View(_) => {}
             }
         }
         Ok(builder.finish())
@@ -81,12 +83,23 @@ impl Database {
             None if first_is_not_the_first(state, pipeline) => {}
             None => self.check_root(pipeline, &sql)?,
         }
+        self.tables.set_readers(pipeline, &self.tables_of(state, pipeline));
         let key_groups = self.config.key_groups;
         let spec = PipelineSpec { name: pipeline.to_owned(), sql, plan, key_groups, settings };
         let running = self.engine.create(spec)?;
         state.running.insert(pipeline.to_owned(), running);
         state.waiting.remove(pipeline);
         Ok(())
+    }
+
+    /// The numbers of the tables that a pipeline reads.
+    pub(crate) fn tables_of(&self, state: &State, pipeline: &str) -> Vec<u32> {
+        let reads: BTreeSet<String> = state.objects.of_pipeline(pipeline).flat_map(Object::reads).collect();
+        let table = |object: &Object| match &object.body {
+            Body::Table(target) => Some(target.table.spec().id),
+            _ => None,
+        };
+        state.objects.sources(&reads).into_iter().filter_map(table).collect()
     }
 
     /// Starts all pipelines that wait.
@@ -177,7 +190,7 @@ impl Database {
 
     /// Removes objects: first the pipelines that keep nothing else, then the objects from the
     /// catalog; what remains of other pipelines starts again without them.
-    fn forget(&self, state: &mut State, names: &[String]) -> Result<()> {
+    pub(crate) fn forget(&self, state: &mut State, names: &[String]) -> Result<()> {
         let touched: BTreeSet<String> =
             names.iter().filter_map(|n| state.objects.get(n)?.entry.pipeline.clone()).collect();
         let (smaller, gone): (Vec<String>, Vec<String>) = touched
@@ -186,6 +199,10 @@ impl Database {
         for pipeline in &gone {
             state.waiting.remove(pipeline);
         }
+        let tables: Vec<u32> = names.iter().filter_map(|name| match &state.objects.get(name)?.body {
+            Body::Table(target) => Some(target.table.spec().id),
+            _ => None,
+        }).collect();
         // The catalog first: what is left in the root after a crash belongs to nobody.
         state.catalog.remove(names)?;
         state.objects.remove(names);
@@ -193,6 +210,10 @@ impl Database {
             if let Some(running) = state.running.remove(pipeline) {
                 running.delete()?;
             }
+            self.tables.set_readers(pipeline, &[]);
+        }
+        for table in tables {
+            self.tables.drop_table(table)?;
         }
         state.waiting.extend(smaller);
         if state.deferring { Ok(()) } else { self.settle(state) }

@@ -1,17 +1,27 @@
 //! SELECT and EXPLAIN, recomputation from scratch, and FLUSH.
 
+use crate::answer::{Answer, RowStream, Tag};
+use crate::connection::{Connection, cancelled, invalid};
 use crate::database::{Database, State};
+use crate::dml::Target;
 use crate::error::{Error, Result};
 use crate::extent::Extent;
 use crate::objects::{Body, Object, Reading};
 use crate::outcome::{Outcome, Rows};
+use crate::parameters::Parameters;
+use crate::provider::TableRows;
 use crate::replay::{self, SplitOffsets, Until};
 use arrow::array::RecordBatch;
 use arrow::compute::cast;
 use arrow::datatypes::SchemaRef;
+use datafusion::catalog::TableProvider;
+use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryPool};
+use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::execution::{SessionState, TaskContext};
 use datafusion::datasource::{MemTable, provider_as_source};
 use datafusion::logical_expr::{LogicalPlan, TableSource};
-use datafusion::physical_plan::collect;
+use datafusion::physical_plan::execute_stream;
+use highwater_tables::{Overlay, Snapshot};
 use highwater_engine::checkpoint::inspect;
 use highwater_engine::core::{CheckpointId, Epoch};
 use highwater_engine::{Pipeline, Status, Trigger};
@@ -31,6 +41,17 @@ type Tables = BTreeMap<String, Arc<dyn TableSource>>;
 /// Where each source of a pipeline stands, by the source's name.
 pub type Offsets = BTreeMap<String, SplitOffsets>;
 
+/// What a paused pipeline shows.
+struct Seen {
+    checkpoint: CheckpointId,
+    epoch: Epoch,
+    /// Where it is in the log of tables.
+    horizon: u64,
+    offsets: Offsets,
+    rows: Vec<RecordBatch>,
+    snapshot: Arc<Snapshot>,
+}
+
 /// A view's rows, and the same rows computed from scratch.
 #[derive(Clone, Debug)]
 pub struct Compared {
@@ -44,18 +65,35 @@ pub struct Compared {
     pub recomputed: Rows,
 }
 
+/// Views as they were read: their rows, the epochs of their pipelines, and the least position in the
+/// log of tables that these show.
+struct Scanned {
+    tables: Tables,
+    epochs: Vec<(String, Epoch)>,
+    horizon: Option<u64>,
+}
+
 impl Database {
-    pub(crate) fn select(&self, query: &Query) -> Result<Outcome> {
-        let (plan, _) = self.planned(query)?;
-        Ok(Outcome::rows("SELECT", self.run(&plan)?))
+    /// A query's rows, which are computed as they are taken.
+    pub(crate) async fn answer_query(
+        &self,
+        connection: &mut Connection,
+        query: &Query,
+        parameters: &Parameters,
+    ) -> Result<Answer> {
+        if let Some(answer) = self.system_query(connection, query, parameters).await? {
+            return Ok(answer);
+        }
+        let plan = self.planned_with(connection, query, parameters, None).await?;
+        self.stream(&plan).await
     }
 
-    pub(crate) fn explain_query(&self, query: &Query) -> Result<Outcome> {
-        let (plan, epochs) = self.planned(query)?;
+    pub(crate) async fn explain_query(&self, connection: &mut Connection, query: &Query) -> Result<Answer> {
+        let (plan, epochs) = self.planned(connection, query, &Parameters::none(), None).await?;
         let plan = self.session.state().optimize(&plan)?;
         let mut lines: Vec<String> = plan.display_indent().to_string().lines().map(str::to_owned).collect();
         lines.extend(epochs.iter().map(|(pipeline, epoch)| format!("-- {pipeline} at epoch {epoch}")));
-        Ok(Outcome::rows("EXPLAIN", Rows::text("QUERY PLAN", lines)))
+        Ok(Answer::collected(Tag::Plain("EXPLAIN".to_owned()), Rows::text("QUERY PLAN", lines)))
     }
 
     pub(crate) fn explain_view(&self, view: CreateView, text: &str) -> Result<Outcome> {
@@ -70,50 +108,94 @@ impl Database {
         Ok(Outcome::rows("EXPLAIN", Rows::text("QUERY PLAN", lines)))
     }
 
-    /// A query's plan over the rows that its views hold now, and the epochs of their pipelines.
-    fn planned(&self, query: &Query) -> Result<(LogicalPlan, Vec<(String, Epoch)>)> {
+    pub(crate) async fn planned_with(
+        &self,
+        connection: &mut Connection,
+        query: &Query,
+        parameters: &Parameters,
+        special: Option<(&str, TableRows)>,
+    ) -> Result<LogicalPlan> {
+        Ok(self.planned(connection, query, parameters, special).await?.0)
+    }
+
+    /// A query's plan over the rows that its views and tables hold now, and the epochs of the views'
+    /// pipelines. `special` stands for one of the tables.
+    async fn planned(
+        &self,
+        connection: &mut Connection,
+        query: &Query,
+        parameters: &Parameters,
+        special: Option<(&str, TableRows)>,
+    ) -> Result<(LogicalPlan, Vec<(String, Epoch)>)> {
         let names = references(query);
         let leaves = {
             let mut state = self.state();
-            self.settle(&mut state)?;
+            if !state.waiting.is_empty() {
+                tokio::task::block_in_place(|| self.settle(&mut state))?;
+            }
             state.objects.leaves(&names).into_iter().cloned().collect::<Vec<Object>>()
         };
-        let (mut tables, epochs) = self.scanned(&leaves)?;
+        let is_view = |object: &Object| object.entry.pipeline.is_some();
+        let mut scanned = if leaves.iter().any(is_view) {
+            tokio::task::block_in_place(|| self.scanned(&leaves))?
+        } else {
+            Scanned { tables: Tables::new(), epochs: Vec::new(), horizon: None }
+        };
         for object in &leaves {
-            if let Body::Source(source, extent) = &object.body {
-                let table = replay::table(source, &until(object, *extent)?)?;
-                tables.insert(object.name().to_owned(), provider_as_source(table));
-            }
+            let table: Arc<dyn TableProvider> = match (&object.body, &special) {
+                (Body::Table(_), Some((name, rows))) if *name == object.name() => Arc::new(rows.clone()),
+                (Body::Table(target), _) => Arc::new(self.table_rows(connection, target, scanned.horizon)?),
+                (Body::Source(source, extent), _) => replay::table(source, &until(object, *extent)?)?,
+                _ => continue,
+            };
+            scanned.tables.insert(object.name().to_owned(), provider_as_source(table));
         }
         let state = self.state();
-        let reading = Reading::Tables(&tables);
-        let relations = state.objects.relations(&self.session, &names, reading)?;
+        let relations = state.objects.relations(&self.session, &names, Reading::Tables(&scanned.tables))?;
         drop(state);
-        let plan = self.session.bind(query, &relations)?;
-        Ok((self.session.runnable(plan)?, epochs))
+        let plan = self.session.bind_with(query, &relations, &parameters.types())?;
+        let plan = parameters.put_into(plan)?;
+        Ok((self.session.runnable(plan)?, scanned.epochs))
+    }
+
+    /// A table as a statement sees it: with the transaction's writes, or, beside views, as they show
+    /// it.
+    fn table_rows(&self, connection: &mut Connection, target: &Target, horizon: Option<u64>) -> Result<TableRows> {
+        let snapshot = connection.snapshot(&self.tables)?;
+        let over = match horizon {
+            Some(horizon) if connection.transaction.is_none() => {
+                snapshot.as_of(&target.table, horizon)?.unwrap_or_default()
+            }
+            _ => connection.overlay(&target.table),
+        };
+        Ok(TableRows::new(&target.table, &snapshot, over, false))
     }
 
     /// The rows of materialized views, those of one pipeline as of one epoch.
-    fn scanned(&self, leaves: &[Object]) -> Result<(Tables, Vec<(String, Epoch)>)> {
+    fn scanned(&self, leaves: &[Object]) -> Result<Scanned> {
         let mut of_pipeline: BTreeMap<&str, Vec<&Object>> = BTreeMap::new();
         for object in leaves {
             if let Some(pipeline) = &object.entry.pipeline {
                 of_pipeline.entry(pipeline).or_default().push(object);
             }
         }
-        let (mut tables, mut epochs) = (Tables::new(), Vec::new());
+        let mut scanned = Scanned { tables: Tables::new(), epochs: Vec::new(), horizon: None };
         for (pipeline, objects) in of_pipeline {
             let running = self.running(&self.state(), pipeline)?;
             let names: Vec<String> = objects.iter().map(|o| o.name().to_owned()).collect();
             let scan = running.scan(&names)?;
-            epochs.push((pipeline.to_owned(), scan.epoch));
+            scanned.epochs.push((pipeline.to_owned(), scan.epoch));
+            // A pipeline that reads no table shows none at any position.
+            if !self.tables_of(&self.state(), pipeline).is_empty() {
+                scanned.horizon = scanned.horizon.into_iter().chain([scan.horizon]).min();
+            }
             for (object, rows) in objects.into_iter().zip(scan.views) {
                 let rows = shaped(&object.schema, rows)?;
                 let table = MemTable::try_new(Arc::clone(&object.schema), vec![rows])?;
-                tables.insert(object.name().to_owned(), provider_as_source(Arc::new(table)));
+                scanned.tables.insert(object.name().to_owned(), provider_as_source(Arc::new(table)));
             }
         }
-        Ok((tables, epochs))
+        Ok(scanned)
     }
 
     fn running(&self, state: &State, pipeline: &str) -> Result<Pipeline> {
@@ -125,15 +207,24 @@ impl Database {
         })
     }
 
-    fn run(&self, plan: &LogicalPlan) -> Result<Rows> {
+    /// Runs a plan.
+    pub(crate) async fn stream(&self, plan: &LogicalPlan) -> Result<Answer> {
         let mut state = self.session.state().clone();
         state.mark_start_execution();
-        self.runtime.block_on(async {
-            let physical = state.create_physical_plan(plan).await?;
-            let schema = physical.schema();
-            let batches = collect(physical, state.task_ctx()).await?;
-            Ok(Rows { schema, batches })
-        })
+        let physical = state.create_physical_plan(plan).await?;
+        Ok(Answer::streamed(RowStream::new(execute_stream(physical, self.task(&state))?)))
+    }
+
+    /// What a query runs in: the memory it may take is its own.
+    fn task(&self, state: &SessionState) -> Arc<TaskContext> {
+        let shared = state.runtime_env();
+        let pool: Arc<dyn MemoryPool> = Arc::new(GreedyMemoryPool::new(self.config.query_memory.0 as usize));
+        let own = RuntimeEnv { memory_pool: pool, ..shared.as_ref().clone() };
+        Arc::new(TaskContext::from(state).with_runtime(Arc::new(own)))
+    }
+
+    fn rows_of_plan(&self, plan: &LogicalPlan) -> Result<Rows> {
+        self.runtime.block_on(async { self.stream(plan).await?.collect().await })
     }
 
     /// Reads a view, and computes it from scratch over the rows that it has seen. The view's
@@ -152,11 +243,11 @@ impl Database {
         pipeline.pause(true)?;
         let seen = self.seen(&pipeline, view);
         let resumed = pipeline.pause(false);
-        let (checkpoint, epoch, offsets, rows) = seen?;
+        let Seen { checkpoint, epoch, horizon, offsets, rows, snapshot } = seen?;
         resumed?;
         let batches = shaped(&object.schema, rows)?;
         let view = Rows { schema: Arc::clone(&object.schema), batches };
-        let recomputed = self.recompute_object(&object, Some(&offsets))?;
+        let recomputed = self.recompute_object(&object, Some(&offsets), &snapshot, Some(horizon))?;
         Ok(Compared { checkpoint, epoch, view, recomputed })
     }
 
@@ -167,7 +258,7 @@ impl Database {
     /// Those of the sources and of the query; `Unknown` when there is no such view.
     pub fn compute(&self, view: &str, offsets: Option<&Offsets>) -> Result<Rows> {
         let object = self.materialized(&self.state(), view)?;
-        self.recompute_object(&object, offsets)
+        self.recompute_object(&object, offsets, &Arc::new(self.tables.snapshot()?), None)
     }
 
     fn materialized(&self, state: &State, view: &str) -> Result<Object> {
@@ -179,7 +270,7 @@ impl Database {
     }
 
     /// What a paused pipeline has read, as a checkpoint says it, and what a view then holds.
-    fn seen(&self, pipeline: &Pipeline, view: &str) -> Result<(CheckpointId, Epoch, Offsets, Vec<RecordBatch>)> {
+    fn seen(&self, pipeline: &Pipeline, view: &str) -> Result<Seen> {
         pipeline.checkpoint(Trigger::Manual)?;
         let mut scan = pipeline.scan(&[view.to_owned()])?;
         let shown = inspect::show(self.engine.store(), pipeline.name(), None);
@@ -188,14 +279,34 @@ impl Database {
             |(node, offsets): (String, SplitOffsets)| Some((node.strip_suffix("/source")?.to_owned(), offsets));
         let offsets = manifest.sources.into_iter().filter_map(of_source).collect();
         let rows = scan.views.pop().expect("one view was asked for");
-        Ok((manifest.checkpoint, scan.epoch, offsets, rows))
+        // Taken after the scan, so that it has all that the view shows.
+        let snapshot = Arc::new(self.tables.snapshot()?);
+        let (epoch, horizon) = (scan.epoch, scan.horizon);
+        Ok(Seen { checkpoint: manifest.checkpoint, epoch, horizon, offsets, rows, snapshot })
     }
 
-    fn recompute_object(&self, object: &Object, offsets: Option<&Offsets>) -> Result<Rows> {
+    fn recompute_object(
+        &self,
+        object: &Object,
+        offsets: Option<&Offsets>,
+        snapshot: &Arc<Snapshot>,
+        horizon: Option<u64>,
+    ) -> Result<Rows> {
         let names = [object.name().to_owned()].into();
         let mut tables = Tables::new();
         let state = self.state();
         for source_object in state.objects.sources(&names) {
+            if let Body::Table(target) = &source_object.body {
+                let over = horizon.map(|horizon| snapshot.as_of(&target.table, horizon)).transpose()?;
+                let over = match over {
+                    Some(None) => return Err(invalid("55000", "the log of tables is too short to recompute", None)),
+                    Some(Some(over)) => over,
+                    None => Overlay::new(),
+                };
+                let rows = TableRows::new(&target.table, snapshot, over, false);
+                tables.insert(source_object.name().to_owned(), provider_as_source(Arc::new(rows)));
+                continue;
+            }
             let Body::Source(source, extent) = &source_object.body else { continue };
             let until = match offsets {
                 Some(all) => Until::Offsets(all.get(source_object.name()).cloned().unwrap_or_default()),
@@ -213,42 +324,76 @@ impl Database {
             _ => &[],
         };
         let plan = self.session.runnable(session::rename(plan, columns, &query.text)?)?;
-        let rows = self.run(&plan)?;
+        let rows = self.rows_of_plan(&plan)?;
         let batches = shaped(&object.schema, rows.batches)?;
         Ok(Rows { schema: Arc::clone(&object.schema), batches })
     }
 
-    /// Waits until all that sources have now is in the views: the end of those that end, quiet of
-    /// those that may grow, one epoch of those that never end.
-    pub(crate) fn flush(&self) -> Result<Outcome> {
-        let pipelines: Vec<(Pipeline, Extent)> = {
+    /// Waits until all that tables and sources have now is in the views: every write, the end of
+    /// sources that end, quiet of those that may grow, one epoch of those that never end.
+    pub(crate) fn flush(&self, connection: &Connection) -> Result<Outcome> {
+        let pipelines: Vec<Flushed> = {
             let mut state = self.state();
             self.settle(&mut state)?;
-            let extent = |pipeline: &str| {
-                let names = state.objects.of_pipeline(pipeline).map(|o| o.name().to_owned());
-                let mut names: std::collections::BTreeSet<String> = names.collect();
-                let reads = state.objects.of_pipeline(pipeline).flat_map(Object::reads);
-                names.extend(reads.collect::<Vec<_>>());
-                let sources = state.objects.sources(&names);
-                let is = |wanted| sources.iter().any(|o| matches!(o.body, Body::Source(_, e) if e == wanted));
-                if is(Extent::Endless) {
-                    Extent::Endless
-                } else if is(Extent::Growing) {
-                    Extent::Growing
-                } else {
-                    Extent::Bounded
-                }
-            };
-            state.running.iter().map(|(name, running)| (running.clone(), extent(name))).collect()
+            let running = state.running.iter();
+            running.map(|(name, running)| self.to_flush(&state, name, running.clone())).collect()
         };
-        for (pipeline, extent) in pipelines {
-            flush_one(&pipeline, extent)?;
+        let position = self.tables.position();
+        for Flushed { pipeline, extent, reads_tables } in pipelines {
+            if reads_tables {
+                let patience = || connection.check_cancelled().is_ok();
+                if !pipeline.wait_reached(position, patience)? {
+                    return Err(cancelled("user request"));
+                }
+            }
+            if let Some(extent) = extent {
+                flush_one(&pipeline, extent, connection)?;
+            }
         }
         Ok(Outcome::done("FLUSH"))
     }
+
+    /// Waits until the views over tables show all writes up to now.
+    pub(crate) fn flush_tables(&self, connection: &Connection) -> Result<()> {
+        let state = self.state();
+        let running = state.running.iter().map(|(name, running)| self.to_flush(&state, name, running.clone()));
+        let pipelines: Vec<Flushed> = running.filter(|flushed| flushed.reads_tables).collect();
+        drop(state);
+        for Flushed { pipeline, .. } in pipelines {
+            if !pipeline.wait_reached(connection.position, || connection.check_cancelled().is_ok())? {
+                return Err(cancelled("user request"));
+            }
+        }
+        Ok(())
+    }
+
+    fn to_flush(&self, state: &State, name: &str, pipeline: Pipeline) -> Flushed {
+        let reads: std::collections::BTreeSet<String> =
+            state.objects.of_pipeline(name).flat_map(Object::reads).collect();
+        let sources = state.objects.sources(&reads);
+        let extents = sources.iter().filter_map(|object| match object.body {
+            Body::Source(_, extent) => Some(extent),
+            _ => None,
+        });
+        let extent = extents.max_by_key(|extent| match extent {
+            Extent::Bounded => 0,
+            Extent::Growing => 1,
+            Extent::Endless => 2,
+        });
+        let reads_tables = sources.iter().any(|object| matches!(object.body, Body::Table(_)));
+        Flushed { pipeline, extent, reads_tables }
+    }
 }
 
-fn flush_one(pipeline: &Pipeline, extent: Extent) -> Result<()> {
+/// What FLUSH waits for in a pipeline.
+struct Flushed {
+    pipeline: Pipeline,
+    /// Of the source that goes farthest, if it reads any.
+    extent: Option<Extent>,
+    reads_tables: bool,
+}
+
+fn flush_one(pipeline: &Pipeline, extent: Extent, connection: &Connection) -> Result<()> {
     if extent == Extent::Endless {
         pipeline.scan(&[])?;
         return Ok(());
@@ -261,6 +406,7 @@ fn flush_one(pipeline: &Pipeline, extent: Extent) -> Result<()> {
             let pipeline = pipeline.name().to_owned();
             return Err(highwater_engine::Error::NotRunning { pipeline, reason }.into());
         }
+        connection.check_cancelled()?;
         let rows = pipeline.metrics().rows_in;
         if rows != quiet.0 {
             quiet = (rows, Instant::now());

@@ -56,7 +56,7 @@ fn interval(value: &str, at: Option<Position>) -> Result<Duration> {
 }
 
 /// A number and a unit, with or without a space between them.
-fn duration(text: &str) -> Option<Duration> {
+pub(crate) fn duration(text: &str) -> Option<Duration> {
     let text = text.trim();
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.')?;
     let (number, unit) = text.split_at(digits);

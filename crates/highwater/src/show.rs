@@ -14,8 +14,13 @@ use std::sync::Arc;
 
 /// Answers a SHOW.
 pub(crate) fn show(database: &Database, what: Show) -> Result<Outcome> {
-    let rows = match what {
-        Show::Tables => Rows::none("name"),
+    Ok(Outcome::rows("SHOW", rows(database, what)?))
+}
+
+/// The rows of a SHOW.
+pub(crate) fn rows(database: &Database, what: Show) -> Result<Rows> {
+    Ok(match what {
+        Show::Tables => names(database, Kind::Table),
         Show::Sources => names(database, Kind::Source),
         Show::Views => names(database, Kind::View),
         Show::MaterializedViews => names(database, Kind::MaterializedView),
@@ -28,9 +33,9 @@ pub(crate) fn show(database: &Database, what: Show) -> Result<Outcome> {
             let (name, sql) = (object.name().to_owned(), object.entry.sql.clone());
             Rows::of(vec![("name", texts([name])), ("create_sql", texts([sql]))])
         }
-        Show::Setting(name) => setting(database, &name)?,
-    };
-    Ok(Outcome::rows("SHOW", rows))
+        Show::Setting(name) => return Err(unknown_setting(&name)),
+        Show::All => settings(&database.connect().settings()),
+    })
 }
 
 /// Answers DESCRIBE.
@@ -54,11 +59,11 @@ pub(crate) fn unknown(name: &Name) -> Error {
     highwater_sql::Error::Unknown { kind, name: name.value.clone(), position: Some(name.at) }.into()
 }
 
-fn texts(values: impl IntoIterator<Item = String>) -> ArrayRef {
+pub(crate) fn texts(values: impl IntoIterator<Item = String>) -> ArrayRef {
     Arc::new(StringArray::from_iter_values(values))
 }
 
-fn numbers(values: impl IntoIterator<Item = u64>) -> ArrayRef {
+pub(crate) fn numbers(values: impl IntoIterator<Item = u64>) -> ArrayRef {
     Arc::new(UInt64Array::from_iter_values(values))
 }
 
@@ -66,14 +71,15 @@ fn names(database: &Database, kind: Kind) -> Rows {
     Rows::text("name", database.state().objects.names(kind))
 }
 
-fn setting(database: &Database, name: &Name) -> Result<Rows> {
-    let state = database.state();
-    let Some(value) = state.settings.get(&name.value) else {
-        let kind = highwater_sql::Kind::Setting;
-        let name = highwater_sql::Error::Unknown { kind, name: name.value.clone(), position: Some(name.at) };
-        return Err(name.into());
-    };
-    Ok(Rows::text(&name.value, vec![value.clone()]))
+/// The error for a setting that nobody set or knows.
+pub(crate) fn unknown_setting(name: &Name) -> Error {
+    let kind = highwater_sql::Kind::Setting;
+    highwater_sql::Error::Unknown { kind, name: name.value.clone(), position: Some(name.at) }.into()
+}
+
+/// SHOW ALL.
+pub(crate) fn settings(all: &std::collections::BTreeMap<String, String>) -> Rows {
+    Rows::of(vec![("name", texts(all.keys().cloned())), ("setting", texts(all.values().cloned()))])
 }
 
 fn jobs(database: &Database) -> Result<Rows> {
@@ -100,7 +106,7 @@ fn jobs(database: &Database) -> Result<Rows> {
     ]))
 }
 
-fn status(status: &Status) -> String {
+pub(crate) fn status(status: &Status) -> String {
     match status {
         Status::Failed { reason, restarts } => format!("failed, {restarts} restarts: {reason}"),
         Status::Lost { reason } => format!("lost: {reason}"),

@@ -103,7 +103,7 @@ impl Drop for Scratch {
 /// Opens a database for a workload.
 fn database(flags: &Flags) -> Outcome<(Database, Settings)> {
     let settings = Settings::load(flags)?;
-    Ok((open(&settings)?, settings))
+    Ok((open(&settings, true)?, settings))
 }
 
 /// Starts logging for a workload.

@@ -2,11 +2,12 @@
 
 use crate::exit::{self, Exit, Outcome};
 use crate::settings::{Flags, Settings};
-use crate::{bench, checkpoints, demo, run, table};
+use crate::{bench, checkpoints, demo, run, serve, table, users};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 const EXAMPLES: &str = "\
 Examples:
+  highwater serve --data /var/lib/highwater
   highwater run views.sql --data /var/lib/highwater
   highwater demo --kill --minutes 3
   highwater checkpoints list s3://bucket/highwater";
@@ -21,12 +22,16 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Serve PostgreSQL's clients, keeping all views current until a stop is asked for
+    Serve(serve::Arguments),
     /// Execute a script and keep its views current until input ends or Ctrl-C
     Run(run::Arguments),
     /// Watch four live views over a stream of auctions being checkpointed
     Demo(demo::Arguments),
     /// Look after the checkpoints of a root, without a server
     Checkpoints(checkpoints::Arguments),
+    /// Look after the users of a server
+    Users(users::Arguments),
     /// Measure a workload and print one JSON line
     Bench(bench::Arguments),
     /// Print the settings in effect and where each comes from
@@ -48,6 +53,8 @@ pub(crate) fn main() -> Outcome {
     let command = Cli::command().after_help(format!("{EXAMPLES}\n\n{}", exit::help()));
     let cli = Cli::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit());
     match cli.command {
+        Command::Serve(arguments) => serve::main(arguments),
+        Command::Users(arguments) => users::main(arguments),
         Command::Run(arguments) => run::main(arguments),
         Command::Demo(arguments) => demo::main(arguments),
         Command::Checkpoints(arguments) => checkpoints::main(arguments),

@@ -71,7 +71,7 @@ pub(crate) fn main(arguments: Arguments) -> Outcome {
             stop.ask();
         });
     }
-    let database = open(&settings)?;
+    let database = open(&settings, true)?;
     create(&database, settings.workers())?;
     let followed = follow(&database, &stop, &mut Screen::new(style), "Nexmark through four views");
     if followed.is_ok() {

@@ -10,12 +10,15 @@ mod exit;
 mod figures;
 mod logs;
 mod memory;
+mod pg;
 mod process;
 mod progress;
 mod run;
+mod serve;
 mod settings;
 mod signals;
 mod table;
+mod users;
 mod watch;
 
 use std::process::ExitCode;

@@ -49,7 +49,7 @@ pub(crate) fn main(arguments: Arguments) -> Outcome {
     let style = Style::of(settings.progress());
     logs::start(&settings, style == Style::Table && !arguments.exit)?;
     let stop = Stop::on_signals()?;
-    let database = open(&settings)?;
+    let database = open(&settings, true)?;
     let opening = if arguments.exit { pieces.len() } else { closing(&pieces) };
     // Views start together with all that the script puts over them.
     database.defer_starts();
@@ -79,15 +79,17 @@ fn read(path: &Path) -> std::io::Result<String> {
     Ok(text)
 }
 
-/// Opens the database that the settings describe.
+/// Opens the database that the settings describe. With `resume`, statements that made an object are
+/// passed over when they come again.
 ///
 /// # Errors
 /// A folder or root that cannot be used.
-pub(crate) fn open(settings: &Settings) -> Outcome<Database> {
+pub(crate) fn open(settings: &Settings, resume: bool) -> Outcome<Database> {
     let mut config = Config::new(settings.data());
     config.checkpoint_root = Some(settings.checkpoint_root());
     config.workers = Some(settings.workers());
-    config.resume = true;
+    config.resume = resume;
+    config.query_memory = highwater::Bytes(settings.query_memory());
     config.state_memory = settings.state_memory().map(highwater::Bytes);
     config.block_cache = highwater::Bytes(settings.block_cache());
     config.checkpoints.interval = settings.checkpoint_interval();

@@ -29,7 +29,7 @@ pub(crate) struct Setting {
 }
 
 /// All settings.
-pub(crate) const SETTINGS: [Setting; 11] = [
+pub(crate) const SETTINGS: [Setting; 17] = [
     Setting {
         key: "data",
         flag: "data",
@@ -78,6 +78,48 @@ pub(crate) const SETTINGS: [Setting; 11] = [
         kind: Kind::Count,
         default: "3",
         help: "How many checkpoints of a pipeline are kept",
+    },
+    Setting {
+        key: "pg_listen",
+        flag: "pg-listen",
+        kind: Kind::Text("ADDRESS"),
+        default: "127.0.0.1:7432",
+        help: "Where `serve` listens for PostgreSQL's clients; beyond loopback there must be users",
+    },
+    Setting {
+        key: "http_listen",
+        flag: "http-listen",
+        kind: Kind::Text("ADDRESS"),
+        default: "127.0.0.1:7433",
+        help: "Where `serve` listens for HTTP: health, metrics and the API; off for nowhere",
+    },
+    Setting {
+        key: "max_connections",
+        flag: "max-connections",
+        kind: Kind::Count,
+        default: "100",
+        help: "Clients of `serve` at the same time",
+    },
+    Setting {
+        key: "query_memory",
+        flag: "query-memory",
+        kind: Kind::Size,
+        default: "1GiB",
+        help: "Memory that one query may take before it is refused",
+    },
+    Setting {
+        key: "tls_cert",
+        flag: "tls-cert",
+        kind: Kind::Path,
+        default: "",
+        help: "PEM file with the certificate chain of `serve`, for both ports; needs tls_key",
+    },
+    Setting {
+        key: "tls_key",
+        flag: "tls-key",
+        kind: Kind::Path,
+        default: "",
+        help: "PEM file with the private key of the certificate",
     },
     Setting {
         key: "progress",
@@ -316,6 +358,32 @@ impl Settings {
     /// How many checkpoints are kept.
     pub(crate) fn retain(&self) -> usize {
         self.text("retain").parse().unwrap_or(3)
+    }
+
+    /// Where PostgreSQL's clients are listened for.
+    pub(crate) fn pg_listen(&self) -> &str {
+        self.text("pg_listen")
+    }
+
+    /// Where HTTP is listened for; `None` for nowhere.
+    pub(crate) fn http_listen(&self) -> Option<&str> {
+        Some(self.text("http_listen")).filter(|address| *address != "off")
+    }
+
+    /// How many clients at the same time.
+    pub(crate) fn max_connections(&self) -> usize {
+        self.text("max_connections").parse().unwrap_or(100)
+    }
+
+    /// Memory that one query may take, in bytes.
+    pub(crate) fn query_memory(&self) -> u64 {
+        value::parse_size(self.text("query_memory")).unwrap_or(1 << 30)
+    }
+
+    /// The files of the certificate and its key, when both are named.
+    pub(crate) fn tls(&self) -> Option<(PathBuf, PathBuf)> {
+        let path = |key: &str| Some(self.text(key)).filter(|path| !path.is_empty()).map(PathBuf::from);
+        path("tls_cert").zip(path("tls_key"))
     }
 
     /// `auto`, `table`, `lines` or `off`.

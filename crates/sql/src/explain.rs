@@ -35,7 +35,7 @@ fn node_lines(plan: &Plan, node: &Node) -> Vec<String> {
         inputs => format!("{} <- {}", node.name, inputs.join(", ")),
     }];
     match &node.operator {
-        Operator::Source(_) => lines.push(format!("  columns: {}", columns_of(&node.schema))),
+        Operator::Source(_) | Operator::Changes(_) => lines.push(format!("  columns: {}", columns_of(&node.schema))),
         Operator::Map(map) => lines.extend(map_lines(map, &node.schema)),
         Operator::Hop(hop) => lines.push(format!(
             "  time: {}, slide: {} us, size: {} us",

@@ -21,8 +21,9 @@ mod window;
 
 pub use error::{Error, Kind, Result};
 pub use explain::explain;
-pub use parse::parse;
+pub use parse::{is_default, parse, rows_of};
 pub use references::references;
+pub use datafusion::sql::sqlparser::ast::SelectItem;
 pub use session::{Relations, Session};
 pub use text::{Piece, Position, same_text, split};
 

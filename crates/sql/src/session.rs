@@ -26,9 +26,10 @@ use datafusion::optimizer::eliminate_duplicated_expr::EliminateDuplicatedExpr;
 use datafusion::optimizer::optimize_projections::OptimizeProjections;
 use datafusion::optimizer::push_down_filter::PushDownFilter;
 use datafusion::optimizer::replace_distinct_aggregate::ReplaceDistinctWithAggregate;
-use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
+use datafusion::logical_expr::simplify::SimplifyContext;
+use datafusion::optimizer::simplify_expressions::{ExprSimplifier, SimplifyExpressions};
 use datafusion::optimizer::{Optimizer, OptimizerContext};
-use datafusion::sql::planner::{ParserOptions, SqlToRel};
+use datafusion::sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use datafusion::sql::sqlparser::ast;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -143,12 +144,44 @@ impl Session {
     /// # Errors
     /// `Unknown`, `Invalid` and `Unsupported` with positions where DataFusion tells them.
     pub fn bind(&self, query: &Query, relations: &Relations) -> Result<LogicalPlan> {
+        self.bind_with(query, relations, &[])
+    }
+
+    /// The same for a query with parameters `$1`, `$2`, ... of these types, where they are known.
+    ///
+    /// # Errors
+    /// As [`Session::bind`].
+    pub fn bind_with(
+        &self,
+        query: &Query,
+        relations: &Relations,
+        parameters: &[Option<DataType>],
+    ) -> Result<LogicalPlan> {
         ignored::check(query)?;
+        let parameters =
+            parameters.iter().map(|p| p.as_ref().map(|p| Arc::new(Field::new("", p.clone(), true)))).collect();
+        let mut context = PlannerContext::new().with_prepare_param_data_types(parameters);
         let names = Names { session: self, relations };
         let options = ParserOptions::from(&self.state.config_options().sql_parser);
         SqlToRel::new_with_options(&names, options)
-            .sql_statement_to_plan(ast::Statement::Query(query.ast.clone()))
+            .sql_statement_to_plan_with_context(ast::Statement::Query(query.ast.clone()), &mut context)
             .map_err(|e| Error::of_planner(e, &query.text))
+    }
+
+    /// An expression without columns, computed as far as it can be before rows are there.
+    ///
+    /// # Errors
+    /// `Plan` when computing it fails.
+    pub fn evaluated(&self, expr: Expr) -> Result<Expr> {
+        let schema: datafusion::common::DFSchemaRef = Arc::new(DFSchema::empty());
+        let context = SimplifyContext::builder()
+            .with_schema(Arc::clone(&schema))
+            .with_config_options(Arc::clone(self.state.config_options()))
+            .with_current_time()
+            .build();
+        let simplifier = ExprSimplifier::new(context);
+        let expr = simplifier.coerce(expr, &schema).map_err(|e| Error::Plan(Box::new(e)))?;
+        simplifier.simplify(expr).map_err(|e| Error::Plan(Box::new(e)))
     }
 
     /// A bound query as DataFusion can run it.

@@ -74,7 +74,7 @@ pub struct CreateSource {
     pub format: Option<Format>,
 }
 
-/// A column of a CREATE SOURCE.
+/// A column of a CREATE SOURCE or CREATE TABLE.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Column {
     /// Its name.
@@ -83,6 +83,107 @@ pub struct Column {
     pub data_type: arrow::datatypes::DataType,
     /// NOT NULL.
     pub not_null: bool,
+}
+
+/// CREATE TABLE.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CreateTable {
+    /// The new table.
+    pub name: Name,
+    /// IF NOT EXISTS.
+    pub if_not_exists: bool,
+    /// At least one.
+    pub columns: Vec<TableColumn>,
+    /// PRIMARY KEY, in its order; empty for none.
+    pub key: Vec<Name>,
+    /// WATERMARK FOR column AS expression.
+    pub watermark: Option<(Name, ast::Expr)>,
+    /// APPEND ONLY.
+    pub append_only: bool,
+    /// The statement's text, for positions.
+    pub text: String,
+}
+
+/// A column of a CREATE TABLE.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TableColumn {
+    /// Its name, type and whether it takes nulls.
+    pub column: Column,
+    /// DEFAULT.
+    pub default: Option<ast::Expr>,
+}
+
+/// The column under which a table gives a row's key to UPDATE and DELETE.
+pub const ROW_KEY: &str = "__row_key";
+/// The column under which it gives the row as it is stored.
+pub const ROW_VALUE: &str = "__row_value";
+
+/// INSERT.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Insert {
+    /// The table.
+    pub table: Name,
+    /// The columns that the rows give; empty for all from the first on.
+    pub columns: Vec<Name>,
+    /// The rows; absent for DEFAULT VALUES.
+    pub source: Option<Query>,
+    /// RETURNING.
+    pub returning: Vec<ast::SelectItem>,
+    /// The statement's text, for positions.
+    pub text: String,
+}
+
+/// UPDATE.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Update {
+    /// The table.
+    pub table: Name,
+    /// What it is called in expressions.
+    pub alias: Option<Name>,
+    /// SET.
+    pub assignments: Vec<(Name, ast::Expr)>,
+    /// WHERE.
+    pub selection: Option<ast::Expr>,
+    /// RETURNING.
+    pub returning: Vec<ast::SelectItem>,
+    /// The statement's text, for positions.
+    pub text: String,
+}
+
+/// DELETE.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Delete {
+    /// The table.
+    pub table: Name,
+    /// What it is called in expressions.
+    pub alias: Option<Name>,
+    /// WHERE.
+    pub selection: Option<ast::Expr>,
+    /// RETURNING.
+    pub returning: Vec<ast::SelectItem>,
+    /// The statement's text, for positions.
+    pub text: String,
+}
+
+/// COPY t FROM STDIN.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Copy {
+    /// The table.
+    pub table: Name,
+    /// The columns that the data gives; empty for all.
+    pub columns: Vec<Name>,
+    /// CSV instead of text.
+    pub csv: bool,
+    /// Between two fields; the format's own when absent.
+    pub delimiter: Option<char>,
+    /// What stands for null; the format's own when absent.
+    pub null: Option<String>,
+    /// The first line holds names.
+    pub header: bool,
+    /// Around fields, in CSV.
+    pub quote: Option<char>,
+    /// Before a quote within a field, in CSV.
+    pub escape: Option<char>,
 }
 
 /// CREATE VIEW and CREATE MATERIALIZED VIEW.
@@ -136,11 +237,15 @@ pub enum Show {
     Create(Name),
     /// SHOW setting.
     Setting(Name),
+    /// SHOW ALL.
+    All,
 }
 
 /// The kinds of objects that DROP names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ObjectKind {
+    /// TABLE.
+    Table,
     /// SOURCE.
     Source,
     /// VIEW.
@@ -154,6 +259,7 @@ pub enum ObjectKind {
 impl fmt::Display for ObjectKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Table => "TABLE",
             Self::Source => "SOURCE",
             Self::View => "VIEW",
             Self::MaterializedView => "MATERIALIZED VIEW",
@@ -165,6 +271,26 @@ impl fmt::Display for ObjectKind {
 /// One statement.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Statement {
+    /// CREATE TABLE.
+    CreateTable(CreateTable),
+    /// INSERT.
+    Insert(Insert),
+    /// UPDATE.
+    Update(Update),
+    /// DELETE.
+    Delete(Delete),
+    /// COPY t FROM STDIN.
+    Copy(Copy),
+    /// BEGIN or START TRANSACTION.
+    Begin,
+    /// COMMIT or END.
+    Commit,
+    /// ROLLBACK or ABORT.
+    Rollback,
+    /// DISCARD ALL.
+    DiscardAll,
+    /// DEALLOCATE name, or ALL when absent.
+    Deallocate(Option<Name>),
     /// CREATE SOURCE.
     CreateSource(CreateSource),
     /// CREATE VIEW.
@@ -212,9 +338,98 @@ pub enum Statement {
     Flush,
     /// SET x TO y.
     Set {
+        /// ALTER SYSTEM: for all sessions, now and later.
+        system: bool,
         /// The setting.
         name: Name,
         /// Its new value; `default` for DEFAULT.
         value: String,
     },
+}
+
+impl Update {
+    /// The query for the rows to change: each row's key and stored form, then the table's columns
+    /// with their new values.
+    #[must_use]
+    pub fn query(&self, columns: &[String]) -> Query {
+        let value = |column: &String| {
+            let assigned = self.assignments.iter().find(|(name, _)| name.value == *column);
+            assigned.map_or_else(|| identifier(column), |(_, expr)| expr.clone())
+        };
+        let values = columns.iter().map(value).zip(columns);
+        rows_to_change(&self.table, self.alias.as_ref(), self.selection.as_ref(), values, &self.text)
+    }
+}
+
+impl Delete {
+    /// The query for the rows to delete: as [`Update::query`], with the columns as they are.
+    #[must_use]
+    pub fn query(&self, columns: &[String]) -> Query {
+        let values = columns.iter().map(identifier).zip(columns);
+        rows_to_change(&self.table, self.alias.as_ref(), self.selection.as_ref(), values, &self.text)
+    }
+}
+
+/// `SELECT items FROM table` for RETURNING.
+#[must_use]
+pub fn returning(table: &Name, alias: Option<&Name>, items: &[ast::SelectItem], text: &str) -> Query {
+    select(table, alias, None, items.to_vec(), text)
+}
+
+/// The query `SELECT expression`, for a DEFAULT.
+#[must_use]
+pub fn constant(expression: &ast::Expr, text: &str) -> Query {
+    let mut query = crate::text::template("SELECT 1");
+    if let ast::SetExpr::Select(select) = query.body.as_mut() {
+        select.projection = vec![ast::SelectItem::UnnamedExpr(expression.clone())];
+    }
+    Query { ast: query, text: text.to_owned() }
+}
+
+fn identifier(name: &String) -> ast::Expr {
+    ast::Expr::Identifier(ast::Ident::with_quote('"', name.clone()))
+}
+
+fn rows_to_change<'a>(
+    table: &Name,
+    alias: Option<&Name>,
+    selection: Option<&ast::Expr>,
+    values: impl Iterator<Item = (ast::Expr, &'a String)>,
+    text: &str,
+) -> Query {
+    let hidden = [ROW_KEY, ROW_VALUE].map(|name| ast::SelectItem::UnnamedExpr(identifier(&name.to_owned())));
+    let value = |(at, (expr, _)): (usize, (ast::Expr, &String))| ast::SelectItem::ExprWithAlias {
+        expr,
+        alias: ast::Ident::with_quote('"', format!("__new_{at}")),
+    };
+    let items = hidden.into_iter().chain(values.enumerate().map(value)).collect();
+    select(table, alias, selection, items, text)
+}
+
+fn select(
+    table: &Name,
+    alias: Option<&Name>,
+    selection: Option<&ast::Expr>,
+    items: Vec<ast::SelectItem>,
+    text: &str,
+) -> Query {
+    let mut query = crate::text::template("SELECT 1 FROM x AS y");
+    if let ast::SetExpr::Select(select) = query.body.as_mut() {
+        select.projection = items;
+        select.selection = selection.cloned();
+        if let Some(ast::TableFactor::Table { name, alias: place, .. }) =
+            select.from.first_mut().map(|from| &mut from.relation)
+        {
+            *name = ast::ObjectName::from(vec![ast::Ident::with_quote('"', table.value.clone())]);
+            match alias {
+                Some(alias) => {
+                    if let Some(place) = place {
+                        place.name = ast::Ident::with_quote('"', alias.value.clone());
+                    }
+                }
+                None => *place = None,
+            }
+        }
+    }
+    Query { ast: query, text: text.to_owned() }
 }

@@ -4,12 +4,25 @@
 //! so a semicolon in a string, a comment or a quoted name divides nothing.
 
 use crate::error::{Error, Result};
+use datafusion::sql::sqlparser::ast::Query;
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
+use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
 use std::fmt;
 
 /// The dialect all statements are read in.
 pub(crate) static DIALECT: PostgreSqlDialect = PostgreSqlDialect {};
+
+/// A query of ours that others fill in.
+///
+/// # Panics
+/// When it does not parse, which is a broken invariant.
+pub(crate) fn template(query: &str) -> Box<Query> {
+    Parser::new(&DIALECT)
+        .try_with_sql(query)
+        .and_then(|mut parser| parser.parse_query())
+        .expect("a constant query parses")
+}
 
 /// A place in a statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

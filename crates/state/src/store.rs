@@ -29,7 +29,7 @@ const BLOCK_BYTES: usize = 16 * 1024;
 pub struct StoreLimits {
     /// Cache of blocks, index blocks included.
     pub block_cache: Bytes,
-    /// Memtables; nothing is written through them, so this only guards against mistakes.
+    /// Memtables of all databases of the process; nothing of the page store goes through them.
     pub write_buffers: Bytes,
     /// Files kept open.
     pub open_files: u32,
@@ -43,7 +43,7 @@ impl Default for StoreLimits {
     fn default() -> Self {
         Self {
             block_cache: Bytes(64 << 20),
-            write_buffers: Bytes(8 << 20),
+            write_buffers: Bytes(64 << 20),
             open_files: 1024,
             background_threads: 2,
             bytes_per_second: Bytes(64 << 20),
@@ -103,6 +103,12 @@ impl PageStore {
         let options = database_options(&limits, &cache, &buffers);
         let db = DB::open(&options, path.join("db")).map_err(|error| Error::rocks("open the page store", error))?;
         Ok(Self { db, cache, buffers, limits, incoming, next_link: AtomicU64::new(0) })
+    }
+
+    /// The cache and the memtables' limit, which other databases of the process share.
+    #[must_use]
+    pub fn shared(&self) -> (Cache, WriteBufferManager) {
+        (self.cache.clone(), self.buffers.clone())
     }
 
     /// Takes in files by hard link; the files at `paths` stay and are not changed. All or none.

@@ -2,10 +2,10 @@
 //!
 //! Invariant: an operator that has more to do activates itself.
 
+use super::changes::told_of;
 use super::{Builder, Built, Flows, Parcels, Wiring};
 use crate::batch::Batch;
-use crate::clock::Supply;
-use crate::control::{Supplied, SupplyTold};
+use crate::control::{BACKFILLED, Supplied, SupplyTold};
 use crate::error::{Error, Result};
 use crate::keys::ByKeyGroup;
 use crate::ops::expressions::Preparation;
@@ -70,7 +70,7 @@ impl<'s> Wiring<'_, 's> {
         let (run, around, place) = (Arc::clone(&self.spec.run), self.around.clone(), self.place);
         around.snapshots.expect_operator();
         let mut splits = run.step(&name, || SourceSplits::open(setup));
-        let mut teller = Teller { source: id.0, worker: place.worker, last: None, asked: false, gave_rows: false };
+        let mut teller = Teller::new(id.0, place.worker);
         builder.build(move |_| {
             // Held on the supplies only, so that a source can speak up between ticks.
             let mut speak: Option<Capability<u64>> = None;
@@ -102,7 +102,7 @@ impl<'s> Wiring<'_, 's> {
                 }
                 let (Some(splits), Some(time)) = (&mut splits, &speak) else { return };
                 let supply = run.step(&name, || splits.refresh().map(|()| splits.supply(Duration::ZERO)));
-                if let Some(said) = supply.and_then(|supply| teller.tell(supply)) {
+                if let Some(said) = supply.and_then(|supply| teller.tell(told_of(supply), BACKFILLED)) {
                     if let SupplyTold::After(wait) = said.supply {
                         here.activate_after(wait);
                     }
@@ -268,29 +268,27 @@ impl<'s> Wiring<'_, 's> {
 }
 
 /// Tells worker 0 of a source's supply, after each tick that asked for rows and when it has changed.
-struct Teller {
+pub(super) struct Teller {
     source: usize,
     worker: usize,
-    last: Option<SupplyTold>,
+    last: Option<(SupplyTold, u16)>,
     /// A tick asked for rows since it was told.
-    asked: bool,
-    gave_rows: bool,
+    pub(super) asked: bool,
+    pub(super) gave_rows: bool,
 }
 
 impl Teller {
-    fn tell(&mut self, supply: Supply) -> Option<Supplied> {
-        let supply = match supply {
-            Supply::Ready => SupplyTold::Ready,
-            Supply::At(wait) => SupplyTold::After(wait),
-            Supply::Waiting => SupplyTold::Waiting,
-            Supply::Ended => SupplyTold::Ended,
-        };
-        if !std::mem::take(&mut self.asked) && self.last == Some(supply) {
+    pub(super) const fn new(source: usize, worker: usize) -> Self {
+        Self { source, worker, last: None, asked: false, gave_rows: false }
+    }
+
+    pub(super) fn tell(&mut self, supply: SupplyTold, backfill: u16) -> Option<Supplied> {
+        if !std::mem::take(&mut self.asked) && self.last == Some((supply, backfill)) {
             return None;
         }
-        self.last = Some(supply);
+        self.last = Some((supply, backfill));
         let gave_rows = std::mem::take(&mut self.gave_rows);
-        Some(Supplied { worker: self.worker, source: self.source, supply, gave_rows })
+        Some(Supplied { worker: self.worker, source: self.source, supply, gave_rows, backfill })
     }
 }
 

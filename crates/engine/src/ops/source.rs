@@ -5,7 +5,8 @@
 use crate::background::Background;
 use crate::clock::Supply;
 use crate::error::Result;
-use crate::feed::{Fed, Feed, Wake};
+use crate::changes::Wake;
+use crate::feed::{Fed, Feed};
 use crate::shared::Run;
 use crate::source::{Offset, Source};
 use arrow::array::RecordBatch;

@@ -189,7 +189,7 @@ pub(super) fn victim(flags: &Flags) -> Outcome {
     let settings = Settings::load(&flags.clone().or("log", "warn"))?;
     logs::start(&settings, false)?;
     let stop = Stop::on_signals()?;
-    let database = run::open(&settings)?;
+    let database = run::open(&settings, true)?;
     create(&database, settings.workers())?;
     let mut pause = Duration::from_millis(1);
     while !stop.wait(pause) {
@@ -211,7 +211,7 @@ pub(super) fn victim(flags: &Flags) -> Outcome {
 
 /// Opens what the child left and compares each view with recomputation.
 fn compare_all(settings: &Settings) -> Outcome {
-    let database = run::open(settings)?;
+    let database = run::open(settings, true)?;
     // Nobody needs more rows: the machine is left to the recomputation.
     let pause = |database: &Database| database.pipelines().iter().try_for_each(|pipeline| pipeline.pause(true));
     let mut exit = Exit::Done;

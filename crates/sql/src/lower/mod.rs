@@ -23,6 +23,7 @@ use datafusion::logical_expr::{Distinct, Expr, LogicalPlan};
 use datafusion::physical_expr::expressions::{BinaryExpr, NegativeExpr, lit};
 use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 use flow::Flow;
+use highwater_engine::changes::ChangeSource;
 use highwater_engine::plan::{Node, NodeId, Operator, Plan, View};
 use highwater_engine::sink::Sink;
 use highwater_engine::source::Source;
@@ -36,6 +37,7 @@ pub struct Builder<'a> {
     session: &'a Session,
     plan: Plan,
     sources: BTreeMap<String, Arc<dyn Source>>,
+    changes: BTreeMap<String, Arc<dyn ChangeSource>>,
     incarnations: BTreeMap<String, u64>,
     /// How later views read the rows of a relation.
     taps: BTreeMap<String, Flow>,
@@ -62,6 +64,7 @@ impl<'a> Builder<'a> {
             session,
             plan: Plan::default(),
             sources: BTreeMap::new(),
+            changes: BTreeMap::new(),
             incarnations: BTreeMap::new(),
             taps: BTreeMap::new(),
         }
@@ -70,6 +73,11 @@ impl<'a> Builder<'a> {
     /// Which object of a name the nodes made for it belong to; the first one unless this says otherwise.
     pub fn incarnation(&mut self, name: &str, incarnation: u64) {
         self.incarnations.insert(name.to_owned(), incarnation);
+    }
+
+    /// Makes a table known; it becomes a node when a view reads it.
+    pub fn table(&mut self, name: &str, source: Arc<dyn ChangeSource>) {
+        self.changes.insert(name.to_owned(), source);
     }
 
     /// Makes a source known; it becomes a node when a view reads it.
@@ -192,8 +200,9 @@ impl<'a> Builder<'a> {
     }
 
     fn add(&mut self, owner: &str, what: &str, inputs: Vec<NodeId>, operator: Operator, schema: &SchemaRef) -> NodeId {
-        let append_only = match operator {
+        let append_only = match &operator {
             Operator::Source(_) => true,
+            Operator::Changes(source) => source.append_only(),
             Operator::Aggregate(_) => false,
             _ => inputs.iter().all(|i| self.plan.nodes[i.0].append_only),
         };

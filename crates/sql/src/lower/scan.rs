@@ -7,6 +7,7 @@ use crate::session::{Stream, view_schema};
 use datafusion::logical_expr::{TableScan, TableSource};
 use highwater_engine::plan::Operator;
 use std::any::Any;
+use std::sync::Arc;
 
 impl Builder<'_> {
     pub(super) fn scan(&mut self, scan: &TableScan) -> Result<Flow> {
@@ -28,12 +29,15 @@ impl Builder<'_> {
         if let Some(flow) = self.taps.get(name) {
             return Ok(flow.clone());
         }
-        let Some(source) = self.sources.get(name).cloned() else {
+        let (operator, schema) = if let Some(source) = self.sources.get(name) {
+            (Operator::Source(Arc::clone(source)), source.schema())
+        } else if let Some(table) = self.changes.get(name) {
+            (Operator::Changes(Arc::clone(table)), table.schema())
+        } else {
             let clause = format!("reading {name:?} together with another pipeline's relations");
             return Err(Error::unsupported(clause, "read one view or source", None));
         };
-        let schema = source.schema();
-        let node = self.add(name, "source", Vec::new(), Operator::Source(source), &schema);
+        let node = self.add(name, "source", Vec::new(), operator, &schema);
         let flow = Flow::whole(node, &schema);
         self.taps.insert(name.to_owned(), flow.clone());
         Ok(flow)

@@ -5,6 +5,7 @@ use crate::cursor::Cursor;
 use crate::error::{Error, Result};
 use crate::statement::{Column, CreateSink, CreateSource, CreateView, Name, Query, Statement};
 use crate::types;
+use arrow::datatypes::DataType;
 use datafusion::sql::sqlparser::ast::{SetExpr, TableFactor};
 use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::Token;
@@ -15,7 +16,9 @@ pub(super) fn create(c: &mut Cursor<'_>) -> Result<Statement> {
     if c.accept(&["OR", "REPLACE"]) {
         return Err(Error::unsupported("OR REPLACE", "drop the object first", at));
     }
-    if c.accept(&["SOURCE"]) {
+    if c.accept(&["TABLE"]) {
+        super::table::table(c).map(Statement::CreateTable)
+    } else if c.accept(&["SOURCE"]) {
         source(c).map(Statement::CreateSource)
     } else if c.accept(&["SINK"]) {
         sink(c).map(Statement::CreateSink)
@@ -29,13 +32,13 @@ pub(super) fn create(c: &mut Cursor<'_>) -> Result<Statement> {
 }
 
 fn other(c: &Cursor<'_>) -> Error {
-    let later = ["TABLE", "INDEX", "FUNCTION", "SCHEMA", "DATABASE", "SAVEPOINT", "SECRET", "USER"];
+    let later = ["INDEX", "FUNCTION", "SCHEMA", "DATABASE", "SAVEPOINT", "SECRET", "USER"];
     match later.iter().find(|w| c.is(&[w])) {
         Some(word) => {
-            let hint = "CREATE makes a SOURCE, VIEW, MATERIALIZED VIEW or SINK";
+            let hint = "CREATE makes a TABLE, SOURCE, VIEW, MATERIALIZED VIEW or SINK";
             Error::unsupported(format!("CREATE {word}"), hint, Some(c.position()))
         }
-        None => c.unexpected("SOURCE, VIEW, MATERIALIZED VIEW or SINK"),
+        None => c.unexpected("TABLE, SOURCE, VIEW, MATERIALIZED VIEW or SINK"),
     }
 }
 
@@ -88,11 +91,19 @@ fn refuse_table_constraint(c: &Cursor<'_>) -> Result<()> {
     Ok(())
 }
 
-fn column(c: &mut Cursor<'_>) -> Result<Column> {
-    let name = c.ident("a column's name")?;
+pub(super) fn column_name(c: &mut Cursor<'_>) -> Result<Name> {
+    c.ident("a column's name")
+}
+
+pub(super) fn data_type(c: &mut Cursor<'_>) -> Result<DataType> {
     let at = c.position();
     let sql_type = c.sqlparser(Parser::parse_data_type)?;
-    let data_type = types::arrow_type(&sql_type, Some(at))?;
+    types::arrow_type(&sql_type, Some(at))
+}
+
+fn column(c: &mut Cursor<'_>) -> Result<Column> {
+    let name = column_name(c)?;
+    let data_type = data_type(c)?;
     let mut not_null = false;
     while !matches!(c.peek(), None | Some(Token::Comma | Token::RParen)) {
         let at = Some(c.position());
@@ -142,7 +153,7 @@ fn sink(c: &mut Cursor<'_>) -> Result<CreateSink> {
     let if_not_exists = c.accept(&["IF", "NOT", "EXISTS"]);
     let name = c.name("the sink's name")?;
     if c.is(&["INTO"]) {
-        let hint = "there are no tables to write into yet";
+        let hint = "a sink delivers to a connector";
         return Err(Error::unsupported("SINK INTO", hint, Some(c.position())));
     }
     let query = if c.accept(&["FROM"]) { all_of(c)? } else { sink_query(c)? };
@@ -157,10 +168,7 @@ fn sink(c: &mut Cursor<'_>) -> Result<CreateSink> {
 /// `FROM v` is short for `AS SELECT * FROM v`.
 fn all_of(c: &mut Cursor<'_>) -> Result<Query> {
     let name = c.sqlparser(|parser| parser.parse_object_name(false))?;
-    let mut ast = Parser::new(&crate::text::DIALECT)
-        .try_with_sql("SELECT * FROM x")
-        .and_then(|mut parser| parser.parse_query())
-        .expect("a constant query parses");
+    let mut ast = crate::text::template("SELECT * FROM x");
     if let SetExpr::Select(select) = ast.body.as_mut()
         && let Some(TableFactor::Table { name: place, .. }) = select.from.first_mut().map(|from| &mut from.relation)
     {

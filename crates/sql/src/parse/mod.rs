@@ -2,10 +2,13 @@
 
 mod clauses;
 mod create;
+mod dml;
+mod session;
+mod table;
 
 use crate::cursor::Cursor;
 use crate::error::{Error, Result};
-use crate::statement::{Name, ObjectKind, Query, Show, Statement};
+use crate::statement::{ObjectKind, Query, Show, Statement};
 use datafusion::sql::sqlparser::tokenizer::Token;
 
 /// Parses one statement; a semicolon may end it.
@@ -36,8 +39,16 @@ fn statement(c: &mut Cursor<'_>) -> Result<Statement> {
         drop(c)
     } else if c.accept(&["FLUSH"]) {
         Ok(Statement::Flush)
-    } else if c.accept(&["SET"]) {
-        set(c)
+    } else if c.accept(&["INSERT", "INTO"]) {
+        dml::insert(c).map(Statement::Insert)
+    } else if c.accept(&["UPDATE"]) {
+        dml::update(c).map(Statement::Update)
+    } else if c.accept(&["DELETE", "FROM"]) {
+        dml::delete(c).map(Statement::Delete)
+    } else if c.accept(&["COPY"]) {
+        dml::copy(c).map(Statement::Copy)
+    } else if let Some(statement) = session::statement(c)? {
+        Ok(statement)
     } else if starts_query(c) {
         query(c).map(Statement::Query)
     } else {
@@ -49,6 +60,8 @@ fn starts_query(c: &Cursor<'_>) -> bool {
     ["SELECT", "VALUES", "WITH", "TABLE"].iter().any(|w| c.is(&[w])) || c.peek() == Some(&Token::LParen)
 }
 
+pub use dml::{is_default, rows_of};
+
 /// A query up to the end of what the cursor may read.
 pub(crate) fn query(c: &mut Cursor<'_>) -> Result<Query> {
     if !starts_query(c) {
@@ -59,7 +72,7 @@ pub(crate) fn query(c: &mut Cursor<'_>) -> Result<Query> {
 }
 
 fn unknown_statement(c: &Cursor<'_>) -> Error {
-    let later = ["INSERT", "UPDATE", "DELETE", "COPY", "PAUSE", "RESUME", "RESTORE", "VERIFY", "GRANT"];
+    let later = ["PAUSE", "RESUME", "RESTORE", "VERIFY", "GRANT"];
     match later.iter().find(|w| c.is(&[w])) {
         Some(word) => Error::unsupported(*word, "there is no such statement yet", Some(c.position())),
         None => c.unexpected("a statement"),
@@ -106,11 +119,12 @@ fn show(c: &mut Cursor<'_>) -> Result<Show> {
         object_kind(c)?;
         return Ok(Show::Create(c.name("an object's name")?));
     }
-    setting_name(c).map(Show::Setting)
+    session::show(c)
 }
 
 fn object_kind(c: &mut Cursor<'_>) -> Result<ObjectKind> {
-    let kinds: [(&[&str], ObjectKind); 4] = [
+    let kinds: [(&[&str], ObjectKind); 5] = [
+        (&["TABLE"], ObjectKind::Table),
         (&["SOURCE"], ObjectKind::Source),
         (&["VIEW"], ObjectKind::View),
         (&["MATERIALIZED", "VIEW"], ObjectKind::MaterializedView),
@@ -121,12 +135,12 @@ fn object_kind(c: &mut Cursor<'_>) -> Result<ObjectKind> {
             return Ok(kind);
         }
     }
-    for later in ["TABLE", "INDEX", "FUNCTION", "SCHEMA"] {
+    for later in ["INDEX", "FUNCTION", "SCHEMA"] {
         if c.is(&[later]) {
             return Err(Error::unsupported(later, "there are no such objects yet", Some(c.position())));
         }
     }
-    Err(c.unexpected("SOURCE, VIEW, MATERIALIZED VIEW or SINK"))
+    Err(c.unexpected("TABLE, SOURCE, VIEW, MATERIALIZED VIEW or SINK"))
 }
 
 fn checkpoint(c: &mut Cursor<'_>) -> Result<Statement> {
@@ -136,6 +150,10 @@ fn checkpoint(c: &mut Cursor<'_>) -> Result<Statement> {
 }
 
 fn alter(c: &mut Cursor<'_>) -> Result<Statement> {
+    if c.accept(&["SYSTEM"]) {
+        c.expect(&["SET"])?;
+        return session::set(c, true);
+    }
     if !c.accept(&["MATERIALIZED", "VIEW"]) {
         let at = Some(c.position());
         return Err(Error::unsupported("ALTER of this object", "only materialized views can be altered", at));
@@ -159,28 +177,4 @@ fn drop(c: &mut Cursor<'_>) -> Result<Statement> {
         c.accept(&["RESTRICT"]);
     }
     Ok(Statement::Drop { kind, name, if_exists, cascade })
-}
-
-fn set(c: &mut Cursor<'_>) -> Result<Statement> {
-    if !c.accept(&["SESSION"]) {
-        c.accept(&["LOCAL"]);
-    }
-    let name = setting_name(c)?;
-    if !c.accept(&["TO"]) {
-        c.expect_token(&Token::Eq)?;
-    }
-    let mut values = vec![c.value()?];
-    while c.accept_token(&Token::Comma) {
-        values.push(c.value()?);
-    }
-    Ok(Statement::Set { name, value: values.join(", ") })
-}
-
-/// Settings may have dots in their names.
-fn setting_name(c: &mut Cursor<'_>) -> Result<Name> {
-    let mut name = c.ident("a setting's name")?;
-    while c.accept_token(&Token::Period) {
-        name.value = format!("{}.{}", name.value, c.ident("a setting's name")?);
-    }
-    Ok(name)
 }

@@ -1,0 +1,108 @@
+//! The Timely operator of a change source: read to the horizon of each tick, on one worker.
+
+use super::operators::Teller;
+use super::{Builder, Flows, Parcels, Wiring};
+use crate::changes::{ChangeReader, ChangeSource};
+use crate::clock::Supply;
+use crate::control::{BACKFILLED, SupplyTold};
+use crate::error::Error;
+use crate::parcel::Parcel;
+use crate::plan::NodeId;
+use crate::tick::Tick;
+use crate::wire::Flow;
+use highwater_state::hash_bytes;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::operators::Capability;
+use timely::dataflow::operators::generic::OutputBuilder;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+
+/// The name under which a change source's offset stands in manifests.
+pub(crate) const LOG_SPLIT: &str = "log";
+
+impl<'s> Wiring<'_, 's> {
+    pub(super) fn changes(
+        &mut self,
+        id: NodeId,
+        source: &Arc<dyn ChangeSource>,
+        ticks: Parcels<'s, Tick>,
+    ) -> Flows<'s> {
+        let name = self.spec.plan.nodes[id.0].name.clone();
+        let mut builder = OperatorBuilder::new(name.clone(), self.scope);
+        let info = builder.operator_info();
+        let mut input = builder.new_input(ticks, Pipeline);
+        let (rows, changes) = builder.new_output::<Flow>();
+        let (told, supplies) = builder.new_output::<Parcel<crate::control::Supplied>>();
+        let mut rows = OutputBuilder::<_, Builder<Flow>>::from(rows);
+        let mut told = OutputBuilder::<_, Builder<Parcel<crate::control::Supplied>>>::from(told);
+        let (run, around, place) = (Arc::clone(&self.spec.run), self.around.clone(), self.place);
+        around.snapshots.expect_operator();
+        let is_ours = hash_bytes(name.as_bytes()) as usize % place.workers == place.worker;
+        let wake = self.wake(&info.address);
+        let offset = self.spec.log_offset(id);
+        let open = || source.open(&run.pipeline, offset.as_ref(), wake).map(Some);
+        let opened = if is_ours { run.step(&name, open).flatten() } else { None };
+        let mut reader: Option<Box<dyn ChangeReader>> = opened;
+        let mut teller = Teller::new(id.0, place.worker);
+        builder.build(move |_| {
+            // Held on the supplies only, so that the reader can speak up between ticks.
+            let mut speak: Option<Capability<u64>> = None;
+            move |frontiers| {
+                let (mut rows, mut told) = (rows.activate(), told.activate());
+                input.for_each(|time, parcel| {
+                    let Some(tick) = parcel.content.take() else { return };
+                    let answered = run.step(&name, || {
+                        let mut offsets = BTreeMap::new();
+                        if is_ours {
+                            let reader = reader.as_mut().ok_or_else(|| Error::connector(&name, "is not open"))?;
+                            let mut session = rows.session(&time);
+                            if tick.max_rows > 0 {
+                                teller.asked = true;
+                                reader.read(tick.horizon, tick.max_rows as usize, &mut |batch| {
+                                    teller.gave_rows = true;
+                                    run.counters.rows_in.fetch_add(batch.len() as u64, Relaxed);
+                                    session.give_container(&mut Flow(Some(batch)));
+                                })?;
+                            }
+                            offsets.insert(LOG_SPLIT.to_owned(), reader.offset());
+                        }
+                        if let Some(checkpoint) = tick.checkpoint {
+                            around.snapshots.offsets(checkpoint, &name, offsets);
+                        }
+                        Ok(())
+                    });
+                    if answered.is_some() {
+                        speak = Some(time.retain(1));
+                    }
+                });
+                if frontiers[0].frontier().is_empty() {
+                    speak = None;
+                }
+                let Some(time) = &speak else { return };
+                let (supply, backfill) = match &reader {
+                    Some(reader) if reader.has_more() => (SupplyTold::Ready, reader.backfill()),
+                    Some(reader) => (SupplyTold::Waiting, reader.backfill()),
+                    None => (SupplyTold::Ended, None),
+                };
+                let share = backfill.map_or(BACKFILLED, |share| (share * 999.0) as u16);
+                if let Some(said) = teller.tell(supply, share) {
+                    told.session(time).give_container(&mut Parcel::new(0, said));
+                }
+            }
+        });
+        self.supplies.push(supplies);
+        changes
+    }
+}
+
+/// What a source's supply is called on its way to worker 0.
+pub(super) const fn told_of(supply: Supply) -> SupplyTold {
+    match supply {
+        Supply::Ready => SupplyTold::Ready,
+        Supply::At(wait) => SupplyTold::After(wait),
+        Supply::Waiting => SupplyTold::Waiting,
+        Supply::Ended => SupplyTold::Ended,
+    }
+}

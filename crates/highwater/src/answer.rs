@@ -1,0 +1,142 @@
+//! What a statement gives back while it runs: rows as a stream, and the tag that ends it.
+
+use crate::error::Result;
+use crate::outcome::{Outcome, Rows};
+use arrow::datatypes::SchemaRef;
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::physical_plan::memory::MemoryStream;
+use futures::TryStreamExt as _;
+use std::sync::Arc;
+
+/// PostgreSQL's command tag.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Tag {
+    /// `SELECT n`, where n is the number of rows given.
+    Select,
+    /// `INSERT 0 n`.
+    Insert(u64),
+    /// `UPDATE n`.
+    Update(u64),
+    /// `DELETE n`.
+    Delete(u64),
+    /// `COPY n`.
+    Copy(u64),
+    /// Any other, as it is.
+    Plain(String),
+}
+
+impl Tag {
+    /// Its text, after so many rows were given.
+    #[must_use]
+    pub fn text(&self, rows: usize) -> String {
+        match self {
+            Self::Select => format!("SELECT {rows}"),
+            Self::Insert(count) => format!("INSERT 0 {count}"),
+            Self::Update(count) => format!("UPDATE {count}"),
+            Self::Delete(count) => format!("DELETE {count}"),
+            Self::Copy(count) => format!("COPY {count}"),
+            Self::Plain(text) => text.clone(),
+        }
+    }
+}
+
+/// What a statement gives back.
+pub struct Answer {
+    /// What it did.
+    pub tag: Tag,
+    /// Present for statements that give rows, even if there are none.
+    pub rows: Option<RowStream>,
+    /// For the person who asked, such as "already exists, skipping".
+    pub notices: Vec<String>,
+}
+
+impl std::fmt::Debug for Answer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Answer").field("tag", &self.tag).field("notices", &self.notices).finish_non_exhaustive()
+    }
+}
+
+/// Rows that come in batches.
+pub struct RowStream {
+    schema: SchemaRef,
+    stream: SendableRecordBatchStream,
+}
+
+impl RowStream {
+    pub(crate) fn new(stream: SendableRecordBatchStream) -> Self {
+        Self { schema: stream.schema(), stream }
+    }
+
+    pub(crate) fn of(rows: Rows) -> Self {
+        let schema = Arc::clone(&rows.schema);
+        let stream = MemoryStream::try_new(rows.batches, rows.schema, None);
+        Self { schema, stream: Box::pin(stream.expect("without a projection nothing is checked")) }
+    }
+
+    /// The columns.
+    #[must_use]
+    pub const fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// The next rows; none at the end.
+    ///
+    /// # Errors
+    /// `Query` when computing them fails.
+    pub async fn next(&mut self) -> Result<Option<arrow::array::RecordBatch>> {
+        Ok(self.stream.try_next().await?)
+    }
+
+    /// All rows.
+    ///
+    /// # Errors
+    /// As [`RowStream::next`].
+    pub async fn collect(self) -> Result<Rows> {
+        let Self { schema, stream } = self;
+        Ok(Rows { schema, batches: stream.try_collect().await? })
+    }
+}
+
+impl Answer {
+    pub(crate) const fn done(tag: Tag) -> Self {
+        Self { tag, rows: None, notices: Vec::new() }
+    }
+
+    pub(crate) const fn streamed(rows: RowStream) -> Self {
+        Self { tag: Tag::Select, rows: Some(rows), notices: Vec::new() }
+    }
+
+    pub(crate) fn collected(tag: Tag, rows: Rows) -> Self {
+        Self { tag, rows: Some(RowStream::of(rows)), notices: Vec::new() }
+    }
+
+    /// Its rows, or none of one column.
+    ///
+    /// # Errors
+    /// As [`RowStream::next`].
+    pub(crate) async fn collect(self) -> Result<Rows> {
+        match self.rows {
+            Some(rows) => rows.collect().await,
+            None => Ok(Rows::none("result")),
+        }
+    }
+
+    /// The same with all rows at hand.
+    ///
+    /// # Errors
+    /// As [`RowStream::next`].
+    pub async fn into_outcome(self) -> Result<Outcome> {
+        let rows = match self.rows {
+            Some(rows) => Some(rows.collect().await?),
+            None => None,
+        };
+        let tag = self.tag.text(rows.as_ref().map_or(0, Rows::count));
+        Ok(Outcome { tag, rows, notices: self.notices })
+    }
+}
+
+impl From<Outcome> for Answer {
+    fn from(outcome: Outcome) -> Self {
+        Self { tag: Tag::Plain(outcome.tag), rows: outcome.rows.map(RowStream::of), notices: outcome.notices }
+    }
+}

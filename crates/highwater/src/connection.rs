@@ -1,0 +1,319 @@
+//! What one client has of its own: settings and a transaction.
+//!
+//! A transaction reads one snapshot of the tables, taken at its first statement that reads or writes
+//! them, together with its own writes; these are handed to the store at COMMIT, all at once. Of two
+//! transactions that change the same row, the second to commit fails with 40001.
+
+use crate::error::{Error, Result};
+use highwater_sql::statement::Name;
+use highwater_tables::{Change, Overlay, Snapshot, Table, TableStore, TableWrite, Write};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// Settings that are known, with their defaults. Others are kept with a notice.
+const SETTINGS: &[(&str, &str)] = &[
+    ("application_name", ""),
+    ("background_ddl", "off"),
+    ("bytea_output", "hex"),
+    ("client_encoding", "UTF8"),
+    ("client_min_messages", "notice"),
+    ("datestyle", "ISO, MDY"),
+    ("default_transaction_isolation", "repeatable read"),
+    ("default_transaction_read_only", "off"),
+    ("extra_float_digits", "1"),
+    ("idle_in_transaction_session_timeout", "0"),
+    ("integer_datetimes", "on"),
+    ("intervalstyle", "postgres"),
+    ("is_superuser", "on"),
+    ("lock_timeout", "0"),
+    ("max_identifier_length", "63"),
+    ("rw_implicit_flush", "off"),
+    ("search_path", "public"),
+    ("server_encoding", "UTF8"),
+    ("server_version", SERVER_VERSION),
+    ("server_version_num", "150000"),
+    ("session_authorization", "highwater"),
+    ("standard_conforming_strings", "on"),
+    ("statement_timeout", "0"),
+    ("timezone", "UTC"),
+    ("transaction_isolation", "repeatable read"),
+    ("transaction_read_only", "off"),
+];
+
+/// The version of PostgreSQL whose behaviour clients may expect.
+pub const SERVER_VERSION: &str = "15.0 (Highwater)";
+
+/// A client's own settings and transaction. A program that embeds a database has one for each thing
+/// that it does at the same time.
+#[derive(Debug, Default)]
+pub struct Connection {
+    settings: BTreeMap<String, String>,
+    pub(crate) transaction: Option<Transaction>,
+    /// The position of its last commit.
+    pub(crate) position: u64,
+    user: Option<String>,
+    cancelled: Arc<AtomicBool>,
+}
+
+/// Cancels what a connection does, from any thread.
+#[derive(Clone, Debug)]
+pub struct Canceller(Arc<AtomicBool>);
+
+impl Canceller {
+    /// Asks the statement under way to end; it fails with 57014 when it next looks.
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Where a transaction stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TransactionState {
+    /// There is none.
+    Idle,
+    /// It takes statements.
+    Open,
+    /// A statement has failed; only ROLLBACK ends it.
+    Failed,
+}
+
+/// A transaction under way.
+#[derive(Debug, Default)]
+pub(crate) struct Transaction {
+    pub(crate) snapshot: Option<Arc<Snapshot>>,
+    tables: BTreeMap<u32, Written>,
+    pub(crate) failed: bool,
+}
+
+/// What a transaction has written to one table.
+#[derive(Debug)]
+struct Written {
+    table: Arc<Table>,
+    /// By key: what was there when the transaction began, and what it wants there.
+    changes: BTreeMap<Vec<u8>, (Option<Vec<u8>>, Option<Vec<u8>>)>,
+}
+
+impl Connection {
+    /// A connection with the default settings.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Whose it is.
+    pub fn set_user(&mut self, user: &str) {
+        self.user = Some(user.to_owned());
+    }
+
+    /// Whose it is; `highwater` unless it was told.
+    #[must_use]
+    pub fn user(&self) -> &str {
+        self.user.as_deref().unwrap_or("highwater")
+    }
+
+    /// What can cancel it.
+    #[must_use]
+    pub fn canceller(&self) -> Canceller {
+        Canceller(Arc::clone(&self.cancelled))
+    }
+
+    /// Begins a statement: what was cancelled before is over.
+    pub(crate) fn begin_statement(&self) {
+        self.cancelled.store(false, Ordering::Relaxed);
+    }
+
+    pub(crate) fn check_cancelled(&self) -> Result<()> {
+        if self.cancelled.load(Ordering::Relaxed) { Err(cancelled("user request")) } else { Ok(()) }
+    }
+
+    /// Where its transaction stands.
+    #[must_use]
+    pub fn transaction_state(&self) -> TransactionState {
+        match &self.transaction {
+            None => TransactionState::Idle,
+            Some(transaction) if transaction.failed => TransactionState::Failed,
+            Some(_) => TransactionState::Open,
+        }
+    }
+
+    /// Begins a transaction that nobody asked for: a text of several statements is one.
+    pub fn begin_implicitly(&mut self) {
+        self.transaction.get_or_insert_with(Transaction::default);
+    }
+
+    /// Ends the transaction without its writes.
+    pub fn abandon_transaction(&mut self) {
+        self.transaction = None;
+    }
+
+    /// A setting, if it is known or was set.
+    #[must_use]
+    pub fn setting(&self, name: &str) -> Option<&str> {
+        let default = || SETTINGS.iter().find(|(known, _)| *known == name).map(|(_, default)| *default);
+        self.settings.get(name).map(String::as_str).or_else(default)
+    }
+
+    /// All settings, by name.
+    #[must_use]
+    pub fn settings(&self) -> BTreeMap<String, String> {
+        let mut all: BTreeMap<String, String> =
+            SETTINGS.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        all.extend(self.settings.clone());
+        all
+    }
+
+    /// Changes a setting; gives a notice when it means nothing here.
+    ///
+    /// # Errors
+    /// `Sql` with 22023 for a value that cannot be used, 55P02 for a setting that cannot be changed.
+    pub fn set(&mut self, name: &str, value: &str) -> Result<Option<String>> {
+        self.set_at(&Name { value: name.to_owned(), at: highwater_sql::Position { offset: 1, line: 1, column: 1 } }, value)
+    }
+
+    pub(crate) fn set_at(&mut self, name: &Name, value: &str) -> Result<Option<String>> {
+        let key = name.value.as_str();
+        if value.eq_ignore_ascii_case("default") {
+            self.settings.remove(key);
+            return Ok(None);
+        }
+        let mut notice = None;
+        match key {
+            "rw_implicit_flush" | "background_ddl" => {
+                flag(value).ok_or_else(|| wrong(name, "takes on or off"))?;
+            }
+            "statement_timeout" => {
+                timeout(value).ok_or_else(|| wrong(name, "takes milliseconds, or a time such as '5s'"))?;
+            }
+            "server_version" | "server_encoding" | "server_version_num" | "integer_datetimes" | "is_superuser"
+            | "max_identifier_length" | "session_authorization" => {
+                return Err(invalid("55P02", format!("parameter {key:?} cannot be changed"), Some(name)));
+            }
+            "client_encoding" if !matches!(value.to_ascii_lowercase().as_str(), "utf8" | "utf-8" | "unicode") => {
+                return Err(wrong(name, "takes UTF8"));
+            }
+            "timezone" if !matches!(value.to_ascii_lowercase().as_str(), "utc" | "etc/utc" | "gmt") => {
+                notice = Some(format!("times with time zone are shown in UTC, not in {value:?}"));
+            }
+            known if SETTINGS.iter().any(|(name, _)| *name == known) => {}
+            other => notice = Some(format!("setting {other:?} is kept, but nothing reads it")),
+        }
+        self.settings.insert(key.to_owned(), value.to_owned());
+        Ok(notice)
+    }
+
+    /// Forgets settings and transaction, as DISCARD ALL does.
+    pub(crate) fn discard(&mut self) {
+        self.settings.clear();
+        self.transaction = None;
+    }
+
+    pub(crate) fn is_on(&self, name: &str) -> bool {
+        self.setting(name).and_then(flag).unwrap_or(false)
+    }
+
+    /// How long a statement may take; none for ever.
+    #[must_use]
+    pub fn statement_timeout(&self) -> Option<Duration> {
+        self.setting("statement_timeout").and_then(timeout).filter(|limit| !limit.is_zero())
+    }
+
+    /// The snapshot that a statement reads: the transaction's, or a new one.
+    pub(crate) fn snapshot(&mut self, store: &TableStore) -> Result<Arc<Snapshot>> {
+        let Some(transaction) = &mut self.transaction else { return Ok(Arc::new(store.snapshot()?)) };
+        if let Some(snapshot) = &transaction.snapshot {
+            return Ok(Arc::clone(snapshot));
+        }
+        let snapshot = Arc::new(store.snapshot()?);
+        transaction.snapshot = Some(Arc::clone(&snapshot));
+        Ok(snapshot)
+    }
+
+    /// What the transaction has written to a table.
+    pub(crate) fn overlay(&self, table: &Table) -> Overlay {
+        let written = self.transaction.as_ref().and_then(|transaction| transaction.tables.get(&table.spec().id));
+        let changes = written.into_iter().flat_map(|written| &written.changes);
+        changes.map(|(key, (_, new))| (key.clone(), new.clone())).collect()
+    }
+}
+
+impl Transaction {
+    /// Adds changes, which were made against the snapshot with the transaction's own writes over it.
+    pub(crate) fn add(&mut self, table: &Arc<Table>, changes: Vec<Change>) -> Result<()> {
+        let written = self
+            .tables
+            .entry(table.spec().id)
+            .or_insert_with(|| Written { table: Arc::clone(table), changes: BTreeMap::new() });
+        for change in changes {
+            match written.changes.get_mut(&change.key) {
+                None => {
+                    written.changes.insert(change.key, (change.old, change.new));
+                }
+                // What was there when the transaction began stays.
+                Some((_, new)) if *new == change.old => *new = change.new,
+                Some(_) => return Err(highwater_tables::Error::Conflict { table: table.spec().name.clone() }.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// All that it has written.
+    pub(crate) fn into_writes(self) -> Vec<TableWrite> {
+        let write = |written: Written| {
+            let changed = written.changes.into_iter().filter(|(_, (old, new))| old != new);
+            let changes = changed.map(|(key, (old, new))| Change { key, old, new }).collect();
+            TableWrite { table: written.table, write: Write::Changes(changes) }
+        };
+        self.tables.into_values().map(write).filter(|write| !write.write.is_empty()).collect()
+    }
+}
+
+/// The error of a statement that was ended from outside.
+pub(crate) fn cancelled(by: &str) -> Error {
+    invalid("57014", format!("canceling statement due to {by}"), None)
+}
+
+pub(crate) fn invalid(sqlstate: &'static str, message: impl Into<String>, at: Option<&Name>) -> Error {
+    Error::Sql(highwater_sql::Error::Invalid { sqlstate, message: message.into(), position: at.map(|name| name.at) })
+}
+
+fn wrong(name: &Name, takes: &str) -> Error {
+    Error::Sql(highwater_sql::Error::option(&name.value, takes, Some(name.at)))
+}
+
+fn flag(value: &str) -> Option<bool> {
+    match value.to_ascii_lowercase().as_str() {
+        "on" | "true" | "yes" | "1" | "t" => Some(true),
+        "off" | "false" | "no" | "0" | "f" => Some(false),
+        _ => None,
+    }
+}
+
+fn timeout(value: &str) -> Option<Duration> {
+    match value.trim().parse::<u64>() {
+        Ok(millis) => Some(Duration::from_millis(millis)),
+        Err(_) => crate::settings::duration(value),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_have_defaults_and_are_checked() {
+        let mut connection = Connection::new();
+        assert_eq!(connection.setting("rw_implicit_flush"), Some("off"));
+        assert_eq!(connection.set("rw_implicit_flush", "TRUE").expect("a flag"), None);
+        assert!(connection.is_on("rw_implicit_flush"));
+        assert_eq!(connection.set("rw_implicit_flush", "often").expect_err("no flag").sqlstate(), "22023");
+        assert!(connection.set("streaming_parallelism", "4").expect("kept").is_some());
+        assert_eq!(connection.setting("streaming_parallelism"), Some("4"));
+        connection.set("statement_timeout", "1500").expect("milliseconds");
+        assert_eq!(connection.statement_timeout(), Some(Duration::from_millis(1500)));
+        connection.set("statement_timeout", "default").expect("known");
+        assert_eq!(connection.statement_timeout(), None);
+        assert_eq!(connection.set("server_version", "16").expect_err("fixed").sqlstate(), "55P02");
+    }
+}

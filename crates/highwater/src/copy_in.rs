@@ -1,0 +1,128 @@
+//! COPY t FROM STDIN: data comes in pieces, rows are encoded as they come, and all are committed
+//! together at the end.
+
+use crate::answer::{Answer, Tag};
+use crate::connection::{Connection, invalid};
+use crate::copy::{CopyError, CopyFormat, CopyParser};
+use crate::database::Database;
+use crate::dml::Target;
+use crate::error::{Error, Result};
+use arrow::array::RecordBatch;
+use arrow::datatypes::Schema;
+use highwater_sql::statement::Copy;
+use highwater_tables::{Insert, TableWrite, Write};
+use std::sync::Arc;
+
+/// What one COPY may bring, encoded.
+const MOST_BYTES: usize = 1 << 30;
+
+/// A COPY under way.
+pub struct CopyIn {
+    target: Target,
+    places: Vec<usize>,
+    parser: CopyParser,
+    insert: Insert,
+    rows: u64,
+}
+
+impl std::fmt::Debug for CopyIn {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CopyIn").field("rows", &self.rows).finish_non_exhaustive()
+    }
+}
+
+impl Database {
+    /// Begins a COPY. Nothing is written before [`Database::end_copy`].
+    ///
+    /// # Errors
+    /// When the table or a column does not exist.
+    pub fn begin_copy(&self, connection: &Connection, copy: &Copy) -> Result<CopyIn> {
+        connection.begin_statement();
+        let target = self.target(&copy.table)?;
+        let places = target.places(&copy.columns, target.schema().fields().len())?;
+        let fields: Vec<_> = places.iter().map(|at| Arc::clone(&target.schema().fields()[*at])).collect();
+        let mut format = if copy.csv { CopyFormat::csv() } else { CopyFormat::text() };
+        format.header = copy.header;
+        format.delimiter = copy.delimiter.map_or(format.delimiter, |c| c as u8);
+        format.quote = copy.quote.map_or(format.quote, |c| c as u8);
+        format.escape = copy.escape.or(copy.quote).map_or(format.escape, |c| c as u8);
+        if let Some(null) = &copy.null {
+            format.null = null.clone().into_bytes();
+        }
+        let parser = CopyParser::new(format, Arc::new(Schema::new(fields)));
+        Ok(CopyIn { target, places, parser, insert: Insert::default(), rows: 0 })
+    }
+
+    /// Takes a piece of the data, cut anywhere.
+    ///
+    /// # Errors
+    /// When a row cannot be read or is refused by the table; the COPY is then over.
+    pub fn push_copy(&self, copy: &mut CopyIn, data: &[u8]) -> Result<()> {
+        copy.parser.push(data).map_err(|error| refused(&copy.target, &error))?;
+        let batches = copy.parser.batches();
+        self.take(copy, batches)
+    }
+
+    /// Commits all rows, or adds them to the transaction.
+    ///
+    /// # Errors
+    /// As [`Database::push_copy`]; `Tables` when a key exists.
+    pub async fn end_copy(&self, connection: &mut Connection, copy: CopyIn) -> Result<Answer> {
+        let done = self.finish_copy(connection, copy).await;
+        if done.is_err() {
+            self.fail_transaction(connection);
+        }
+        done
+    }
+
+    async fn finish_copy(&self, connection: &mut Connection, mut copy: CopyIn) -> Result<Answer> {
+        let empty = CopyParser::new(CopyFormat::text(), Arc::new(Schema::empty()));
+        let parser = std::mem::replace(&mut copy.parser, empty);
+        let batches = parser.finish().map_err(|error| refused(&copy.target, &error))?;
+        self.take(&mut copy, batches)?;
+        let CopyIn { target, insert, rows, .. } = copy;
+        if connection.transaction.is_some() {
+            self.add_to_transaction(connection, &target, Write::Insert(insert))?;
+        } else if !insert.is_empty() {
+            let write = TableWrite { table: Arc::clone(&target.table), write: Write::Insert(insert) };
+            let done = self.tables.commit(vec![write])?;
+            connection.position = done.await.map_err(|_| highwater_tables::Error::Closed)??;
+        }
+        Ok(Answer::done(Tag::Copy(rows)))
+    }
+
+    /// A statement of the connection has failed outside of [`Database::run`].
+    pub fn fail_transaction(&self, connection: &mut Connection) {
+        if let Some(transaction) = &mut connection.transaction {
+            transaction.failed = true;
+        }
+    }
+
+    fn take(&self, copy: &mut CopyIn, batches: Vec<RecordBatch>) -> Result<()> {
+        for batch in batches {
+            let rows = self.completed(&copy.target, batch.columns(), &copy.places, batch.num_rows())?;
+            copy.target.check_nulls(&rows)?;
+            copy.rows += rows.num_rows() as u64;
+            copy.insert.append(copy.target.table.insert(rows)?);
+        }
+        if copy.insert.bytes() > MOST_BYTES {
+            let message = "one COPY brings more than 1 GiB, which is committed as a whole: divide it";
+            return Err(invalid("54000", message, None));
+        }
+        Ok(())
+    }
+}
+
+impl CopyIn {
+    /// How many columns the data has.
+    #[must_use]
+    pub const fn columns(&self) -> usize {
+        self.places.len()
+    }
+}
+
+fn refused(target: &Target, error: &CopyError) -> Error {
+    let table = &target.table.spec().name;
+    let place = error.context().replacen("COPY", &format!("COPY {table}"), 1);
+    invalid(error.sqlstate, format!("{} ({place})", error.message), None)
+}

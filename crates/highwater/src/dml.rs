@@ -1,0 +1,460 @@
+//! INSERT, UPDATE, DELETE and COPY: from a statement to changes of a table, and COMMIT.
+//!
+//! A statement outside of a transaction is one of its own. When it loses against another one that
+//! changed the same rows meanwhile it is computed again; in a transaction that is for the client.
+
+use crate::answer::{Answer, Tag};
+use crate::connection::{Connection, Transaction, invalid};
+use crate::database::Database;
+use crate::error::{Error, Result};
+use crate::objects::Body;
+use crate::parameters::Parameters;
+use crate::provider::TableRows;
+use crate::values::values;
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, new_null_array};
+use arrow::compute::cast_with_options;
+use arrow::compute::CastOptions;
+use arrow::datatypes::{DataType, SchemaRef};
+use datafusion::datasource::{MemTable, provider_as_source};
+use datafusion::logical_expr::{Expr, LogicalPlan};
+use highwater_sql::statement::{CreateTable, Delete, Insert, Name, Query, Update, constant, returning};
+use datafusion::sql::sqlparser::ast;
+use highwater_sql::{Relations, is_default, references, rows_of};
+use highwater_tables::{Change, Overlay, Table, TableWrite, Write};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::sync::Arc;
+
+/// How often a statement is computed again before its conflict is told.
+const ATTEMPTS: u32 = 50;
+
+/// A table and the statement that made it.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    pub(crate) table: Arc<Table>,
+    pub(crate) statement: Arc<CreateTable>,
+}
+
+impl Target {
+    pub(crate) fn schema(&self) -> &SchemaRef {
+        &self.table.spec().schema
+    }
+
+    fn columns(&self) -> Vec<String> {
+        self.schema().fields().iter().map(|field| field.name().clone()).collect()
+    }
+
+    /// The places of columns that a statement names; all when it names none.
+    pub(crate) fn places(&self, names: &[Name], given: usize) -> Result<Vec<usize>> {
+        if names.is_empty() {
+            return Ok((0..given.min(self.schema().fields().len())).collect());
+        }
+        let place = |name: &Name| {
+            let message = || format!("column {:?} of relation {:?} does not exist", name.value, self.table.spec().name);
+            self.schema().index_of(&name.value).map_err(|_| invalid("42703", message(), Some(name)))
+        };
+        names.iter().map(place).collect()
+    }
+
+    /// Refuses nulls where the table takes none.
+    pub(crate) fn check_nulls(&self, rows: &RecordBatch) -> Result<()> {
+        for (column, field) in self.statement.columns.iter().zip(rows.columns()) {
+            if column.column.not_null && field.null_count() > 0 {
+                let (column, table) = (&column.column.name.value, &self.table.spec().name);
+                let message =
+                    format!("null value in column {column:?} of relation {table:?} violates not-null constraint");
+                return Err(invalid("23502", message, None));
+            }
+        }
+        Ok(())
+    }
+
+    fn refuse_append_only(&self, verb: &str) -> Result<()> {
+        if !self.table.spec().append_only {
+            return Ok(());
+        }
+        let message = format!("{verb} of {:?}, which is APPEND ONLY", self.table.spec().name);
+        Err(invalid("0A000", message, None))
+    }
+}
+
+/// What a statement does to one table.
+struct Effect {
+    write: Write,
+    /// The rows that RETURNING sees, and how many were concerned.
+    rows: Vec<RecordBatch>,
+    count: u64,
+}
+
+impl Database {
+    /// A table by name.
+    pub(crate) fn target(&self, name: &Name) -> Result<Target> {
+        let state = self.state();
+        let object = crate::show::find(&state, name)?;
+        match &object.body {
+            Body::Table(target) => Ok(target.clone()),
+            _ => Err(invalid("42809", format!("{:?} is a {}, not a TABLE", name.value, object.entry.kind), Some(name))),
+        }
+    }
+
+    pub(crate) async fn insert(
+        &self,
+        connection: &mut Connection,
+        insert: &Insert,
+        parameters: &Parameters,
+    ) -> Result<Answer> {
+        let target = self.target(&insert.table)?;
+        let rows = self.rows_to_insert(connection, &target, insert, parameters).await?;
+        let mut effect = Effect { write: Write::Changes(Vec::new()), count: rows.num_rows() as u64, rows: vec![rows] };
+        effect.write = Write::Insert(target.table.insert(effect.rows[0].clone())?);
+        self.write(connection, &target, &mut effect).await?;
+        self.answered(connection, Tag::Insert(effect.count), &insert.table, None, &insert.returning, &insert.text, effect)
+            .await
+    }
+
+    async fn rows_to_insert(
+        &self,
+        connection: &mut Connection,
+        target: &Target,
+        insert: &Insert,
+        parameters: &Parameters,
+    ) -> Result<RecordBatch> {
+        let (given, places) = match &insert.source {
+            None => (Vec::new(), Vec::new()),
+            Some(query) => match values(target, &insert.columns, query, parameters)? {
+                Some((arrays, places)) => (arrays, places),
+                None => {
+                    let query = with_defaults(target, insert, query)?;
+                    self.queried(connection, target, insert, &query, parameters).await?
+                }
+            },
+        };
+        let count = given.first().map_or(1, |array| array.len());
+        let rows = self.completed(target, &given, &places, count)?;
+        target.check_nulls(&rows)?;
+        Ok(rows)
+    }
+
+    /// The columns that a query gives, cast to those of the table.
+    async fn queried(
+        &self,
+        connection: &mut Connection,
+        target: &Target,
+        insert: &Insert,
+        query: &Query,
+        parameters: &Parameters,
+    ) -> Result<(Vec<ArrayRef>, Vec<usize>)> {
+        let rows = self.answer_query(connection, query, parameters).await?.collect().await?;
+        let given = rows.schema.fields().len();
+        let places = target.places(&insert.columns, given)?;
+        let limit = target.schema().fields().len();
+        if given > places.len() || given > limit {
+            return Err(invalid("42601", "INSERT has more expressions than target columns", Some(&insert.table)));
+        }
+        if given < places.len() {
+            return Err(invalid("42601", "INSERT has more target columns than expressions", Some(&insert.table)));
+        }
+        let whole = arrow::compute::concat_batches(&rows.schema, &rows.batches)?;
+        let arrays = places.iter().zip(whole.columns());
+        let arrays = arrays.map(|(at, array)| assign(array, target.schema().field(*at).data_type()));
+        Ok((arrays.collect::<Result<_>>()?, places))
+    }
+
+    /// Rows of all columns: those given, and defaults for the others.
+    pub(crate) fn completed(
+        &self,
+        target: &Target,
+        given: &[ArrayRef],
+        places: &[usize],
+        count: usize,
+    ) -> Result<RecordBatch> {
+        let mut columns: Vec<ArrayRef> = Vec::with_capacity(target.schema().fields().len());
+        for (at, field) in target.schema().fields().iter().enumerate() {
+            columns.push(match places.iter().position(|place| *place == at) {
+                Some(from) => Arc::clone(&given[from]),
+                None => self.default(target, at, field.data_type(), count)?,
+            });
+        }
+        Ok(RecordBatch::try_new(Arc::clone(target.schema()), columns)?)
+    }
+
+    fn default(&self, target: &Target, at: usize, data_type: &DataType, count: usize) -> Result<ArrayRef> {
+        let Some(default) = &target.statement.columns[at].default else { return Ok(new_null_array(data_type, count)) };
+        let query = constant(default, &target.statement.text);
+        let plan = self.session.bind(&query, &Relations::default())?;
+        let LogicalPlan::Projection(projection) = &plan else { return Ok(new_null_array(data_type, count)) };
+        let value = self.constant(&projection.expr[0])?;
+        assign(&value.to_array_of_size(count)?, data_type)
+    }
+
+    /// Refuses defaults that are not of their columns' types.
+    pub(crate) fn check_defaults(&self, target: &Target) -> Result<()> {
+        let fields = target.schema().fields().iter().enumerate();
+        fields.into_iter().try_for_each(|(at, field)| self.default(target, at, field.data_type(), 1).map(|_| ()))
+    }
+
+    /// What an expression without columns is now.
+    fn constant(&self, expr: &Expr) -> Result<datafusion::common::ScalarValue> {
+        let expr = self.session.evaluated(expr.clone())?;
+        match expr {
+            Expr::Literal(value, _) => Ok(value),
+            Expr::Alias(alias) => self.constant(&alias.expr),
+            other => Err(invalid("0A000", format!("the default {other} is not a constant"), None)),
+        }
+    }
+
+    pub(crate) async fn update(
+        &self,
+        connection: &mut Connection,
+        update: &Update,
+        parameters: &Parameters,
+    ) -> Result<Answer> {
+        let target = self.target(&update.table)?;
+        target.refuse_append_only("UPDATE")?;
+        for (column, _) in &update.assignments {
+            target.places(std::slice::from_ref(column), 1)?;
+        }
+        let query = update.query(&target.columns());
+        let mut attempt = 0;
+        let effect = loop {
+            let found = self.rows_to_change(connection, &target, &query, parameters).await?;
+            let mut effect = updated(&target, &found)?;
+            match self.write(connection, &target, &mut effect).await {
+                Err(error) if connection.transaction.is_none() && error.is_conflict() && attempt < ATTEMPTS => attempt += 1,
+                done => break done.map(|()| effect)?,
+            }
+            connection.check_cancelled()?;
+        };
+        let (tag, alias) = (Tag::Update(effect.count), update.alias.as_ref());
+        self.answered(connection, tag, &update.table, alias, &update.returning, &update.text, effect).await
+    }
+
+    pub(crate) async fn delete(
+        &self,
+        connection: &mut Connection,
+        delete: &Delete,
+        parameters: &Parameters,
+    ) -> Result<Answer> {
+        let target = self.target(&delete.table)?;
+        target.refuse_append_only("DELETE")?;
+        let query = delete.query(&target.columns());
+        let mut attempt = 0;
+        let effect = loop {
+            let found = self.rows_to_change(connection, &target, &query, parameters).await?;
+            let mut effect = deleted(&target, &found)?;
+            match self.write(connection, &target, &mut effect).await {
+                Err(error) if connection.transaction.is_none() && error.is_conflict() && attempt < ATTEMPTS => attempt += 1,
+                done => break done.map(|()| effect)?,
+            }
+            connection.check_cancelled()?;
+        };
+        let (tag, alias) = (Tag::Delete(effect.count), delete.alias.as_ref());
+        self.answered(connection, tag, &delete.table, alias, &delete.returning, &delete.text, effect).await
+    }
+
+    /// Rows of [`Update::query`].
+    async fn rows_to_change(
+        &self,
+        connection: &mut Connection,
+        target: &Target,
+        query: &Query,
+        parameters: &Parameters,
+    ) -> Result<Vec<RecordBatch>> {
+        let snapshot = connection.snapshot(&self.tables)?;
+        let over = connection.overlay(&target.table);
+        let rows = TableRows::new(&target.table, &snapshot, over, true);
+        let plan = self.planned_with(connection, query, parameters, Some((&target.table.spec().name, rows))).await?;
+        Ok(self.stream(&plan).await?.collect().await?.batches)
+    }
+
+    /// Commits what a statement does, or adds it to the transaction.
+    async fn write(&self, connection: &mut Connection, target: &Target, effect: &mut Effect) -> Result<()> {
+        let write = std::mem::replace(&mut effect.write, Write::Changes(Vec::new()));
+        if write.is_empty() {
+            return Ok(());
+        }
+        if connection.transaction.is_some() {
+            return self.add_to_transaction(connection, target, write);
+        }
+        let done = self.tables.commit(vec![TableWrite { table: Arc::clone(&target.table), write }])?;
+        connection.position = done.await.map_err(|_| highwater_tables::Error::Closed)??;
+        Ok(())
+    }
+
+    pub(crate) fn add_to_transaction(
+        &self,
+        connection: &mut Connection,
+        target: &Target,
+        write: Write,
+    ) -> Result<()> {
+        let snapshot = connection.snapshot(&self.tables)?;
+        let over = connection.overlay(&target.table);
+        let changes = match write {
+            Write::Changes(changes) => changes,
+            Write::Insert(insert) => {
+                let changes = insert.into_changes();
+                if target.table.has_key() {
+                    refuse_existing(&target.table, &snapshot, &over, &changes)?;
+                }
+                changes
+            }
+        };
+        let transaction = connection.transaction.as_mut().expect("asked for one in a transaction");
+        transaction.add(&target.table, changes)
+    }
+
+    /// Commits a transaction; when it returns, it is durable.
+    pub(crate) async fn commit(&self, connection: &mut Connection, transaction: Transaction) -> Result<()> {
+        let writes = transaction.into_writes();
+        if writes.is_empty() {
+            return Ok(());
+        }
+        let done = self.tables.commit(writes)?;
+        connection.position = done.await.map_err(|_| highwater_tables::Error::Closed)??;
+        Ok(())
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "three statements end alike and have these parts")]
+    async fn answered(
+        &self,
+        connection: &mut Connection,
+        tag: Tag,
+        table: &Name,
+        alias: Option<&Name>,
+        items: &[highwater_sql::SelectItem],
+        text: &str,
+        effect: Effect,
+    ) -> Result<Answer> {
+        if items.is_empty() {
+            return Ok(Answer::done(tag));
+        }
+        let query = returning(table, alias, items, text);
+        let schema = Arc::clone(self.target(table)?.schema());
+        let mut relations = Relations::default();
+        let rows = MemTable::try_new(schema, vec![effect.rows])?;
+        relations.insert(&table.value, provider_as_source(Arc::new(rows)));
+        debug_assert!(references(&query).len() == 1, "RETURNING reads the table's new rows alone");
+        let plan = self.session.runnable(self.session.bind(&query, &relations)?)?;
+        let rows = self.stream(&plan).await?.collect().await?;
+        let _ = connection;
+        Ok(Answer::collected(tag, rows))
+    }
+}
+
+/// The query with the expressions that DEFAULT stands for.
+fn with_defaults(target: &Target, insert: &Insert, query: &Query) -> Result<Query> {
+    let Some(rows) = rows_of(query) else { return Ok(query.clone()) };
+    let places = target.places(&insert.columns, rows.first().map_or(0, |row| row.len()))?;
+    let mut query = query.clone();
+    if let ast::SetExpr::Values(values) = query.ast.body.as_mut() {
+        for row in &mut values.rows {
+            for (expr, at) in row.content.iter_mut().zip(&places).filter(|(expr, _)| is_default(expr)) {
+                let default = target.statement.columns[*at].default.clone();
+                *expr = default.unwrap_or_else(|| ast::Expr::Value(ast::Value::Null.into()));
+            }
+        }
+    }
+    Ok(query)
+}
+
+/// Values of one type as another one's, as an assignment does it.
+pub(crate) fn assign(array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
+    if array.data_type() == to {
+        return Ok(Arc::clone(array));
+    }
+    if matches!(to, DataType::Utf8) && array.data_type() == &DataType::Boolean {
+        let text = array.as_boolean().iter().map(|v| v.map(|v| if v { "true" } else { "false" }));
+        return Ok(Arc::new(text.collect::<arrow::array::StringArray>()));
+    }
+    let rounded = if array.data_type().is_floating() && to.is_integer() {
+        let rounded = array.as_any().downcast_ref::<arrow::array::Float64Array>();
+        rounded.map(|values| Arc::new(values.unary::<_, arrow::datatypes::Float64Type>(f64::round_ties_even)) as ArrayRef)
+    } else {
+        None
+    };
+    let options = CastOptions { safe: false, ..CastOptions::default() };
+    cast_with_options(rounded.as_ref().unwrap_or(array), to, &options).map_err(|error| {
+        let message = error.to_string();
+        let out_of_range = message.contains("Can't cast value") || message.contains("overflow");
+        let sqlstate = if out_of_range { "22003" } else { "22P02" };
+        invalid(sqlstate, message.trim_start_matches("Cast error: ").to_owned(), None)
+    })
+}
+
+fn refuse_existing(
+    table: &Arc<Table>,
+    snapshot: &highwater_tables::Snapshot,
+    over: &Overlay,
+    changes: &[Change],
+) -> Result<()> {
+    let keys: Vec<&[u8]> = changes.iter().map(|change| change.key.as_slice()).collect();
+    let found = snapshot.get(table, &keys, over)?;
+    match changes.iter().zip(found).find(|(_, found)| found.is_some()) {
+        Some((change, _)) => Err(table.duplicate_of(change).into()),
+        None => Ok(()),
+    }
+}
+
+fn bytes(batch: &RecordBatch, at: usize) -> Result<&arrow::array::BinaryArray> {
+    batch.column(at).as_binary_opt::<i32>().ok_or_else(|| invalid("XX000", "a row came without its key", None))
+}
+
+fn deleted(target: &Target, found: &[RecordBatch]) -> Result<Effect> {
+    let mut changes = Vec::new();
+    let mut rows = Vec::new();
+    for batch in found {
+        let (keys, values) = (bytes(batch, 0)?, bytes(batch, 1)?);
+        let change = |at: usize| Change { key: keys.value(at).into(), old: Some(values.value(at).into()), new: None };
+        changes.extend((0..batch.num_rows()).map(change));
+        rows.push(RecordBatch::try_new(Arc::clone(target.schema()), batch.columns()[2..].to_vec())?);
+    }
+    Ok(Effect { count: changes.len() as u64, write: Write::Changes(changes), rows })
+}
+
+fn updated(target: &Target, found: &[RecordBatch]) -> Result<Effect> {
+    let mut rows = Vec::new();
+    let mut changes: BTreeMap<Vec<u8>, Change> = BTreeMap::new();
+    let mut inserted = Vec::new();
+    for batch in found {
+        let fields = target.schema().fields().iter().zip(&batch.columns()[2..]);
+        let columns = fields.map(|(field, array)| assign(array, field.data_type())).collect::<Result<_>>()?;
+        let new = RecordBatch::try_new(Arc::clone(target.schema()), columns)?;
+        target.check_nulls(&new)?;
+        let (keys, values) = (bytes(batch, 0)?, bytes(batch, 1)?);
+        let (new_keys, new_values) = target.table.encode(&new)?;
+        for at in 0..batch.num_rows() {
+            let key: Vec<u8> = keys.value(at).into();
+            let old = Some(values.value(at).to_vec());
+            let new_key = new_keys.as_ref().map_or(key.as_slice(), |keys| keys.value(at));
+            let value = Some(new_values.value(at).to_vec());
+            if new_key == key.as_slice() {
+                changes.insert(key.clone(), Change { key, old, new: value });
+            } else {
+                inserted.push((new_key.to_vec(), value));
+                changes.insert(key.clone(), Change { key, old, new: None });
+            }
+        }
+        rows.push(new);
+    }
+    for (key, value) in inserted {
+        match changes.entry(key) {
+            Entry::Vacant(place) => {
+                let key = place.key().clone();
+                place.insert(Change { key, old: None, new: value });
+            }
+            Entry::Occupied(mut place) if place.get().new.is_none() => place.get_mut().new = value,
+            Entry::Occupied(place) => return Err(target.table.duplicate_of(place.get()).into()),
+        }
+    }
+    let count = rows.iter().map(|batch| batch.num_rows() as u64).sum();
+    Ok(Effect { count, write: Write::Changes(changes.into_values().collect()), rows })
+}
+
+impl Error {
+    /// Whether the transaction may succeed when it is done again.
+    #[must_use]
+    pub const fn is_conflict(&self) -> bool {
+        matches!(self, Self::Tables(highwater_tables::Error::Conflict { .. }))
+    }
+}
+

@@ -1,0 +1,132 @@
+//! The relations of `hw_catalog`: what the database is made of and how it is doing.
+
+use crate::catalog::Kind;
+use crate::connection::Connection;
+use crate::database::Database;
+use crate::error::Result;
+use crate::objects::Body;
+use crate::outcome::Rows;
+use crate::show::{self, numbers, texts};
+use datafusion::catalog::TableProvider;
+use datafusion::datasource::MemTable;
+use highwater_engine::checkpoint::inspect;
+use highwater_engine::{Metrics, Pipeline};
+use highwater_sql::statement::Show;
+use std::sync::Arc;
+
+type Named = (&'static str, Arc<dyn TableProvider>);
+
+/// All of them as they are now.
+pub(crate) fn tables(database: &Database, connection: &Connection) -> Result<Vec<Named>> {
+    let relations: [(&'static str, Rows); 9] = [
+        ("tables", objects(database, Kind::Table)),
+        ("views", views(database)),
+        ("view_progress", progress(database)),
+        ("sources", objects(database, Kind::Source)),
+        ("source_splits", splits(database)),
+        ("sinks", objects(database, Kind::Sink)),
+        ("operators", operators(database)),
+        ("settings", show::settings(&connection.settings())),
+        ("checkpoints", tokio::task::block_in_place(|| show::rows(database, Show::Checkpoints(None)))?),
+    ];
+    let table = |(name, rows): (&'static str, Rows)| -> Result<Named> {
+        Ok((name, Arc::new(MemTable::try_new(rows.schema, vec![rows.batches])?)))
+    };
+    relations.into_iter().map(table).collect()
+}
+
+fn objects(database: &Database, kind: Kind) -> Rows {
+    let state = database.state();
+    let all: Vec<_> = state.objects.iter().filter(|object| object.entry.kind == kind).collect();
+    Rows::of(vec![
+        ("id", numbers(all.iter().map(|o| o.entry.id))),
+        ("name", texts(all.iter().map(|o| o.name().to_owned()))),
+        ("definition", texts(all.iter().map(|o| o.entry.sql.clone()))),
+    ])
+}
+
+fn views(database: &Database) -> Rows {
+    let state = database.state();
+    let is_view = |o: &&crate::objects::Object| matches!(o.body, Body::View(_) | Body::Materialized(_));
+    let all: Vec<_> = state.objects.iter().filter(is_view).collect();
+    let status = |object: &&crate::objects::Object| match &object.entry.pipeline {
+        None => String::new(),
+        Some(pipeline) => match state.running.get(pipeline) {
+            Some(running) => show::status(&running.status()),
+            None => state.broken.why_not_running(pipeline).unwrap_or("not running").to_owned(),
+        },
+    };
+    Rows::of(vec![
+        ("id", numbers(all.iter().map(|o| o.entry.id))),
+        ("name", texts(all.iter().map(|o| o.name().to_owned()))),
+        ("materialized", texts(all.iter().map(|o| matches!(o.body, Body::Materialized(_)).to_string()))),
+        ("pipeline", texts(all.iter().map(|o| o.entry.pipeline.clone().unwrap_or_default()))),
+        ("status", texts(all.iter().map(status))),
+        ("definition", texts(all.iter().map(|o| o.entry.sql.clone()))),
+    ])
+}
+
+fn progress(database: &Database) -> Rows {
+    let pipelines: Vec<Pipeline> = database.state().running.values().cloned().collect();
+    let metrics: Vec<Metrics> = pipelines.iter().map(Pipeline::metrics).collect();
+    let count = |of: fn(&Metrics) -> u64| numbers(metrics.iter().map(of));
+    let newest = database.tables.position();
+    Rows::of(vec![
+        ("pipeline", texts(pipelines.iter().map(|p| p.name().to_owned()))),
+        ("status", texts(pipelines.iter().map(|p| show::status(&p.status())))),
+        ("backfill_percent", numbers(metrics.iter().map(|m| m.backfill / 10))),
+        ("rows_in", count(|m| m.rows_in)),
+        ("epochs", count(|m| m.epochs)),
+        ("log_position", count(|m| m.horizon)),
+        ("log_newest", numbers(pipelines.iter().map(|_| newest))),
+        ("epoch_us_p50", count(|m| m.epoch_us.p50)),
+        ("epoch_us_p99", count(|m| m.epoch_us.p99)),
+        ("keys", count(|m| m.keys)),
+        ("state_bytes", count(|m| m.state_bytes.0)),
+        ("restarts", count(|m| m.restarts)),
+    ])
+}
+
+/// Manifests of the newest checkpoints of all running pipelines.
+fn manifests(database: &Database) -> Vec<(String, highwater_engine::checkpoint::Manifest)> {
+    let names: Vec<String> = database.state().running.keys().cloned().collect();
+    let manifest = |name: String| {
+        let shown = database.engine.wait_for(inspect::show(database.engine.store(), &name, None));
+        shown.ok().map(|manifest| (name, manifest))
+    };
+    tokio::task::block_in_place(|| names.into_iter().filter_map(manifest).collect())
+}
+
+fn splits(database: &Database) -> Rows {
+    let mut rows: Vec<[String; 4]> = Vec::new();
+    for (pipeline, manifest) in manifests(database) {
+        for (node, splits) in &manifest.sources {
+            for (split, offset) in splits {
+                let source = node.strip_suffix("/source").unwrap_or(node);
+                rows.push([pipeline.clone(), source.to_owned(), split.clone(), offset.to_string()]);
+            }
+        }
+    }
+    let column = |at: usize| texts(rows.iter().map(|row| row[at].clone()));
+    Rows::of(vec![
+        ("pipeline", column(0)),
+        ("source", column(1)),
+        ("split", column(2)),
+        ("checkpointed_offset", column(3)),
+    ])
+}
+
+fn operators(database: &Database) -> Rows {
+    let mut rows: Vec<(String, highwater_engine::checkpoint::OperatorMeta)> = Vec::new();
+    for (pipeline, manifest) in manifests(database) {
+        rows.extend(manifest.operators.into_iter().map(|operator| (pipeline.clone(), operator)));
+    }
+    Rows::of(vec![
+        ("pipeline", texts(rows.iter().map(|(pipeline, _)| pipeline.clone()))),
+        ("id", numbers(rows.iter().map(|(_, operator)| u64::from(operator.id.0)))),
+        ("name", texts(rows.iter().map(|(_, operator)| operator.name.clone()))),
+        ("kind", texts(rows.iter().map(|(_, operator)| operator.kind.clone()))),
+        ("keys", numbers(rows.iter().map(|(_, operator)| operator.keys))),
+        ("bytes", numbers(rows.iter().map(|(_, operator)| operator.bytes))),
+    ])
+}

@@ -1,0 +1,209 @@
+//! What a statement takes and gives, before it runs: the types of its parameters and its columns.
+
+use crate::connection::Connection;
+use crate::database::Database;
+use crate::error::Result;
+use crate::objects::{Body, Reading};
+use crate::parameters::Parameters;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::common::ScalarValue;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::sql::sqlparser::ast::{Expr, Value};
+use highwater_sql::statement::{Insert, Name, Query, ROW_KEY, ROW_VALUE, Show, Statement, returning};
+use highwater_sql::{Relations, SelectItem, references, rows_of, session};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What a statement takes and gives.
+#[derive(Clone, Debug)]
+pub struct Described {
+    /// The types of `$1`, `$2`, ...
+    pub parameters: Vec<DataType>,
+    /// The columns of its rows; absent when it gives none.
+    pub columns: Option<SchemaRef>,
+}
+
+/// Types by the parameter's number, from 1.
+type Known = BTreeMap<usize, DataType>;
+
+impl Database {
+    /// Describes a statement without running it. `told` are the types that the client gives to
+    /// parameters. Must run on a multi-threaded Tokio runtime.
+    ///
+    /// # Errors
+    /// Those of binding the statement.
+    pub async fn describe(
+        &self,
+        connection: &mut Connection,
+        statement: &Statement,
+        text: &str,
+        told: &[Option<DataType>],
+    ) -> Result<Described> {
+        let mut known = Known::new();
+        let columns = match statement {
+            Statement::Query(query) => Some(self.columns_of(connection, query, told, &mut known).await?),
+            Statement::Insert(insert) => {
+                self.infer_insert(insert, told, &mut known)?;
+                self.returned(&insert.table, None, &insert.returning, &insert.text)?
+            }
+            Statement::Update(update) => {
+                let target = self.target(&update.table)?;
+                for (name, expr) in &update.assignments {
+                    let at = target.places(std::slice::from_ref(name), 1)?[0];
+                    know(expr, target.schema().field(at).data_type(), &mut known);
+                }
+                let names: Vec<String> = target.schema().fields().iter().map(|f| f.name().clone()).collect();
+                self.infer(&update.query(&names), Some(&update.table), told, &mut known)?;
+                self.returned(&update.table, update.alias.as_ref(), &update.returning, &update.text)?
+            }
+            Statement::Delete(delete) => {
+                let target = self.target(&delete.table)?;
+                let names: Vec<String> = target.schema().fields().iter().map(|f| f.name().clone()).collect();
+                self.infer(&delete.query(&names), Some(&delete.table), told, &mut known)?;
+                self.returned(&delete.table, delete.alias.as_ref(), &delete.returning, &delete.text)?
+            }
+            Statement::Show(Show::Setting(name)) => {
+                Some(Arc::new(Schema::new(vec![Field::new(&name.value, DataType::Utf8, true)])))
+            }
+            Statement::Show(_) | Statement::Describe(_) | Statement::ExplainQuery(_) | Statement::ExplainView(_) => {
+                // These change nothing, and only they know their columns.
+                let answer = self.run(connection, statement, text, &Parameters::none()).await?;
+                answer.rows.map(|rows| Arc::clone(rows.schema()))
+            }
+            _ => None,
+        };
+        let last = known.keys().next_back().copied().unwrap_or(0).max(told.len());
+        let parameter = |number: usize| {
+            let told = told.get(number - 1).cloned().flatten();
+            told.or_else(|| known.get(&number).cloned()).unwrap_or(DataType::Utf8)
+        };
+        Ok(Described { parameters: (1..=last).map(parameter).collect(), columns })
+    }
+
+    async fn columns_of(
+        &self,
+        connection: &Connection,
+        query: &Query,
+        told: &[Option<DataType>],
+        known: &mut Known,
+    ) -> Result<SchemaRef> {
+        if self.is_system(query) {
+            let count = placeholders(query);
+            let parameters = Parameters(vec![ScalarValue::Utf8(None); count]);
+            known.extend((1..=count).map(|number| (number, DataType::Utf8)));
+            if let Some(answer) = self.system_query(connection, query, &parameters).await?
+                && let Some(rows) = answer.rows
+            {
+                return Ok(Arc::clone(rows.schema()));
+            }
+        }
+        let plan = self.infer(query, None, told, known)?;
+        Ok(Arc::new(plan.schema().as_arrow().clone()))
+    }
+
+    /// Binds a query over relations that only have columns, and learns its parameters' types.
+    /// `hidden` names a table that gives its rows' keys too.
+    fn infer(
+        &self,
+        query: &Query,
+        hidden: Option<&Name>,
+        told: &[Option<DataType>],
+        known: &mut Known,
+    ) -> Result<LogicalPlan> {
+        let state = self.state();
+        let mut relations = state.objects.relations(&self.session, &references(query), Reading::Stream)?;
+        if let Some(name) = hidden
+            && let Some(Body::Table(target)) = state.objects.get(&name.value).map(|object| &object.body)
+        {
+            let mut fields = target.schema().fields().to_vec();
+            fields.extend([ROW_KEY, ROW_VALUE].map(|name| Arc::new(Field::new(name, DataType::Binary, false))));
+            relations.stream(&name.value, Arc::new(Schema::new(fields)));
+        }
+        drop(state);
+        let count = placeholders(query).max(told.len());
+        let types: Vec<Option<DataType>> =
+            (1..=count).map(|n| told.get(n - 1).cloned().flatten().or_else(|| known.get(&n).cloned())).collect();
+        let plan = self.session.bind_with(query, &relations, &types)?;
+        let inferred = plan.get_parameter_types()?;
+        for number in 1..=count {
+            if let Some(Some(data_type)) = inferred.get(&format!("${number}")) {
+                known.entry(number).or_insert_with(|| data_type.clone());
+            } else {
+                known.entry(number).or_insert(DataType::Utf8);
+            }
+        }
+        Ok(plan)
+    }
+
+    fn infer_insert(&self, insert: &Insert, told: &[Option<DataType>], known: &mut Known) -> Result<()> {
+        let Some(query) = &insert.source else { return Ok(()) };
+        let target = self.target(&insert.table)?;
+        if let Some(rows) = rows_of(query) {
+            for row in rows {
+                let places = target.places(&insert.columns, row.len())?;
+                for (expr, at) in row.iter().zip(places) {
+                    know(expr, target.schema().field(at).data_type(), known);
+                }
+            }
+            for number in 1..=placeholders(query) {
+                known.entry(number).or_insert(DataType::Utf8);
+            }
+            return Ok(());
+        }
+        self.infer(query, None, told, known).map(|_| ())
+    }
+
+    /// The columns of RETURNING.
+    fn returned(
+        &self,
+        table: &Name,
+        alias: Option<&Name>,
+        items: &[SelectItem],
+        text: &str,
+    ) -> Result<Option<SchemaRef>> {
+        if items.is_empty() {
+            return Ok(None);
+        }
+        let mut relations = Relations::default();
+        relations.stream(&table.value, Arc::clone(self.target(table)?.schema()));
+        let plan = self.session.bind(&returning(table, alias, items, text), &relations)?;
+        let plan = session::rename(plan, &[], text).map_or_else(|_| None, Some);
+        Ok(plan.map(|plan| Arc::new(plan.schema().as_arrow().clone())))
+    }
+}
+
+/// A parameter that stands for a value of a column has that column's type.
+fn know(expr: &Expr, data_type: &DataType, known: &mut Known) {
+    if let Expr::Value(value) = expr
+        && let Value::Placeholder(name) = &value.value
+        && let Some(number) = number_of(name)
+    {
+        known.entry(number).or_insert_with(|| data_type.clone());
+    }
+}
+
+fn number_of(name: &str) -> Option<usize> {
+    name.strip_prefix('$')?.parse().ok().filter(|number| (1..=65_535).contains(number))
+}
+
+/// The highest number of a parameter in a query.
+pub(crate) fn placeholders(query: &Query) -> usize {
+    use datafusion::sql::sqlparser::ast::Visit as _;
+    struct Highest(usize);
+    impl datafusion::sql::sqlparser::ast::Visitor for Highest {
+        type Break = ();
+
+        fn pre_visit_value(
+            &mut self,
+            value: &datafusion::sql::sqlparser::ast::ValueWithSpan,
+        ) -> std::ops::ControlFlow<()> {
+            if let Value::Placeholder(name) = &value.value {
+                self.0 = self.0.max(number_of(name).unwrap_or(0));
+            }
+            std::ops::ControlFlow::Continue(())
+        }
+    }
+    let mut highest = Highest(0);
+    let _: std::ops::ControlFlow<()> = query.ast.visit(&mut highest);
+    highest.0
+}

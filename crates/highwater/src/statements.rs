@@ -1,0 +1,180 @@
+//! Executing statements for a connection: which part of the database does what, what a transaction
+//! allows, and what each leaves behind.
+
+use crate::answer::{Answer, Tag};
+use crate::connection::{Connection, Transaction, invalid};
+use crate::database::Database;
+use crate::error::Result;
+use crate::outcome::{Outcome, Rows};
+use crate::parameters::Parameters;
+use crate::show;
+use highwater_sql::statement::{Show, Statement};
+use std::sync::Arc;
+
+impl Database {
+    /// Executes one statement for a connection. `text` is what it was parsed from. Must run on a
+    /// multi-threaded Tokio runtime; dropping the future ends a query, but not a definition.
+    ///
+    /// # Errors
+    /// See [`crate::Error`]; nothing is changed then, except by FLUSH and CHECKPOINT. An error fails
+    /// the connection's transaction.
+    pub async fn run(
+        &self,
+        connection: &mut Connection,
+        statement: &Statement,
+        text: &str,
+        parameters: &Parameters,
+    ) -> Result<Answer> {
+        connection.begin_statement();
+        let ends = matches!(statement, Statement::Commit | Statement::Rollback);
+        if connection.transaction.as_ref().is_some_and(|transaction| transaction.failed) && !ends {
+            let message = "current transaction is aborted, commands ignored until end of transaction block";
+            return Err(invalid("25P02", message, None));
+        }
+        let done = self.dispatch(connection, statement, text, parameters).await;
+        if let (Err(_), Some(transaction)) = (&done, &mut connection.transaction) {
+            transaction.failed = true;
+        }
+        done
+    }
+
+    async fn dispatch(
+        &self,
+        connection: &mut Connection,
+        statement: &Statement,
+        text: &str,
+        parameters: &Parameters,
+    ) -> Result<Answer> {
+        let before = connection.position;
+        let answer = match statement {
+            Statement::Query(query) => self.answer_query(connection, query, parameters).await?,
+            Statement::Insert(insert) => self.insert(connection, insert, parameters).await?,
+            Statement::Update(update) => self.update(connection, update, parameters).await?,
+            Statement::Delete(delete) => self.delete(connection, delete, parameters).await?,
+            Statement::ExplainQuery(query) => self.explain_query(connection, query).await?,
+            Statement::Begin => begin(connection),
+            Statement::Commit => self.end_transaction(connection, true).await?,
+            Statement::Rollback => self.end_transaction(connection, false).await?,
+            Statement::Set { system, name, value } => {
+                let notice = connection.set_at(name, value)?;
+                if *system {
+                    self.state().catalog.set_system(&name.value, value)?;
+                }
+                let tag = Tag::Plain(if *system { "ALTER SYSTEM" } else { "SET" }.to_owned());
+                Answer { notices: notice.into_iter().collect(), ..Answer::done(tag) }
+            }
+            Statement::Show(Show::Setting(name)) => {
+                let value = connection.setting(&name.value).map(str::to_owned);
+                let rows = Rows::text(&name.value, vec![value.ok_or_else(|| show::unknown_setting(name))?]);
+                Answer::collected(Tag::Plain("SHOW".to_owned()), rows)
+            }
+            Statement::Show(Show::All) => {
+                Answer::collected(Tag::Plain("SHOW".to_owned()), show::settings(&connection.settings()))
+            }
+            Statement::DiscardAll => {
+                connection.discard();
+                Answer::done(Tag::Plain("DISCARD ALL".to_owned()))
+            }
+            Statement::Deallocate(_) => Answer::done(Tag::Plain("DEALLOCATE".to_owned())),
+            Statement::Copy(_) => return Err(invalid("0A000", "COPY needs a client that sends the data", None)),
+            other => {
+                let mut answer = Answer::from(tokio::task::block_in_place(|| self.define(connection, other, text))?);
+                if connection.transaction.is_some() && changes_objects(other) {
+                    let notice = "definitions are not part of the transaction: this one is done";
+                    answer.notices.push(notice.to_owned());
+                }
+                answer
+            }
+        };
+        if connection.position > before && connection.is_on("rw_implicit_flush") {
+            tokio::task::block_in_place(|| self.flush_tables(connection))?;
+        }
+        Ok(answer)
+    }
+
+    /// Statements that do not read or write rows; they block.
+    fn define(&self, connection: &mut Connection, statement: &Statement, text: &str) -> Result<Outcome> {
+        match statement.clone() {
+            Statement::CreateTable(table) => self.create_table(table, text),
+            Statement::CreateSource(source) => self.create_source(source, text),
+            Statement::CreateView(view) => self.create_view(view, text),
+            Statement::CreateMaterializedView(view) => self.create_materialized(connection, view, text),
+            Statement::CreateSink(sink) => self.create_sink(sink, text),
+            Statement::Drop { kind, name, if_exists, cascade } => self.drop_object(kind, &name, if_exists, cascade),
+            Statement::ExplainView(view) => self.explain_view(view, text),
+            Statement::Show(what) => show::show(self, what),
+            Statement::Describe(name) => show::describe(&self.state(), &name),
+            Statement::Checkpoint { view, .. } => self.checkpoint(view.as_ref()),
+            Statement::AlterView { name, options } => self.alter(&name, &options),
+            Statement::Flush => self.flush(connection),
+            other => Err(invalid("XX000", format!("{other:?} came the wrong way"), None)),
+        }
+    }
+
+    async fn end_transaction(&self, connection: &mut Connection, commit: bool) -> Result<Answer> {
+        let tag = |text: &str| Tag::Plain(text.to_owned());
+        let Some(transaction) = connection.transaction.take() else {
+            let notices = vec!["there is no transaction in progress".to_owned()];
+            return Ok(Answer { notices, ..Answer::done(tag(if commit { "COMMIT" } else { "ROLLBACK" })) });
+        };
+        if !commit || transaction.failed {
+            return Ok(Answer::done(tag("ROLLBACK")));
+        }
+        self.commit(connection, transaction).await?;
+        Ok(Answer::done(tag("COMMIT")))
+    }
+
+    /// A connection with the settings of all sessions.
+    #[must_use]
+    pub fn connect(&self) -> Connection {
+        let mut connection = Connection::new();
+        for (name, value) in self.state().catalog.system() {
+            if let Err(error) = connection.set(name, value) {
+                tracing::warn!(setting = name, value, %error, "a setting of ALTER SYSTEM cannot be used");
+            }
+        }
+        connection
+    }
+
+    /// Executes one statement for a connection and waits for all its rows. Blocks; not to be called
+    /// from an asynchronous task.
+    ///
+    /// # Errors
+    /// As [`Database::run`].
+    pub fn execute_for(&self, connection: &mut Connection, sql: &str) -> Result<Outcome> {
+        let text = sql.trim().trim_end_matches(';').trim_end();
+        let statement = highwater_sql::parse(text)?;
+        self.runtime.block_on(async {
+            let answer = self.run(connection, &statement, text, &Parameters::none()).await?;
+            answer.into_outcome().await
+        })
+    }
+
+    /// The runtime that queries run on.
+    #[must_use]
+    pub fn runtime(&self) -> Arc<tokio::runtime::Runtime> {
+        Arc::clone(&self.runtime)
+    }
+}
+
+fn begin(connection: &mut Connection) -> Answer {
+    let answer = Answer::done(Tag::Plain("BEGIN".to_owned()));
+    if connection.transaction.is_some() {
+        return Answer { notices: vec!["there is already a transaction in progress".to_owned()], ..answer };
+    }
+    connection.transaction = Some(Transaction::default());
+    answer
+}
+
+const fn changes_objects(statement: &Statement) -> bool {
+    matches!(
+        statement,
+        Statement::CreateTable(_)
+            | Statement::CreateSource(_)
+            | Statement::CreateView(_)
+            | Statement::CreateMaterializedView(_)
+            | Statement::CreateSink(_)
+            | Statement::AlterView { .. }
+            | Statement::Drop { .. }
+    )
+}

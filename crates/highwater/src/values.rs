@@ -1,0 +1,139 @@
+//! The short way of INSERT ... VALUES: rows of literals and parameters become columns at once,
+//! without a plan. What is more than that takes the long way.
+
+use crate::connection::invalid;
+use crate::copy::parse_text_column;
+use crate::dml::{Target, assign};
+use crate::error::Result;
+use crate::parameters::Parameters;
+use arrow::array::{ArrayRef, StringArray, new_null_array};
+use arrow::datatypes::DataType;
+use datafusion::common::ScalarValue;
+use datafusion::sql::sqlparser::ast::{Expr, UnaryOperator, Value};
+use highwater_sql::statement::{Name, Query};
+use highwater_sql::{is_default, rows_of};
+use std::borrow::Cow;
+
+/// Columns and their places in the table.
+pub(crate) type Given = (Vec<ArrayRef>, Vec<usize>);
+
+/// One literal or parameter.
+enum Cell<'a> {
+    Null,
+    Text(Cow<'a, str>),
+    Scalar(&'a ScalarValue),
+}
+
+/// The columns that `query` gives if it is a list of rows of nothing but literals and parameters.
+pub(crate) fn values(
+    target: &Target,
+    names: &[Name],
+    query: &Query,
+    parameters: &Parameters,
+) -> Result<Option<Given>> {
+    let Some(rows) = rows_of(query) else { return Ok(None) };
+    let width = rows.first().map_or(0, |row| row.len());
+    let places = target.places(names, width)?;
+    for row in &rows {
+        if row.len() != width {
+            return Err(invalid("42601", "VALUES lists must all be the same length", None));
+        }
+    }
+    if width > places.len() {
+        return Err(invalid("42601", "INSERT has more expressions than target columns", None));
+    }
+    if width < places.len() {
+        return Err(invalid("42601", "INSERT has more target columns than expressions", None));
+    }
+    let mut arrays = Vec::with_capacity(width);
+    let mut kept = Vec::with_capacity(width);
+    for (column, place) in places.iter().enumerate() {
+        let exprs: Vec<&Expr> = rows.iter().map(|row| &row[column]).collect();
+        if exprs.iter().all(|expr| is_default(expr)) {
+            continue;
+        }
+        let data_type = target.schema().field(*place).data_type();
+        let cells: Option<Vec<Cell<'_>>> = exprs.iter().map(|expr| cell(expr, data_type, parameters)).collect();
+        let Some(cells) = cells else { return Ok(None) };
+        let Some(array) = column_of(&cells, data_type)? else { return Ok(None) };
+        arrays.push(array);
+        kept.push(*place);
+    }
+    if arrays.is_empty() && rows.len() != 1 {
+        return Ok(None);
+    }
+    Ok(Some((arrays, kept)))
+}
+
+fn cell<'a>(expr: &'a Expr, data_type: &DataType, parameters: &'a Parameters) -> Option<Cell<'a>> {
+    match expr {
+        Expr::Value(value) => match &value.value {
+            Value::Null => Some(Cell::Null),
+            Value::SingleQuotedString(text) | Value::EscapedStringLiteral(text) => Some(Cell::Text(Cow::Borrowed(text))),
+            Value::Number(text, _) => number(text, data_type).then_some(Cell::Text(Cow::Borrowed(text))),
+            Value::Boolean(value) if *data_type == DataType::Boolean => {
+                Some(Cell::Text(Cow::Borrowed(if *value { "t" } else { "f" })))
+            }
+            Value::Placeholder(name) => parameters.named(name).map(|value| match value {
+                value if value.is_null() => Cell::Null,
+                value => Cell::Scalar(value),
+            }),
+            _ => None,
+        },
+        Expr::UnaryOp { op: UnaryOperator::Minus, expr } => match cell(expr, data_type, parameters)? {
+            Cell::Text(text) if matches!(**expr, Expr::Value(_)) => Some(Cell::Text(Cow::Owned(format!("-{text}")))),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// Whether a number's text is read as a value of the type as it stands: fractions are rounded, and
+/// that is for the long way.
+fn number(text: &str, data_type: &DataType) -> bool {
+    let is_whole = text.bytes().all(|b| b.is_ascii_digit());
+    match data_type {
+        DataType::Float32 | DataType::Float64 | DataType::Decimal128(..) => true,
+        DataType::Int16 | DataType::Int32 | DataType::Int64 | DataType::Utf8 => is_whole,
+        _ => false,
+    }
+}
+
+fn column_of(cells: &[Cell<'_>], data_type: &DataType) -> Result<Option<ArrayRef>> {
+    if cells.iter().all(|cell| matches!(cell, Cell::Null)) {
+        return Ok(Some(new_null_array(data_type, cells.len())));
+    }
+    if cells.iter().all(|cell| !matches!(cell, Cell::Scalar(_))) {
+        let texts: StringArray = cells
+            .iter()
+            .map(|cell| match cell {
+                Cell::Text(text) => Some(text.as_ref()),
+                _ => None,
+            })
+            .collect();
+        let parsed = parse_text_column(&texts, data_type);
+        return Ok(Some(parsed.map_err(|bad| invalid(bad.sqlstate, bad.message, None))?));
+    }
+    let first = cells.iter().find_map(|cell| match cell {
+        Cell::Scalar(value) => Some(value.data_type()),
+        _ => None,
+    });
+    let Some(own) = first else { return Ok(None) };
+    let null = ScalarValue::try_from(&own)?;
+    let values: Option<Vec<ScalarValue>> = cells
+        .iter()
+        .map(|cell| match cell {
+            Cell::Null => Some(null.clone()),
+            Cell::Scalar(value) if value.data_type() == own => Some((*value).clone()),
+            _ => None,
+        })
+        .collect();
+    let Some(values) = values else { return Ok(None) };
+    let array = ScalarValue::iter_to_array(values)?;
+    if own == DataType::Utf8 && *data_type != DataType::Utf8 {
+        let texts = arrow::array::AsArray::as_string::<i32>(&array);
+        let parsed = parse_text_column(texts, data_type);
+        return Ok(Some(parsed.map_err(|bad| invalid(bad.sqlstate, bad.message, None))?));
+    }
+    assign(&array, data_type).map(Some)
+}

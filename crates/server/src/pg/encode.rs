@@ -1,0 +1,58 @@
+//! Rows as the protocol carries them.
+
+use super::errors;
+use arrow::datatypes::SchemaRef;
+use arrow_pg::datatypes::arrow_schema_to_pg_fields;
+use arrow_pg::encode_recordbatch;
+use futures::StreamExt as _;
+use futures::stream::{self, Stream};
+use highwater::{Answer, RowStream};
+use pgwire::api::portal::Format;
+use pgwire::api::results::{FieldInfo, QueryResponse};
+use pgwire::error::{PgWireError, PgWireResult};
+use pgwire::messages::data::DataRow;
+use std::sync::Arc;
+
+/// The columns of rows.
+pub(super) fn fields(schema: &SchemaRef, format: &Format) -> PgWireResult<Arc<Vec<FieldInfo>>> {
+    Ok(Arc::new(arrow_schema_to_pg_fields(schema, format, None)?))
+}
+
+/// The rows as they come.
+pub(super) fn rows(rows: RowStream, fields: Arc<Vec<FieldInfo>>) -> impl Stream<Item = PgWireResult<DataRow>> + Send {
+    let batches = stream::unfold(Some(rows), |rows| async move {
+        let mut rows = rows?;
+        match rows.next().await {
+            Ok(Some(batch)) => Some((Ok(batch), Some(rows))),
+            Ok(None) => None,
+            Err(error) => Some((Err(error), None)),
+        }
+    });
+    batches.flat_map(move |batch| match batch {
+        Ok(batch) => stream::iter(encode_recordbatch(Arc::clone(&fields), batch)).left_stream(),
+        Err(error) => stream::once(std::future::ready(Err(errors::of(&error, 0)))).right_stream(),
+    })
+}
+
+/// An answer with rows; its tag is completed with their number.
+pub(super) fn response(answer: Answer, format: &Format) -> Result<QueryResponse, PgWireError> {
+    let Answer { tag, rows: given, .. } = answer;
+    let given = given.ok_or_else(|| errors::error("XX000", "an answer without rows was to be sent as rows"))?;
+    let fields = fields(given.schema(), format)?;
+    let mut response = QueryResponse::new(Arc::clone(&fields), rows(given, fields));
+    response.set_command_tag(&verb(&tag));
+    Ok(response)
+}
+
+/// The tag without the number of rows, which pgwire adds.
+pub(super) fn verb(tag: &highwater::Tag) -> String {
+    use highwater::Tag;
+    match tag {
+        Tag::Select => "SELECT".to_owned(),
+        Tag::Insert(_) => "INSERT 0".to_owned(),
+        Tag::Update(_) => "UPDATE".to_owned(),
+        Tag::Delete(_) => "DELETE".to_owned(),
+        Tag::Copy(_) => "COPY".to_owned(),
+        Tag::Plain(text) => text.clone(),
+    }
+}

@@ -1,0 +1,44 @@
+//! Errors and notices as the protocol carries them.
+
+use futures::{Sink, SinkExt as _};
+use highwater::Error;
+use pgwire::error::{ErrorInfo, PgWireError};
+use pgwire::messages::PgWireBackendMessage;
+use std::fmt::Debug;
+
+/// An error with its SQLSTATE.
+pub(super) fn error(sqlstate: &str, message: impl Into<String>) -> PgWireError {
+    PgWireError::UserError(Box::new(ErrorInfo::new("ERROR".to_owned(), sqlstate.to_owned(), message.into())))
+}
+
+/// An error that ends the connection.
+pub(super) fn fatal(sqlstate: &str, message: impl Into<String>) -> PgWireError {
+    PgWireError::UserError(Box::new(ErrorInfo::new("FATAL".to_owned(), sqlstate.to_owned(), message.into())))
+}
+
+/// The database's error. `before` characters stand in the client's text before the statement.
+pub(super) fn of(failed: &Error, before: usize) -> PgWireError {
+    let mut message = failed.to_string();
+    let mut info = ErrorInfo::new("ERROR".to_owned(), failed.sqlstate().to_owned(), String::new());
+    if let Some(position) = failed.position() {
+        // The client shows the place itself.
+        message = message.replace(&format!(" (at {position})"), "");
+        info.position = Some((before + position.offset).to_string());
+    }
+    info.message = message;
+    PgWireError::UserError(Box::new(info))
+}
+
+/// Sends notices.
+pub(super) async fn notify<C>(client: &mut C, notices: &[String]) -> Result<(), PgWireError>
+where
+    C: Sink<PgWireBackendMessage> + Unpin + Send,
+    C::Error: Debug,
+    PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
+{
+    for notice in notices {
+        let info = ErrorInfo::new("NOTICE".to_owned(), "00000".to_owned(), notice.clone());
+        client.feed(PgWireBackendMessage::NoticeResponse(info.into())).await?;
+    }
+    Ok(())
+}

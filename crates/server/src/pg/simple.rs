@@ -1,0 +1,192 @@
+//! The simple query protocol: a text of one or more statements, each answered in turn.
+//!
+//! Several statements that only read and write rows are one transaction, as in PostgreSQL; the
+//! first error ends the text.
+
+use super::{Session, encode, errors, status_of};
+use futures::{Sink, StreamExt as _};
+use highwater::{Answer, Connection, Parameters, Piece, Statement};
+use pgwire::api::copy::send_copy_in_response;
+use pgwire::api::portal::Format;
+use pgwire::api::query::{SimpleQueryHandler, send_execution_response, send_query_response, send_ready_for_query};
+use pgwire::api::results::{CopyResponse, Response, Tag};
+use pgwire::api::store::PortalStore;
+use pgwire::api::{ClientInfo, ClientPortalStore, ConnectionHandle, PgWireConnectionState};
+use pgwire::error::{PgWireError, PgWireResult};
+use pgwire::messages::PgWireBackendMessage;
+use pgwire::messages::response::EmptyQueryResponse;
+use pgwire::messages::simplequery::Query;
+use std::fmt::Debug;
+use std::sync::Arc;
+
+#[async_trait::async_trait]
+impl SimpleQueryHandler for Session {
+    async fn on_query<C>(&self, client: &mut C, query: Query) -> PgWireResult<()>
+    where
+        C: ClientInfo + ClientPortalStore + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
+        C::PortalStore: PortalStore,
+        C::Error: Debug,
+        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
+    {
+        client.set_state(PgWireConnectionState::QueryInProgress);
+        let handle = client.session_extensions().get::<Arc<ConnectionHandle>>();
+        let mut connection = self.connection.lock().await;
+        let limit = connection.statement_timeout();
+        let work = self.text(client, &mut connection, &query.query);
+        let done = match handle {
+            Some(handle) => {
+                let cancelled = handle.start_query().await;
+                tokio::select! {
+                    done = limited(work, limit) => done,
+                    _ = cancelled => Err(errors::error("57014", "canceling statement due to user request")),
+                }
+            }
+            None => limited(work, limit).await,
+        };
+        if done.is_err() {
+            self.server.database.fail_transaction(&mut connection);
+        }
+        let status = status_of(&connection);
+        client.set_transaction_status(status);
+        done?;
+        if !matches!(client.state(), PgWireConnectionState::CopyInProgress(_)) {
+            client.set_state(PgWireConnectionState::ReadyForQuery);
+            send_ready_for_query(client, status).await?;
+        }
+        Ok(())
+    }
+
+    async fn do_query<C>(&self, _: &mut C, _: &str) -> PgWireResult<Vec<Response>>
+    where
+        C: ClientInfo + ClientPortalStore + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
+        C::PortalStore: PortalStore,
+        C::Error: Debug,
+        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
+    {
+        Err(errors::error("XX000", "queries are answered as they come"))
+    }
+}
+
+/// Work that ends with an error when it takes longer than a statement may.
+pub(super) async fn limited<T>(
+    work: impl Future<Output = PgWireResult<T>>,
+    limit: Option<std::time::Duration>,
+) -> PgWireResult<T> {
+    match limit {
+        None => work.await,
+        Some(limit) => tokio::time::timeout(limit, work)
+            .await
+            .unwrap_or_else(|_| Err(errors::error("57014", "canceling statement due to statement timeout"))),
+    }
+}
+
+impl Session {
+    /// Answers all statements of a text.
+    async fn text<C>(&self, client: &mut C, connection: &mut Connection, text: &str) -> PgWireResult<()>
+    where
+        C: ClientInfo + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
+        C::Error: Debug,
+        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
+    {
+        use futures::SinkExt as _;
+        let pieces = highwater::split(text).map_err(|error| errors::of(&error.into(), 0))?;
+        if pieces.is_empty() {
+            client.feed(PgWireBackendMessage::EmptyQueryResponse(EmptyQueryResponse::new())).await?;
+            return Ok(());
+        }
+        let parse = |piece: &Piece| {
+            let parsed = highwater::parse(&piece.text);
+            parsed.map_err(|error| errors::of(&error.into(), piece.start.offset - 1))
+        };
+        if let [piece] = pieces.as_slice() {
+            let statement = parse(piece)?;
+            return self.statement(client, connection, &statement, piece).await;
+        }
+        // What cannot be parsed fails the text when its turn comes.
+        let parsed: Vec<_> = pieces.iter().map(parse).collect();
+        let is_one = connection.transaction_state() == highwater::TransactionState::Idle
+            && parsed.iter().all(|statement| statement.as_ref().is_ok_and(moves_rows));
+        if is_one {
+            connection.begin_implicitly();
+        }
+        for (statement, piece) in parsed.into_iter().zip(&pieces) {
+            let answered = match statement {
+                Ok(statement) => self.statement(client, connection, &statement, piece).await,
+                Err(error) => Err(error),
+            };
+            if answered.is_err() && is_one {
+                connection.abandon_transaction();
+            }
+            answered?;
+        }
+        if is_one {
+            let none = Parameters::none();
+            let committed = self.server.database.run(connection, &Statement::Commit, "COMMIT", &none);
+            committed.await.map_err(|error| errors::of(&error, 0))?;
+        }
+        Ok(())
+    }
+
+    async fn statement<C>(
+        &self,
+        client: &mut C,
+        connection: &mut Connection,
+        statement: &Statement,
+        piece: &Piece,
+    ) -> PgWireResult<()>
+    where
+        C: ClientInfo + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
+        C::Error: Debug,
+        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
+    {
+        let before = piece.start.offset - 1;
+        self.check_role(statement)?;
+        if let Statement::Copy(copy) = statement {
+            let begun = self.server.database.begin_copy(connection, copy).map_err(|error| errors::of(&error, before))?;
+            let columns = begun.columns();
+            *self.copy.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(begun);
+            send_copy_in_response(client, CopyResponse::new(0, columns, futures::stream::empty())).await?;
+            client.set_state(PgWireConnectionState::CopyInProgress(false));
+            return Ok(());
+        }
+        let answer = self.server.database.run(connection, statement, &piece.text, &Parameters::none()).await;
+        let answer = answer.map_err(|error| errors::of(&error, before))?;
+        send(client, answer).await
+    }
+}
+
+/// Whether a statement only reads and writes rows.
+const fn moves_rows(statement: &Statement) -> bool {
+    matches!(
+        statement,
+        Statement::Query(_) | Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_)
+    )
+}
+
+/// Sends an answer with its notices, rows and tag.
+async fn send<C>(client: &mut C, answer: Answer) -> PgWireResult<()>
+where
+    C: ClientInfo + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
+    C::Error: Debug,
+    PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
+{
+    use futures::SinkExt as _;
+    errors::notify(client, &answer.notices).await?;
+    if answer.rows.is_none() {
+        return send_execution_response(client, Tag::new(&answer.tag.text(0))).await;
+    }
+    let counts = !matches!(answer.tag, highwater::Tag::Plain(_));
+    let tag = Tag::new(&encode::verb(&answer.tag));
+    let mut response = encode::response(answer, &Format::UnifiedText)?;
+    if counts {
+        return send_query_response(client, response, true).await;
+    }
+    // SHOW and its like have a tag without a number.
+    let description = response.row_schema().iter().map(Into::into).collect();
+    let description = pgwire::messages::data::RowDescription::new(description);
+    client.feed(PgWireBackendMessage::RowDescription(description)).await?;
+    while let Some(row) = response.data_rows().next().await {
+        client.feed(PgWireBackendMessage::DataRow(row?)).await?;
+    }
+    send_execution_response(client, tag).await
+}

@@ -1,0 +1,144 @@
+//! The beginning of a connection: who it is, whether it may come in, what it is told.
+
+use super::{Server, Session, errors};
+use crate::users::{ITERATIONS, Role};
+use futures::Sink;
+use pgwire::api::auth::sasl::SASLAuthStartupHandler;
+use pgwire::api::auth::sasl::scram::ScramAuth;
+use pgwire::api::auth::{
+    AuthSource, DefaultServerParameterProvider, LoginInfo, Password, ServerParameterProvider, StartupHandler,
+    finish_authentication, protocol_negotiation, save_startup_parameters_to_metadata,
+};
+use pgwire::api::{
+    ClientInfo, METADATA_USER, PgWireConnectionState, PidSecretKeyGenerator as _, RandomPidSecretKeyGenerator,
+};
+use pgwire::error::{PgWireError, PgWireResult};
+use pgwire::messages::{PgWireBackendMessage, PgWireFrontendMessage};
+use std::collections::HashMap;
+use std::fmt::Debug;
+use std::sync::{Arc, LazyLock, PoisonError};
+
+/// Numbers of connections are never used twice in a process.
+static NUMBERS: LazyLock<Arc<RandomPidSecretKeyGenerator>> = LazyLock::new(Arc::default);
+
+/// How connections begin.
+pub(super) struct Startup {
+    scram: Option<SASLAuthStartupHandler<Told>>,
+}
+
+/// What a client is told of the server.
+#[derive(Debug, Default)]
+struct Told;
+
+impl ServerParameterProvider for Told {
+    fn server_parameters<C: ClientInfo>(&self, client: &C) -> Option<HashMap<String, String>> {
+        let mut provider = DefaultServerParameterProvider::default();
+        provider.server_version = highwater::SERVER_VERSION.to_owned();
+        provider.time_zone = "UTC".to_owned();
+        provider.date_style = "ISO, MDY".to_owned();
+        provider.server_parameters(client)
+    }
+}
+
+/// Where SCRAM finds what it knows of a user.
+struct Known(Arc<Server>);
+
+impl Debug for Known {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Known")
+    }
+}
+
+#[async_trait::async_trait]
+impl AuthSource for Known {
+    async fn get_password(&self, login: &LoginInfo) -> PgWireResult<Password> {
+        let name = login.user().unwrap_or_default();
+        let user = self.0.users.get(name).ok_or_else(|| refused(name))?;
+        Ok(Password::new(Some(user.salt.clone()), user.salted_password.clone()))
+    }
+}
+
+fn refused(name: &str) -> PgWireError {
+    errors::fatal("28P01", format!("password authentication failed for user {name:?}"))
+}
+
+impl Startup {
+    pub(super) fn new(server: &Arc<Server>) -> Self {
+        let scram = (!server.users.is_empty()).then(|| {
+            let mut scram = ScramAuth::new(Arc::new(Known(Arc::clone(server))));
+            scram.set_iterations(ITERATIONS);
+            let numbers = Arc::clone(&NUMBERS);
+            SASLAuthStartupHandler::new(Arc::new(Told)).with_scram(scram).with_pid_secret_key_generator(numbers)
+        });
+        Self { scram }
+    }
+}
+
+#[async_trait::async_trait]
+impl StartupHandler for Session {
+    async fn on_startup<C>(&self, client: &mut C, message: PgWireFrontendMessage) -> PgWireResult<()>
+    where
+        C: ClientInfo + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
+        C::Error: Debug,
+        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
+    {
+        if matches!(message, PgWireFrontendMessage::Startup(_)) {
+            let permit = Arc::clone(&self.server.connections).try_acquire_owned();
+            let permit = permit.map_err(|_| errors::fatal("53300", "sorry, too many clients already"))?;
+            *self.permit.lock().unwrap_or_else(PoisonError::into_inner) = Some(permit);
+        }
+        match &self.startup.scram {
+            Some(scram) => {
+                let user = client.metadata().get(METADATA_USER).cloned().unwrap_or_default();
+                let done = scram.on_startup(client, message).await;
+                done.map_err(|error| match error {
+                    PgWireError::UserError(_) | PgWireError::IoError(_) => error,
+                    _ => refused(&user),
+                })?;
+                if !matches!(client.state(), PgWireConnectionState::ReadyForQuery) {
+                    return Ok(());
+                }
+            }
+            None => {
+                if let PgWireFrontendMessage::Startup(startup) = &message {
+                    protocol_negotiation(client, startup).await?;
+                    save_startup_parameters_to_metadata(client, startup);
+                    let (number, secret) = NUMBERS.generate(client);
+                    client.set_pid_and_secret_key(number, secret);
+                    finish_authentication(client, &Told).await?;
+                }
+            }
+        }
+        self.admit(client).await;
+        Ok(())
+    }
+}
+
+impl Session {
+    /// The client is who it says: from now on it can be cancelled, and has its role and settings.
+    async fn admit<C: ClientInfo>(&self, client: &C) {
+        let (number, secret) = client.pid_and_secret_key();
+        let (handle, guard) = self.server.manager.register(number, secret);
+        client.session_extensions().insert(handle);
+        client.session_extensions().insert(guard);
+        let mut connection = self.connection.lock().await;
+        self.server.cancellers().insert(number, connection.canceller());
+        *self.number.lock().unwrap_or_else(PoisonError::into_inner) = Some(number);
+        let name = client.metadata().get(METADATA_USER).map_or("highwater", String::as_str);
+        connection.set_user(name);
+        let role = if self.server.users.is_empty() {
+            Role::Admin
+        } else {
+            self.server.users.get(name).map_or(Role::Reader, |user| user.role)
+        };
+        *self.role.lock().unwrap_or_else(PoisonError::into_inner) = role;
+        for (key, value) in client.metadata() {
+            if !["user", "database", "replication", "options"].contains(&key.as_str())
+                && !key.starts_with("_pq_")
+                && let Err(error) = connection.set(&key.to_ascii_lowercase(), value)
+            {
+                tracing::debug!(setting = key, %error, "a client's setting cannot be used");
+            }
+        }
+    }
+}

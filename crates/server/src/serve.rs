@@ -1,0 +1,168 @@
+//! `highwater serve`: the database behind PostgreSQL's protocol and HTTP.
+//!
+//! Both ports are bound before the database is opened, so that what cannot be is told at once;
+//! clients are let in when all views are on their way. Beyond loopback a server without users does
+//! not listen.
+
+use crate::exit::{Exit, Failure, Outcome};
+use crate::pg::{Handlers, Server, Session};
+use crate::settings::{Flags, Settings};
+use crate::signals::Stop;
+use crate::users::Users;
+use crate::{logs, run};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+/// Arguments of `highwater serve`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Any user name and database name is taken as long as there are no users.
+
+Examples:
+  highwater serve
+  highwater serve --data /var/lib/highwater --checkpoint-root s3://bucket/highwater
+  highwater serve --pg-listen 0.0.0.0:7432 --tls-cert server.crt --tls-key server.key
+  psql -h 127.0.0.1 -p 7432 highwater")]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    flags: Flags,
+}
+
+/// Serves until a stop is asked for.
+///
+/// # Errors
+/// An address, folder, root or certificate that cannot be used.
+pub(crate) fn main(arguments: Arguments) -> Outcome {
+    let settings = Settings::load(&arguments.flags)?;
+    logs::start(&settings, false)?;
+    let stop = Stop::on_signals()?;
+    let users = Users::load(&settings.data())?;
+    let tls = settings.tls().map(|(cert, key)| acceptor(&cert, &key)).transpose()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .thread_name("hw-serve")
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::usage(format!("threads: {error}")))?;
+    let pg = runtime.block_on(bind(settings.pg_listen(), &users))?;
+    let http = settings.http_listen().map(|address| runtime.block_on(bind(address, &users))).transpose()?;
+    let (stopping, stopped) = watch::channel(false);
+    let shared = Arc::new(http::Shared::new(users.clone()));
+    let http = http.map(|listener| {
+        let (shared, stopped, tls) = (Arc::clone(&shared), wait_for(stopped.clone()), tls.clone());
+        runtime.spawn(http::serve(listener, tls, shared, stopped))
+    });
+    let database = Arc::new(run::open(&settings, false)?);
+    for broken in database.broken() {
+        tracing::error!("{broken}");
+    }
+    // Nobody else sets it.
+    let _ = shared.database.set(Arc::clone(&database));
+    let server = Arc::new(Server::new(Arc::clone(&database), users, settings.max_connections()));
+    tracing::info!(address = settings.pg_listen(), "ready for connections");
+    let accepting = runtime.spawn(accept(pg, tls, server, stopped));
+    while !stop.wait(Duration::from_secs(3600)) {}
+    tracing::info!("stopping, with final checkpoints");
+    // Who listens may have ended.
+    let _ = stopping.send(true);
+    runtime.block_on(async {
+        // A task that panicked has told so.
+        let _ = accepting.await;
+        if let Some(http) = http {
+            let _ = http.await;
+        }
+    });
+    let done = database.shutdown();
+    runtime.shutdown_timeout(Duration::from_secs(5));
+    done.map_err(|error| Failure::new(Exit::Pipeline, format!("stopping: {error}")))?;
+    Ok(Exit::Done)
+}
+
+async fn wait_for(mut stopped: watch::Receiver<bool>) {
+    // The sender goes only when the process does.
+    let _ = stopped.wait_for(|stopped| *stopped).await;
+}
+
+/// Listens at an address.
+async fn bind(address: &str, users: &Users) -> Outcome<TcpListener> {
+    let refused = |error: std::io::Error| Failure::usage(format!("cannot listen at {address}: {error}"));
+    let addresses: Vec<SocketAddr> = tokio::net::lookup_host(address).await.map_err(refused)?.collect();
+    if users.is_empty() && addresses.iter().any(|address| !address.ip().is_loopback()) {
+        return Err(Failure::usage(format!(
+            "{address} is beyond loopback and there are no users: add one with `highwater users add`"
+        )));
+    }
+    TcpListener::bind(addresses.as_slice()).await.map_err(refused)
+}
+
+/// Lets clients in until a stop is asked for.
+async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, server: Arc<Server>, stopped: watch::Receiver<bool>) {
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = wait_for(stopped.clone()) => return,
+        };
+        match accepted {
+            Ok((socket, address)) => {
+                let (server, tls, stopped) = (Arc::clone(&server), tls.clone(), stopped.clone());
+                tokio::spawn(async move {
+                    let session = Session::new(&server);
+                    let client = pgwire::tokio::process_socket(socket, tls, Handlers(session));
+                    tokio::select! {
+                        ended = client => {
+                            if let Err(error) = ended {
+                                tracing::debug!(%address, %error, "a client's connection ended");
+                            }
+                        }
+                        () = wait_for(stopped) => {}
+                    }
+                });
+            }
+            Err(error) => {
+                // Too many open files, most likely: others may end meanwhile.
+                tracing::warn!(%error, "a client could not be let in");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+/// TLS with the certificate and key of two PEM files.
+fn acceptor(cert: &Path, key: &Path) -> Outcome<TlsAcceptor> {
+    let refused = |path: &Path, what: String| Failure::usage(format!("{}: {what}", path.display()));
+    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(cert)
+        .and_then(Iterator::collect)
+        .map_err(|error| refused(cert, error.to_string()))?;
+    let secret = PrivateKeyDer::from_pem_file(key).map_err(|error| refused(key, error.to_string()))?;
+    let config = ServerConfig::builder().with_no_client_auth().with_single_cert(chain, secret);
+    let config = config.map_err(|error| refused(cert, error.to_string()))?;
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+mod http {
+    use crate::users::Users;
+    use std::sync::{Arc, OnceLock};
+    pub(crate) struct Shared {
+        pub(crate) database: OnceLock<Arc<highwater::Database>>,
+    }
+    impl Shared {
+        pub(crate) fn new(_: Users) -> Self {
+            Self { database: OnceLock::new() }
+        }
+    }
+    pub(crate) async fn serve(
+        _: tokio::net::TcpListener,
+        _: Option<tokio_rustls::TlsAcceptor>,
+        _: Arc<Shared>,
+        stop: impl Future<Output = ()> + Send + 'static,
+    ) -> std::io::Result<()> {
+        stop.await;
+        Ok(())
+    }
+}

@@ -1,0 +1,50 @@
+//! What drivers and psql do with a server.
+
+use crate::server::{Server, runtime};
+
+#[test]
+fn a_driver_prepares_binds_and_reads_in_binary() {
+    let data = tempfile::tempdir().expect("a folder");
+    let server = Server::start(data.path(), &[]);
+    runtime().block_on(async {
+        let mut client = server.connect().await;
+        let create = "CREATE TABLE t (id bigint PRIMARY KEY, name varchar, price double precision, ok boolean, n int)";
+        client.batch_execute(create).await.expect("created");
+        let insert = client.prepare("INSERT INTO t VALUES ($1, $2, $3, $4, $5)").await.expect("prepared");
+        for id in 0..100_i64 {
+            let name = (id % 10 != 0).then(|| format!("name {id}"));
+            let changed = client.execute(&insert, &[&id, &name, &(id as f64 / 4.0), &(id % 2 == 0), &(id as i32)]).await;
+            assert_eq!(changed.expect("inserted"), 1);
+        }
+        let row = client.query_one("SELECT id, name, price, ok, n FROM t WHERE id = $1", &[&42_i64]).await.expect("a row");
+        assert_eq!(row.get::<_, i64>(0), 42);
+        assert_eq!(row.get::<_, Option<&str>>(1), Some("name 42"));
+        assert_eq!((row.get::<_, f64>(2), row.get::<_, bool>(3), row.get::<_, i32>(4)), (10.5, true, 42));
+        let missing = client.query_opt("SELECT name FROM t WHERE id = $1", &[&40_i64]).await.expect("a row").expect("one");
+        assert_eq!(missing.get::<_, Option<&str>>(0), None);
+
+        let transaction = client.transaction().await.expect("begun");
+        transaction.execute("DELETE FROM t WHERE id < $1", &[&50_i64]).await.expect("deleted");
+        let left = transaction.query_one("SELECT count(*) FROM t", &[]).await.expect("counted");
+        assert_eq!(left.get::<_, i64>(0), 50);
+        transaction.rollback().await.expect("rolled back");
+        let all = client.query_one("SELECT count(*) FROM t", &[]).await.expect("counted");
+        assert_eq!(all.get::<_, i64>(0), 100);
+
+        let transaction = client.transaction().await.expect("begun");
+        let portal = transaction.bind("SELECT id FROM t ORDER BY id", &[]).await.expect("bound");
+        let first = transaction.query_portal(&portal, 30).await.expect("rows");
+        let second = transaction.query_portal(&portal, 1000).await.expect("rows");
+        assert_eq!((first.len(), second.len()), (30, 70));
+        assert_eq!(second[0].get::<_, i64>(0), 30);
+        transaction.commit().await.expect("committed");
+
+        let error = client.execute(&insert, &[&1_i64, &"x", &0.0, &true, &0]).await.expect_err("it exists");
+        assert_eq!(error.code().expect("a code").code(), "23505");
+        let error = client.query("SELECT nothing FROM t", &[]).await.expect_err("no such column");
+        let error = error.as_db_error().expect("the server's");
+        assert_eq!(error.code().code(), "42703");
+        assert_eq!(error.position(), Some(&tokio_postgres::error::ErrorPosition::Original(8)));
+    });
+    assert_eq!(server.stop(), Some(0));
+}

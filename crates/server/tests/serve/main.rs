@@ -1,0 +1,7 @@
+//! Tests of `highwater serve` from outside, with clients that people use: statements and their
+//! results (`tests/slt`), drivers, roles and TLS, and SIGKILL under concurrent writers.
+
+mod clients;
+mod kill;
+mod server;
+mod slt;

@@ -1,0 +1,104 @@
+//! A server process of a test: started on free ports, asked over the wire, killed, started again.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use tokio_postgres::{Client, NoTls};
+
+/// How long a server may take until it answers.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A running server.
+pub(crate) struct Server {
+    child: Child,
+    pub(crate) pg: u16,
+    pub(crate) http: u16,
+}
+
+/// A port that nobody had a moment ago.
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("bound").port()
+}
+
+impl Server {
+    /// Starts a server over a data folder and waits until it answers.
+    pub(crate) fn start(data: &Path, arguments: &[&str]) -> Self {
+        let server = Self::spawn(data, arguments);
+        server.wait_until_ready();
+        server
+    }
+
+    pub(crate) fn spawn(data: &Path, arguments: &[&str]) -> Self {
+        let (pg, http) = (free_port(), free_port());
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(data.join("serve.log")).expect("a log");
+        let child = Command::new(env!("CARGO_BIN_EXE_highwater"))
+            .args(["serve", "--data"])
+            .arg(data)
+            .args(["--pg-listen", &format!("127.0.0.1:{pg}"), "--http-listen", &format!("127.0.0.1:{http}")])
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("the program starts");
+        Self { child, pg, http }
+    }
+
+    fn wait_until_ready(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        while std::net::TcpStream::connect(("127.0.0.1", self.pg)).is_err() {
+            assert!(Instant::now() < deadline, "the server does not listen");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// A connection to it; waits while the server is still opening its database.
+    pub(crate) async fn connect(&self) -> Client {
+        let config = format!("host=127.0.0.1 port={} user=tester dbname=any connect_timeout=60", self.pg);
+        let (client, connection) = tokio_postgres::connect(&config, NoTls).await.expect("connects");
+        tokio::spawn(async move {
+            // It ends when the client or the server goes.
+            let _ = connection.await;
+        });
+        client
+    }
+
+    pub(crate) fn kill(mut self) {
+        self.child.kill().expect("it can be killed");
+        self.child.wait().expect("it ends");
+    }
+
+    /// Asks for a clean stop; gives the exit code.
+    pub(crate) fn stop(mut self) -> Option<i32> {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it can be told");
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("it can be asked") {
+                return status.code();
+            }
+            assert!(Instant::now() < deadline, "the server does not stop");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A runtime for a test's clients.
+pub(crate) fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime")
+}
+
+/// A folder of the workspace's own tests.
+pub(crate) fn workspace(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)
+}

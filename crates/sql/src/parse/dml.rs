@@ -1,0 +1,245 @@
+//! INSERT, UPDATE, DELETE and COPY. Expressions and queries are sqlparser's.
+
+use super::query;
+use crate::cursor::Cursor;
+use crate::error::{Error, Result};
+use crate::statement::{Copy, Delete, Insert, Name, Query, Update};
+use datafusion::sql::sqlparser::ast::{Expr, SelectItem};
+use datafusion::sql::sqlparser::parser::Parser;
+use datafusion::sql::sqlparser::tokenizer::Token;
+
+/// What stands after INSERT INTO.
+pub(super) fn insert(c: &mut Cursor<'_>) -> Result<Insert> {
+    let text = c.text.to_owned();
+    let table = c.name("a table's name")?;
+    let starts_query = c.peek_at(1).is_some_and(
+        |token| matches!(token, Token::Word(w) if ["SELECT", "VALUES", "WITH"].iter().any(|k| w.value.eq_ignore_ascii_case(k))),
+    );
+    let columns = if c.peek() == Some(&Token::LParen) && !starts_query { names(c)? } else { Vec::new() };
+    let source = if c.accept(&["DEFAULT", "VALUES"]) {
+        None
+    } else {
+        let whole =
+            c.set_aside(|c, at| c.words_at(at, &["RETURNING"]) || c.words_at(at, &["ON", "CONFLICT"]));
+        let source = query(c)?;
+        c.finish()?;
+        c.restore(whole);
+        Some(source)
+    };
+    if c.is(&["ON", "CONFLICT"]) {
+        let hint = "a key that exists is an error; UPDATE the row";
+        return Err(Error::unsupported("ON CONFLICT", hint, Some(c.position())));
+    }
+    Ok(Insert { table, columns, source, returning: returning(c)?, text })
+}
+
+/// What stands after UPDATE.
+pub(super) fn update(c: &mut Cursor<'_>) -> Result<Update> {
+    let text = c.text.to_owned();
+    let (table, alias) = target(c, &["SET"])?;
+    c.expect(&["SET"])?;
+    let mut assignments: Vec<(Name, Expr)> = Vec::new();
+    loop {
+        if c.peek() == Some(&Token::LParen) {
+            let hint = "assign each column by itself";
+            return Err(Error::unsupported("an assignment to several columns", hint, Some(c.position())));
+        }
+        let column = c.ident("a column's name")?;
+        if assignments.iter().any(|(other, _)| other.value == column.value) {
+            return Err(Error::Invalid {
+                sqlstate: "42601",
+                message: format!("multiple assignments to same column {:?}", column.value),
+                position: Some(column.at),
+            });
+        }
+        c.expect_token(&Token::Eq)?;
+        assignments.push((column, expression(c)?));
+        if !c.accept_token(&Token::Comma) {
+            break;
+        }
+    }
+    if c.is(&["FROM"]) {
+        let hint = "use a subquery in SET or WHERE";
+        return Err(Error::unsupported("UPDATE ... FROM", hint, Some(c.position())));
+    }
+    let selection = selection(c)?;
+    Ok(Update { table, alias, assignments, selection, returning: returning(c)?, text })
+}
+
+/// What stands after DELETE FROM.
+pub(super) fn delete(c: &mut Cursor<'_>) -> Result<Delete> {
+    let text = c.text.to_owned();
+    let (table, alias) = target(c, &["WHERE", "RETURNING", "USING"])?;
+    if c.is(&["USING"]) {
+        let hint = "use a subquery in WHERE";
+        return Err(Error::unsupported("DELETE ... USING", hint, Some(c.position())));
+    }
+    let selection = selection(c)?;
+    Ok(Delete { table, alias, selection, returning: returning(c)?, text })
+}
+
+/// `table [[AS] alias]`, where none of `keywords` is an alias.
+fn target(c: &mut Cursor<'_>, keywords: &[&str]) -> Result<(Name, Option<Name>)> {
+    let table = c.name("a table's name")?;
+    let named = c.accept(&["AS"]) || !(c.at_end() || keywords.iter().any(|word| c.is(&[word])));
+    let alias = if named { Some(c.ident("an alias")?) } else { None };
+    Ok((table, alias))
+}
+
+fn expression(c: &mut Cursor<'_>) -> Result<Expr> {
+    c.sqlparser(Parser::parse_expr)
+}
+
+fn selection(c: &mut Cursor<'_>) -> Result<Option<Expr>> {
+    if !c.accept(&["WHERE"]) {
+        return Ok(None);
+    }
+    if c.is(&["CURRENT", "OF"]) {
+        let hint = "name the row by its key";
+        return Err(Error::unsupported("WHERE CURRENT OF", hint, Some(c.position())));
+    }
+    expression(c).map(Some)
+}
+
+fn returning(c: &mut Cursor<'_>) -> Result<Vec<SelectItem>> {
+    if !c.accept(&["RETURNING"]) {
+        return Ok(Vec::new());
+    }
+    c.sqlparser(|parser| parser.parse_comma_separated(Parser::parse_select_item))
+}
+
+fn names(c: &mut Cursor<'_>) -> Result<Vec<Name>> {
+    c.expect_token(&Token::LParen)?;
+    let mut names: Vec<Name> = vec![c.ident("a column's name")?];
+    while c.accept_token(&Token::Comma) {
+        let name = c.ident("a column's name")?;
+        if names.iter().any(|other| other.value == name.value) {
+            return Err(Error::Invalid {
+                sqlstate: "42701",
+                message: format!("column {:?} specified more than once", name.value),
+                position: Some(name.at),
+            });
+        }
+        names.push(name);
+    }
+    c.expect_token(&Token::RParen)?;
+    Ok(names)
+}
+
+/// What stands after COPY.
+pub(super) fn copy(c: &mut Cursor<'_>) -> Result<Copy> {
+    if c.peek() == Some(&Token::LParen) {
+        return Err(Error::unsupported("COPY of a query", "use SELECT", Some(c.position())));
+    }
+    let table = c.name("a table's name")?;
+    let columns = if c.peek() == Some(&Token::LParen) { names(c)? } else { Vec::new() };
+    if c.is(&["TO"]) {
+        return Err(Error::unsupported("COPY TO", "use SELECT", Some(c.position())));
+    }
+    c.expect(&["FROM"])?;
+    if !c.accept(&["STDIN"]) {
+        let hint = "the client sends the data: FROM STDIN, or \\copy in psql";
+        return Err(Error::unsupported("COPY FROM a file or program", hint, Some(c.position())));
+    }
+    let mut copy = Copy {
+        table,
+        columns,
+        csv: false,
+        delimiter: None,
+        null: None,
+        header: false,
+        quote: None,
+        escape: None,
+    };
+    c.accept(&["WITH"]);
+    if c.accept_token(&Token::LParen) {
+        loop {
+            copy_option(c, &mut copy)?;
+            if !c.accept_token(&Token::Comma) {
+                break;
+            }
+        }
+        c.expect_token(&Token::RParen)?;
+    } else {
+        while !c.at_end() {
+            copy_option(c, &mut copy)?;
+        }
+    }
+    Ok(copy)
+}
+
+fn copy_option(c: &mut Cursor<'_>, copy: &mut Copy) -> Result<()> {
+    let option = c.ident("an option of COPY")?;
+    match option.value.as_str() {
+        "format" => {
+            let at = c.position();
+            copy.csv = match c.value()?.to_lowercase().as_str() {
+                "csv" => true,
+                "text" => false,
+                other => {
+                    let hint = "the formats are text and csv";
+                    return Err(Error::unsupported(format!("COPY format {other:?}"), hint, Some(at)));
+                }
+            };
+        }
+        "csv" => copy.csv = true,
+        "header" => {
+            let is_flag = matches!(c.peek(), None | Some(Token::Comma | Token::RParen));
+            copy.header = is_flag || !matches!(c.value()?.to_lowercase().as_str(), "false" | "off" | "0");
+        }
+        "delimiter" => {
+            c.accept(&["AS"]);
+            copy.delimiter = Some(one_byte(c)?);
+        }
+        "null" => {
+            c.accept(&["AS"]);
+            copy.null = Some(c.value()?);
+        }
+        "quote" => copy.quote = Some(one_byte(c)?),
+        "escape" => copy.escape = Some(one_byte(c)?),
+        "encoding" => {
+            let at = c.position();
+            let encoding = c.value()?.to_lowercase();
+            if encoding != "utf8" && encoding != "utf-8" {
+                return Err(Error::unsupported(format!("encoding {encoding:?}"), "send UTF8", Some(at)));
+            }
+        }
+        other => {
+            let hint = "there are FORMAT, DELIMITER, NULL, HEADER, QUOTE, ESCAPE and ENCODING";
+            return Err(Error::unsupported(format!("COPY option {other:?}"), hint, Some(option.at)));
+        }
+    }
+    Ok(())
+}
+
+fn one_byte(c: &mut Cursor<'_>) -> Result<char> {
+    let at = c.position();
+    let value = c.value()?;
+    let mut chars = value.chars();
+    match (chars.next(), chars.next()) {
+        (Some(one), None) if one.is_ascii() && one != '\n' && one != '\r' => Ok(one),
+        _ => Err(Error::Invalid {
+            sqlstate: "22023",
+            message: "it must be a single one-byte character".to_owned(),
+            position: Some(at),
+        }),
+    }
+}
+
+/// Fills in what DEFAULT stands for in a list of rows: nothing else may use that word there.
+#[must_use]
+pub fn is_default(expr: &Expr) -> bool {
+    matches!(expr, Expr::Identifier(ident) if ident.quote_style.is_none() && ident.value.eq_ignore_ascii_case("default"))
+}
+
+/// The rows of an INSERT that gives them one by one.
+#[must_use]
+pub fn rows_of(query: &Query) -> Option<Vec<&Vec<Expr>>> {
+    use datafusion::sql::sqlparser::ast::SetExpr;
+    let ast = &query.ast;
+    let plain = ast.with.is_none() && ast.order_by.is_none() && ast.limit_clause.is_none() && ast.fetch.is_none();
+    match ast.body.as_ref() {
+        SetExpr::Values(values) if plain => Some(values.rows.iter().map(|row| &row.content).collect()),
+        _ => None,
+    }
+}

@@ -1,0 +1,134 @@
+//! Statements about the session: settings, transactions, and what drivers send when they connect.
+
+use crate::cursor::Cursor;
+use crate::error::{Error, Result};
+use crate::statement::{Name, Show, Statement};
+use datafusion::sql::sqlparser::tokenizer::Token;
+
+/// A statement of the session, if one stands here.
+pub(super) fn statement(c: &mut Cursor<'_>) -> Result<Option<Statement>> {
+    if c.accept(&["SET"]) {
+        return set(c, false).map(Some);
+    }
+    if c.accept(&["RESET"]) {
+        let name = setting_name(c)?;
+        return Ok(Some(Statement::Set { system: false, name, value: "default".to_owned() }));
+    }
+    if c.accept(&["BEGIN"]) || c.accept(&["START", "TRANSACTION"]) {
+        modes(c)?;
+        return Ok(Some(Statement::Begin));
+    }
+    if c.accept(&["COMMIT"]) || c.accept(&["END"]) {
+        end_of_transaction(c)?;
+        return Ok(Some(Statement::Commit));
+    }
+    if c.accept(&["ROLLBACK"]) || c.accept(&["ABORT"]) {
+        end_of_transaction(c)?;
+        return Ok(Some(Statement::Rollback));
+    }
+    if c.accept(&["DISCARD"]) {
+        c.expect(&["ALL"])?;
+        return Ok(Some(Statement::DiscardAll));
+    }
+    if c.accept(&["DEALLOCATE"]) {
+        c.accept(&["PREPARE"]);
+        let name = if c.accept(&["ALL"]) { None } else { Some(c.ident("a prepared statement's name")?) };
+        return Ok(Some(Statement::Deallocate(name)));
+    }
+    if c.is(&["SAVEPOINT"]) || c.is(&["RELEASE"]) {
+        let hint = "a transaction is committed or rolled back as a whole";
+        return Err(Error::unsupported("SAVEPOINT within a transaction", hint, Some(c.position())));
+    }
+    Ok(None)
+}
+
+/// TRANSACTION, WORK and the modes of a transaction, which all are what they are here.
+fn modes(c: &mut Cursor<'_>) -> Result<()> {
+    if !c.accept(&["TRANSACTION"]) {
+        c.accept(&["WORK"]);
+    }
+    while !c.at_end() {
+        let at = c.position();
+        let known: [&[&str]; 7] = [
+            &["ISOLATION", "LEVEL", "READ", "COMMITTED"],
+            &["ISOLATION", "LEVEL", "READ", "UNCOMMITTED"],
+            &["ISOLATION", "LEVEL", "REPEATABLE", "READ"],
+            &["READ", "WRITE"],
+            &["READ", "ONLY"],
+            &["NOT", "DEFERRABLE"],
+            &["DEFERRABLE"],
+        ];
+        if c.is(&["ISOLATION", "LEVEL", "SERIALIZABLE"]) {
+            let hint = "transactions are isolated by snapshots: REPEATABLE READ";
+            return Err(Error::unsupported("ISOLATION LEVEL SERIALIZABLE", hint, Some(at)));
+        }
+        if !known.iter().any(|words| c.accept(words)) {
+            return Err(c.unexpected("a transaction mode"));
+        }
+        c.accept_token(&Token::Comma);
+    }
+    Ok(())
+}
+
+fn end_of_transaction(c: &mut Cursor<'_>) -> Result<()> {
+    if !c.accept(&["TRANSACTION"]) {
+        c.accept(&["WORK"]);
+    }
+    c.accept(&["AND", "NO", "CHAIN"]);
+    if c.is(&["TO"]) || c.is(&["AND", "CHAIN"]) {
+        let hint = "a transaction is committed or rolled back as a whole";
+        return Err(Error::unsupported("this form of COMMIT or ROLLBACK", hint, Some(c.position())));
+    }
+    Ok(())
+}
+
+/// What stands after SET.
+pub(super) fn set(c: &mut Cursor<'_>, system: bool) -> Result<Statement> {
+    let at = c.position();
+    if c.accept(&["SESSION", "CHARACTERISTICS", "AS", "TRANSACTION"]) || c.accept(&["TRANSACTION"]) {
+        modes(c)?;
+        let name = Name { value: "transaction_isolation".to_owned(), at };
+        return Ok(Statement::Set { system, name, value: "default".to_owned() });
+    }
+    if !c.accept(&["SESSION"]) {
+        c.accept(&["LOCAL"]);
+    }
+    if c.accept(&["TIME", "ZONE"]) {
+        let name = Name { value: "timezone".to_owned(), at };
+        return Ok(Statement::Set { system, name, value: c.value()? });
+    }
+    let name = setting_name(c)?;
+    if !c.accept(&["TO"]) {
+        c.expect_token(&Token::Eq)?;
+    }
+    let mut values = vec![c.value()?];
+    while c.accept_token(&Token::Comma) {
+        values.push(c.value()?);
+    }
+    Ok(Statement::Set { system, name, value: values.join(", ") })
+}
+
+/// SHOW ALL or SHOW setting.
+pub(super) fn show(c: &mut Cursor<'_>) -> Result<Show> {
+    let at = c.position();
+    if c.accept(&["ALL"]) {
+        return Ok(Show::All);
+    }
+    if c.accept(&["TRANSACTION", "ISOLATION", "LEVEL"]) {
+        return Ok(Show::Setting(Name { value: "transaction_isolation".to_owned(), at }));
+    }
+    if c.accept(&["TIME", "ZONE"]) {
+        return Ok(Show::Setting(Name { value: "timezone".to_owned(), at }));
+    }
+    setting_name(c).map(Show::Setting)
+}
+
+/// Settings may have dots in their names; their case does not matter.
+fn setting_name(c: &mut Cursor<'_>) -> Result<Name> {
+    let mut name = c.ident("a setting's name")?;
+    while c.accept_token(&Token::Period) {
+        name.value = format!("{}.{}", name.value, c.ident("a setting's name")?);
+    }
+    name.value.make_ascii_lowercase();
+    Ok(name)
+}

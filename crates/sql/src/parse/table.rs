@@ -1,0 +1,162 @@
+//! CREATE TABLE.
+
+use super::create::{column_name, data_type};
+use crate::cursor::Cursor;
+use crate::error::{Error, Result};
+use crate::statement::{Column, CreateTable, Name, TableColumn};
+use arrow::datatypes::DataType;
+use datafusion::sql::sqlparser::ast::Expr;
+use datafusion::sql::sqlparser::parser::Parser;
+use datafusion::sql::sqlparser::tokenizer::Token;
+
+/// What stands after CREATE TABLE.
+pub(super) fn table(c: &mut Cursor<'_>) -> Result<CreateTable> {
+    let if_not_exists = c.accept(&["IF", "NOT", "EXISTS"]);
+    let name = c.name("the table's name")?;
+    if c.is(&["AS"]) {
+        let hint = "create the table and INSERT INTO it, or create a materialized view";
+        return Err(Error::unsupported("CREATE TABLE ... AS", hint, Some(c.position())));
+    }
+    let text = c.text.to_owned();
+    let mut table =
+        CreateTable { name, if_not_exists, columns: Vec::new(), key: Vec::new(), watermark: None, append_only: false, text };
+    c.expect_token(&Token::LParen)?;
+    while !c.accept_token(&Token::RParen) {
+        if !(table.columns.is_empty() && table.key.is_empty() && table.watermark.is_none()) {
+            c.expect_token(&Token::Comma)?;
+        }
+        element(c, &mut table)?;
+    }
+    if table.columns.is_empty() {
+        return Err(Error::Invalid {
+            sqlstate: "42601",
+            message: "a table has at least one column".to_owned(),
+            position: Some(table.name.at),
+        });
+    }
+    table.append_only = c.accept(&["APPEND", "ONLY"]);
+    if c.is(&["WITH"]) || c.is(&["FORMAT"]) {
+        let hint = "CREATE SOURCE and a materialized view over it keep a connector's rows";
+        return Err(Error::unsupported("a table with a connector", hint, Some(c.position())));
+    }
+    check(&mut table)?;
+    Ok(table)
+}
+
+fn element(c: &mut Cursor<'_>, table: &mut CreateTable) -> Result<()> {
+    let at = c.position();
+    if c.is(&["CONSTRAINT"]) && c.peek_at(2).is_some_and(|t| matches!(t, Token::Word(w) if w.value.eq_ignore_ascii_case("primary"))) {
+        c.advance();
+        c.advance();
+    }
+    if c.accept(&["PRIMARY", "KEY"]) {
+        refuse_second_key(table, at)?;
+        c.expect_token(&Token::LParen)?;
+        loop {
+            table.key.push(c.ident("a column's name")?);
+            if !c.accept_token(&Token::Comma) {
+                break;
+            }
+        }
+        return c.expect_token(&Token::RParen);
+    }
+    if c.accept(&["WATERMARK", "FOR"]) {
+        let column = c.ident("a column's name")?;
+        c.expect(&["AS"])?;
+        table.watermark = Some((column, c.sqlparser(Parser::parse_expr)?));
+        return Ok(());
+    }
+    for clause in ["UNIQUE", "CHECK", "FOREIGN", "EXCLUDE", "LIKE", "CONSTRAINT"] {
+        if c.is(&[clause]) {
+            return Err(Error::unsupported(clause, "a table has a PRIMARY KEY at most", Some(at)));
+        }
+    }
+    let column = column(c, table)?;
+    if table.columns.iter().any(|other| other.column.name.value == column.column.name.value) {
+        return Err(Error::Invalid {
+            sqlstate: "42701",
+            message: format!("column {:?} specified more than once", column.column.name.value),
+            position: Some(column.column.name.at),
+        });
+    }
+    table.columns.push(column);
+    Ok(())
+}
+
+fn refuse_second_key(table: &CreateTable, at: crate::Position) -> Result<()> {
+    if table.key.is_empty() {
+        return Ok(());
+    }
+    Err(Error::Invalid {
+        sqlstate: "42P16",
+        message: format!("multiple primary keys for table {:?} are not allowed", table.name.value),
+        position: Some(at),
+    })
+}
+
+fn column(c: &mut Cursor<'_>, table: &mut CreateTable) -> Result<TableColumn> {
+    let name = column_name(c)?;
+    let data_type = data_type(c)?;
+    let mut column = TableColumn { column: Column { name, data_type, not_null: false }, default: None };
+    while !matches!(c.peek(), None | Some(Token::Comma | Token::RParen)) {
+        let at = c.position();
+        if c.accept(&["NOT", "NULL"]) {
+            column.column.not_null = true;
+        } else if c.accept(&["PRIMARY", "KEY"]) {
+            refuse_second_key(table, at)?;
+            table.key.push(column.column.name.clone());
+        } else if c.accept(&["DEFAULT"]) {
+            column.default = Some(default(c)?);
+        } else if !c.accept(&["NULL"]) {
+            for clause in ["UNIQUE", "CHECK", "REFERENCES", "GENERATED", "AS", "COLLATE"] {
+                if c.is(&[clause]) {
+                    let hint = "a column has NOT NULL, DEFAULT and PRIMARY KEY";
+                    return Err(Error::unsupported(clause, hint, Some(at)));
+                }
+            }
+            return Err(c.unexpected("a comma or a closing parenthesis"));
+        }
+    }
+    Ok(column)
+}
+
+/// An expression that does not take the NOT of a NOT NULL after it.
+fn default(c: &mut Cursor<'_>) -> Result<Expr> {
+    let whole = c.set_aside(|c, at| {
+        c.words_at(at, &["NOT", "NULL"]) || c.words_at(at, &["PRIMARY", "KEY"]) || c.token_at(at) == Some(&Token::Comma)
+    });
+    let expr = c.sqlparser(Parser::parse_expr);
+    c.restore(whole);
+    expr
+}
+
+/// Columns of keys and watermarks exist; those of keys take no nulls.
+fn check(table: &mut CreateTable) -> Result<()> {
+    let unknown = |name: &Name| Error::Invalid {
+        sqlstate: "42703",
+        message: format!("column {:?} named in key does not exist", name.value),
+        position: Some(name.at),
+    };
+    for (at, name) in table.key.iter().enumerate() {
+        if table.key[..at].iter().any(|other| other.value == name.value) {
+            return Err(Error::Invalid {
+                sqlstate: "42701",
+                message: format!("column {:?} appears twice in primary key constraint", name.value),
+                position: Some(name.at),
+            });
+        }
+        let column = table.columns.iter_mut().find(|column| column.column.name.value == name.value);
+        column.ok_or_else(|| unknown(name))?.column.not_null = true;
+    }
+    let Some((name, _)) = &table.watermark else { return Ok(()) };
+    let column = table.columns.iter().find(|column| column.column.name.value == name.value);
+    match column.map(|column| &column.column.data_type) {
+        Some(DataType::Timestamp(..)) => Ok(()),
+        Some(_) => Err(Error::Invalid {
+            sqlstate: "42804",
+            message: format!("the watermark's column {:?} is not a timestamp", name.value),
+            position: Some(name.at),
+        }),
+        None => Err(unknown(name)),
+    }
+}

@@ -1,0 +1,348 @@
+//! The log's recent part in memory, its index, and what its readers still need.
+//!
+//! Each commit has a position and stands in the log of every table that it changed. Invariants: a
+//! table's entries in memory are its newest; what a reader may come back to stays on disk; positions
+//! are told to readers only when they are durable.
+
+use crate::error::{Error, Result};
+use crate::layout::Changes;
+use crate::table::Table;
+use arrow::array::BinaryArray;
+use highwater_engine::Batch;
+use highwater_engine::changes::Wake;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+/// Bytes of the log that stay in memory.
+const MEMORY: usize = 64 << 20;
+/// Rows of a decoded piece.
+pub(crate) const PIECE_ROWS: usize = 8192;
+
+/// Rows of one entry with the keys they stand under.
+#[derive(Debug)]
+pub(crate) struct Decoded {
+    pub(crate) keys: BinaryArray,
+    pub(crate) batch: Batch,
+}
+
+/// A table's changes at one position.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) bytes: Vec<u8>,
+    decoded: OnceLock<Result<Vec<Decoded>, String>>,
+}
+
+impl Entry {
+    pub(crate) const fn new(bytes: Vec<u8>) -> Self {
+        Self { bytes, decoded: OnceLock::new() }
+    }
+
+    /// The same when the rows are at hand.
+    pub(crate) fn decoded_as(bytes: Vec<u8>, pieces: Vec<Decoded>) -> Self {
+        let this = Self::new(bytes);
+        // It was made just now, so nothing is set.
+        let _ = this.decoded.set(Ok(pieces));
+        this
+    }
+
+    /// The rows; decoded once for all who read them.
+    pub(crate) fn pieces(&self, table: &Table) -> Result<&[Decoded]> {
+        let decoded = self.decoded.get_or_init(|| decode(&self.bytes, table).map_err(|e| e.to_string()));
+        decoded.as_deref().map_err(Error::corrupt)
+    }
+}
+
+fn decode(bytes: &[u8], table: &Table) -> Result<Vec<Decoded>> {
+    let changes: Vec<_> = Changes(bytes).collect::<Result<_>>()?;
+    let piece = |changes: &[(i8, &[u8], &[u8])]| {
+        let keys: Vec<&[u8]> = changes.iter().map(|(_, key, _)| *key).collect();
+        let values: Vec<&[u8]> = changes.iter().map(|(_, _, value)| *value).collect();
+        let weighted = changes.iter().any(|(weight, _, _)| *weight != 1);
+        let weights = weighted.then(|| changes.iter().map(|(weight, _, _)| i64::from(*weight)).collect());
+        Ok(Decoded { batch: table.batch(&keys, &values, weights)?, keys: BinaryArray::from_iter_values(keys) })
+    };
+    changes.chunks(PIECE_ROWS).map(piece).collect()
+}
+
+/// What a table needs trimmed: entries up to this position go.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Trim {
+    pub(crate) tables: Vec<(u32, u64)>,
+    /// Commits up to this position go from the index.
+    pub(crate) index: u64,
+}
+
+/// Part of a table's log.
+pub(crate) enum Recent {
+    /// All of what was asked for.
+    Here(Vec<Arc<Entry>>),
+    /// Some of it is on disk only.
+    OnDisk,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Log {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    newest: u64,
+    /// Rows of each commit that somebody may still read, oldest first.
+    index: VecDeque<(u64, u32)>,
+    tables: HashMap<u32, TableLog>,
+    /// What is in memory, oldest first.
+    memory: VecDeque<(u32, usize)>,
+    bytes: usize,
+    next_wake: u64,
+    /// All readers are known: what none of them needs may go.
+    settled: bool,
+}
+
+#[derive(Default)]
+struct TableLog {
+    newest: u64,
+    /// The newest entry that was trimmed.
+    floor: u64,
+    /// All entries beyond this one are in `recent`.
+    recent_after: u64,
+    recent: VecDeque<(u64, Arc<Entry>)>,
+    /// By name, where the oldest checkpoint of each reader stands; none when that is not known.
+    readers: BTreeMap<String, Option<u64>>,
+    wakes: Vec<(u64, Wake)>,
+}
+
+impl std::fmt::Debug for TableLog {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TableLog").field("newest", &self.newest).field("readers", &self.readers).finish_non_exhaustive()
+    }
+}
+
+impl Log {
+    /// The log as it is on disk: its newest position and its commits.
+    pub(crate) fn open(newest: u64, index: VecDeque<(u64, u32)>) -> Self {
+        Self { inner: Mutex::new(Inner { newest, index, ..Inner::default() }) }
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A table whose newest and newest trimmed entries on disk are at these positions.
+    pub(crate) fn add_table(&self, table: u32, newest: u64, floor: u64) {
+        let log = TableLog { newest, floor, recent_after: newest, ..TableLog::default() };
+        self.inner().tables.insert(table, log);
+    }
+
+    pub(crate) fn remove_table(&self, table: u32) {
+        self.inner().tables.remove(&table);
+    }
+
+    pub(crate) fn newest(&self) -> u64 {
+        self.inner().newest
+    }
+
+    /// How many commits its readers still need.
+    pub(crate) fn depth(&self) -> usize {
+        self.inner().index.len()
+    }
+
+    /// Makes a durable commit known.
+    pub(crate) fn publish(&self, position: u64, rows: u32, entries: Vec<(u32, Entry)>) {
+        let mut wakes = Vec::new();
+        let mut guard = self.inner();
+        let inner = &mut *guard;
+        inner.newest = position;
+        inner.index.push_back((position, rows));
+        for (table, entry) in entries {
+            let Some(log) = inner.tables.get_mut(&table) else { continue };
+            log.newest = position;
+            inner.bytes += entry.bytes.len();
+            inner.memory.push_back((table, entry.bytes.len()));
+            log.recent.push_back((position, Arc::new(entry)));
+            wakes.extend(log.wakes.iter().map(|(_, wake)| Arc::clone(wake)));
+        }
+        while inner.bytes > MEMORY && inner.memory.len() > 1 {
+            let Some((table, bytes)) = inner.memory.pop_front() else { break };
+            inner.bytes -= bytes;
+            let log = inner.tables.get_mut(&table);
+            if let Some((log, (position, _))) = log.and_then(|log| log.recent.pop_front().map(|gone| (log, gone))) {
+                log.recent_after = position;
+            }
+        }
+        drop(guard);
+        for wake in wakes {
+            wake();
+        }
+    }
+
+    /// See [`highwater_engine::changes::SharedLog::horizon`].
+    pub(crate) fn horizon(&self, after: u64, max_rows: u64) -> u64 {
+        let inner = self.inner();
+        let from = inner.index.partition_point(|(position, _)| *position <= after);
+        let mut rows = 0;
+        let mut horizon = after;
+        for (position, count) in inner.index.range(from..) {
+            rows += u64::from(*count);
+            if rows > max_rows && horizon > after {
+                return horizon;
+            }
+            horizon = *position;
+        }
+        horizon.max(inner.newest)
+    }
+
+    /// Where a table's newest entry stands.
+    pub(crate) fn newest_of(&self, table: u32) -> u64 {
+        self.inner().tables.get(&table).map_or(0, |log| log.newest)
+    }
+
+    /// Whether everything of a table after `position` is still there.
+    pub(crate) fn holds(&self, table: u32, position: u64) -> bool {
+        self.inner().tables.get(&table).is_some_and(|log| log.floor <= position)
+    }
+
+    /// A table's entries after `from` up to `to`.
+    pub(crate) fn recent(&self, table: u32, from: u64, to: u64) -> Recent {
+        let inner = self.inner();
+        let Some(log) = inner.tables.get(&table) else { return Recent::Here(Vec::new()) };
+        if log.newest <= from {
+            return Recent::Here(Vec::new());
+        }
+        if from < log.recent_after {
+            return Recent::OnDisk;
+        }
+        let begin = log.recent.partition_point(|(position, _)| *position <= from);
+        let end = log.recent.partition_point(|(position, _)| *position <= to);
+        Recent::Here(log.recent.range(begin..end.max(begin)).map(|(_, entry)| Arc::clone(entry)).collect())
+    }
+
+    /// Makes a reader known, of which it is not known what it may come back to.
+    pub(crate) fn hold(&self, table: u32, reader: &str) {
+        if let Some(log) = self.inner().tables.get_mut(&table) {
+            log.readers.entry(reader.to_owned()).or_insert(None);
+        }
+    }
+
+    /// A reader will not come back to before `position`; none leaves that open.
+    pub(crate) fn retain(&self, table: u32, reader: &str, position: Option<u64>) {
+        let mut inner = self.inner();
+        if let Some(held) = inner.tables.get_mut(&table).and_then(|log| log.readers.get_mut(reader)) {
+            *held = position.or(*held);
+        }
+    }
+
+    /// A reader reads these tables only, from now on.
+    pub(crate) fn set_readers(&self, reader: &str, tables: &[u32]) {
+        for (table, log) in &mut self.inner().tables {
+            if tables.contains(table) {
+                log.readers.entry(reader.to_owned()).or_insert(None);
+            } else {
+                log.readers.remove(reader);
+            }
+        }
+    }
+
+    /// From now on what no reader needs is trimmed.
+    pub(crate) fn settle(&self) {
+        self.inner().settled = true;
+    }
+
+    /// Calls `wake` whenever the table changes, until [`Log::unwatch`].
+    pub(crate) fn watch(&self, table: u32, wake: Wake) -> u64 {
+        let mut inner = self.inner();
+        inner.next_wake += 1;
+        let id = inner.next_wake;
+        if let Some(log) = inner.tables.get_mut(&table) {
+            log.wakes.push((id, wake));
+        }
+        id
+    }
+
+    pub(crate) fn unwatch(&self, table: u32, id: u64) {
+        if let Some(log) = self.inner().tables.get_mut(&table) {
+            log.wakes.retain(|(other, _)| *other != id);
+        }
+    }
+
+    /// What no reader needs any more; it is forgotten here and is to be removed from disk.
+    pub(crate) fn trim(&self) -> Option<Trim> {
+        let mut guard = self.inner();
+        if !guard.settled {
+            return None;
+        }
+        let inner = &mut *guard;
+        let mut trim = Trim { tables: Vec::new(), index: inner.newest };
+        for (table, log) in &mut inner.tables {
+            let held = log.readers.values().map(|held| held.unwrap_or(log.floor)).min().unwrap_or(log.newest);
+            let upto = held.min(log.newest);
+            if upto > log.floor {
+                log.floor = upto;
+                trim.tables.push((*table, upto));
+            }
+            if log.newest > log.floor {
+                trim.index = trim.index.min(log.floor);
+            }
+        }
+        let before = inner.index.len();
+        while inner.index.front().is_some_and(|(position, _)| *position <= trim.index) {
+            inner.index.pop_front();
+        }
+        (!trim.tables.is_empty() || inner.index.len() < before).then_some(trim)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn log() -> Log {
+        let log = Log::open(0, VecDeque::new());
+        log.add_table(1, 0, 0);
+        log.add_table(2, 0, 0);
+        log.settle();
+        log
+    }
+
+    fn commit(log: &Log, position: u64, rows: u32, table: u32) {
+        log.publish(position, rows, vec![(table, Entry::new(vec![0; 10]))]);
+    }
+
+    fn found(log: &Log, table: u32, from: u64, to: u64) -> Option<usize> {
+        match log.recent(table, from, to) {
+            Recent::Here(entries) => Some(entries.len()),
+            Recent::OnDisk => None,
+        }
+    }
+
+    #[test]
+    fn a_horizon_takes_whole_commits_and_at_least_one() {
+        let log = log();
+        for (position, rows) in [(1, 10), (2, 10), (3, 1000), (4, 1)] {
+            commit(&log, position, rows, 1);
+        }
+        let horizons: Vec<u64> = (0..5).map(|after| log.horizon(after, 20)).collect();
+        assert_eq!(horizons, [2, 2, 3, 4, 4]);
+    }
+
+    #[test]
+    fn only_what_no_reader_needs_is_trimmed() {
+        let log = log();
+        log.hold(1, "a");
+        log.hold(1, "b");
+        for position in 1..=6 {
+            commit(&log, position, 1, 1 + position as u32 % 2);
+        }
+        let trim = log.trim().expect("nobody reads the second table");
+        assert_eq!((trim.tables, trim.index), (vec![(2, 5)], 0));
+        log.retain(1, "a", Some(4));
+        assert_eq!(log.trim(), None, "b may come back to anything");
+        log.retain(1, "b", Some(2));
+        assert_eq!(log.trim(), Some(Trim { tables: vec![(1, 2)], index: 2 }));
+        assert!(log.holds(1, 2) && !log.holds(1, 1));
+        assert_eq!(found(&log, 1, 2, 6), Some(2));
+        log.set_readers("b", &[]);
+        assert_eq!(log.trim(), Some(Trim { tables: vec![(1, 4)], index: 4 }));
+        assert_eq!((found(&log, 1, 4, 6), found(&log, 1, 6, 9)), (Some(1), Some(0)));
+    }
+}

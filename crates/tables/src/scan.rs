@@ -1,0 +1,153 @@
+//! Reading a snapshot: pieces of a table in the order of its keys, and rows by key. A transaction's
+//! own writes can be laid over what is stored.
+
+use crate::error::{Error, Result};
+use crate::layout::{Changes, PREFIX, log_key, row_key, row_range};
+use crate::snapshot::Snapshot;
+use crate::store::RowsFamily as _;
+use crate::table::Table;
+use arrow::array::RecordBatch;
+use rocksdb::{Direction, IteratorMode};
+use std::collections::BTreeMap;
+
+/// What a transaction has written and not yet committed: by key, the new value or a deletion.
+pub type Overlay = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+
+/// Rows of a table with their keys and values.
+#[derive(Debug, Default)]
+pub struct Piece {
+    /// In ascending order.
+    pub keys: Vec<Vec<u8>>,
+    /// One a key.
+    pub values: Vec<Vec<u8>>,
+    /// There is nothing after them.
+    pub is_last: bool,
+}
+
+impl Piece {
+    /// The rows as a batch.
+    ///
+    /// # Errors
+    /// `Corrupt` when they are not rows of `table`.
+    pub fn rows(&self, table: &Table) -> Result<RecordBatch> {
+        let keys: Vec<&[u8]> = self.keys.iter().map(Vec::as_slice).collect();
+        let values: Vec<&[u8]> = self.values.iter().map(Vec::as_slice).collect();
+        table.decode(&keys, &values)
+    }
+}
+
+impl Snapshot {
+    /// At most `max_rows` rows that stand after the key `after`, or from the first one on.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn scan(&self, table: &Table, after: Option<&[u8]>, max_rows: usize, over: &Overlay) -> Result<Piece> {
+        let mut piece = self.stored(table, after, max_rows)?;
+        if !over.is_empty() {
+            lay_over(&mut piece, after, over);
+        }
+        Ok(piece)
+    }
+
+    fn stored(&self, table: &Table, after: Option<&[u8]>, max_rows: usize) -> Result<Piece> {
+        let core = self.core();
+        let (first, end) = row_range(table.id());
+        let mut from = Vec::new();
+        row_key(table.id(), after.unwrap_or_default(), &mut from);
+        let mut options = self.options();
+        options.set_iterate_range(first.to_vec()..end.to_vec());
+        options.set_readahead_size(256 << 10);
+        let mode = IteratorMode::From(&from, Direction::Forward);
+        let mut piece = Piece { is_last: true, ..Piece::default() };
+        for row in core.db.iterator_cf_opt(core.db.rows(), options, mode) {
+            let (key, value) = row.map_err(Error::store("read a table"))?;
+            if after.is_some_and(|after| key[PREFIX..] == *after) {
+                continue;
+            }
+            if piece.keys.len() == max_rows {
+                piece.is_last = false;
+                break;
+            }
+            piece.keys.push(key[PREFIX..].to_vec());
+            piece.values.push(value.into_vec());
+        }
+        Ok(piece)
+    }
+
+    /// The values of rows by their keys; none where there is no row.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn get(&self, table: &Table, keys: &[&[u8]], over: &Overlay) -> Result<Vec<Option<Vec<u8>>>> {
+        let core = self.core();
+        let full = |key: &&[u8]| {
+            let mut out = Vec::with_capacity(PREFIX + key.len());
+            row_key(table.id(), key, &mut out);
+            out
+        };
+        let full: Vec<Vec<u8>> = keys.iter().map(full).collect();
+        let family = core.db.rows();
+        let stored = core.db.batched_multi_get_cf_opt(family, &full, false, &self.options());
+        let mut values = Vec::with_capacity(keys.len());
+        for (key, value) in keys.iter().zip(stored) {
+            let value = value.map_err(Error::store("read a row"))?;
+            values.push(match over.get(*key) {
+                Some(written) => written.clone(),
+                None => value.map(|value| value.to_vec()),
+            });
+        }
+        Ok(values)
+    }
+}
+
+impl Snapshot {
+    /// What to lay over a table so that it is as it was at an earlier position; none when the log no
+    /// longer goes back that far.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn as_of(&self, table: &Table, position: u64) -> Result<Option<Overlay>> {
+        let core = self.core();
+        if position >= self.position() {
+            return Ok(Some(Overlay::new()));
+        }
+        if !core.log.holds(table.id(), position) {
+            return Ok(None);
+        }
+        let mut options = self.options();
+        let first = log_key(table.id(), position + 1).to_vec();
+        options.set_iterate_range(first..log_key(table.id(), self.position() + 1).to_vec());
+        let mut over = Overlay::new();
+        for entry in core.db.iterator_cf_opt(core.db.log_entries(), options, IteratorMode::Start) {
+            let (_, changes) = entry.map_err(Error::store("read the log"))?;
+            for change in Changes(&changes) {
+                let (weight, key, value) = change?;
+                // The first change since tells what was there before.
+                over.entry(key.to_vec()).or_insert_with(|| (weight < 0).then(|| value.to_vec()));
+            }
+        }
+        Ok(Some(over))
+    }
+}
+
+/// Replaces, removes and adds what the transaction has written in the range of the piece.
+fn lay_over(piece: &mut Piece, after: Option<&[u8]>, over: &Overlay) {
+    use std::ops::Bound::{Excluded, Included, Unbounded};
+    let from = after.map_or(Unbounded, |after| Excluded(after.to_vec()));
+    let to = match piece.keys.last() {
+        Some(last) if !piece.is_last => Included(last.clone()),
+        _ => Unbounded,
+    };
+    let keys = std::mem::take(&mut piece.keys);
+    let stored = keys.into_iter().zip(std::mem::take(&mut piece.values)).map(|(key, value)| (key, Some(value)));
+    let mut all: Overlay = stored.collect();
+    for (key, value) in over.range((from, to)) {
+        all.insert(key.clone(), value.clone());
+    }
+    for (key, value) in all {
+        if let Some(value) = value {
+            piece.keys.push(key);
+            piece.values.push(value);
+        }
+    }
+}

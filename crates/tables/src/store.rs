@@ -1,0 +1,312 @@
+//! The store: one RocksDB with the rows and the log, its threads, and what it may use.
+//!
+//! Two threads work for it: the committer, which alone writes, and one that reads backfills.
+
+use crate::commit::{Committer, Pending};
+use crate::error::{Error, Result};
+use crate::layout::{
+    COMMITS, FORMAT, FORMAT_KEY, LOG, POSITION_KEY, PREFIX, ROWS, count_of, log_key, log_position, position_of,
+    row_range,
+};
+use crate::log::Log;
+use crate::reader::Backfills;
+use crate::snapshot::Snapshot;
+use crate::table::{Table, TableSource, TableSpec};
+use crate::write::TableWrite;
+use highwater_core::Bytes;
+use highwater_engine::changes::SharedLog;
+use rocksdb::{
+    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, Direction,
+    IteratorMode, LogLevel, Options, ReadOptions, SliceTransform, WriteBufferManager,
+};
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use tokio::sync::oneshot;
+
+/// What a store is and may use.
+#[derive(Clone)]
+pub struct StoreOptions {
+    /// Its folder.
+    pub path: PathBuf,
+    /// The process's block cache.
+    pub cache: Cache,
+    /// The process's limit on memtables.
+    pub buffers: WriteBufferManager,
+}
+
+impl std::fmt::Debug for StoreOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StoreOptions").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+/// What a store holds.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Usage {
+    /// Bytes of files, rows and log.
+    pub file_bytes: Bytes,
+    /// The newest position of the log.
+    pub position: u64,
+    /// Commits that readers still need.
+    pub commits: usize,
+}
+
+/// The open database and its log, shared by everybody who reads.
+pub(crate) struct Core {
+    pub(crate) db: DB,
+    pub(crate) log: Log,
+    pub(crate) backfills: Backfills,
+}
+
+impl std::fmt::Debug for Core {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Core").field("path", &self.db.path()).finish_non_exhaustive()
+    }
+}
+
+impl SharedLog for Core {
+    fn horizon(&self, after: u64, max_rows: u64) -> u64 {
+        self.log.horizon(after, max_rows)
+    }
+
+    fn newest(&self) -> u64 {
+        self.log.newest()
+    }
+}
+
+/// The column families of a store.
+pub(crate) trait RowsFamily {
+    fn rows(&self) -> &ColumnFamily;
+    fn log_entries(&self) -> &ColumnFamily;
+    fn commits(&self) -> &ColumnFamily;
+}
+
+impl RowsFamily for DB {
+    fn rows(&self) -> &ColumnFamily {
+        self.cf_handle(ROWS).expect("it was opened with this family")
+    }
+
+    fn log_entries(&self) -> &ColumnFamily {
+        self.cf_handle(LOG).expect("it was opened with this family")
+    }
+
+    fn commits(&self) -> &ColumnFamily {
+        self.cf_handle(COMMITS).expect("it was opened with this family")
+    }
+}
+
+/// An open table store; `Send` and `Sync`.
+#[derive(Debug)]
+pub struct TableStore {
+    core: Arc<Core>,
+    sender: Mutex<Option<Sender<Pending>>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl TableStore {
+    /// Opens a store, or makes a new one.
+    ///
+    /// # Errors
+    /// When RocksDB cannot open it, or it is of another format.
+    pub fn open(options: &StoreOptions) -> Result<Self> {
+        let families = [ROWS, LOG, COMMITS]
+            .map(|name| ColumnFamilyDescriptor::new(name, family_options(options, name == ROWS)));
+        let db = DB::open_cf_descriptors(&database_options(options), &options.path, families)
+            .map_err(Error::store("open the table store"))?;
+        check_format(&db)?;
+        let newest = db.get(POSITION_KEY).map_err(Error::store("read the position"))?;
+        let newest = newest.as_deref().map(position_of).transpose()?.unwrap_or(0);
+        let index = read_index(&db)?;
+        let (asked, requests) = channel();
+        let core = Arc::new(Core { db, log: Log::open(newest, index), backfills: Backfills::new(asked) });
+        let (sender, pending) = channel();
+        let committer = Committer::new(Arc::clone(&core), pending);
+        let threads = vec![
+            spawn("hw-commit", move || committer.run()),
+            spawn("hw-backfill", move || Backfills::serve(&requests)),
+        ];
+        Ok(Self { core, sender: Mutex::new(Some(sender)), threads: Mutex::new(threads) })
+    }
+
+    /// A table, new or known from before.
+    ///
+    /// # Errors
+    /// When the store cannot be read, or a column's type cannot be stored.
+    pub fn table(&self, spec: TableSpec) -> Result<Arc<Table>> {
+        let db = &self.core.db;
+        let newest = last_key(db, db.log_entries(), &log_key(spec.id, 0), &log_key(spec.id + 1, 0))?;
+        let newest = newest.as_deref().map(log_position).transpose()?.unwrap_or(0);
+        let floor = db.get(floor_key(spec.id)).map_err(Error::store("read a table's log"))?;
+        let floor = floor.as_deref().map(position_of).transpose()?.unwrap_or(0);
+        let next_row = if spec.key.is_empty() {
+            let (first, end) = row_range(spec.id);
+            let last = last_key(db, db.rows(), &first, &end)?;
+            last.map(|key| position_of(&key[PREFIX..])).transpose()?.map_or(0, |row| row + 1)
+        } else {
+            0
+        };
+        self.core.log.add_table(spec.id, newest, floor);
+        Ok(Arc::new(Table::new(spec, next_row)?))
+    }
+
+    /// Removes a table's rows and log.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub fn drop_table(&self, id: u32) -> Result<()> {
+        self.core.log.remove_table(id);
+        let (done, answer) = oneshot::channel();
+        self.send(Pending::Drop { id, done })?;
+        answer.blocking_recv().map_err(|_| Error::Closed)?
+    }
+
+    /// A table as views read it.
+    #[must_use]
+    pub fn source(&self, table: &Arc<Table>) -> TableSource {
+        TableSource { core: Arc::clone(&self.core), table: Arc::clone(table) }
+    }
+
+    /// All tables as they are now.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn snapshot(&self) -> Result<Snapshot> {
+        Snapshot::new(&self.core)
+    }
+
+    /// Commits a transaction: when the answer comes it is durable, and its position is told.
+    ///
+    /// # Errors
+    /// `Closed` when the store is closing. The answer may be any error; nothing was written then.
+    pub fn commit(&self, writes: Vec<TableWrite>) -> Result<oneshot::Receiver<Result<u64>>> {
+        let (done, answer) = oneshot::channel();
+        self.send(Pending::Commit { writes, done })?;
+        Ok(answer)
+    }
+
+    fn send(&self, pending: Pending) -> Result<()> {
+        let sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner);
+        sender.as_ref().and_then(|sender| sender.send(pending).ok()).ok_or(Error::Closed)
+    }
+
+    /// The newest position of the log.
+    #[must_use]
+    pub fn position(&self) -> u64 {
+        self.core.log.newest()
+    }
+
+    /// The tables that a reader reads, by their numbers, and no others: what it may come back to is
+    /// kept. A store that is opened knows no readers; it keeps all until [`TableStore::settle`].
+    pub fn set_readers(&self, reader: &str, tables: &[u32]) {
+        self.core.log.set_readers(reader, tables);
+    }
+
+    /// All readers were told: from now on the log is trimmed.
+    pub fn settle(&self) {
+        self.core.log.settle();
+    }
+
+    /// What it holds.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        let db = &self.core.db;
+        let size = |family| db.property_int_value_cf(family, "rocksdb.total-sst-files-size").ok().flatten();
+        let sizes = [db.rows(), db.log_entries(), db.commits()].map(size);
+        Usage {
+            file_bytes: Bytes(sizes.into_iter().flatten().sum()),
+            position: self.position(),
+            commits: self.core.log.depth(),
+        }
+    }
+
+    /// Stops its threads after what was committed before; later commits are refused.
+    pub fn close(&self) {
+        self.sender.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.core.backfills.close();
+        for thread in self.threads.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            // One that panicked has told so already.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for TableStore {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(work).expect("the system starts threads")
+}
+
+/// Where the newest trimmed entry of a table is noted.
+pub(crate) fn floor_key(table: u32) -> [u8; 9] {
+    let mut key = *b"floor0000";
+    key[5..].copy_from_slice(&table.to_be_bytes());
+    key
+}
+
+fn check_format(db: &DB) -> Result<()> {
+    match db.get(FORMAT_KEY).map_err(Error::store("read the format"))? {
+        None => db.put(FORMAT_KEY, FORMAT.to_be_bytes()).map_err(Error::store("write the format")),
+        Some(format) if count_of(&format)? == FORMAT => Ok(()),
+        Some(format) => Err(Error::corrupt(format!("format {} is unknown to this version", count_of(&format)?))),
+    }
+}
+
+fn read_index(db: &DB) -> Result<VecDeque<(u64, u32)>> {
+    let commit = |row: Result<(Box<[u8]>, Box<[u8]>), rocksdb::Error>| {
+        let (key, value) = row.map_err(Error::store("read the commits"))?;
+        Ok((position_of(&key)?, count_of(&value)?))
+    };
+    db.iterator_cf(db.commits(), IteratorMode::Start).map(commit).collect()
+}
+
+/// The greatest key from `first` on and before `end`.
+fn last_key(db: &DB, family: &ColumnFamily, first: &[u8], end: &[u8]) -> Result<Option<Box<[u8]>>> {
+    let mut options = ReadOptions::default();
+    options.set_iterate_range(first.to_vec()..end.to_vec());
+    let mode = IteratorMode::From(end, Direction::Reverse);
+    let last = db.iterator_cf_opt(family, options, mode).next().transpose();
+    Ok(last.map_err(Error::store("read a table"))?.map(|(key, _)| key))
+}
+
+fn database_options(options: &StoreOptions) -> Options {
+    let mut database = Options::default();
+    database.create_if_missing(true);
+    database.create_missing_column_families(true);
+    database.set_write_buffer_manager(&options.buffers);
+    database.set_max_total_wal_size(256 << 20);
+    database.set_max_background_jobs(2);
+    database.set_bytes_per_sync(1 << 20);
+    database.set_log_level(LogLevel::Warn);
+    database.set_keep_log_file_num(2);
+    database
+}
+
+fn family_options(options: &StoreOptions, is_rows: bool) -> Options {
+    let mut blocks = BlockBasedOptions::default();
+    blocks.set_block_cache(&options.cache);
+    blocks.set_cache_index_and_filter_blocks(true);
+    blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
+    blocks.set_block_size(16 << 10);
+    blocks.set_format_version(6);
+    if is_rows {
+        blocks.set_bloom_filter(10.0, false);
+    }
+    let mut family = Options::default();
+    family.set_block_based_table_factory(&blocks);
+    family.set_compression_type(DBCompressionType::Lz4);
+    family.set_write_buffer_size(32 << 20);
+    family.set_level_compaction_dynamic_level_bytes(true);
+    if is_rows {
+        family.set_prefix_extractor(SliceTransform::create_fixed_prefix(PREFIX));
+        family.set_memtable_whole_key_filtering(true);
+        family.set_memtable_prefix_bloom_ratio(0.05);
+    }
+    family
+}
