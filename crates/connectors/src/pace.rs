@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// The shortest time a paced reader asks to be left alone. Events that fall due meanwhile come
-/// together, so a slow generator costs a hundred polls a second at most.
-const SLICE: Duration = Duration::from_millis(10);
+/// together, so a slow generator costs some thirty polls a second at most.
+const SLICE: Duration = Duration::from_millis(30);
 
 /// Events fall due at a steady rate from an origin on.
 #[derive(Debug)]
@@ -30,6 +30,13 @@ impl Pace {
     pub(crate) fn due(&self) -> u64 {
         let elapsed = self.clock.monotonic().saturating_sub(self.origin);
         self.due_at_origin.saturating_add((elapsed.as_secs_f64() * self.per_second) as u64)
+    }
+
+    /// How long ago the event `number` fell due.
+    pub(crate) fn age(&self, number: u64) -> Duration {
+        let ahead = (number + 1).saturating_sub(self.due_at_origin) as f64;
+        let at = Duration::try_from_secs_f64(ahead / self.per_second).unwrap_or(Duration::MAX);
+        self.clock.monotonic().saturating_sub(self.origin).saturating_sub(at)
     }
 
     /// How long until the event `number` is due, but no shorter than a slice.

@@ -12,8 +12,8 @@
 pub(crate) mod changes;
 mod operators;
 
-use crate::control::{Control, Next, Supplied};
 use crate::changes::Wake;
+use crate::control::{Control, Next, Supplied};
 use crate::memory::Memory;
 use crate::ops::expressions::Mapper;
 use crate::ops::hop::hop;

@@ -7,8 +7,8 @@
 //! (`control` and the life cycle in `highwater-checkpoint`); here it is done.
 
 use crate::background::Background;
-use crate::error::{Error, Result};
 use crate::changes::Wake;
+use crate::error::{Error, Result};
 use crate::positions::Positions;
 use crate::snapshot::{OutboxPart, Receipt, Shipping};
 use highwater_checkpoint::lifecycle::Attempt;

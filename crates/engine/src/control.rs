@@ -96,6 +96,8 @@ pub(crate) struct Control {
     supplies: BTreeMap<(usize, usize), Supply>,
     /// Backfills under way, by worker and source, in thousandths.
     backfills: BTreeMap<(usize, usize), u16>,
+    /// The rows of the backfills that are over are in epochs before this one.
+    backfilled_before: u64,
     /// What the change sources read, if there are any.
     log: Option<Arc<dyn SharedLog>>,
     /// Where they are after the newest tick.
@@ -154,6 +156,8 @@ pub(crate) struct ControlSetup {
     pub(crate) requests: Receiver<Request>,
     pub(crate) checkpointing: Checkpointing,
     pub(crate) settings: CheckpointSettings,
+    /// Where within the first interval the first checkpoint is due, from 0 to 1.
+    pub(crate) phase: f64,
     pub(crate) sources: usize,
     pub(crate) workers: usize,
     pub(crate) undelivered: Arc<AtomicUsize>,
@@ -176,11 +180,13 @@ impl Control {
             requests: setup.requests,
             lifecycle: Lifecycle::new(limits, setup.checkpointing.restored()),
             checkpointing: setup.checkpointing,
-            checkpoint_at: setup.settings.interval.map(|interval| now + interval),
+            // Spread evenly, however many pipelines began at the same time.
+            checkpoint_at: setup.settings.interval.map(|interval| now + interval.mul_f64(setup.phase)),
             settings: setup.settings,
             workers: setup.workers,
             supplies: BTreeMap::new(),
             backfills: BTreeMap::new(),
+            backfilled_before: 0,
             log: setup.log,
             horizon: 0,
             reached: 0,
@@ -226,8 +232,11 @@ impl Control {
         if told.backfill < BACKFILLED {
             self.backfills.insert(source, told.backfill);
         } else {
-            // The offsets are to say that it is over.
-            self.changed |= self.backfills.remove(&source).is_some();
+            // The offsets are to say that it is over, and its last rows are in an epoch ticked by now.
+            if self.backfills.remove(&source).is_some() {
+                self.changed = true;
+                self.backfilled_before = self.next_epoch;
+            }
         }
         let least = self.backfills.values().copied().min().unwrap_or(BACKFILLED);
         self.run.counters.backfill.store(u64::from(least), Relaxed);
@@ -249,17 +258,20 @@ impl Control {
                 self.run.counters.epochs.fetch_add(1, Relaxed);
             }
         }
+        self.run.visible_before(epoch);
         self.run.counters.horizon.store(self.reached, Relaxed);
         self.answer_reached();
     }
 
     /// Tells those whose position every view shows.
     fn answer_reached(&mut self) {
-        if self.reaching.is_empty() || !self.backfills.is_empty() || self.supplies.len() < self.expected {
+        let is_backfilled = self.backfills.is_empty() && self.complete >= self.backfilled_before;
+        if self.reaching.is_empty() || !is_backfilled || self.supplies.len() < self.expected {
             return;
         }
         let reached = if self.log.is_some() { self.reached } else { u64::MAX };
-        let (over, waiting) = std::mem::take(&mut self.reaching).into_iter().partition(|(wanted, _)| *wanted <= reached);
+        let (over, waiting) =
+            std::mem::take(&mut self.reaching).into_iter().partition(|(wanted, _)| *wanted <= reached);
         self.reaching = waiting;
         let over: Vec<(u64, Sender<()>)> = over;
         for (_, reply) in over {

@@ -31,6 +31,8 @@ pub(crate) enum Fed {
 
 /// One open split.
 pub(crate) struct Feed {
+    /// See [`SplitReader::age`]; none behind a queue.
+    pub(crate) age: Option<Duration>,
     pub(crate) split: String,
     pub(crate) offset: Offset,
     pub(crate) skipped: u64,
@@ -70,7 +72,7 @@ impl Feed {
             (Origin::Inline(reader), None) => reader.offset(),
             _ => Offset::Null,
         };
-        Ok(Self { split, offset, skipped: 0, origin })
+        Ok(Self { age: None, split, offset, skipped: 0, origin })
     }
 
     /// The next rows, without waiting. A queued feed may give more than `max_rows`.
@@ -85,6 +87,7 @@ impl Feed {
                 };
                 self.offset = reader.offset();
                 self.skipped = reader.skipped();
+                self.age = reader.age();
                 if matches!(fed, Fed::End) {
                     self.origin = Origin::Ended;
                 }

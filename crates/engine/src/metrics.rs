@@ -58,6 +58,14 @@ impl Histogram {
         self.max.fetch_max(micros, Relaxed);
     }
 
+    /// Adds what another one has counted.
+    pub fn add(&self, other: &Self) {
+        for (ours, theirs) in self.counts.iter().zip(&other.counts) {
+            ours.fetch_add(theirs.load(Relaxed), Relaxed);
+        }
+        self.max.fetch_max(other.max.load(Relaxed), Relaxed);
+    }
+
     /// Its percentiles now.
     #[must_use]
     pub fn percentiles(&self) -> Percentiles {
@@ -118,6 +126,8 @@ pub struct Counters {
     pub delivered: AtomicU64,
     /// Deliveries that failed and were tried again.
     pub delivery_failures: AtomicU64,
+    /// From when the oldest row of an epoch came to be until every view showed it.
+    pub latency: Histogram,
     /// Where the change sources are that every view shows.
     pub horizon: AtomicU64,
     /// The share of the slowest backfill that is done, in thousandths; 1,000 when none is under way.

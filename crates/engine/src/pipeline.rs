@@ -8,7 +8,7 @@ use crate::batch::Batch;
 use crate::checkpointing::{CheckpointReport, CheckpointSettings, History};
 use crate::control::Request;
 use crate::error::{Error, Result};
-use crate::metrics::{Counters, Percentiles};
+use crate::metrics::{Counters, Histogram, Percentiles};
 use crate::ops::expressions::Mapper;
 use crate::reads::{Moment, Reads};
 use crate::run::{Event, Facilities, PipelineSpec, RunSetup, RunSpec, prepare};
@@ -84,6 +84,9 @@ pub struct Metrics {
     pub epochs: u64,
     /// From an epoch's tick until it was complete, in microseconds.
     pub epoch_us: Percentiles,
+    /// From when the oldest row of an epoch came to be until every view showed it, in microseconds;
+    /// of sources that know when their rows came to be.
+    pub latency_us: Percentiles,
     /// The longest pause between two batches of a worker in windows of 100 ms, in microseconds.
     pub gap_us: Percentiles,
     /// The stream's stop for a barrier, in microseconds, one a worker, operator and checkpoint.
@@ -263,7 +266,11 @@ impl Pipeline {
                 Ok(()) => return Ok(true),
                 Err(RecvTimeoutError::Timeout) if patience() => {}
                 Err(RecvTimeoutError::Timeout) => return Ok(false),
-                Err(RecvTimeoutError::Disconnected) => return Err(self.inner.not_running(self.inner.why_not())),
+                Err(RecvTimeoutError::Disconnected) => {
+                    // Its run has ended; the reason is told in a moment.
+                    self.inner.wait_until(Some(Duration::from_secs(5)), |state| state.run.is_none());
+                    return Err(self.inner.not_running(self.inner.why_not()));
+                }
             }
         }
     }
@@ -304,6 +311,7 @@ impl Pipeline {
             skipped_rows: c.skipped_rows.load(Relaxed),
             epochs: c.epochs.load(Relaxed),
             epoch_us: c.epoch_time.percentiles(),
+            latency_us: c.latency.percentiles(),
             gap_us: c.gap.percentiles(),
             freeze_us: c.freeze.percentiles(),
             keys: c.keys.load(Relaxed),
@@ -321,10 +329,16 @@ impl Pipeline {
         }
     }
 
+    /// Adds its latencies to those of others.
+    pub fn add_latencies(&self, to: &Histogram) {
+        to.add(&self.inner.counters.latency);
+    }
+
     /// Begins new histograms, for a new phase of a measurement.
     pub fn reset_histograms(&self) {
         let c = &self.inner.counters;
         c.epoch_time.reset();
+        c.latency.reset();
         c.gap.reset();
         c.freeze.reset();
     }

@@ -99,14 +99,13 @@ impl Reads {
         let open = self.open();
         let Some(request) = open.requests.get(&read) else { return Vec::new() };
         let named = request.nodes.iter().enumerate().filter(|(_, name)| *name == node);
-        let part =
-            |node| ReadPart {
-                node,
-                moment: Moment::default(),
-                sender: request.sender.clone(),
-                joined: Vec::new(),
-                over: false,
-            };
+        let part = |node| ReadPart {
+            node,
+            moment: Moment::default(),
+            sender: request.sender.clone(),
+            joined: Vec::new(),
+            over: false,
+        };
         named.map(|(index, _)| part(index)).collect()
     }
 

@@ -8,12 +8,12 @@
 use crate::background::Background;
 use crate::build::changes::LOG_SPLIT;
 use crate::changes::ChangeSource;
+use crate::changes::Wake;
 use crate::checkpointing::{
     CheckpointSettings, Checkpointing, CheckpointingSetup, History, Identity, LocalPaths, NodeIdentity,
 };
 use crate::control::{Control, ControlSetup, Request};
 use crate::error::{Error, Result};
-use crate::changes::Wake;
 use crate::ops::outbox::OutboxSetup;
 use crate::ops::source::{Place, SourceSetup};
 use crate::plan::{Node, NodeId, Operator, Plan};
@@ -449,6 +449,8 @@ impl RunSpec {
             requests: parts.requests,
             checkpointing,
             settings: parts.settings,
+            // Multiples of the golden ratio leave no gap much larger than the others.
+            phase: (self.id as f64 * 0.618_033_988_749_895).fract(),
             sources,
             workers,
             undelivered: Arc::clone(&self.undelivered),

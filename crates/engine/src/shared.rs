@@ -3,13 +3,15 @@
 //! Invariant: a pipeline fails once per run, with one reason, which is kept; from then on its
 //! operators do nothing until the run is dropped.
 
-use crate::error::Result;
 use crate::changes::Wake;
+use crate::error::Result;
 use crate::metrics::Counters;
 use highwater_core::Epoch;
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 /// Called once, from any worker, with the reason for which a run failed and whether it may be tried
 /// again.
@@ -22,6 +24,8 @@ pub(crate) struct Run {
     /// What the dataflow's own epochs, which begin at 0, are counted from: epochs of a pipeline grow
     /// over its runs.
     base_epoch: AtomicU64,
+    /// When the oldest row of an epoch came to be, where its source knows.
+    births: Mutex<BTreeMap<u64, Instant>>,
     /// Memory is short and only a checkpoint can make pages clean.
     pub(crate) wants_checkpoint: AtomicBool,
     wake_clock: Mutex<Option<Wake>>,
@@ -45,6 +49,7 @@ impl Run {
             pipeline,
             counters,
             base_epoch: AtomicU64::new(0),
+            births: Mutex::default(),
             wants_checkpoint: AtomicBool::new(false),
             wake_clock: Mutex::default(),
             failed: AtomicBool::new(false),
@@ -61,6 +66,22 @@ impl Run {
     /// A Timely time of this run as people see it.
     pub(crate) fn epoch(&self, time: u64) -> Epoch {
         Epoch(self.base_epoch.load(Ordering::Relaxed) + time)
+    }
+
+    /// Rows of an epoch came to be at this time, the oldest of them.
+    pub(crate) fn born(&self, time: u64, oldest: Option<Instant>) {
+        if let Some(oldest) = oldest {
+            let mut births = self.births.lock().unwrap_or_else(PoisonError::into_inner);
+            births.entry(time).and_modify(|born| *born = oldest.min(*born)).or_insert(oldest);
+        }
+    }
+
+    /// Epochs before this one are visible: their rows' latency is known.
+    pub(crate) fn visible_before(&self, time: u64) {
+        let mut births = self.births.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some(entry) = births.first_entry().filter(|entry| *entry.key() < time) {
+            self.counters.latency.record(entry.remove().elapsed());
+        }
     }
 
     /// From now on, the clock can be woken.

@@ -65,6 +65,11 @@ pub trait SplitReader: Send {
     /// The position after the rows given so far.
     fn offset(&self) -> Offset;
 
+    /// How long ago the oldest row of the last poll came to be, where the source knows.
+    fn age(&self) -> Option<Duration> {
+        None
+    }
+
     /// Rows left out so far because they were bad and the policy says to skip them.
     fn skipped(&self) -> u64 {
         0

@@ -105,10 +105,14 @@ impl Database {
             }
         }
         // What a broken object would go on from must stay.
-        let all: Vec<u32> = state.objects.iter().filter_map(|object| match &object.body {
-            Body::Table(target) => Some(target.table.spec().id),
-            _ => None,
-        }).collect();
+        let all: Vec<u32> = state
+            .objects
+            .iter()
+            .filter_map(|object| match &object.body {
+                Body::Table(target) => Some(target.table.spec().id),
+                _ => None,
+            })
+            .collect();
         let entries = state.catalog.entries().iter().filter_map(|entry| entry.pipeline.clone());
         let broken: BTreeSet<String> = entries.filter(|p| state.broken.why_not_running(p).is_some()).collect();
         for pipeline in broken {

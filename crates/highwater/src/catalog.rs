@@ -92,9 +92,13 @@ impl Catalog {
         let path = data_dir.join(NAME);
         let content = match fs::read(&path) {
             Ok(bytes) => sealed::open(&path.display().to_string(), &bytes, FORMAT).map_err(Error::Catalog)?,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                Content { format: FORMAT, next_id: 1, objects: Vec::new(), dropped: BTreeMap::new(), system: BTreeMap::new() }
-            }
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Content {
+                format: FORMAT,
+                next_id: 1,
+                objects: Vec::new(),
+                dropped: BTreeMap::new(),
+                system: BTreeMap::new(),
+            },
             Err(e) => return Err(refused(&path, &e)),
         };
         Ok(Self { path, content })

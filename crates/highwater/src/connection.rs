@@ -169,7 +169,10 @@ impl Connection {
     /// # Errors
     /// `Sql` with 22023 for a value that cannot be used, 55P02 for a setting that cannot be changed.
     pub fn set(&mut self, name: &str, value: &str) -> Result<Option<String>> {
-        self.set_at(&Name { value: name.to_owned(), at: highwater_sql::Position { offset: 1, line: 1, column: 1 } }, value)
+        self.set_at(
+            &Name { value: name.to_owned(), at: highwater_sql::Position { offset: 1, line: 1, column: 1 } },
+            value,
+        )
     }
 
     pub(crate) fn set_at(&mut self, name: &Name, value: &str) -> Result<Option<String>> {
@@ -186,8 +189,13 @@ impl Connection {
             "statement_timeout" => {
                 timeout(value).ok_or_else(|| wrong(name, "takes milliseconds, or a time such as '5s'"))?;
             }
-            "server_version" | "server_encoding" | "server_version_num" | "integer_datetimes" | "is_superuser"
-            | "max_identifier_length" | "session_authorization" => {
+            "server_version"
+            | "server_encoding"
+            | "server_version_num"
+            | "integer_datetimes"
+            | "is_superuser"
+            | "max_identifier_length"
+            | "session_authorization" => {
                 return Err(invalid("55P02", format!("parameter {key:?} cannot be changed"), Some(name)));
             }
             "client_encoding" if !matches!(value.to_ascii_lowercase().as_str(), "utf8" | "utf-8" | "unicode") => {

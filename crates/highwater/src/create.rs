@@ -13,7 +13,9 @@ use crate::settings;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use highwater_connectors::{Format, Options};
 use highwater_engine::source::Source;
-use highwater_sql::statement::{self, CreateSink, CreateSource, CreateTable, CreateView, Encoding, Name, Property, Statement};
+use highwater_sql::statement::{
+    self, CreateSink, CreateSource, CreateTable, CreateView, Encoding, Name, Property, Statement,
+};
 use highwater_sql::{references, same_text, session};
 use highwater_tables::TableSpec;
 use std::collections::BTreeMap;

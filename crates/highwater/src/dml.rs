@@ -12,13 +12,13 @@ use crate::parameters::Parameters;
 use crate::provider::TableRows;
 use crate::values::values;
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, new_null_array};
-use arrow::compute::cast_with_options;
 use arrow::compute::CastOptions;
+use arrow::compute::cast_with_options;
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::datasource::{MemTable, provider_as_source};
 use datafusion::logical_expr::{Expr, LogicalPlan};
-use highwater_sql::statement::{CreateTable, Delete, Insert, Name, Query, Update, constant, returning};
 use datafusion::sql::sqlparser::ast;
+use highwater_sql::statement::{CreateTable, Delete, Insert, Name, Query, Update, constant, returning};
 use highwater_sql::{Relations, is_default, references, rows_of};
 use highwater_tables::{Change, Overlay, Table, TableWrite, Write};
 use std::collections::BTreeMap;
@@ -108,8 +108,16 @@ impl Database {
         let mut effect = Effect { write: Write::Changes(Vec::new()), count: rows.num_rows() as u64, rows: vec![rows] };
         effect.write = Write::Insert(target.table.insert(effect.rows[0].clone())?);
         self.write(connection, &target, &mut effect).await?;
-        self.answered(connection, Tag::Insert(effect.count), &insert.table, None, &insert.returning, &insert.text, effect)
-            .await
+        self.answered(
+            connection,
+            Tag::Insert(effect.count),
+            &insert.table,
+            None,
+            &insert.returning,
+            &insert.text,
+            effect,
+        )
+        .await
     }
 
     async fn rows_to_insert(
@@ -220,7 +228,9 @@ impl Database {
             let found = self.rows_to_change(connection, &target, &query, parameters).await?;
             let mut effect = updated(&target, &found)?;
             match self.write(connection, &target, &mut effect).await {
-                Err(error) if connection.transaction.is_none() && error.is_conflict() && attempt < ATTEMPTS => attempt += 1,
+                Err(error) if connection.transaction.is_none() && error.is_conflict() && attempt < ATTEMPTS => {
+                    attempt += 1
+                }
                 done => break done.map(|()| effect)?,
             }
             connection.check_cancelled()?;
@@ -243,7 +253,9 @@ impl Database {
             let found = self.rows_to_change(connection, &target, &query, parameters).await?;
             let mut effect = deleted(&target, &found)?;
             match self.write(connection, &target, &mut effect).await {
-                Err(error) if connection.transaction.is_none() && error.is_conflict() && attempt < ATTEMPTS => attempt += 1,
+                Err(error) if connection.transaction.is_none() && error.is_conflict() && attempt < ATTEMPTS => {
+                    attempt += 1
+                }
                 done => break done.map(|()| effect)?,
             }
             connection.check_cancelled()?;
@@ -281,12 +293,7 @@ impl Database {
         Ok(())
     }
 
-    pub(crate) fn add_to_transaction(
-        &self,
-        connection: &mut Connection,
-        target: &Target,
-        write: Write,
-    ) -> Result<()> {
+    pub(crate) fn add_to_transaction(&self, connection: &mut Connection, target: &Target, write: Write) -> Result<()> {
         let snapshot = connection.snapshot(&self.tables)?;
         let over = connection.overlay(&target.table);
         let changes = match write {
@@ -368,7 +375,8 @@ pub(crate) fn assign(array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
     }
     let rounded = if array.data_type().is_floating() && to.is_integer() {
         let rounded = array.as_any().downcast_ref::<arrow::array::Float64Array>();
-        rounded.map(|values| Arc::new(values.unary::<_, arrow::datatypes::Float64Type>(f64::round_ties_even)) as ArrayRef)
+        rounded
+            .map(|values| Arc::new(values.unary::<_, arrow::datatypes::Float64Type>(f64::round_ties_even)) as ArrayRef)
     } else {
         None
     };
@@ -457,4 +465,3 @@ impl Error {
         matches!(self, Self::Tables(highwater_tables::Error::Conflict { .. }))
     }
 }
-

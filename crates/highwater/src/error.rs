@@ -123,9 +123,7 @@ const fn table_state(error: &highwater_tables::Error) -> &'static str {
 /// What went wrong with a query's data, as far as it can be told.
 fn query_state(error: &DataFusionError) -> &'static str {
     match error.find_root() {
-        DataFusionError::External(source) => {
-            source.downcast_ref::<Error>().map_or("22000", Error::sqlstate)
-        }
+        DataFusionError::External(source) => source.downcast_ref::<Error>().map_or("22000", Error::sqlstate),
         DataFusionError::ResourcesExhausted(_) => "53200",
         DataFusionError::ArrowError(arrow, _) => match &**arrow {
             arrow::error::ArrowError::DivideByZero => "22012",

@@ -62,7 +62,7 @@ pub use highwater_engine::{
     CheckpointOutcome, CheckpointReport, CheckpointSettings, Metrics, Pipeline, Scan, Status, Trigger,
 };
 pub use highwater_sql::statement::Statement;
-pub use highwater_sql::{parse, Piece, Position, split};
+pub use highwater_sql::{Piece, Position, parse, split};
 pub use highwater_tables::Usage as TablesUsage;
 pub use outcome::{Outcome, Rows};
 pub use parameters::Parameters;

@@ -199,10 +199,13 @@ impl Database {
         for pipeline in &gone {
             state.waiting.remove(pipeline);
         }
-        let tables: Vec<u32> = names.iter().filter_map(|name| match &state.objects.get(name)?.body {
-            Body::Table(target) => Some(target.table.spec().id),
-            _ => None,
-        }).collect();
+        let tables: Vec<u32> = names
+            .iter()
+            .filter_map(|name| match &state.objects.get(name)?.body {
+                Body::Table(target) => Some(target.table.spec().id),
+                _ => None,
+            })
+            .collect();
         // The catalog first: what is left in the root after a crash belongs to nobody.
         state.catalog.remove(names)?;
         state.objects.remove(names);

@@ -91,6 +91,7 @@ impl Database {
             ("current_user", connection.user().to_owned()),
             ("user", connection.user().to_owned()),
             ("current_role", connection.user().to_owned()),
+            ("session_user", connection.user().to_owned()),
             ("inet_server_addr", "127.0.0.1".to_owned()),
         ] {
             context.register_udf(constant(name, value));
@@ -300,10 +301,8 @@ fn mark(batch: &RecordBatch, views: &[String]) -> datafusion::common::Result<Rec
     };
     let text = |at: usize| arrow::compute::cast(batch.column(at), &DataType::Utf8);
     let (names_text, kinds_text) = (text(names)?, text(kinds)?);
-    let (names_text, kinds_text) = (
-        arrow::array::AsArray::as_string::<i32>(&names_text),
-        arrow::array::AsArray::as_string::<i32>(&kinds_text),
-    );
+    let (names_text, kinds_text) =
+        (arrow::array::AsArray::as_string::<i32>(&names_text), arrow::array::AsArray::as_string::<i32>(&kinds_text));
     let marked: StringArray = names_text
         .iter()
         .zip(kinds_text)

@@ -25,12 +25,7 @@ enum Cell<'a> {
 }
 
 /// The columns that `query` gives if it is a list of rows of nothing but literals and parameters.
-pub(crate) fn values(
-    target: &Target,
-    names: &[Name],
-    query: &Query,
-    parameters: &Parameters,
-) -> Result<Option<Given>> {
+pub(crate) fn values(target: &Target, names: &[Name], query: &Query, parameters: &Parameters) -> Result<Option<Given>> {
     let Some(rows) = rows_of(query) else { return Ok(None) };
     let width = rows.first().map_or(0, |row| row.len());
     let places = target.places(names, width)?;
@@ -69,7 +64,9 @@ fn cell<'a>(expr: &'a Expr, data_type: &DataType, parameters: &'a Parameters) ->
     match expr {
         Expr::Value(value) => match &value.value {
             Value::Null => Some(Cell::Null),
-            Value::SingleQuotedString(text) | Value::EscapedStringLiteral(text) => Some(Cell::Text(Cow::Borrowed(text))),
+            Value::SingleQuotedString(text) | Value::EscapedStringLiteral(text) => {
+                Some(Cell::Text(Cow::Borrowed(text)))
+            }
             Value::Number(text, _) => number(text, data_type).then_some(Cell::Text(Cow::Borrowed(text))),
             Value::Boolean(value) if *data_type == DataType::Boolean => {
                 Some(Cell::Text(Cow::Borrowed(if *value { "t" } else { "f" })))

@@ -4,9 +4,11 @@
 //! Nothing here bypasses what a user gets: the views are SQL, the checkpoints are the product's own.
 
 mod compaction;
+mod dml;
 mod keyed;
 mod machine;
 mod recovery;
+mod views;
 
 use crate::exit::{Exit, Failure, Outcome};
 use crate::run::open;
@@ -24,7 +26,8 @@ use std::time::{Duration, Instant};
 #[command(after_help = "Examples:
   highwater bench keyed --keys 10000000 --seconds 30 --json keyed.json
   highwater bench recovery --keys 1000000
-  highwater bench compaction")]
+  highwater bench compaction
+  highwater bench views --views 300")]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     workload: Workload,
@@ -38,6 +41,10 @@ enum Workload {
     Recovery(recovery::Arguments),
     /// What incremental checkpoints really upload
     Compaction(compaction::Arguments),
+    /// INSERTs, COPY, point reads and UPDATEs a second over the wire, beside PostgreSQL if it is named
+    Dml(dml::Arguments),
+    /// Hundreds of small views: latency, CPU, memory and how flat the writes are
+    Views(views::Arguments),
     /// The process that `recovery` kills
     #[command(hide = true)]
     RecoveryVictim(recovery::Victim),
@@ -68,6 +75,8 @@ pub(crate) fn main(arguments: Arguments) -> Outcome {
         Workload::Keyed(arguments) => keyed::main(&arguments),
         Workload::Recovery(arguments) => recovery::main(&arguments),
         Workload::Compaction(arguments) => compaction::main(&arguments),
+        Workload::Dml(arguments) => dml::main(&arguments),
+        Workload::Views(arguments) => views::main(&arguments),
         Workload::RecoveryVictim(arguments) => recovery::victim(&arguments),
     }
 }

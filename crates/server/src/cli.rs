@@ -1,14 +1,16 @@
 //! The command line: which commands there are, their arguments, help and examples.
 
-use crate::exit::{self, Exit, Outcome};
+use crate::exit::{self, Exit, Failure, Outcome};
 use crate::settings::{Flags, Settings};
-use crate::{bench, checkpoints, demo, run, serve, table, users};
+use crate::{bench, checkpoints, demo, run, serve, shell, table, users};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use std::process::ExitCode;
 
 const EXAMPLES: &str = "\
 Examples:
   highwater serve --data /var/lib/highwater
   highwater run views.sql --data /var/lib/highwater
+  highwater sql -c 'SHOW JOBS'
   highwater demo --kill --minutes 3
   highwater checkpoints list s3://bucket/highwater";
 
@@ -24,6 +26,8 @@ struct Cli {
 enum Command {
     /// Serve PostgreSQL's clients, keeping all views current until a stop is asked for
     Serve(serve::Arguments),
+    /// Talk to a server: statements at a prompt, from a file or from the command line
+    Sql(shell::Options),
     /// Execute a script and keep its views current until input ends or Ctrl-C
     Run(run::Arguments),
     /// Watch four live views over a stream of auctions being checkpointed
@@ -49,10 +53,11 @@ struct ShowSettings {
 ///
 /// # Errors
 /// What the command gives; wrong usage ends the process with clap's message and code 2.
-pub(crate) fn main() -> Outcome {
+pub(crate) fn main() -> Result<ExitCode, Failure> {
     let command = Cli::command().after_help(format!("{EXAMPLES}\n\n{}", exit::help()));
     let cli = Cli::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit());
-    match cli.command {
+    let done = match cli.command {
+        Command::Sql(options) => return Ok(shell::shell(options)),
         Command::Serve(arguments) => serve::main(arguments),
         Command::Users(arguments) => users::main(arguments),
         Command::Run(arguments) => run::main(arguments),
@@ -60,7 +65,8 @@ pub(crate) fn main() -> Outcome {
         Command::Checkpoints(arguments) => checkpoints::main(arguments),
         Command::Bench(arguments) => bench::main(arguments),
         Command::Settings(arguments) => show_settings(&arguments.flags),
-    }
+    };
+    done.map(ExitCode::from)
 }
 
 fn show_settings(flags: &Flags) -> Outcome {

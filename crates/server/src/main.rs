@@ -8,6 +8,7 @@ mod cli;
 mod demo;
 mod exit;
 mod figures;
+mod http;
 mod logs;
 mod memory;
 mod pg;
@@ -16,6 +17,7 @@ mod progress;
 mod run;
 mod serve;
 mod settings;
+mod shell;
 mod signals;
 mod table;
 mod users;
@@ -29,7 +31,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     memory::prepare();
     match cli::main() {
-        Ok(exit) => exit.into(),
+        Ok(exit) => exit,
         Err(failure) => {
             eprintln!("highwater: {}", failure.message);
             failure.exit.into()

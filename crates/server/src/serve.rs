@@ -5,6 +5,7 @@
 //! not listen.
 
 use crate::exit::{Exit, Failure, Outcome};
+use crate::http;
 use crate::pg::{Handlers, Server, Session};
 use crate::settings::{Flags, Settings};
 use crate::signals::Stop;
@@ -143,26 +144,4 @@ fn acceptor(cert: &Path, key: &Path) -> Outcome<TlsAcceptor> {
     let config = ServerConfig::builder().with_no_client_auth().with_single_cert(chain, secret);
     let config = config.map_err(|error| refused(cert, error.to_string()))?;
     Ok(TlsAcceptor::from(Arc::new(config)))
-}
-
-mod http {
-    use crate::users::Users;
-    use std::sync::{Arc, OnceLock};
-    pub(crate) struct Shared {
-        pub(crate) database: OnceLock<Arc<highwater::Database>>,
-    }
-    impl Shared {
-        pub(crate) fn new(_: Users) -> Self {
-            Self { database: OnceLock::new() }
-        }
-    }
-    pub(crate) async fn serve(
-        _: tokio::net::TcpListener,
-        _: Option<tokio_rustls::TlsAcceptor>,
-        _: Arc<Shared>,
-        stop: impl Future<Output = ()> + Send + 'static,
-    ) -> std::io::Result<()> {
-        stop.await;
-        Ok(())
-    }
 }

@@ -19,11 +19,11 @@ pub mod text;
 pub mod types;
 mod window;
 
+pub use datafusion::sql::sqlparser::ast::SelectItem;
 pub use error::{Error, Kind, Result};
 pub use explain::explain;
 pub use parse::{is_default, parse, rows_of};
 pub use references::references;
-pub use datafusion::sql::sqlparser::ast::SelectItem;
 pub use session::{Relations, Session};
 pub use text::{Piece, Position, same_text, split};
 

@@ -5,7 +5,7 @@
 
 use crate::lower::{Builder, Maintained};
 use crate::session::{rename, view_schema};
-use crate::statement::{CreateSource, CreateView, Query, Statement};
+use crate::statement::{CreateSource, CreateView, Name, Query, Statement};
 use crate::{Error, Relations, Result, Session, explain, parse, references};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use highwater_engine::sink::{Sink, Target};
@@ -67,6 +67,21 @@ impl World {
     fn run(&mut self, text: &str) -> Result<String> {
         match parse(text)? {
             Statement::CreateSource(source) => Ok(self.source(source)),
+            Statement::CreateTable(table) => {
+                let names = |names: &[Name]| names.iter().map(|n| n.value.clone()).collect::<Vec<_>>().join(", ");
+                let columns: Vec<Name> = table.columns.iter().map(|c| c.column.name.clone()).collect();
+                let ends = if table.append_only { " append only" } else { "" };
+                Ok(format!("CREATE TABLE ({}) key ({}){ends}\n", names(&columns), names(&table.key)))
+            }
+            Statement::Insert(insert) => {
+                let rows = insert.source.as_ref().map_or("defaults".to_owned(), |query| query.ast.to_string());
+                Ok(format!("INSERT INTO {} {rows}, {} returned\n", insert.table, insert.returning.len()))
+            }
+            Statement::Update(update) => {
+                let columns = ["a".to_owned(), "b".to_owned()];
+                Ok(format!("UPDATE: {}\n", update.query(&columns).ast))
+            }
+            Statement::Delete(delete) => Ok(format!("DELETE: {}\n", delete.query(&["a".to_owned()]).ast)),
             Statement::CreateView(view) => {
                 let plan = self.session.bind(&view.query, &self.relations)?;
                 let plan = rename(plan, &view.columns, &view.query.text)?;

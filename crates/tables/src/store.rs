@@ -16,8 +16,8 @@ use crate::write::TableWrite;
 use highwater_core::Bytes;
 use highwater_engine::changes::SharedLog;
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, Direction,
-    IteratorMode, LogLevel, Options, ReadOptions, SliceTransform, WriteBufferManager,
+    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, Direction, IteratorMode,
+    LogLevel, Options, ReadOptions, SliceTransform, WriteBufferManager,
 };
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -112,8 +112,8 @@ impl TableStore {
     /// # Errors
     /// When RocksDB cannot open it, or it is of another format.
     pub fn open(options: &StoreOptions) -> Result<Self> {
-        let families = [ROWS, LOG, COMMITS]
-            .map(|name| ColumnFamilyDescriptor::new(name, family_options(options, name == ROWS)));
+        let families =
+            [ROWS, LOG, COMMITS].map(|name| ColumnFamilyDescriptor::new(name, family_options(options, name == ROWS)));
         let db = DB::open_cf_descriptors(&database_options(options), &options.path, families)
             .map_err(Error::store("open the table store"))?;
         check_format(&db)?;

@@ -295,7 +295,7 @@ impl Source for Datagen {
     fn open(&self, split: &str, offset: Option<&Offset>) -> Result<Box<dyn SplitReader>> {
         let share = Share::open(NAME, split, self.splits, offset, self.base)?;
         let pace = self.rate.map(|rate| Pace::new(Arc::clone(&self.clock), share.next, rate));
-        Ok(Box::new(Reader { source: self.clone(), share, pace }))
+        Ok(Box::new(Reader { source: self.clone(), share, pace, age: None }))
     }
 }
 
@@ -303,6 +303,8 @@ struct Reader {
     source: Datagen,
     share: Share,
     pace: Option<Pace>,
+    /// Of the oldest row of the last poll.
+    age: Option<Duration>,
 }
 
 impl SplitReader for Reader {
@@ -318,6 +320,7 @@ impl SplitReader for Reader {
             return Ok(Polled::Idle(wait));
         }
         let run = Run { first: self.share.next, step: self.share.step, rows };
+        self.age = self.pace.as_ref().map(|pace| pace.age(run.first));
         let batch = self.source.rows(run, self.share.base)?;
         self.share.take(rows);
         Ok(Polled::Rows(batch))
@@ -325,5 +328,9 @@ impl SplitReader for Reader {
 
     fn offset(&self) -> Offset {
         self.share.offset()
+    }
+
+    fn age(&self) -> Option<Duration> {
+        self.age
     }
 }

@@ -151,7 +151,7 @@ fn rows_come_when_they_are_due() {
     let entries = [("datagen.rows.per.second", "100"), ("datagen.rows", "150")];
     let source = Datagen::new(&options(&entries), Some(schema(&[("i", DataType::Int64)])), clock.clone());
     let mut reader = source.expect("a source").open("0/1", None).expect("opens");
-    assert!(matches!(reader.poll(1000), Ok(Polled::Idle(wait)) if wait == Duration::from_millis(10)));
+    assert!(matches!(reader.poll(1000), Ok(Polled::Idle(wait)) if wait == Duration::from_millis(30)));
     clock.advance(Duration::from_secs(1));
     let (batches, then) = drain(reader.as_mut(), &[1000]);
     assert_eq!((batches[0].num_rows(), then), (100, Then::Waits));

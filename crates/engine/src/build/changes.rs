@@ -81,12 +81,7 @@ impl<'s> Wiring<'_, 's> {
                     speak = None;
                 }
                 let Some(time) = &speak else { return };
-                let (supply, backfill) = match &reader {
-                    Some(reader) if reader.has_more() => (SupplyTold::Ready, reader.backfill()),
-                    Some(reader) => (SupplyTold::Waiting, reader.backfill()),
-                    None => (SupplyTold::Ended, None),
-                };
-                let share = backfill.map_or(BACKFILLED, |share| (share * 999.0) as u16);
+                let (supply, share) = supply_of(reader.as_deref());
                 if let Some(said) = teller.tell(supply, share) {
                     told.session(time).give_container(&mut Parcel::new(0, said));
                 }
@@ -95,6 +90,13 @@ impl<'s> Wiring<'_, 's> {
         self.supplies.push(supplies);
         changes
     }
+}
+
+/// What a reader has, and how much of its backfill it gave in thousandths.
+fn supply_of(reader: Option<&dyn ChangeReader>) -> (SupplyTold, u16) {
+    let Some(reader) = reader else { return (SupplyTold::Ended, BACKFILLED) };
+    let supply = if reader.has_more() { SupplyTold::Ready } else { SupplyTold::Waiting };
+    (supply, reader.backfill().map_or(BACKFILLED, |share| (share * 999.0) as u16))
 }
 
 /// What a source's supply is called on its way to worker 0.

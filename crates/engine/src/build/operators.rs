@@ -83,10 +83,11 @@ impl<'s> Wiring<'_, 's> {
                         let mut session = rows.session(&time);
                         if tick.max_rows > 0 {
                             teller.asked = true;
-                            splits.answer(tick.max_rows as usize, |batch| {
+                            let oldest = splits.answer(tick.max_rows as usize, |batch| {
                                 teller.gave_rows = true;
                                 session.give_container(&mut Flow(Some(Batch::inserts(batch))));
                             })?;
+                            run.born(tick.epoch, oldest);
                         }
                         if let Some(checkpoint) = tick.checkpoint {
                             around.snapshots.offsets(checkpoint, &name, splits.offsets());

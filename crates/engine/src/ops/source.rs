@@ -3,9 +3,9 @@
 //! Invariant: the offsets handed in at a barrier are those after the rows of all epochs up to it.
 
 use crate::background::Background;
+use crate::changes::Wake;
 use crate::clock::Supply;
 use crate::error::Result;
-use crate::changes::Wake;
 use crate::feed::{Fed, Feed};
 use crate::shared::Run;
 use crate::source::{Offset, Source};
@@ -121,10 +121,11 @@ impl SourceSplits {
         }
     }
 
-    /// Gives at most about `max_rows` rows to `emit`, a batch at a time.
-    pub(crate) fn answer(&mut self, max_rows: usize, mut emit: impl FnMut(RecordBatch)) -> Result<()> {
+    /// Gives at most about `max_rows` rows to `emit`, a batch at a time; tells when the oldest of them
+    /// came to be, where that is known.
+    pub(crate) fn answer(&mut self, max_rows: usize, mut emit: impl FnMut(RecordBatch)) -> Result<Option<Instant>> {
         let started = Instant::now();
-        let (mut rows, mut resting) = (0, 0);
+        let (mut rows, mut resting, mut oldest) = (0, 0, None);
         while rows < max_rows && resting < self.feeds.len() && started.elapsed() < LONGEST_ANSWER {
             let at = self.next % self.feeds.len();
             self.next = at + 1;
@@ -136,6 +137,8 @@ impl SourceSplits {
                 Fed::Rows(batch) => {
                     (resting, self.idle_until[at]) = (0, None);
                     rows += batch.num_rows();
+                    let born = self.feeds[at].age.and_then(|age| started.checked_sub(age));
+                    oldest = oldest.into_iter().chain(born).min();
                     emit(batch);
                 }
                 Fed::Until(until) => {
@@ -149,7 +152,7 @@ impl SourceSplits {
         let skipped: u64 = self.feeds.iter().map(|feed| feed.skipped).sum();
         self.run.counters.skipped_rows.fetch_add(skipped - self.skipped, Relaxed);
         self.skipped = skipped;
-        Ok(())
+        Ok(oldest)
     }
 
     /// What there is for the next tick. `now` is the monotonic clock, at this moment.

@@ -87,10 +87,7 @@ pub(super) async fn pipelines(State(shared): State<Arc<Shared>>) -> Answer<Vec<P
         (status = 504, description = "A definition is under way", body = Error),
     )
 )]
-pub(super) async fn pipeline(
-    State(shared): State<Arc<Shared>>,
-    Path(name): Path<String>,
-) -> Answer<PipelineAnswer> {
+pub(super) async fn pipeline(State(shared): State<Arc<Shared>>, Path(name): Path<String>) -> Answer<PipelineAnswer> {
     Ok(Json(PipelineAnswer::of(&shared.pipeline(&name).await?)))
 }
 

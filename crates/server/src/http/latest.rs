@@ -71,10 +71,7 @@ impl<T: Send + Sync + 'static> Latest<T> {
 }
 
 /// Looks, and tells all who wait, also when the look panicked.
-async fn follow<T: Send + Sync + 'static>(
-    tell: watch::Sender<Looks<T>>,
-    look: impl FnOnce() -> T + Send + 'static,
-) {
+async fn follow<T: Send + Sync + 'static>(tell: watch::Sender<Looks<T>>, look: impl FnOnce() -> T + Send + 'static) {
     let found = tokio::task::spawn_blocking(look).await;
     tell.send_modify(|looks| {
         looks.is_looking = false;

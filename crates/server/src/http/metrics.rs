@@ -6,7 +6,7 @@
 
 use super::encoder::{CONTENT_TYPE, Family, Kind, Page, Samples};
 use super::failed::Failed;
-use super::{GLANCE, Known, Shared};
+use super::{GLANCE, Shared};
 use crate::process;
 use axum::extract::State;
 use axum::http::header;
@@ -32,7 +32,7 @@ pub(super) struct Reading {
 pub(super) struct ProcessReading {
     pub(super) started_at: SystemTime,
     pub(super) uptime: Duration,
-    /// In bytes; 0 when the system does not tell.
+    /// In bytes; 0 when the system does not tell, neither this nor the CPU time.
     pub(super) resident: u64,
     pub(super) cpu: Duration,
     /// None until the database is open.
@@ -252,7 +252,7 @@ pub(super) const OF_PROCESS: [OfProcess; 8] = [
     of_process(
         "process_cpu_seconds_total",
         Kind::Counter,
-        |reading| Some(reading.cpu.as_secs_f64()).filter(|seconds| *seconds > 0.0),
+        |reading| (reading.resident > 0).then_some(reading.cpu.as_secs_f64()),
         "CPU time of the process, all threads together.",
     ),
 ];

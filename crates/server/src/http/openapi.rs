@@ -7,9 +7,8 @@ use std::sync::LazyLock;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-static TEXT: LazyLock<String> = LazyLock::new(|| {
-    serde_json::to_string_pretty(&Api::openapi()).expect("a description is maps with names as keys")
-});
+static TEXT: LazyLock<String> =
+    LazyLock::new(|| serde_json::to_string_pretty(&Api::openapi()).expect("a description is maps with names as keys"));
 
 /// Everything that is described.
 #[derive(OpenApi)]

@@ -8,7 +8,9 @@ use super::metrics::{BUILD, OF_PIPELINE, OF_PROCESS, ProcessReading, Reading, re
 use super::{Shared, health, serve};
 use crate::users::{Role, User, Users};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use highwater::{Bytes, CheckpointId, CheckpointOutcome, CheckpointReport, Epoch, Metrics, Status, Trigger, WallMicros};
+use highwater::{
+    Bytes, CheckpointId, CheckpointOutcome, CheckpointReport, Epoch, Metrics, Status, Trigger, WallMicros,
+};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -140,7 +142,8 @@ fn process_reading() -> ProcessReading {
 
 #[test]
 fn a_pipeline_is_told_in_seconds_bytes_and_ratios() {
-    let mut metrics = Metrics { rows_in: 5, checkpoints: 2, failed_checkpoints: 1, backfill: 415, ..Metrics::default() };
+    let mut metrics =
+        Metrics { rows_in: 5, checkpoints: 2, failed_checkpoints: 1, backfill: 415, ..Metrics::default() };
     (metrics.epoch_us.count, metrics.epoch_us.p99) = (9, 2_500);
     let readings = [
         Reading { name: "bids".to_owned(), is_up: true, metrics, last: Some(report()) },
@@ -233,9 +236,8 @@ fn the_sqlstate_says_the_status() {
 
 #[test]
 fn basic_logins_are_read() {
-    let read = |value: &'static str| {
-        login(&HeaderMap::from_iter([(header::AUTHORIZATION, HeaderValue::from_static(value))]))
-    };
+    let read =
+        |value: &'static str| login(&HeaderMap::from_iter([(header::AUTHORIZATION, HeaderValue::from_static(value))]));
     let wanted = Login { name: "app".to_owned(), password: "a:b c".to_owned() };
     assert_eq!(read("Basic YXBwOmE6YiBj"), Some(wanted.clone()));
     assert_eq!(read("basic  YXBwOmE6YiBj"), Some(wanted));

@@ -150,7 +150,11 @@ impl ExtendedQueryHandler for Session {
 fn parameters(portal: &Portal<Prepared>) -> PgWireResult<Parameters> {
     let types = &portal.statement.statement.parameters;
     if portal.parameter_len() < types.len() {
-        let message = format!("bind message supplies {} parameters, but the statement requires {}", portal.parameter_len(), types.len());
+        let message = format!(
+            "bind message supplies {} parameters, but the statement requires {}",
+            portal.parameter_len(),
+            types.len()
+        );
         return Err(errors::error("08P01", message));
     }
     if types.is_empty() {

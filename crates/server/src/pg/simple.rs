@@ -142,7 +142,8 @@ impl Session {
         let before = piece.start.offset - 1;
         self.check_role(statement)?;
         if let Statement::Copy(copy) = statement {
-            let begun = self.server.database.begin_copy(connection, copy).map_err(|error| errors::of(&error, before))?;
+            let begun =
+                self.server.database.begin_copy(connection, copy).map_err(|error| errors::of(&error, before))?;
             let columns = begun.columns();
             *self.copy.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(begun);
             send_copy_in_response(client, CopyResponse::new(0, columns, futures::stream::empty())).await?;
@@ -157,10 +158,7 @@ impl Session {
 
 /// Whether a statement only reads and writes rows.
 const fn moves_rows(statement: &Statement) -> bool {
-    matches!(
-        statement,
-        Statement::Query(_) | Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_)
-    )
+    matches!(statement, Statement::Query(_) | Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_))
 }
 
 /// Sends an answer with its notices, rows and tag.

@@ -13,14 +13,17 @@ fn a_driver_prepares_binds_and_reads_in_binary() {
         let insert = client.prepare("INSERT INTO t VALUES ($1, $2, $3, $4, $5)").await.expect("prepared");
         for id in 0..100_i64 {
             let name = (id % 10 != 0).then(|| format!("name {id}"));
-            let changed = client.execute(&insert, &[&id, &name, &(id as f64 / 4.0), &(id % 2 == 0), &(id as i32)]).await;
+            let changed =
+                client.execute(&insert, &[&id, &name, &(id as f64 / 4.0), &(id % 2 == 0), &(id as i32)]).await;
             assert_eq!(changed.expect("inserted"), 1);
         }
-        let row = client.query_one("SELECT id, name, price, ok, n FROM t WHERE id = $1", &[&42_i64]).await.expect("a row");
+        let row =
+            client.query_one("SELECT id, name, price, ok, n FROM t WHERE id = $1", &[&42_i64]).await.expect("a row");
         assert_eq!(row.get::<_, i64>(0), 42);
         assert_eq!(row.get::<_, Option<&str>>(1), Some("name 42"));
         assert_eq!((row.get::<_, f64>(2), row.get::<_, bool>(3), row.get::<_, i32>(4)), (10.5, true, 42));
-        let missing = client.query_opt("SELECT name FROM t WHERE id = $1", &[&40_i64]).await.expect("a row").expect("one");
+        let missing =
+            client.query_opt("SELECT name FROM t WHERE id = $1", &[&40_i64]).await.expect("a row").expect("one");
         assert_eq!(missing.get::<_, Option<&str>>(0), None);
 
         let transaction = client.transaction().await.expect("begun");

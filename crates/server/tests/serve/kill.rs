@@ -145,7 +145,10 @@ async fn check(client: &Client, known: &mut [Known], round: u64) {
         if let Some((id, wanted)) = known.doubt.take() {
             let found = there.get(&id).copied();
             let before = known.rows.get(&id).copied();
-            assert!(found == wanted || found == before, "round {round}: row {id} is {found:?}, not {before:?} or {wanted:?}");
+            assert!(
+                found == wanted || found == before,
+                "round {round}: row {id} is {found:?}, not {before:?} or {wanted:?}"
+            );
             match found {
                 Some(value) => known.rows.insert(id, value),
                 None => known.rows.remove(&id),
@@ -170,7 +173,11 @@ async fn check(client: &Client, known: &mut [Known], round: u64) {
         assert_eq!(texts(client, view).await, texts(client, query).await, "round {round}: {view}");
     }
     let total: i64 = ACCOUNTS * 100;
-    assert_eq!(texts(client, "SELECT s FROM total").await, [total.to_string()], "round {round}: money was made or lost");
+    assert_eq!(
+        texts(client, "SELECT s FROM total").await,
+        [total.to_string()],
+        "round {round}: money was made or lost"
+    );
 }
 
 /// A query's rows as sorted lines.

@@ -19,8 +19,7 @@ pub(super) fn insert(c: &mut Cursor<'_>) -> Result<Insert> {
     let source = if c.accept(&["DEFAULT", "VALUES"]) {
         None
     } else {
-        let whole =
-            c.set_aside(|c, at| c.words_at(at, &["RETURNING"]) || c.words_at(at, &["ON", "CONFLICT"]));
+        let whole = c.set_aside(|c, at| c.words_at(at, &["RETURNING"]) || c.words_at(at, &["ON", "CONFLICT"]));
         let source = query(c)?;
         c.finish()?;
         c.restore(whole);
@@ -141,16 +140,8 @@ pub(super) fn copy(c: &mut Cursor<'_>) -> Result<Copy> {
         let hint = "the client sends the data: FROM STDIN, or \\copy in psql";
         return Err(Error::unsupported("COPY FROM a file or program", hint, Some(c.position())));
     }
-    let mut copy = Copy {
-        table,
-        columns,
-        csv: false,
-        delimiter: None,
-        null: None,
-        header: false,
-        quote: None,
-        escape: None,
-    };
+    let mut copy =
+        Copy { table, columns, csv: false, delimiter: None, null: None, header: false, quote: None, escape: None };
     c.accept(&["WITH"]);
     if c.accept_token(&Token::LParen) {
         loop {

@@ -18,8 +18,15 @@ pub(super) fn table(c: &mut Cursor<'_>) -> Result<CreateTable> {
         return Err(Error::unsupported("CREATE TABLE ... AS", hint, Some(c.position())));
     }
     let text = c.text.to_owned();
-    let mut table =
-        CreateTable { name, if_not_exists, columns: Vec::new(), key: Vec::new(), watermark: None, append_only: false, text };
+    let mut table = CreateTable {
+        name,
+        if_not_exists,
+        columns: Vec::new(),
+        key: Vec::new(),
+        watermark: None,
+        append_only: false,
+        text,
+    };
     c.expect_token(&Token::LParen)?;
     while !c.accept_token(&Token::RParen) {
         if !(table.columns.is_empty() && table.key.is_empty() && table.watermark.is_none()) {
@@ -45,7 +52,9 @@ pub(super) fn table(c: &mut Cursor<'_>) -> Result<CreateTable> {
 
 fn element(c: &mut Cursor<'_>, table: &mut CreateTable) -> Result<()> {
     let at = c.position();
-    if c.is(&["CONSTRAINT"]) && c.peek_at(2).is_some_and(|t| matches!(t, Token::Word(w) if w.value.eq_ignore_ascii_case("primary"))) {
+    if c.is(&["CONSTRAINT"])
+        && c.peek_at(2).is_some_and(|t| matches!(t, Token::Word(w) if w.value.eq_ignore_ascii_case("primary")))
+    {
         c.advance();
         c.advance();
     }

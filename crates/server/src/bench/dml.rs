@@ -1,0 +1,217 @@
+//! `dml`: how many single-row INSERTs, COPY rows and point reads a second, over the wire with several
+//! connections, and the same on a PostgreSQL beside it when one is named.
+
+use super::{Plan, Scratch, emit, rounded, start_logs};
+use crate::exit::{Exit, Failure, Outcome};
+use crate::figures;
+use crate::table::aligned;
+use futures::SinkExt as _;
+use serde_json::{Value, json};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+use tokio_postgres::{Client, NoTls};
+
+/// Arguments of `highwater bench dml`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  highwater bench dml --seconds 10
+  highwater bench dml --beside 'host=127.0.0.1 port=5432 user=postgres'")]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    plan: Plan,
+    /// Clients at the same time
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u64).range(1..))]
+    connections: u64,
+    /// Rows that COPY brings in each round
+    #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..))]
+    copy_rows: u64,
+    /// A PostgreSQL to measure in the same run, as a connection string
+    #[arg(long, value_name = "DSN")]
+    beside: Option<String>,
+}
+
+/// A server of this program, killed in the end.
+struct Served(Child);
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        // It has ended or ends now.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Runs the workload.
+pub(super) fn main(arguments: &Arguments) -> Outcome {
+    start_logs(&arguments.plan.flags)?;
+    let scratch = Scratch::new(&arguments.plan.flags)?;
+    let port = free_port()?;
+    let program = std::env::current_exe().map_err(|error| Failure::usage(error.to_string()))?;
+    let served = Command::new(program)
+        .args(["serve", "--pg-listen", &format!("127.0.0.1:{port}"), "--http-listen", "off", "--data"])
+        .arg(scratch.path.join("dml"))
+        .args(["--log", "warn"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .map(Served)
+        .map_err(|error| Failure::usage(error.to_string()))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::usage(error.to_string()))?;
+    let ours = format!("host=127.0.0.1 port={port} user=bench dbname=bench");
+    let measured = runtime.block_on(async {
+        wait_for_server(&ours).await?;
+        let highwater = measure(&ours, arguments).await?;
+        let beside = match &arguments.beside {
+            Some(dsn) => Some(measure(dsn, arguments).await?),
+            None => None,
+        };
+        Ok::<_, tokio_postgres::Error>((highwater, beside))
+    });
+    drop(served);
+    let (highwater, beside) = measured.map_err(|error| Failure::new(Exit::Statement, told(&error)))?;
+    let mut fields = json!({ "connections": arguments.connections, "copy_rows": arguments.copy_rows });
+    fields["highwater"] = highwater;
+    fields["postgresql"] = beside.unwrap_or(Value::Null);
+    show(&fields);
+    emit("dml", &arguments.plan, fields)?;
+    Ok(Exit::Done)
+}
+
+fn told(error: &tokio_postgres::Error) -> String {
+    error.as_db_error().map_or_else(|| error.to_string(), |db| format!("{}: {}", db.code().code(), db.message()))
+}
+
+fn free_port() -> Outcome<u16> {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+    listener.map(|address| address.port()).map_err(|error| Failure::usage(error.to_string()))
+}
+
+async fn connect(dsn: &str) -> Result<Client, tokio_postgres::Error> {
+    let (client, connection) = tokio_postgres::connect(dsn, NoTls).await?;
+    tokio::spawn(connection);
+    Ok(client)
+}
+
+async fn wait_for_server(dsn: &str) -> Result<(), tokio_postgres::Error> {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        match connect(dsn).await {
+            Ok(_) => return Ok(()),
+            Err(error) if Instant::now() > deadline => return Err(error),
+            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
+    }
+}
+
+async fn measure(dsn: &str, arguments: &Arguments) -> Result<Value, tokio_postgres::Error> {
+    let client = connect(dsn).await?;
+    client.batch_execute("DROP TABLE IF EXISTS bench_one; DROP TABLE IF EXISTS bench_copy").await?;
+    client.batch_execute("CREATE TABLE bench_one (id bigint PRIMARY KEY, a bigint, b varchar)").await?;
+    client.batch_execute("CREATE TABLE bench_copy (id bigint PRIMARY KEY, a bigint, b varchar)").await?;
+    let (copied, copy_rate) = copy(&client, arguments).await?;
+    let inserts = all_at_once(dsn, arguments, Kind::Insert).await?;
+    let reads = all_at_once(dsn, arguments, Kind::Read { keys: copied }).await?;
+    let updates = all_at_once(dsn, arguments, Kind::Update { keys: copied }).await?;
+    client.batch_execute("DROP TABLE bench_one; DROP TABLE bench_copy").await?;
+    Ok(json!({
+        "copy_rows_per_s": copy_rate.round(),
+        "inserts_per_s": inserts.round(),
+        "point_reads_per_s": reads.round(),
+        "updates_per_s": updates.round(),
+    }))
+}
+
+/// Brings in rows by COPY for the time of a phase; gives how many, and how many a second.
+async fn copy(client: &Client, arguments: &Arguments) -> Result<(i64, f64), tokio_postgres::Error> {
+    let started = Instant::now();
+    let mut next: i64 = 0;
+    while started.elapsed() < Duration::from_secs(arguments.plan.seconds) {
+        let sink = client.copy_in("COPY bench_copy FROM STDIN").await?;
+        futures::pin_mut!(sink);
+        let end = next + arguments.copy_rows as i64;
+        while next < end {
+            let mut text = String::with_capacity(64 << 10);
+            let until = (next + 2000).min(end);
+            for id in next..until {
+                text.push_str(&format!("{id}\t{}\tname {id}\n", id * 7));
+            }
+            next = until;
+            sink.send(bytes::Bytes::from(text)).await?;
+        }
+        sink.finish().await?;
+    }
+    Ok((next, next as f64 / started.elapsed().as_secs_f64()))
+}
+
+/// What each connection does over and over.
+#[derive(Clone, Copy)]
+enum Kind {
+    Insert,
+    Read { keys: i64 },
+    Update { keys: i64 },
+}
+
+/// Statements a second of all connections together.
+async fn all_at_once(dsn: &str, arguments: &Arguments, kind: Kind) -> Result<f64, tokio_postgres::Error> {
+    let done = Arc::new(AtomicU64::new(0));
+    let (started, length) = (Instant::now(), Duration::from_secs(arguments.plan.seconds));
+    let mut tasks = Vec::new();
+    for number in 0..arguments.connections {
+        let (client, done) = (connect(dsn).await?, Arc::clone(&done));
+        let seed = arguments.plan.seed;
+        tasks.push(tokio::spawn(async move {
+            let statement = client
+                .prepare(match kind {
+                    Kind::Insert => "INSERT INTO bench_one VALUES ($1, $2, $3)",
+                    Kind::Read { .. } => "SELECT a, b FROM bench_copy WHERE id = $1",
+                    Kind::Update { .. } => "UPDATE bench_copy SET a = $2 WHERE id = $1",
+                })
+                .await?;
+            let mut random = highwater::Rng::seeded(seed * 1000 + number);
+            let mut id = number as i64 * 1_000_000_000;
+            while started.elapsed() < length {
+                match kind {
+                    Kind::Insert => {
+                        id += 1;
+                        client.execute(&statement, &[&id, &(id * 3), &"some text"]).await?;
+                    }
+                    Kind::Read { keys } => {
+                        let key = (random.next_u64() % keys as u64) as i64;
+                        client.query(&statement, &[&key]).await?;
+                    }
+                    Kind::Update { keys } => {
+                        let key = (random.next_u64() % keys as u64) as i64;
+                        client.execute(&statement, &[&key, &id]).await?;
+                    }
+                }
+                done.fetch_add(1, Relaxed);
+            }
+            Ok::<_, tokio_postgres::Error>(())
+        }));
+    }
+    for task in tasks {
+        match task.await {
+            Ok(finished) => finished?,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+    Ok(done.load(Relaxed) as f64 / started.elapsed().as_secs_f64())
+}
+
+fn show(fields: &Value) {
+    let keys = ["copy_rows_per_s", "inserts_per_s", "point_reads_per_s", "updates_per_s"];
+    let mut rows = Vec::new();
+    for server in ["highwater", "postgresql"] {
+        if fields[server].is_null() {
+            continue;
+        }
+        let mut row = vec![server.to_owned()];
+        row.extend(keys.iter().map(|key| figures::rate(fields[server][*key].as_f64().map_or(0.0, rounded))));
+        rows.push(row);
+    }
+    let names = ["server", "COPY rows/s", "INSERTs/s", "point reads/s", "UPDATEs/s"].map(str::to_owned);
+    eprint!("{}", aligned(&names, &[false, true, true, true, true], &rows));
+}
