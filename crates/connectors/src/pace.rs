@@ -6,8 +6,8 @@ use highwater_core::Clock;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The shortest time a paced reader asks to be left alone. Events that fall due meanwhile come
-/// together, so a slow generator costs some thirty polls a second at most.
+/// How long a paced reader asks to be left alone at most when events are due. Events that fall due
+/// meanwhile come together, so a slow generator costs some thirty polls a second at most.
 const SLICE: Duration = Duration::from_millis(30);
 
 /// Events fall due at a steady rate from an origin on.
@@ -39,11 +39,16 @@ impl Pace {
         self.clock.monotonic().saturating_sub(self.origin).saturating_sub(at)
     }
 
-    /// How long until the event `number` is due, but no shorter than a slice.
+    /// How long until the event `number` is due, up to the end of a slice: the slices of all readers
+    /// end together, so that hundreds of them wake a worker once and not each by itself.
     pub(crate) fn wait(&self, number: u64) -> Duration {
         let ahead = (number + 1).saturating_sub(self.due_at_origin) as f64;
         let at = Duration::try_from_secs_f64(ahead / self.per_second).unwrap_or(Duration::MAX);
-        at.saturating_sub(self.clock.monotonic().saturating_sub(self.origin)).max(SLICE)
+        let now = self.clock.monotonic();
+        let due = self.origin.saturating_add(at).max(now + Duration::from_nanos(1));
+        let slices = due.as_nanos().div_ceil(SLICE.as_nanos());
+        let end = u64::try_from(slices * SLICE.as_nanos()).map_or(Duration::MAX, Duration::from_nanos);
+        end.saturating_sub(now)
     }
 }
 
@@ -57,7 +62,7 @@ mod tests {
         let clock = Arc::new(ManualClock::default());
         let pace = Pace::new(clock.clone(), 100, 10.0);
         assert_eq!(pace.due(), 100);
-        assert_eq!(pace.wait(100), Duration::from_millis(100));
+        assert_eq!(pace.wait(100), Duration::from_millis(120));
         assert_eq!(pace.wait(99), SLICE);
         clock.advance(Duration::from_millis(250));
         assert_eq!(pace.due(), 102);

@@ -30,6 +30,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::{DistributorPact, Pipeline};
 use timely::dataflow::operators::Capability;
@@ -117,6 +118,7 @@ impl<'s> Wiring<'_, 's> {
         }
         let (control, here, workers) = (Rc::clone(control), Rc::clone(&wake_here), self.place.workers);
         let run = Arc::clone(&self.spec.run);
+        let mut alarm = Alarm { here: Rc::clone(&here), at: None };
         builder.build(move |mut capabilities| {
             let mut capability = capabilities.pop().filter(|_| control.borrow().is_some());
             move |_| {
@@ -125,7 +127,7 @@ impl<'s> Wiring<'_, 's> {
                     let mut control = control.borrow_mut();
                     let control = control.as_mut().expect("worker 0 has the control");
                     let mut output = output.activate();
-                    Ok(tick_on(control, held, workers, &here, |time, parcel| {
+                    Ok(tick_on(control, held, workers, &mut alarm, |time, parcel| {
                         output.session(time).give_container(parcel);
                     }))
                 });
@@ -275,12 +277,30 @@ impl<'s> Wiring<'_, 's> {
     }
 }
 
+/// Wakes the clock at a time. Timely's timers cannot be taken back and each costs a turn when it is
+/// over, so one is set only when none is due as early.
+struct Alarm {
+    here: WakeHere,
+    at: Option<Instant>,
+}
+
+impl Alarm {
+    fn set(&mut self, wait: Duration) {
+        let now = Instant::now();
+        let at = now + wait;
+        if self.at.is_none_or(|set| set <= now || at < set) {
+            self.here.activate_after(wait);
+            self.at = Some(at);
+        }
+    }
+}
+
 /// Lets the control tick until it wants to wait; true when the pipeline has ended.
 fn tick_on(
     control: &mut Control,
     held: &mut Capability<u64>,
     workers: usize,
-    here: &timely::scheduling::Activator,
+    alarm: &mut Alarm,
     mut send: impl FnMut(&Capability<u64>, &mut Parcel<Tick>),
 ) -> bool {
     loop {
@@ -294,7 +314,7 @@ fn tick_on(
             }
             Next::Wait(wait) => {
                 if let Some(wait) = wait {
-                    here.activate_after(wait);
+                    alarm.set(wait);
                 }
                 return false;
             }

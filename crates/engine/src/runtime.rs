@@ -22,6 +22,10 @@ use std::thread::{JoinHandle, Thread};
 use std::time::Duration;
 use timely::worker::Worker;
 
+/// From so many pipelines on a worker lets work gather between two steps: else each message of each
+/// of them wakes it by itself, and most of its time goes into falling asleep and waking up.
+const CROWD: usize = 16;
+const GATHER: Duration = Duration::from_micros(200);
 /// The longest a worker sleeps without a reason to wake.
 const LONGEST_PARK: Duration = Duration::from_millis(500);
 
@@ -261,6 +265,9 @@ fn work(worker: &mut Worker, commands: &Receiver<Command>, memory: &Memory) {
         }
         if worker.has_dataflows() {
             worker.step_or_park(Some(LONGEST_PARK));
+            if dataflows.len() >= CROWD {
+                std::thread::sleep(GATHER);
+            }
         } else {
             std::thread::park_timeout(LONGEST_PARK);
         }

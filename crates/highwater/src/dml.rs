@@ -86,6 +86,13 @@ struct Effect {
     count: u64,
 }
 
+impl Effect {
+    /// Changes of rows that keep their keys.
+    fn of(changes: Vec<Change>, rows: Vec<RecordBatch>) -> Self {
+        Self { count: changes.len() as u64, write: Write::Changes(changes), rows }
+    }
+}
+
 impl Database {
     /// A table by name.
     pub(crate) fn target(&self, name: &Name) -> Result<Target> {
@@ -225,8 +232,10 @@ impl Database {
         let query = update.query(&target.columns());
         let mut attempt = 0;
         let effect = loop {
-            let found = self.rows_to_change(connection, &target, &query, parameters).await?;
-            let mut effect = updated(&target, &found)?;
+            let mut effect = match self.point_update(connection, &target, update, parameters)? {
+                Some((changes, rows)) => Effect::of(changes, rows),
+                None => updated(&target, &self.rows_to_change(connection, &target, &query, parameters).await?)?,
+            };
             match self.write(connection, &target, &mut effect).await {
                 Err(error) if connection.transaction.is_none() && error.is_conflict() && attempt < ATTEMPTS => {
                     attempt += 1
@@ -250,8 +259,10 @@ impl Database {
         let query = delete.query(&target.columns());
         let mut attempt = 0;
         let effect = loop {
-            let found = self.rows_to_change(connection, &target, &query, parameters).await?;
-            let mut effect = deleted(&target, &found)?;
+            let mut effect = match self.point_delete(connection, &target, delete, parameters)? {
+                Some((changes, rows)) => Effect::of(changes, rows),
+                None => deleted(&target, &self.rows_to_change(connection, &target, &query, parameters).await?)?,
+            };
             match self.write(connection, &target, &mut effect).await {
                 Err(error) if connection.transaction.is_none() && error.is_conflict() && attempt < ATTEMPTS => {
                     attempt += 1

@@ -37,6 +37,7 @@ mod objects;
 mod outcome;
 mod parameters;
 mod pipelines;
+mod point;
 mod prepare;
 mod provider;
 mod query;

@@ -81,6 +81,9 @@ impl Database {
         query: &Query,
         parameters: &Parameters,
     ) -> Result<Answer> {
+        if let Some(rows) = self.point_select(connection, query, parameters)? {
+            return Ok(Answer::collected(Tag::Select, rows));
+        }
         if let Some(answer) = self.system_query(connection, query, parameters).await? {
             return Ok(answer);
         }

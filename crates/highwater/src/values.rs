@@ -134,3 +134,9 @@ fn column_of(cells: &[Cell<'_>], data_type: &DataType) -> Result<Option<ArrayRef
     }
     assign(&array, data_type).map(Some)
 }
+
+/// One literal or parameter as a column of one row; none when it is something else or does not fit.
+pub(crate) fn value(expr: &Expr, data_type: &DataType, parameters: &Parameters) -> Option<ArrayRef> {
+    let cell = cell(expr, data_type, parameters)?;
+    column_of(&[cell], data_type).ok().flatten()
+}

@@ -60,7 +60,6 @@ impl<'s> Wiring<'_, 's> {
         let name = self.spec.plan.nodes[id.0].name.clone();
         let mut builder = OperatorBuilder::new(name.clone(), self.scope);
         let info = builder.operator_info();
-        let here = self.scope.activator_for(Rc::clone(&info.address));
         let mut input = builder.new_input(ticks, Pipeline);
         let (rows, changes) = builder.new_output::<Flow>();
         let (told, supplies) = builder.new_output::<Parcel<Supplied>>();
@@ -104,9 +103,6 @@ impl<'s> Wiring<'_, 's> {
                 let (Some(splits), Some(time)) = (&mut splits, &speak) else { return };
                 let supply = run.step(&name, || splits.refresh().map(|()| splits.supply(Duration::ZERO)));
                 if let Some(said) = supply.and_then(|supply| teller.tell(told_of(supply), BACKFILLED)) {
-                    if let SupplyTold::After(wait) = said.supply {
-                        here.activate_after(wait);
-                    }
                     told.session(time).give_container(&mut Parcel::new(0, said));
                 }
             }

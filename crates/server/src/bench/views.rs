@@ -93,6 +93,7 @@ fn measure(database: &Database, arguments: &Arguments) -> Outcome<Value> {
     pipelines.iter().for_each(Pipeline::reset_histograms);
     let before: Vec<usize> = pipelines.iter().map(|pipeline| pipeline.history().len()).collect();
     let failed_before: u64 = pipelines.iter().map(|p| p.metrics().failed_checkpoints).sum();
+    let epochs_before = epochs(&pipelines);
     let (rows_before, cpu_before, started) = (rows_in(&pipelines), process::cpu_time(), Instant::now());
     let (mut last, mut windows) = (written(), Vec::new());
     let seconds = arguments.plan.seconds;
@@ -106,6 +107,7 @@ fn measure(database: &Database, arguments: &Arguments) -> Outcome<Value> {
     let elapsed = started.elapsed().as_secs_f64();
     let cpu = (process::cpu_time() - cpu_before).as_secs_f64() / elapsed;
     let rows = (rows_in(&pipelines) - rows_before) as f64 / elapsed;
+    let epochs = (epochs(&pipelines) - epochs_before) as f64 / elapsed;
     let latency = Histogram::default();
     pipelines.iter().for_each(|pipeline| pipeline.add_latencies(&latency));
     let latency = latency.percentiles();
@@ -128,6 +130,7 @@ fn measure(database: &Database, arguments: &Arguments) -> Outcome<Value> {
         "keys": arguments.keys,
         "cadence_ms": arguments.cadence,
         "rows_per_s": rows.round(),
+        "epochs_per_s": epochs.round(),
         "latency_ms_p50": ms(latency.p50), "latency_ms_p99": ms(latency.p99), "latency_ms_max": ms(latency.max),
         "rss_mb": rss_mb(),
         "cpu_cores": rounded(cpu),
@@ -144,6 +147,10 @@ fn measure(database: &Database, arguments: &Arguments) -> Outcome<Value> {
 
 fn rows_in(pipelines: &[Pipeline]) -> u64 {
     pipelines.iter().map(|pipeline| pipeline.metrics().rows_in).sum()
+}
+
+fn epochs(pipelines: &[Pipeline]) -> u64 {
+    pipelines.iter().map(|pipeline| pipeline.metrics().epochs).sum()
 }
 
 /// How many checkpoints there were, and by how many milliseconds each was further from the one
