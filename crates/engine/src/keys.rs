@@ -7,8 +7,8 @@
 use crate::batch::Batch;
 use crate::error::{Error, Result};
 use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, PrimitiveArray, RecordBatch, UInt32Array, UInt64Array,
-    make_array,
+    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, PrimitiveArray, RecordBatch, RecordBatchOptions, UInt32Array,
+    UInt64Array, make_array,
 };
 use arrow::buffer::{BooleanBuffer, Buffer};
 use arrow::compute::not;
@@ -90,6 +90,14 @@ impl KeyCodec {
     /// A keyed batch in bytes form with nothing beside the key.
     pub(crate) fn key_wide(&self, keys: &[ArrayRef], source: &Batch) -> Result<Vec<Batch>> {
         Ok(vec![keyed(self.wide(keys, source.len())?, &[], source)?])
+    }
+
+    /// Keyed batches of keys alone, one entry a key.
+    pub(crate) fn key_alone(&self, keys: &[ArrayRef]) -> Result<Vec<Batch>> {
+        let rows = keys.first().map_or(1, Array::len);
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        let none = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), Vec::new(), &options);
+        self.key(keys, &[], &Batch::inserts(none.map_err(broken)?))
     }
 
     /// The bytes form, whatever the types.

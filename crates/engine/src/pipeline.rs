@@ -4,28 +4,30 @@
 //! failed run is dropped on all workers and begun again from its last checkpoint after a pause that
 //! doubles from one second to thirty. Invariant: at most one run of a pipeline exists.
 
-use crate::batch::Batch;
+mod reading;
+
+pub(crate) use reading::finish;
+pub use reading::{Scan, Subscription};
+
 use crate::checkpointing::{CheckpointReport, CheckpointSettings, History};
 use crate::control::Request;
 use crate::error::{Error, Result};
 use crate::metrics::{Counters, Histogram, Percentiles};
-use crate::ops::expressions::Mapper;
-use crate::reads::{Moment, Reads};
+use crate::plan::Plan;
+use crate::reads::Reads;
 use crate::run::{Event, Facilities, PipelineSpec, RunSetup, RunSpec, prepare};
 use crate::runtime::{Command, Workers};
+use crate::saved::Saved;
 use crate::shared::Run;
 use crate::snapshot::Shipping;
-use arrow::array::RecordBatch;
 use highwater_checkpoint::{Store, Trigger};
-use highwater_core::{Bytes, Epoch};
+use highwater_core::Bytes;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-/// How long a read waits for rows before it gives up.
-const READ_PATIENCE: Duration = Duration::from_secs(60);
 /// How often who waits is asked for their patience.
 const LOOK_UP: Duration = Duration::from_millis(20);
 /// How long a clean stop waits for the final checkpoint.
@@ -60,17 +62,6 @@ pub enum Status {
     },
     /// It was stopped.
     Stopped,
-}
-
-/// The rows of views as of one epoch.
-#[derive(Clone, Debug)]
-pub struct Scan {
-    /// The epoch.
-    pub epoch: Epoch,
-    /// The position in the log of changes that they show.
-    pub horizon: u64,
-    /// In the order asked for, in each view's schema.
-    pub views: Vec<Vec<RecordBatch>>,
 }
 
 /// A snapshot of a pipeline's counters.
@@ -223,35 +214,6 @@ impl Pipeline {
         self.inner.state().status.clone()
     }
 
-    /// The rows of some of its views, all as of one epoch, without stopping the stream.
-    ///
-    /// # Errors
-    /// `Plan` for a view it does not have, `NotRunning` when it has failed or stopped, `Timeout`.
-    pub fn scan(&self, views: &[String]) -> Result<Scan> {
-        let (plan, workers) = {
-            let state = self.inner.state();
-            let Some(run) = &state.run else {
-                drop(state);
-                return Err(self.inner.not_running(self.inner.why_not()));
-            };
-            (run.spec.plan.clone(), run.spec.workers())
-        };
-        let mut found = Vec::new();
-        for name in views {
-            let view = plan.views.iter().find(|view| view.name == *name);
-            found.push(view.ok_or_else(|| Error::Plan(format!("{} has no view {name}", self.inner.name)))?);
-        }
-        let nodes: Vec<String> = found.iter().map(|view| plan.nodes[view.node.0].name.clone()).collect();
-        loop {
-            let ticket = self.inner.reads.ask(nodes.clone()).map_err(|reason| self.inner.not_running(reason))?;
-            self.inner.ask(Request::Read(ticket.read))?;
-            let Some(answered) = ticket.wait(&self.inner.name, workers, READ_PATIENCE)? else { continue };
-            let rows = found.iter().zip(answered.nodes).map(|(view, batches)| finish(view, batches));
-            let Moment { epoch, horizon } = answered.moment;
-            return Ok(Scan { epoch, horizon, views: rows.collect::<Result<_>>()? });
-        }
-    }
-
     /// Waits until all backfills are over and every view shows the log of changes up to `position`;
     /// false when `patience`, which is asked every so often, says that it is over. At once true of a
     /// pipeline that reads no such log.
@@ -383,13 +345,6 @@ impl Pipeline {
     }
 }
 
-fn finish(view: &crate::plan::View, batches: Vec<Batch>) -> Result<Vec<RecordBatch>> {
-    let Some(map) = &view.finish else { return Ok(batches.into_iter().map(|batch| batch.rows).collect()) };
-    let mapper = Mapper::new(map.clone(), Arc::clone(&view.schema));
-    let mapped = batches.into_iter().map(|batch| mapper.apply(batch));
-    Ok(mapped.collect::<Result<Vec<_>>>()?.into_iter().flatten().map(|batch| batch.rows).collect())
-}
-
 /// All pipelines of an engine.
 pub(crate) struct Pipelines {
     facilities: Facilities,
@@ -429,6 +384,12 @@ impl Pipelines {
 
     pub(crate) fn wait_for<F: Future>(&self, future: F) -> F::Output {
         self.facilities.background.wait_for(future)
+    }
+
+    pub(crate) fn saved(&self, pipeline: &str, plan: &Plan, views: &[String]) -> Result<Saved> {
+        let view = |name: &String| plan.views.iter().find(|view| view.name == *name);
+        let found = views.iter().map(|n| view(n).ok_or_else(|| Error::Plan(format!("{pipeline} has no view {n}"))));
+        crate::saved::read(pipeline, plan, &found.collect::<Result<Vec<_>>>()?, &self.facilities)
     }
 
     fn all(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Inner>>> {

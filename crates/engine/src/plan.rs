@@ -10,6 +10,8 @@ use crate::sink::Sink;
 use crate::source::Source;
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion_physical_expr::PhysicalExpr;
+use datafusion_physical_expr::expressions::Column;
+use std::any::Any;
 use std::sync::Arc;
 
 /// The place of a node in [`Plan::nodes`].
@@ -23,6 +25,28 @@ pub struct Plan {
     pub nodes: Vec<Node>,
     /// What can be read, by name.
     pub views: Vec<View>,
+}
+
+impl Plan {
+    /// Whether any node reads this one's changes.
+    #[must_use]
+    pub fn is_read(&self, node: NodeId) -> bool {
+        self.nodes.iter().any(|other| other.inputs.contains(&node))
+    }
+
+    /// The columns of a view by which its rows can be looked up, in the order of the keys of its
+    /// node; none when it has no key, or does not show all of it.
+    #[must_use]
+    pub fn lookup_columns(&self, view: &View) -> Option<Vec<usize>> {
+        let Operator::Aggregate(aggregation) = &self.nodes[view.node.0].operator else { return None };
+        let keys = 0..aggregation.keys.len();
+        let Some(map) = view.finish.as_ref().filter(|map| !map.columns.is_empty()) else { return Some(keys.collect()) };
+        let shows = |column: &Arc<dyn PhysicalExpr>, key: usize| {
+            let any: &dyn Any = column.as_ref();
+            any.downcast_ref::<Column>().is_some_and(|column| column.index() == key)
+        };
+        keys.map(|key| map.columns.iter().position(|column| shows(column, key))).collect()
+    }
 }
 
 /// One operator.

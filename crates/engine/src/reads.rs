@@ -1,11 +1,14 @@
 //! Reads of a pipeline's views as of one epoch: who asked, and how rows come back.
 //!
 //! A read is asked for by number in a tick, so that every worker answers as of the same epoch; the
-//! rows come back through a channel, in slices, while the stream goes on. Invariant: whoever asks
-//! gets an end of every part, or an error, whatever happens to the pipeline.
+//! rows come back through a channel, in slices, while the stream goes on. It wants all rows, those
+//! of some keys, or all rows and from then on every change. Invariant: whoever asks gets an end of
+//! every part, or an error, whatever happens to the pipeline.
 
 use crate::batch::Batch;
 use crate::error::{Error, Result};
+use crate::subscription::Tap;
+use arrow::array::ArrayRef;
 use highwater_core::{Epoch, WorkerIndex};
 use std::collections::HashMap;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -29,7 +32,19 @@ struct Open {
 #[derive(Debug)]
 struct Request {
     nodes: Vec<String>,
+    wish: Wish,
     sender: Sender<Answer>,
+}
+
+/// What a read wants of its nodes.
+#[derive(Clone, Debug)]
+pub(crate) enum Wish {
+    /// All rows.
+    All,
+    /// The rows of these keys: one array a key column, one entry a key.
+    Keys(Arc<[ArrayRef]>),
+    /// All rows, and from then on the changes of every epoch.
+    Changes(Tap),
 }
 
 #[derive(Debug)]
@@ -52,6 +67,7 @@ pub(crate) struct Moment {
 #[derive(Debug)]
 pub(crate) struct ReadPart {
     node: usize,
+    wish: Wish,
     moment: Moment,
     sender: Sender<Answer>,
     joined: Vec<(usize, Sender<Answer>)>,
@@ -80,7 +96,7 @@ impl Reads {
     }
 
     /// Registers a read of the tables of `nodes`.
-    pub(crate) fn ask(&self, nodes: Vec<String>) -> Result<Ticket, String> {
+    pub(crate) fn ask(&self, nodes: Vec<String>, wish: Wish) -> Result<Ticket, String> {
         let (sender, answers) = channel();
         let mut open = self.open();
         if let Some(reason) = &open.closed {
@@ -89,7 +105,7 @@ impl Reads {
         let read = open.next;
         open.next += 1;
         let count = nodes.len();
-        open.requests.insert(read, Request { nodes, sender });
+        open.requests.insert(read, Request { nodes, wish, sender });
         drop(open);
         Ok(Ticket { read, answers, reads: self.clone(), nodes: count })
     }
@@ -101,6 +117,7 @@ impl Reads {
         let named = request.nodes.iter().enumerate().filter(|(_, name)| *name == node);
         let part = |node| ReadPart {
             node,
+            wish: request.wish.clone(),
             moment: Moment::default(),
             sender: request.sender.clone(),
             joined: Vec::new(),
@@ -126,6 +143,11 @@ impl Reads {
 }
 
 impl ReadPart {
+    /// What it wants.
+    pub(crate) const fn wish(&self) -> &Wish {
+        &self.wish
+    }
+
     /// As of when it answers.
     pub(crate) const fn as_of(&mut self, moment: Moment) {
         self.moment = moment;

@@ -23,7 +23,7 @@ use crate::shared::Run;
 use crate::sink::Sink;
 use crate::snapshot::{OutboxPart, Shipping};
 use crate::source::{Offset, Source};
-use crate::tables;
+use crate::tables::{self, Tables};
 use highwater_checkpoint::fetch::cached;
 use highwater_checkpoint::{
     FetchOptions, FileMeta, InlinePart, Manifest, OperatorMeta, PublishOptions, Publisher, Resolved, Retention, Store,
@@ -61,6 +61,8 @@ pub(crate) struct Facilities {
     pub(crate) pages: Arc<PageStore>,
     /// Under which each pipeline has a folder for its files.
     pub(crate) files: PathBuf,
+    /// For what lasts no longer than the process.
+    pub(crate) scratch: PathBuf,
     pub(crate) workers: usize,
 }
 
@@ -92,9 +94,9 @@ impl Ended {
 }
 
 /// What a restored checkpoint gives to a run.
-struct Restored {
-    restore: Arc<Restore>,
-    manifest: Manifest,
+pub(crate) struct Restored {
+    pub(crate) restore: Arc<Restore>,
+    pub(crate) manifest: Manifest,
     outboxes: Vec<OutboxPart>,
 }
 
@@ -111,6 +113,7 @@ pub(crate) struct RunSpec {
     pub(crate) ended: Ended,
     background: Background,
     workers: usize,
+    page_source: PageSource,
     splits: Vec<Vec<String>>,
     restored: Option<Restored>,
     undelivered: Arc<AtomicUsize>,
@@ -212,6 +215,7 @@ pub(crate) fn prepare(spec: &PipelineSpec, facilities: &Facilities, setup: RunSe
         ended: Ended(setup.events, setup.id),
         background: background.clone(),
         workers: facilities.workers,
+        page_source: PageSource::new(Arc::clone(pages), store_id),
         restored,
         undelivered: Arc::default(),
         control: Mutex::new(Some(control)),
@@ -272,7 +276,8 @@ fn first_free(manifest: &Manifest) -> CheckpointId {
     newest.into_iter().fold(manifest.checkpoint, CheckpointId::max).next()
 }
 
-fn restore(resolved: Resolved, pages: &Arc<PageStore>, folder: &Path) -> Result<Restored> {
+/// Takes a checkpoint's files into the page store and reads what it has beside them.
+pub(crate) fn restore(resolved: Resolved, pages: &Arc<PageStore>, folder: &Path) -> Result<Restored> {
     let manifest = resolved.manifest;
     let state: BTreeSet<_> = manifest.files.iter().map(|file| file.id).collect();
     let paths: Vec<PathBuf> =
@@ -297,9 +302,9 @@ fn restore(resolved: Resolved, pages: &Arc<PageStore>, folder: &Path) -> Result<
 }
 
 /// Numbers for the nodes: those of the manifest for nodes it knows, new ones for the others.
-type Numbered = (Vec<OperatorId>, Vec<NodeIdentity>, u32);
+pub(crate) type Numbered = (Vec<OperatorId>, Vec<NodeIdentity>, u32);
 
-fn number_nodes(plan: &Plan, manifest: Option<&Manifest>) -> Result<Numbered> {
+pub(crate) fn number_nodes(plan: &Plan, manifest: Option<&Manifest>) -> Result<Numbered> {
     let known = manifest.map(|m| m.operators.as_slice()).unwrap_or_default();
     // Never a number twice: records of an operator that is gone may be in files that are needed.
     let told = manifest.map_or(0, |m| m.next_operator);
@@ -327,7 +332,7 @@ fn number_nodes(plan: &Plan, manifest: Option<&Manifest>) -> Result<Numbered> {
 }
 
 /// Whether an operator of a manifest is this node: of the same name and object.
-fn is_of(node: &Node, operator: &OperatorMeta) -> bool {
+pub(crate) fn is_of(node: &Node, operator: &OperatorMeta) -> bool {
     operator.name == node.name && operator.incarnation == node.incarnation
 }
 
@@ -348,27 +353,27 @@ fn splits_of(plan: &Plan) -> Result<Vec<Vec<String>>> {
 }
 
 impl RunSpec {
+    /// What a node's tables on one worker are made of.
+    pub(crate) fn tables(&self, place: Place) -> Tables<'_> {
+        Tables {
+            plan: &self.plan,
+            operator_ids: &self.operator_ids,
+            key_groups: self.key_groups,
+            source: &self.page_source,
+            restored: self.restored.as_ref().map(|restored| (&restored.manifest, &restored.restore)),
+            place,
+        }
+    }
+
     /// Whether a node has no state in the checkpoint that is restored.
     pub(crate) fn is_new(&self, node: NodeId) -> bool {
-        let node = &self.plan.nodes[node.0];
-        self.restored.as_ref().is_none_or(|r| r.manifest.operators.iter().all(|operator| !is_of(node, operator)))
+        self.tables(Place { worker: 0, workers: 1 }).is_new(node)
     }
 
     /// Whether a restored node must give its contents to nodes that are new.
     pub(crate) fn backfills(&self, node: NodeId) -> bool {
         let mut readers = (0..self.plan.nodes.len()).filter(|&at| self.plan.nodes[at].inputs.contains(&node));
         !self.is_new(node) && readers.any(|reader| self.is_new(NodeId(reader)))
-    }
-
-    /// Whether any node reads this one's changes.
-    pub(crate) fn is_read(&self, node: NodeId) -> bool {
-        self.plan.nodes.iter().any(|other| other.inputs.contains(&node))
-    }
-
-    /// The parts from which a node's tables are restored.
-    pub(crate) fn restore_of(&self, node: NodeId) -> Option<Arc<Restore>> {
-        let restored = self.restored.as_ref().filter(|_| !self.is_new(node))?;
-        Some(Arc::clone(&restored.restore))
     }
 
     pub(crate) fn source(&self, node: NodeId, source: &Arc<dyn Source>, place: Place, wake: Wake) -> SourceSetup {

@@ -9,7 +9,9 @@ use crate::build;
 use crate::error::{Error, Result};
 use crate::memory::Memory;
 use crate::pipeline::{Pipeline, Pipelines};
+use crate::plan::Plan;
 use crate::run::{Event, Facilities, PipelineSpec, RunSpec};
+use crate::saved::Saved;
 use crate::shared::message_of;
 use highwater_checkpoint::{Root, Store};
 use highwater_core::{Bytes, SystemClock};
@@ -141,6 +143,7 @@ impl Engine {
             store,
             pages,
             files: config.data_dir.join("files"),
+            scratch: empty(config.data_dir.join("scratch"))?,
             workers: config.workers,
         };
         let (workers, running) = start_workers(config.workers, config.state_memory)?;
@@ -161,6 +164,15 @@ impl Engine {
     /// When the name is taken, the plan cannot be run, or a checkpoint exists and none verifies.
     pub fn create(&self, spec: PipelineSpec) -> Result<Pipeline> {
         self.pipelines.create(spec)
+    }
+
+    /// The rows of views of a pipeline as its newest checkpoint holds them, whether it runs or not.
+    ///
+    /// # Errors
+    /// `Plan` when the plan or the checkpoint has no such view, `NotRunning` when there is no
+    /// checkpoint, and those of restoring one.
+    pub fn saved(&self, pipeline: &str, plan: &Plan, views: &[String]) -> Result<Saved> {
+        self.pipelines.saved(pipeline, plan, views)
     }
 
     /// The store that checkpoints go to.
@@ -202,6 +214,15 @@ impl Drop for Engine {
         self.stop_workers();
         self.pipelines.let_go();
     }
+}
+
+/// A folder for what lasts no longer than the process, with nothing left of another one.
+fn empty(folder: PathBuf) -> Result<PathBuf> {
+    if folder.exists() {
+        let io = |source| Error::Io { what: format!("empty {}", folder.display()), source };
+        std::fs::remove_dir_all(&folder).map_err(io)?;
+    }
+    Ok(folder)
 }
 
 /// Half of the machine's memory; 2 GiB where the system does not say.

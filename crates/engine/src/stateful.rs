@@ -10,10 +10,12 @@ use crate::batch::Batch;
 use crate::error::Result;
 use crate::memory::{Held, Memory};
 use crate::metrics::GapMeter;
-use crate::reads::{Moment, ReadPart, Reads};
+use crate::reads::{Moment, ReadPart, Reads, Wish};
 use crate::shared::Run;
 use crate::snapshot::Snapshots;
+use crate::subscription::Tap;
 use crate::tick::{Tick, TickLog};
+use arrow::array::ArrayRef;
 use highwater_core::{CheckpointId, OperatorId, WorkerIndex};
 use highwater_state::scope::{GroupFact, RollingBase, WrittenBytes};
 use highwater_state::{FileNumber, FreezeOptions, Record, Table};
@@ -59,6 +61,13 @@ pub(crate) trait Logic {
     /// The whole contents as inserts, for an operator that is new to this one's output.
     fn contents(&mut self, out: &mut Vec<Batch>) -> Result<()>;
 
+    /// From the next epoch on, whether [`Logic::close`] gives changes though no operator reads them.
+    fn watch(&mut self, watched: bool);
+
+    /// The rows of some keys, of which this worker may own none: one array a key column, one entry
+    /// a key.
+    fn lookup(&mut self, keys: &[ArrayRef], out: &mut Vec<Batch>) -> Result<()>;
+
     /// Begins a read of the contents as they are now.
     fn begin_read(&mut self) -> Result<()>;
 
@@ -102,6 +111,8 @@ pub(crate) struct Stateful<L> {
     settling: Option<CheckpointId>,
     reading: Option<ReadPart>,
     waiting_reads: VecDeque<ReadPart>,
+    /// Who is told of every epoch's changes.
+    taps: Vec<Tap>,
     gap: GapMeter,
     held: Held,
     /// All of the state is in memory, or was evicted since.
@@ -155,6 +166,7 @@ impl<L: Logic> Stateful<L> {
             settling: None,
             reading: None,
             waiting_reads: VecDeque::new(),
+            taps: Vec::new(),
             gap: GapMeter::new(),
             backfill,
         }
@@ -212,6 +224,7 @@ impl<L: Logic> Stateful<L> {
         let mut emitted = Emitted::default();
         let tick = self.around.ticks.get(self.epoch).expect("an epoch is closed after its tick");
         self.logic.close(&mut emitted.changes)?;
+        self.tell_taps(tick.epoch, &emitted.changes);
         if std::mem::take(&mut self.backfill) {
             self.logic.contents(&mut emitted.backfill)?;
         }
@@ -219,7 +232,12 @@ impl<L: Logic> Stateful<L> {
             self.freeze(checkpoint)?;
         }
         for read in &tick.reads {
-            self.waiting_reads.extend(self.around.reads.part(*read, &self.name, self.around.worker));
+            for part in self.around.reads.part(*read, &self.name, self.around.worker) {
+                match part.wish().clone() {
+                    Wish::Keys(keys) => self.look_up(part, &keys, &tick)?,
+                    Wish::All | Wish::Changes(_) => self.waiting_reads.push_back(part),
+                }
+            }
         }
         self.begin_reads(&tick)?;
         self.tell_size();
@@ -259,6 +277,31 @@ impl<L: Logic> Stateful<L> {
         Turn::Rest
     }
 
+    fn tell_taps(&mut self, epoch: u64, changes: &[Batch]) {
+        if self.taps.is_empty() {
+            return;
+        }
+        let epoch = self.around.run.epoch(epoch);
+        self.taps.retain(|tap| tap.send(epoch, changes));
+        if self.taps.is_empty() {
+            self.logic.watch(false);
+        }
+    }
+
+    fn moment(&self, tick: &Tick) -> Moment {
+        Moment { epoch: self.around.run.epoch(tick.epoch), horizon: tick.horizon }
+    }
+
+    /// Answers a read of some keys at once.
+    fn look_up(&mut self, mut part: ReadPart, keys: &[ArrayRef], tick: &Tick) -> Result<()> {
+        let mut rows = Vec::new();
+        self.logic.lookup(keys, &mut rows)?;
+        part.as_of(self.moment(tick));
+        part.give(rows);
+        part.finish();
+        Ok(())
+    }
+
     /// Reads of one epoch share one snapshot; a read that finds another epoch's in progress is told
     /// to try again.
     fn begin_reads(&mut self, tick: &Rc<Tick>) -> Result<()> {
@@ -274,9 +317,16 @@ impl<L: Logic> Stateful<L> {
         // What must be loaded for a read is loaded now: the reader waits for it.
         self.loaded = self.logic.load_more(&mut || true)?;
         self.logic.begin_read()?;
+        for part in &self.waiting_reads {
+            if let Wish::Changes(tap) = part.wish() {
+                self.taps.push(tap.clone());
+                self.logic.watch(true);
+            }
+        }
+        let moment = self.moment(tick);
         let mut parts = self.waiting_reads.drain(..);
         let mut first = parts.next().expect("not empty");
-        first.as_of(Moment { epoch: self.around.run.epoch(tick.epoch), horizon: tick.horizon });
+        first.as_of(moment);
         for part in parts {
             first.join(part);
         }
@@ -336,6 +386,9 @@ impl<L: Logic> Stateful<L> {
         }
         if !self.loaded {
             self.loaded = self.logic.load_more(&mut || Instant::now() < deadline)?;
+            // Hundreds of pipelines may be loading at once: the budget holds for them as well.
+            self.tell_size();
+            self.evict();
             return Ok(Turn::Again);
         }
         Ok(self.evict())

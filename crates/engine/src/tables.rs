@@ -8,31 +8,54 @@ use crate::ops::expressions::Preparation;
 use crate::ops::extremes::Extremes;
 use crate::ops::materialize::Materialize;
 use crate::ops::source::Place;
-use crate::plan::{Aggregation, NodeId, Operator};
-use crate::run::RunSpec;
+use crate::plan::{Aggregation, NodeId, Operator, Plan};
+use crate::run::is_of;
 use arrow::datatypes::SchemaRef;
 use datafusion_physical_expr::expressions::Column;
-use highwater_state::{KeyKind, PageSource, Table, TableId, TableOptions, hash_bytes};
+use highwater_checkpoint::Manifest;
+use highwater_core::{KeyGroups, OperatorId};
+use highwater_state::{KeyKind, PageSource, Restore, Table, TableId, TableOptions, hash_bytes};
 use std::sync::Arc;
 
-fn table(spec: &RunSpec, node: NodeId, place: Place, number: u8, key: KeyKind, words: usize) -> Table {
-    let options = TableOptions {
-        id: TableId { operator: spec.operator_ids[node.0], table: number },
-        key,
-        words,
-        groups: spec.key_groups,
-        owned: spec.key_groups.owned_by(place.worker, place.workers),
-        source: Some(PageSource::new(Arc::clone(&spec.shipping.pages), spec.shipping.store)),
-    };
-    match spec.restore_of(node) {
-        Some(restore) => Table::restoring(options, restore),
-        None => Table::new(options),
+/// Whose tables are made, and from what.
+#[derive(Clone, Copy)]
+pub(crate) struct Tables<'a> {
+    pub(crate) plan: &'a Plan,
+    /// By node.
+    pub(crate) operator_ids: &'a [OperatorId],
+    pub(crate) key_groups: KeyGroups,
+    /// Where evicted pages are read from.
+    pub(crate) source: &'a PageSource,
+    pub(crate) restored: Option<(&'a Manifest, &'a Arc<Restore>)>,
+    pub(crate) place: Place,
+}
+
+impl Tables<'_> {
+    /// Whether a node has no state in the checkpoint that is restored.
+    pub(crate) fn is_new(&self, node: NodeId) -> bool {
+        let node = &self.plan.nodes[node.0];
+        self.restored.is_none_or(|(manifest, _)| manifest.operators.iter().all(|operator| !is_of(node, operator)))
+    }
+
+    fn table(&self, node: NodeId, number: u8, key: KeyKind, words: usize) -> Table {
+        let options = TableOptions {
+            id: TableId { operator: self.operator_ids[node.0], table: number },
+            key,
+            words,
+            groups: self.key_groups,
+            owned: self.key_groups.owned_by(self.place.worker, self.place.workers),
+            source: Some(self.source.clone()),
+        };
+        match self.restored.filter(|_| !self.is_new(node)) {
+            Some((_, restore)) => Table::restoring(options, Arc::clone(restore)),
+            None => Table::new(options),
+        }
     }
 }
 
 /// What an aggregation keeps, in words: two of a pipeline's runs with different shapes cannot share
 /// state.
-pub(crate) fn shape_of(spec: &crate::plan::Plan, node: NodeId) -> Result<String> {
+pub(crate) fn shape_of(spec: &Plan, node: NodeId) -> Result<String> {
     let plan = &spec.nodes[node.0];
     Ok(match &plan.operator {
         Operator::Source(_) => "source".into(),
@@ -68,42 +91,41 @@ fn prepare(aggregation: &Aggregation, input: &SchemaRef, append_only: bool) -> R
 }
 
 /// A GROUP BY of one worker.
-pub(crate) fn aggregate(spec: &RunSpec, node: NodeId, place: Place) -> Result<(Preparation, Aggregate)> {
-    let plan = &spec.plan.nodes[node.0];
+pub(crate) fn aggregate(tables: &Tables<'_>, node: NodeId) -> Result<(Preparation, Aggregate)> {
+    let plan = &tables.plan.nodes[node.0];
     let Operator::Aggregate(aggregation) = &plan.operator else { unreachable!("called for aggregations") };
-    let input = &spec.plan.nodes[plan.inputs[0].0];
+    let input = &tables.plan.nodes[plan.inputs[0].0];
     let (preparation, layout) = prepare(aggregation, &input.schema, input.append_only)?;
     let codec = preparation.codec()?;
-    let narrow = codec.is_narrow().then(|| table(spec, node, place, 0, KeyKind::U64, layout.words));
-    let wide = table(spec, node, place, 1, KeyKind::Bytes, layout.words);
+    let narrow = codec.is_narrow().then(|| tables.table(node, 0, KeyKind::U64, layout.words));
+    let wide = tables.table(node, 1, KeyKind::Bytes, layout.words);
     let mut sets = Vec::new();
     for (number, (column, data_type)) in layout.sets.iter().enumerate() {
-        let set = table(spec, node, place, number as u8 + 2, KeyKind::Placed, 1);
+        let set = tables.table(node, number as u8 + 2, KeyKind::Placed, 1);
         sets.push(Extremes::new(set, *column, data_type)?);
     }
-    let group = spec.key_groups.of_hash(hash_bytes(&[]));
-    let owns_global = spec.key_groups.worker_of(group, place.workers) == place.worker;
+    let owns_global = wide.owns(hash_bytes(&[]));
     let shape = Shape {
         codec,
         layout,
         schema: Arc::clone(&plan.schema),
         keys: aggregation.keys.len(),
-        emits: spec.is_read(node),
-        creates_global: aggregation.keys.is_empty() && owns_global && spec.restore_of(node).is_none(),
+        emits: tables.plan.is_read(node),
+        creates_global: aggregation.keys.is_empty() && owns_global && tables.is_new(node),
     };
     Ok((preparation, Aggregate::new(shape, narrow, wide, sets)?))
 }
 
 /// A view's own rows on one worker.
-pub(crate) fn materialize(spec: &RunSpec, node: NodeId, place: Place) -> Result<(Preparation, Materialize)> {
-    let plan = &spec.plan.nodes[node.0];
+pub(crate) fn materialize(tables: &Tables<'_>, node: NodeId) -> Result<(Preparation, Materialize)> {
+    let plan = &tables.plan.nodes[node.0];
     let columns = plan.schema.fields().iter().enumerate();
     let keys = columns.map(|(i, field)| Arc::new(Column::new(field.name(), i)) as _).collect();
     let rows = Aggregation { keys, aggregates: Vec::new() };
     let preparation = Preparation::of_whole_rows(&rows, &plan.schema)?;
     let types = plan.schema.fields().iter().map(|field| field.data_type().clone()).collect();
     let codec = KeyCodec::new(types).map_err(|e| Error::Plan(format!("{}: {e}", plan.name)))?;
-    let table = table(spec, node, place, 0, KeyKind::Bytes, 1);
-    let logic = Materialize::new(codec, Arc::clone(&plan.schema), table, spec.is_read(node));
+    let table = tables.table(node, 0, KeyKind::Bytes, 1);
+    let logic = Materialize::new(codec, Arc::clone(&plan.schema), table, tables.plan.is_read(node));
     Ok((preparation, logic))
 }

@@ -7,7 +7,7 @@
 use crate::catalog::Entry;
 use crate::database::{Database, State};
 use crate::error::{Error, Result};
-use crate::objects::{Body, Object};
+use crate::objects::Object;
 use highwater_engine::checkpoint::inspect;
 use highwater_sql::references;
 use highwater_sql::statement::Statement;
@@ -85,40 +85,6 @@ impl Database {
     #[must_use]
     pub fn broken(&self) -> Vec<String> {
         self.state().broken.all()
-    }
-
-    /// Makes the objects of the catalog again, and starts their pipelines.
-    pub(crate) fn restore(&self) {
-        let mut state = self.state();
-        for entry in state.catalog.entries().to_vec() {
-            match self.object(&state, entry.clone()) {
-                Ok(object) => state.objects.add(object),
-                Err(reason) => state.broken.object(entry, &reason),
-            }
-        }
-        for pipeline in state.objects.pipelines() {
-            if state.broken.why_not_running(&pipeline).is_some() {
-                continue;
-            }
-            if let Err(reason) = self.start_known(&mut state, &pipeline) {
-                state.broken.pipeline(&pipeline, &reason);
-            }
-        }
-        // What a broken object would go on from must stay.
-        let all: Vec<u32> = state
-            .objects
-            .iter()
-            .filter_map(|object| match &object.body {
-                Body::Table(target) => Some(target.table.spec().id),
-                _ => None,
-            })
-            .collect();
-        let entries = state.catalog.entries().iter().filter_map(|entry| entry.pipeline.clone());
-        let broken: BTreeSet<String> = entries.filter(|p| state.broken.why_not_running(p).is_some()).collect();
-        for pipeline in broken {
-            self.tables.set_readers(&pipeline, &all);
-        }
-        self.tables.settle();
     }
 
     /// Drops a broken object and, with CASCADE, what reads it; their pipelines go as a whole.

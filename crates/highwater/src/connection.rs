@@ -87,12 +87,15 @@ pub(crate) struct Transaction {
     pub(crate) failed: bool,
 }
 
+/// A row as it was when the transaction began, and as it wants it.
+type BeforeAfter = (Option<Vec<u8>>, Option<Vec<u8>>);
+
 /// What a transaction has written to one table.
 #[derive(Debug)]
 struct Written {
     table: Arc<Table>,
     /// By key: what was there when the transaction began, and what it wants there.
-    changes: BTreeMap<Vec<u8>, (Option<Vec<u8>>, Option<Vec<u8>>)>,
+    changes: BTreeMap<Vec<u8>, BeforeAfter>,
 }
 
 impl Connection {

@@ -11,6 +11,7 @@ use crate::connection::Connection;
 use crate::error::{Error, Result};
 use crate::objects::Objects;
 use crate::outcome::{Outcome, Rows};
+use crate::restore::Restoring;
 use crate::show;
 use crate::system::System;
 use highwater_engine::{Engine, EngineConfig, Pipeline, Trigger};
@@ -19,7 +20,7 @@ use highwater_sql::{Session, split};
 use highwater_tables::{StoreOptions, TableStore, Usage as TablesUsage};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, TryLockError};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// A running database; `Send` and `Sync`. Its calls block, so a task of an asynchronous program
 /// makes them on a thread for blocking work.
@@ -34,6 +35,8 @@ pub struct Database {
     /// What [`Database::execute`] runs for.
     own: Mutex<Connection>,
     state: Mutex<State>,
+    /// A pipeline was restored, or could not be.
+    pub(crate) restored: Condvar,
     /// Held as long as the data folder is ours.
     _lock: File,
 }
@@ -48,6 +51,7 @@ pub(crate) struct State {
     pub(crate) waiting: BTreeSet<String>,
     /// Pipelines wait for [`Database::start_waiting`].
     pub(crate) deferring: bool,
+    pub(crate) restoring: Restoring,
     pub(crate) broken: Broken,
 }
 
@@ -58,6 +62,17 @@ impl Database {
     /// # Errors
     /// `Folder` when another process has it, `Catalog` when its file is damaged.
     pub fn open(config: Config) -> Result<Self> {
+        let database = Self::open_catalog(config)?;
+        database.restore_pipelines();
+        Ok(database)
+    }
+
+    /// Opens a database without its pipelines, which [`Database::restore_pipelines`] then starts:
+    /// statements may be executed meanwhile, and wait only for the pipelines that they need.
+    ///
+    /// # Errors
+    /// Those of [`Database::open`].
+    pub fn open_catalog(config: Config) -> Result<Self> {
         let lock = lock(&config)?;
         let catalog = Catalog::open(&config.data_dir)?;
         let mut engine = EngineConfig::new(&config.data_dir);
@@ -84,6 +99,7 @@ impl Database {
             running: BTreeMap::new(),
             waiting: BTreeSet::new(),
             deferring: false,
+            restoring: Restoring::default(),
             broken: Broken::default(),
         };
         let engine = Engine::start(engine)?;
@@ -97,10 +113,11 @@ impl Database {
             session: Session::new(threads),
             runtime: Arc::new(runtime.map_err(folder)?),
             state: Mutex::new(state),
+            restored: Condvar::new(),
             config,
             _lock: lock,
         };
-        database.restore();
+        database.restore_objects();
         Ok(database)
     }
 
@@ -186,6 +203,7 @@ impl Database {
     /// # Errors
     /// The first of a pipeline that could not stop cleanly; all are stopped all the same.
     pub fn shutdown(&self) -> Result<()> {
+        self.stop_restoring();
         let mut state = self.state();
         state.running.clear();
         let stopped = self.engine.shutdown();

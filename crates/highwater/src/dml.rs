@@ -104,7 +104,7 @@ impl Database {
         }
     }
 
-    pub(crate) async fn insert(
+    pub(crate) async fn run_insert(
         &self,
         connection: &mut Connection,
         insert: &Insert,
@@ -287,7 +287,7 @@ impl Database {
         let over = connection.overlay(&target.table);
         let rows = TableRows::new(&target.table, &snapshot, over, true);
         let plan = self.planned_with(connection, query, parameters, Some((&target.table.spec().name, rows))).await?;
-        Ok(self.stream(&plan).await?.collect().await?.batches)
+        Ok(self.run_plan(&plan).await?.collect().await?.batches)
     }
 
     /// Commits what a statement does, or adds it to the transaction.
@@ -353,7 +353,7 @@ impl Database {
         relations.insert(&table.value, provider_as_source(Arc::new(rows)));
         debug_assert!(references(&query).len() == 1, "RETURNING reads the table's new rows alone");
         let plan = self.session.runnable(self.session.bind(&query, &relations)?)?;
-        let rows = self.stream(&plan).await?.collect().await?;
+        let rows = self.run_plan(&plan).await?.collect().await?;
         let _ = connection;
         Ok(Answer::collected(tag, rows))
     }

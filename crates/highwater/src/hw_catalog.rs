@@ -53,6 +53,7 @@ fn views(database: &Database) -> Rows {
         None => String::new(),
         Some(pipeline) => match state.running.get(pipeline) {
             Some(running) => show::status(&running.status()),
+            None if state.restoring.holds(pipeline) => "restoring".to_owned(),
             None => state.broken.why_not_running(pipeline).unwrap_or("not running").to_owned(),
         },
     };

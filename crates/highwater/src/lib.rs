@@ -30,6 +30,7 @@ mod copy_in;
 mod create;
 mod database;
 mod dml;
+mod embed;
 mod error;
 mod extent;
 mod hw_catalog;
@@ -42,11 +43,14 @@ mod prepare;
 mod provider;
 mod query;
 mod replay;
+mod restore;
 mod settings;
 mod show;
 mod statements;
+mod subscribe;
 mod system;
 mod values;
+mod views;
 
 pub use answer::{Answer, RowStream, Tag};
 pub use catalog::{Entry, Kind};
@@ -55,12 +59,13 @@ pub use config::Config;
 pub use connection::{Canceller, Connection, SERVER_VERSION, TransactionState};
 pub use copy_in::CopyIn;
 pub use database::Database;
+pub use embed::Batches;
 pub use error::{Error, Result};
 pub use highwater_engine as engine;
 pub use highwater_engine::checkpoint;
 pub use highwater_engine::core::{Bytes, CheckpointId, Epoch, KeyGroups, Rng, WallMicros};
 pub use highwater_engine::{
-    CheckpointOutcome, CheckpointReport, CheckpointSettings, Metrics, Pipeline, Scan, Status, Trigger,
+    Batch, CheckpointOutcome, CheckpointReport, CheckpointSettings, Metrics, Pipeline, Scan, Status, Trigger,
 };
 pub use highwater_sql::statement::Statement;
 pub use highwater_sql::{Piece, Position, parse, split};
@@ -70,3 +75,4 @@ pub use parameters::Parameters;
 pub use prepare::Described;
 pub use query::{Compared, Offsets};
 pub use replay::{SplitOffsets, Until, read_until};
+pub use subscribe::{Subscription, ViewEvent};

@@ -99,11 +99,6 @@ impl Objects {
         self.all.iter().filter(move |o| o.entry.pipeline.as_deref() == Some(pipeline))
     }
 
-    /// The names of all pipelines.
-    pub(crate) fn pipelines(&self) -> BTreeSet<String> {
-        self.all.iter().filter_map(|object| object.entry.pipeline.clone()).collect()
-    }
-
     /// What reads an object, directly or not, in the order of creation.
     pub(crate) fn readers(&self, name: &str) -> Vec<String> {
         let mut found = vec![name.to_owned()];

@@ -52,40 +52,39 @@ impl Database {
         Ok(builder.finish())
     }
 
+    /// The plan of all of a pipeline's objects.
+    pub(crate) fn pipeline_plan(&self, state: &State, pipeline: &str) -> Result<Plan> {
+        self.plan(state, state.objects.of_pipeline(pipeline))
+    }
+
+    /// A pipeline as the engine is to run it, with all its objects.
+    pub(crate) fn pipeline_spec(&self, state: &State, pipeline: &str) -> Result<PipelineSpec> {
+        Ok(PipelineSpec {
+            name: pipeline.to_owned(),
+            sql: state.objects.of_pipeline(pipeline).map(|object| object.entry.sql.clone()).collect(),
+            plan: self.pipeline_plan(state, pipeline)?,
+            key_groups: self.config.key_groups,
+            settings: self.checkpoint_settings(state, pipeline)?,
+        })
+    }
+
     /// Starts a pipeline with the plan of all its objects, stopping it first if it runs.
     pub(crate) fn start(&self, state: &mut State, pipeline: &str) -> Result<()> {
-        self.start_as(state, pipeline, false)
-    }
-
-    /// The same for a pipeline that the catalog knew when it was opened: its checkpoints may be of a
-    /// plan that was larger or smaller when the process died.
-    pub(crate) fn start_known(&self, state: &mut State, pipeline: &str) -> Result<()> {
-        self.start_as(state, pipeline, true)
-    }
-
-    fn start_as(&self, state: &mut State, pipeline: &str, is_known: bool) -> Result<()> {
-        if let Some(reason) = state.broken.why_not_running(pipeline)
-            && !is_known
-        {
+        if let Some(reason) = state.broken.why_not_running(pipeline) {
             let (pipeline, reason) = (pipeline.to_owned(), reason.to_owned());
             return Err(highwater_engine::Error::NotRunning { pipeline, reason }.into());
         }
-        let plan = self.plan(state, state.objects.of_pipeline(pipeline))?;
-        let sql: Vec<String> = state.objects.of_pipeline(pipeline).map(|object| object.entry.sql.clone()).collect();
-        let settings = self.checkpoint_settings(state, pipeline)?;
+        let spec = self.pipeline_spec(state, pipeline)?;
         match state.running.remove(pipeline) {
             Some(old) => {
                 if let Err(error) = old.stop(true) {
                     tracing::warn!(pipeline, %error, "stopped without a final checkpoint");
                 }
             }
-            None if is_known => self.warn_if_empty(pipeline),
             None if first_is_not_the_first(state, pipeline) => {}
-            None => self.check_root(pipeline, &sql)?,
+            None => self.check_root(pipeline, &spec.sql)?,
         }
         self.tables.set_readers(pipeline, &self.tables_of(state, pipeline));
-        let key_groups = self.config.key_groups;
-        let spec = PipelineSpec { name: pipeline.to_owned(), sql, plan, key_groups, settings };
         let running = self.engine.create(spec)?;
         state.running.insert(pipeline.to_owned(), running);
         state.waiting.remove(pipeline);
@@ -112,7 +111,7 @@ impl Database {
 
     /// A pipeline that the catalog knows has checkpoints, unless it died at once or the root is not
     /// the one it had.
-    fn warn_if_empty(&self, pipeline: &str) {
+    pub(crate) fn warn_if_empty(&self, pipeline: &str) {
         let shown = self.engine.wait_for(inspect::show(self.engine.store(), pipeline, None));
         if let Err(checkpoint::Error::Missing { .. }) = shown {
             let root = self.engine.store().root().url();

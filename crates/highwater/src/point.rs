@@ -1,5 +1,6 @@
-//! The short way of statements that name one row by its whole primary key: `SELECT columns FROM t
-//! WHERE key = value`, `UPDATE t SET column = value WHERE ...` and `DELETE FROM t WHERE ...`.
+//! The short way of statements that name one row by its whole key: `SELECT columns FROM t WHERE key =
+//! value`, `UPDATE t SET column = value WHERE ...` and `DELETE FROM t WHERE ...`. The key is a table's
+//! primary key, or the columns by which a materialized view is grouped.
 //!
 //! They are recognised by their form and answered without a plan. Whatever is more than that, or
 //! does not fit the types, takes the long way, which also tells what is wrong with it.
@@ -7,13 +8,13 @@
 use crate::connection::Connection;
 use crate::database::Database;
 use crate::dml::Target;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::objects::Body;
 use crate::outcome::Rows;
 use crate::parameters::Parameters;
 use crate::values::value;
 use arrow::array::{ArrayRef, RecordBatch};
-use arrow::datatypes::{Field, Schema};
+use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, Expr, GroupByExpr, Ident, ObjectNamePart, Query as Ast, Select, SelectItem, SetExpr, TableFactor,
 };
@@ -37,25 +38,25 @@ impl Database {
         parameters: &Parameters,
     ) -> Result<Option<Rows>> {
         let Some((select, table, alias)) = plain_select(&query.ast) else { return Ok(None) };
-        let Some(target) = self.point_target(&folded(table)) else { return Ok(None) };
-        let Some(columns) = projected(select, &target, alias.unwrap_or(table)) else { return Ok(None) };
         let names = [alias.unwrap_or(table)];
-        let Some(found) = self.found(connection, &target, select.selection.as_ref(), &names, parameters)? else {
-            return Ok(None);
+        let name = folded(table);
+        if let Some(target) = self.point_target(&name) {
+            let Some(columns) = projected(select, target.schema(), names[0]) else { return Ok(None) };
+            let found = self.found(connection, &target, select.selection.as_ref(), &names, parameters)?;
+            let Some(found) = found else { return Ok(None) };
+            let rows = found.into_iter().map(|found| found.row).collect();
+            return Ok(Some(picked(target.schema(), &columns, rows)?));
+        }
+        let Some(view) = self.keyed_view(&name) else { return Ok(None) };
+        let Some(columns) = projected(select, &view.schema, names[0]) else { return Ok(None) };
+        let key = key_of(select.selection.as_ref(), &view.schema, &view.key, &names, parameters);
+        let Some(key) = key else { return Ok(None) };
+        let rows = match tokio::task::block_in_place(|| view.lookup(key)) {
+            // It stopped a moment ago: the long way reads its checkpoint.
+            Err(Error::Engine(highwater_engine::Error::NotRunning { .. })) => return Ok(None),
+            rows => rows?,
         };
-        let fields: Vec<Field> = columns
-            .iter()
-            .map(|(at, name)| Field::new(name, target.schema().field(*at).data_type().clone(), true))
-            .collect();
-        let schema = Arc::new(Schema::new(fields));
-        let batches = match found {
-            None => Vec::new(),
-            Some(found) => {
-                let arrays = columns.iter().map(|(at, _)| Arc::clone(found.row.column(*at))).collect();
-                vec![RecordBatch::try_new(Arc::clone(&schema), arrays)?]
-            }
-        };
-        Ok(Some(Rows { schema, batches }))
+        Ok(Some(picked(&view.schema, &columns, rows)?))
     }
 
     /// What an UPDATE of this form changes, and the new row; none when it is not of this form.
@@ -126,19 +127,8 @@ impl Database {
         names: &[&Ident],
         parameters: &Parameters,
     ) -> Result<Option<Option<Found>>> {
-        let mut equal: Vec<(usize, &Expr)> = Vec::new();
-        let is_key = condition.is_some_and(|condition| conjunction(condition, target, names, &mut equal));
-        let key = &target.table.spec().key;
-        if !is_key || equal.len() != key.len() {
-            return Ok(None);
-        }
-        let mut arrays = Vec::with_capacity(key.len());
-        for at in key {
-            let Some((_, expr)) = equal.iter().find(|(column, _)| column == at) else { return Ok(None) };
-            let array = value(expr, target.schema().field(*at).data_type(), parameters);
-            let Some(array) = array.filter(|array| array.null_count() == 0) else { return Ok(None) };
-            arrays.push(array);
-        }
+        let arrays = key_of(condition, target.schema(), &target.table.spec().key, names, parameters);
+        let Some(arrays) = arrays else { return Ok(None) };
         let keys = target.table.keys(&arrays)?;
         let snapshot = connection.snapshot(&self.tables)?;
         let over = connection.overlay(&target.table);
@@ -147,6 +137,38 @@ impl Database {
         let row = target.table.decode(&[keys.value(0)], &[&value])?;
         Ok(Some(Some(Found { key: keys.value(0).to_vec(), value, row })))
     }
+}
+
+/// The values that a condition gives to the columns of a key, if it is nothing but their equalities.
+fn key_of(
+    condition: Option<&Expr>,
+    schema: &SchemaRef,
+    key: &[usize],
+    names: &[&Ident],
+    parameters: &Parameters,
+) -> Option<Vec<ArrayRef>> {
+    let mut equal: Vec<(usize, &Expr)> = Vec::new();
+    let is_key = conjunction(condition?, schema, names, &mut equal);
+    if !is_key || equal.len() != key.len() {
+        return None;
+    }
+    let value_of = |at: &usize| {
+        let (_, expr) = equal.iter().find(|(column, _)| column == at)?;
+        value(expr, schema.field(*at).data_type(), parameters).filter(|array| array.null_count() == 0)
+    };
+    key.iter().map(value_of).collect()
+}
+
+/// Columns of rows, under the names that they get.
+fn picked(schema: &SchemaRef, columns: &[(usize, String)], rows: Vec<RecordBatch>) -> Result<Rows> {
+    let field = |(at, name): &(usize, String)| Field::new(name, schema.field(*at).data_type().clone(), true);
+    let schema = Arc::new(Schema::new(columns.iter().map(field).collect::<Vec<_>>()));
+    let pick = |row: RecordBatch| {
+        let arrays = columns.iter().map(|(at, _)| Arc::clone(row.column(*at))).collect();
+        RecordBatch::try_new(Arc::clone(&schema), arrays)
+    };
+    let batches = rows.into_iter().map(pick).collect::<Result<_, _>>()?;
+    Ok(Rows { schema, batches })
 }
 
 /// A SELECT from one table with nothing but columns and a condition.
@@ -184,19 +206,19 @@ fn plain_select(ast: &Ast) -> Option<(&Select, &Ident, Option<&Ident>)> {
 }
 
 /// The columns that are selected, with the names they get.
-fn projected(select: &Select, target: &Target, table: &Ident) -> Option<Vec<(usize, String)>> {
+fn projected(select: &Select, schema: &SchemaRef, table: &Ident) -> Option<Vec<(usize, String)>> {
     let mut columns = Vec::new();
     for item in &select.projection {
         match item {
             SelectItem::Wildcard(options) if *options == Default::default() => {
-                let fields = target.schema().fields().iter().enumerate();
+                let fields = schema.fields().iter().enumerate();
                 columns.extend(fields.map(|(at, field)| (at, field.name().clone())));
             }
             SelectItem::UnnamedExpr(expr) => {
-                let at = column(expr, target, &[table])?;
-                columns.push((at, target.schema().field(at).name().clone()));
+                let at = column(expr, schema, &[table])?;
+                columns.push((at, schema.field(at).name().clone()));
             }
-            SelectItem::ExprWithAlias { expr, alias } => columns.push((column(expr, target, &[table])?, folded(alias))),
+            SelectItem::ExprWithAlias { expr, alias } => columns.push((column(expr, schema, &[table])?, folded(alias))),
             _ => return None,
         }
     }
@@ -204,7 +226,7 @@ fn projected(select: &Select, target: &Target, table: &Ident) -> Option<Vec<(usi
 }
 
 /// The place of a column that an expression is, if it is one.
-fn column(expr: &Expr, target: &Target, names: &[&Ident]) -> Option<usize> {
+fn column(expr: &Expr, schema: &SchemaRef, names: &[&Ident]) -> Option<usize> {
     let name = match expr {
         Expr::Identifier(name) => name,
         Expr::CompoundIdentifier(parts) => match parts.as_slice() {
@@ -213,19 +235,24 @@ fn column(expr: &Expr, target: &Target, names: &[&Ident]) -> Option<usize> {
         },
         _ => return None,
     };
-    target.schema().index_of(&folded(name)).ok()
+    schema.index_of(&folded(name)).ok()
 }
 
 /// Takes a condition apart that is equalities of columns and values, with AND between them.
-fn conjunction<'a>(expr: &'a Expr, target: &Target, names: &[&Ident], equal: &mut Vec<(usize, &'a Expr)>) -> bool {
+fn conjunction<'a>(
+    expr: &'a Expr,
+    schema: &SchemaRef,
+    names: &[&Ident],
+    equal: &mut Vec<(usize, &'a Expr)>,
+) -> bool {
     match expr {
-        Expr::Nested(inner) => conjunction(inner, target, names, equal),
+        Expr::Nested(inner) => conjunction(inner, schema, names, equal),
         Expr::BinaryOp { left, op: BinaryOperator::And, right } => {
-            conjunction(left, target, names, equal) && conjunction(right, target, names, equal)
+            conjunction(left, schema, names, equal) && conjunction(right, schema, names, equal)
         }
         Expr::BinaryOp { left, op: BinaryOperator::Eq, right } => {
-            let found = column(left, target, names).map(|at| (at, right.as_ref()));
-            match found.or_else(|| column(right, target, names).map(|at| (at, left.as_ref()))) {
+            let found = column(left, schema, names).map(|at| (at, right.as_ref()));
+            match found.or_else(|| column(right, schema, names).map(|at| (at, left.as_ref()))) {
                 Some((at, _)) if equal.iter().any(|(other, _)| *other == at) => false,
                 Some(found) => {
                     equal.push(found);

@@ -10,7 +10,7 @@ use datafusion::common::ScalarValue;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::sqlparser::ast::{Expr, Value};
 use highwater_sql::statement::{Insert, Name, Query, ROW_KEY, ROW_VALUE, Show, Statement, returning};
-use highwater_sql::{Relations, SelectItem, references, rows_of, session};
+use highwater_sql::{Relations, SelectItem, references, rows_of};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -167,8 +167,7 @@ impl Database {
         let mut relations = Relations::default();
         relations.stream(&table.value, Arc::clone(self.target(table)?.schema()));
         let plan = self.session.bind(&returning(table, alias, items, text), &relations)?;
-        let plan = session::rename(plan, &[], text).map_or_else(|_| None, Some);
-        Ok(plan.map(|plan| Arc::new(plan.schema().as_arrow().clone())))
+        Ok(Some(Arc::new(plan.schema().as_arrow().clone())))
     }
 }
 

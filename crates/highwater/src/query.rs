@@ -11,15 +11,14 @@ use crate::outcome::{Outcome, Rows};
 use crate::parameters::Parameters;
 use crate::provider::TableRows;
 use crate::replay::{self, SplitOffsets, Until};
+use crate::views::{Scanned, Tables, shaped};
 use arrow::array::RecordBatch;
-use arrow::compute::cast;
-use arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
-use datafusion::datasource::{MemTable, provider_as_source};
+use datafusion::datasource::provider_as_source;
 use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryPool};
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::{SessionState, TaskContext};
-use datafusion::logical_expr::{LogicalPlan, TableSource};
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::execute_stream;
 use highwater_engine::checkpoint::inspect;
 use highwater_engine::core::{CheckpointId, Epoch};
@@ -35,8 +34,6 @@ use std::time::{Duration, Instant};
 const QUIET: Duration = Duration::from_millis(300);
 /// How long FLUSH waits in all.
 const PATIENCE: Duration = Duration::from_secs(600);
-
-type Tables = BTreeMap<String, Arc<dyn TableSource>>;
 
 /// Where each source of a pipeline stands, by the source's name.
 pub type Offsets = BTreeMap<String, SplitOffsets>;
@@ -65,12 +62,13 @@ pub struct Compared {
     pub recomputed: Rows,
 }
 
-/// Views as they were read: their rows, the epochs of their pipelines, and the least position in the
-/// log of tables that these show.
-struct Scanned {
-    tables: Tables,
+/// A query that can be run.
+struct Planned {
+    plan: LogicalPlan,
+    /// Of the views' pipelines.
     epochs: Vec<(String, Epoch)>,
-    horizon: Option<u64>,
+    /// For the person who asked.
+    notices: Vec<String>,
 }
 
 impl Database {
@@ -87,12 +85,12 @@ impl Database {
         if let Some(answer) = self.system_query(connection, query, parameters).await? {
             return Ok(answer);
         }
-        let plan = self.planned_with(connection, query, parameters, None).await?;
-        self.stream(&plan).await
+        let planned = self.planned(connection, query, parameters, None).await?;
+        Ok(Answer { notices: planned.notices, ..self.run_plan(&planned.plan).await? })
     }
 
     pub(crate) async fn explain_query(&self, connection: &mut Connection, query: &Query) -> Result<Answer> {
-        let (plan, epochs) = self.planned(connection, query, &Parameters::none(), None).await?;
+        let Planned { plan, epochs, .. } = self.planned(connection, query, &Parameters::none(), None).await?;
         let plan = self.session.state().optimize(&plan)?;
         let mut lines: Vec<String> = plan.display_indent().to_string().lines().map(str::to_owned).collect();
         lines.extend(epochs.iter().map(|(pipeline, epoch)| format!("-- {pipeline} at epoch {epoch}")));
@@ -118,18 +116,18 @@ impl Database {
         parameters: &Parameters,
         special: Option<(&str, TableRows)>,
     ) -> Result<LogicalPlan> {
-        Ok(self.planned(connection, query, parameters, special).await?.0)
+        Ok(self.planned(connection, query, parameters, special).await?.plan)
     }
 
-    /// A query's plan over the rows that its views and tables hold now, and the epochs of the views'
-    /// pipelines. `special` stands for one of the tables.
+    /// A query's plan over the rows that its views and tables hold now. `special` stands for one of
+    /// the tables.
     async fn planned(
         &self,
         connection: &mut Connection,
         query: &Query,
         parameters: &Parameters,
         special: Option<(&str, TableRows)>,
-    ) -> Result<(LogicalPlan, Vec<(String, Epoch)>)> {
+    ) -> Result<Planned> {
         let names = references(query);
         let leaves = {
             let mut state = self.state();
@@ -140,9 +138,9 @@ impl Database {
         };
         let is_view = |object: &Object| object.entry.pipeline.is_some();
         let mut scanned = if leaves.iter().any(is_view) {
-            tokio::task::block_in_place(|| self.scanned(&leaves))?
+            tokio::task::block_in_place(|| self.scanned(connection, &leaves))?
         } else {
-            Scanned { tables: Tables::new(), epochs: Vec::new(), horizon: None }
+            Scanned::default()
         };
         for object in &leaves {
             let table: Arc<dyn TableProvider> = match (&object.body, &special) {
@@ -158,7 +156,8 @@ impl Database {
         drop(state);
         let plan = self.session.bind_with(query, &relations, &parameters.types())?;
         let plan = parameters.put_into(plan)?;
-        Ok((self.session.runnable(plan)?, scanned.epochs))
+        let Scanned { epochs, notices, .. } = scanned;
+        Ok(Planned { plan: self.session.runnable(plan)?, epochs, notices })
     }
 
     /// A table as a statement sees it: with the transaction's writes, or, beside views, as they show
@@ -174,44 +173,8 @@ impl Database {
         Ok(TableRows::new(&target.table, &snapshot, over, false))
     }
 
-    /// The rows of materialized views, those of one pipeline as of one epoch.
-    fn scanned(&self, leaves: &[Object]) -> Result<Scanned> {
-        let mut of_pipeline: BTreeMap<&str, Vec<&Object>> = BTreeMap::new();
-        for object in leaves {
-            if let Some(pipeline) = &object.entry.pipeline {
-                of_pipeline.entry(pipeline).or_default().push(object);
-            }
-        }
-        let mut scanned = Scanned { tables: Tables::new(), epochs: Vec::new(), horizon: None };
-        for (pipeline, objects) in of_pipeline {
-            let running = self.running(&self.state(), pipeline)?;
-            let names: Vec<String> = objects.iter().map(|o| o.name().to_owned()).collect();
-            let scan = running.scan(&names)?;
-            scanned.epochs.push((pipeline.to_owned(), scan.epoch));
-            // A pipeline that reads no table shows none at any position.
-            if !self.tables_of(&self.state(), pipeline).is_empty() {
-                scanned.horizon = scanned.horizon.into_iter().chain([scan.horizon]).min();
-            }
-            for (object, rows) in objects.into_iter().zip(scan.views) {
-                let rows = shaped(&object.schema, rows)?;
-                let table = MemTable::try_new(Arc::clone(&object.schema), vec![rows])?;
-                scanned.tables.insert(object.name().to_owned(), provider_as_source(Arc::new(table)));
-            }
-        }
-        Ok(scanned)
-    }
-
-    fn running(&self, state: &State, pipeline: &str) -> Result<Pipeline> {
-        state.running.get(pipeline).cloned().ok_or_else(|| {
-            Error::Engine(highwater_engine::Error::NotRunning {
-                pipeline: pipeline.to_owned(),
-                reason: state.broken.why_not_running(pipeline).unwrap_or("it is shut down").to_owned(),
-            })
-        })
-    }
-
     /// Runs a plan.
-    pub(crate) async fn stream(&self, plan: &LogicalPlan) -> Result<Answer> {
+    pub(crate) async fn run_plan(&self, plan: &LogicalPlan) -> Result<Answer> {
         let mut state = self.session.state().clone();
         state.mark_start_execution();
         let physical = state.create_physical_plan(plan).await?;
@@ -227,7 +190,7 @@ impl Database {
     }
 
     fn rows_of_plan(&self, plan: &LogicalPlan) -> Result<Rows> {
-        self.runtime.block_on(async { self.stream(plan).await?.collect().await })
+        self.runtime.block_on(async { self.run_plan(plan).await?.collect().await })
     }
 
     /// Reads a view, and computes it from scratch over the rows that it has seen. The view's
@@ -358,6 +321,7 @@ impl Database {
 
     /// Waits until the views over tables show all writes up to now.
     pub(crate) fn flush_tables(&self, connection: &Connection) -> Result<()> {
+        self.wait_for_all_pipelines(connection)?;
         let state = self.state();
         let running = state.running.iter().map(|(name, running)| self.to_flush(&state, name, running.clone()));
         let pipelines: Vec<Flushed> = running.filter(|flushed| flushed.reads_tables).collect();
@@ -443,14 +407,4 @@ fn until(object: &Object, extent: Extent) -> Result<Until> {
             position: None,
         })),
     }
-}
-
-/// Batches with a view's names and types.
-fn shaped(schema: &SchemaRef, batches: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
-    let shape = |batch: RecordBatch| -> Result<RecordBatch> {
-        let columns = batch.columns().iter().zip(schema.fields());
-        let columns = columns.map(|(c, f)| cast(c, f.data_type())).collect::<Result<_, _>>()?;
-        Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
-    };
-    batches.into_iter().map(shape).collect()
 }

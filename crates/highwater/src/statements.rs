@@ -48,7 +48,7 @@ impl Database {
         let before = connection.position;
         let answer = match statement {
             Statement::Query(query) => self.answer_query(connection, query, parameters).await?,
-            Statement::Insert(insert) => self.insert(connection, insert, parameters).await?,
+            Statement::Insert(insert) => self.run_insert(connection, insert, parameters).await?,
             Statement::Update(update) => self.update(connection, update, parameters).await?,
             Statement::Delete(delete) => self.delete(connection, delete, parameters).await?,
             Statement::ExplainQuery(query) => self.explain_query(connection, query).await?,
@@ -94,6 +94,9 @@ impl Database {
 
     /// Statements that do not read or write rows; they block.
     fn define(&self, connection: &mut Connection, statement: &Statement, text: &str) -> Result<Outcome> {
+        if changes_objects(statement) || matches!(statement, Statement::Checkpoint { .. } | Statement::Flush) {
+            self.wait_for_all_pipelines(connection)?;
+        }
         match statement.clone() {
             Statement::CreateTable(table) => self.create_table(table, text),
             Statement::CreateSource(source) => self.create_source(source, text),

@@ -381,3 +381,33 @@ fn the_zeros_of_floating_point_are_one_group() {
     assert!(flushed(&database, "SELECT count(*) AS g, max(n) AS n FROM v").contains("|2|2|"));
     assert!(flushed(&database, "SELECT count(*) AS g FROM w").contains("|2|"));
 }
+
+#[test]
+fn a_program_inserts_batches_and_streams_rows() {
+    use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+    use std::sync::Arc;
+    let folder = tempfile::tempdir().expect("a folder");
+    let open = || Database::open(Config::new(folder.path())).expect("opens");
+    let database = open();
+    database.execute("CREATE TABLE t (id bigint PRIMARY KEY, name varchar, n int DEFAULT 7)").expect("created");
+    database.execute("CREATE MATERIALIZED VIEW v AS SELECT name, count(*) AS c FROM t GROUP BY name").expect("created");
+    let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(0..20_000));
+    let names: ArrayRef = Arc::new(StringArray::from_iter_values((0..20_000).map(|i| format!("name {}", i % 4))));
+    let rows = RecordBatch::try_from_iter([("name", names), ("id", ids)]).expect("a batch");
+    database.insert("t", &rows).expect("inserted");
+    assert_eq!(database.insert("t", &rows.slice(0, 1)).expect_err("it exists").sqlstate(), "23505");
+    database.execute("FLUSH").expect("flushed");
+    assert_eq!(database.query("SELECT * FROM v").expect("read").count(), 4);
+    let mut connection = database.connect();
+    let batches = database.stream(&mut connection, "SELECT n, id FROM t WHERE n = 7").expect("a query");
+    let sizes: Vec<usize> = batches.map(|batch| batch.expect("rows").num_rows()).collect();
+    assert!(sizes.len() > 1 && sizes.iter().sum::<usize>() == 20_000, "{sizes:?}");
+    let compared = database.recompute("v").expect("recomputed");
+    let difference = highwater::same_rows(&compared.view.batches, &compared.recomputed.batches);
+    assert_eq!(difference.expect("comparable"), None);
+    database.shutdown().expect("stops");
+    drop(database);
+    let database = open();
+    assert_eq!(database.query("SELECT * FROM t WHERE id = 19999").expect("read").count(), 1);
+    database.shutdown().expect("stops");
+}

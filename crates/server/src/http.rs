@@ -56,6 +56,8 @@ pub(crate) struct Shared {
 /// What a database is made of, as far as it matters here.
 struct Known {
     pipelines: Vec<Pipeline>,
+    /// Pipelines that are yet to be restored.
+    restoring: Vec<String>,
     /// How many objects and pipelines could not be brought back.
     broken: usize,
 }
@@ -83,7 +85,12 @@ impl Shared {
     /// were before it.
     async fn known(&self, database: &Arc<Database>, patience: Duration) -> Seen<Known> {
         let database = Arc::clone(database);
-        let look = move || Known { pipelines: database.pipelines(), broken: database.broken().len() };
+        let look = move || Known {
+            // In this order, so that none is missed that is restored meanwhile.
+            restoring: database.restoring(),
+            pipelines: database.pipelines(),
+            broken: database.broken().len(),
+        };
         self.known.get(look, patience).await
     }
 

@@ -85,6 +85,11 @@ fn read(path: &Path) -> std::io::Result<String> {
 /// # Errors
 /// A folder or root that cannot be used.
 pub(crate) fn open(settings: &Settings, resume: bool) -> Outcome<Database> {
+    Database::open(config(settings, resume)).map_err(|error| Failure::storage(settings.data().display(), error))
+}
+
+/// What the settings say of a database.
+pub(crate) fn config(settings: &Settings, resume: bool) -> Config {
     let mut config = Config::new(settings.data());
     config.checkpoint_root = Some(settings.checkpoint_root());
     config.workers = Some(settings.workers());
@@ -94,7 +99,7 @@ pub(crate) fn open(settings: &Settings, resume: bool) -> Outcome<Database> {
     config.block_cache = highwater::Bytes(settings.block_cache());
     config.checkpoints.interval = settings.checkpoint_interval();
     config.checkpoints.retain = settings.retain();
-    Database::open(config).map_err(|error| Failure::storage(settings.data().display(), error))
+    config
 }
 
 /// Where the closing queries begin.

@@ -1,7 +1,7 @@
 //! `highwater serve`: the database behind PostgreSQL's protocol and HTTP.
 //!
 //! Both ports are bound before the database is opened, so that what cannot be is told at once;
-//! clients are let in when all views are on their way. Beyond loopback a server without users does
+//! clients are let in when the catalog is there, and the views come back meanwhile. Beyond loopback a server without users does
 //! not listen.
 
 use crate::exit::{Exit, Failure, Outcome};
@@ -11,10 +11,11 @@ use crate::settings::{Flags, Settings};
 use crate::signals::Stop;
 use crate::users::Users;
 use crate::{logs, run};
+use highwater::Database;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
@@ -59,10 +60,12 @@ pub(crate) fn main(arguments: Arguments) -> Outcome {
         let (shared, stopped, tls) = (Arc::clone(&shared), wait_for(stopped.clone()), tls.clone());
         runtime.spawn(http::serve(listener, tls, shared, stopped))
     });
-    let database = Arc::new(run::open(&settings, false)?);
-    for broken in database.broken() {
-        tracing::error!("{broken}");
-    }
+    let opened = Database::open_catalog(run::config(&settings, false));
+    let database = Arc::new(opened.map_err(|error| Failure::storage(settings.data().display(), error))?);
+    let restoring = std::thread::spawn({
+        let database = Arc::clone(&database);
+        move || restore(&database)
+    });
     // Nobody else sets it.
     let _ = shared.database.set(Arc::clone(&database));
     let server = Arc::new(Server::new(Arc::clone(&database), users, settings.max_connections()));
@@ -80,9 +83,24 @@ pub(crate) fn main(arguments: Arguments) -> Outcome {
         }
     });
     let done = database.shutdown();
+    if restoring.join().is_err() {
+        tracing::error!("restoring the views ended with a panic");
+    }
     runtime.shutdown_timeout(Duration::from_secs(5));
     done.map_err(|error| Failure::new(Exit::Pipeline, format!("stopping: {error}")))?;
     Ok(Exit::Done)
+}
+
+/// Brings the views back while clients are served already.
+fn restore(database: &Database) {
+    let (pipelines, started) = (database.restoring().len(), Instant::now());
+    database.restore_pipelines();
+    for broken in database.broken() {
+        tracing::error!("{broken}");
+    }
+    if pipelines > 0 {
+        tracing::info!(pipelines, ms = started.elapsed().as_millis() as u64, "all pipelines are restored");
+    }
 }
 
 async fn wait_for(mut stopped: watch::Receiver<bool>) {

@@ -365,7 +365,7 @@ impl Delete {
     /// The query for the rows to delete: as [`Update::query`], with the columns as they are.
     #[must_use]
     pub fn query(&self, columns: &[String]) -> Query {
-        let values = columns.iter().map(identifier).zip(columns);
+        let values = columns.iter().map(|name| identifier(name)).zip(columns);
         rows_to_change(&self.table, self.alias.as_ref(), self.selection.as_ref(), values, &self.text)
     }
 }
@@ -386,8 +386,8 @@ pub fn constant(expression: &ast::Expr, text: &str) -> Query {
     Query { ast: query, text: text.to_owned() }
 }
 
-fn identifier(name: &String) -> ast::Expr {
-    ast::Expr::Identifier(ast::Ident::with_quote('"', name.clone()))
+fn identifier(name: &str) -> ast::Expr {
+    ast::Expr::Identifier(ast::Ident::with_quote('"', name))
 }
 
 fn rows_to_change<'a>(
@@ -397,7 +397,7 @@ fn rows_to_change<'a>(
     values: impl Iterator<Item = (ast::Expr, &'a String)>,
     text: &str,
 ) -> Query {
-    let hidden = [ROW_KEY, ROW_VALUE].map(|name| ast::SelectItem::UnnamedExpr(identifier(&name.to_owned())));
+    let hidden = [ROW_KEY, ROW_VALUE].map(|name| ast::SelectItem::UnnamedExpr(identifier(name)));
     let value = |(at, (expr, _)): (usize, (ast::Expr, &String))| ast::SelectItem::ExprWithAlias {
         expr,
         alias: ast::Ident::with_quote('"', format!("__new_{at}")),

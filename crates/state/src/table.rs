@@ -211,6 +211,13 @@ impl Table {
         self.first_group..self.first_group + self.groups.len()
     }
 
+    /// Whether the key of this hash would live here.
+    #[inline]
+    #[must_use]
+    pub fn owns(&self, hash: u64) -> bool {
+        self.group_of(hash) < self.groups.len()
+    }
+
     /// Bytes of its pages and indexes.
     #[must_use]
     pub const fn memory_bytes(&self) -> u64 {

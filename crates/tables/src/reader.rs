@@ -12,7 +12,7 @@ use crate::layout::{log_key, log_position};
 use crate::log::{Decoded, Entry, Recent};
 use crate::scan::{Overlay, Piece};
 use crate::snapshot::Snapshot;
-use crate::store::{Core, RowsFamily as _};
+use crate::store::{Core, RowsFamily as _, Stored};
 use crate::table::{Table, TableSource};
 use arrow::array::BooleanArray;
 use highwater_engine::Batch;
@@ -43,6 +43,9 @@ struct Prepared {
     /// How much of the table it and all before it are, from 0 to 1.
     share: f64,
 }
+
+/// Which keys are wanted.
+type Wanted<'a> = &'a dyn Fn(&[u8]) -> bool;
 
 type Slot = Arc<Mutex<Option<Result<Prepared>>>>;
 
@@ -176,13 +179,7 @@ impl TableReader {
     }
 
     /// Gives changes after `from` up to `to` of the keys that `wanted` takes.
-    fn give(
-        &self,
-        from: u64,
-        to: u64,
-        wanted: Option<&dyn Fn(&[u8]) -> bool>,
-        emit: &mut dyn FnMut(Batch),
-    ) -> Result<()> {
+    fn give(&self, from: u64, to: u64, wanted: Option<Wanted<'_>>, emit: &mut dyn FnMut(Batch)) -> Result<()> {
         if from >= to {
             return Ok(());
         }
@@ -214,7 +211,7 @@ impl TableReader {
         }
         let mut options = ReadOptions::default();
         options.set_iterate_range(log_key(table, from + 1).to_vec()..log_key(table, to + 1).to_vec());
-        let entry = |row: Result<(Box<[u8]>, Box<[u8]>), rocksdb::Error>| {
+        let entry = |row: Stored| {
             let (key, value) = row.map_err(Error::store("read the log"))?;
             debug_assert!(log_position(&key).is_ok_and(|position| position > from && position <= to));
             Ok(Arc::new(Entry::new(value.into_vec())))

@@ -77,6 +77,9 @@ impl SharedLog for Core {
     }
 }
 
+/// A key and a value as an iterator gives them.
+pub(crate) type Stored = Result<(Box<[u8]>, Box<[u8]>), rocksdb::Error>;
+
 /// The column families of a store.
 pub(crate) trait RowsFamily {
     fn rows(&self) -> &ColumnFamily;
@@ -259,7 +262,7 @@ fn check_format(db: &DB) -> Result<()> {
 }
 
 fn read_index(db: &DB) -> Result<VecDeque<(u64, u32)>> {
-    let commit = |row: Result<(Box<[u8]>, Box<[u8]>), rocksdb::Error>| {
+    let commit = |row: Stored| {
         let (key, value) = row.map_err(Error::store("read the commits"))?;
         Ok((position_of(&key)?, count_of(&value)?))
     };

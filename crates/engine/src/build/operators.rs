@@ -113,7 +113,7 @@ impl<'s> Wiring<'_, 's> {
 
     pub(super) fn aggregate(&mut self, id: NodeId) -> Built<'s> {
         let spec = Arc::clone(self.spec);
-        let made = spec.run.step(&spec.plan.nodes[id.0].name, || tables::aggregate(&spec, id, self.place));
+        let made = spec.run.step(&spec.plan.nodes[id.0].name, || tables::aggregate(&spec.tables(self.place), id));
         let (preparation, logic) = made.unzip();
         let keyed = self.keyed(id, preparation);
         self.stateful(id, keyed, logic)
@@ -121,7 +121,7 @@ impl<'s> Wiring<'_, 's> {
 
     pub(super) fn materialize(&mut self, id: NodeId) -> Built<'s> {
         let spec = Arc::clone(self.spec);
-        let made = spec.run.step(&spec.plan.nodes[id.0].name, || tables::materialize(&spec, id, self.place));
+        let made = spec.run.step(&spec.plan.nodes[id.0].name, || tables::materialize(&spec.tables(self.place), id));
         let (preparation, logic) = made.unzip();
         let keyed = self.keyed(id, preparation);
         self.stateful(id, keyed, logic)

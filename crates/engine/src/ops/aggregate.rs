@@ -13,7 +13,7 @@ use crate::keys::{KeyCodec, hash_keys, integers};
 use crate::ops::accumulate::{Input, Layout, Place, ROWS, Scratch};
 use crate::ops::extremes::Extremes;
 use crate::stateful::Logic;
-use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatchOptions};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
 use highwater_state::{ByteKeys, Rows, Slot, Table};
 use std::sync::Arc;
@@ -29,8 +29,10 @@ pub(crate) struct Aggregate {
     narrow: Option<Table>,
     wide: Table,
     sets: Vec<Extremes>,
-    /// Somebody reads the changes.
+    /// An operator reads the changes.
     emits: bool,
+    /// Somebody outside reads them.
+    watched: bool,
     /// The epoch's batches, kept until its end when changes are read.
     pending: Vec<Batch>,
     /// The changes of one group without keys start with its insert.
@@ -86,6 +88,7 @@ impl Aggregate {
             wide,
             sets,
             emits: shape.emits,
+            watched: false,
             pending: Vec::new(),
             announce_empty: shape.creates_global && shape.emits,
             emptied: [Vec::new(), Vec::new()],
@@ -276,6 +279,51 @@ impl Aggregate {
     }
 }
 
+/// Reading the groups of some keys.
+impl Aggregate {
+    /// Those of a column of keys whose groups live on this worker.
+    fn owned(&mut self, key: &ArrayRef) -> Result<ArrayRef> {
+        hash_keys(key.as_ref(), &mut self.buffers.hashes);
+        let owned: BooleanArray = self.buffers.hashes.iter().map(|hash| Some(self.wide.owns(*hash))).collect();
+        arrow::compute::filter(key, &owned).map_err(|e| Error::data("aggregate", e))
+    }
+
+    /// Loads what the groups of some keys need, however long it takes.
+    fn load_groups(&mut self, key: &ArrayRef) -> Result<Which> {
+        hash_keys(key.as_ref(), &mut self.buffers.hashes);
+        let which = if integers(key.as_ref()).is_some() { Which::Narrow } else { Which::Wide };
+        let mut groups = Vec::new();
+        let hashes = std::mem::take(&mut self.buffers.hashes);
+        self.table(which).unloaded(&hashes, &mut groups);
+        self.buffers.hashes = hashes;
+        for group in groups {
+            self.table(which).load_group(group)?;
+        }
+        for set in &mut self.sets {
+            set.load(&mut || true)?;
+        }
+        Ok(which)
+    }
+
+    /// The slots of the keys that are there; the hashes are those of the buffers.
+    fn found(&mut self, which: Which, key: &ArrayRef) -> Result<Vec<Slot>> {
+        let mut slots = Vec::new();
+        let hashes = &self.buffers.hashes;
+        match (which, integers(key.as_ref())) {
+            (Which::Narrow, Some(values)) => {
+                let table = self.narrow.as_mut().expect("integer keys have a table");
+                table.find_u64(hashes, values.values(), &mut slots)?;
+            }
+            _ => {
+                let bytes = key.as_binary::<i32>();
+                let keys = ByteKeys::new(bytes.value_data(), bytes.value_offsets())?;
+                self.wide.find_bytes(hashes, keys, &mut slots)?;
+            }
+        }
+        Ok(slots.into_iter().flatten().collect())
+    }
+}
+
 impl Logic for Aggregate {
     fn tables(&mut self) -> Vec<&mut Table> {
         let mut tables: Vec<&mut Table> = self.narrow.iter_mut().collect();
@@ -328,7 +376,7 @@ impl Logic for Aggregate {
     }
 
     fn apply(&mut self, batch: Batch) -> Result<()> {
-        if self.emits {
+        if self.emits || self.watched {
             self.pending.push(batch);
             return Ok(());
         }
@@ -353,6 +401,28 @@ impl Logic for Aggregate {
         self.load_more(&mut || true)?;
         self.begin_read()?;
         while !self.read_on(Instant::now() + std::time::Duration::from_secs(1), out)? {}
+        Ok(())
+    }
+
+    fn watch(&mut self, watched: bool) {
+        self.watched = watched;
+    }
+
+    fn lookup(&mut self, keys: &[ArrayRef], out: &mut Vec<Batch>) -> Result<()> {
+        for part in self.codec.key_alone(keys)? {
+            let key = self.owned(part.rows.column(0))?;
+            if key.is_empty() {
+                continue;
+            }
+            let which = self.load_groups(&key)?;
+            let found = self.found(which, &key)?;
+            if found.is_empty() {
+                continue;
+            }
+            let Finished { rows, exists } = self.finish_slots(which, &found)?;
+            let rows = arrow::compute::filter_record_batch(&rows, &BooleanArray::from(exists));
+            out.push(Batch::inserts(rows.map_err(|e| Error::data("aggregate", e))?));
+        }
         Ok(())
     }
 

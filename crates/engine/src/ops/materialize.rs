@@ -8,7 +8,7 @@ use crate::batch::Batch;
 use crate::error::{Error, Result};
 use crate::keys::{KeyCodec, hash_keys};
 use crate::stateful::Logic;
-use arrow::array::{Array, AsArray, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::datatypes::SchemaRef;
 use highwater_state::{ByteKeys, Rows, Slot, Table};
 use std::sync::Arc;
@@ -19,8 +19,10 @@ pub(crate) struct Materialize {
     codec: KeyCodec,
     schema: SchemaRef,
     table: Table,
-    /// The input's changes go on to somebody.
+    /// An operator reads the changes.
     emits: bool,
+    /// Somebody outside reads them.
+    watched: bool,
     passing: Vec<Batch>,
     /// Rows whose count was not above zero at some moment of this epoch.
     suspects: Vec<Slot>,
@@ -38,6 +40,7 @@ impl Materialize {
             schema,
             table,
             emits,
+            watched: false,
             passing: Vec::new(),
             suspects: Vec::new(),
             hashes: Vec::new(),
@@ -109,7 +112,7 @@ impl Logic for Materialize {
             let suspects = self.slots.iter().copied().filter(|slot| table.words(*slot)[0] as i64 <= 0);
             self.suspects.extend(suspects);
         }
-        if self.emits {
+        if self.emits || self.watched {
             self.passing.push(batch);
         }
         Ok(())
@@ -139,6 +142,14 @@ impl Logic for Materialize {
         self.begin_read()?;
         while !self.read_on(Instant::now() + std::time::Duration::from_secs(1), out)? {}
         Ok(())
+    }
+
+    fn watch(&mut self, watched: bool) {
+        self.watched = watched;
+    }
+
+    fn lookup(&mut self, _: &[ArrayRef], _: &mut Vec<Batch>) -> Result<()> {
+        Err(Error::Plan("rows without a key cannot be looked up".to_owned()))
     }
 
     fn begin_read(&mut self) -> Result<()> {

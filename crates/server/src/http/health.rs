@@ -81,7 +81,11 @@ async fn reasons(shared: &Shared) -> Vec<Reason> {
         let reason = reason(&pipeline.status(), pipeline.metrics().backfill)?;
         Some(Reason { pipeline: Some(pipeline.name().to_owned()), reason })
     };
-    known.pipelines.iter().filter_map(reason).collect()
+    let restoring = |pipeline: &String| Reason {
+        pipeline: Some(pipeline.clone()),
+        reason: "it waits to be restored, or is being restored".to_owned(),
+    };
+    known.restoring.iter().map(restoring).chain(known.pipelines.iter().filter_map(reason)).collect()
 }
 
 /// Why a pipeline holds up readiness, if it does. `backfill` is in thousandths.

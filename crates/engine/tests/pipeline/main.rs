@@ -2,6 +2,7 @@
 //! numbers of workers, compared with recomputation from scratch.
 
 mod numbers;
+mod reading;
 
 use highwater_engine::core::Bytes;
 use highwater_engine::{CheckpointSettings, Engine, EngineConfig, PipelineSpec, Status, Trigger};

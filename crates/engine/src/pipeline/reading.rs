@@ -1,0 +1,152 @@
+//! How a pipeline's views are read from outside the dataflow: all rows, those of some keys, or all
+//! rows and then every change.
+
+use super::Pipeline;
+use crate::batch::Batch;
+use crate::control::Request;
+use crate::error::{Error, Result};
+use crate::ops::expressions::Mapper;
+use crate::plan::View;
+use crate::reads::{Answered, Moment, Wish};
+use crate::run::RunSpec;
+use crate::subscription::{Changes, tap};
+use arrow::array::{ArrayRef, RecordBatch};
+use highwater_core::Epoch;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How long a read waits for rows before it gives up.
+const READ_PATIENCE: Duration = Duration::from_secs(60);
+
+/// The rows of views as of one epoch.
+#[derive(Clone, Debug)]
+pub struct Scan {
+    /// The epoch.
+    pub epoch: Epoch,
+    /// The position in the log of changes that they show.
+    pub horizon: u64,
+    /// In the order asked for, in each view's schema.
+    pub views: Vec<Vec<RecordBatch>>,
+}
+
+/// A view's rows as of one epoch, and its changes from then on.
+#[derive(Debug)]
+pub struct Subscription {
+    /// The epoch of the first rows.
+    pub epoch: Epoch,
+    /// The view's rows as of that epoch, in the view's schema.
+    pub rows: Vec<RecordBatch>,
+    view: View,
+    pipeline: String,
+    changes: Changes,
+}
+
+impl Subscription {
+    /// The next epoch that changed the view, and the changes: rows with weights, +1 for a row that
+    /// came and -1 for one that went. Nothing when none came within `patience`.
+    ///
+    /// # Errors
+    /// `NotRunning` when the pipeline's run has ended, or when more rows wait than a reader may be
+    /// behind: then subscribe again.
+    pub fn next(&mut self, patience: Duration) -> Result<Option<(Epoch, Vec<Batch>)>> {
+        let deadline = Instant::now() + patience;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let Some((epoch, batches)) = self.changes.next(&self.pipeline, left)? else { return Ok(None) };
+            let changes = finish_changes(&self.view, batches)?;
+            if !changes.is_empty() {
+                return Ok(Some((epoch, changes)));
+            }
+        }
+    }
+}
+
+impl Pipeline {
+    /// The rows of some of its views, all as of one epoch, without stopping the stream.
+    ///
+    /// # Errors
+    /// `Plan` for a view it does not have, `NotRunning` when it has failed or stopped, `Timeout`.
+    pub fn scan(&self, views: &[String]) -> Result<Scan> {
+        let spec = self.running()?;
+        let found = views.iter().map(|name| view_of(&spec, name)).collect::<Result<Vec<_>>>()?;
+        let answered = self.read(&spec, &found, &Wish::All)?;
+        let rows = found.iter().zip(answered.nodes).map(|(view, batches)| finish(view, batches));
+        let Moment { epoch, horizon } = answered.moment;
+        Ok(Scan { epoch, horizon, views: rows.collect::<Result<_>>()? })
+    }
+
+    /// The rows of a view with given keys, as of one epoch: `keys` has one array a column of
+    /// [`crate::plan::Plan::lookup_columns`], of that column's type and without nulls, and one entry a key.
+    ///
+    /// # Errors
+    /// As [`Pipeline::scan`].
+    pub fn lookup(&self, view: &str, keys: Vec<ArrayRef>) -> Result<Vec<RecordBatch>> {
+        let spec = self.running()?;
+        let view = view_of(&spec, view)?;
+        let answered = self.read(&spec, &[view], &Wish::Keys(keys.into()))?;
+        finish(view, answered.nodes.into_iter().flatten().collect())
+    }
+
+    /// The columns by which a view can be looked up, see [`crate::plan::Plan::lookup_columns`].
+    ///
+    /// # Errors
+    /// As [`Pipeline::scan`].
+    pub fn lookup_columns(&self, view: &str) -> Result<Option<Vec<usize>>> {
+        let spec = self.running()?;
+        Ok(spec.plan.lookup_columns(view_of(&spec, view)?))
+    }
+
+    /// A view's rows as of one epoch, and from then on its changes.
+    ///
+    /// # Errors
+    /// As [`Pipeline::scan`].
+    pub fn subscribe(&self, view: &str) -> Result<Subscription> {
+        let spec = self.running()?;
+        let view = view_of(&spec, view)?;
+        loop {
+            let (tap, changes) = tap(spec.workers());
+            let Some(answered) = self.read_once(&spec, &[view], &Wish::Changes(tap))? else { continue };
+            let rows = finish(view, answered.nodes.into_iter().flatten().collect())?;
+            let (epoch, view, pipeline) = (answered.moment.epoch, view.clone(), self.name().to_owned());
+            return Ok(Subscription { epoch, rows, view, pipeline, changes });
+        }
+    }
+
+    fn running(&self) -> Result<Arc<RunSpec>> {
+        let run = self.inner.state().run.as_ref().map(|run| Arc::clone(&run.spec));
+        run.ok_or_else(|| self.inner.not_running(self.inner.why_not()))
+    }
+
+    fn read(&self, spec: &RunSpec, views: &[&View], wish: &Wish) -> Result<Answered> {
+        loop {
+            if let Some(answered) = self.read_once(spec, views, wish)? {
+                return Ok(answered);
+            }
+        }
+    }
+
+    /// Nothing when the read has to be asked for again.
+    fn read_once(&self, spec: &RunSpec, views: &[&View], wish: &Wish) -> Result<Option<Answered>> {
+        let nodes = views.iter().map(|view| spec.plan.nodes[view.node.0].name.clone()).collect();
+        let ticket = self.inner.reads.ask(nodes, wish.clone()).map_err(|reason| self.inner.not_running(reason))?;
+        self.inner.ask(Request::Read(ticket.read))?;
+        ticket.wait(&self.inner.name, spec.workers(), READ_PATIENCE)
+    }
+}
+
+fn view_of<'a>(spec: &'a RunSpec, name: &str) -> Result<&'a View> {
+    let view = spec.plan.views.iter().find(|view| view.name == name);
+    view.ok_or_else(|| Error::Plan(format!("{} has no view {name}", spec.run.pipeline)))
+}
+
+/// The view's rows of those of its node.
+pub(crate) fn finish(view: &View, batches: Vec<Batch>) -> Result<Vec<RecordBatch>> {
+    Ok(finish_changes(view, batches)?.into_iter().map(|batch| batch.rows).collect())
+}
+
+fn finish_changes(view: &View, batches: Vec<Batch>) -> Result<Vec<Batch>> {
+    let Some(map) = &view.finish else { return Ok(batches) };
+    let mapper = Mapper::new(map.clone(), Arc::clone(&view.schema));
+    let mapped = batches.into_iter().map(|batch| mapper.apply(batch));
+    Ok(mapped.collect::<Result<Vec<_>>>()?.into_iter().flatten().filter(|batch| !batch.is_empty()).collect())
+}

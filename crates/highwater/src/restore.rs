@@ -1,0 +1,194 @@
+//! Bringing back what the catalog holds when a database is opened: objects first, then pipelines.
+//!
+//! Pipelines wait in a queue, from which a few are restored at the same time; their state then loads
+//! on the workers within the budget of memory. First come those that a statement waits for, then
+//! those that feed sinks, then the others in the order of their creation. Reading and writing tables
+//! waits for no pipeline; a definition waits for all, a query for those of its views.
+//! Invariant: a pipeline is in the queue, begun, running or broken, and in one of these only.
+
+use crate::connection::Connection;
+use crate::database::{Database, State};
+use crate::error::Result;
+use crate::objects::{Body, Object};
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::PoisonError;
+use std::time::Duration;
+
+/// Restores at the same time: they mostly wait for the checkpoint root.
+const AT_ONCE: usize = 8;
+/// How often who waits for a pipeline looks whether it was cancelled.
+const LOOK_UP: Duration = Duration::from_millis(20);
+
+/// Pipelines that are yet to run.
+#[derive(Debug, Default)]
+pub(crate) struct Restoring {
+    queue: VecDeque<String>,
+    begun: BTreeSet<String>,
+}
+
+impl Restoring {
+    /// Whether a pipeline is yet to run.
+    pub(crate) fn holds(&self, pipeline: &str) -> bool {
+        self.begun.contains(pipeline) || self.queue.iter().any(|waiting| waiting == pipeline)
+    }
+
+    /// Those that are yet to run, the next one first.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &String> {
+        self.begun.iter().chain(&self.queue)
+    }
+
+    fn is_over(&self) -> bool {
+        self.queue.is_empty() && self.begun.is_empty()
+    }
+
+    fn begin(&mut self) -> Option<String> {
+        let next = self.queue.pop_front()?;
+        self.begun.insert(next.clone());
+        Some(next)
+    }
+
+    /// Lets a pipeline go first.
+    fn hurry(&mut self, pipeline: &str) {
+        if let Some(at) = self.queue.iter().position(|waiting| waiting == pipeline)
+            && let Some(found) = self.queue.remove(at)
+        {
+            self.queue.push_front(found);
+        }
+    }
+}
+
+impl Database {
+    /// Makes the objects of the catalog again, and queues their pipelines.
+    pub(crate) fn restore_objects(&self) {
+        let mut state = self.state();
+        for entry in state.catalog.entries().to_vec() {
+            match self.object(&state, entry.clone()) {
+                Ok(object) => state.objects.add(object),
+                Err(reason) => state.broken.object(entry, &reason),
+            }
+        }
+        let has_sink = |pipeline: &String| state.objects.of_pipeline(pipeline).any(|o| matches!(o.body, Body::Sink(_)));
+        let is_whole = |pipeline: &String| state.broken.why_not_running(pipeline).is_none();
+        let mut seen = BTreeSet::new();
+        let in_order = state.objects.iter().filter_map(|object| object.entry.pipeline.clone());
+        let pipelines: Vec<String> = in_order.filter(|p| is_whole(p) && seen.insert(p.clone())).collect();
+        let (first, others): (Vec<String>, Vec<String>) = pipelines.into_iter().partition(has_sink);
+        for pipeline in first.iter().chain(&others) {
+            self.tables.set_readers(pipeline, &self.tables_of(&state, pipeline));
+        }
+        state.restoring.queue = first.into_iter().chain(others).collect();
+    }
+
+    /// Starts the pipelines that the catalog holds and that do not run yet, and returns when all do,
+    /// or are [`Database::broken`]. For a database made by [`Database::open_catalog`]; other threads
+    /// may use it meanwhile.
+    pub fn restore_pipelines(&self) {
+        let waiting = self.state().restoring.queue.len();
+        std::thread::scope(|scope| {
+            for _ in 0..AT_ONCE.min(waiting) {
+                scope.spawn(|| {
+                    loop {
+                        let Some(next) = self.state().restoring.begin() else { return };
+                        self.restore_pipeline(&next);
+                    }
+                });
+            }
+        });
+        self.keep_for_the_broken();
+    }
+
+    fn restore_pipeline(&self, pipeline: &str) {
+        let spec = self.pipeline_spec(&self.state(), pipeline);
+        let started = spec.and_then(|spec| {
+            self.warn_if_empty(pipeline);
+            Ok(self.engine.create(spec)?)
+        });
+        let mut state = self.state();
+        match started {
+            Ok(running) => {
+                state.running.insert(pipeline.to_owned(), running);
+            }
+            Err(reason) => state.broken.pipeline(pipeline, &reason),
+        }
+        state.restoring.begun.remove(pipeline);
+        drop(state);
+        self.restored.notify_all();
+    }
+
+    /// What a broken object would go on from must stay in the tables' log.
+    fn keep_for_the_broken(&self) {
+        let state = self.state();
+        let table = |object: &Object| match &object.body {
+            Body::Table(target) => Some(target.table.spec().id),
+            _ => None,
+        };
+        let all: Vec<u32> = state.objects.iter().filter_map(table).collect();
+        let entries = state.catalog.entries().iter().filter_map(|entry| entry.pipeline.clone());
+        let broken: BTreeSet<String> = entries.filter(|p| state.broken.why_not_running(p).is_some()).collect();
+        for pipeline in broken {
+            self.tables.set_readers(&pipeline, &all);
+        }
+        self.tables.settle();
+    }
+
+    /// Begins no more restores, and waits for those under way.
+    pub(crate) fn stop_restoring(&self) {
+        self.state().restoring.queue.clear();
+        // Nobody cancels a stop.
+        let _ = self.wait_while(&Connection::new(), |state| !state.restoring.is_over());
+    }
+
+    /// Waits until pipelines run, or are broken; they go first.
+    pub(crate) fn wait_for_pipelines(&self, connection: &Connection, pipelines: &BTreeSet<String>) -> Result<()> {
+        let mut state = self.state();
+        if state.restoring.is_over() {
+            return Ok(());
+        }
+        for pipeline in pipelines {
+            state.restoring.hurry(pipeline);
+        }
+        drop(state);
+        self.wait_while(connection, |state| pipelines.iter().any(|pipeline| state.restoring.holds(pipeline)))
+    }
+
+    /// Waits until no pipeline is yet to be restored.
+    pub(crate) fn wait_for_all_pipelines(&self, connection: &Connection) -> Result<()> {
+        self.wait_while(connection, |state| !state.restoring.is_over())
+    }
+
+    fn wait_while(&self, connection: &Connection, goes_on: impl Fn(&State) -> bool) -> Result<()> {
+        let mut state = self.state();
+        while goes_on(&state) {
+            connection.check_cancelled()?;
+            state = self.restored.wait_timeout(state, LOOK_UP).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        Ok(())
+    }
+
+    /// Pipelines that are yet to be restored, the next one first.
+    #[must_use]
+    pub fn restoring(&self) -> Vec<String> {
+        self.state().restoring.all().cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_waited_for_goes_first() {
+        let names = |restoring: &Restoring| restoring.all().cloned().collect::<Vec<_>>().join(" ");
+        let queue = ["a", "b", "c"].map(str::to_owned).into();
+        let mut restoring = Restoring { queue, begun: BTreeSet::new() };
+        restoring.hurry("c");
+        restoring.hurry("unknown");
+        assert_eq!(names(&restoring), "c a b");
+        assert_eq!(restoring.begin().as_deref(), Some("c"));
+        restoring.hurry("c");
+        assert!(restoring.holds("c") && restoring.holds("a") && !restoring.holds("d"));
+        restoring.begun.remove("c");
+        assert!(!restoring.holds("c") && !restoring.is_over());
+        assert_eq!(names(&restoring), "a b");
+    }
+}

@@ -1,0 +1,223 @@
+//! Reading views: rows by their keys, views of a pipeline that failed, followers, and what is asked
+//! while views are being restored.
+
+use arrow::array::RecordBatch;
+use arrow::util::display::array_value_to_string;
+use highwater::{Config, Database, Status, ViewEvent};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+const TABLES: &str = "
+CREATE TABLE t (id bigint PRIMARY KEY, name varchar, part int, amount numeric(10, 2));
+CREATE MATERIALIZED VIEW by_name AS SELECT name, count(*) AS n, sum(amount) AS total FROM t GROUP BY name;
+CREATE MATERIALIZED VIEW by_both AS SELECT part + 1 AS p, count(*) AS n, name AS who FROM t GROUP BY 1, name HAVING count(*) > 1;
+CREATE MATERIALIZED VIEW whole AS SELECT id, amount FROM t WHERE amount > 3;
+";
+
+fn open(folder: &Path) -> Database {
+    Database::open(config(folder)).expect("a database")
+}
+
+fn config(folder: &Path) -> Config {
+    let mut config = Config::new(folder);
+    config.workers = Some(2);
+    config
+}
+
+fn rows(database: &Database, sql: &str) -> Vec<String> {
+    let mut rows: Vec<String> = database.query(sql).expect(sql).batches.iter().flat_map(rows_of).collect();
+    rows.sort();
+    rows
+}
+
+fn rows_of(batch: &RecordBatch) -> Vec<String> {
+    let cell = |column: &arrow::array::ArrayRef, row| array_value_to_string(column, row).expect("printable");
+    let row = |row| batch.columns().iter().map(|column| cell(column, row)).collect::<Vec<_>>().join("|");
+    (0..batch.num_rows()).map(row).collect()
+}
+
+fn wait_for(what: &str, mut is: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !is() {
+        assert!(Instant::now() < deadline, "{what} did not come about");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn insert(database: &Database, from: u64, to: u64) {
+    let row = |id: u64| format!("({id}, 'name {}', {}, {}.50)", id % 10, id % 3, id % 7);
+    let rows: Vec<String> = (from..to).map(row).collect();
+    database.execute(&format!("INSERT INTO t VALUES {}", rows.join(", "))).expect("inserted");
+}
+
+#[test]
+fn a_row_is_looked_up_by_the_key_of_its_view() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let database = open(folder.path());
+    database.script(TABLES).expect("created");
+    insert(&database, 0, 1000);
+    database.execute("INSERT INTO t VALUES (5000, 'alone', 1, 1)").expect("inserted");
+    database.execute("FLUSH").expect("flushed");
+    let scratch = rows(&database, "SELECT name, count(*), sum(amount) FROM t WHERE name = 'name 3' GROUP BY name");
+    assert_eq!(rows(&database, "SELECT * FROM by_name WHERE name = 'name 3'"), scratch);
+    assert_eq!(rows(&database, "SELECT v.n AS c, total FROM by_name v WHERE v.name = 'alone'"), ["1|1.00"]);
+    assert!(rows(&database, "SELECT * FROM by_name WHERE name = 'nobody'").is_empty());
+    // As the same condition in another form says, which reads all rows.
+    for (by_key, otherwise) in [
+        ("who = 'name 4' AND p = 2", "who || '' = 'name 4' AND p + 0 = 2"),
+        ("1 = p AND who = 'name 4'", "who || '' = 'name 4' AND p + 0 = 1"),
+        // HAVING leaves it out.
+        ("who = 'alone' AND p = 2", "who || '' = 'alone' AND p + 0 = 2"),
+        ("who = 'name 4' AND p = NULL", "false"),
+        ("who = 'name 4'", "who || '' = 'name 4'"),
+    ] {
+        let found = rows(&database, &format!("SELECT * FROM by_both WHERE {by_key}"));
+        assert_eq!(found, rows(&database, &format!("SELECT * FROM by_both WHERE {otherwise}")), "{by_key}");
+    }
+    assert_eq!(rows(&database, "SELECT * FROM whole WHERE id = 5"), ["5|5.50"]);
+    database.shutdown().expect("stops");
+}
+
+#[test]
+fn a_view_of_a_failed_pipeline_is_read_as_it_was_saved() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let database = open(folder.path());
+    database
+        .script(
+            "CREATE TABLE t (a int, b int);
+             CREATE MATERIALIZED VIEW shares AS SELECT a, sum(100 / b) AS share FROM t GROUP BY a;
+             CREATE MATERIALIZED VIEW counts AS SELECT a, count(*) AS n FROM t GROUP BY a;
+             INSERT INTO t VALUES (1, 10), (1, 20), (2, 50); FLUSH; CHECKPOINT;",
+        )
+        .expect("created");
+    database.execute("INSERT INTO t VALUES (3, 0)").expect("a table takes it");
+    let shares = |database: &Database| {
+        let found = database.pipelines().into_iter().find(|pipeline| pipeline.name() == "shares");
+        found.expect("it is there")
+    };
+    wait_for("the failure", || matches!(shares(&database).status(), Status::Failed { .. }));
+    let stale = database.execute("SELECT * FROM shares ORDER BY a").expect("it stays readable");
+    let read: Vec<String> = stale.rows.expect("rows").batches.iter().flat_map(rows_of).collect();
+    assert_eq!(read, ["1|15", "2|2"]);
+    assert!(stale.notices[0].starts_with("shares: stale, as of checkpoint "), "{:?}", stale.notices);
+    assert!(stale.notices[0].contains("ivide by zero"), "{:?}", stale.notices);
+    // The other one goes on.
+    wait_for("the other view", || rows(&database, "SELECT * FROM counts") == ["1|2", "2|1", "3|1"]);
+    let both = rows(&database, "SELECT c.a, share, n FROM shares s JOIN counts c ON c.a = s.a");
+    assert_eq!(both, ["1|15|2", "2|2|1"]);
+    assert_eq!(rows(&database, "SELECT share FROM shares WHERE a = 2"), ["2"]);
+    database.execute("DROP MATERIALIZED VIEW shares").expect("dropped");
+    database.shutdown().expect("stops");
+}
+
+/// Applies events to a view's rows.
+fn follow(event: ViewEvent, held: &mut BTreeMap<String, i64>) {
+    match event {
+        ViewEvent::Rows { rows, .. } => {
+            held.clear();
+            for row in rows.iter().flat_map(rows_of) {
+                *held.entry(row).or_default() += 1;
+            }
+        }
+        ViewEvent::Changes { changes, .. } => {
+            assert!(!changes.is_empty(), "an epoch without changes is not told");
+            for batch in &changes {
+                for (at, row) in rows_of(&batch.rows).into_iter().enumerate() {
+                    *held.entry(row).or_default() += batch.weight(at);
+                }
+            }
+            held.retain(|_, count| *count != 0);
+            assert!(held.values().all(|count| *count > 0), "what goes was there: {held:?}");
+        }
+    }
+}
+
+#[test]
+fn a_follower_has_what_the_view_has_also_over_restarts() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let database = open(folder.path());
+    database.script(TABLES).expect("created");
+    insert(&database, 0, 100);
+    database.execute("FLUSH").expect("flushed");
+    for view in ["by_name", "by_both", "whole"] {
+        let mut following = database.subscribe(view).expect("a view");
+        assert_eq!(following.schema().fields().len(), rows(&database, &format!("DESCRIBE {view}")).len());
+        let mut held = BTreeMap::new();
+        let mut events = 0;
+        let mut catch_up = |held: &mut BTreeMap<String, i64>| {
+            database.execute("FLUSH").expect("flushed");
+            let wanted = rows(&database, &format!("SELECT * FROM {view}"));
+            wait_for("the follower", || {
+                if let Some(event) = following.next(Duration::from_millis(50)).expect("it runs") {
+                    events += u32::from(matches!(event, ViewEvent::Rows { .. }));
+                    follow(event, held);
+                }
+                let now = held.iter().flat_map(|(row, count)| std::iter::repeat_n(row.clone(), *count as usize));
+                now.collect::<Vec<_>>() == wanted
+            });
+        };
+        catch_up(&mut held);
+        insert(&database, 100, 200);
+        database.execute("UPDATE t SET name = 'renamed', amount = amount + 1 WHERE id % 13 = 0").expect("updated");
+        catch_up(&mut held);
+        database.execute("DELETE FROM t WHERE id >= 100").expect("deleted");
+        catch_up(&mut held);
+        // The pipeline begins a new run with what reads the view.
+        database.execute(&format!("CREATE MATERIALIZED VIEW over_it AS SELECT count(*) AS n FROM {view}")).expect("new");
+        database.execute("DELETE FROM t WHERE id % 7 = 0").expect("deleted");
+        catch_up(&mut held);
+        assert_eq!(events, 2, "the rows came at first and after the restart");
+        database.execute("DROP MATERIALIZED VIEW over_it").expect("dropped");
+        database.execute("DELETE FROM t").expect("deleted");
+        insert(&database, 0, 100);
+    }
+    assert_eq!(database.subscribe("nothing").expect_err("unknown").sqlstate(), "42P01");
+    assert_eq!(database.subscribe("t").expect_err("a table").sqlstate(), "42809");
+    let mut following = database.subscribe("whole").expect("a view");
+    assert!(following.next(Duration::from_secs(60)).expect("rows").is_some());
+    database.execute("DROP MATERIALIZED VIEW whole").expect("dropped");
+    let gone = loop {
+        match following.next(Duration::from_secs(60)) {
+            Ok(_) => {}
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(gone.sqlstate(), "42P01");
+    database.shutdown().expect("stops");
+}
+
+#[test]
+fn a_query_waits_for_the_pipelines_of_its_views_only() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let database = open(folder.path());
+    database.script(TABLES).expect("created");
+    insert(&database, 0, 100);
+    for view in 0..20 {
+        let sql = format!("CREATE MATERIALIZED VIEW v{view} AS SELECT id % {} AS k, count(*) AS n FROM t GROUP BY 1", view + 1);
+        database.execute(&sql).expect("created");
+    }
+    database.script("FLUSH; CHECKPOINT;").expect("saved");
+    drop(database);
+
+    let database = Database::open_catalog(config(folder.path())).expect("opens");
+    assert_eq!(database.restoring().len(), 23);
+    assert!(database.pipelines().is_empty());
+    // Tables need no pipeline.
+    assert_eq!(rows(&database, "SELECT count(*) FROM t"), ["100"]);
+    insert(&database, 100, 110);
+    std::thread::scope(|scope| {
+        let last = scope.spawn(|| rows(&database, "SELECT count(*) FROM v19"));
+        wait_for("the hurry", || database.restoring().first().is_some_and(|first| first == "v19"));
+        scope.spawn(|| database.restore_pipelines());
+        assert_eq!(last.join().expect("it answers"), ["20"]);
+        // A definition waits for all.
+        database.execute("CREATE MATERIALIZED VIEW late AS SELECT count(*) AS n FROM v0").expect("created");
+        assert!(database.restoring().is_empty());
+    });
+    database.execute("FLUSH").expect("flushed");
+    assert_eq!(rows(&database, "SELECT n FROM v0"), ["110"]);
+    assert_eq!(database.pipelines().len(), 23);
+    assert!(database.broken().is_empty());
+    database.shutdown().expect("stops");
+}
