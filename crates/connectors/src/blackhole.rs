@@ -1,6 +1,5 @@
 //! The `blackhole` sink: takes rows and forgets them.
 
-use crate::options::{Options, Settings};
 use arrow::datatypes::SchemaRef;
 use highwater_engine::sink::{DeliveryPermit, Sink, Target};
 use highwater_engine::{Batch, Result};
@@ -8,12 +7,6 @@ use highwater_engine::{Batch, Result};
 /// The sink, and its target.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Blackhole;
-
-impl Blackhole {
-    pub(crate) fn new(options: &Options) -> Result<Self> {
-        Settings::read("blackhole", &[], options).map(|_| Self)
-    }
-}
 
 impl Sink for Blackhole {
     fn check(&self, _schema: &SchemaRef, _append_only: bool) -> Result<()> {

@@ -1,8 +1,10 @@
 //! What every source must do, whatever it reads: the one suite that all of them pass.
 
-use crate::{Format, Options};
+use crate::{Connectors, Format, OptionSpec, Options, Settings, check_source};
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
+use arrow::datatypes::SchemaRef;
+use highwater_engine::Result;
 use highwater_engine::source::{Offset, Polled, Source, SplitReader};
 use std::sync::Arc;
 
@@ -11,14 +13,29 @@ pub(crate) fn options(entries: &[(&str, &str)]) -> Options {
     Options::new(entries.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))).expect("no name twice")
 }
 
+/// The same, checked.
+pub(crate) fn settings(connector: &str, specs: &[OptionSpec], entries: &[(&str, &str)]) -> Result<Settings> {
+    Settings::read(connector, specs, &options(entries))
+}
+
+/// A source of a test, or why there is none.
+pub(crate) fn try_source(
+    connector: &str,
+    entries: &[(&str, &str)],
+    declared: Option<&SchemaRef>,
+    format: Option<Format>,
+) -> Result<Arc<dyn Source>> {
+    Connectors::default().source(connector, "s", &options(entries), declared, format)
+}
+
 /// A source of a test.
 pub(crate) fn source_of(
     connector: &str,
     entries: &[(&str, &str)],
-    declared: Option<arrow::datatypes::SchemaRef>,
+    declared: Option<SchemaRef>,
     format: Option<Format>,
 ) -> Arc<dyn Source> {
-    crate::source(connector, &options(entries), declared, format).expect("a source")
+    try_source(connector, entries, declared.as_ref(), format).expect("a source")
 }
 
 /// What happens after rows that are there have been read.
@@ -60,24 +77,7 @@ pub(crate) fn read_all(source: &dyn Source) -> RecordBatch {
     concat_batches(&source.schema(), &rows).expect("one schema")
 }
 
-/// Reading in pieces of these sizes, with a restart at each offset on the way, gives what reading at
-/// once gives; and a reader that goes on gives the same as one that restarts.
+/// See [`check_source`].
 pub(crate) fn check_resumes(source: &dyn Source, sizes: &[usize]) {
-    for split in source.splits().expect("splits") {
-        let whole = read(source, &split, None, &[100_000]);
-        assert_eq!(read(source, &split, None, sizes), whole, "in one go by pieces");
-        let mut offset: Option<Offset> = None;
-        let mut pieces = Vec::new();
-        for size in sizes.iter().cycle() {
-            let mut reader = source.open(&split, offset.as_ref()).expect("opens");
-            match reader.poll(*size).expect("polls") {
-                Polled::Rows(rows) => pieces.push(rows),
-                Polled::Idle(_) => {}
-                Polled::End => break,
-            }
-            let text = reader.offset().to_string();
-            offset = Some(serde_json::from_str(&text).expect("an offset survives being written down"));
-        }
-        assert_eq!(concat_batches(&source.schema(), &pieces).expect("one schema"), whole, "with restarts");
-    }
+    check_source(source, sizes).expect("it keeps its contract");
 }

@@ -1,7 +1,7 @@
 //! The options of a WITH clause, and each connector's options as data.
 //!
-//! A connector declares a table of [`OptionSpec`]s; help, documentation and the check of a statement
-//! all read that table, so they cannot drift apart. It knows no connector.
+//! A connector declares a table of [`OptionSpec`]s; documentation and the check of a statement both
+//! read that table, so they cannot drift apart. It knows no connector.
 //! Invariant: [`Settings`] holds a value of the declared kind for every option that was given or has
 //! a default; an option that is not declared never gets past [`Settings::read`].
 
@@ -125,16 +125,22 @@ pub struct OptionSpec {
 }
 
 impl OptionSpec {
-    pub(crate) const fn new(name: &'static str, kind: Kind, doc: &'static str) -> Self {
+    /// An option that need not be given and has no default.
+    #[must_use]
+    pub const fn new(name: &'static str, kind: Kind, doc: &'static str) -> Self {
         Self { name, kind, default: None, required: false, doc }
     }
 
-    pub(crate) const fn or(mut self, default: &'static str) -> Self {
+    /// The same with a default, as it would be written.
+    #[must_use]
+    pub const fn or(mut self, default: &'static str) -> Self {
         self.default = Some(default);
         self
     }
 
-    pub(crate) const fn required(mut self) -> Self {
+    /// The same, to be given always.
+    #[must_use]
+    pub const fn required(mut self) -> Self {
         self.required = true;
         self
     }
@@ -158,17 +164,41 @@ enum Value {
     Duration(Duration),
 }
 
-/// One connector's options, checked against what it declares.
+/// Refuses declarations of options that contradict themselves.
+pub(crate) fn check_specs(connector: &str, specs: &[OptionSpec]) -> Result<()> {
+    let refuse = |spec: &OptionSpec, why: &str| {
+        Err(Error::Plan(format!("connector '{connector}' declares the option '{}' {why}", spec.name)))
+    };
+    for (at, spec) in specs.iter().enumerate() {
+        if specs[..at].iter().any(|other| other.name == spec.name) {
+            return refuse(spec, "twice");
+        }
+        if spec.name == "connector" {
+            return refuse(spec, "which all connectors have");
+        }
+        if spec.required && spec.default.is_some() {
+            return refuse(spec, "as required and with a default");
+        }
+        if spec.default.is_some_and(|default| spec.kind.parse(default).is_none()) {
+            return refuse(spec, &format!("with a default that is not of its kind: {}", spec.kind.describe()));
+        }
+    }
+    Ok(())
+}
+
+/// The options of one statement, checked against what its connector declares.
+///
+/// Asking for an option as another kind than it was declared as panics.
 #[derive(Clone, Debug)]
-pub(crate) struct Settings {
-    connector: &'static str,
+pub struct Settings {
+    connector: String,
     values: Vec<(String, Value)>,
 }
 
 impl Settings {
     /// Checks every option that was given and fills in defaults. `connector` itself is passed over.
-    pub(crate) fn read(connector: &'static str, specs: &[OptionSpec], options: &Options) -> Result<Self> {
-        let mut settings = Self { connector, values: Vec::new() };
+    pub(crate) fn read(connector: &str, specs: &[OptionSpec], options: &Options) -> Result<Self> {
+        let mut settings = Self { connector: connector.to_owned(), values: Vec::new() };
         for (name, text) in options.iter().filter(|(name, _)| *name != "connector") {
             let spec = specs.iter().find(|spec| spec.matches(name)).ok_or_else(|| unknown(connector, specs, name))?;
             let value = spec
@@ -188,7 +218,7 @@ impl Settings {
                 )));
             }
             if let Some(default) = spec.default.filter(|_| !spec.name.contains("<column>")) {
-                let value = spec.kind.parse(default).expect("a test parses every declared default");
+                let value = spec.kind.parse(default).expect("declarations are checked before they are used");
                 settings.values.push((spec.name.to_owned(), value));
             }
         }
@@ -199,26 +229,46 @@ impl Settings {
         self.values.iter().find(|(other, _)| other == name).map(|(_, value)| value)
     }
 
-    pub(crate) fn text(&self, name: &str) -> Option<&str> {
+    /// A text, or the word of a choice as it was declared; none when neither given nor defaulted.
+    ///
+    /// # Panics
+    /// When it is declared as another kind.
+    #[must_use]
+    pub fn text(&self, name: &str) -> Option<&str> {
         match self.value(name)? {
             Value::Text(text) => Some(text),
             _ => panic!("option '{name}' is not declared as text"),
         }
     }
 
-    pub(crate) fn integer(&self, name: &str) -> Option<i64> {
+    /// A whole number; none when neither given nor defaulted.
+    ///
+    /// # Panics
+    /// When it is declared as another kind.
+    #[must_use]
+    pub fn integer(&self, name: &str) -> Option<i64> {
         match self.value(name)? {
             Value::Integer(number) => Some(*number),
             _ => panic!("option '{name}' is not declared as an integer"),
         }
     }
 
-    /// An integer whose declared bounds exclude negative numbers.
-    pub(crate) fn count(&self, name: &str) -> Option<u64> {
+    /// A whole number whose declared bounds exclude negative ones; none when neither given nor
+    /// defaulted.
+    ///
+    /// # Panics
+    /// When it is declared as another kind, or negative ones are not excluded.
+    #[must_use]
+    pub fn count(&self, name: &str) -> Option<u64> {
         self.integer(name).map(|number| u64::try_from(number).expect("declared as not negative"))
     }
 
-    pub(crate) fn number(&self, name: &str) -> Option<f64> {
+    /// A number; none when neither given nor defaulted.
+    ///
+    /// # Panics
+    /// When it is declared as another kind.
+    #[must_use]
+    pub fn number(&self, name: &str) -> Option<f64> {
         match self.value(name)? {
             Value::Number(number) => Some(*number),
             _ => panic!("option '{name}' is not declared as a number"),
@@ -226,7 +276,11 @@ impl Settings {
     }
 
     /// A boolean; false when neither given nor defaulted.
-    pub(crate) fn flag(&self, name: &str) -> bool {
+    ///
+    /// # Panics
+    /// When it is declared as another kind.
+    #[must_use]
+    pub fn flag(&self, name: &str) -> bool {
         match self.value(name) {
             Some(Value::Boolean(flag)) => *flag,
             None => false,
@@ -234,7 +288,12 @@ impl Settings {
         }
     }
 
-    pub(crate) fn duration(&self, name: &str) -> Option<Duration> {
+    /// A duration; none when neither given nor defaulted.
+    ///
+    /// # Panics
+    /// When it is declared as another kind.
+    #[must_use]
+    pub fn duration(&self, name: &str) -> Option<Duration> {
         match self.value(name)? {
             Value::Duration(duration) => Some(*duration),
             _ => panic!("option '{name}' is not declared as a duration"),
@@ -242,12 +301,13 @@ impl Settings {
     }
 
     /// The names of all options that were given or have defaults.
-    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+    pub fn names(&self) -> impl Iterator<Item = &str> {
         self.values.iter().map(|(name, _)| name.as_str())
     }
 
-    /// An error about one option's value.
-    pub(crate) fn refuse(&self, name: &str, value: &str, why: &str) -> Error {
+    /// The error about a value that is of the declared kind and will not do: `Plan`.
+    #[must_use]
+    pub fn refuse(&self, name: &str, value: &str, why: &str) -> Error {
         Error::Plan(format!("option '{name}' of connector '{}' is '{value}': {why}", self.connector))
     }
 }

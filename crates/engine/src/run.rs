@@ -19,7 +19,7 @@ use crate::ops::source::{Place, SourceSetup};
 use crate::plan::{Node, NodeId, Operator, Plan};
 use crate::positions::Positions;
 use crate::reads::Reads;
-use crate::shared::Run;
+use crate::shared::{Run, caught};
 use crate::sink::Sink;
 use crate::snapshot::{OutboxPart, Shipping};
 use crate::source::{Offset, Source};
@@ -346,7 +346,7 @@ pub(crate) fn change_sources(plan: &Plan) -> impl Iterator<Item = (&str, &Arc<dy
 
 fn splits_of(plan: &Plan) -> Result<Vec<Vec<String>>> {
     let splits = |node: &Node| match &node.operator {
-        Operator::Source(source) => source.splits(),
+        Operator::Source(source) => caught(&node.name, || source.splits()),
         _ => Ok(Vec::new()),
     };
     plan.nodes.iter().map(splits).collect()

@@ -4,7 +4,7 @@
 //! operators do nothing until the run is dropped.
 
 use crate::changes::Wake;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::metrics::Counters;
 use highwater_core::Epoch;
 use std::collections::BTreeMap;
@@ -149,6 +149,14 @@ impl Run {
     }
 }
 
+/// Calls a connector where nothing else would catch its panic.
+pub(crate) fn caught<T>(object: &str, call: impl FnOnce() -> Result<T>) -> Result<T> {
+    let panicked = |panic: Box<dyn std::any::Any + Send>| {
+        Err(Error::connector(object, format!("panicked: {}", message_of(panic.as_ref()))))
+    };
+    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(panicked)
+}
+
 /// The text of a panic.
 pub(crate) fn message_of(panic: &(dyn std::any::Any + Send)) -> &str {
     panic
@@ -161,7 +169,6 @@ pub(crate) fn message_of(panic: &(dyn std::any::Any + Send)) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Error;
 
     #[test]
     fn the_first_failure_is_kept_and_told_once() {

@@ -4,6 +4,15 @@
 //! checkpoint is published the engine calls [`Target::deliver`] with a [`DeliveryPermit`], again after
 //! a crash if need be. A target must therefore make a delivery take effect once per part of an
 //! outbox, by a *fence* it keeps with the rows (a name, a row, a transaction's own offset).
+//!
+//! What a target can rest on:
+//!
+//! 1. A delivery is named by its checkpoint and its part, and has the same rows whenever it is made
+//!    again. Each worker delivers parts of its own, all at the same time as the others.
+//! 2. The checkpoints of one part are delivered in rising order, the next one after the one before
+//!    has succeeded. So the newest checkpoint of each part is fence enough.
+//! 3. A delivery whose process died or whose pipeline failed may be made again while the first one
+//!    still goes on. So the fence must be checked and moved in one step with the rows.
 
 use crate::batch::Batch;
 use crate::error::Result;
@@ -20,7 +29,8 @@ pub trait Sink: Debug + Send + Sync {
     /// `Plan` that names the option or column.
     fn check(&self, schema: &SchemaRef, append_only: bool) -> Result<()>;
 
-    /// Opens the target for one worker's parts. Runs on a background thread.
+    /// Opens the target for one worker's parts, at the first delivery and again after each that
+    /// failed. Runs on a background thread.
     ///
     /// # Errors
     /// `Connector` when it cannot be reached.
@@ -49,9 +59,11 @@ impl DeliveryPermit {
 /// A place that rows are delivered to.
 pub trait Target: Send {
     /// Delivers one part of a checkpoint's outbox, all of it or nothing, once: a part that was
-    /// delivered before is left as it is. May block; runs on a background thread with a deadline.
+    /// delivered before is left as it is. `rows` are in the order of their epochs. May block: it
+    /// runs on a background thread, and only the worker's later parts wait for it.
     ///
     /// # Errors
-    /// `Connector` when it cannot be delivered now; it is tried again with back-off.
+    /// `Connector` when it cannot be delivered now. After any error it is tried again, with pauses
+    /// from 100 milliseconds to 30 seconds, until it succeeds; a clean stop gives it 10 seconds.
     fn deliver(&mut self, permit: DeliveryPermit, part: u32, rows: &[Batch]) -> Result<()>;
 }

@@ -3,15 +3,39 @@
 //! A source is divided into *splits*, each with an *offset*: a JSON value that only the source
 //! understands, and from which reading goes on exactly. The engine deals splits over workers, keeps
 //! offsets in checkpoints and seeks on restore. A source never sees epochs or checkpoints.
+//!
+//! What a source promises, and exactly-once rests on:
+//!
+//! 1. From one offset on, a split gives the same rows in the same order, whoever opens it, when and
+//!    how often, and however many rows are asked for at a time. Rows after an offset stay readable
+//!    as long as a checkpoint that holds it is kept.
+//! 2. [`SplitReader::offset`] is the place right after the rows given so far.
+//! 3. Of two offsets of a split [`order`] finds the later one greater: so that a source can be read
+//!    up to an offset, for recomputation.
+//! 4. A split's name is never given to another one.
 
 use crate::error::Result;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use std::cmp::Ordering;
 use std::fmt::Debug;
 use std::time::Duration;
 
-/// A position in a split, opaque to the engine.
+/// A position in a split, opaque to the engine but for its [`order`]. It is stored as JSON text, so
+/// a number must be one that JSON keeps: whole, or a finite float.
 pub type Offset = serde_json::Value;
+
+/// How far a source goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Extent {
+    /// It ends by itself: FLUSH waits for its end, and a query reads all of it.
+    Bounded,
+    /// It has so many rows now and may have more later: FLUSH waits until it gives nothing for a
+    /// moment, and a query reads what is there.
+    Growing,
+    /// It gives rows for ever: FLUSH waits for one epoch, and a query over it is refused.
+    Endless,
+}
 
 /// A source as a statement describes it; shared by all workers.
 pub trait Source: Debug + Send + Sync {
@@ -19,22 +43,30 @@ pub trait Source: Debug + Send + Sync {
     fn schema(&self) -> SchemaRef;
 
     /// The splits that exist now, by names that stay theirs for ever. May read from outside; called
-    /// on a background thread, at start and then every [`Source::discovery`] interval.
+    /// at each start, before the pipeline runs, and then on a background thread every
+    /// [`Source::discovery`] interval.
     ///
     /// # Errors
     /// `Connector` when the outside cannot be asked.
     fn splits(&self) -> Result<Vec<String>>;
 
-    /// How often to look for new splits; `None` when the first answer is complete.
+    /// How often to look for new splits; `None` when the first answer is complete. A source that
+    /// looks for splits never ends.
     fn discovery(&self) -> Option<Duration> {
         None
+    }
+
+    /// How far it goes.
+    fn extent(&self) -> Extent {
+        Extent::Endless
     }
 
     /// Whether [`SplitReader::poll`] may wait for I/O or parse for long. Such readers run on
     /// background threads behind a bounded queue; others run on the worker itself.
     fn blocking(&self) -> bool;
 
-    /// Opens a split after `offset`, or at its start.
+    /// Opens a split after `offset`, or at its start. May be called while other readers of the split
+    /// are open.
     ///
     /// # Errors
     /// `Connector` when it cannot be opened, `Data` when the offset is not one of this source's.
@@ -58,11 +90,11 @@ pub trait SplitReader: Send {
     /// when the source is not [`Source::blocking`].
     ///
     /// # Errors
-    /// `Connector` when reading fails (it is reopened at its last offset), `Data` when a row is bad
-    /// and the source's policy is to fail.
+    /// `Connector` when reading fails, `Data` when a row is bad and the source's policy is to fail.
+    /// The pipeline fails, and begins again from its last checkpoint after a pause.
     fn poll(&mut self, max_rows: usize) -> Result<Polled>;
 
-    /// The position after the rows given so far.
+    /// The position after the rows given so far. Rows that were passed over may lie before it.
     fn offset(&self) -> Offset;
 
     /// How long ago the oldest row of the last poll came to be, where the source knows.
@@ -73,5 +105,62 @@ pub trait SplitReader: Send {
     /// Rows left out so far because they were bad and the policy says to skip them.
     fn skipped(&self) -> u64 {
         0
+    }
+}
+
+/// The order of two offsets of one split; none when they are of different kinds. Null comes first;
+/// numbers are ordered by value, texts by their bytes, arrays of one length and objects of the same
+/// fields by their first difference, in the order in which the fields stand.
+#[must_use]
+pub fn order(a: &Offset, b: &Offset) -> Option<Ordering> {
+    match (a, b) {
+        (Offset::Null, Offset::Null) => Some(Ordering::Equal),
+        (Offset::Null, _) => Some(Ordering::Less),
+        (_, Offset::Null) => Some(Ordering::Greater),
+        (Offset::Bool(a), Offset::Bool(b)) => Some(a.cmp(b)),
+        (Offset::Number(a), Offset::Number(b)) => match (a.as_i128(), b.as_i128()) {
+            (Some(a), Some(b)) => Some(a.cmp(&b)),
+            _ => a.as_f64()?.partial_cmp(&b.as_f64()?),
+        },
+        (Offset::String(a), Offset::String(b)) => Some(a.cmp(b)),
+        (Offset::Array(a), Offset::Array(b)) if a.len() == b.len() => lexicographic(a.iter().zip(b)),
+        (Offset::Object(a), Offset::Object(b)) if a.keys().eq(b.keys()) => lexicographic(a.values().zip(b.values())),
+        _ => None,
+    }
+}
+
+fn lexicographic<'a>(pairs: impl Iterator<Item = (&'a Offset, &'a Offset)>) -> Option<Ordering> {
+    for (a, b) in pairs {
+        match order(a, b)? {
+            Ordering::Equal => {}
+            unequal => return Some(unequal),
+        }
+    }
+    Some(Ordering::Equal)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn offsets_are_ordered_field_by_field() {
+        let rising = [
+            json!(null),
+            json!({ "file": "a", "row": 9 }),
+            json!({ "file": "a", "row": 10 }),
+            json!({ "file": "b", "row": 0 }),
+        ];
+        for pair in rising.windows(2) {
+            assert_eq!(order(&pair[0], &pair[1]), Some(Ordering::Less), "{pair:?}");
+            assert_eq!(order(&pair[1], &pair[0]), Some(Ordering::Greater), "{pair:?}");
+            assert_eq!(order(&pair[1], &pair[1]), Some(Ordering::Equal), "{pair:?}");
+        }
+        assert_eq!(order(&json!(u64::MAX), &json!(-1)), Some(Ordering::Greater));
+        assert_eq!(order(&json!([1, 2]), &json!([1, 3])), Some(Ordering::Less));
+        for (a, b) in [(json!(1), json!("1")), (json!([1]), json!([1, 2])), (json!({ "a": 1 }), json!({ "b": 1 }))] {
+            assert_eq!(order(&a, &b), None, "{a} {b}");
+        }
     }
 }

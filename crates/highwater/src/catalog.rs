@@ -18,7 +18,7 @@ const NAME: &str = "catalog.json";
 /// What kind of object it is. The names are persisted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Kind {
+pub(crate) enum Kind {
     /// CREATE TABLE.
     Table,
     /// CREATE SOURCE.
@@ -45,24 +45,24 @@ impl std::fmt::Display for Kind {
 
 /// One object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Entry {
+pub(crate) struct Entry {
     /// Never used twice.
-    pub id: u64,
+    pub(crate) id: u64,
     /// Unique among all objects.
-    pub name: String,
+    pub(crate) name: String,
     /// How many objects of this name were dropped before it was made.
     #[serde(default)]
-    pub incarnation: u64,
+    pub(crate) incarnation: u64,
     /// What it is.
-    pub kind: Kind,
+    pub(crate) kind: Kind,
     /// The statement that made it, without the semicolon.
-    pub sql: String,
+    pub(crate) sql: String,
     /// The pipeline that keeps it current; none for sources and plain views.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pipeline: Option<String>,
+    pub(crate) pipeline: Option<String>,
     /// What ALTER has set since.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub settings: BTreeMap<String, String>,
+    pub(crate) settings: BTreeMap<String, String>,
 }
 
 /// The file's content.

@@ -1,10 +1,17 @@
-//! Where a database lives and how much it may take.
+//! Where a database lives, how much it may take, and what the program adds to it.
 
+use highwater_connectors::{SinkConnector, SourceConnector};
 use highwater_engine::CheckpointSettings;
 use highwater_engine::core::{Bytes, KeyGroups};
+use highwater_sql::ScalarFunction;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-/// The settings of one database.
+/// The settings of one database, and the program's own connectors and functions.
+///
+/// What the catalog holds is made again from its statements whenever the database is opened, so
+/// connectors and functions must be here each time. An object that names one which is missing is
+/// [`broken`](crate::Database::broken) until it is there again.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The catalog, and the engine's files on this machine.
@@ -28,6 +35,12 @@ pub struct Config {
     pub resume: bool,
     /// Of views that say nothing of checkpoints.
     pub checkpoints: CheckpointSettings,
+    /// Connectors for CREATE SOURCE besides those that are built in.
+    pub sources: Vec<Arc<dyn SourceConnector>>,
+    /// Connectors for CREATE SINK besides those that are built in.
+    pub sinks: Vec<Arc<dyn SinkConnector>>,
+    /// Functions for SQL besides those that are built in.
+    pub functions: Vec<Arc<dyn ScalarFunction>>,
 }
 
 impl Config {
@@ -45,6 +58,9 @@ impl Config {
             key_groups: KeyGroups::DEFAULT,
             resume: false,
             checkpoints: CheckpointSettings::default(),
+            sources: Vec::new(),
+            sinks: Vec::new(),
+            functions: Vec::new(),
         }
     }
 }

@@ -6,13 +6,11 @@ use crate::connection::{Connection, cancelled};
 use crate::database::{Database, State};
 use crate::dml::Target;
 use crate::error::{Error, Result};
-use crate::extent::Extent;
 use crate::objects::{Body, Object, Reading};
 use crate::outcome::Outcome;
 use crate::settings;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use highwater_connectors::{Format, Options};
-use highwater_engine::source::Source;
 use highwater_sql::statement::{
     self, CreateSink, CreateSource, CreateTable, CreateView, Encoding, Name, Property, Statement,
 };
@@ -35,7 +33,7 @@ impl Database {
             return Ok(outcome);
         }
         let entry = entry(&state, Kind::Source, &source.name, text, None);
-        let object = source_object(&source, entry)?;
+        let object = self.source_object(&source, entry)?;
         state.catalog.add(object.entry.clone())?;
         state.objects.add(object);
         Ok(Outcome::done("CREATE SOURCE"))
@@ -219,7 +217,7 @@ impl Database {
     pub(crate) fn object(&self, state: &State, entry: Entry) -> Result<Object> {
         match highwater_sql::parse(&entry.sql)? {
             Statement::CreateTable(table) => self.table_object(table, entry),
-            Statement::CreateSource(source) => source_object(&source, entry),
+            Statement::CreateSource(source) => self.source_object(&source, entry),
             Statement::CreateView(view) => self.view_object(state, view, entry),
             Statement::CreateMaterializedView(view) => self.kept_object(state, entry, Body::Materialized(view)),
             Statement::CreateSink(sink) => self.kept_object(state, entry, Body::Sink(sink)),
@@ -229,6 +227,15 @@ impl Database {
                 position: None,
             })),
         }
+    }
+
+    fn source_object(&self, statement: &CreateSource, entry: Entry) -> Result<Object> {
+        let format = statement.format.as_ref();
+        let (connector, options) = connector(&statement.name, &statement.options, format)?;
+        let format = format.map(|f| encoding(f.encoding));
+        let columns = declared(statement);
+        let source = self.connectors.source(&connector, &entry.name, &options, columns.as_ref(), format)?;
+        Ok(Object { entry, schema: source.schema(), body: Body::Source(source) })
     }
 
     fn view_object(&self, state: &State, view: CreateView, entry: Entry) -> Result<Object> {
@@ -265,18 +272,6 @@ fn entry(state: &State, kind: Kind, name: &Name, text: &str, pipeline: Option<St
         pipeline,
         settings: BTreeMap::new(),
     }
-}
-
-fn source_object(source: &CreateSource, entry: Entry) -> Result<Object> {
-    let (connector, options) = connector(&source.name, &source.options, source.format.as_ref())?;
-    let opened: Arc<dyn Source> = highwater_connectors::source(
-        &connector,
-        &options,
-        declared(source),
-        source.format.as_ref().map(|f| encoding(f.encoding)),
-    )?;
-    let extent = Extent::of(&connector, &options);
-    Ok(Object { entry, schema: opened.schema(), body: Body::Source(opened, extent) })
 }
 
 fn declared(source: &CreateSource) -> Option<SchemaRef> {

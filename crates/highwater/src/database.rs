@@ -13,10 +13,11 @@ use crate::objects::Objects;
 use crate::outcome::{Outcome, Rows};
 use crate::restore::Restoring;
 use crate::show;
-use crate::system::System;
+use crate::system::{System, is_about_session};
+use highwater_connectors::Connectors;
 use highwater_engine::{Engine, EngineConfig, Pipeline, Trigger};
 use highwater_sql::statement::{Name, Property};
-use highwater_sql::{Session, split};
+use highwater_sql::{ScalarFunction, Session, split};
 use highwater_tables::{StoreOptions, TableStore, Usage as TablesUsage};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, TryLockError};
@@ -24,11 +25,11 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// A running database; `Send` and `Sync`. Its calls block, so a task of an asynchronous program
 /// makes them on a thread for blocking work.
-#[derive(Debug)]
 pub struct Database {
     pub(crate) config: Config,
     pub(crate) engine: Engine,
     pub(crate) session: Session,
+    pub(crate) connectors: Connectors,
     pub(crate) runtime: Arc<tokio::runtime::Runtime>,
     pub(crate) tables: TableStore,
     pub(crate) system: System,
@@ -39,6 +40,13 @@ pub struct Database {
     pub(crate) restored: Condvar,
     /// Held as long as the data folder is ours.
     _lock: File,
+}
+
+/// DataFusion's catalogs hold each other, so what is in them is not shown.
+impl std::fmt::Debug for Database {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Database").field("data_dir", &self.config.data_dir).finish_non_exhaustive()
+    }
 }
 
 /// What statements change.
@@ -60,7 +68,8 @@ impl Database {
     /// those that cannot are told by [`Database::broken`] and in the log.
     ///
     /// # Errors
-    /// `Folder` when another process has it, `Catalog` when its file is damaged.
+    /// `Folder` when another process has it, `Catalog` when its file is damaged, `Config` when one of
+    /// the program's connectors or functions cannot be used.
     pub fn open(config: Config) -> Result<Self> {
         let database = Self::open_catalog(config)?;
         database.restore_pipelines();
@@ -73,6 +82,9 @@ impl Database {
     /// # Errors
     /// Those of [`Database::open`].
     pub fn open_catalog(config: Config) -> Result<Self> {
+        let connectors = Connectors::new(&config.sources, &config.sinks).map_err(|e| Error::Config(e.to_string()))?;
+        let threads = config.query_threads.unwrap_or(0);
+        let session = session(threads, &config.functions)?;
         let lock = lock(&config)?;
         let catalog = Catalog::open(&config.data_dir)?;
         let mut engine = EngineConfig::new(&config.data_dir);
@@ -86,7 +98,6 @@ impl Database {
         if let Some(workers) = config.workers {
             engine.workers = workers;
         }
-        let threads = config.query_threads.unwrap_or(0);
         let mut runtime = tokio::runtime::Builder::new_multi_thread();
         if threads > 0 {
             runtime.worker_threads(threads);
@@ -110,7 +121,8 @@ impl Database {
             tables,
             own: Mutex::default(),
             system: System::new()?,
-            session: Session::new(threads),
+            session,
+            connectors,
             runtime: Arc::new(runtime.map_err(folder)?),
             state: Mutex::new(state),
             restored: Condvar::new(),
@@ -258,6 +270,19 @@ impl Database {
         }
         Ok(outcome.noticed(format!("{name} shares the checkpoints of {owner}, which are changed")))
     }
+}
+
+/// A session that knows the program's functions.
+fn session(threads: usize, functions: &[Arc<dyn ScalarFunction>]) -> Result<Session> {
+    let mut session = Session::new(threads);
+    for function in functions {
+        let name = function.name();
+        if is_about_session(name) {
+            return Err(Error::Config(format!("{name} tells about the session: give the function another name")));
+        }
+        session.add_function(function).map_err(|error| Error::Config(error.to_string()))?;
+    }
+    Ok(session)
 }
 
 /// Makes the data folder ours until the process ends.

@@ -198,24 +198,19 @@ impl Database {
         let query = constant(default, &target.statement.text);
         let plan = self.session.bind(&query, &Relations::default())?;
         let LogicalPlan::Projection(projection) = &plan else { return Ok(new_null_array(data_type, count)) };
-        let value = self.constant(&projection.expr[0])?;
-        assign(&value.to_array_of_size(count)?, data_type)
+        let expr = self.session.evaluated(projection.expr[0].clone())?;
+        let values = match expr.clone().unalias_nested().data {
+            Expr::Literal(value, _) => value.to_array_of_size(count)?,
+            // What is not the same each time, or fails.
+            _ => self.session.computed(&expr, count)?,
+        };
+        assign(&values, data_type)
     }
 
     /// Refuses defaults that are not of their columns' types.
     pub(crate) fn check_defaults(&self, target: &Target) -> Result<()> {
         let fields = target.schema().fields().iter().enumerate();
         fields.into_iter().try_for_each(|(at, field)| self.default(target, at, field.data_type(), 1).map(|_| ()))
-    }
-
-    /// What an expression without columns is now.
-    fn constant(&self, expr: &Expr) -> Result<datafusion::common::ScalarValue> {
-        let expr = self.session.evaluated(expr.clone())?;
-        match expr {
-            Expr::Literal(value, _) => Ok(value),
-            Expr::Alias(alias) => self.constant(&alias.expr),
-            other => Err(invalid("0A000", format!("the default {other} is not a constant"), None)),
-        }
     }
 
     pub(crate) async fn update(

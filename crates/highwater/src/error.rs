@@ -1,7 +1,7 @@
 //! Why the database could not do something, with the SQLSTATE that clients are told.
 
 use datafusion::common::DataFusionError;
-use highwater_sql::Position;
+use highwater_sql::{CallFailed, Position};
 use std::path::PathBuf;
 use thiserror::Error as ThisError;
 
@@ -36,6 +36,9 @@ pub enum Error {
         /// What is wrong and what to do.
         what: String,
     },
+    /// What the program added to [`Config`](crate::Config) cannot be used; fix the program.
+    #[error("config: {0}")]
+    Config(String),
     /// The catalog's file is damaged or of a newer version; restore it from a copy.
     #[error("catalog: {0}")]
     Catalog(#[source] highwater_engine::checkpoint::Error),
@@ -77,11 +80,13 @@ impl Error {
     pub fn sqlstate(&self) -> &'static str {
         match self {
             Self::Sql(highwater_sql::Error::Engine(error)) | Self::Engine(error) => engine_state(error),
+            Self::Sql(highwater_sql::Error::Plan(error)) => planning_state(error),
             Self::Sql(error) => error.sqlstate(),
             Self::Tables(error) => table_state(error),
             Self::Query(error) => query_state(error),
             Self::InUse { .. } => "2BP01",
             Self::Folder { .. } => "58030",
+            Self::Config(_) => "F0000",
             Self::Catalog(_) => "XX001",
             Self::Script { source, .. } => source.sqlstate(),
         }
@@ -120,9 +125,18 @@ const fn table_state(error: &highwater_tables::Error) -> &'static str {
     }
 }
 
+/// What went wrong while a statement was planned: constants are computed then.
+fn planning_state(error: &DataFusionError) -> &'static str {
+    match error.find_root() {
+        DataFusionError::External(_) | DataFusionError::ArrowError(..) => query_state(error),
+        _ => "XX000",
+    }
+}
+
 /// What went wrong with a query's data, as far as it can be told.
 fn query_state(error: &DataFusionError) -> &'static str {
     match error.find_root() {
+        DataFusionError::External(source) if source.is::<CallFailed>() => "38000",
         DataFusionError::External(source) => source.downcast_ref::<Error>().map_or("22000", Error::sqlstate),
         DataFusionError::ResourcesExhausted(_) => "53200",
         DataFusionError::ArrowError(arrow, _) => match &**arrow {

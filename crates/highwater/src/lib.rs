@@ -4,17 +4,76 @@
 //! of the SQL that `highwater-sql` describes. The crate joins SQL, connectors and the engine and adds
 //! what none of them has: the catalog, queries over views, recomputation. It knows no network.
 //!
-//! ```no_run
+//! ```
 //! use highwater::{Config, Database};
 //! # fn main() -> highwater::Result<()> {
-//! let database = Database::open(Config::new("highwater-data"))?;
+//! # let folder = tempfile::tempdir().expect("a folder");
+//! # let folder = folder.path().join("highwater-data");
+//! let database = Database::open(Config::new(&folder))?;
 //! database.script(
-//!     "CREATE SOURCE bid WITH (connector = 'nexmark', nexmark.table.type = 'Bid', nexmark.event.num = 100000);
-//!      CREATE MATERIALIZED VIEW bids AS SELECT auction, count(*) AS n FROM bid GROUP BY auction;
+//!     "CREATE TABLE orders (id bigint PRIMARY KEY, customer varchar, amount bigint);
+//!      CREATE MATERIALIZED VIEW spending AS
+//!          SELECT customer, count(*) AS orders, sum(amount) AS total FROM orders GROUP BY customer;
+//!      INSERT INTO orders VALUES (1, 'ann', 10), (2, 'bob', 20), (3, 'ann', 5);
 //!      FLUSH;",
 //! )?;
-//! let top = database.query("SELECT auction, n FROM bids ORDER BY n DESC LIMIT 3")?;
-//! assert_eq!(top.count(), 3);
+//! let rows = database.query("SELECT customer, total FROM spending ORDER BY total DESC")?;
+//! assert_eq!(rows.count(), 2);
+//! database.shutdown()
+//! # }
+//! ```
+//!
+//! Calls block; an asynchronous program makes them on threads for blocking work, or awaits
+//! [`Database::run`]. Dropping a [`Database`] without [`Database::shutdown`] is like a crash: nothing
+//! that was acknowledged is lost, and the next process goes on from the last checkpoints.
+//!
+//! # What a program can add
+//!
+//! Sources, sinks and functions of its own stand in [`Config`] and are used by their names in SQL. A
+//! function is a [`ScalarFunction`]; connectors and their contracts are in [`connector`]; all three at
+//! work, across a crash, are in `examples/custom.rs`.
+//!
+//! ```
+//! use highwater::arrow::array::{ArrayRef, AsArray, Float64Array};
+//! use highwater::arrow::datatypes::{DataType, Float64Type};
+//! use highwater::{CallError, Config, Database, ScalarFunction, Volatility};
+//! use std::sync::Arc;
+//!
+//! /// `fahrenheit(celsius)`.
+//! #[derive(Debug)]
+//! struct Fahrenheit;
+//!
+//! impl ScalarFunction for Fahrenheit {
+//!     fn name(&self) -> &str {
+//!         "fahrenheit"
+//!     }
+//!
+//!     fn arguments(&self) -> Vec<DataType> {
+//!         vec![DataType::Float64]
+//!     }
+//!
+//!     fn returns(&self) -> DataType {
+//!         DataType::Float64
+//!     }
+//!
+//!     fn volatility(&self) -> Volatility {
+//!         Volatility::Immutable
+//!     }
+//!
+//!     fn call(&self, arguments: &[ArrayRef], _rows: usize) -> Result<ArrayRef, CallError> {
+//!         let celsius = arguments[0].as_primitive::<Float64Type>();
+//!         let fahrenheit: Float64Array = celsius.unary(|degrees| degrees * 1.8 + 32.0);
+//!         Ok(Arc::new(fahrenheit))
+//!     }
+//! }
+//!
+//! # fn main() -> highwater::Result<()> {
+//! # let folder = tempfile::tempdir().expect("a folder");
+//! let mut config = Config::new(folder.path());
+//! config.functions.push(Arc::new(Fahrenheit));
+//! let database = Database::open(config)?;
+//! let rows = database.query("SELECT fahrenheit(100) AS f")?;
+//! assert_eq!(rows.batches[0].column(0).as_primitive::<Float64Type>().value(0), 212.0);
 //! database.shutdown()
 //! # }
 //! ```
@@ -25,6 +84,7 @@ mod catalog;
 mod compare;
 mod config;
 mod connection;
+pub mod connector;
 mod copy;
 mod copy_in;
 mod create;
@@ -32,7 +92,6 @@ mod database;
 mod dml;
 mod embed;
 mod error;
-mod extent;
 mod hw_catalog;
 mod objects;
 mod outcome;
@@ -53,7 +112,6 @@ mod values;
 mod views;
 
 pub use answer::{Answer, RowStream, Tag};
-pub use catalog::{Entry, Kind};
 pub use compare::same_rows;
 pub use config::Config;
 pub use connection::{Canceller, Connection, SERVER_VERSION, TransactionState};
@@ -61,18 +119,24 @@ pub use copy_in::CopyIn;
 pub use database::Database;
 pub use embed::Batches;
 pub use error::{Error, Result};
+pub use outcome::{Outcome, Rows};
+pub use parameters::Parameters;
+pub use prepare::Described;
+pub use query::{Compared, Offsets, SplitOffsets};
+pub use subscribe::{Subscription, ViewEvent};
+
+/// Rows and their columns: the version whose types this crate takes and gives.
+pub use arrow;
+/// The value of a parameter.
+pub use datafusion::common::ScalarValue;
+/// The streaming engine below: for its own inspection, which [`Database::engine`] gives.
 pub use highwater_engine as engine;
+/// The store of checkpoints: for looking into a root, with or without a database.
 pub use highwater_engine::checkpoint;
-pub use highwater_engine::core::{Bytes, CheckpointId, Epoch, KeyGroups, Rng, WallMicros};
+pub use highwater_engine::core::{Bytes, CheckpointId, Epoch, KeyGroups, WallMicros};
 pub use highwater_engine::{
     Batch, CheckpointOutcome, CheckpointReport, CheckpointSettings, Metrics, Pipeline, Scan, Status, Trigger,
 };
 pub use highwater_sql::statement::Statement;
-pub use highwater_sql::{Piece, Position, parse, split};
+pub use highwater_sql::{CallError, CallFailed, Piece, Position, ScalarFunction, Volatility, parse, split};
 pub use highwater_tables::Usage as TablesUsage;
-pub use outcome::{Outcome, Rows};
-pub use parameters::Parameters;
-pub use prepare::Described;
-pub use query::{Compared, Offsets};
-pub use replay::{SplitOffsets, Until, read_until};
-pub use subscribe::{Subscription, ViewEvent};

@@ -5,7 +5,6 @@
 use crate::catalog::{Entry, Kind};
 use crate::dml::Target;
 use crate::error::{Error, Result};
-use crate::extent::Extent;
 use arrow::datatypes::SchemaRef;
 use datafusion::logical_expr::TableSource;
 use highwater_engine::source::Source;
@@ -28,7 +27,7 @@ pub(crate) struct Object {
 #[derive(Clone, Debug)]
 pub(crate) enum Body {
     Table(Target),
-    Source(Arc<dyn Source>, Extent),
+    Source(Arc<dyn Source>),
     View(CreateView),
     Materialized(CreateView),
     Sink(CreateSink),
@@ -37,7 +36,7 @@ pub(crate) enum Body {
 impl Object {
     pub(crate) fn query(&self) -> Option<&Query> {
         match &self.body {
-            Body::Source(..) | Body::Table(_) => None,
+            Body::Source(_) | Body::Table(_) => None,
             Body::View(view) | Body::Materialized(view) => Some(&view.query),
             Body::Sink(sink) => Some(&sink.query),
         }
@@ -113,14 +112,14 @@ impl Objects {
     /// The sources and materialized views that names come down to, through plain views.
     pub(crate) fn leaves(&self, names: &BTreeSet<String>) -> Vec<&Object> {
         let closed = self.closed(names, false);
-        let is_leaf = |o: &&Object| matches!(o.body, Body::Source(..) | Body::Table(_) | Body::Materialized(_));
+        let is_leaf = |o: &&Object| matches!(o.body, Body::Source(_) | Body::Table(_) | Body::Materialized(_));
         closed.into_iter().filter(is_leaf).collect()
     }
 
     /// The sources and tables that names come down to, through all views.
     pub(crate) fn sources(&self, names: &BTreeSet<String>) -> Vec<&Object> {
         let closed = self.closed(names, true);
-        closed.into_iter().filter(|o| matches!(o.body, Body::Source(..) | Body::Table(_))).collect()
+        closed.into_iter().filter(|o| matches!(o.body, Body::Source(_) | Body::Table(_))).collect()
     }
 
     /// The objects that names stand for and what these read, in the order of creation.

@@ -32,7 +32,7 @@ impl Database {
         for object in state.objects.iter() {
             builder.incarnation(object.name(), object.entry.incarnation);
             match &object.body {
-                Body::Source(source, _) => builder.source(object.name(), Arc::clone(source)),
+                Body::Source(source) => builder.source(object.name(), Arc::clone(source)),
                 Body::Table(target) => builder.table(object.name(), Arc::new(self.tables.source(&target.table))),
                 _ => {}
             }
@@ -45,11 +45,25 @@ impl Database {
                 Body::Materialized(view) => {
                     builder.view(Maintained { columns: &view.columns, ..kept })?;
                 }
-                Body::Sink(sink) => add_sink(&mut builder, kept, sink)?,
-                Body::Table(_) | Body::Source(..) | Body::View(_) => {}
+                Body::Sink(sink) => self.add_sink(&mut builder, kept, sink, object.entry.incarnation)?,
+                Body::Table(_) | Body::Source(_) | Body::View(_) => {}
             }
         }
         Ok(builder.finish())
+    }
+
+    fn add_sink(
+        &self,
+        builder: &mut Builder<'_>,
+        kept: Maintained<'_>,
+        sink: &CreateSink,
+        incarnation: u64,
+    ) -> Result<()> {
+        let format = sink.format.as_ref();
+        let (connector, options) = connector(&sink.name, &sink.options, format)?;
+        let format = format.map(|f| encoding(f.encoding));
+        builder.sink(kept, |_, _| self.connectors.sink(&connector, (kept.name, incarnation), &options, format))?;
+        Ok(())
     }
 
     /// The plan of all of a pipeline's objects.
@@ -226,14 +240,4 @@ impl Database {
 /// holds may be left of those.
 fn first_is_not_the_first(state: &State, pipeline: &str) -> bool {
     state.objects.of_pipeline(pipeline).next().is_some_and(|first| first.entry.incarnation > 0)
-}
-
-fn add_sink(builder: &mut Builder<'_>, kept: Maintained<'_>, sink: &CreateSink) -> Result<()> {
-    let format = sink.format.as_ref();
-    let (connector, options) = connector(&sink.name, &sink.options, format)?;
-    builder.sink(kept, |_, _| {
-        let format = format.map(|f| encoding(f.encoding));
-        highwater_connectors::sink(&connector, &sink.name.value, &options, format)
-    })?;
-    Ok(())
 }

@@ -5,12 +5,11 @@ use crate::connection::{Connection, cancelled, invalid};
 use crate::database::{Database, State};
 use crate::dml::Target;
 use crate::error::{Error, Result};
-use crate::extent::Extent;
 use crate::objects::{Body, Object, Reading};
 use crate::outcome::{Outcome, Rows};
 use crate::parameters::Parameters;
 use crate::provider::TableRows;
-use crate::replay::{self, SplitOffsets, Until};
+use crate::replay::{self, Until};
 use crate::views::{Scanned, Tables, shaped};
 use arrow::array::RecordBatch;
 use datafusion::catalog::TableProvider;
@@ -22,6 +21,7 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::execute_stream;
 use highwater_engine::checkpoint::inspect;
 use highwater_engine::core::{CheckpointId, Epoch};
+use highwater_engine::source::{Extent, Offset, Source};
 use highwater_engine::{Pipeline, Status, Trigger};
 use highwater_sql::statement::{CreateView, Query};
 use highwater_sql::{explain, references, session};
@@ -34,6 +34,9 @@ use std::time::{Duration, Instant};
 const QUIET: Duration = Duration::from_millis(300);
 /// How long FLUSH waits in all.
 const PATIENCE: Duration = Duration::from_secs(600);
+
+/// Where a source stands, by the splits' names.
+pub type SplitOffsets = BTreeMap<String, Offset>;
 
 /// Where each source of a pipeline stands, by the source's name.
 pub type Offsets = BTreeMap<String, SplitOffsets>;
@@ -146,7 +149,7 @@ impl Database {
             let table: Arc<dyn TableProvider> = match (&object.body, &special) {
                 (Body::Table(_), Some((name, rows))) if *name == object.name() => Arc::new(rows.clone()),
                 (Body::Table(target), _) => Arc::new(self.table_rows(connection, target, scanned.horizon)?),
-                (Body::Source(source, extent), _) => replay::table(source, &until(object, *extent)?)?,
+                (Body::Source(source), _) => replay::table(source, &until(object, source.as_ref())?)?,
                 _ => continue,
             };
             scanned.tables.insert(object.name().to_owned(), provider_as_source(table));
@@ -273,10 +276,10 @@ impl Database {
                 tables.insert(source_object.name().to_owned(), provider_as_source(Arc::new(rows)));
                 continue;
             }
-            let Body::Source(source, extent) = &source_object.body else { continue };
+            let Body::Source(source) = &source_object.body else { continue };
             let until = match offsets {
                 Some(all) => Until::Offsets(all.get(source_object.name()).cloned().unwrap_or_default()),
-                None => until(source_object, *extent)?,
+                None => until(source_object, source.as_ref())?,
             };
             let table = provider_as_source(replay::table(source, &until)?);
             tables.insert(source_object.name().to_owned(), table);
@@ -338,15 +341,11 @@ impl Database {
         let reads: std::collections::BTreeSet<String> =
             state.objects.of_pipeline(name).flat_map(Object::reads).collect();
         let sources = state.objects.sources(&reads);
-        let extents = sources.iter().filter_map(|object| match object.body {
-            Body::Source(_, extent) => Some(extent),
+        let extents = sources.iter().filter_map(|object| match &object.body {
+            Body::Source(source) => Some(source.extent()),
             _ => None,
         });
-        let extent = extents.max_by_key(|extent| match extent {
-            Extent::Bounded => 0,
-            Extent::Growing => 1,
-            Extent::Endless => 2,
-        });
+        let extent = extents.max();
         let reads_tables = sources.iter().any(|object| matches!(object.body, Body::Table(_)));
         Flushed { pipeline, extent, reads_tables }
     }
@@ -397,8 +396,8 @@ fn flush_one(pipeline: &Pipeline, extent: Extent, connection: &Connection) -> Re
 }
 
 /// How far a query reads a source itself.
-fn until(object: &Object, extent: Extent) -> Result<Until> {
-    match extent {
+fn until(object: &Object, source: &dyn Source) -> Result<Until> {
+    match source.extent() {
         Extent::Bounded => Ok(Until::End),
         Extent::Growing => Ok(Until::Now),
         Extent::Endless => Err(Error::Sql(highwater_sql::Error::Unsupported {

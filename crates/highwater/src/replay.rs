@@ -1,10 +1,11 @@
 //! Reading a source in batch: from its start to given offsets, to its end, or to what is there now.
 //!
-//! Offsets are opaque to the engine, but of two offsets of one split the later one is greater field
-//! by field, in the order in which the fields stand. When a batch passes the wanted offset it is
-//! read again in halves, so that exactly the rows before the offset are given.
+//! It rests on the contract of [`highwater_engine::source`]: rows come again in the same order, and
+//! offsets have one. When a batch passes the wanted offset it is read again in halves, so that
+//! exactly the rows before the offset are given.
 
 use crate::error::Result;
+use crate::query::SplitOffsets;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
@@ -14,15 +15,10 @@ use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::stream::RecordBatchReceiverStream;
 use datafusion::physical_plan::streaming::PartitionStream;
 use highwater_engine::Error;
-use highwater_engine::source::{Offset, Polled, Source, SplitReader};
-use serde_json::Value;
+use highwater_engine::source::{Offset, Polled, Source, SplitReader, order};
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-/// Offsets of one source's splits.
-pub type SplitOffsets = BTreeMap<String, Offset>;
 
 const MOST_ROWS: usize = 8192;
 const LONGEST_WAIT: Duration = Duration::from_millis(20);
@@ -31,28 +27,13 @@ const LONGEST_TRY: Duration = Duration::from_secs(5);
 
 /// Up to where a source is read.
 #[derive(Clone, Debug)]
-pub enum Until {
+pub(crate) enum Until {
     /// These offsets; splits that are not named are left out.
     Offsets(SplitOffsets),
     /// The end of every split; waits for rows that are yet to come.
     End,
     /// The end, or the first time that there is nothing now.
     Now,
-}
-
-/// Gives `each` all rows of a source from its start up to `until`, split by split.
-///
-/// # Errors
-/// Those of the source and of `each`; `Data` when an offset is not one of the source's.
-pub fn read_until(
-    source: &dyn Source,
-    until: &Until,
-    mut each: impl FnMut(RecordBatch) -> highwater_engine::Result<()>,
-) -> highwater_engine::Result<()> {
-    for split in splits(source, until)? {
-        read_split(source, &split, until, &mut each)?;
-    }
-    Ok(())
 }
 
 fn splits(source: &dyn Source, until: &Until) -> highwater_engine::Result<Vec<String>> {
@@ -137,34 +118,6 @@ fn compare(a: &Offset, b: &Offset, split: &str) -> highwater_engine::Result<Orde
     order(a, b).ok_or_else(|| Error::data(split, format!("offsets {a} and {b} are of different kinds")))
 }
 
-/// The order of two offsets of one split.
-fn order(a: &Value, b: &Value) -> Option<Ordering> {
-    match (a, b) {
-        (Value::Null, Value::Null) => Some(Ordering::Equal),
-        (Value::Null, _) => Some(Ordering::Less),
-        (_, Value::Null) => Some(Ordering::Greater),
-        (Value::Bool(a), Value::Bool(b)) => Some(a.cmp(b)),
-        (Value::Number(a), Value::Number(b)) => match (a.as_i128(), b.as_i128()) {
-            (Some(a), Some(b)) => Some(a.cmp(&b)),
-            _ => a.as_f64()?.partial_cmp(&b.as_f64()?),
-        },
-        (Value::String(a), Value::String(b)) => Some(a.cmp(b)),
-        (Value::Array(a), Value::Array(b)) if a.len() == b.len() => lexicographic(a.iter().zip(b)),
-        (Value::Object(a), Value::Object(b)) if a.keys().eq(b.keys()) => lexicographic(a.values().zip(b.values())),
-        _ => None,
-    }
-}
-
-fn lexicographic<'a>(pairs: impl Iterator<Item = (&'a Value, &'a Value)>) -> Option<Ordering> {
-    for (a, b) in pairs {
-        match order(a, b)? {
-            Ordering::Equal => {}
-            unequal => return Some(unequal),
-        }
-    }
-    Some(Ordering::Equal)
-}
-
 /// A source as a table that DataFusion reads while it runs a query, never held in memory whole.
 pub(crate) fn table(source: &Arc<dyn Source>, until: &Until) -> Result<Arc<dyn TableProvider>> {
     let schema = source.schema();
@@ -215,7 +168,17 @@ mod tests {
     use super::*;
     use arrow::array::Int64Array;
     use arrow::datatypes::{DataType, Field, Schema};
-    use serde_json::json;
+    use serde_json::{Value, json};
+    use std::collections::BTreeMap;
+
+    /// Gives `each` the rows of all splits up to `until`.
+    fn read_until(
+        source: &dyn Source,
+        until: &Until,
+        mut each: impl FnMut(RecordBatch) -> highwater_engine::Result<()>,
+    ) -> highwater_engine::Result<()> {
+        splits(source, until)?.iter().try_for_each(|split| read_split(source, split, until, &mut each))
+    }
 
     /// Numbers from 0, in groups: the offset of number n is its group and its place there.
     #[derive(Debug)]

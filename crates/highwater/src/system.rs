@@ -96,6 +96,9 @@ impl Database {
         ] {
             context.register_udf(constant(name, value));
         }
+        for function in self.session.functions() {
+            context.register_udf(function.as_ref().clone());
+        }
         Ok(context)
     }
 
@@ -118,7 +121,6 @@ type Listed = Arc<RwLock<BTreeMap<String, Arc<Shown>>>>;
 
 /// What stays the same from one query to the next: the numbers by which PostgreSQL's catalog knows
 /// relations.
-#[derive(Debug)]
 pub(crate) struct System {
     pg_catalog: Arc<dyn SchemaProvider>,
     relations: Listed,
@@ -172,32 +174,39 @@ impl ast::Visitor for Found {
     }
 
     fn pre_visit_expr(&mut self, expr: &ast::Expr) -> ControlFlow<()> {
-        const ASKED: [&str; 16] = [
-            "version",
-            "current_schema",
-            "current_schemas",
-            "current_database",
-            "current_user",
-            "current_role",
-            "current_catalog",
-            "session_user",
-            "user",
-            "pg_backend_pid",
-            "pg_get_userbyid",
-            "pg_encoding_to_char",
-            "has_table_privilege",
-            "has_schema_privilege",
-            "has_database_privilege",
-            "format_type",
-        ];
         let name = match expr {
             ast::Expr::Function(function) => function.name.0.last().map(|part| part.to_string().to_lowercase()),
             ast::Expr::Identifier(ident) if ident.quote_style.is_none() => Some(ident.value.to_lowercase()),
             _ => None,
         };
-        self.asks |= name.is_some_and(|name| ASKED.contains(&name.as_str()));
+        self.asks |= name.is_some_and(|name| is_about_session(&name));
         ControlFlow::Continue(())
     }
+}
+
+/// What only the system's side knows, asked without reading a relation.
+const ASKED: [&str; 16] = [
+    "version",
+    "current_schema",
+    "current_schemas",
+    "current_database",
+    "current_user",
+    "current_role",
+    "current_catalog",
+    "session_user",
+    "user",
+    "pg_backend_pid",
+    "pg_get_userbyid",
+    "pg_encoding_to_char",
+    "has_table_privilege",
+    "has_schema_privilege",
+    "has_database_privilege",
+    "format_type",
+];
+
+/// Whether a name asks about the session or the system, whatever functions there are.
+pub(crate) fn is_about_session(name: &str) -> bool {
+    ASKED.contains(&name)
 }
 
 fn constant(name: &str, value: String) -> datafusion::logical_expr::ScalarUDF {

@@ -75,7 +75,7 @@ pub(crate) struct User {
 
 impl User {
     pub(crate) fn new(role: Role, password: &str) -> Self {
-        let salt: Vec<u8> = highwater::Rng::from_os().next_u64().to_be_bytes().repeat(2);
+        let salt: Vec<u8> = highwater::engine::core::Rng::from_os().next_u64().to_be_bytes().repeat(2);
         let salted_password = gen_salted_password(password, &salt, ITERATIONS);
         Self { role, salt, salted_password }
     }

@@ -66,7 +66,7 @@ pub enum Error {
         position: Option<Position>,
     },
     /// DataFusion could not plan or run it for a reason that is none of the above.
-    #[error("{0}")]
+    #[error("{}", told(.0))]
     Plan(#[source] Box<DataFusionError>),
     /// The engine or a connector refused it.
     #[error(transparent)]
@@ -221,6 +221,9 @@ impl Error {
         if let Some(name) = between(&message, "table function '", "' not found") {
             return Self::Unknown { kind: Kind::Function, name, position };
         }
+        if let Some(message) = between(&message, COERCION_FAILED, ". No function matches") {
+            return Self::Invalid { sqlstate: "42883", message, position };
+        }
         if let Some(column) = between(&message, "column \"", "\" must appear in the GROUP BY") {
             let message = format!("column {column:?} must appear in GROUP BY or in an aggregate function");
             return Self::Invalid { sqlstate: "42803", message, position };
@@ -233,6 +236,17 @@ impl Error {
         Self::Invalid { sqlstate, message, position }
     }
 }
+
+/// What a program's function said, or DataFusion.
+fn told(error: &DataFusionError) -> String {
+    match error.find_root() {
+        DataFusionError::External(source) => source.to_string(),
+        _ => error.to_string(),
+    }
+}
+
+/// What DataFusion writes before a function's own words about its arguments.
+const COERCION_FAILED: &str = "user-defined coercion failed with: Error during planning: ";
 
 fn first_line(message: &str) -> String {
     message.lines().next().unwrap_or_default().trim_end_matches('.').to_owned()

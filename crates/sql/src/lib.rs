@@ -3,11 +3,12 @@
 //! The way of a statement: [`text`] divides a script, [`parse`] makes a [`statement::Statement`],
 //! [`session`] binds its query, `maintain` refuses what cannot be kept current, [`lower`] makes the
 //! pipeline's plan, [`explain`] shows it. The crate knows no connector, no catalog and no files:
-//! sources and sinks come in as the engine's traits.
+//! sources and sinks come in as the engine's traits, a program's functions as [`ScalarFunction`]s.
 
 mod cursor;
 pub mod error;
 mod explain;
+mod function;
 mod ignored;
 pub mod lower;
 mod maintain;
@@ -22,6 +23,7 @@ mod window;
 pub use datafusion::sql::sqlparser::ast::SelectItem;
 pub use error::{Error, Kind, Result};
 pub use explain::explain;
+pub use function::{CallError, CallFailed, ScalarFunction, Volatility};
 pub use parse::{is_default, parse, rows_of};
 pub use references::references;
 pub use session::{Relations, Session};

@@ -4,10 +4,12 @@
 //! windows; only the optimizer's rules differ, because a dataflow cannot run what a batch can.
 
 use crate::error::{Error, Result};
+use crate::function::{self, ScalarFunction};
 use crate::ignored;
-use crate::statement::{Name, Query};
+use crate::statement::{Name, Query, Statement};
 use crate::types::Types;
 use crate::window::{self, Windows};
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::Transformed;
@@ -16,6 +18,7 @@ use datafusion::execution::SessionState;
 use datafusion::execution::context::SessionConfig;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
+use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, RelationPlanner, TypePlanner};
 use datafusion::logical_expr::registry::FunctionRegistry;
 use datafusion::logical_expr::simplify::SimplifyContext;
@@ -29,6 +32,7 @@ use datafusion::optimizer::push_down_filter::PushDownFilter;
 use datafusion::optimizer::replace_distinct_aggregate::ReplaceDistinctWithAggregate;
 use datafusion::optimizer::simplify_expressions::{ExprSimplifier, SimplifyExpressions};
 use datafusion::optimizer::{Optimizer, OptimizerContext};
+use datafusion::physical_expr::create_physical_expr;
 use datafusion::sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use datafusion::sql::sqlparser::ast;
 use std::borrow::Cow;
@@ -36,10 +40,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Functions, types and rules; cheap to clone.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Session {
     state: SessionState,
     types: Arc<dyn TypePlanner>,
+    /// Those of the program.
+    functions: Vec<Arc<ScalarUDF>>,
+}
+
+/// What is registered is too much to show.
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session").field("session_id", &self.state.session_id()).finish_non_exhaustive()
+    }
 }
 
 /// The relations that a query may name.
@@ -130,7 +143,52 @@ impl Session {
             .build();
         state.register_relation_planner(Arc::new(Windows)).expect("a session takes planners");
         state.register_function_rewrite(Arc::new(PlainText)).expect("a session takes rewrites");
-        Self { state, types }
+        Self { state, types, functions: Vec::new() }
+    }
+
+    /// Makes a program's function known.
+    ///
+    /// # Errors
+    /// `Invalid` when its name is taken or means something else in SQL (42723), or its declaration
+    /// cannot be used (42602, 42P13).
+    pub fn add_function(&mut self, function: &Arc<dyn ScalarFunction>) -> Result<()> {
+        let name = function.name();
+        let refused = |message| Error::Invalid { sqlstate: "42723", message, position: None };
+        let called = Arc::new(function::called(function)?);
+        if self.knows_function(name) {
+            return Err(refused(format!("function {name} exists already: give yours another name")));
+        }
+        self.state.register_udf(Arc::clone(&called)).map_err(|e| Error::Plan(Box::new(e)))?;
+        self.functions.push(called);
+        let nulls = vec!["NULL"; function.arguments().len()].join(", ");
+        if self.calls(&format!("SELECT {name}({nulls})"), name) {
+            return Ok(());
+        }
+        Err(refused(format!("{name} means something else in SQL: give the function another name")))
+    }
+
+    /// Whether a scalar, aggregate, window or table function has this name.
+    fn knows_function(&self, name: &str) -> bool {
+        let state = &self.state;
+        state.scalar_functions().contains_key(name)
+            || state.aggregate_functions().contains_key(name)
+            || state.window_functions().contains_key(name)
+            || state.higher_order_functions().contains_key(name)
+            || state.table_functions().contains_key(name)
+    }
+
+    /// Whether a query is bound to a call of the function.
+    fn calls(&self, text: &str, function: &str) -> bool {
+        let Ok(Statement::Query(query)) = crate::parse(text) else { return false };
+        let Ok(LogicalPlan::Projection(plan)) = self.bind(&query, &Relations::default()) else { return false };
+        let is_call = |expr: &Expr| matches!(expr, Expr::ScalarFunction(call) if call.func.name() == function);
+        plan.expr.iter().any(is_call)
+    }
+
+    /// The program's functions.
+    #[must_use]
+    pub fn functions(&self) -> &[Arc<ScalarUDF>] {
+        &self.functions
     }
 
     /// DataFusion's state, to run bound queries with.
@@ -182,6 +240,21 @@ impl Session {
         let simplifier = ExprSimplifier::new(context);
         let expr = simplifier.coerce(expr, &schema).map_err(|e| Error::Plan(Box::new(e)))?;
         simplifier.simplify(expr).map_err(|e| Error::Plan(Box::new(e)))
+    }
+
+    /// The values of an expression without columns for so many rows, where they need not be the same.
+    ///
+    /// # Errors
+    /// `Unsupported` when it reads rows, `Plan` when it cannot be computed.
+    pub fn computed(&self, expr: &Expr, rows: usize) -> Result<ArrayRef> {
+        let context = PhysicalPlanningContext::default();
+        let made = create_physical_expr(expr, &DFSchema::empty(), self.state.execution_props(), &context);
+        let made = made.map_err(|_| Error::unsupported(expr.to_string(), "it can be computed from rows only", None))?;
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        RecordBatch::try_new_with_options(Arc::new(Schema::empty()), Vec::new(), &options)
+            .map_err(DataFusionError::from)
+            .and_then(|none| made.evaluate(&none)?.into_array(rows))
+            .map_err(|e| Error::Plan(Box::new(e)))
     }
 
     /// A bound query as DataFusion can run it.

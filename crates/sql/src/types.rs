@@ -78,6 +78,29 @@ fn refused(sql: &SqlType, at: Option<Position>) -> Result<DataType> {
     Err(Error::unsupported(format!("type {sql}"), hint, at))
 }
 
+/// Whether columns of sources and tables can have an Arrow type.
+pub(crate) fn is_kept(arrow: &DataType) -> bool {
+    match arrow {
+        DataType::Boolean
+        | DataType::Int16
+        | DataType::Int32
+        | DataType::Int64
+        | DataType::Float32
+        | DataType::Float64
+        | DataType::Utf8
+        | DataType::Binary
+        | DataType::Date32
+        | DataType::Time64(TimeUnit::Microsecond)
+        | DataType::Timestamp(TimeUnit::Microsecond, None)
+        | DataType::Interval(IntervalUnit::MonthDayNano) => true,
+        DataType::Timestamp(TimeUnit::Microsecond, Some(zone)) => zone.as_ref() == "UTC",
+        DataType::Decimal128(precision, scale) => {
+            (1..=38).contains(precision) && *scale >= 0 && scale.unsigned_abs() <= *precision
+        }
+        _ => false,
+    }
+}
+
 /// PostgreSQL's name of an Arrow type.
 #[must_use]
 pub fn pg_name(arrow: &DataType) -> String {
@@ -150,6 +173,7 @@ mod tests {
             ("interval", "interval"),
         ] {
             assert_eq!(pg_name(&arrow(written).expect(written)), shown, "{written}");
+            assert!(is_kept(&arrow(written).expect(written)), "{written}");
         }
     }
 

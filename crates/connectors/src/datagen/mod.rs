@@ -9,14 +9,14 @@ mod columns;
 #[cfg(test)]
 mod tests;
 
-use crate::options::{Kind, OptionSpec, Options, Settings, nearest};
+use crate::options::{Kind, OptionSpec, Settings, nearest};
 use crate::pace::Pace;
 use crate::share::{self, Share};
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, SchemaRef, TimeUnit};
 use columns::{Modulo, Run, Times, Values};
 use highwater_core::{Clock, WallMicros};
-use highwater_engine::source::{Offset, Polled, Source, SplitReader};
+use highwater_engine::source::{Extent, Offset, Polled, Source, SplitReader};
 use highwater_engine::{Error, Result};
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,18 +65,18 @@ pub(crate) struct Datagen {
     splits: u64,
     /// Rows of all splits after which it ends.
     limit: u64,
+    extent: Extent,
     rate: Option<f64>,
     base: WallMicros,
     clock: Arc<dyn Clock>,
 }
 
 impl Datagen {
-    pub(crate) fn new(options: &Options, declared: Option<SchemaRef>, clock: Arc<dyn Clock>) -> Result<Self> {
-        let settings = Settings::read(NAME, OPTIONS, options)?;
+    pub(crate) fn new(settings: &Settings, declared: Option<SchemaRef>, clock: Arc<dyn Clock>) -> Result<Self> {
         let schema = declared
             .filter(|schema| !schema.fields().is_empty())
             .ok_or_else(|| Error::Plan("connector 'datagen' needs the columns to be declared".into()))?;
-        check_column_names(&settings, &schema)?;
+        check_column_names(settings, &schema)?;
         let rate = settings.number("datagen.rows.per.second").expect("it has a default");
         if rate < 0.0 {
             return Err(settings.refuse("datagen.rows.per.second", &rate.to_string(), "expected 0 or more"));
@@ -85,7 +85,7 @@ impl Datagen {
         let mut limit = rows.unwrap_or(u64::MAX);
         let mut columns = Vec::with_capacity(schema.fields().len());
         for (place, field) in schema.fields().iter().enumerate() {
-            let described = ColumnOptions { settings: &settings, field, place };
+            let described = ColumnOptions { settings, field, place };
             limit = limit.min(described.length()?);
             columns.push(Column { data_type: field.data_type().clone(), values: described.values()? });
         }
@@ -94,6 +94,8 @@ impl Datagen {
             columns,
             splits: settings.count("datagen.split.num").expect("it has a default"),
             limit,
+            // A column that runs out of numbers after more rows than anybody waits for is no end.
+            extent: if rows.is_some() || settings.names().any(ends) { Extent::Bounded } else { Extent::Endless },
             rate: (rate > 0.0).then_some(rate),
             base: clock.wall(),
             clock,
@@ -108,6 +110,11 @@ impl Datagen {
             .and_then(|columns| RecordBatch::try_new(Arc::clone(&self.schema), columns))
             .map_err(|error| Error::data("source 'datagen'", error))
     }
+}
+
+/// Whether an option says where a column's sequence ends.
+fn ends(option: &str) -> bool {
+    option.starts_with("fields.") && option.ends_with(".end")
 }
 
 /// Every `fields.<column>.` option must be about a declared column.
@@ -286,6 +293,10 @@ impl Source for Datagen {
 
     fn splits(&self) -> Result<Vec<String>> {
         Ok(share::names(self.splits))
+    }
+
+    fn extent(&self) -> Extent {
+        self.extent
     }
 
     fn blocking(&self) -> bool {

@@ -1,7 +1,7 @@
 //! Values against what they are said to be, and the source against the conformance suite.
 
 use super::*;
-use crate::conformance::{Then, check_resumes, drain, options, read_all};
+use crate::conformance::{Then, check_resumes, drain, read_all, settings};
 use arrow::array::AsArray;
 use arrow::datatypes::{Float64Type, Int32Type, Int64Type, Schema, TimestampMicrosecondType, TimestampSecondType};
 use highwater_core::{ManualClock, splitmix64};
@@ -13,8 +13,12 @@ fn schema(columns: &[(&str, DataType)]) -> SchemaRef {
     ))
 }
 
+fn given(entries: &[(&str, &str)]) -> Settings {
+    settings(NAME, OPTIONS, entries).expect("known options")
+}
+
 fn try_datagen(columns: &[(&str, DataType)], entries: &[(&str, &str)]) -> Result<Datagen> {
-    Datagen::new(&options(entries), Some(schema(columns)), Arc::new(ManualClock::default()))
+    Datagen::new(&settings(NAME, OPTIONS, entries)?, Some(schema(columns)), Arc::new(ManualClock::default()))
 }
 
 fn datagen(columns: &[(&str, DataType)], entries: &[(&str, &str)]) -> Datagen {
@@ -118,7 +122,7 @@ fn times() {
         ("fields.e.basetime", "7"),
         ("fields.n.kind", "now"),
     ];
-    let source = Datagen::new(&options(&entries), Some(schema(&[("e", MICROS), ("n", MICROS)])), clock.clone());
+    let source = Datagen::new(&given(&entries), Some(schema(&[("e", MICROS), ("n", MICROS)])), clock.clone());
     let mut reader = source.expect("a source").open("0/1", None).expect("opens");
     clock.advance(Duration::from_secs(1));
     let Polled::Rows(rows) = reader.poll(3).expect("polls") else { panic!("rows") };
@@ -131,7 +135,7 @@ fn random_times_do_not_move_in_a_replay() {
     let clock = Arc::new(ManualClock::default());
     let open = |offset: Option<&Offset>| {
         clock.advance(Duration::from_secs(100_000));
-        let source = Datagen::new(&options(&[]), Some(schema(&[("t", MICROS)])), clock.clone());
+        let source = Datagen::new(&given(&[]), Some(schema(&[("t", MICROS)])), clock.clone());
         source.expect("a source").open("0/1", offset).expect("opens")
     };
     let mut reader = open(None);
@@ -149,7 +153,7 @@ fn random_times_do_not_move_in_a_replay() {
 fn rows_come_when_they_are_due() {
     let clock = Arc::new(ManualClock::default());
     let entries = [("datagen.rows.per.second", "100"), ("datagen.rows", "150")];
-    let source = Datagen::new(&options(&entries), Some(schema(&[("i", DataType::Int64)])), clock.clone());
+    let source = Datagen::new(&given(&entries), Some(schema(&[("i", DataType::Int64)])), clock.clone());
     let mut reader = source.expect("a source").open("0/1", None).expect("opens");
     assert!(matches!(reader.poll(1000), Ok(Polled::Idle(wait)) if wait == Duration::from_millis(30)));
     clock.advance(Duration::from_secs(1));
@@ -174,7 +178,7 @@ fn statements_that_cannot_be_are_refused() {
     assert!(
         message(DataType::Int64, &[("fields.amount.min", "5"), ("fields.amount.max", "4")]).contains("less than min")
     );
-    let none = Datagen::new(&options(&[]), None, Arc::new(ManualClock::default()));
+    let none = Datagen::new(&given(&[]), None, Arc::new(ManualClock::default()));
     assert!(none.expect_err("refused").to_string().contains("needs the columns to be declared"));
 }
 

@@ -13,18 +13,16 @@ mod text;
 #[cfg(test)]
 mod tests;
 
-use crate::options::{Kind, OptionSpec, Options, Settings};
+use crate::options::{Kind, OptionSpec, Settings};
 use crate::{FORMAT_OPTION, Format};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use decode::{Decoder, Layout};
-use highwater_engine::source::{Offset, Source, SplitReader};
+use highwater_engine::source::{Extent, Offset, Source, SplitReader};
 use highwater_engine::{Error, Result};
 use place::Place;
 use records::Records;
 use std::sync::Arc;
 use std::time::Duration;
-
-const NAME: &str = "file";
 
 /// The options of the `file` source.
 pub(crate) const OPTIONS: &[OptionSpec] = &[
@@ -70,11 +68,10 @@ pub(crate) struct FileSource {
 }
 
 impl FileSource {
-    pub(crate) fn new(options: &Options, declared: Option<SchemaRef>, format: Option<Format>) -> Result<Self> {
-        let settings = Settings::read(NAME, OPTIONS, options)?;
+    pub(crate) fn new(settings: &Settings, declared: Option<SchemaRef>, format: Option<Format>) -> Result<Self> {
         let path = settings.text("path").expect("it is required");
         let place = Place::of(path)?;
-        let format = Format::choose(format, &settings, path)?;
+        let format = Format::choose(format, settings, path)?;
         let interval = settings.duration("file.discovery.interval").expect("it has a default");
         let arrival = if settings.flag("file.watch") { Arrival::Followed(interval) } else { Arrival::Complete };
         let files = place.list(format)?;
@@ -82,7 +79,7 @@ impl FileSource {
             let why = format!("there is no {} file; with file.watch = 'true' they may come later", format.name());
             return Err(settings.refuse("path", path, &why));
         }
-        let csv = text::Columns::Csv { header: settings.flag("csv.header"), delimiter: delimiter(&settings)? };
+        let csv = text::Columns::Csv { header: settings.flag("csv.header"), delimiter: delimiter(settings)? };
         let schema = match (declared.filter(|schema| !schema.fields().is_empty()), format, files.first()) {
             (Some(schema), ..) => schema,
             (None, Format::Parquet, Some(first)) => parquet::columns_of(&place.resolve(first))?,
@@ -142,6 +139,10 @@ impl Source for FileSource {
             (Arrival::Followed(interval), Place::Folder(_) | Place::Pattern { .. }) => Some(interval),
             _ => None,
         }
+    }
+
+    fn extent(&self) -> Extent {
+        if self.arrival.is_followed() { Extent::Growing } else { Extent::Bounded }
     }
 
     fn blocking(&self) -> bool {

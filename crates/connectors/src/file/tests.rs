@@ -1,7 +1,7 @@
 //! Files of every format, whole, growing and bad, against the conformance suite and what was written.
 
 use super::*;
-use crate::conformance::{Then, check_resumes, drain, options, read, read_all, source_of};
+use crate::conformance::{Then, check_resumes, drain, read, read_all, source_of, try_source};
 use ::parquet::arrow::ArrowWriter;
 use ::parquet::file::properties::WriterProperties;
 use arrow::array::{Array, ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, StringArray};
@@ -57,7 +57,7 @@ fn shown_all(batches: &[RecordBatch]) -> Vec<String> {
 }
 
 fn message(entries: &[(&str, &str)], declared: Option<SchemaRef>) -> String {
-    FileSource::new(&options(entries), declared, None).expect_err("refused").to_string()
+    try_source("file", entries, declared.as_ref(), None).expect_err("refused").to_string()
 }
 
 #[test]

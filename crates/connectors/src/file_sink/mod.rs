@@ -10,7 +10,7 @@ mod encode;
 #[cfg(test)]
 mod tests;
 
-use crate::options::{Kind, OptionSpec, Options, Settings};
+use crate::options::{Kind, OptionSpec, Settings};
 use crate::{FORMAT_OPTION, Format};
 use arrow::array::{RecordBatch, new_null_array};
 use arrow::compute::concat_batches;
@@ -25,8 +25,6 @@ use std::io::{BufRead, BufReader, BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-
-const NAME: &str = "file";
 
 /// The options of the `file` sink.
 pub(crate) const OPTIONS: &[OptionSpec] = &[
@@ -58,8 +56,7 @@ pub(crate) struct FileSink {
 }
 
 impl FileSink {
-    pub(crate) fn new(name: &str, options: &Options, format: Option<Format>) -> Result<Self> {
-        let settings = Settings::read(NAME, OPTIONS, options)?;
+    pub(crate) fn new(name: &str, settings: &Settings, format: Option<Format>) -> Result<Self> {
         let path = settings.text("path").expect("it is required");
         let changes = match (settings.text("type"), settings.flag("force_append_only")) {
             (Some("changelog"), false) => Changes::Changelog,
@@ -77,7 +74,7 @@ impl FileSink {
             None => safe(name),
         };
         let encoding = Encoding {
-            format: Format::choose(format, &settings, "")?,
+            format: Format::choose(format, settings, "")?,
             changes,
             compression: encode::compression(settings.text("parquet.compression").unwrap_or_default()),
         };

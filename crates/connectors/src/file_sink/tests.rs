@@ -1,7 +1,7 @@
 //! Deliveries once, twice and half-way, read back as people would.
 
 use super::*;
-use crate::conformance::{options, read_all, source_of};
+use crate::conformance::{read_all, settings, source_of};
 use arrow::array::{ArrayRef, Int64Array, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::DataType;
 use std::fs;
@@ -18,7 +18,7 @@ fn sink(folder: &TempDir, entries: &[(&str, &str)]) -> FileSink {
 fn try_sink(folder: &TempDir, entries: &[(&str, &str)]) -> Result<FileSink> {
     let mut all = vec![("path", folder.path().to_str().expect("UTF-8"))];
     all.extend(entries);
-    FileSink::new("out", &options(&all), None)
+    FileSink::new("out", &settings("file", OPTIONS, &all)?, None)
 }
 
 fn rows(ids: std::ops::Range<i64>) -> RecordBatch {

@@ -12,7 +12,7 @@ mod words;
 mod tests;
 
 use crate::conform::Conform;
-use crate::options::{Kind, OptionSpec, Options, Settings};
+use crate::options::{Kind, OptionSpec, Settings};
 use crate::pace::Pace;
 use crate::share::{self, Share};
 use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, StructArray, UInt32Array};
@@ -21,7 +21,7 @@ use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
 use arrow::error::ArrowError;
 use events::{Events, Wanted};
 use highwater_core::{Clock, WallMicros};
-use highwater_engine::source::{Offset, Polled, Source, SplitReader};
+use highwater_engine::source::{Extent, Offset, Polled, Source, SplitReader};
 use highwater_engine::{Error, Result};
 use nexmark::config::NexmarkConfig;
 use std::sync::Arc;
@@ -142,8 +142,7 @@ pub(crate) struct Nexmark {
 }
 
 impl Nexmark {
-    pub(crate) fn new(options: &Options, declared: Option<SchemaRef>, clock: Arc<dyn Clock>) -> Result<Self> {
-        let settings = Settings::read(NAME, OPTIONS, options)?;
+    pub(crate) fn new(settings: &Settings, declared: Option<SchemaRef>, clock: Arc<dyn Clock>) -> Result<Self> {
         let count = |name: &str| settings.count(name).expect("it has a default");
         let table = match settings.text("nexmark.table.type") {
             Some("Person") => Table::Person,
@@ -155,7 +154,7 @@ impl Nexmark {
         let real_time = settings.flag("nexmark.use.real.time");
         let base = if real_time { clock.wall() } else { WallMicros(count("nexmark.base.time") as i64 * 1000) };
         Ok(Self {
-            events: Arc::new(Events::new(config(&settings)?, count("nexmark.seed"))),
+            events: Arc::new(Events::new(config(settings)?, count("nexmark.seed"))),
             table,
             conform: Conform::new("source 'nexmark'", &native, declared)?,
             splits: count("nexmark.split.num"),
@@ -164,7 +163,7 @@ impl Nexmark {
                 .and_then(|limit| u64::try_from(limit).ok())
                 .unwrap_or(u64::MAX),
             chunk: count("nexmark.max.chunk.size") as usize,
-            rate: rate(&settings)?,
+            rate: rate(settings)?,
             real_time,
             base,
             clock,
@@ -331,6 +330,10 @@ impl Source for Nexmark {
 
     fn splits(&self) -> Result<Vec<String>> {
         Ok(share::names(self.splits))
+    }
+
+    fn extent(&self) -> Extent {
+        if self.limit == u64::MAX { Extent::Endless } else { Extent::Bounded }
     }
 
     fn blocking(&self) -> bool {

@@ -1,7 +1,7 @@
 //! The events against the `nexmark` crate's own, and the source against the conformance suite.
 
 use super::*;
-use crate::conformance::{Then, check_resumes, drain, options, read, read_all};
+use crate::conformance::{Then, check_resumes, drain, read, read_all, settings, try_source};
 use ::nexmark::EventGenerator;
 use ::nexmark::event::{Event, EventType};
 use arrow::array::AsArray;
@@ -12,8 +12,12 @@ use std::time::Duration;
 
 const BASE_MS: u64 = 1_436_918_400_000;
 
+fn given(entries: &[(&str, &str)]) -> Settings {
+    settings(NAME, OPTIONS, entries).expect("known options")
+}
+
 fn nexmark(entries: &[(&str, &str)]) -> Nexmark {
-    Nexmark::new(&options(entries), None, Arc::new(ManualClock::default())).expect("a source")
+    Nexmark::new(&given(entries), None, Arc::new(ManualClock::default())).expect("a source")
 }
 
 /// A row as the crate's event has it, each value as text.
@@ -149,7 +153,7 @@ fn columns_left_out_change_nothing() {
         let whole = read_all(&nexmark(&entries));
         for (place, field) in whole.schema().fields().iter().enumerate() {
             let declared: SchemaRef = Arc::new(Schema::new(vec![Arc::clone(field)]));
-            let one = Nexmark::new(&options(&entries), Some(declared), Arc::new(ManualClock::default()));
+            let one = Nexmark::new(&given(&entries), Some(declared), Arc::new(ManualClock::default()));
             assert_eq!(read_all(&one.expect("a source")).column(0), whole.column(place), "{table} {}", field.name());
         }
     }
@@ -168,7 +172,7 @@ fn seeds_give_other_events_with_the_same_ids() {
 fn a_rate_is_kept_over_all_splits() {
     let clock = Arc::new(ManualClock::default());
     let entries = [("nexmark.events.per.second", "1000"), ("nexmark.split.num", "2"), ("nexmark.table.type", "Bid")];
-    let source = Nexmark::new(&options(&entries), None, clock.clone()).expect("a source");
+    let source = Nexmark::new(&given(&entries), None, clock.clone()).expect("a source");
     let mut readers: Vec<_> =
         source.splits().expect("splits").iter().map(|split| source.open(split, None).expect("opens")).collect();
     let mut rows = 0;
@@ -191,7 +195,7 @@ fn real_time_survives_a_restart() {
     let entries =
         [("nexmark.use.real.time", "true"), ("nexmark.first.event.rate", "100"), ("nexmark.table.type", "Bid")];
     let open = |offset: Option<&Offset>| {
-        let source = Nexmark::new(&options(&entries), None, clock.clone()).expect("a source");
+        let source = Nexmark::new(&given(&entries), None, clock.clone()).expect("a source");
         source.open("0/1", offset).expect("opens")
     };
     let mut reader = open(None);
@@ -209,7 +213,7 @@ fn real_time_survives_a_restart() {
 #[test]
 fn statements_that_cannot_be_are_refused() {
     let message = |entries: &[(&str, &str)], declared: Option<SchemaRef>| {
-        Nexmark::new(&options(entries), declared, Arc::new(ManualClock::default())).expect_err("refused").to_string()
+        try_source(NAME, entries, declared.as_ref(), None).expect_err("refused").to_string()
     };
     assert!(message(&[("nexmark.table.typ", "Bid")], None).contains("did you mean 'nexmark.table.type'"));
     assert!(message(&[("nexmark.us.cities", "a,,b")], None).contains("expected words with commas"));

@@ -7,7 +7,7 @@
 use crate::background::Background;
 use crate::batch::Batch;
 use crate::error::{Error, Result};
-use crate::shared::Run;
+use crate::shared::{Run, caught};
 use crate::sink::{DeliveryPermit, Sink, Target};
 use crate::snapshot::OutboxPart;
 use crate::wire;
@@ -177,7 +177,8 @@ fn deliver_one(
     permit: DeliveryPermit,
     part: &OutboxPart,
 ) -> Delivered {
-    let mut target = match target.map_or_else(|| sink.open(schema), Ok) {
+    let opened = target.map_or_else(|| caught(&part.sink, || sink.open(schema)), Ok);
+    let mut target = match opened {
         Ok(target) => target,
         Err(error) => return (None, Err(error)),
     };
@@ -185,6 +186,6 @@ fn deliver_one(
         Ok(rows) => rows,
         Err(error) => return (Some(target), Err(Error::data(&part.sink, error))),
     };
-    let delivered = target.deliver(permit, part.part, &rows);
+    let delivered = caught(&part.sink, || target.deliver(permit, part.part, &rows));
     (Some(target), delivered)
 }

@@ -170,7 +170,7 @@ async fn all_at_once(dsn: &str, arguments: &Arguments, kind: Kind) -> Result<f64
                     Kind::Update { .. } => "UPDATE bench_copy SET a = $2 WHERE id = $1",
                 })
                 .await?;
-            let mut random = highwater::Rng::seeded(seed * 1000 + number);
+            let mut random = highwater::engine::core::Rng::seeded(seed * 1000 + number);
             let mut id = number as i64 * 1_000_000_000;
             while started.elapsed() < length {
                 match kind {

@@ -1,0 +1,7 @@
+//! What an embedding program adds to the database: sources, sinks and functions of its own, over
+//! crashes, over restarts without them, and the errors that a program meets.
+
+mod errors;
+mod functions;
+mod parts;
+mod restart;
