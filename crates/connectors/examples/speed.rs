@@ -2,7 +2,7 @@
 //! `cargo run --release -p highwater-connectors --example speed`.
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use highwater_connectors::{Connectors, Options};
+use highwater_connectors::{Connectors, Created, Options};
 use highwater_engine::Result;
 use highwater_engine::source::{Polled, Source};
 use std::sync::Arc;
@@ -16,7 +16,10 @@ fn columns(columns: &[(&str, DataType)]) -> SchemaRef {
 
 fn open(connector: &str, options: &[(&str, &str)], declared: Option<SchemaRef>) -> Result<Arc<dyn Source>> {
     let options = options.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-    Connectors::default().source(connector, "s", &Options::new(options)?, declared.as_ref(), None)
+    let options = Options::new(options)?;
+    let (name, columns) = ("s", declared.as_ref());
+    let created = Created { connector, name, incarnation: 0, options: &options, columns, format: None };
+    Connectors::default().source(&created)
 }
 
 /// Reads the first split for two seconds, or to its end.

@@ -1,6 +1,6 @@
 //! What every source must do, whatever it reads: the one suite that all of them pass.
 
-use crate::{Connectors, Format, OptionSpec, Options, Settings, check_source};
+use crate::{Connectors, Created, Format, OptionSpec, Options, Settings, check_source};
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
@@ -25,7 +25,15 @@ pub(crate) fn try_source(
     declared: Option<&SchemaRef>,
     format: Option<Format>,
 ) -> Result<Arc<dyn Source>> {
-    Connectors::default().source(connector, "s", &options(entries), declared, format)
+    let options = options(entries);
+    Connectors::default().source(&Created {
+        connector,
+        name: "s",
+        incarnation: 0,
+        options: &options,
+        columns: declared,
+        format,
+    })
 }
 
 /// A source of a test.

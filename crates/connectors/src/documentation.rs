@@ -2,7 +2,7 @@
 //! the tables anew: `HIGHWATER_WRITE_DOCS=1 cargo test --release -p highwater-connectors documentation`.
 
 use crate::options::{OptionSpec, check_specs};
-use crate::{Connectors, Options};
+use crate::{Connectors, Created, Options};
 use std::fmt::Write;
 use std::path::PathBuf;
 
@@ -84,8 +84,9 @@ fn declared_options_are_sound() {
 #[test]
 fn unknown_connectors_name_the_nearest() {
     let (all, none) = (Connectors::default(), Options::default());
-    let message = all.source("nexmrk", "s", &none, None, None).expect_err("unknown").to_string();
+    let of = |connector| Created { connector, name: "s", incarnation: 0, options: &none, columns: None, format: None };
+    let message = all.source(&of("nexmrk")).expect_err("unknown").to_string();
     assert!(message.ends_with("did you mean 'nexmark'?"), "{message}");
-    let message = all.sink("postgres", ("s", 0), &none, None).expect_err("unknown").to_string();
+    let message = all.sink(&of("postgres")).expect_err("unknown").to_string();
     assert_eq!(message, "connector 'postgres' is not one that a sink can have: there are 'file', 'blackhole'");
 }

@@ -146,7 +146,7 @@ fn listed(schema: &Schema) -> String {
 #[cfg(test)]
 mod tests {
     use crate::connector::{SourceConnector, SourceRequest};
-    use crate::{Connectors, Options};
+    use crate::{Connectors, Created, Options};
     use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
     use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
     use highwater_engine::Result;
@@ -210,7 +210,10 @@ mod tests {
 
     fn polled(stubborn: Stubborn, columns: Option<&SchemaRef>, most: usize) -> Result<Polled> {
         let connectors = Connectors::new(&[Arc::new(stubborn)], &[])?;
-        let source = connectors.source("stubborn", "s", &Options::default(), columns, None)?;
+        let options = Options::default();
+        let (connector, name) = ("stubborn", "s");
+        let created = Created { connector, name, incarnation: 0, options: &options, columns, format: None };
+        let source = connectors.source(&created)?;
         source.open("all", None)?.poll(most)
     }
 

@@ -30,6 +30,6 @@ pub use connector::{SinkConnector, SinkRequest, SourceConnector, SourceRequest};
 pub use contract::check_source;
 pub use format::Format;
 pub use options::{Kind, OptionSpec, Options, Settings};
-pub use registry::Connectors;
+pub use registry::{Connectors, Created};
 
 pub(crate) use format::FORMAT_OPTION;

@@ -22,7 +22,25 @@ pub struct Connectors {
     sinks: Vec<Arc<dyn SinkConnector>>,
 }
 
-/// A connector of this crate, which makes a `T`.
+/// A CREATE SOURCE or CREATE SINK, as written.
+#[derive(Clone, Copy, Debug)]
+pub struct Created<'a> {
+    /// The value of the `connector` option.
+    pub connector: &'a str,
+    /// The source's or sink's name.
+    pub name: &'a str,
+    /// See [`SinkRequest::incarnation`].
+    pub incarnation: u64,
+    /// All other options.
+    pub options: &'a Options,
+    /// The columns that CREATE SOURCE declares, if any: a part of those that the source has, or what
+    /// they are to be where that is for the statement to say.
+    pub columns: Option<&'a SchemaRef>,
+    /// That of FORMAT PLAIN ENCODE.
+    pub format: Option<Format>,
+}
+
+/// A connector of this crate; `F` makes the source or sink.
 #[derive(Clone, Debug)]
 struct BuiltIn<F> {
     name: &'static str,
@@ -152,38 +170,26 @@ impl Connectors {
         self.sinks.iter().map(AsRef::as_ref)
     }
 
-    /// Makes a source. `columns` are those that CREATE SOURCE declares, if any: a part of those that
-    /// the source has, or what they are to be where that is for the statement to say.
+    /// Makes a source.
     ///
     /// # Errors
     /// `Plan` that names the connector, option or column; `Connector` when the outside cannot be
     /// asked.
-    pub fn source(
-        &self,
-        connector: &str,
-        name: &str,
-        options: &Options,
-        columns: Option<&SchemaRef>,
-        format: Option<Format>,
-    ) -> Result<Arc<dyn Source>> {
+    pub fn source(&self, created: &Created<'_>) -> Result<Arc<dyn Source>> {
+        let Created { connector, name, options, format, .. } = *created;
         let found = self.sources().find(|known| known.name() == connector);
         let found = found.ok_or_else(|| unknown(connector, "source", self.sources().map(SourceConnector::name)))?;
         let settings = Settings::read(connector, found.options(), options)?;
-        let columns = columns.filter(|columns| !columns.fields().is_empty());
+        let columns = created.columns.filter(|columns| !columns.fields().is_empty());
         found.source(&SourceRequest { name, settings: &settings, columns, format })
     }
 
-    /// Makes a sink; see [`SinkRequest::incarnation`].
+    /// Makes a sink.
     ///
     /// # Errors
     /// `Plan` that names the connector or option.
-    pub fn sink(
-        &self,
-        connector: &str,
-        (name, incarnation): (&str, u64),
-        options: &Options,
-        format: Option<Format>,
-    ) -> Result<Arc<dyn Sink>> {
+    pub fn sink(&self, created: &Created<'_>) -> Result<Arc<dyn Sink>> {
+        let Created { connector, name, incarnation, options, format, .. } = *created;
         let found = self.sinks().find(|known| known.name() == connector);
         let found = found.ok_or_else(|| unknown(connector, "sink", self.sinks().map(SinkConnector::name)))?;
         let settings = Settings::read(connector, found.options(), options)?;

@@ -1,8 +1,11 @@
-//! A streaming database inside a program: a source, two views, a sink, and what they hold.
+//! A streaming database inside a program: a source, two views, and what they hold.
 //!
 //! Run it twice: the second run goes on from the first one's last checkpoint.
 //! `cargo run --release -p highwater --example embedded`
 
+use highwater::arrow::array::AsArray;
+use highwater::arrow::datatypes::Int64Type;
+use highwater::arrow::util::pretty::pretty_format_batches;
 use highwater::{Config, Database, Result};
 
 const SCRIPT: &str = "
@@ -30,7 +33,10 @@ fn main() -> Result<()> {
         "SHOW JOBS",
     ] {
         let rows = database.query(sql)?;
-        println!("\n{sql}\n{}", arrow::util::pretty::pretty_format_batches(&rows.batches)?);
+        println!("\n{sql}\n{}", pretty_format_batches(&rows.batches)?);
     }
+    let total = database.query("SELECT CAST(sum(bids) AS bigint) AS bids FROM bids_per_auction")?;
+    let bids = total.batches[0].column(0).as_primitive::<Int64Type>().value(0);
+    assert_eq!(bids, 920_000, "46 of 50 events are bids, and each is counted once, however often this runs");
     database.shutdown()
 }

@@ -10,7 +10,7 @@ use crate::objects::{Body, Object, Reading};
 use crate::outcome::Outcome;
 use crate::settings;
 use arrow::datatypes::{Field, Schema, SchemaRef};
-use highwater_connectors::{Format, Options};
+use highwater_connectors::{Created, Format, Options};
 use highwater_sql::statement::{
     self, CreateSink, CreateSource, CreateTable, CreateView, Encoding, Name, Property, Statement,
 };
@@ -232,9 +232,15 @@ impl Database {
     fn source_object(&self, statement: &CreateSource, entry: Entry) -> Result<Object> {
         let format = statement.format.as_ref();
         let (connector, options) = connector(&statement.name, &statement.options, format)?;
-        let format = format.map(|f| encoding(f.encoding));
         let columns = declared(statement);
-        let source = self.connectors.source(&connector, &entry.name, &options, columns.as_ref(), format)?;
+        let source = self.connectors.source(&Created {
+            connector: &connector,
+            name: &entry.name,
+            incarnation: entry.incarnation,
+            options: &options,
+            columns: columns.as_ref(),
+            format: format.map(|f| encoding(f.encoding)),
+        })?;
         Ok(Object { entry, schema: source.schema(), body: Body::Source(source) })
     }
 

@@ -23,6 +23,9 @@
 //! # }
 //! ```
 //!
+//! Rows go in and come out as Arrow record batches too: [`Database::insert`], [`Database::stream`],
+//! and [`Database::subscribe`] for what changes in a view.
+//!
 //! Calls block; an asynchronous program makes them on threads for blocking work, or awaits
 //! [`Database::run`]. Dropping a [`Database`] without [`Database::shutdown`] is like a crash: nothing
 //! that was acknowledged is lost, and the next process goes on from the last checkpoints.

@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::objects::{Body, Object, Reading};
 use crate::outcome::Outcome;
 use crate::settings;
+use highwater_connectors::Created;
 use highwater_engine::checkpoint::{self, inspect};
 use highwater_engine::plan::Plan;
 use highwater_engine::{CheckpointSettings, PipelineSpec};
@@ -61,8 +62,15 @@ impl Database {
     ) -> Result<()> {
         let format = sink.format.as_ref();
         let (connector, options) = connector(&sink.name, &sink.options, format)?;
-        let format = format.map(|f| encoding(f.encoding));
-        builder.sink(kept, |_, _| self.connectors.sink(&connector, (kept.name, incarnation), &options, format))?;
+        let created = Created {
+            connector: &connector,
+            name: kept.name,
+            incarnation,
+            options: &options,
+            columns: None,
+            format: format.map(|f| encoding(f.encoding)),
+        };
+        builder.sink(kept, |_, _| self.connectors.sink(&created))?;
         Ok(())
     }
 
