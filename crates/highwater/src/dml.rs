@@ -209,7 +209,7 @@ impl Database {
     }
 
     /// What an expression without columns is now.
-    fn constant(&self, expr: &Expr) -> Result<datafusion::common::ScalarValue> {
+    pub(crate) fn constant(&self, expr: &Expr) -> Result<datafusion::common::ScalarValue> {
         let expr = self.session.evaluated(expr.clone())?;
         match expr {
             Expr::Literal(value, _) => Ok(value),

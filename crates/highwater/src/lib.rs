@@ -28,6 +28,7 @@ mod connection;
 mod copy;
 mod copy_in;
 mod create;
+mod cursor;
 mod database;
 mod dml;
 mod error;
@@ -36,9 +37,12 @@ mod hw_catalog;
 mod objects;
 mod outcome;
 mod parameters;
+mod pg_catalog;
+mod pg_functions;
 mod pipelines;
 mod point;
 mod prepare;
+mod prepared;
 mod provider;
 mod query;
 mod replay;
@@ -62,7 +66,7 @@ pub use highwater_engine::core::{Bytes, CheckpointId, Epoch, KeyGroups, Rng, Wal
 pub use highwater_engine::{
     CheckpointOutcome, CheckpointReport, CheckpointSettings, Metrics, Pipeline, Scan, Status, Trigger,
 };
-pub use highwater_sql::statement::Statement;
+pub use highwater_sql::statement::{CopyOptions, Statement};
 pub use highwater_sql::{Piece, Position, parse, split};
 pub use highwater_tables::Usage as TablesUsage;
 pub use outcome::{Outcome, Rows};

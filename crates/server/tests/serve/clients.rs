@@ -51,3 +51,42 @@ fn a_driver_prepares_binds_and_reads_in_binary() {
     });
     assert_eq!(server.stop(), Some(0));
 }
+
+/// One HTTP request; the status and the body.
+fn get(port: u16, path: &str) -> (u16, String) {
+    use std::io::{Read as _, Write as _};
+    let mut socket = std::net::TcpStream::connect(("127.0.0.1", port)).expect("it listens");
+    write!(socket, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").expect("asked");
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).expect("answered");
+    let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+    let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+    (status, body.to_owned())
+}
+
+#[test]
+fn http_tells_health_metrics_and_views() {
+    let data = tempfile::tempdir().expect("a folder");
+    let server = Server::start(data.path(), &[]);
+    runtime().block_on(async {
+        let client = server.connect().await;
+        let create = "CREATE TABLE t (x int); CREATE MATERIALIZED VIEW v AS SELECT count(*) AS n FROM t";
+        client.batch_execute(create).await.expect("created");
+        client.batch_execute("INSERT INTO t VALUES (1), (2); FLUSH").await.expect("written");
+    });
+    assert_eq!(get(server.http, "/health").0, 200);
+    let (status, body) = get(server.http, "/ready");
+    assert_eq!(status, 200, "{body}");
+    let (status, metrics) = get(server.http, "/metrics");
+    assert_eq!(status, 200);
+    for wanted in ["highwater_pipeline_up{pipeline=\"v\"} 1", "highwater_log_position", "highwater_build_info"] {
+        assert!(metrics.contains(wanted), "no {wanted} in {metrics}");
+    }
+    let (status, views) = get(server.http, "/api/v1/views");
+    assert_eq!(status, 200, "{views}");
+    assert!(views.contains("\"v\""), "{views}");
+    assert_eq!(get(server.http, "/api/v1/pipelines/nothing").0, 404);
+    let (status, document) = get(server.http, "/api/v1/openapi.json");
+    assert!(status == 200 && document.contains("/api/v1/pipelines/{name}/checkpoint"), "{document}");
+    assert_eq!(server.stop(), Some(0));
+}
