@@ -1,41 +1,283 @@
-"""What psycopg does with a server: parameters, transactions, COPY, cursors, errors, cancel."""
+"""What psycopg does with a server: parameters of all types in text and binary, COPY, transactions,
+cursors of the server, notices, cancelling, errors. The argument is the server's port."""
 
 import datetime
-import decimal
 import sys
+import threading
+from decimal import Decimal
 
 import psycopg
+from psycopg import errors
 
-with psycopg.connect(host="127.0.0.1", port=int(sys.argv[1]), user="py", dbname="any", autocommit=True) as client:
-    client.execute("CREATE TABLE py (id bigint PRIMARY KEY, name text, price numeric(10, 2), at timestamp, ok boolean)")
-    client.execute("CREATE MATERIALIZED VIEW py_counts AS SELECT ok, count(*) AS n FROM py GROUP BY ok")
+UTC = datetime.timezone.utc
+MOMENT = datetime.datetime(2024, 2, 29, 12, 34, 56, 789000)
+# By column: PostgreSQL's type, its OID, a value.
+TYPES = {
+    "small": ("smallint", 21, -7),
+    "medium": ("int", 23, 70_000),
+    "big": ("bigint", 20, 2**40),
+    "single": ("real", 700, 0.5),
+    "double": ("double precision", 701, -2.25e300),
+    "exact": ("numeric(20, 4)", 1700, Decimal("-12345678.9012")),
+    "word": ("varchar", 25, "it's \t\\ ünï €"),
+    "yes": ("boolean", 16, True),
+    "bytes": ("bytea", 17, b"\x00\x01\\\xff"),
+    "day": ("date", 1082, datetime.date(1969, 7, 20)),
+    "clock": ("time", 1083, datetime.time(23, 59, 59, 999999)),
+    "moment": ("timestamp", 1114, MOMENT),
+    "instant": ("timestamptz", 1184, MOMENT.replace(tzinfo=UTC)),
+    "span": ("interval", 1186, datetime.timedelta(days=3, hours=4, microseconds=5)),
+}
+
+
+def refused(sqlstate, action, position=None):
+    """The error that an action fails with."""
+    try:
+        action()
+    except psycopg.Error as error:
+        assert error.sqlstate == sqlstate, (error.sqlstate, error)
+        assert position is None or error.diag.statement_position == position, error.diag.statement_position
+        return error
+    raise AssertionError(f"no error {sqlstate}")
+
+
+def types(client):
+    columns = ", ".join(f"{name} {kind}" for name, (kind, _, _) in TYPES.items())
+    client.execute(f"CREATE TABLE kinds (id int PRIMARY KEY, {columns})")
+    values = [value for _, _, value in TYPES.values()]
+    for at, mark in enumerate(["%s", "%t", "%b"]):
+        marks = ", ".join([mark] * len(values))
+        client.execute(f"INSERT INTO kinds VALUES ({2 * at}, {marks})", values)
+        client.execute(f"INSERT INTO kinds VALUES ({2 * at + 1}, {marks})", [None] * len(values))
+    for binary in (False, True):
+        cursor = client.execute("SELECT * FROM kinds WHERE id >= %s ORDER BY id", (0,), binary=binary)
+        assert [column.type_code for column in cursor.description[1:]] == [oid for _, oid, _ in TYPES.values()]
+        for row in cursor.fetchall():
+            assert list(row[1:]) == (values if row[0] % 2 == 0 else [None] * len(values)), (binary, row)
+    for name, (kind, _, value) in TYPES.items():
+        for mark in ("%t", "%b"):
+            found = client.execute(f"SELECT count(*) FROM kinds WHERE {name} = {mark}::{kind}", (value,)).fetchone()
+            assert found == (3,), (name, mark, found)
+    infinities = [float("inf"), float("-inf")]
+    assert client.execute("SELECT %b::float8, %t::float8", infinities, binary=True).fetchone() == tuple(infinities)
+    assert client.execute("SELECT %s::text || 'x'", ("y",)).fetchone() == ("yx",)
+
+
+def copy_in(client):
+    client.execute("CREATE TABLE copied (id bigint PRIMARY KEY, name text, at timestamp)")
     with client.cursor() as cursor:
-        moment = datetime.datetime(2024, 2, 29, 12, 34, 56, 789000)
-        rows = [(i, f"name {i}", decimal.Decimal("1.25") * i, moment, i % 2 == 0) for i in range(100)]
-        cursor.executemany("INSERT INTO py VALUES (%s, %s, %s, %s, %s)", rows)
-        with cursor.copy("COPY py (id, name) FROM STDIN") as copy:
-            for i in range(100, 1100):
-                copy.write_row((i, None if i % 10 == 0 else f"copied\t{i}"))
-    row = client.execute("SELECT id, name, price, at, ok FROM py WHERE id = %s", (42,)).fetchone()
-    assert row == (42, "name 42", decimal.Decimal("52.50"), moment, True), row
-    assert client.execute("SELECT name FROM py WHERE id = 101").fetchone() == ("copied\t101",)
-    assert client.execute("SELECT count(*) FROM py WHERE name IS NULL").fetchone() == (100,)
+        with cursor.copy("COPY copied (id, name, at) FROM STDIN") as copy:
+            for i in range(1000):
+                copy.write_row((i, None if i % 10 == 0 else f"copied\t{i}", MOMENT))
+        assert cursor.rowcount == 1000, cursor.rowcount
+        with cursor.copy("COPY copied (id, name) FROM STDIN WITH (FORMAT csv, HEADER)") as copy:
+            copy.write('id,name\n1000,"a,b"\n1001,\n')
+        with cursor.copy("COPY copied (id) FROM STDIN") as copy:
+            for i in range(1002, 1010):
+                copy.write(f"{i}\n")
+    assert client.execute("SELECT name, at FROM copied WHERE id = 101").fetchone() == ("copied\t101", MOMENT)
+    assert client.execute("SELECT name FROM copied WHERE id = 1000").fetchone() == ("a,b",)
+    assert client.execute("SELECT count(*), count(name) FROM copied").fetchone() == (1010, 901)
+
+    def copy(statement, data):
+        with client.cursor() as cursor, cursor.copy(statement) as copy:
+            copy.write(data)
+
+    # A COPY is whole or not at all, and the connection goes on.
+    refused("22P02", lambda: copy("COPY copied (id) FROM STDIN", "2000\nno number\n"))
+    refused("23505", lambda: copy("COPY copied (id) FROM STDIN", "2000\n5\n"))
+    refused("0A000", lambda: copy("COPY copied FROM STDIN (FORMAT binary)", b""))
+    refused("0A000", lambda: client.execute("COPY copied TO STDOUT"))
+
+    class Stop(Exception):
+        pass
+
+    try:
+        with client.cursor() as cursor, cursor.copy("COPY copied (id) FROM STDIN") as copying:
+            copying.write("2000\n")
+            raise Stop
+    except Stop:
+        pass
+    assert client.execute("SELECT count(*) FROM copied").fetchone() == (1010,)
+
+
+def transactions(client, connect):
+    client.execute("CREATE TABLE account (id int PRIMARY KEY, amount numeric(10, 2))")
+    client.execute("CREATE MATERIALIZED VIEW balance AS SELECT count(*) AS n, sum(amount) AS total FROM account")
+    insert = "INSERT INTO account VALUES (%s, %s)"
+    with connect(autocommit=False) as other:
+        other.execute(insert, (1, Decimal("10.50")))
+        other.execute(insert, (2, Decimal("20")))
+        assert client.execute("SELECT count(*) FROM account").fetchone() == (0,)
+        other.commit()
+        assert client.execute("SELECT count(*) FROM account").fetchone() == (2,)
+        other.execute("DELETE FROM account")
+        assert other.execute("SELECT count(*) FROM account").fetchone() == (0,)
+        other.rollback()
+        # Whatever fails, fails the transaction: what is parsed, bound, executed or copied.
+        for statement, values, sqlstate in [
+            ("SELECT nothing FROM account", None, "42703"),
+            ("SELECT nothing FROM account WHERE id = %s", (1,), "42703"),
+            ("SELECT 1 / %s", (0,), "22012"),
+            (insert, (1, 0), "23505"),
+            ("SELECT %s::int", ("x",), "22P02"),
+        ]:
+            other.execute(insert, (3, 0))
+            refused(sqlstate, lambda: other.execute(statement, values))
+            assert other.info.transaction_status == psycopg.pq.TransactionStatus.INERROR
+            refused("25P02", lambda: other.execute("SELECT 1"))
+            refused("25P02", lambda: other.execute("SELECT %s", (1,)))
+            other.rollback()
+        assert other.execute("SELECT count(*) FROM account").fetchone() == (2,)
+        refused("0A000", lambda: other.execute("SAVEPOINT s"))
+        other.rollback()
+        # Of two that change the same row the second is refused, and may try again.
+        other.execute("UPDATE account SET amount = 1 WHERE id = 1")
+        client.execute("UPDATE account SET amount = 2 WHERE id = 1")
+        assert isinstance(refused("40001", other.commit), errors.SerializationFailure)
+    with client.transaction():
+        client.execute(insert, (3, 1))
     client.execute("FLUSH")
-    counts = dict(client.execute("SELECT ok, n FROM py_counts").fetchall())
-    assert counts == {True: 50, False: 50, None: 1000}, counts
-    try:
-        with client.transaction():
-            client.execute("DELETE FROM py WHERE id < 50")
-            assert client.execute("SELECT count(*) FROM py").fetchone() == (1050,)
-            client.execute("INSERT INTO py (id) VALUES (60)")
-        raise AssertionError("the key exists")
-    except psycopg.errors.UniqueViolation as error:
-        assert error.sqlstate == "23505"
-    assert client.execute("SELECT count(*) FROM py").fetchone() == (1100,)
-    try:
-        client.execute("SELECT nothing FROM py")
-        raise AssertionError("no such column")
-    except psycopg.errors.UndefinedColumn as error:
-        assert error.diag.statement_position == "8", error.diag.statement_position
-    client.execute("DROP TABLE py CASCADE")
-print("done")
+    assert client.execute("SELECT n, total FROM balance").fetchone() == (3, Decimal("23.00"))
+
+
+def cursors(client):
+    with client.transaction():
+        with client.cursor(name="numbers") as cursor:
+            cursor.execute("SELECT id, name FROM copied WHERE id < %s ORDER BY id", (1000,))
+            assert [column.name for column in cursor.description] == ["id", "name"]
+            assert cursor.fetchone() == (0, None)
+            assert cursor.fetchmany(3) == [(1, "copied\t1"), (2, "copied\t2"), (3, "copied\t3")]
+            client.execute("DELETE FROM copied WHERE id = 500")
+            cursor.itersize = 99
+            assert [row[0] for row in cursor] == list(range(4, 1000))
+            assert cursor.fetchone() is None
+        with client.cursor(name="in binary", binary=True) as cursor:
+            cursor.execute("SELECT day, exact FROM kinds WHERE day IS NOT NULL")
+            cursor.scroll(1)
+            assert cursor.fetchall() == [(TYPES["day"][2], TYPES["exact"][2])] * 2
+            assert cursor.fetchall() == []
+        client.execute("INSERT INTO copied (id) VALUES (500)")
+    refused("34000", lambda: client.execute("FETCH numbers"))
+    refused("25P01", lambda: client.execute("DECLARE c CURSOR FOR SELECT 1"))
+    with client.transaction():
+        client.execute("DECLARE c NO SCROLL CURSOR FOR SELECT relname FROM pg_catalog.pg_class WHERE relname = 'kinds'")
+        assert client.execute("FETCH ALL IN c").fetchall() == [("kinds",)]
+        assert client.execute("CLOSE c").statusmessage == "CLOSE CURSOR"
+
+
+def many_rows(client):
+    with client.cursor() as cursor:
+        with cursor.copy("COPY copied (id, name) FROM STDIN") as copy:
+            for i in range(10_000, 60_000):
+                copy.write_row((i, "x" * 50))
+    rows = client.execute("SELECT id FROM copied WHERE id >= %s", (10_000,), binary=True).fetchall()
+    assert sorted(rows) == [(i,) for i in range(10_000, 60_000)]
+    with client.cursor() as cursor:
+        assert sum(1 for _ in cursor.stream("SELECT id, name FROM copied")) == 51_010
+        cursor.executemany("UPDATE copied SET name = %s WHERE id = %s", [(f"n{i}", i) for i in range(100)])
+        assert cursor.rowcount == 100
+        cursor.executemany("SELECT name FROM copied WHERE id = %s", [(7,), (8,)], returning=True)
+        first = cursor.fetchall()
+        assert cursor.nextset() and (first, cursor.fetchall()) == ([("n7",)], [("n8",)])
+    with client.pipeline():
+        cursors = [client.execute("SELECT id, %s::int FROM copied WHERE id = %s", (i, i)) for i in range(50)]
+        assert [cursor.fetchone() for cursor in cursors] == [(i, i) for i in range(50)]
+
+
+def prepared(client):
+    for i in range(20):
+        row = client.execute("SELECT id FROM copied WHERE id = %s", (i,), prepare=True).fetchone()
+        assert row == (i,)
+    names = [name for name, in client.execute("SELECT name FROM pg_prepared_statements").fetchall()]
+    assert names == [], names
+    client.execute("PREPARE by_id (bigint) AS SELECT name FROM copied WHERE id = $1")
+    assert client.execute("EXECUTE by_id (6 + 1)").fetchall() == [("n7",)]
+    assert client.execute("SELECT name FROM pg_prepared_statements").fetchall() == [("by_id",)]
+    client.execute("DEALLOCATE by_id")
+    refused("26000", lambda: client.execute("EXECUTE by_id (1)"))
+    # More statements than psycopg keeps prepared: it deallocates the oldest by name.
+    client.prepare_threshold = 0
+    for i in range(200):
+        assert client.execute(f"SELECT {i} + %s::int", (1,)).fetchone() == (i + 1,)
+
+
+def notices(client):
+    heard = []
+    client.add_notice_handler(lambda diagnostic: heard.append((diagnostic.severity, diagnostic.message_primary)))
+    client.execute("DROP TABLE IF EXISTS nothing_of_this_name")
+    client.execute("BEGIN")
+    client.execute("BEGIN")
+    client.execute("CREATE VIEW made_within AS SELECT 1 AS one")
+    client.execute("ROLLBACK")
+    client.execute("DROP VIEW made_within")
+    assert [severity for severity, _ in heard] == ["NOTICE"] * 3, heard
+    assert "does not exist" in heard[0][1] and "already a transaction" in heard[1][1], heard
+    assert "not part of the transaction" in heard[2][1], heard
+
+
+def cancelling(client):
+    endless = "SELECT count(*) FROM copied a, copied b, copied c WHERE a.id + b.id + c.id = -%s::bigint"
+    for values in [(1,), None]:
+        statement = endless if values else endless.replace("%s", "1")
+        done = threading.Event()
+
+        def cancel():
+            # It may come before the statement does, and is then forgotten.
+            while not done.wait(0.05):
+                client.cancel()
+
+        canceller = threading.Thread(target=cancel)
+        canceller.start()
+        try:
+            refused("57014", lambda: client.execute(statement, values))
+        finally:
+            done.set()
+            canceller.join()
+    # The last request may still be on its way, and hit what comes next.
+    while True:
+        try:
+            assert client.execute("SELECT 1").fetchone() == (1,)
+            break
+        except errors.QueryCanceled:
+            pass
+    client.execute("SET statement_timeout TO '50ms'")
+    refused("57014", lambda: client.execute(endless, (1,)))
+    refused("57014", lambda: client.execute("SELECT 1; " + endless.replace("%s", "1")))
+    assert client.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
+    client.execute("RESET statement_timeout")
+
+
+def mistakes(client):
+    refused("42703", lambda: client.execute("SELECT nothing FROM copied"), "8")
+    refused("42703", lambda: client.execute("SELECT id, ünï FROM copied WHERE id = %s", (1,)), "12")
+    refused("42P01", lambda: client.execute("SELECT 1;  SELECT * FROM nowhere"), "27")
+    refused("42601", lambda: client.execute("SELEC 1"), "1")
+    refused("42601", lambda: client.execute("PREPARE p AS SELECT 1 +"), "24")
+    refused("42601", lambda: client.execute("SELECT 1; SELECT %s", (1,)))
+    refused("23502", lambda: client.execute("INSERT INTO copied VALUES (%s)", (None,)))
+    refused("22003", lambda: client.execute("INSERT INTO kinds (id, small) VALUES (100, %s)", (70_000,)))
+    refused("0A000", lambda: client.execute("LISTEN x"))
+
+
+port = int(sys.argv[1])
+
+
+def connect(**settings):
+    return psycopg.connect(host="127.0.0.1", port=port, user="py", dbname="any", **settings)
+
+
+with connect(autocommit=True, application_name="driver.py") as client:
+    assert client.info.server_version >= 150000
+    assert client.execute("SHOW application_name").fetchone() == ("driver.py",)
+    types(client)
+    copy_in(client)
+    transactions(client, connect)
+    cursors(client)
+    many_rows(client)
+    prepared(client)
+    notices(client)
+    cancelling(client)
+    mistakes(client)
+    client.execute("DROP TABLE account CASCADE")
+    assert client.execute("SELECT 1; SELECT 2").nextset()

@@ -13,6 +13,8 @@ use std::sync::Arc;
 pub enum Tag {
     /// `SELECT n`, where n is the number of rows given.
     Select,
+    /// `FETCH n`, likewise.
+    Fetch,
     /// `INSERT 0 n`.
     Insert(u64),
     /// `UPDATE n`.
@@ -31,6 +33,7 @@ impl Tag {
     pub fn text(&self, rows: usize) -> String {
         match self {
             Self::Select => format!("SELECT {rows}"),
+            Self::Fetch => format!("FETCH {rows}"),
             Self::Insert(count) => format!("INSERT 0 {count}"),
             Self::Update(count) => format!("UPDATE {count}"),
             Self::Delete(count) => format!("DELETE {count}"),
@@ -60,6 +63,12 @@ impl std::fmt::Debug for Answer {
 pub struct RowStream {
     schema: SchemaRef,
     stream: SendableRecordBatchStream,
+}
+
+impl std::fmt::Debug for RowStream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RowStream").field("schema", &self.schema).finish_non_exhaustive()
+    }
 }
 
 impl RowStream {

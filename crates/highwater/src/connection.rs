@@ -4,7 +4,9 @@
 //! them, together with its own writes; these are handed to the store at COMMIT, all at once. Of two
 //! transactions that change the same row, the second to commit fails with 40001.
 
+use crate::cursor::Cursors;
 use crate::error::{Error, Result};
+use crate::prepared::Prepared;
 use highwater_sql::statement::Name;
 use highwater_tables::{Change, Overlay, Snapshot, Table, TableStore, TableWrite, Write};
 use std::collections::BTreeMap;
@@ -51,6 +53,8 @@ pub const SERVER_VERSION: &str = "15.0 (Highwater)";
 pub struct Connection {
     settings: BTreeMap<String, String>,
     pub(crate) transaction: Option<Transaction>,
+    /// What PREPARE has made, by name.
+    pub(crate) prepared: BTreeMap<String, Arc<Prepared>>,
     /// The position of its last commit.
     pub(crate) position: u64,
     user: Option<String>,
@@ -84,6 +88,8 @@ pub enum TransactionState {
 pub(crate) struct Transaction {
     pub(crate) snapshot: Option<Arc<Snapshot>>,
     tables: BTreeMap<u32, Written>,
+    pub(crate) cursors: Cursors,
+    is_implicit: bool,
     pub(crate) failed: bool,
 }
 
@@ -131,6 +137,15 @@ impl Connection {
         if self.cancelled.load(Ordering::Relaxed) { Err(cancelled("user request")) } else { Ok(()) }
     }
 
+    /// Refuses what is not the end of a transaction that has failed.
+    pub(crate) fn check_not_failed(&self) -> Result<()> {
+        if self.transaction_state() != TransactionState::Failed {
+            return Ok(());
+        }
+        let message = "current transaction is aborted, commands ignored until end of transaction block";
+        Err(invalid("25P02", message, None))
+    }
+
     /// Where its transaction stands.
     #[must_use]
     pub fn transaction_state(&self) -> TransactionState {
@@ -143,12 +158,17 @@ impl Connection {
 
     /// Begins a transaction that nobody asked for: a text of several statements is one.
     pub fn begin_implicitly(&mut self) {
-        self.transaction.get_or_insert_with(Transaction::default);
+        self.transaction.get_or_insert_with(|| Transaction { is_implicit: true, ..Transaction::default() });
     }
 
-    /// Ends the transaction without its writes.
-    pub fn abandon_transaction(&mut self) {
-        self.transaction = None;
+    /// A statement has failed, or its answer could not be given: so has the transaction. One that
+    /// nobody asked for is over.
+    pub fn fail_transaction(&mut self) {
+        match &mut self.transaction {
+            Some(transaction) if transaction.is_implicit => self.transaction = None,
+            Some(transaction) => transaction.failed = true,
+            None => {}
+        }
     }
 
     /// A setting, if it is known or was set.
@@ -214,9 +234,10 @@ impl Connection {
         Ok(notice)
     }
 
-    /// Forgets settings and transaction, as DISCARD ALL does.
+    /// Forgets settings, prepared statements and transaction, as DISCARD ALL does.
     pub(crate) fn discard(&mut self) {
         self.settings.clear();
+        self.prepared.clear();
         self.transaction = None;
     }
 

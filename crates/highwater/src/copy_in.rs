@@ -38,15 +38,17 @@ impl Database {
     /// When the table or a column does not exist.
     pub fn begin_copy(&self, connection: &Connection, copy: &Copy) -> Result<CopyIn> {
         connection.begin_statement();
+        connection.check_not_failed()?;
         let target = self.target(&copy.table)?;
         let places = target.places(&copy.columns, target.schema().fields().len())?;
         let fields: Vec<_> = places.iter().map(|at| Arc::clone(&target.schema().fields()[*at])).collect();
-        let mut format = if copy.csv { CopyFormat::csv() } else { CopyFormat::text() };
-        format.header = copy.header;
-        format.delimiter = copy.delimiter.map_or(format.delimiter, |c| c as u8);
-        format.quote = copy.quote.map_or(format.quote, |c| c as u8);
-        format.escape = copy.escape.or(copy.quote).map_or(format.escape, |c| c as u8);
-        if let Some(null) = &copy.null {
+        let options = &copy.options;
+        let mut format = if options.csv { CopyFormat::csv() } else { CopyFormat::text() };
+        format.header = options.header;
+        format.delimiter = options.delimiter.map_or(format.delimiter, |c| c as u8);
+        format.quote = options.quote.map_or(format.quote, |c| c as u8);
+        format.escape = options.escape.or(options.quote).map_or(format.escape, |c| c as u8);
+        if let Some(null) = &options.null {
             format.null = null.clone().into_bytes();
         }
         let parser = CopyParser::new(format, Arc::new(Schema::new(fields)));
@@ -70,7 +72,7 @@ impl Database {
     pub async fn end_copy(&self, connection: &mut Connection, copy: CopyIn) -> Result<Answer> {
         let done = self.finish_copy(connection, copy).await;
         if done.is_err() {
-            self.fail_transaction(connection);
+            connection.fail_transaction();
         }
         done
     }
@@ -89,13 +91,6 @@ impl Database {
             connection.position = done.await.map_err(|_| highwater_tables::Error::Closed)??;
         }
         Ok(Answer::done(Tag::Copy(rows)))
-    }
-
-    /// A statement of the connection has failed outside of [`Database::run`].
-    pub fn fail_transaction(&self, connection: &mut Connection) {
-        if let Some(transaction) = &mut connection.transaction {
-            transaction.failed = true;
-        }
     }
 
     fn take(&self, copy: &mut CopyIn, batches: Vec<RecordBatch>) -> Result<()> {

@@ -195,16 +195,22 @@ impl Database {
 
     fn default(&self, target: &Target, at: usize, data_type: &DataType, count: usize) -> Result<ArrayRef> {
         let Some(default) = &target.statement.columns[at].default else { return Ok(new_null_array(data_type, count)) };
-        let query = constant(default, &target.statement.text);
-        let plan = self.session.bind(&query, &Relations::default())?;
-        let LogicalPlan::Projection(projection) = &plan else { return Ok(new_null_array(data_type, count)) };
+        match self.without_columns(default, &target.statement.text, count)? {
+            Some(values) => assign(&values, data_type),
+            None => Ok(new_null_array(data_type, count)),
+        }
+    }
+
+    /// The values of an expression without columns, for so many rows; none when it is a query.
+    pub(crate) fn without_columns(&self, expr: &ast::Expr, text: &str, count: usize) -> Result<Option<ArrayRef>> {
+        let plan = self.session.bind(&constant(expr, text), &Relations::default())?;
+        let LogicalPlan::Projection(projection) = &plan else { return Ok(None) };
         let expr = self.session.evaluated(projection.expr[0].clone())?;
-        let values = match expr.clone().unalias_nested().data {
+        Ok(Some(match expr.clone().unalias_nested().data {
             Expr::Literal(value, _) => value.to_array_of_size(count)?,
             // What is not the same each time, or fails.
             _ => self.session.computed(&expr, count)?,
-        };
-        assign(&values, data_type)
+        }))
     }
 
     /// Refuses defaults that are not of their columns' types.

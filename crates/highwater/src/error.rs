@@ -92,6 +92,14 @@ impl Error {
         }
     }
 
+    /// The same error without a position.
+    pub(crate) fn nowhere(self) -> Self {
+        match self {
+            Self::Sql(error) => Self::Sql(error.nowhere()),
+            other => other,
+        }
+    }
+
     /// Where in the statement, when known.
     #[must_use]
     pub fn position(&self) -> Option<Position> {

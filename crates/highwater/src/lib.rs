@@ -91,6 +91,7 @@ pub mod connector;
 mod copy;
 mod copy_in;
 mod create;
+mod cursor;
 mod database;
 mod dml;
 mod embed;
@@ -99,9 +100,12 @@ mod hw_catalog;
 mod objects;
 mod outcome;
 mod parameters;
+mod pg_catalog;
+mod pg_functions;
 mod pipelines;
 mod point;
 mod prepare;
+mod prepared;
 mod provider;
 mod query;
 mod replay;
@@ -140,6 +144,6 @@ pub use highwater_engine::core::{Bytes, CheckpointId, Epoch, KeyGroups, WallMicr
 pub use highwater_engine::{
     Batch, CheckpointOutcome, CheckpointReport, CheckpointSettings, Metrics, Pipeline, Scan, Status, Trigger,
 };
-pub use highwater_sql::statement::Statement;
+pub use highwater_sql::statement::{CopyOptions, Statement};
 pub use highwater_sql::{CallError, CallFailed, Piece, Position, ScalarFunction, Volatility, parse, split};
 pub use highwater_tables::Usage as TablesUsage;

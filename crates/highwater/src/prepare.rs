@@ -5,11 +5,13 @@ use crate::database::Database;
 use crate::error::Result;
 use crate::objects::{Body, Reading};
 use crate::parameters::Parameters;
+use crate::prepared;
+use crate::statements::ends_transaction;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::sqlparser::ast::{Expr, Value};
-use highwater_sql::statement::{Insert, Name, Query, ROW_KEY, ROW_VALUE, Show, Statement, returning};
+use highwater_sql::statement::{CopyOut, Insert, Name, Query, ROW_KEY, ROW_VALUE, Show, Statement, returning};
 use highwater_sql::{Relations, SelectItem, references, rows_of};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -39,9 +41,40 @@ impl Database {
         text: &str,
         told: &[Option<DataType>],
     ) -> Result<Described> {
+        if !ends_transaction(statement) {
+            connection.check_not_failed()?;
+        }
+        match statement {
+            Statement::Show(Show::Setting(name)) => {
+                let columns = Arc::new(Schema::new(vec![Field::new(&name.value, DataType::Utf8, true)]));
+                Ok(Described { parameters: Vec::new(), columns: Some(columns) })
+            }
+            Statement::Show(_) | Statement::Describe(_) | Statement::ExplainQuery(_) | Statement::ExplainView(_) => {
+                // These change nothing, and only they know their columns.
+                let answer = self.run(connection, statement, text, &Parameters::none()).await?;
+                let columns = answer.rows.map(|rows| Arc::clone(rows.schema()));
+                Ok(Described { parameters: Vec::new(), columns })
+            }
+            other => self.describe_rows(connection, other, told).await,
+        }
+    }
+
+    /// Describes a statement that is bound for it, and not run.
+    pub(crate) async fn describe_rows(
+        &self,
+        connection: &Connection,
+        statement: &Statement,
+        told: &[Option<DataType>],
+    ) -> Result<Described> {
         let mut known = Known::new();
         let columns = match statement {
             Statement::Query(query) => Some(self.columns_of(connection, query, told, &mut known).await?),
+            Statement::Declare { query, .. } | Statement::CopyOut(CopyOut { query, .. }) => {
+                self.columns_of(connection, query, told, &mut known).await?;
+                None
+            }
+            Statement::Fetch(fetch) if !fetch.skips => connection.cursor(&fetch.cursor.value),
+            Statement::Execute { name, .. } => prepared::find(connection, name)?.described.columns.clone(),
             Statement::Insert(insert) => {
                 self.infer_insert(insert, told, &mut known)?;
                 self.returned(&insert.table, None, &insert.returning, &insert.text)?
@@ -61,14 +94,6 @@ impl Database {
                 let names: Vec<String> = target.schema().fields().iter().map(|f| f.name().clone()).collect();
                 self.infer(&delete.query(&names), Some(&delete.table), told, &mut known)?;
                 self.returned(&delete.table, delete.alias.as_ref(), &delete.returning, &delete.text)?
-            }
-            Statement::Show(Show::Setting(name)) => {
-                Some(Arc::new(Schema::new(vec![Field::new(&name.value, DataType::Utf8, true)])))
-            }
-            Statement::Show(_) | Statement::Describe(_) | Statement::ExplainQuery(_) | Statement::ExplainView(_) => {
-                // These change nothing, and only they know their columns.
-                let answer = self.run(connection, statement, text, &Parameters::none()).await?;
-                answer.rows.map(|rows| Arc::clone(rows.schema()))
             }
             _ => None,
         };

@@ -3,12 +3,14 @@
 
 use crate::answer::{Answer, Tag};
 use crate::connection::{Connection, Transaction, invalid};
+use crate::cursor;
 use crate::database::Database;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::outcome::{Outcome, Rows};
 use crate::parameters::Parameters;
+use crate::prepared;
 use crate::show;
-use highwater_sql::statement::{Show, Statement};
+use highwater_sql::statement::{CopyOut, Show, Statement};
 use std::sync::Arc;
 
 impl Database {
@@ -26,14 +28,21 @@ impl Database {
         parameters: &Parameters,
     ) -> Result<Answer> {
         connection.begin_statement();
-        let ends = matches!(statement, Statement::Commit | Statement::Rollback);
-        if connection.transaction.as_ref().is_some_and(|transaction| transaction.failed) && !ends {
-            let message = "current transaction is aborted, commands ignored until end of transaction block";
-            return Err(invalid("25P02", message, None));
+        if !ends_transaction(statement) {
+            connection.check_not_failed()?;
         }
-        let done = self.dispatch(connection, statement, text, parameters).await;
-        if let (Err(_), Some(transaction)) = (&done, &mut connection.transaction) {
-            transaction.failed = true;
+        let done = match statement {
+            Statement::Execute { name, values } => match self.executed(connection, name, values, text) {
+                Ok((prepared, parameters)) => {
+                    let done = self.dispatch(connection, &prepared.statement, &prepared.text, &parameters).await;
+                    done.map_err(Error::nowhere)
+                }
+                Err(error) => Err(error),
+            },
+            other => self.dispatch(connection, other, text, parameters).await,
+        };
+        if done.is_err() {
+            connection.fail_transaction();
         }
         done
     }
@@ -47,7 +56,9 @@ impl Database {
     ) -> Result<Answer> {
         let before = connection.position;
         let answer = match statement {
-            Statement::Query(query) => self.answer_query(connection, query, parameters).await?,
+            Statement::Query(query) | Statement::CopyOut(CopyOut { query, .. }) => {
+                self.answer_query(connection, query, parameters).await?
+            }
             Statement::Insert(insert) => self.run_insert(connection, insert, parameters).await?,
             Statement::Update(update) => self.update(connection, update, parameters).await?,
             Statement::Delete(delete) => self.delete(connection, delete, parameters).await?,
@@ -75,7 +86,11 @@ impl Database {
                 connection.discard();
                 Answer::done(Tag::Plain("DISCARD ALL".to_owned()))
             }
-            Statement::Deallocate(_) => Answer::done(Tag::Plain("DEALLOCATE".to_owned())),
+            Statement::Prepare(prepare) => self.prepare(connection, prepare).await?,
+            Statement::Deallocate(name) => prepared::deallocate(connection, name.as_ref())?,
+            Statement::Declare { cursor, query } => self.declare(connection, cursor, query, parameters).await?,
+            Statement::Fetch(fetch) => self.fetch(connection, fetch).await?,
+            Statement::Close(name) => cursor::close(connection, name.as_ref())?,
             Statement::Copy(_) => return Err(invalid("0A000", "COPY needs a client that sends the data", None)),
             other => {
                 let mut answer = Answer::from(tokio::task::block_in_place(|| self.define(connection, other, text))?);
@@ -158,6 +173,11 @@ impl Database {
     pub fn runtime(&self) -> Arc<tokio::runtime::Runtime> {
         Arc::clone(&self.runtime)
     }
+}
+
+/// Whether a statement is taken in a transaction that has failed.
+pub(crate) const fn ends_transaction(statement: &Statement) -> bool {
+    matches!(statement, Statement::Commit | Statement::Rollback)
 }
 
 fn begin(connection: &mut Connection) -> Answer {

@@ -5,19 +5,19 @@
 //! not change how other queries are read. One query reads either the system's relations or others.
 
 use crate::answer::{Answer, RowStream};
-use crate::catalog::Kind;
-use crate::connection::{Connection, SERVER_VERSION, invalid};
+use crate::connection::{Connection, invalid};
 use crate::database::Database;
 use crate::error::Result;
 use crate::hw_catalog;
+use crate::objects::{Body, Object};
 use crate::parameters::Parameters;
-use arrow::array::{ArrayRef, RecordBatch, StringArray};
-use arrow::datatypes::{DataType, Schema, SchemaRef};
+use crate::pg_catalog::{self, PgCatalog, Relations};
+use crate::pg_functions;
+use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{MemorySchemaProvider, SchemaProvider, Session, TableProvider};
-use datafusion::common::{DataFusionError, ParamValues, ScalarValue};
-use datafusion::datasource::MemTable;
-use datafusion::logical_expr::{ColumnarValue, Expr, TableType, Volatility, create_udf};
+use datafusion::common::{DataFusionError, ParamValues};
+use datafusion::logical_expr::{Expr, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::sqlparser::ast;
@@ -25,7 +25,6 @@ use datafusion_pg_catalog::pg_catalog::context::EmptyContextProvider;
 use datafusion_pg_catalog::pg_catalog::setup_pg_catalog;
 use datafusion_pg_catalog::sql::PostgresCompatibilityParser;
 use highwater_sql::statement::Query;
-use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
@@ -56,10 +55,10 @@ impl Database {
         if !self.is_system(query) {
             return Ok(None);
         }
-        let context = self.system_context(connection)?;
-        let text = query.text.trim().trim_end_matches(';');
+        let context = self.system_context(connection).await?;
+        let text = pg_catalog::runnable(query.text.trim().trim_end_matches(';'));
         let parser = PostgresCompatibilityParser::new();
-        let parsed = parser.parse(text).map_err(|error| invalid("42601", error.to_string(), None))?;
+        let parsed = parser.parse(&text).map_err(|error| invalid("42601", error.to_string(), None))?;
         let Some(statement) = parsed.into_iter().next() else { return Ok(None) };
         let statement = datafusion::sql::parser::Statement::Statement(Box::new(statement));
         let refused = |error: DataFusionError| highwater_sql::Error::of_planner(error, &query.text);
@@ -72,29 +71,25 @@ impl Database {
         Ok(Some(Answer::streamed(RowStream::new(frame.execute_stream().await?))))
     }
 
-    fn system_context(&self, connection: &Connection) -> Result<SessionContext> {
+    async fn system_context(&self, connection: &Connection) -> Result<SessionContext> {
         let context = empty_context();
         let catalog = context.catalog(DATABASE).ok_or_else(|| invalid("XX000", "no catalog", None))?;
-        let (relations, views) = self.relations_shown();
-        *self.system.relations.write().unwrap_or_else(PoisonError::into_inner) = relations;
-        catalog.register_schema("public", Arc::new(Relations(Arc::clone(&self.system.relations))))?;
+        let relations = self.relations_shown();
+        *self.system.relations.write().unwrap_or_else(PoisonError::into_inner) = relations.clone();
         let ours = MemorySchemaProvider::new();
         for (name, table) in hw_catalog::tables(self, connection)? {
             ours.register_table(name.to_owned(), table)?;
         }
         catalog.register_schema("hw_catalog", Arc::new(ours))?;
         setup_pg_catalog(&context, DATABASE, EmptyContextProvider).map_err(|error| *error)?;
-        let inner = Arc::clone(&self.system.pg_catalog);
-        catalog.register_schema("pg_catalog", Arc::new(WithMaterialized { inner, views }))?;
-        for (name, value) in [
-            ("version", format!("PostgreSQL {SERVER_VERSION}, a streaming SQL database")),
-            ("current_user", connection.user().to_owned()),
-            ("user", connection.user().to_owned()),
-            ("current_role", connection.user().to_owned()),
-            ("session_user", connection.user().to_owned()),
-            ("inet_server_addr", "127.0.0.1".to_owned()),
-        ] {
-            context.register_udf(constant(name, value));
+        let pg_catalog = PgCatalog::new(Arc::clone(&self.system.pg_catalog), relations, connection).await?;
+        let definitions = pg_catalog.definitions();
+        let pg_catalog: Arc<dyn SchemaProvider> = Arc::new(pg_catalog);
+        catalog.register_schema("pg_catalog", Arc::clone(&pg_catalog))?;
+        let public = Public { listed: Arc::clone(&self.system.relations), pg_catalog: Some(pg_catalog) };
+        catalog.register_schema("public", Arc::new(public))?;
+        for function in pg_functions::functions(connection, definitions) {
+            context.register_udf(function);
         }
         for function in self.session.functions() {
             context.register_udf(function.as_ref().clone());
@@ -102,22 +97,35 @@ impl Database {
         Ok(context)
     }
 
-    /// All objects with columns that clients may read, and which of them are materialized views.
-    fn relations_shown(&self) -> (BTreeMap<String, Arc<Shown>>, Vec<String>) {
+    /// All objects with columns that clients may read.
+    fn relations_shown(&self) -> Relations {
         let state = self.state();
-        let shown = state.objects.iter().filter(|object| object.entry.kind != Kind::Sink);
-        let relations = shown
-            .map(|object| {
-                let is_view = matches!(object.entry.kind, Kind::View | Kind::MaterializedView);
-                let table = Shown { schema: Arc::clone(&object.schema), is_view };
-                (object.name().to_owned(), Arc::new(table))
-            })
-            .collect();
-        (relations, state.objects.names(Kind::MaterializedView))
+        let shown =
+            state.objects.iter().filter_map(|object| Some((object.name().to_owned(), Arc::new(shown(object)?))));
+        shown.collect()
     }
 }
 
-type Listed = Arc<RwLock<BTreeMap<String, Arc<Shown>>>>;
+/// How catalogs show an object; none for sinks, which cannot be read.
+fn shown(object: &Object) -> Option<Shown> {
+    let schema = Arc::clone(&object.schema);
+    let (kind, query) = match &object.body {
+        Body::Table(target) => {
+            let key = target.statement.key.iter().filter_map(|name| schema.index_of(&name.value).ok()).collect();
+            let defaults = target.statement.columns.iter();
+            let defaults = defaults.map(|column| column.default.as_ref().map(ToString::to_string)).collect();
+            return Some(Shown { schema, kind: "r", key, defaults, definition: None });
+        }
+        Body::Source(..) => ("r", None),
+        Body::View(view) => ("v", Some(&view.query)),
+        Body::Materialized(view) => ("m", Some(&view.query)),
+        Body::Sink(_) => return None,
+    };
+    let definition = query.map(|query| query.ast.to_string());
+    Some(Shown { schema, kind, key: Vec::new(), defaults: Vec::new(), definition })
+}
+
+type Listed = Arc<RwLock<Relations>>;
 
 /// What stays the same from one query to the next: the numbers by which PostgreSQL's catalog knows
 /// relations.
@@ -132,7 +140,8 @@ impl System {
         let relations = Listed::default();
         let missing = || invalid("XX000", "no catalog", None);
         let catalog = context.catalog(DATABASE).ok_or_else(missing)?;
-        catalog.register_schema("public", Arc::new(Relations(Arc::clone(&relations))))?;
+        let public = Public { listed: Arc::clone(&relations), pg_catalog: None };
+        catalog.register_schema("public", Arc::new(public))?;
         setup_pg_catalog(&context, DATABASE, EmptyContextProvider).map_err(|error| *error)?;
         Ok(Self { pg_catalog: catalog.schema("pg_catalog").ok_or_else(missing)?, relations })
     }
@@ -185,53 +194,59 @@ impl ast::Visitor for Found {
 }
 
 /// What only the system's side knows, asked without reading a relation.
-const ASKED: [&str; 16] = [
-    "version",
+const ASKED: [&str; 20] = [
+    "col_description",
+    "current_catalog",
+    "current_database",
+    "current_role",
     "current_schema",
     "current_schemas",
-    "current_database",
+    "current_setting",
     "current_user",
-    "current_role",
-    "current_catalog",
+    "format_type",
+    "getdatabaseencoding",
+    "has_database_privilege",
+    "has_schema_privilege",
+    "has_table_privilege",
+    "inet_server_addr",
+    "obj_description",
+    "quote_ident",
+    "quote_literal",
     "session_user",
     "user",
-    "pg_backend_pid",
-    "pg_get_userbyid",
-    "pg_encoding_to_char",
-    "has_table_privilege",
-    "has_schema_privilege",
-    "has_database_privilege",
-    "format_type",
+    "version",
 ];
 
 /// Whether a name asks about the session or the system, whatever functions there are.
 pub(crate) fn is_about_session(name: &str) -> bool {
-    ASKED.contains(&name)
+    name.starts_with("pg_") || ASKED.contains(&name)
 }
 
-fn constant(name: &str, value: String) -> datafusion::logical_expr::ScalarUDF {
-    let give = move |_: &[ColumnarValue]| Ok(ColumnarValue::Scalar(ScalarValue::Utf8(Some(value.clone()))));
-    create_udf(name, Vec::new(), DataType::Utf8, Volatility::Stable, Arc::new(give))
-}
-
-/// The objects of the database, as catalogs list them.
+/// The objects of the database, as catalogs list them. What is none of them may be PostgreSQL's.
 #[derive(Debug)]
-struct Relations(Listed);
+struct Public {
+    listed: Listed,
+    pg_catalog: Option<Arc<dyn SchemaProvider>>,
+}
 
-impl Relations {
-    fn all(&self) -> RwLockReadGuard<'_, BTreeMap<String, Arc<Shown>>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
+impl Public {
+    fn all(&self) -> RwLockReadGuard<'_, Relations> {
+        self.listed.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[async_trait]
-impl SchemaProvider for Relations {
+impl SchemaProvider for Public {
     fn table_names(&self) -> Vec<String> {
         self.all().keys().cloned().collect()
     }
 
     async fn table(&self, name: &str) -> datafusion::common::Result<Option<Arc<dyn TableProvider>>> {
-        Ok(self.all().get(name).map(|table| Arc::clone(table) as _))
+        let found = self.all().get(name).map(|shown| Arc::clone(shown) as Arc<dyn TableProvider>);
+        match (found, &self.pg_catalog) {
+            (None, Some(pg_catalog)) => pg_catalog.table(name).await,
+            (found, _) => Ok(found),
+        }
     }
 
     fn table_exist(&self, name: &str) -> bool {
@@ -241,9 +256,16 @@ impl SchemaProvider for Relations {
 
 /// An object that is listed and cannot be read together with the system's relations.
 #[derive(Debug)]
-struct Shown {
-    schema: SchemaRef,
-    is_view: bool,
+pub(crate) struct Shown {
+    pub(crate) schema: SchemaRef,
+    /// `r`, `v` or `m`, as in `pg_class`.
+    pub(crate) kind: &'static str,
+    /// The places of the primary key's columns, in its order.
+    pub(crate) key: Vec<usize>,
+    /// A table's defaults, by column.
+    pub(crate) defaults: Vec<Option<String>>,
+    /// A view's query.
+    pub(crate) definition: Option<String>,
 }
 
 #[async_trait]
@@ -253,7 +275,7 @@ impl TableProvider for Shown {
     }
 
     fn table_type(&self) -> TableType {
-        if self.is_view { TableType::View } else { TableType::Base }
+        if self.kind == "r" { TableType::Base } else { TableType::View }
     }
 
     async fn scan(
@@ -265,63 +287,4 @@ impl TableProvider for Shown {
     ) -> datafusion::common::Result<Arc<dyn ExecutionPlan>> {
         Err(DataFusionError::NotImplemented("one query over the system's relations and others".to_owned()))
     }
-}
-
-/// PostgreSQL's catalog in which materialized views are what they are.
-#[derive(Debug)]
-struct WithMaterialized {
-    inner: Arc<dyn SchemaProvider>,
-    views: Vec<String>,
-}
-
-#[async_trait]
-impl SchemaProvider for WithMaterialized {
-    fn table_names(&self) -> Vec<String> {
-        self.inner.table_names()
-    }
-
-    async fn table(&self, name: &str) -> datafusion::common::Result<Option<Arc<dyn TableProvider>>> {
-        let table = self.inner.table(name).await?;
-        match table {
-            Some(table) if name.eq_ignore_ascii_case("pg_class") => {
-                let context = SessionContext::new();
-                let batches = context.read_table(table)?.collect().await?;
-                let batches = batches.into_iter().map(|batch| mark(&batch, &self.views)).collect::<Result<_, _>>()?;
-                memory(batches).map(Some)
-            }
-            table => Ok(table),
-        }
-    }
-
-    fn table_exist(&self, name: &str) -> bool {
-        self.inner.table_exist(name)
-    }
-}
-
-fn memory(batches: Vec<RecordBatch>) -> datafusion::common::Result<Arc<dyn TableProvider>> {
-    let schema = batches.first().map_or_else(|| Arc::new(Schema::empty()), RecordBatch::schema);
-    Ok(Arc::new(MemTable::try_new(schema, vec![batches])?))
-}
-
-/// `relkind` of materialized views is `m`.
-fn mark(batch: &RecordBatch, views: &[String]) -> datafusion::common::Result<RecordBatch> {
-    let (Ok(names), Ok(kinds)) = (batch.schema().index_of("relname"), batch.schema().index_of("relkind")) else {
-        return Ok(batch.clone());
-    };
-    let text = |at: usize| arrow::compute::cast(batch.column(at), &DataType::Utf8);
-    let (names_text, kinds_text) = (text(names)?, text(kinds)?);
-    let (names_text, kinds_text) =
-        (arrow::array::AsArray::as_string::<i32>(&names_text), arrow::array::AsArray::as_string::<i32>(&kinds_text));
-    let marked: StringArray = names_text
-        .iter()
-        .zip(kinds_text)
-        .map(|(name, kind)| match (name, kind) {
-            (Some(name), Some("v")) if views.iter().any(|view| view == name) => Some("m"),
-            (_, kind) => kind,
-        })
-        .collect();
-    let marked: ArrayRef = arrow::compute::cast(&marked, batch.column(kinds).data_type())?;
-    let mut columns = batch.columns().to_vec();
-    columns[kinds] = marked;
-    Ok(RecordBatch::try_new(batch.schema(), columns)?)
 }

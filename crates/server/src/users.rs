@@ -42,9 +42,11 @@ impl std::fmt::Display for Role {
 
 impl Role {
     /// Whether the role may execute a statement.
-    pub(crate) const fn may(self, statement: &Statement) -> bool {
+    pub(crate) fn may(self, statement: &Statement) -> bool {
         match statement {
+            Statement::Prepare(prepare) => self.may(&prepare.statement),
             Statement::Query(_)
+            | Statement::CopyOut(_)
             | Statement::ExplainQuery(_)
             | Statement::ExplainView(_)
             | Statement::Show(_)
@@ -53,7 +55,11 @@ impl Role {
             | Statement::Commit
             | Statement::Rollback
             | Statement::DiscardAll
+            | Statement::Execute { .. }
             | Statement::Deallocate(_)
+            | Statement::Declare { .. }
+            | Statement::Fetch(_)
+            | Statement::Close(_)
             | Statement::Set { system: false, .. } => true,
             Statement::Insert(_)
             | Statement::Update(_)

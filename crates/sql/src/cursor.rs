@@ -45,6 +45,21 @@ impl<'a> Cursor<'a> {
         self.location().and_then(|l| Position::of(self.text, l)).unwrap_or_else(|| Position::end(self.text))
     }
 
+    /// The text from one place up to another, with blanks around it: places in it are places in the
+    /// statement.
+    pub(crate) fn alone(&self, from: Position, to: Position) -> String {
+        let inside = from.offset - 1..to.offset - 1;
+        let blank = |(at, c)| if inside.contains(&at) || c == '\n' { c } else { ' ' };
+        self.text.chars().enumerate().map(blank).collect::<String>().trim_end().to_owned()
+    }
+
+    /// The same from here to the end, which the cursor then has read.
+    pub(crate) fn rest(&mut self) -> String {
+        let rest = self.alone(self.position(), Position::end(self.text));
+        self.next = self.end;
+        rest
+    }
+
     pub(crate) fn location(&self) -> Option<Location> {
         (self.next < self.end).then(|| self.tokens[self.next].span.start)
     }

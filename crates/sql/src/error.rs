@@ -152,16 +152,31 @@ impl Error {
     /// The same error at `at`, unless it has a position already.
     #[must_use]
     pub fn or_at(mut self, at: Option<Position>) -> Self {
-        match &mut self {
+        if let Some(position) = self.position_mut() {
+            *position = position.or(at);
+        }
+        self
+    }
+
+    /// The same error without its position, which is one in a text that nobody sees.
+    #[must_use]
+    pub fn nowhere(mut self) -> Self {
+        if let Some(position) = self.position_mut() {
+            *position = None;
+        }
+        self
+    }
+
+    const fn position_mut(&mut self) -> Option<&mut Option<Position>> {
+        match self {
             Self::Syntax { position, .. }
             | Self::Unsupported { position, .. }
             | Self::Unknown { position, .. }
             | Self::Duplicate { position, .. }
             | Self::Option { position, .. }
-            | Self::Invalid { position, .. } => *position = position.or(at),
-            Self::Plan(_) | Self::Engine(_) => {}
+            | Self::Invalid { position, .. } => Some(position),
+            Self::Plan(_) | Self::Engine(_) => None,
         }
-        self
     }
 
     /// A clause that is understood but not supported.

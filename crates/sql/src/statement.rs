@@ -1,6 +1,8 @@
 //! The statements that Highwater speaks, as plain data with the positions that errors need.
 
+pub use crate::copy::{Copy, CopyOptions, CopyOut};
 use crate::text::Position;
+use arrow::datatypes::DataType;
 use datafusion::sql::sqlparser::ast;
 use std::fmt;
 
@@ -80,7 +82,7 @@ pub struct Column {
     /// Its name.
     pub name: Name,
     /// Its Arrow type.
-    pub data_type: arrow::datatypes::DataType,
+    pub data_type: DataType,
     /// NOT NULL.
     pub not_null: bool,
 }
@@ -165,25 +167,28 @@ pub struct Delete {
     pub text: String,
 }
 
-/// COPY t FROM STDIN.
+/// PREPARE name (types) AS statement.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Prepare {
+    /// What it is to be called.
+    pub name: Name,
+    /// The types that it gives to the first parameters.
+    pub types: Vec<DataType>,
+    /// A query, INSERT, UPDATE or DELETE.
+    pub statement: Box<Statement>,
+    /// What the statement was parsed from: blanks stand for what is before it.
+    pub text: String,
+}
+
+/// FETCH or MOVE, forwards.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Copy {
-    /// The table.
-    pub table: Name,
-    /// The columns that the data gives; empty for all.
-    pub columns: Vec<Name>,
-    /// CSV instead of text.
-    pub csv: bool,
-    /// Between two fields; the format's own when absent.
-    pub delimiter: Option<char>,
-    /// What stands for null; the format's own when absent.
-    pub null: Option<String>,
-    /// The first line holds names.
-    pub header: bool,
-    /// Around fields, in CSV.
-    pub quote: Option<char>,
-    /// Before a quote within a field, in CSV.
-    pub escape: Option<char>,
+pub struct Fetch {
+    /// The cursor.
+    pub cursor: Name,
+    /// How many rows; all that are left when absent.
+    pub count: Option<u64>,
+    /// MOVE: the rows are skipped.
+    pub skips: bool,
 }
 
 /// CREATE VIEW and CREATE MATERIALIZED VIEW.
@@ -281,6 +286,8 @@ pub enum Statement {
     Delete(Delete),
     /// COPY t FROM STDIN.
     Copy(Copy),
+    /// COPY ... TO STDOUT.
+    CopyOut(CopyOut),
     /// BEGIN or START TRANSACTION.
     Begin,
     /// COMMIT or END.
@@ -289,8 +296,28 @@ pub enum Statement {
     Rollback,
     /// DISCARD ALL.
     DiscardAll,
+    /// PREPARE.
+    Prepare(Prepare),
+    /// EXECUTE name (values).
+    Execute {
+        /// The prepared statement.
+        name: Name,
+        /// What its parameters stand for.
+        values: Vec<ast::Expr>,
+    },
     /// DEALLOCATE name, or ALL when absent.
     Deallocate(Option<Name>),
+    /// DECLARE cursor CURSOR FOR query.
+    Declare {
+        /// The cursor.
+        cursor: Name,
+        /// What it reads.
+        query: Query,
+    },
+    /// FETCH or MOVE.
+    Fetch(Fetch),
+    /// CLOSE cursor, or ALL when absent.
+    Close(Option<Name>),
     /// CREATE SOURCE.
     CreateSource(CreateSource),
     /// CREATE VIEW.
@@ -374,6 +401,16 @@ impl Delete {
 #[must_use]
 pub fn returning(table: &Name, alias: Option<&Name>, items: &[ast::SelectItem], text: &str) -> Query {
     select(table, alias, None, items.to_vec(), text)
+}
+
+/// The query that gives columns of a relation, all when none is named.
+#[must_use]
+pub fn columns_of(relation: &Name, columns: &[Name], text: &str) -> Query {
+    let mut items: Vec<_> = columns.iter().map(|name| ast::SelectItem::UnnamedExpr(identifier(&name.value))).collect();
+    if items.is_empty() {
+        items.push(ast::SelectItem::Wildcard(ast::WildcardAdditionalOptions::default()));
+    }
+    select(relation, None, None, items, text)
 }
 
 /// The query `SELECT expression`, for a DEFAULT.

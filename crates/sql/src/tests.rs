@@ -82,6 +82,16 @@ impl World {
                 Ok(format!("UPDATE: {}\n", update.query(&columns).ast))
             }
             Statement::Delete(delete) => Ok(format!("DELETE: {}\n", delete.query(&["a".to_owned()]).ast)),
+            Statement::Prepare(prepare) => {
+                let types: Vec<String> = prepare.types.iter().map(crate::types::pg_name).collect();
+                Ok(format!("PREPARE {} ({}): {}", prepare.name, types.join(", "), self.run(&prepare.text)?))
+            }
+            Statement::Execute { name, values } => {
+                let values: Vec<String> = values.iter().map(ToString::to_string).collect();
+                Ok(format!("EXECUTE {name} ({})\n", values.join(", ")))
+            }
+            Statement::Declare { cursor, query } => Ok(format!("DECLARE {cursor}: {}", self.run(&query.text)?)),
+            Statement::CopyOut(copy) => Ok(format!("COPY OUT of {}\n", copy.query.ast)),
             Statement::CreateView(view) => {
                 let plan = self.session.bind(&view.query, &self.relations)?;
                 let plan = rename(plan, &view.columns, &view.query.text)?;

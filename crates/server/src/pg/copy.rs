@@ -21,25 +21,16 @@ impl Session {
 
 #[async_trait::async_trait]
 impl CopyHandler for Session {
-    async fn on_copy_data<C>(&self, client: &mut C, data: CopyData) -> PgWireResult<()>
+    async fn on_copy_data<C>(&self, _: &mut C, data: CopyData) -> PgWireResult<()>
     where
         C: ClientInfo + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
         C::Error: Debug,
         PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
     {
         let Some(mut copy) = self.take_copy() else { return Ok(()) };
-        match self.server.database.push_copy(&mut copy, &data.data) {
-            Ok(()) => {
-                *self.copy.lock().unwrap_or_else(PoisonError::into_inner) = Some(copy);
-                Ok(())
-            }
-            Err(error) => {
-                let mut connection = self.connection.lock().await;
-                self.server.database.fail_transaction(&mut connection);
-                client.set_transaction_status(status_of(&connection));
-                Err(errors::of(&error, 0))
-            }
-        }
+        self.server.database.push_copy(&mut copy, &data.data).map_err(|error| errors::of(&error, 0))?;
+        *self.copy.lock().unwrap_or_else(PoisonError::into_inner) = Some(copy);
+        Ok(())
     }
 
     async fn on_copy_done<C>(&self, client: &mut C, _: CopyDone) -> PgWireResult<()>
@@ -56,16 +47,13 @@ impl CopyHandler for Session {
         send_execution_response(client, Tag::new(&answer.tag.text(0))).await
     }
 
-    async fn on_copy_fail<C>(&self, client: &mut C, fail: CopyFail) -> PgWireError
+    async fn on_copy_fail<C>(&self, _: &mut C, fail: CopyFail) -> PgWireError
     where
         C: ClientInfo + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
         C::Error: Debug,
         PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
     {
         self.take_copy();
-        let mut connection = self.connection.lock().await;
-        self.server.database.fail_transaction(&mut connection);
-        client.set_transaction_status(status_of(&connection));
         errors::error("57014", format!("COPY from stdin failed: {}", fail.message))
     }
 }

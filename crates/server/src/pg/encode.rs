@@ -52,6 +52,7 @@ pub(super) fn verb(tag: &highwater::Tag) -> String {
     use highwater::Tag;
     match tag {
         Tag::Select => "SELECT".to_owned(),
+        Tag::Fetch => "FETCH".to_owned(),
         Tag::Insert(_) => "INSERT 0".to_owned(),
         Tag::Update(_) => "UPDATE".to_owned(),
         Tag::Delete(_) => "DELETE".to_owned(),

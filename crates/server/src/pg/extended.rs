@@ -5,18 +5,20 @@ use arrow::datatypes::{DataType, SchemaRef};
 use arrow_pg::datatypes::df::deserialize_parameters;
 use arrow_pg::datatypes::{field_into_pg_type, into_pg_type};
 use futures::Sink;
-use highwater::{Parameters, Statement};
+use highwater::{Connection, Parameters, Statement};
 use pgwire::api::portal::{Format, Portal};
-use pgwire::api::query::ExtendedQueryHandler;
-use pgwire::api::results::{CopyResponse, FieldInfo, Response, Tag};
+use pgwire::api::query::{ExtendedQueryHandler, send_describe_response, send_ready_for_query};
+use pgwire::api::results::{CopyResponse, DescribePortalResponse, FieldInfo, Response, Tag};
 use pgwire::api::stmt::QueryParser;
 use pgwire::api::store::PortalStore;
 use pgwire::api::{ClientInfo, ClientPortalStore, Type};
 use pgwire::error::{PgWireError, PgWireResult};
 use pgwire::messages::PgWireBackendMessage;
-use pgwire::messages::extendedquery::Execute;
+use pgwire::messages::extendedquery::{Describe, Execute, Sync as PgSync, TARGET_TYPE_BYTE_PORTAL};
+use pgwire::messages::response::TransactionStatus;
 use std::fmt::Debug;
 use std::sync::Arc;
+use tokio::sync::Mutex;
 
 /// A statement that was parsed and described.
 #[derive(Clone, Debug)]
@@ -28,7 +30,7 @@ pub(crate) struct Prepared {
 }
 
 /// Parses for a session.
-pub(crate) struct Parser(Arc<super::Server>);
+pub(crate) struct Parser(Arc<super::Server>, Arc<Mutex<Connection>>);
 
 #[async_trait::async_trait]
 impl QueryParser for Parser {
@@ -42,8 +44,7 @@ impl QueryParser for Parser {
         let before = sql.chars().count() - sql.trim_start().chars().count();
         let statement = highwater::parse(text).map_err(|error| errors::of(&error.into(), before))?;
         let told: Vec<Option<DataType>> = types.iter().map(|told| told.as_ref().and_then(arrow_type)).collect();
-        // A connection of its own: describing must not depend on a transaction.
-        let mut connection = self.0.database.connect();
+        let mut connection = self.1.lock().await;
         let described = self.0.database.describe(&mut connection, &statement, text, &told).await;
         let described = described.map_err(|error| errors::of(&error, before))?;
         Ok(Some(Prepared {
@@ -94,7 +95,7 @@ impl ExtendedQueryHandler for Session {
     type QueryParser = Parser;
 
     fn query_parser(&self) -> Arc<Parser> {
-        Arc::new(Parser(Arc::clone(&self.server)))
+        Arc::new(Parser(Arc::clone(&self.server), Arc::clone(&self.connection)))
     }
 
     async fn on_execute<C>(&self, client: &mut C, message: Execute) -> PgWireResult<()>
@@ -105,13 +106,43 @@ impl ExtendedQueryHandler for Session {
         PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
     {
         let limit = self.connection.lock().await.statement_timeout();
-        let done = super::simple::limited(self._on_execute(client, message), limit).await;
-        let mut connection = self.connection.lock().await;
-        if done.is_err() {
-            self.server.database.fail_transaction(&mut connection);
-        }
-        client.set_transaction_status(status_of(&connection));
+        let done = self.limited(self._on_execute(client, message), limit).await;
+        client.set_transaction_status(status_of(&*self.connection.lock().await));
         done
+    }
+
+    async fn on_describe<C>(&self, client: &mut C, message: Describe) -> PgWireResult<()>
+    where
+        C: ClientInfo + ClientPortalStore + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
+        C::PortalStore: PortalStore<Statement = Prepared>,
+        C::Error: Debug,
+        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
+    {
+        let name = message.name.as_deref().unwrap_or_default();
+        if message.target_type == TARGET_TYPE_BYTE_PORTAL && client.portal_store().get_portal(name).is_none() {
+            // What DECLARE has made is a portal, too.
+            let cursor = self.connection.lock().await.cursor(name);
+            if let Some(columns) = cursor {
+                let fields = encode::fields(&columns, &Format::UnifiedText)?.to_vec();
+                return send_describe_response(client, &DescribePortalResponse::new(fields)).await;
+            }
+        }
+        self._on_describe(client, message).await
+    }
+
+    async fn on_sync<C>(&self, client: &mut C, _: PgSync) -> PgWireResult<()>
+    where
+        C: ClientInfo + ClientPortalStore + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
+        C::PortalStore: PortalStore<Statement = Prepared>,
+        C::Error: Debug,
+        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
+    {
+        let status = client.transaction_status();
+        if status == TransactionStatus::Idle {
+            // Portals end with their transactions.
+            client.portal_store().clear_portals();
+        }
+        send_ready_for_query(client, status).await
     }
 
     async fn do_query<C>(&self, client: &mut C, portal: &Portal<Prepared>, _: usize) -> PgWireResult<Response>
@@ -123,6 +154,9 @@ impl ExtendedQueryHandler for Session {
     {
         let prepared = &portal.statement.statement;
         self.check_role(&prepared.statement)?;
+        if deallocated(client, &prepared.statement) {
+            return Ok(Response::Execution(Tag::new("DEALLOCATE")));
+        }
         let mut connection = self.connection.lock().await;
         if let Statement::Copy(copy) = prepared.statement.as_ref() {
             let begun = self.server.database.begin_copy(&connection, copy).map_err(|error| errors::of(&error, 0))?;
@@ -134,6 +168,9 @@ impl ExtendedQueryHandler for Session {
         let database = &self.server.database;
         let answer = database.run(&mut connection, &prepared.statement, &prepared.text, &parameters).await;
         let answer = answer.map_err(|error| errors::of(&error, 0))?;
+        if let Statement::CopyOut(copy) = prepared.statement.as_ref() {
+            return Ok(Response::Execution(super::copy_out::send(client, answer, &copy.options).await?));
+        }
         errors::notify(client, &answer.notices).await?;
         if answer.rows.is_some() {
             return Ok(Response::Query(encode::response(answer, &portal.result_column_format)?));
@@ -145,6 +182,18 @@ impl ExtendedQueryHandler for Session {
             _ => Response::Execution(tag),
         })
     }
+}
+
+/// Whether the statement is a DEALLOCATE of what the client has prepared by the protocol, which is
+/// done then.
+pub(super) fn deallocated<C: ClientPortalStore>(client: &C, statement: &Statement) -> bool
+where
+    C::PortalStore: PortalStore,
+{
+    let Statement::Deallocate(Some(name)) = statement else { return false };
+    let known = client.portal_store().get_statement(&name.value).is_some();
+    client.portal_store().rm_statement(&name.value);
+    known
 }
 
 fn parameters(portal: &Portal<Prepared>) -> PgWireResult<Parameters> {

@@ -4,6 +4,7 @@
 //! turns batches into rows. Here stands what is ours: sessions, errors, notices, roles, limits.
 
 mod copy;
+mod copy_out;
 mod encode;
 mod errors;
 mod extended;
@@ -14,12 +15,13 @@ use crate::users::{Role, Users};
 use highwater::{Canceller, Connection, CopyIn, Database, Statement, TransactionState};
 use pgwire::api::cancel::CancelHandler;
 use pgwire::api::{ClientInfo, ConnectionManager, ErrorHandler, PgWireServerHandlers};
-use pgwire::error::PgWireError;
+use pgwire::error::{PgWireError, PgWireResult};
 use pgwire::messages::cancel::CancelRequest;
 use pgwire::messages::response::TransactionStatus;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use std::time::Duration;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 /// What all connections of a server share.
 pub(crate) struct Server {
@@ -28,8 +30,8 @@ pub(crate) struct Server {
     /// One permit a connection.
     connections: Arc<Semaphore>,
     manager: Arc<ConnectionManager>,
-    /// By process number, what cancels the statement that blocks.
-    cancellers: Mutex<HashMap<i32, Canceller>>,
+    /// By process number, what ends the statement under way.
+    cancellers: Mutex<HashMap<i32, Cancel>>,
 }
 
 impl Server {
@@ -43,16 +45,20 @@ impl Server {
         }
     }
 
-    fn cancellers(&self) -> std::sync::MutexGuard<'_, HashMap<i32, Canceller>> {
+    fn cancellers(&self) -> std::sync::MutexGuard<'_, HashMap<i32, Cancel>> {
         self.cancellers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// Ends the statement under way: the first half when it blocks, the second when it waits.
+struct Cancel(Canceller, Arc<Notify>);
 
 /// One client's connection.
 pub(crate) struct Session {
     server: Arc<Server>,
     startup: startup::Startup,
-    connection: tokio::sync::Mutex<Connection>,
+    connection: Arc<tokio::sync::Mutex<Connection>>,
+    cancelled: Arc<Notify>,
     copy: Mutex<Option<CopyIn>>,
     role: Mutex<Role>,
     /// Its number among all connections, once it is admitted.
@@ -64,13 +70,34 @@ impl Session {
     pub(crate) fn new(server: &Arc<Server>) -> Arc<Self> {
         Arc::new(Self {
             startup: startup::Startup::new(server),
-            connection: tokio::sync::Mutex::new(server.database.connect()),
+            connection: Arc::new(tokio::sync::Mutex::new(server.database.connect())),
+            cancelled: Arc::default(),
             server: Arc::clone(server),
             copy: Mutex::default(),
             role: Mutex::new(Role::Reader),
             number: Mutex::default(),
             permit: Mutex::default(),
         })
+    }
+
+    /// Work that ends with an error when it is cancelled, or takes longer than a statement may.
+    async fn limited<T>(
+        &self,
+        work: impl Future<Output = PgWireResult<T>>,
+        limit: Option<Duration>,
+    ) -> PgWireResult<T> {
+        let ended = |by: &str| Err(errors::error("57014", format!("canceling statement due to {by}")));
+        let timeout = async {
+            match limit {
+                Some(limit) => tokio::time::sleep(limit).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            done = work => done,
+            () = self.cancelled.notified() => ended("user request"),
+            () = timeout => ended("statement timeout"),
+        }
     }
 
     /// Refuses what the client's role may not do.
@@ -130,6 +157,11 @@ impl PgWireServerHandlers for Handlers {
 
 impl ErrorHandler for Session {
     fn on_error<C: ClientInfo>(&self, _: &C, error: &mut PgWireError) {
+        // Whatever failed, the transaction has. Messages are handled one after another, so that
+        // nobody else holds the connection.
+        if let Ok(mut connection) = self.connection.try_lock() {
+            connection.fail_transaction();
+        }
         if matches!(error, PgWireError::QueryCanceled) {
             *error = errors::error("57014", "canceling statement due to user request");
         }
@@ -141,9 +173,10 @@ impl ErrorHandler for Session {
 impl CancelHandler for Session {
     async fn on_cancel_request(&self, request: CancelRequest) {
         if self.server.manager.cancel(request.pid, &request.secret_key).await
-            && let Some(canceller) = self.server.cancellers().get(&request.pid)
+            && let Some(Cancel(blocked, waits)) = self.server.cancellers().get(&request.pid)
         {
-            canceller.cancel();
+            blocked.cancel();
+            waits.notify_waiters();
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The simple query protocol: a text of one or more statements, each answered in turn.
 //!
-//! Several statements that only read and write rows are one transaction, as in PostgreSQL; the
-//! first error ends the text.
+//! Several statements that only read and write rows are one transaction, as in PostgreSQL; with a
+//! definition among them each is one of its own. The first error ends the text.
 
 use super::{Session, encode, errors, status_of};
 use futures::{Sink, StreamExt as _};
@@ -11,13 +11,12 @@ use pgwire::api::portal::Format;
 use pgwire::api::query::{SimpleQueryHandler, send_execution_response, send_query_response, send_ready_for_query};
 use pgwire::api::results::{CopyResponse, Response, Tag};
 use pgwire::api::store::PortalStore;
-use pgwire::api::{ClientInfo, ClientPortalStore, ConnectionHandle, PgWireConnectionState};
+use pgwire::api::{ClientInfo, ClientPortalStore, PgWireConnectionState};
 use pgwire::error::{PgWireError, PgWireResult};
 use pgwire::messages::PgWireBackendMessage;
-use pgwire::messages::response::EmptyQueryResponse;
+use pgwire::messages::response::{EmptyQueryResponse, TransactionStatus};
 use pgwire::messages::simplequery::Query;
 use std::fmt::Debug;
-use std::sync::Arc;
 
 #[async_trait::async_trait]
 impl SimpleQueryHandler for Session {
@@ -29,25 +28,17 @@ impl SimpleQueryHandler for Session {
         PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
     {
         client.set_state(PgWireConnectionState::QueryInProgress);
-        let handle = client.session_extensions().get::<Arc<ConnectionHandle>>();
         let mut connection = self.connection.lock().await;
         let limit = connection.statement_timeout();
-        let work = self.text(client, &mut connection, &query.query);
-        let done = match handle {
-            Some(handle) => {
-                let cancelled = handle.start_query().await;
-                tokio::select! {
-                    done = limited(work, limit) => done,
-                    _ = cancelled => Err(errors::error("57014", "canceling statement due to user request")),
-                }
-            }
-            None => limited(work, limit).await,
-        };
+        let done = self.limited(self.text(client, &mut connection, &query.query), limit).await;
         if done.is_err() {
-            self.server.database.fail_transaction(&mut connection);
+            connection.fail_transaction();
         }
         let status = status_of(&connection);
         client.set_transaction_status(status);
+        if status == TransactionStatus::Idle {
+            client.portal_store().clear_portals();
+        }
         done?;
         if !matches!(client.state(), PgWireConnectionState::CopyInProgress(_)) {
             client.set_state(PgWireConnectionState::ReadyForQuery);
@@ -67,24 +58,12 @@ impl SimpleQueryHandler for Session {
     }
 }
 
-/// Work that ends with an error when it takes longer than a statement may.
-pub(super) async fn limited<T>(
-    work: impl Future<Output = PgWireResult<T>>,
-    limit: Option<std::time::Duration>,
-) -> PgWireResult<T> {
-    match limit {
-        None => work.await,
-        Some(limit) => tokio::time::timeout(limit, work)
-            .await
-            .unwrap_or_else(|_| Err(errors::error("57014", "canceling statement due to statement timeout"))),
-    }
-}
-
 impl Session {
     /// Answers all statements of a text.
     async fn text<C>(&self, client: &mut C, connection: &mut Connection, text: &str) -> PgWireResult<()>
     where
-        C: ClientInfo + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
+        C: ClientInfo + ClientPortalStore + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
+        C::PortalStore: PortalStore,
         C::Error: Debug,
         PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
     {
@@ -105,19 +84,16 @@ impl Session {
         // What cannot be parsed fails the text when its turn comes.
         let parsed: Vec<_> = pieces.iter().map(parse).collect();
         let is_one = connection.transaction_state() == highwater::TransactionState::Idle
-            && parsed.iter().all(|statement| statement.as_ref().is_ok_and(moves_rows));
+            && parsed.iter().all(|statement| statement.as_ref().is_ok_and(is_transactional));
         if is_one {
             connection.begin_implicitly();
         }
         for (statement, piece) in parsed.into_iter().zip(&pieces) {
-            let answered = match statement {
-                Ok(statement) => self.statement(client, connection, &statement, piece).await,
-                Err(error) => Err(error),
-            };
-            if answered.is_err() && is_one {
-                connection.abandon_transaction();
+            let statement = statement?;
+            if matches!(statement, Statement::Copy(_)) {
+                return Err(errors::error("0A000", "COPY among other statements is not supported: send it alone"));
             }
-            answered?;
+            self.statement(client, connection, &statement, piece).await?;
         }
         if is_one {
             let none = Parameters::none();
@@ -135,7 +111,8 @@ impl Session {
         piece: &Piece,
     ) -> PgWireResult<()>
     where
-        C: ClientInfo + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
+        C: ClientInfo + ClientPortalStore + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
+        C::PortalStore: PortalStore,
         C::Error: Debug,
         PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
     {
@@ -150,15 +127,35 @@ impl Session {
             client.set_state(PgWireConnectionState::CopyInProgress(false));
             return Ok(());
         }
+        if super::extended::deallocated(client, statement) {
+            return send_execution_response(client, Tag::new("DEALLOCATE")).await;
+        }
         let answer = self.server.database.run(connection, statement, &piece.text, &Parameters::none()).await;
         let answer = answer.map_err(|error| errors::of(&error, before))?;
+        if let Statement::CopyOut(copy) = statement {
+            let tag = super::copy_out::send(client, answer, &copy.options).await?;
+            return send_execution_response(client, tag).await;
+        }
         send(client, answer).await
     }
 }
 
-/// Whether a statement only reads and writes rows.
-const fn moves_rows(statement: &Statement) -> bool {
-    matches!(statement, Statement::Query(_) | Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_))
+/// Whether a statement only reads and writes rows, or concerns the session alone.
+const fn is_transactional(statement: &Statement) -> bool {
+    matches!(
+        statement,
+        Statement::Query(_)
+            | Statement::Insert(_)
+            | Statement::Update(_)
+            | Statement::Delete(_)
+            | Statement::CopyOut(_)
+            | Statement::Prepare(_)
+            | Statement::Execute { .. }
+            | Statement::Deallocate(_)
+            | Statement::Set { system: false, .. }
+            | Statement::Show(_)
+            | Statement::ExplainQuery(_)
+    )
 }
 
 /// Sends an answer with its notices, rows and tag.

@@ -1,6 +1,6 @@
 //! The beginning of a connection: who it is, whether it may come in, what it is told.
 
-use super::{Server, Session, errors};
+use super::{Cancel, Server, Session, errors};
 use crate::users::{ITERATIONS, Role};
 use futures::Sink;
 use pgwire::api::auth::sasl::SASLAuthStartupHandler;
@@ -122,7 +122,8 @@ impl Session {
         client.session_extensions().insert(handle);
         client.session_extensions().insert(guard);
         let mut connection = self.connection.lock().await;
-        self.server.cancellers().insert(number, connection.canceller());
+        let cancel = Cancel(connection.canceller(), Arc::clone(&self.cancelled));
+        self.server.cancellers().insert(number, cancel);
         *self.number.lock().unwrap_or_else(PoisonError::into_inner) = Some(number);
         let name = client.metadata().get(METADATA_USER).map_or("highwater", String::as_str);
         connection.set_user(name);

@@ -90,29 +90,3 @@ fn http_tells_health_metrics_and_views() {
     assert!(status == 200 && document.contains("/api/v1/pipelines/{name}/checkpoint"), "{document}");
     assert_eq!(server.stop(), Some(0));
 }
-
-/// Runs a client's script against a server, if its language and driver are there.
-fn script(program: &str, check: &[&str], file: &str) {
-    let has = std::process::Command::new(program).args(check).output().is_ok_and(|output| output.status.success());
-    if !has {
-        eprintln!("{program} {check:?} does not work here: {file} is not run");
-        return;
-    }
-    let data = tempfile::tempdir().expect("a folder");
-    let server = Server::start(data.path(), &[]);
-    let path = crate::server::workspace("tests/clients").join(file);
-    let output = std::process::Command::new(program).arg(path).arg(server.pg.to_string()).output().expect("it starts");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{file}: {said}");
-    assert_eq!(server.stop(), Some(0));
-}
-
-#[test]
-fn psycopg_works() {
-    script("/usr/bin/python3", &["-c", "import psycopg"], "driver.py");
-}
-
-#[test]
-fn node_postgres_works() {
-    script("node", &["-e", "require('pg')"], "driver.js");
-}

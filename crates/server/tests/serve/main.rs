@@ -3,5 +3,6 @@
 
 mod clients;
 mod kill;
+mod scripts;
 mod server;
 mod slt;

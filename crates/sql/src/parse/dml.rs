@@ -1,9 +1,9 @@
-//! INSERT, UPDATE, DELETE and COPY. Expressions and queries are sqlparser's.
+//! INSERT, UPDATE and DELETE. Expressions and queries are sqlparser's.
 
 use super::query;
 use crate::cursor::Cursor;
 use crate::error::{Error, Result};
-use crate::statement::{Copy, Delete, Insert, Name, Query, Update};
+use crate::statement::{Delete, Insert, Name, Query, Update};
 use datafusion::sql::sqlparser::ast::{Expr, SelectItem};
 use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::Token;
@@ -107,7 +107,7 @@ fn returning(c: &mut Cursor<'_>) -> Result<Vec<SelectItem>> {
     c.sqlparser(|parser| parser.parse_comma_separated(Parser::parse_select_item))
 }
 
-fn names(c: &mut Cursor<'_>) -> Result<Vec<Name>> {
+pub(super) fn names(c: &mut Cursor<'_>) -> Result<Vec<Name>> {
     c.expect_token(&Token::LParen)?;
     let mut names: Vec<Name> = vec![c.ident("a column's name")?];
     while c.accept_token(&Token::Comma) {
@@ -123,98 +123,6 @@ fn names(c: &mut Cursor<'_>) -> Result<Vec<Name>> {
     }
     c.expect_token(&Token::RParen)?;
     Ok(names)
-}
-
-/// What stands after COPY.
-pub(super) fn copy(c: &mut Cursor<'_>) -> Result<Copy> {
-    if c.peek() == Some(&Token::LParen) {
-        return Err(Error::unsupported("COPY of a query", "use SELECT", Some(c.position())));
-    }
-    let table = c.name("a table's name")?;
-    let columns = if c.peek() == Some(&Token::LParen) { names(c)? } else { Vec::new() };
-    if c.is(&["TO"]) {
-        return Err(Error::unsupported("COPY TO", "use SELECT", Some(c.position())));
-    }
-    c.expect(&["FROM"])?;
-    if !c.accept(&["STDIN"]) {
-        let hint = "the client sends the data: FROM STDIN, or \\copy in psql";
-        return Err(Error::unsupported("COPY FROM a file or program", hint, Some(c.position())));
-    }
-    let mut copy =
-        Copy { table, columns, csv: false, delimiter: None, null: None, header: false, quote: None, escape: None };
-    c.accept(&["WITH"]);
-    if c.accept_token(&Token::LParen) {
-        loop {
-            copy_option(c, &mut copy)?;
-            if !c.accept_token(&Token::Comma) {
-                break;
-            }
-        }
-        c.expect_token(&Token::RParen)?;
-    } else {
-        while !c.at_end() {
-            copy_option(c, &mut copy)?;
-        }
-    }
-    Ok(copy)
-}
-
-fn copy_option(c: &mut Cursor<'_>, copy: &mut Copy) -> Result<()> {
-    let option = c.ident("an option of COPY")?;
-    match option.value.as_str() {
-        "format" => {
-            let at = c.position();
-            copy.csv = match c.value()?.to_lowercase().as_str() {
-                "csv" => true,
-                "text" => false,
-                other => {
-                    let hint = "the formats are text and csv";
-                    return Err(Error::unsupported(format!("COPY format {other:?}"), hint, Some(at)));
-                }
-            };
-        }
-        "csv" => copy.csv = true,
-        "header" => {
-            let is_flag = matches!(c.peek(), None | Some(Token::Comma | Token::RParen));
-            copy.header = is_flag || !matches!(c.value()?.to_lowercase().as_str(), "false" | "off" | "0");
-        }
-        "delimiter" => {
-            c.accept(&["AS"]);
-            copy.delimiter = Some(one_byte(c)?);
-        }
-        "null" => {
-            c.accept(&["AS"]);
-            copy.null = Some(c.value()?);
-        }
-        "quote" => copy.quote = Some(one_byte(c)?),
-        "escape" => copy.escape = Some(one_byte(c)?),
-        "encoding" => {
-            let at = c.position();
-            let encoding = c.value()?.to_lowercase();
-            if encoding != "utf8" && encoding != "utf-8" {
-                return Err(Error::unsupported(format!("encoding {encoding:?}"), "send UTF8", Some(at)));
-            }
-        }
-        other => {
-            let hint = "there are FORMAT, DELIMITER, NULL, HEADER, QUOTE, ESCAPE and ENCODING";
-            return Err(Error::unsupported(format!("COPY option {other:?}"), hint, Some(option.at)));
-        }
-    }
-    Ok(())
-}
-
-fn one_byte(c: &mut Cursor<'_>) -> Result<char> {
-    let at = c.position();
-    let value = c.value()?;
-    let mut chars = value.chars();
-    match (chars.next(), chars.next()) {
-        (Some(one), None) if one.is_ascii() && one != '\n' && one != '\r' => Ok(one),
-        _ => Err(Error::Invalid {
-            sqlstate: "22023",
-            message: "it must be a single one-byte character".to_owned(),
-            position: Some(at),
-        }),
-    }
 }
 
 /// Fills in what DEFAULT stands for in a list of rows: nothing else may use that word there.

@@ -1,8 +1,11 @@
 //! Text to [`Statement`]: the dispatch on a statement's first words, and the small statements.
 
 mod clauses;
+mod copy;
 mod create;
+mod cursors;
 mod dml;
+mod prepared;
 mod session;
 mod table;
 
@@ -46,8 +49,12 @@ fn statement(c: &mut Cursor<'_>) -> Result<Statement> {
     } else if c.accept(&["DELETE", "FROM"]) {
         dml::delete(c).map(Statement::Delete)
     } else if c.accept(&["COPY"]) {
-        dml::copy(c).map(Statement::Copy)
+        copy::copy(c)
     } else if let Some(statement) = session::statement(c)? {
+        Ok(statement)
+    } else if let Some(statement) = prepared::statement(c)? {
+        Ok(statement)
+    } else if let Some(statement) = cursors::statement(c)? {
         Ok(statement)
     } else if starts_query(c) {
         query(c).map(Statement::Query)
@@ -72,7 +79,10 @@ pub(crate) fn query(c: &mut Cursor<'_>) -> Result<Query> {
 }
 
 fn unknown_statement(c: &Cursor<'_>) -> Error {
-    let later = ["PAUSE", "RESUME", "RESTORE", "VERIFY", "GRANT"];
+    let later = [
+        "PAUSE", "RESUME", "RESTORE", "VERIFY", "GRANT", "REVOKE", "LISTEN", "NOTIFY", "LOCK", "TRUNCATE", "MERGE",
+        "CALL", "DO",
+    ];
     match later.iter().find(|w| c.is(&[w])) {
         Some(word) => Error::unsupported(*word, "there is no such statement yet", Some(c.position())),
         None => c.unexpected("a statement"),

@@ -1,4 +1,4 @@
-//! Statements about the session: settings, transactions, and what drivers send when they connect.
+//! Statements about the session: settings and transactions.
 
 use crate::cursor::Cursor;
 use crate::error::{Error, Result};
@@ -29,11 +29,6 @@ pub(super) fn statement(c: &mut Cursor<'_>) -> Result<Option<Statement>> {
     if c.accept(&["DISCARD"]) {
         c.expect(&["ALL"])?;
         return Ok(Some(Statement::DiscardAll));
-    }
-    if c.accept(&["DEALLOCATE"]) {
-        c.accept(&["PREPARE"]);
-        let name = if c.accept(&["ALL"]) { None } else { Some(c.ident("a prepared statement's name")?) };
-        return Ok(Some(Statement::Deallocate(name)));
     }
     if c.is(&["SAVEPOINT"]) || c.is(&["RELEASE"]) {
         let hint = "a transaction is committed or rolled back as a whole";

@@ -1,0 +1,480 @@
+//! PostgreSQL's catalog as clients ask for it.
+//!
+//! Most of it is the crate datafusion-pg-catalog's, which knows relations and columns. Here is what
+//! it leaves out: materialized views, primary keys, defaults, definitions, and the session.
+
+use crate::connection::Connection;
+use crate::system::Shown;
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int16Array, Int32Array, ListBuilder, RecordBatch};
+use arrow::array::{Int16Builder, StringArray};
+use arrow::compute::{cast, concat_batches};
+use arrow::datatypes::{DataType, Field, Int16Type, Int32Type, Schema, SchemaRef};
+use async_trait::async_trait;
+use datafusion::catalog::{SchemaProvider, TableProvider};
+use datafusion::common::{Result, ScalarValue};
+use datafusion::datasource::MemTable;
+use datafusion::prelude::SessionContext;
+use datafusion_pg_catalog::pg_catalog::oid_field::{kind, oid_field};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The owner of everything, as PostgreSQL numbers the first user.
+const OWNER: i32 = 10;
+/// The primary key's index and constraint of a relation have its number and these more.
+const INDEX: i32 = 1 << 29;
+const CONSTRAINT: i32 = 1 << 30;
+/// PostgreSQL's numbers of types that datafusion-pg-catalog takes for text.
+const INTERVAL: i32 = 1186;
+
+/// All relations by name.
+pub(crate) type Relations = BTreeMap<String, Arc<Shown>>;
+
+/// The schema `pg_catalog` for one query.
+#[derive(Debug)]
+pub(crate) struct PgCatalog {
+    inner: Arc<dyn SchemaProvider>,
+    relations: Relations,
+    /// `pg_class`, before anything was added.
+    class: RecordBatch,
+    session: BTreeMap<&'static str, RecordBatch>,
+}
+
+/// What functions say of a relation, index or constraint by its number.
+#[derive(Debug, Default)]
+pub(crate) struct Definitions {
+    pub(crate) views: BTreeMap<i32, String>,
+    pub(crate) indexes: BTreeMap<i32, String>,
+    pub(crate) constraints: BTreeMap<i32, String>,
+}
+
+impl PgCatalog {
+    /// # Errors
+    /// When the inner catalog cannot be read.
+    pub(crate) async fn new(
+        inner: Arc<dyn SchemaProvider>,
+        relations: Relations,
+        connection: &Connection,
+    ) -> Result<Self> {
+        let class = read(&inner, "pg_class").await?;
+        let session = [
+            ("pg_settings", settings(connection)),
+            ("pg_roles", roles(connection)),
+            ("pg_cursors", cursors(connection)),
+            ("pg_prepared_statements", prepared_statements(connection)),
+        ];
+        Ok(Self { inner, relations, class, session: session.into() })
+    }
+
+    /// The relations with their numbers.
+    fn numbered(&self) -> Vec<(i32, &String, &Arc<Shown>)> {
+        let (Some(numbers), Some(names)) = (self.class.column_by_name("oid"), self.class.column_by_name("relname"))
+        else {
+            return Vec::new();
+        };
+        let pairs = numbers.as_primitive::<Int32Type>().iter().zip(names.as_string::<i32>());
+        let known = |(number, name): (Option<i32>, Option<&str>)| {
+            let (name, shown) = self.relations.get_key_value(name?)?;
+            Some((number?, name, shown))
+        };
+        pairs.filter_map(known).collect()
+    }
+
+    /// Those with a primary key.
+    fn keyed(&self) -> Vec<(i32, &String, &Arc<Shown>)> {
+        self.numbered().into_iter().filter(|(_, _, shown)| !shown.key.is_empty()).collect()
+    }
+
+    pub(crate) fn definitions(&self) -> Definitions {
+        let mut found = Definitions::default();
+        for (number, name, shown) in self.numbered() {
+            if let Some(definition) = &shown.definition {
+                found.views.insert(number, format!(" {definition};"));
+            }
+            if !shown.key.is_empty() {
+                let columns: Vec<&str> = shown.key.iter().map(|at| shown.schema.field(*at).name().as_str()).collect();
+                let columns = columns.join(", ");
+                let index = format!("CREATE UNIQUE INDEX {name}_pkey ON public.{name} USING btree ({columns})");
+                found.indexes.insert(number + INDEX, index);
+                found.constraints.insert(number + CONSTRAINT, format!("PRIMARY KEY ({columns})"));
+            }
+        }
+        found
+    }
+
+    /// `pg_class` with the right kinds, owners and indexes.
+    fn class(&self) -> Result<RecordBatch> {
+        let class = &self.class;
+        let column = |name: &str| class.column_by_name(name).map(|array| array.as_string::<i32>());
+        let (Some(names), Some(kinds)) = (column("relname"), column("relkind")) else { return Ok(class.clone()) };
+        let shown = |name: Option<&str>| name.and_then(|name| self.relations.get(name));
+        let kinds = names.iter().zip(kinds).map(|(name, kind)| shown(name).map_or(kind, |shown| Some(shown.kind)));
+        let keyed = names.iter().map(|name| Some(shown(name).is_some_and(|shown| !shown.key.is_empty())));
+        let changed: [(&str, ArrayRef); 3] = [
+            ("relkind", Arc::new(kinds.collect::<StringArray>())),
+            ("relhasindex", Arc::new(keyed.collect::<BooleanArray>())),
+            ("relowner", Arc::new(Int32Array::from(vec![OWNER; class.num_rows()]))),
+        ];
+        let relations = with(class, &changed)?;
+        let keyed = self.keyed();
+        let count = keyed.len();
+        let space = class.column_by_name("relnamespace").map(|array| array.as_primitive::<Int32Type>());
+        let at = |name: &str| names.iter().position(|known| known == Some(name));
+        let space_of = |name: &str| space.zip(at(name)).map_or(0, |(space, at)| space.value(at));
+        let indexes: [(&str, ArrayRef); 9] = [
+            ("oid", numbers(keyed.iter().map(|(number, ..)| number + INDEX))),
+            ("relname", texts(keyed.iter().map(|(_, name, _)| format!("{name}_pkey")))),
+            ("relnamespace", numbers(keyed.iter().map(|(_, name, _)| space_of(name)))),
+            ("relowner", numbers(keyed.iter().map(|_| OWNER))),
+            // btree
+            ("relam", numbers(keyed.iter().map(|_| 403))),
+            ("relkind", texts(keyed.iter().map(|_| "i".to_owned()))),
+            ("relnatts", smalls(keyed.iter().map(|(_, _, shown)| shown.key.len() as i16))),
+            ("relpersistence", texts(keyed.iter().map(|_| "p".to_owned()))),
+            ("relispopulated", Arc::new(BooleanArray::from(vec![true; count]))),
+        ];
+        let indexes = filled(&class.schema(), count, &indexes)?;
+        Ok(concat_batches(&class.schema(), [&relations, &indexes])?)
+    }
+
+    /// `pg_attribute` with precise types, defaults, and the columns of indexes.
+    async fn attribute(&self) -> Result<RecordBatch> {
+        let attribute = read(&self.inner, "pg_attribute").await?;
+        let column = |name: &str| attribute.column_by_name(name).cloned();
+        let (Some(of), Some(places), Some(types)) = (column("attrelid"), column("attnum"), column("atttypid")) else {
+            return Ok(attribute);
+        };
+        let (of, places) = (of.as_primitive::<Int32Type>(), places.as_primitive::<Int16Type>());
+        let numbered: BTreeMap<i32, &Arc<Shown>> =
+            self.numbered().into_iter().map(|(number, _, shown)| (number, shown)).collect();
+        let field = |row: usize| {
+            let shown = numbered.get(&of.value(row))?;
+            let at = usize::try_from(places.value(row) - 1).ok()?;
+            Some((shown.schema.fields().get(at)?, shown.defaults.get(at).and_then(Option::as_ref)))
+        };
+        let rows = 0..attribute.num_rows();
+        let modifier = |row| match field(row).map(|(field, _)| field.data_type()) {
+            Some(DataType::Decimal128(digits, scale)) => ((i32::from(*digits) << 16) | i32::from(*scale)) + 4,
+            _ => -1,
+        };
+        let data_type = |row| match field(row).map(|(field, _)| field.data_type()) {
+            Some(DataType::Interval(_)) => INTERVAL,
+            _ => types.as_primitive::<Int32Type>().value(row),
+        };
+        let default = |row| field(row).and_then(|(_, default)| default.cloned());
+        let changed: [(&str, ArrayRef); 3] = [
+            ("atttypmod", numbers(rows.clone().map(modifier))),
+            ("atttypid", numbers(rows.clone().map(data_type))),
+            ("atthasdef", Arc::new(rows.clone().map(|row| Some(default(row).is_some())).collect::<BooleanArray>())),
+        ];
+        let relations = with(&attribute, &changed)?;
+        let keys = self.keyed();
+        let all = keys.iter().flat_map(|(number, _, shown)| {
+            shown.key.iter().enumerate().map(move |(at, place)| (number + INDEX, at, shown.schema.field(*place).name()))
+        });
+        let all: Vec<(i32, usize, &String)> = all.collect();
+        let columns: [(&str, ArrayRef); 3] = [
+            ("attrelid", numbers(all.iter().map(|(number, ..)| *number))),
+            ("attname", texts(all.iter().map(|(_, _, name)| (*name).clone()))),
+            ("attnum", smalls(all.iter().map(|(_, at, _)| *at as i16 + 1))),
+        ];
+        let columns = filled(&attribute.schema(), all.len(), &columns)?;
+        let both = concat_batches(&attribute.schema(), [&relations, &columns])?;
+        let defaults = rows.map(default).chain(all.iter().map(|_| None)).collect::<StringArray>();
+        widened(&both, DEFAULT_COLUMN, Arc::new(defaults))
+    }
+
+    /// `pg_attrdef`: the defaults of columns, as text.
+    fn attrdef(&self) -> Result<RecordBatch> {
+        let mut all = Vec::new();
+        for (number, _, shown) in self.numbered() {
+            let defaults = shown.defaults.iter().enumerate();
+            all.extend(defaults.filter_map(|(at, default)| Some((number, at as i16 + 1, default.clone()?))));
+        }
+        table(vec![
+            oids("oid", all.iter().map(|(number, at, _)| number + CONSTRAINT + INDEX + i32::from(*at))),
+            oids("adrelid", all.iter().map(|(number, ..)| *number)),
+            plain("adnum", smalls(all.iter().map(|(_, at, _)| *at))),
+            plain("adbin", texts(all.iter().map(|(.., default)| default.clone()))),
+        ])
+    }
+
+    /// `pg_index`: the primary keys.
+    fn index(&self) -> Result<RecordBatch> {
+        let all = self.keyed();
+        let count = all.len();
+        let flags = |name, value| plain(name, Arc::new(BooleanArray::from(vec![value; count])) as ArrayRef);
+        let width = || smalls(all.iter().map(|(_, _, shown)| shown.key.len() as i16));
+        table(vec![
+            oids("indexrelid", all.iter().map(|(number, ..)| number + INDEX)),
+            oids("indrelid", all.iter().map(|(number, ..)| *number)),
+            plain("indnatts", width()),
+            plain("indnkeyatts", width()),
+            flags("indisunique", true),
+            flags("indnullsnotdistinct", false),
+            flags("indisprimary", true),
+            flags("indisexclusion", false),
+            flags("indimmediate", true),
+            flags("indisclustered", false),
+            flags("indisvalid", true),
+            flags("indcheckxmin", false),
+            flags("indisready", true),
+            flags("indislive", true),
+            flags("indisreplident", false),
+            plain("indkey", places(&all, |at| at as i16 + 1)),
+            plain("indcollation", places(&all, |_| 0)),
+            plain("indclass", places(&all, |_| 0)),
+            plain("indoption", places(&all, |_| 0)),
+            plain("indexprs", arrow::array::new_null_array(&DataType::Utf8, count)),
+            plain("indpred", arrow::array::new_null_array(&DataType::Utf8, count)),
+        ])
+    }
+
+    /// `pg_constraint`: the primary keys.
+    fn constraint(&self) -> Result<RecordBatch> {
+        let all = self.keyed();
+        let count = all.len();
+        let flags = |name, value| plain(name, Arc::new(BooleanArray::from(vec![value; count])) as ArrayRef);
+        let words = |name, word: &str| plain(name, texts(all.iter().map(|_| word.to_owned())));
+        let spaces = self.class.column_by_name("relnamespace").map(|array| array.as_primitive::<Int32Type>().clone());
+        let ids = self.class.column_by_name("oid").map(|array| array.as_primitive::<Int32Type>().clone());
+        let space = |number: i32| {
+            let at = ids.as_ref()?.values().iter().position(|id| *id == number)?;
+            Some(spaces.as_ref()?.value(at))
+        };
+        table(vec![
+            oids("oid", all.iter().map(|(number, ..)| number + CONSTRAINT)),
+            plain("conname", texts(all.iter().map(|(_, name, _)| format!("{name}_pkey")))),
+            oids("connamespace", all.iter().map(|(number, ..)| space(*number).unwrap_or_default())),
+            words("contype", "p"),
+            flags("condeferrable", false),
+            flags("condeferred", false),
+            flags("convalidated", true),
+            oids("conrelid", all.iter().map(|(number, ..)| *number)),
+            oids("contypid", all.iter().map(|_| 0)),
+            oids("conindid", all.iter().map(|(number, ..)| number + INDEX)),
+            oids("conparentid", all.iter().map(|_| 0)),
+            oids("confrelid", all.iter().map(|_| 0)),
+            words("confupdtype", " "),
+            words("confdeltype", " "),
+            words("confmatchtype", " "),
+            flags("conislocal", true),
+            plain("coninhcount", numbers(all.iter().map(|_| 0))),
+            flags("connoinherit", true),
+            plain("conkey", places(&all, |at| at as i16 + 1)),
+            plain("confkey", arrow::array::new_null_array(&DataType::new_list(DataType::Int16, true), count)),
+        ])
+    }
+
+    /// `pg_views` and `pg_matviews`.
+    fn views(&self, kind: &str, prefix: &str) -> Result<RecordBatch> {
+        let all: Vec<_> = self.relations.iter().filter(|(_, shown)| shown.kind == kind).collect();
+        let words = |word: &str| texts(all.iter().map(|_| word.to_owned()));
+        let mut columns = vec![
+            plain("schemaname", words("public")),
+            plain(&format!("{prefix}name"), texts(all.iter().map(|(name, _)| (*name).clone()))),
+            plain(&format!("{prefix}owner"), texts(all.iter().map(|_| "highwater".to_owned()))),
+        ];
+        if prefix == "matview" {
+            columns.push(plain("tablespace", arrow::array::new_null_array(&DataType::Utf8, all.len())));
+            columns.push(plain("hasindexes", Arc::new(BooleanArray::from(vec![false; all.len()]))));
+            columns.push(plain("ispopulated", Arc::new(BooleanArray::from(vec![true; all.len()]))));
+        }
+        let definition = |shown: &Arc<Shown>| format!(" {};", shown.definition.as_deref().unwrap_or_default());
+        columns.push(plain("definition", texts(all.iter().map(|(_, shown)| definition(shown)))));
+        table(columns)
+    }
+}
+
+/// The column of `pg_attribute` that holds a default. PostgreSQL has none: what asks for it there is a
+/// subquery that DataFusion cannot run, and which is replaced by this.
+const DEFAULT_COLUMN: &str = "hw_default";
+
+/// A query as psql asks it, as one that DataFusion can run.
+pub(crate) fn runnable(text: &str) -> String {
+    const DEFAULT: &str = "(SELECT pg_catalog.pg_get_expr(d.adbin, d.adrelid, true)
+   FROM pg_catalog.pg_attrdef d
+   WHERE d.adrelid = a.attrelid AND d.adnum = a.attnum AND a.atthasdef)";
+    text.replace(DEFAULT, &format!("a.{DEFAULT_COLUMN}"))
+}
+
+#[async_trait]
+impl SchemaProvider for PgCatalog {
+    fn table_names(&self) -> Vec<String> {
+        self.inner.table_names()
+    }
+
+    async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        let name = name.to_ascii_lowercase();
+        let batch = match name.as_str() {
+            "pg_class" => self.class()?,
+            "pg_attribute" => self.attribute().await?,
+            "pg_attrdef" => self.attrdef()?,
+            "pg_index" => self.index()?,
+            "pg_constraint" => self.constraint()?,
+            "pg_views" => self.views("v", "view")?,
+            "pg_matviews" => self.views("m", "matview")?,
+            other => match self.session.get(other) {
+                Some(batch) => batch.clone(),
+                None => return self.inner.table(&name).await,
+            },
+        };
+        let table: Arc<dyn TableProvider> = Arc::new(MemTable::try_new(batch.schema(), vec![vec![batch]])?);
+        Ok(Some(table))
+    }
+
+    fn table_exist(&self, name: &str) -> bool {
+        self.session.contains_key(name.to_ascii_lowercase().as_str()) || self.inner.table_exist(name)
+    }
+}
+
+/// `pg_settings` of the session.
+fn settings(connection: &Connection) -> RecordBatch {
+    let all = connection.settings();
+    let count = all.len();
+    let nulls = |name: &str| plain(name, arrow::array::new_null_array(&DataType::Utf8, count));
+    let words = |name: &str, word: &str| plain(name, texts(all.iter().map(|_| word.to_owned())));
+    let values = || texts(all.values().cloned());
+    let columns = vec![
+        plain("name", texts(all.keys().cloned())),
+        plain("setting", values()),
+        nulls("unit"),
+        nulls("category"),
+        nulls("short_desc"),
+        nulls("extra_desc"),
+        words("context", "user"),
+        words("vartype", "string"),
+        words("source", "session"),
+        nulls("min_val"),
+        nulls("max_val"),
+        nulls("enumvals"),
+        nulls("boot_val"),
+        plain("reset_val", values()),
+        nulls("sourcefile"),
+        plain("sourceline", arrow::array::new_null_array(&DataType::Int32, count)),
+        plain("pending_restart", Arc::new(BooleanArray::from(vec![false; count]))),
+    ];
+    table(columns).expect("columns of one length")
+}
+
+/// `pg_roles`: whose session it is. Nobody sees others.
+fn roles(connection: &Connection) -> RecordBatch {
+    let flag = |name: &str, value| plain(name, Arc::new(BooleanArray::from(vec![value])) as ArrayRef);
+    let null = |name: &str, data_type| plain(name, arrow::array::new_null_array(data_type, 1));
+    let columns = vec![
+        plain("rolname", texts([connection.user().to_owned()])),
+        flag("rolsuper", true),
+        flag("rolinherit", true),
+        flag("rolcreaterole", false),
+        flag("rolcreatedb", false),
+        flag("rolcanlogin", true),
+        flag("rolreplication", false),
+        plain("rolconnlimit", numbers([-1])),
+        null("rolpassword", &DataType::Utf8),
+        null("rolvaliduntil", &DataType::Utf8),
+        flag("rolbypassrls", false),
+        null("rolconfig", &DataType::new_list(DataType::Utf8, true)),
+        oids("oid", [OWNER]),
+    ];
+    table(columns).expect("columns of one length")
+}
+
+/// `pg_cursors` of the session's transaction.
+fn cursors(connection: &Connection) -> RecordBatch {
+    let all = connection.cursors();
+    let flag = |name: &str| plain(name, Arc::new(BooleanArray::from(vec![false; all.len()])) as ArrayRef);
+    let columns = vec![
+        plain("name", texts(all.iter().map(|(name, _)| (*name).clone()))),
+        plain("statement", texts(all.iter().map(|(_, query)| query.clone()))),
+        flag("is_holdable"),
+        flag("is_binary"),
+        flag("is_scrollable"),
+    ];
+    table(columns).expect("columns of one length")
+}
+
+/// `pg_prepared_statements` that PREPARE has made.
+fn prepared_statements(connection: &Connection) -> RecordBatch {
+    let all = &connection.prepared;
+    let columns = vec![
+        plain("name", texts(all.keys().cloned())),
+        plain("statement", texts(all.values().map(|prepared| prepared.text.trim().to_owned()))),
+        plain("from_sql", Arc::new(BooleanArray::from(vec![true; all.len()]))),
+    ];
+    table(columns).expect("columns of one length")
+}
+
+type Column = (Field, ArrayRef);
+
+fn plain(name: &str, array: ArrayRef) -> Column {
+    (Field::new(name, array.data_type().clone(), true), array)
+}
+
+fn oids(name: &str, values: impl IntoIterator<Item = i32>) -> Column {
+    (oid_field(name, kind::OID, true), numbers(values))
+}
+
+fn numbers(values: impl IntoIterator<Item = i32>) -> ArrayRef {
+    Arc::new(Int32Array::from_iter_values(values))
+}
+
+fn smalls(values: impl IntoIterator<Item = i16>) -> ArrayRef {
+    Arc::new(Int16Array::from_iter_values(values))
+}
+
+fn texts(values: impl IntoIterator<Item = String>) -> ArrayRef {
+    Arc::new(StringArray::from_iter_values(values))
+}
+
+/// One list a relation, of what `of` makes of the places of its key's columns.
+fn places(all: &[(i32, &String, &Arc<Shown>)], of: fn(usize) -> i16) -> ArrayRef {
+    let mut lists = ListBuilder::new(Int16Builder::new());
+    for (_, _, shown) in all {
+        lists.append_value(shown.key.iter().map(|at| Some(of(*at))));
+    }
+    Arc::new(lists.finish())
+}
+
+fn table(columns: Vec<Column>) -> Result<RecordBatch> {
+    let (fields, arrays): (Vec<Field>, Vec<ArrayRef>) = columns.into_iter().unzip();
+    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)?)
+}
+
+async fn read(inner: &Arc<dyn SchemaProvider>, name: &str) -> Result<RecordBatch> {
+    let Some(table) = inner.table(name).await? else { return Ok(RecordBatch::new_empty(Arc::new(Schema::empty()))) };
+    let schema = table.schema();
+    let batches = SessionContext::new().read_table(table)?.collect().await?;
+    Ok(concat_batches(&schema, &batches)?)
+}
+
+/// The batch with other columns in place of its own.
+fn with(batch: &RecordBatch, changed: &[(&str, ArrayRef)]) -> Result<RecordBatch> {
+    let schema = batch.schema();
+    let column = |(field, own): (&Arc<Field>, &ArrayRef)| match changed.iter().find(|(name, _)| name == field.name()) {
+        Some((_, other)) => cast(other, field.data_type()),
+        None => Ok(Arc::clone(own)),
+    };
+    let columns = schema.fields().iter().zip(batch.columns()).map(column).collect::<Result<_, _>>()?;
+    Ok(RecordBatch::try_new(schema, columns)?)
+}
+
+/// Rows of which only some columns are given; the others are null, or what is nearest to it.
+fn filled(schema: &SchemaRef, count: usize, given: &[(&str, ArrayRef)]) -> Result<RecordBatch> {
+    let column = |field: &Arc<Field>| -> Result<ArrayRef> {
+        match given.iter().find(|(name, _)| name == field.name()) {
+            Some((_, array)) => Ok(cast(array, field.data_type())?),
+            None if field.is_nullable() => Ok(arrow::array::new_null_array(field.data_type(), count)),
+            None => ScalarValue::new_default(field.data_type())?.to_array_of_size(count),
+        }
+    };
+    let columns = schema.fields().iter().map(column).collect::<Result<_>>()?;
+    Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
+}
+
+/// The batch with one more column.
+fn widened(batch: &RecordBatch, name: &str, array: ArrayRef) -> Result<RecordBatch> {
+    let mut fields = batch.schema().fields().to_vec();
+    fields.push(Arc::new(Field::new(name, array.data_type().clone(), true)));
+    let mut columns = batch.columns().to_vec();
+    columns.push(array);
+    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
+}

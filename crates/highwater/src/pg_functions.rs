@@ -1,0 +1,149 @@
+//! PostgreSQL's functions about its catalog that the crate datafusion-pg-catalog does not have, or
+//! answers for PostgreSQL.
+
+use crate::connection::{Connection, SERVER_VERSION};
+use crate::pg_catalog::Definitions;
+use arrow::array::{ArrayRef, AsArray, StringArray, new_null_array};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Int32Type};
+use datafusion::common::{Result, ScalarValue};
+use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Functions that are true of whatever they are asked about: there is one schema to see.
+const TRUE: [&str; 10] = [
+    "pg_collation_is_visible",
+    "pg_conversion_is_visible",
+    "pg_function_is_visible",
+    "pg_opclass_is_visible",
+    "pg_operator_is_visible",
+    "pg_opfamily_is_visible",
+    "pg_statistics_obj_is_visible",
+    "pg_ts_config_is_visible",
+    "pg_ts_dict_is_visible",
+    "pg_type_is_visible",
+];
+
+/// Functions that know nothing: nothing has comments, and sizes and rules are not PostgreSQL's.
+const NOTHING: [(&str, DataType); 10] = [
+    ("col_description", DataType::Utf8),
+    ("obj_description", DataType::Utf8),
+    ("shobj_description", DataType::Utf8),
+    ("pg_get_function_arguments", DataType::Utf8),
+    ("pg_get_function_result", DataType::Utf8),
+    ("pg_get_ruledef", DataType::Utf8),
+    ("pg_tablespace_location", DataType::Utf8),
+    ("pg_size_pretty", DataType::Utf8),
+    ("pg_table_size", DataType::Int64),
+    ("pg_database_size", DataType::Int64),
+];
+
+/// The functions for one query.
+pub(crate) fn functions(connection: &Connection, definitions: Definitions) -> Vec<ScalarUDF> {
+    let user = connection.user();
+    let text = |text: &str| Gives::Value(ScalarValue::from(text));
+    let by_number = [
+        ("pg_get_viewdef", definitions.views),
+        ("pg_get_indexdef", definitions.indexes),
+        ("pg_get_constraintdef", definitions.constraints),
+    ];
+    let constants = [
+        ("version", text(&format!("PostgreSQL {SERVER_VERSION}, a streaming SQL database"))),
+        ("current_user", text(user)),
+        ("user", text(user)),
+        ("current_role", text(user)),
+        ("session_user", text(user)),
+        ("pg_get_userbyid", text(user)),
+        ("inet_server_addr", text("127.0.0.1")),
+        ("getdatabaseencoding", text("UTF8")),
+        ("pg_char_to_encoding", Gives::Value(ScalarValue::from(6_i32))),
+        ("current_setting", Gives::ByText(connection.settings())),
+        ("pg_get_expr", Gives::First),
+        ("quote_literal", Gives::Quoted),
+    ];
+    let always = TRUE.map(|name| (name, Gives::Value(ScalarValue::from(true))));
+    let nothing =
+        NOTHING.into_iter().filter_map(|(name, of)| Some((name, Gives::Value(ScalarValue::try_from(&of).ok()?))));
+    let by_number = by_number.map(|(name, texts)| (name, Gives::ByNumber(texts)));
+    let all = by_number.into_iter().chain(constants).chain(always).chain(nothing);
+    all.map(|(name, gives)| ScalarUDF::from(Function::new(name, gives))).collect()
+}
+
+/// What a function gives.
+#[derive(Debug, PartialEq, Eq, Hash)]
+enum Gives {
+    /// Always the same.
+    Value(ScalarValue),
+    /// Its first argument.
+    First,
+    /// Its first argument as a literal.
+    Quoted,
+    /// What its first argument stands for.
+    ByText(BTreeMap<String, String>),
+    ByNumber(BTreeMap<i32, String>),
+}
+
+/// A function of any arguments.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Function {
+    name: &'static str,
+    gives: Gives,
+    signature: Signature,
+}
+
+impl Function {
+    fn new(name: &'static str, gives: Gives) -> Self {
+        let any = vec![
+            Signature::nullary(Volatility::Stable).type_signature,
+            Signature::variadic_any(Volatility::Stable).type_signature,
+        ];
+        Self { name, gives, signature: Signature::one_of(any, Volatility::Stable) }
+    }
+}
+
+impl ScalarUDFImpl for Function {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(match &self.gives {
+            Gives::Value(value) => value.data_type(),
+            _ => DataType::Utf8,
+        })
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        if let Gives::Value(value) = &self.gives {
+            return Ok(ColumnarValue::Scalar(value.clone()));
+        }
+        let first = match args.args.first() {
+            Some(first) => first.to_array(args.number_rows)?,
+            None => new_null_array(&DataType::Utf8, args.number_rows),
+        };
+        let given: ArrayRef = match &self.gives {
+            Gives::ByNumber(texts) => {
+                let numbers = cast(&first, &DataType::Int32)?;
+                let numbers = numbers.as_primitive::<Int32Type>();
+                Arc::new(numbers.iter().map(|number| texts.get(&number?)).collect::<StringArray>())
+            }
+            Gives::ByText(texts) => {
+                let names = cast(&first, &DataType::Utf8)?;
+                let value = |name: Option<&str>| texts.get(&name?.to_ascii_lowercase());
+                Arc::new(names.as_string::<i32>().iter().map(value).collect::<StringArray>())
+            }
+            Gives::Quoted => {
+                let texts = cast(&first, &DataType::Utf8)?;
+                let quoted = |text: &str| format!("'{}'", text.replace('\'', "''"));
+                Arc::new(texts.as_string::<i32>().iter().map(|text| text.map(quoted)).collect::<StringArray>())
+            }
+            Gives::First | Gives::Value(_) => cast(&first, &DataType::Utf8)?,
+        };
+        Ok(ColumnarValue::Array(given))
+    }
+}

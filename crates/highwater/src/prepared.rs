@@ -1,0 +1,93 @@
+//! PREPARE and EXECUTE: statements that a connection keeps under a name.
+
+use crate::answer::{Answer, Tag};
+use crate::connection::{Connection, invalid};
+use crate::database::Database;
+use crate::dml::assign;
+use crate::error::Result;
+use crate::parameters::Parameters;
+use crate::prepare::Described;
+use crate::values;
+use arrow::array::ArrayRef;
+use arrow::datatypes::DataType;
+use datafusion::common::ScalarValue;
+use datafusion::sql::sqlparser::ast::Expr;
+use highwater_sql::statement::{Name, Prepare, Statement};
+use std::sync::Arc;
+
+/// A statement under a name.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub(crate) statement: Statement,
+    pub(crate) text: String,
+    pub(crate) described: Described,
+}
+
+impl Database {
+    pub(crate) async fn prepare(&self, connection: &mut Connection, prepare: &Prepare) -> Result<Answer> {
+        let name = &prepare.name;
+        if connection.prepared.contains_key(&name.value) {
+            return Err(invalid("42P05", format!("prepared statement {:?} already exists", name.value), Some(name)));
+        }
+        let told: Vec<Option<DataType>> = prepare.types.iter().cloned().map(Some).collect();
+        let described = self.describe_rows(connection, &prepare.statement, &told).await?;
+        let statement = prepare.statement.as_ref().clone();
+        let prepared = Prepared { statement, text: prepare.text.clone(), described };
+        connection.prepared.insert(name.value.clone(), Arc::new(prepared));
+        Ok(Answer::done(Tag::Plain("PREPARE".to_owned())))
+    }
+
+    /// What EXECUTE executes, and with which parameters.
+    pub(crate) fn executed(
+        &self,
+        connection: &Connection,
+        name: &Name,
+        values: &[Expr],
+        text: &str,
+    ) -> Result<(Arc<Prepared>, Parameters)> {
+        let prepared = find(connection, name)?;
+        let types = &prepared.described.parameters;
+        if types.len() != values.len() {
+            let message = format!(
+                "wrong number of parameters for prepared statement {:?}: expected {}, got {}",
+                name.value,
+                types.len(),
+                values.len()
+            );
+            return Err(invalid("42601", message, Some(name)));
+        }
+        let value = |(expr, data_type)| -> Result<ScalarValue> {
+            Ok(ScalarValue::try_from_array(&self.value_of(expr, data_type, text)?, 0)?)
+        };
+        let values = values.iter().zip(types).map(value).collect::<Result<_>>()?;
+        Ok((prepared, Parameters(values)))
+    }
+
+    /// An expression without columns as one value of a type.
+    fn value_of(&self, expr: &Expr, data_type: &DataType, text: &str) -> Result<ArrayRef> {
+        if let Some(value) = values::value(expr, data_type, &Parameters::none()) {
+            return Ok(value);
+        }
+        match self.without_columns(expr, text, 1)? {
+            Some(value) => assign(&value, data_type),
+            None => Err(invalid("0A000", "a parameter of EXECUTE that is not a constant", None)),
+        }
+    }
+}
+
+/// A connection's prepared statement.
+pub(crate) fn find(connection: &Connection, name: &Name) -> Result<Arc<Prepared>> {
+    let unknown = || invalid("26000", format!("prepared statement {:?} does not exist", name.value), Some(name));
+    connection.prepared.get(&name.value).cloned().ok_or_else(unknown)
+}
+
+/// Forgets a prepared statement, or all.
+pub(crate) fn deallocate(connection: &mut Connection, name: Option<&Name>) -> Result<Answer> {
+    let Some(name) = name else {
+        connection.prepared.clear();
+        return Ok(Answer::done(Tag::Plain("DEALLOCATE ALL".to_owned())));
+    };
+    find(connection, name)?;
+    connection.prepared.remove(&name.value);
+    Ok(Answer::done(Tag::Plain("DEALLOCATE".to_owned())))
+}
