@@ -81,7 +81,10 @@ pub(crate) fn read(pipeline: &str, plan: &Plan, views: &[&View], facilities: &Fa
     };
     let rows = views.iter().map(|view| {
         if tables.is_new(view.node) {
-            return Err(Error::Plan(format!("checkpoint {} of {pipeline} has no {}", manifest.checkpoint.0, view.name)));
+            return Err(Error::Plan(format!(
+                "checkpoint {} of {pipeline} has no {}",
+                manifest.checkpoint.0, view.name
+            )));
         }
         finish(view, contents(&tables, view.node)?)
     });

@@ -2,9 +2,12 @@
 
 use crate::error::Result;
 use crate::outcome::{Outcome, Rows};
+use crate::titles::titled;
+use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::memory::MemoryStream;
+use datafusion::sql::sqlparser::ast::Query;
 use futures::TryStreamExt as _;
 use std::sync::Arc;
 
@@ -63,6 +66,8 @@ impl std::fmt::Debug for Answer {
 pub struct RowStream {
     schema: SchemaRef,
     stream: SendableRecordBatchStream,
+    /// The stream's own columns have other names.
+    renamed: bool,
 }
 
 impl std::fmt::Debug for RowStream {
@@ -73,13 +78,19 @@ impl std::fmt::Debug for RowStream {
 
 impl RowStream {
     pub(crate) fn new(stream: SendableRecordBatchStream) -> Self {
-        Self { schema: stream.schema(), stream }
+        Self { schema: stream.schema(), stream, renamed: false }
     }
 
     pub(crate) fn of(rows: Rows) -> Self {
         let schema = Arc::clone(&rows.schema);
         let stream = MemoryStream::try_new(rows.batches, rows.schema, None);
-        Self { schema, stream: Box::pin(stream.expect("without a projection nothing is checked")) }
+        let stream = Box::pin(stream.expect("without a projection nothing is checked"));
+        Self { schema, stream, renamed: false }
+    }
+
+    /// The same rows with other names of the columns.
+    pub(crate) fn renamed(self, schema: SchemaRef) -> Self {
+        Self { renamed: true, schema, ..self }
     }
 
     /// The columns.
@@ -92,17 +103,25 @@ impl RowStream {
     ///
     /// # Errors
     /// `Query` when computing them fails.
-    pub async fn next(&mut self) -> Result<Option<arrow::array::RecordBatch>> {
-        Ok(self.stream.try_next().await?)
+    pub async fn next(&mut self) -> Result<Option<RecordBatch>> {
+        let Some(batch) = self.stream.try_next().await? else { return Ok(None) };
+        if !self.renamed {
+            return Ok(Some(batch));
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+        Ok(Some(RecordBatch::try_new_with_options(Arc::clone(&self.schema), batch.columns().to_vec(), &options)?))
     }
 
     /// All rows.
     ///
     /// # Errors
     /// As [`RowStream::next`].
-    pub async fn collect(self) -> Result<Rows> {
-        let Self { schema, stream } = self;
-        Ok(Rows { schema, batches: stream.try_collect().await? })
+    pub async fn collect(mut self) -> Result<Rows> {
+        let mut batches = Vec::new();
+        while let Some(batch) = self.next().await? {
+            batches.push(batch);
+        }
+        Ok(Rows { schema: self.schema, batches })
     }
 }
 
@@ -117,6 +136,15 @@ impl Answer {
 
     pub(crate) fn collected(tag: Tag, rows: Rows) -> Self {
         Self { tag, rows: Some(RowStream::of(rows)), notices: Vec::new() }
+    }
+
+    /// The same with the names that PostgreSQL gives to a query's columns.
+    pub(crate) fn titled(mut self, query: &Query) -> Self {
+        self.rows = self.rows.map(|rows| {
+            let schema = titled(rows.schema(), query);
+            rows.renamed(schema)
+        });
+        self
     }
 
     /// Its rows, or none of one column.

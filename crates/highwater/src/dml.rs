@@ -6,7 +6,7 @@
 use crate::answer::{Answer, Tag};
 use crate::connection::{Connection, Transaction, invalid};
 use crate::database::Database;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, cast_message, is_out_of_range};
 use crate::objects::Body;
 use crate::parameters::Parameters;
 use crate::provider::TableRows;
@@ -356,7 +356,7 @@ impl Database {
         let plan = self.session.runnable(self.session.bind(&query, &relations)?)?;
         let rows = self.run_plan(&plan).await?.collect().await?;
         let _ = connection;
-        Ok(Answer::collected(tag, rows))
+        Ok(Answer::collected(tag, rows).titled(&query.ast))
     }
 }
 
@@ -395,9 +395,8 @@ pub(crate) fn assign(array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
     let options = CastOptions { safe: false, ..CastOptions::default() };
     cast_with_options(rounded.as_ref().unwrap_or(array), to, &options).map_err(|error| {
         let message = error.to_string();
-        let out_of_range = message.contains("Can't cast value") || message.contains("overflow");
-        let sqlstate = if out_of_range { "22003" } else { "22P02" };
-        invalid(sqlstate, message.trim_start_matches("Cast error: ").to_owned(), None)
+        let sqlstate = if is_out_of_range(&message) { "22003" } else { "22P02" };
+        invalid(sqlstate, cast_message(message.trim_start_matches("Cast error: ")), None)
     })
 }
 

@@ -116,11 +116,56 @@ fn query_message(error: &DataFusionError) -> String {
     match error.find_root() {
         DataFusionError::ArrowError(inner, _) => match &**inner {
             arrow::error::ArrowError::DivideByZero => "division by zero".to_owned(),
+            arrow::error::ArrowError::CastError(text) => cast_message(text),
             other => other.to_string(),
         },
         DataFusionError::External(source) => source.to_string(),
         other => other.message().lines().next().unwrap_or_default().to_owned(),
     }
+}
+
+/// What arrow says of a cast that failed, in PostgreSQL's words where it has some.
+pub(crate) fn cast_message(text: &str) -> String {
+    let syntax = text.strip_prefix("Cannot cast string '").and_then(|rest| rest.rsplit_once("' to value of "));
+    let range = text.strip_prefix("Can't cast value ").and_then(|rest| rest.rsplit_once(" to type "));
+    match (syntax, range) {
+        (Some((value, to)), _) if is_out_of_range(text) => {
+            format!("value \"{value}\" is out of range for type {}", type_called(to.trim_end_matches(" type")))
+        }
+        (Some((value, to)), _) => {
+            let to = type_called(to.trim_end_matches(" type"));
+            format!("invalid input syntax for type {to}: \"{value}\"")
+        }
+        (None, Some((value, to))) => format!("value \"{value}\" is out of range for type {}", type_called(to)),
+        (None, None) => text.to_owned(),
+    }
+}
+
+/// PostgreSQL's name of a type that arrow calls so.
+fn type_called(arrow: &str) -> &str {
+    match arrow {
+        "Boolean" => "boolean",
+        "Int16" => "smallint",
+        "Int32" => "integer",
+        "Int64" => "bigint",
+        "Float32" => "real",
+        "Float64" => "double precision",
+        "Date32" => "date",
+        other if other.starts_with("Decimal") => "numeric",
+        other if other.starts_with("Timestamp") => "timestamp",
+        other if other.starts_with("Time") => "time",
+        other => other,
+    }
+}
+
+/// Whether a cast failed because the value is too large for the type.
+pub(crate) fn is_out_of_range(text: &str) -> bool {
+    let parsed = text.split_once("Cannot cast string '").and_then(|(_, rest)| rest.rsplit_once("' to value of Int"));
+    let is_whole = |value: &str| {
+        let digits = value.trim().trim_start_matches(['-', '+']);
+        !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
+    };
+    text.contains("Can't cast value") || text.contains("overflow") || parsed.is_some_and(|(value, _)| is_whole(value))
 }
 
 const fn table_state(error: &highwater_tables::Error) -> &'static str {
@@ -150,6 +195,7 @@ fn query_state(error: &DataFusionError) -> &'static str {
         DataFusionError::ArrowError(arrow, _) => match &**arrow {
             arrow::error::ArrowError::DivideByZero => "22012",
             arrow::error::ArrowError::ArithmeticOverflow(_) => "22003",
+            arrow::error::ArrowError::CastError(text) if is_out_of_range(text) => "22003",
             arrow::error::ArrowError::CastError(_) | arrow::error::ArrowError::ParseError(_) => "22P02",
             _ => "22000",
         },

@@ -115,6 +115,7 @@ mod show;
 mod statements;
 mod subscribe;
 mod system;
+mod titles;
 mod values;
 mod views;
 
@@ -131,6 +132,7 @@ pub use parameters::Parameters;
 pub use prepare::Described;
 pub use query::{Compared, Offsets, SplitOffsets};
 pub use subscribe::{Subscription, ViewEvent};
+pub use values::read_text;
 
 /// Rows and their columns: the version whose types this crate takes and gives.
 pub use arrow;

@@ -14,8 +14,10 @@ use datafusion::catalog::{SchemaProvider, TableProvider};
 use datafusion::common::{Result, ScalarValue};
 use datafusion::datasource::MemTable;
 use datafusion::prelude::SessionContext;
+use datafusion::sql::sqlparser::ast;
 use datafusion_pg_catalog::pg_catalog::oid_field::{kind, oid_field};
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 /// The owner of everything, as PostgreSQL numbers the first user.
@@ -133,7 +135,9 @@ impl PgCatalog {
             ("relispopulated", Arc::new(BooleanArray::from(vec![true; count]))),
         ];
         let indexes = filled(&class.schema(), count, &indexes)?;
-        Ok(concat_batches(&class.schema(), [&relations, &indexes])?)
+        let both = concat_batches(&class.schema(), [&relations, &indexes])?;
+        let none = arrow::array::new_null_array(&DataType::new_list(DataType::Utf8, true), both.num_rows());
+        widened(&widened(&both, "reloptions", Arc::clone(&none))?, "relacl", none)
     }
 
     /// `pg_attribute` with precise types, defaults, and the columns of indexes.
@@ -149,7 +153,7 @@ impl PgCatalog {
         let field = |row: usize| {
             let shown = numbered.get(&of.value(row))?;
             let at = usize::try_from(places.value(row) - 1).ok()?;
-            Some((shown.schema.fields().get(at)?, shown.defaults.get(at).and_then(Option::as_ref)))
+            Some((shown.schema.fields().get(at)?, shown.columns.get(at)))
         };
         let rows = 0..attribute.num_rows();
         let modifier = |row| match field(row).map(|(field, _)| field.data_type()) {
@@ -160,8 +164,10 @@ impl PgCatalog {
             Some(DataType::Interval(_)) => INTERVAL,
             _ => types.as_primitive::<Int32Type>().value(row),
         };
-        let default = |row| field(row).and_then(|(_, default)| default.cloned());
-        let changed: [(&str, ArrayRef); 3] = [
+        let default = |row| field(row).and_then(|(_, column)| column?.1.clone());
+        let not_null = |row| Some(field(row).is_some_and(|(_, column)| column.is_some_and(|(not_null, _)| *not_null)));
+        let changed: [(&str, ArrayRef); 4] = [
+            ("attnotnull", Arc::new(rows.clone().map(not_null).collect::<BooleanArray>())),
             ("atttypmod", numbers(rows.clone().map(modifier))),
             ("atttypid", numbers(rows.clone().map(data_type))),
             ("atthasdef", Arc::new(rows.clone().map(|row| Some(default(row).is_some())).collect::<BooleanArray>())),
@@ -183,12 +189,19 @@ impl PgCatalog {
         widened(&both, DEFAULT_COLUMN, Arc::new(defaults))
     }
 
+    /// `pg_database`: text is compared by its bytes.
+    async fn database(&self) -> Result<RecordBatch> {
+        let database = read(&self.inner, "pg_database").await?;
+        let all = |word: &str| texts(vec![word.to_owned(); database.num_rows()]);
+        with(&database, &[("datcollate", all("C")), ("datctype", all("C")), ("datlocprovider", all("c"))])
+    }
+
     /// `pg_attrdef`: the defaults of columns, as text.
     fn attrdef(&self) -> Result<RecordBatch> {
         let mut all = Vec::new();
         for (number, _, shown) in self.numbered() {
-            let defaults = shown.defaults.iter().enumerate();
-            all.extend(defaults.filter_map(|(at, default)| Some((number, at as i16 + 1, default.clone()?))));
+            let columns = shown.columns.iter().enumerate();
+            all.extend(columns.filter_map(|(at, (_, default))| Some((number, at as i16 + 1, default.clone()?))));
         }
         table(vec![
             oids("oid", all.iter().map(|(number, at, _)| number + CONSTRAINT + INDEX + i32::from(*at))),
@@ -297,6 +310,66 @@ pub(crate) fn runnable(text: &str) -> String {
     text.replace(DEFAULT, &format!("a.{DEFAULT_COLUMN}"))
 }
 
+/// Replaces what DataFusion cannot run by what it comes to here: nothing has options, members or
+/// privileges in lists; nothing that could be deferrable, or a type of rows, exists.
+pub(crate) fn simplify(statement: &mut ast::Statement) {
+    // Nothing breaks it off.
+    let _: ControlFlow<()> = ast::VisitMut::visit(statement, &mut Simplify);
+}
+
+struct Simplify;
+
+impl ast::VisitorMut for Simplify {
+    type Break = ();
+
+    fn pre_visit_select(&mut self, select: &mut ast::Select) -> ControlFlow<()> {
+        for item in &mut select.projection {
+            if let ast::SelectItem::UnnamedExpr(expr) | ast::SelectItem::ExprWithAlias { expr, .. } = item {
+                let _: ControlFlow<()> = ast::visit_expressions_mut(expr, |expr| {
+                    if matches!(expr, ast::Expr::Exists { .. }) {
+                        *expr = falsehood();
+                    }
+                    ControlFlow::Continue(())
+                });
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &mut ast::Expr) -> ControlFlow<()> {
+        match expr {
+            // ARRAY(SELECT ...)
+            ast::Expr::Function(function)
+                if function.name.to_string().eq_ignore_ascii_case("array")
+                    && matches!(function.args, ast::FunctionArguments::Subquery(_)) =>
+            {
+                *expr = ast::Expr::Cast {
+                    kind: ast::CastKind::Cast,
+                    expr: Box::new(ast::Expr::value(ast::Value::Null)),
+                    data_type: ast::DataType::Array(ast::ArrayElemTypeDef::SquareBracket(
+                        Box::new(ast::DataType::Text),
+                        None,
+                    )),
+                    array: false,
+                    format: None,
+                };
+            }
+            // t.typrelid = 0 OR (SELECT c.relkind = 'c' ...)
+            ast::Expr::BinaryOp { op: ast::BinaryOperator::Or, right, .. }
+                if matches!(**right, ast::Expr::Subquery(_)) =>
+            {
+                **right = falsehood();
+            }
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+fn falsehood() -> ast::Expr {
+    ast::Expr::value(ast::Value::Boolean(false))
+}
+
 #[async_trait]
 impl SchemaProvider for PgCatalog {
     fn table_names(&self) -> Vec<String> {
@@ -309,6 +382,7 @@ impl SchemaProvider for PgCatalog {
             "pg_class" => self.class()?,
             "pg_attribute" => self.attribute().await?,
             "pg_attrdef" => self.attrdef()?,
+            "pg_database" => self.database().await?,
             "pg_index" => self.index()?,
             "pg_constraint" => self.constraint()?,
             "pg_views" => self.views("v", "view")?,

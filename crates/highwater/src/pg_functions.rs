@@ -40,7 +40,11 @@ const NOTHING: [(&str, DataType); 10] = [
 ];
 
 /// The functions for one query.
-pub(crate) fn functions(connection: &Connection, definitions: Definitions) -> Vec<ScalarUDF> {
+pub(crate) fn functions(
+    connection: &Connection,
+    definitions: Definitions,
+    array_to_string: Arc<ScalarUDF>,
+) -> Vec<ScalarUDF> {
     let user = connection.user();
     let text = |text: &str| Gives::Value(ScalarValue::from(text));
     let by_number = [
@@ -61,6 +65,7 @@ pub(crate) fn functions(connection: &Connection, definitions: Definitions) -> Ve
         ("current_setting", Gives::ByText(connection.settings())),
         ("pg_get_expr", Gives::First),
         ("quote_literal", Gives::Quoted),
+        ("array_to_string", Gives::Joined(array_to_string)),
     ];
     let always = TRUE.map(|name| (name, Gives::Value(ScalarValue::from(true))));
     let nothing =
@@ -79,6 +84,9 @@ enum Gives {
     First,
     /// Its first argument as a literal.
     Quoted,
+    /// What another function gives for an array, and a text as it is: some columns of arrays are texts
+    /// in datafusion-pg-catalog.
+    Joined(Arc<ScalarUDF>),
     /// What its first argument stands for.
     ByText(BTreeMap<String, String>),
     ByNumber(BTreeMap<i32, String>),
@@ -119,8 +127,12 @@ impl ScalarUDFImpl for Function {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        if let Gives::Value(value) = &self.gives {
-            return Ok(ColumnarValue::Scalar(value.clone()));
+        match &self.gives {
+            Gives::Value(value) => return Ok(ColumnarValue::Scalar(value.clone())),
+            Gives::Joined(join) if args.args.first().is_some_and(|first| first.data_type().is_nested()) => {
+                return join.invoke_with_args(args);
+            }
+            _ => {}
         }
         let first = match args.args.first() {
             Some(first) => first.to_array(args.number_rows)?,
@@ -142,7 +154,7 @@ impl ScalarUDFImpl for Function {
                 let quoted = |text: &str| format!("'{}'", text.replace('\'', "''"));
                 Arc::new(texts.as_string::<i32>().iter().map(|text| text.map(quoted)).collect::<StringArray>())
             }
-            Gives::First | Gives::Value(_) => cast(&first, &DataType::Utf8)?,
+            Gives::First | Gives::Joined(_) | Gives::Value(_) => cast(&first, &DataType::Utf8)?,
         };
         Ok(ColumnarValue::Array(given))
     }

@@ -239,12 +239,7 @@ fn column(expr: &Expr, schema: &SchemaRef, names: &[&Ident]) -> Option<usize> {
 }
 
 /// Takes a condition apart that is equalities of columns and values, with AND between them.
-fn conjunction<'a>(
-    expr: &'a Expr,
-    schema: &SchemaRef,
-    names: &[&Ident],
-    equal: &mut Vec<(usize, &'a Expr)>,
-) -> bool {
+fn conjunction<'a>(expr: &'a Expr, schema: &SchemaRef, names: &[&Ident], equal: &mut Vec<(usize, &'a Expr)>) -> bool {
     match expr {
         Expr::Nested(inner) => conjunction(inner, schema, names, equal),
         Expr::BinaryOp { left, op: BinaryOperator::And, right } => {

@@ -7,6 +7,7 @@ use crate::objects::{Body, Reading};
 use crate::parameters::Parameters;
 use crate::prepared;
 use crate::statements::ends_transaction;
+use crate::titles::titled;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::LogicalPlan;
@@ -119,11 +120,11 @@ impl Database {
             if let Some(answer) = self.system_query(connection, query, &parameters).await?
                 && let Some(rows) = answer.rows
             {
-                return Ok(Arc::clone(rows.schema()));
+                return Ok(titled(rows.schema(), &query.ast));
             }
         }
         let plan = self.infer(query, None, told, known)?;
-        Ok(Arc::new(plan.schema().as_arrow().clone()))
+        Ok(titled(&Arc::new(plan.schema().as_arrow().clone()), &query.ast))
     }
 
     /// Binds a query over relations that only have columns, and learns its parameters' types.
@@ -191,8 +192,9 @@ impl Database {
         }
         let mut relations = Relations::default();
         relations.stream(&table.value, Arc::clone(self.target(table)?.schema()));
-        let plan = self.session.bind(&returning(table, alias, items, text), &relations)?;
-        Ok(Some(Arc::new(plan.schema().as_arrow().clone())))
+        let query = returning(table, alias, items, text);
+        let plan = self.session.bind(&query, &relations)?;
+        Ok(Some(titled(&Arc::new(plan.schema().as_arrow().clone()), &query.ast)))
     }
 }
 

@@ -82,14 +82,15 @@ impl Database {
         query: &Query,
         parameters: &Parameters,
     ) -> Result<Answer> {
-        if let Some(rows) = self.point_select(connection, query, parameters)? {
-            return Ok(Answer::collected(Tag::Select, rows));
-        }
-        if let Some(answer) = self.system_query(connection, query, parameters).await? {
-            return Ok(answer);
-        }
-        let planned = self.planned(connection, query, parameters, None).await?;
-        Ok(Answer { notices: planned.notices, ..self.run_plan(&planned.plan).await? })
+        let answer = if let Some(rows) = self.point_select(connection, query, parameters)? {
+            Answer::collected(Tag::Select, rows)
+        } else if let Some(answer) = self.system_query(connection, query, parameters).await? {
+            answer
+        } else {
+            let planned = self.planned(connection, query, parameters, None).await?;
+            Answer { notices: planned.notices, ..self.run_plan(&planned.plan).await? }
+        };
+        Ok(answer.titled(&query.ast))
     }
 
     pub(crate) async fn explain_query(&self, connection: &mut Connection, query: &Query) -> Result<Answer> {

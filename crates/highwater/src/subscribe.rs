@@ -106,9 +106,9 @@ impl Subscription<'_> {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let told = match &mut self.current {
-                Some(current) => current.next(left).map(|told| {
-                    told.map(|(epoch, changes)| ViewEvent::Changes { epoch, changes })
-                }),
+                Some(current) => {
+                    current.next(left).map(|told| told.map(|(epoch, changes)| ViewEvent::Changes { epoch, changes }))
+                }
                 None => self.begin().map(Some),
             };
             match told {

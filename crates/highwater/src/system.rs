@@ -17,6 +17,7 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{MemorySchemaProvider, SchemaProvider, Session, TableProvider};
 use datafusion::common::{DataFusionError, ParamValues};
+use datafusion::execution::FunctionRegistry as _;
 use datafusion::logical_expr::{Expr, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::{SessionConfig, SessionContext};
@@ -59,7 +60,8 @@ impl Database {
         let text = pg_catalog::runnable(query.text.trim().trim_end_matches(';'));
         let parser = PostgresCompatibilityParser::new();
         let parsed = parser.parse(&text).map_err(|error| invalid("42601", error.to_string(), None))?;
-        let Some(statement) = parsed.into_iter().next() else { return Ok(None) };
+        let Some(mut statement) = parsed.into_iter().next() else { return Ok(None) };
+        pg_catalog::simplify(&mut statement);
         let statement = datafusion::sql::parser::Statement::Statement(Box::new(statement));
         let refused = |error: DataFusionError| highwater_sql::Error::of_planner(error, &query.text);
         let state = context.state();
@@ -88,7 +90,8 @@ impl Database {
         catalog.register_schema("pg_catalog", Arc::clone(&pg_catalog))?;
         let public = Public { listed: Arc::clone(&self.system.relations), pg_catalog: Some(pg_catalog) };
         catalog.register_schema("public", Arc::new(public))?;
-        for function in pg_functions::functions(connection, definitions) {
+        let array_to_string = context.udf("array_to_string")?;
+        for function in pg_functions::functions(connection, definitions, array_to_string) {
             context.register_udf(function);
         }
         for function in self.session.functions() {
@@ -112,9 +115,9 @@ fn shown(object: &Object) -> Option<Shown> {
     let (kind, query) = match &object.body {
         Body::Table(target) => {
             let key = target.statement.key.iter().filter_map(|name| schema.index_of(&name.value).ok()).collect();
-            let defaults = target.statement.columns.iter();
-            let defaults = defaults.map(|column| column.default.as_ref().map(ToString::to_string)).collect();
-            return Some(Shown { schema, kind: "r", key, defaults, definition: None });
+            let columns = target.statement.columns.iter();
+            let columns = columns.map(|c| (c.column.not_null, c.default.as_ref().map(ToString::to_string))).collect();
+            return Some(Shown { schema, kind: "r", key, columns, definition: None });
         }
         Body::Source(..) => ("r", None),
         Body::View(view) => ("v", Some(&view.query)),
@@ -122,7 +125,7 @@ fn shown(object: &Object) -> Option<Shown> {
         Body::Sink(_) => return None,
     };
     let definition = query.map(|query| query.ast.to_string());
-    Some(Shown { schema, kind, key: Vec::new(), defaults: Vec::new(), definition })
+    Some(Shown { schema, kind, key: Vec::new(), columns: Vec::new(), definition })
 }
 
 type Listed = Arc<RwLock<Relations>>;
@@ -186,6 +189,12 @@ impl ast::Visitor for Found {
         let name = match expr {
             ast::Expr::Function(function) => function.name.0.last().map(|part| part.to_string().to_lowercase()),
             ast::Expr::Identifier(ident) if ident.quote_style.is_none() => Some(ident.value.to_lowercase()),
+            // Types that only catalogs know: 'orders'::regclass.
+            ast::Expr::Cast { data_type, .. } => {
+                let data_type = data_type.to_string().to_lowercase();
+                self.asks |= data_type.starts_with("reg") || data_type.starts_with("pg_catalog.") || data_type == "oid";
+                None
+            }
             _ => None,
         };
         self.asks |= name.is_some_and(|name| is_about_session(&name));
@@ -262,8 +271,8 @@ pub(crate) struct Shown {
     pub(crate) kind: &'static str,
     /// The places of the primary key's columns, in its order.
     pub(crate) key: Vec<usize>,
-    /// A table's defaults, by column.
-    pub(crate) defaults: Vec<Option<String>>,
+    /// By column of a table: whether it takes no nulls, and its default.
+    pub(crate) columns: Vec<(bool, Option<String>)>,
     /// A view's query.
     pub(crate) definition: Option<String>,
 }

@@ -7,7 +7,7 @@ use crate::dml::{Target, assign};
 use crate::error::Result;
 use crate::parameters::Parameters;
 use arrow::array::{ArrayRef, StringArray, new_null_array};
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::ScalarValue;
 use datafusion::sql::sqlparser::ast::{Expr, UnaryOperator, Value};
 use highwater_sql::statement::{Name, Query};
@@ -139,4 +139,26 @@ fn column_of(cells: &[Cell<'_>], data_type: &DataType) -> Result<Option<ArrayRef
 pub(crate) fn value(expr: &Expr, data_type: &DataType, parameters: &Parameters) -> Option<ArrayRef> {
     let cell = cell(expr, data_type, parameters)?;
     column_of(&[cell], data_type).ok().flatten()
+}
+
+/// A value of a type from its text, as PostgreSQL's clients write it.
+///
+/// # Errors
+/// `Sql` with 22P02, 22003 or their like when it is none.
+pub fn read_text(text: &str, data_type: &DataType) -> Result<ScalarValue> {
+    let parsed = parse_text_column(&StringArray::from(vec![text]), &plain(data_type));
+    let parsed = parsed.map_err(|bad| invalid(bad.sqlstate, bad.message, None))?;
+    Ok(ScalarValue::try_from_array(&assign(&parsed, data_type)?, 0)?)
+}
+
+/// The type among those that tables have which is read for another one of Arrow's.
+fn plain(data_type: &DataType) -> DataType {
+    match data_type {
+        DataType::Int8 | DataType::UInt8 => DataType::Int16,
+        DataType::UInt16 | DataType::UInt32 | DataType::UInt64 => DataType::Int64,
+        DataType::Null | DataType::LargeUtf8 | DataType::Utf8View => DataType::Utf8,
+        DataType::LargeBinary | DataType::BinaryView => DataType::Binary,
+        DataType::Timestamp(_, zone) => DataType::Timestamp(TimeUnit::Microsecond, zone.clone()),
+        other => other.clone(),
+    }
 }

@@ -164,7 +164,9 @@ fn a_follower_has_what_the_view_has_also_over_restarts() {
         database.execute("DELETE FROM t WHERE id >= 100").expect("deleted");
         catch_up(&mut held);
         // The pipeline begins a new run with what reads the view.
-        database.execute(&format!("CREATE MATERIALIZED VIEW over_it AS SELECT count(*) AS n FROM {view}")).expect("new");
+        database
+            .execute(&format!("CREATE MATERIALIZED VIEW over_it AS SELECT count(*) AS n FROM {view}"))
+            .expect("new");
         database.execute("DELETE FROM t WHERE id % 7 = 0").expect("deleted");
         catch_up(&mut held);
         assert_eq!(events, 2, "the rows came at first and after the restart");
@@ -194,7 +196,10 @@ fn a_query_waits_for_the_pipelines_of_its_views_only() {
     database.script(TABLES).expect("created");
     insert(&database, 0, 100);
     for view in 0..20 {
-        let sql = format!("CREATE MATERIALIZED VIEW v{view} AS SELECT id % {} AS k, count(*) AS n FROM t GROUP BY 1", view + 1);
+        let sql = format!(
+            "CREATE MATERIALIZED VIEW v{view} AS SELECT id % {} AS k, count(*) AS n FROM t GROUP BY 1",
+            view + 1
+        );
         database.execute(&sql).expect("created");
     }
     database.script("FLUSH; CHECKPOINT;").expect("saved");

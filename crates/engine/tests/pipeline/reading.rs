@@ -110,7 +110,9 @@ fn a_pipeline_that_failed_is_read_as_its_checkpoint_holds_it() {
     let all = |groups: Groups| groups.values().map(|(count, _)| count).sum::<i64>() == 60_000;
     wait_for("the restart", || {
         pipeline.status() == Status::Running
-            && pipeline.scan(&["groups".to_owned()]).is_ok_and(|scan| all(scan.views[0].iter().flat_map(rows_of).collect()))
+            && pipeline
+                .scan(&["groups".to_owned()])
+                .is_ok_and(|scan| all(scan.views[0].iter().flat_map(rows_of).collect()))
     });
     engine.shutdown().expect("stops");
 }

@@ -1,11 +1,10 @@
 //! The extended query protocol: statements that are prepared, described, bound and executed.
 
-use super::{Session, encode, errors, status_of};
+use super::{Session, encode, errors, parameters, status_of};
 use arrow::datatypes::{DataType, SchemaRef};
-use arrow_pg::datatypes::df::deserialize_parameters;
 use arrow_pg::datatypes::{field_into_pg_type, into_pg_type};
 use futures::Sink;
-use highwater::{Connection, Parameters, Statement};
+use highwater::{Connection, Statement};
 use pgwire::api::portal::{Format, Portal};
 use pgwire::api::query::{ExtendedQueryHandler, send_describe_response, send_ready_for_query};
 use pgwire::api::results::{CopyResponse, DescribePortalResponse, FieldInfo, Response, Tag};
@@ -43,14 +42,14 @@ impl QueryParser for Parser {
         let text = sql.trim().trim_end_matches(';').trim_end();
         let before = sql.chars().count() - sql.trim_start().chars().count();
         let statement = highwater::parse(text).map_err(|error| errors::of(&error.into(), before))?;
-        let told: Vec<Option<DataType>> = types.iter().map(|told| told.as_ref().and_then(arrow_type)).collect();
+        let told: Vec<Option<DataType>> = types.iter().map(|told| told.as_ref().and_then(parameters::told)).collect();
         let mut connection = self.1.lock().await;
         let described = self.0.database.describe(&mut connection, &statement, text, &told).await;
         let described = described.map_err(|error| errors::of(&error, before))?;
         Ok(Some(Prepared {
             statement: Arc::new(statement),
             text: text.into(),
-            parameters: described.parameters.into(),
+            parameters: parameters::completed(described.parameters, types).into(),
             columns: described.columns,
         }))
     }
@@ -68,25 +67,6 @@ impl QueryParser for Parser {
         };
         columns.fields().iter().enumerate().map(field).collect()
     }
-}
-
-/// The Arrow type of a parameter whose type the client tells; none leaves it to the statement.
-fn arrow_type(told: &Type) -> Option<DataType> {
-    Some(match *told {
-        Type::BOOL => DataType::Boolean,
-        Type::INT2 => DataType::Int16,
-        Type::INT4 => DataType::Int32,
-        Type::INT8 => DataType::Int64,
-        Type::FLOAT4 => DataType::Float32,
-        Type::FLOAT8 => DataType::Float64,
-        Type::TEXT | Type::VARCHAR | Type::BPCHAR | Type::NAME => DataType::Utf8,
-        Type::BYTEA => DataType::Binary,
-        Type::DATE => DataType::Date32,
-        Type::TIME => DataType::Time64(arrow::datatypes::TimeUnit::Microsecond),
-        Type::TIMESTAMP => DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, None),
-        Type::TIMESTAMPTZ => DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, Some("UTC".into())),
-        _ => return None,
-    })
 }
 
 #[async_trait::async_trait]
@@ -164,7 +144,7 @@ impl ExtendedQueryHandler for Session {
             *self.copy.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(begun);
             return Ok(Response::CopyIn(CopyResponse::new(0, columns, futures::stream::empty())));
         }
-        let parameters = parameters(portal)?;
+        let parameters = parameters::bound(portal, &prepared.parameters)?;
         let database = &self.server.database;
         let answer = database.run(&mut connection, &prepared.statement, &prepared.text, &parameters).await;
         let answer = answer.map_err(|error| errors::of(&error, 0))?;
@@ -194,26 +174,4 @@ where
     let known = client.portal_store().get_statement(&name.value).is_some();
     client.portal_store().rm_statement(&name.value);
     known
-}
-
-fn parameters(portal: &Portal<Prepared>) -> PgWireResult<Parameters> {
-    let types = &portal.statement.statement.parameters;
-    if portal.parameter_len() < types.len() {
-        let message = format!(
-            "bind message supplies {} parameters, but the statement requires {}",
-            portal.parameter_len(),
-            types.len()
-        );
-        return Err(errors::error("08P01", message));
-    }
-    if types.is_empty() {
-        return Ok(Parameters::none());
-    }
-    let wanted: Vec<Option<&DataType>> = types.iter().map(Some).collect();
-    match deserialize_parameters(portal, &wanted)? {
-        datafusion_common::ParamValues::List(values) => {
-            Ok(Parameters(values.into_iter().map(|value| value.value).collect()))
-        }
-        datafusion_common::ParamValues::Map(_) => Err(errors::error("XX000", "parameters came with names")),
-    }
 }

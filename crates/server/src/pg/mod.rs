@@ -3,12 +3,15 @@
 //! The crate pgwire reads and writes messages and keeps prepared statements and portals; arrow-pg
 //! turns batches into rows. Here stands what is ours: sessions, errors, notices, roles, limits.
 
+mod binary;
 mod copy;
 mod copy_out;
 mod encode;
 mod errors;
 mod extended;
+mod parameters;
 mod simple;
+mod spelling;
 mod startup;
 
 use crate::users::{Role, Users};

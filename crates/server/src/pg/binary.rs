@@ -1,0 +1,107 @@
+//! Values in PostgreSQL's binary form, where arrow-pg does not write or read them as they are.
+
+use arrow::array::{Array as _, ArrayRef, AsArray as _, BinaryArray};
+use arrow::datatypes::{DataType, Decimal128Type, IntervalMonthDayNanoType, IntervalUnit};
+use std::sync::Arc;
+
+/// A column's values as bytes; none when arrow-pg writes them.
+pub(super) fn bytes(array: &ArrayRef) -> Option<ArrayRef> {
+    let bytes: BinaryArray = match array.data_type() {
+        DataType::Interval(IntervalUnit::MonthDayNano) => {
+            let values = array.as_primitive::<IntervalMonthDayNanoType>().iter();
+            values.map(|v| v.map(|v| interval(v.months, v.days, v.nanoseconds / 1000))).collect()
+        }
+        DataType::Decimal128(_, scale) => {
+            let scale = usize::try_from(*scale).unwrap_or(0);
+            let values = array.as_primitive::<Decimal128Type>();
+            (0..values.len()).map(|at| values.is_valid(at).then(|| numeric(values.value(at), scale))).collect()
+        }
+        _ => return None,
+    };
+    Some(Arc::new(bytes))
+}
+
+fn interval(months: i32, days: i32, micros: i64) -> Vec<u8> {
+    [&micros.to_be_bytes()[..], &days.to_be_bytes(), &months.to_be_bytes()].concat()
+}
+
+/// The sign of a numeric that is negative, and of one that is none.
+const NEGATIVE: u16 = 0x4000;
+const NAN: u16 = 0xC000;
+
+/// A numeric as groups of four decimal digits: how many groups, the place of the first one before the
+/// point, the sign, the digits after the point, the groups.
+fn numeric(value: i128, scale: usize) -> Vec<u8> {
+    let digits = format!("{:0>width$}", value.unsigned_abs(), width = scale + 1);
+    let (whole, fraction) = digits.split_at(digits.len() - scale);
+    let whole = format!("{}{whole}", "0".repeat((4 - whole.len() % 4) % 4));
+    let fraction = format!("{fraction}{}", "0".repeat((4 - scale % 4) % 4));
+    let group = |four: &[u8]| four.iter().fold(0_i16, |group, digit| group * 10 + i16::from(digit - b'0'));
+    let all = format!("{whole}{fraction}");
+    let groups: Vec<i16> = all.as_bytes().chunks(4).map(group).collect();
+    let first = groups.iter().position(|group| *group != 0).unwrap_or(groups.len());
+    let last = groups.iter().rposition(|group| *group != 0).map_or(first, |last| last + 1);
+    let weight = if first == last { 0 } else { (whole.len() / 4) as i16 - 1 - first as i16 };
+    let sign = if value < 0 { NEGATIVE } else { 0 };
+    let mut bytes = ((last - first) as i16).to_be_bytes().to_vec();
+    bytes.extend(weight.to_be_bytes());
+    bytes.extend(sign.to_be_bytes());
+    bytes.extend((scale as i16).to_be_bytes());
+    groups[first..last].iter().for_each(|group| bytes.extend(group.to_be_bytes()));
+    bytes
+}
+
+/// A numeric in binary form as text; none when the bytes are none.
+pub(super) fn numeric_text(bytes: &[u8]) -> Option<String> {
+    let words: Vec<u16> =
+        bytes.chunks(2).map(|pair| Some(u16::from_be_bytes(pair.try_into().ok()?))).collect::<Option<_>>()?;
+    let [count, weight, sign, scale, groups @ ..] = words.as_slice() else { return None };
+    if groups.len() != usize::from(*count) {
+        return None;
+    }
+    if *sign == NAN {
+        return Some("NaN".to_owned());
+    }
+    let weight = i32::from(*weight as i16);
+    let at = |place: i32| usize::try_from(weight - place).ok().and_then(|at| groups.get(at)).copied().unwrap_or(0);
+    let whole: String = (0..=weight.max(0)).rev().map(|place| format!("{:04}", at(place))).collect();
+    let places = i32::from(scale.div_ceil(4));
+    let fraction: String = (1..=places).map(|place| format!("{:04}", at(-place))).collect();
+    let sign = if *sign == NEGATIVE { "-" } else { "" };
+    let whole = whole.trim_start_matches('0');
+    let whole = if whole.is_empty() { "0" } else { whole };
+    let fraction = fraction.get(..usize::from(*scale))?;
+    Some(if fraction.is_empty() { format!("{sign}{whole}") } else { format!("{sign}{whole}.{fraction}") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_numeric_is_the_same_after_it_was_written_and_read() {
+        let cases = [
+            (0, 0, "0"),
+            (0, 5, "0.00000"),
+            (1, 0, "1"),
+            (-1, 4, "-0.0001"),
+            (10_000, 0, "10000"),
+            (123_456_789, 3, "123456.789"),
+            (100_000_000, 2, "1000000.00"),
+            (i128::from(i64::MAX), 7, "922337203685.4775807"),
+            (99_999_999_999_999_999_999_999_999_999_999_999_999, 9, "99999999999999999999999999999.999999999"),
+            (-5, 10, "-0.0000000005"),
+        ];
+        for (value, scale, text) in cases {
+            assert_eq!(numeric_text(&numeric(value, scale)).as_deref(), Some(text));
+        }
+        // As PostgreSQL writes 12345.678.
+        assert_eq!(numeric(12_345_678, 3), [0, 3, 0, 1, 0, 0, 0, 3, 0, 1, 9, 41, 26, 124]);
+        assert_eq!(numeric_text(&[0, 1, 0]), None);
+    }
+
+    #[test]
+    fn an_interval_is_microseconds_days_and_months() {
+        assert_eq!(interval(1, -1, 2), [0, 0, 0, 0, 0, 0, 0, 2, 255, 255, 255, 255, 0, 0, 0, 1]);
+    }
+}

@@ -1,0 +1,106 @@
+//! The values that a client binds to a statement's parameters: as text or binary, of a type that the
+//! client tells or leaves to the statement.
+
+use super::extended::Prepared;
+use super::{binary, errors};
+use arrow::datatypes::{DataType, IntervalUnit, TimeUnit};
+use arrow_pg::datatypes::df::deserialize_parameters;
+use bytes::Bytes;
+use datafusion_common::{ParamValues, ScalarValue};
+use highwater::Parameters;
+use pgwire::api::Type;
+use pgwire::api::portal::Portal;
+use pgwire::api::stmt::StoredStatement;
+use pgwire::error::PgWireResult;
+use pgwire::messages::extendedquery::Bind;
+use std::sync::Arc;
+
+/// A numeric of which nothing more is known.
+const NUMERIC: DataType = DataType::Decimal128(38, 10);
+
+/// The Arrow type of a parameter whose type the client tells; none leaves it to the statement.
+pub(super) fn told(told: &Type) -> Option<DataType> {
+    Some(match *told {
+        Type::BOOL => DataType::Boolean,
+        Type::INT2 => DataType::Int16,
+        Type::INT4 => DataType::Int32,
+        Type::INT8 => DataType::Int64,
+        Type::FLOAT4 => DataType::Float32,
+        Type::FLOAT8 => DataType::Float64,
+        Type::TEXT | Type::VARCHAR | Type::BPCHAR | Type::NAME => DataType::Utf8,
+        Type::BYTEA => DataType::Binary,
+        Type::DATE => DataType::Date32,
+        Type::TIME => DataType::Time64(TimeUnit::Microsecond),
+        Type::TIMESTAMP => DataType::Timestamp(TimeUnit::Microsecond, None),
+        Type::TIMESTAMPTZ => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+        Type::INTERVAL => DataType::Interval(IntervalUnit::MonthDayNano),
+        _ => return None,
+    })
+}
+
+/// The types of a statement's parameters, where the client tells what the statement does not: a
+/// numeric has the digits of what it stands for.
+pub(super) fn completed(mut found: Vec<DataType>, told: &[Option<Type>]) -> Vec<DataType> {
+    for (found, told) in found.iter_mut().zip(told) {
+        if *told == Some(Type::NUMERIC) && *found == DataType::Utf8 {
+            *found = NUMERIC;
+        }
+    }
+    found
+}
+
+/// The values of a portal's parameters.
+pub(super) fn bound(portal: &Portal<Prepared>, types: &[DataType]) -> PgWireResult<Parameters> {
+    if portal.parameter_len() != types.len() {
+        let message = format!(
+            "bind message supplies {} parameters, but the statement requires {}",
+            portal.parameter_len(),
+            types.len()
+        );
+        return Err(errors::error("08P01", message));
+    }
+    let value = |(at, data_type)| value(portal, at, data_type);
+    Ok(Parameters(types.iter().enumerate().map(value).collect::<PgWireResult<_>>()?))
+}
+
+fn value(portal: &Portal<Prepared>, at: usize, data_type: &DataType) -> PgWireResult<ScalarValue> {
+    let told = portal.statement.parameter_types.get(at).cloned().flatten();
+    match portal.parameters.get(at) {
+        Some(Some(given)) if portal.parameter_format.is_binary(at) => {
+            if told == Some(Type::NUMERIC) || (told.is_none() && matches!(data_type, DataType::Decimal128(..))) {
+                let text = binary::numeric_text(given);
+                return read(&text.ok_or_else(|| errors::error("22P03", "incorrect binary data format"))?, data_type);
+            }
+            decoded(portal, told, given, data_type)
+        }
+        Some(Some(given)) => {
+            let text = std::str::from_utf8(given);
+            read(text.map_err(|_| errors::error("22021", "invalid byte sequence for encoding \"UTF8\""))?, data_type)
+        }
+        _ => ScalarValue::try_from(data_type).map_err(|error| errors::error("XX000", error.to_string())),
+    }
+}
+
+fn read(text: &str, data_type: &DataType) -> PgWireResult<ScalarValue> {
+    highwater::read_text(text, data_type).map_err(|error| errors::of(&error, 0))
+}
+
+/// A value in binary form, by arrow-pg, which reads all parameters of a portal: here of one with one.
+fn decoded(
+    portal: &Portal<Prepared>,
+    told: Option<Type>,
+    given: &Bytes,
+    data_type: &DataType,
+) -> PgWireResult<ScalarValue> {
+    let told = match told {
+        Some(told) => told,
+        None => arrow_pg::datatypes::into_pg_type(data_type)?,
+    };
+    let statement = StoredStatement::new(String::new(), portal.statement.statement.clone(), vec![Some(told)]);
+    let bind = Bind::new(None, None, vec![1], vec![Some(given.clone())], Vec::new());
+    let alone = Portal::try_new(&bind, Arc::new(statement))?;
+    match deserialize_parameters(&alone, &[Some(data_type)])? {
+        ParamValues::List(mut values) if values.len() == 1 => Ok(values.remove(0).value),
+        _ => Err(errors::error("XX000", "a parameter came as something else")),
+    }
+}

@@ -1,0 +1,186 @@
+//! Values in PostgreSQL's text form, where arrow-pg has another one or none.
+
+use arrow::array::{Array, ArrayRef, AsArray as _, StringArray};
+use arrow::datatypes::{
+    DataType, Decimal128Type, Float32Type, Float64Type, IntervalMonthDayNanoType, IntervalUnit, Time64MicrosecondType,
+    TimeUnit, TimestampMicrosecondType,
+};
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+/// A column's values as texts; none when arrow-pg spells them as PostgreSQL does.
+pub(super) fn texts(array: &ArrayRef) -> Option<ArrayRef> {
+    let texts: StringArray = match array.data_type() {
+        DataType::Float64 => {
+            let values = array.as_primitive::<Float64Type>().iter();
+            values.map(|v| v.map(|v| float_text(v, &format!("{v:e}"), 15))).collect()
+        }
+        DataType::Float32 => {
+            let values = array.as_primitive::<Float32Type>().iter();
+            values.map(|v| v.map(|v| float_text(f64::from(v), &format!("{v:e}"), 6))).collect()
+        }
+        DataType::Decimal128(..) => {
+            let values = array.as_primitive::<Decimal128Type>();
+            (0..values.len()).map(|at| values.is_valid(at).then(|| values.value_as_string(at))).collect()
+        }
+        DataType::Time64(TimeUnit::Microsecond) => {
+            let values = array.as_primitive::<Time64MicrosecondType>().iter();
+            values.map(|v| v.map(time_text)).collect()
+        }
+        DataType::Timestamp(TimeUnit::Microsecond, zone) => {
+            let zone = if zone.is_some() { "+00" } else { "" };
+            let values = array.as_primitive::<TimestampMicrosecondType>().iter();
+            values.map(|v| v.map(|v| timestamp_text(v) + zone)).collect()
+        }
+        DataType::Interval(IntervalUnit::MonthDayNano) => {
+            let values = array.as_primitive::<IntervalMonthDayNanoType>().iter();
+            values.map(|v| v.map(|v| interval_text(v.months, v.days, v.nanoseconds / 1000))).collect()
+        }
+        _ => return None,
+    };
+    Some(Arc::new(texts))
+}
+
+/// An interval in PostgreSQL's own style: a part has a sign of its own, and a plus after a minus.
+fn interval_text(months: i32, days: i32, micros: i64) -> String {
+    let mut text = String::new();
+    let mut negative = false;
+    for (count, unit) in [(months / 12, "year"), (months % 12, "mon"), (days, "day")] {
+        if count != 0 {
+            let plus = if negative && count > 0 { "+" } else { "" };
+            let plural = if count == 1 { "" } else { "s" };
+            // Strings take all.
+            let _ = write!(text, "{plus}{count} {unit}{plural} ");
+            negative = count < 0;
+        }
+    }
+    if micros != 0 || text.is_empty() {
+        let sign = if micros < 0 {
+            "-"
+        } else if negative {
+            "+"
+        } else {
+            ""
+        };
+        let (seconds, fraction) = (micros.unsigned_abs() / 1_000_000, micros.unsigned_abs() % 1_000_000);
+        let _ = write!(text, "{sign}{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60);
+        if fraction != 0 {
+            let _ = write!(text, "{}", format!(".{fraction:06}").trim_end_matches('0'));
+        }
+    }
+    text.trim_end().to_owned()
+}
+
+/// Microseconds since midnight.
+fn time_text(micros: i64) -> String {
+    let (seconds, fraction) = (micros.div_euclid(1_000_000), micros.rem_euclid(1_000_000));
+    let text = format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60);
+    if fraction == 0 { text } else { format!("{text}.{fraction:06}").trim_end_matches('0').to_owned() }
+}
+
+/// Microseconds since 1970, in the Gregorian calendar; years before 1 are told as BC.
+fn timestamp_text(micros: i64) -> String {
+    const DAY: i64 = 86_400_000_000;
+    let (day, time) = (micros.div_euclid(DAY), micros.rem_euclid(DAY));
+    // Howard Hinnant's civil_from_days: eras of 400 years that begin in March.
+    let z = day + 719_468;
+    let (era, of_era) = (z.div_euclid(146_097), z.rem_euclid(146_097));
+    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let day_of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
+    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    let (shown, bc) = if year > 0 { (year, "") } else { (1 - year, " BC") };
+    format!("{shown:04}-{month:02}-{day:02} {}{bc}", time_text(time))
+}
+
+/// A float as PostgreSQL prints it: the shortest digits that give it back, with an exponent from
+/// `digits` digits before the point on or below 1e-4. `shortest` has the form `d.ddde5`.
+fn float_text(value: f64, shortest: &str, digits: i32) -> String {
+    if value.is_nan() {
+        return "NaN".to_owned();
+    }
+    if value.is_infinite() {
+        return if value > 0.0 { "Infinity" } else { "-Infinity" }.to_owned();
+    }
+    let (mantissa, exponent) = shortest.split_once('e').unwrap_or((shortest, "0"));
+    let exponent: i32 = exponent.parse().unwrap_or(0);
+    if (-4..digits).contains(&exponent) {
+        let (sign, mantissa) = mantissa.strip_prefix('-').map_or(("", mantissa), |rest| ("-", rest));
+        let all: String = mantissa.chars().filter(|c| *c != '.').collect();
+        let text = if exponent < 0 {
+            format!("0.{}{all}", "0".repeat((-exponent - 1) as usize))
+        } else {
+            let whole = exponent as usize + 1;
+            let padded = format!("{all:0<whole$}");
+            let (before, after) = padded.split_at(whole);
+            if after.is_empty() { before.to_owned() } else { format!("{before}.{after}") }
+        };
+        return format!("{sign}{text}");
+    }
+    let sign = if exponent < 0 { '-' } else { '+' };
+    format!("{mantissa}e{sign}{:02}", exponent.abs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_spelled_as_postgresql_does() {
+        let cases = [
+            (0, "1970-01-01 00:00:00"),
+            (-1, "1969-12-31 23:59:59.999999"),
+            (1_709_210_096_789_000, "2024-02-29 12:34:56.789"),
+            (-62_135_596_800_000_000, "0001-01-01 00:00:00"),
+            (-62_135_596_800_000_001, "0001-12-31 23:59:59.999999 BC"),
+            (253_402_300_799_000_000, "9999-12-31 23:59:59"),
+        ];
+        for (micros, text) in cases {
+            assert_eq!(timestamp_text(micros), text);
+        }
+        assert_eq!((time_text(0), time_text(45_296_500_000)), ("00:00:00".into(), "12:34:56.5".into()));
+    }
+
+    #[test]
+    fn intervals_are_spelled_as_postgresql_does() {
+        let cases = [
+            (0, 0, 0, "00:00:00"),
+            (14, 3, 14_706_789_000, "1 year 2 mons 3 days 04:05:06.789"),
+            (-14, 3, -1, "-1 years -2 mons +3 days -00:00:00.000001"),
+            (1, -1, 90_000_000_000, "1 mon -1 days +25:00:00"),
+            (12, 0, 0, "1 year"),
+        ];
+        for (months, days, micros, text) in cases {
+            assert_eq!(interval_text(months, days, micros), text);
+        }
+    }
+
+    #[test]
+    fn floats_are_spelled_as_postgresql_does() {
+        let double = |v: f64| float_text(v, &format!("{v:e}"), 15);
+        let cases = [
+            (0.0, "0"),
+            (-0.0, "-0"),
+            (1.0, "1"),
+            (10.5, "10.5"),
+            (-2.25, "-2.25"),
+            (0.1, "0.1"),
+            (0.0001, "0.0001"),
+            (0.00001, "1e-05"),
+            (123_456_789_012_345.0, "123456789012345"),
+            (1e15, "1e+15"),
+            (1.5e300, "1.5e+300"),
+            (f64::INFINITY, "Infinity"),
+            (f64::NEG_INFINITY, "-Infinity"),
+            (f64::NAN, "NaN"),
+            (1.0 / 3.0, "0.3333333333333333"),
+        ];
+        for (value, text) in cases {
+            assert_eq!(double(value), text);
+        }
+        let single = |v: f32| float_text(f64::from(v), &format!("{v:e}"), 6);
+        assert_eq!((single(0.1), single(1e6), single(123_456.0)), ("0.1".into(), "1e+06".into(), "123456".into()));
+    }
+}
