@@ -202,6 +202,7 @@ def prepared(client):
     client.prepare_threshold = 0
     for i in range(200):
         assert client.execute(f"SELECT {i} + %s::int", (1,)).fetchone() == (i + 1,)
+    client.prepare_threshold = 5
 
 
 def notices(client):
