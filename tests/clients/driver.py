@@ -254,7 +254,7 @@ def cancelling(client):
 def mistakes(client):
     refused("42703", lambda: client.execute("SELECT nothing FROM copied"), "8")
     refused("42703", lambda: client.execute("SELECT id, ünï FROM copied WHERE id = %s", (1,)), "12")
-    refused("42P01", lambda: client.execute("SELECT 1;  SELECT * FROM nowhere"), "27")
+    refused("42P01", lambda: client.execute("SELECT 1;  SELECT * FROM nowhere"), "26")
     refused("42601", lambda: client.execute("SELEC 1"), "1")
     refused("42601", lambda: client.execute("PREPARE p AS SELECT 1 +"), "24")
     refused("42601", lambda: client.execute("SELECT 1; SELECT %s", (1,)))
