@@ -82,6 +82,10 @@ impl Source for GuardedSource {
         self.inner.extent()
     }
 
+    fn rows_per_second(&self) -> Option<f64> {
+        self.inner.rows_per_second()
+    }
+
     fn blocking(&self) -> bool {
         self.inner.blocking()
     }

@@ -11,6 +11,7 @@
 
 pub(crate) mod changes;
 mod operators;
+mod telling;
 
 use crate::changes::Wake;
 use crate::control::{Control, Next, Supplied};
@@ -68,11 +69,21 @@ pub(crate) fn build(worker: &mut Worker, spec: &Arc<RunSpec>, memory: &Memory) {
             worker: WorkerIndex(place.worker as u32),
             memory: memory.clone(),
         };
-        let mut wiring =
-            Wiring { scope, spec, place, around, built: Vec::new(), done: Vec::new(), supplies: Vec::new() };
+        let mut wiring = Wiring {
+            scope,
+            spec,
+            place,
+            around,
+            built: Vec::new(),
+            done: Vec::new(),
+            supplies: Vec::new(),
+            direct: None,
+        };
         let control = Rc::new(RefCell::new(None));
         let (clock, wake_clock) = wiring.clock(&control);
-        let ticks = wiring.ticker(clock);
+        let alone = place.workers == 1;
+        wiring.direct = alone.then(|| (Rc::clone(&control), Rc::clone(&wake_clock)));
+        let ticks = if alone { clock } else { wiring.ticker(clock) };
         for node in 0..spec.plan.nodes.len() {
             let built = wiring.node(NodeId(node), &ticks);
             wiring.built.push(built);
@@ -93,6 +104,8 @@ struct Wiring<'a, 's> {
     built: Vec<Built<'s>>,
     done: Vec<Parcels<'s, ()>>,
     supplies: Vec<Parcels<'s, Supplied>>,
+    /// What sources tell at once, when this is the only worker.
+    direct: Option<(SharedControl, WakeHere)>,
 }
 
 impl<'s> Wiring<'_, 's> {
@@ -118,6 +131,8 @@ impl<'s> Wiring<'_, 's> {
         }
         let (control, here, workers) = (Rc::clone(control), Rc::clone(&wake_here), self.place.workers);
         let run = Arc::clone(&self.spec.run);
+        // Where there is no ticker, what it does is done here.
+        let log = (workers == 1).then(|| self.around.ticks.clone());
         let mut alarm = Alarm { here: Rc::clone(&here), at: None };
         builder.build(move |mut capabilities| {
             let mut capability = capabilities.pop().filter(|_| control.borrow().is_some());
@@ -128,6 +143,9 @@ impl<'s> Wiring<'_, 's> {
                     let control = control.as_mut().expect("worker 0 has the control");
                     let mut output = output.activate();
                     Ok(tick_on(control, held, workers, &mut alarm, |time, parcel| {
+                        if let (Some(log), Some(tick)) = (&log, &parcel.content) {
+                            log.record(tick.clone());
+                        }
                         output.session(time).give_container(parcel);
                     }))
                 });

@@ -41,6 +41,8 @@ pub(crate) enum Request {
     Read(u64),
     /// An answer when all backfills are over and every view shows the log up to this position.
     Reach(u64, Sender<()>),
+    /// An answer when an epoch that begins from now on is complete.
+    Epoch(Sender<()>),
     Settings(CheckpointSettings),
     /// Take no more rows.
     Pause(bool),
@@ -106,6 +108,8 @@ pub(crate) struct Control {
     reached: u64,
     /// Who waits for which position.
     reaching: Vec<(u64, Sender<()>)>,
+    /// Who waits for the end of which epoch.
+    marks: Vec<(u64, Sender<()>)>,
     /// How many supplies there will be; before that, sources are not known to have ended.
     expected: usize,
     next_epoch: u64,
@@ -191,6 +195,7 @@ impl Control {
             horizon: 0,
             reached: 0,
             reaching: Vec::new(),
+            marks: Vec::new(),
             expected: setup.sources * setup.workers,
             next_epoch: 0,
             complete: 0,
@@ -259,6 +264,10 @@ impl Control {
             }
         }
         self.run.visible_before(epoch);
+        for (_, reply) in self.marks.extract_if(.., |(mark, _)| *mark < self.complete) {
+            // Whoever asked may have given up waiting.
+            let _ = reply.send(());
+        }
         self.run.counters.horizon.store(self.reached, Relaxed);
         self.answer_reached();
     }
@@ -373,8 +382,10 @@ impl Control {
             self.wake_at = None;
             self.step(Fact::Time);
         }
-        if self.checkpoint_at.is_some_and(|at| at <= now) {
-            self.checkpoint_at = self.settings.interval.map(|interval| now + interval);
+        if let Some(at) = self.checkpoint_at.filter(|at| *at <= now) {
+            // From when it was due, so that pipelines stay as far apart as they were.
+            let next = self.settings.interval.map(|interval| (at + interval, now + interval));
+            self.checkpoint_at = next.map(|(even, late)| if even > now { even } else { late });
             self.step(Fact::Request(Trigger::Interval, self.changed));
         }
     }
@@ -389,9 +400,14 @@ impl Control {
             supply: if self.must_reach() { Supply::Ready } else { self.supply() },
             paused: self.paused || self.stopping.is_some() || creating,
             barrier: self.barrier.is_some(),
-            to_tell: self.to_publish.is_some() || !self.reads.is_empty(),
+            to_tell: self.to_publish.is_some() || !self.reads.is_empty() || self.is_marked(),
             look_at: self.checkpoint_at.into_iter().chain(self.wake_at).chain(self.relief_due()).min(),
         }
+    }
+
+    /// Somebody waits for the epoch that has not begun.
+    fn is_marked(&self) -> bool {
+        self.marks.iter().any(|(mark, _)| *mark == self.next_epoch)
     }
 
     /// When the next checkpoint that frees memory may be asked for, if one is wanted.
@@ -465,6 +481,7 @@ impl Control {
                     self.reaching.push((position, reply));
                     self.answer_reached();
                 }
+                Request::Epoch(reply) => self.marks.push((self.next_epoch, reply)),
                 Request::Pause(paused) => self.paused = paused,
                 Request::Settings(settings) => {
                     let now = self.clock.monotonic();

@@ -255,6 +255,10 @@ fn deal_to_two(hashes: &[u64], first: &mut Vec<u32>, second: &mut Vec<u32>) {
 
 impl Distributor<Flow> for ByKeyGroup {
     fn partition<T: Clone, P: Push<Message<T, Flow>>>(&mut self, flow: &mut Flow, time: &T, pushers: &mut [P]) {
+        if let [only] = pushers {
+            Message::push_at(flow, time.clone(), only);
+            return;
+        }
         let Some(batch) = flow.0.take() else { return };
         self.deal(batch.rows.column(0).as_ref());
         for (worker, pusher) in pushers.iter_mut().enumerate() {

@@ -45,6 +45,6 @@ pub use highwater_checkpoint as checkpoint;
 pub use highwater_checkpoint::Trigger;
 pub use highwater_core as core;
 pub use pipeline::{Metrics, Pipeline, Scan, Status, Subscription};
-pub use run::PipelineSpec;
+pub use run::{Parallelism, PipelineSpec};
 pub use runtime::{Engine, EngineConfig};
 pub use saved::Saved;

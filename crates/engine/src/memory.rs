@@ -1,32 +1,32 @@
-//! The memory of the tables of one worker, all its pipelines together, against its budget.
+//! The memory of the tables of all pipelines, against its budget.
 //!
 //! Each stateful operator enters what its tables hold as it changes. Above the budget, whoever is at
 //! work evicts pages of its own that are clean, a bounded number a turn; what has changed since the
-//! last checkpoint cannot go, so an operator that finds nothing to evict asks for one. Invariant: an
-//! operator that has gone holds nothing.
+//! last checkpoint cannot go, so an operator that finds nothing to evict asks for one. The workers of
+//! one core share a budget. Invariant: an operator that has gone holds nothing.
 
 use highwater_core::Bytes;
-use std::cell::Cell;
-use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// The most that one turn evicts.
 const PORTION: u64 = 4 << 20;
 
-/// What the tables of one worker hold and may hold; cheap to clone, never leaves its thread.
+/// What the tables of some workers hold and may hold; cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Memory {
-    used: Rc<Cell<u64>>,
-    budget: u64,
+    used: Arc<AtomicU64>,
+    limit: u64,
 }
 
 impl Memory {
-    pub(crate) fn new(budget: Bytes) -> Self {
-        Self { used: Rc::default(), budget: budget.0 }
+    pub(crate) fn new(limit: Bytes) -> Self {
+        Self { used: Arc::default(), limit: limit.0 }
     }
 
     /// What should be freed in this turn.
     pub(crate) fn to_free(&self) -> u64 {
-        self.used.get().saturating_sub(self.budget).min(PORTION)
+        self.used.load(Relaxed).saturating_sub(self.limit).min(PORTION)
     }
 }
 
@@ -45,7 +45,8 @@ impl Held {
     pub(crate) fn set(&mut self, bytes: u64) -> u64 {
         let more = bytes.wrapping_sub(self.bytes);
         self.bytes = bytes;
-        self.memory.used.set(self.memory.used.get().wrapping_add(more));
+        // Differences wrap around, and so does the sum.
+        self.memory.used.fetch_add(more, Relaxed);
         more
     }
 

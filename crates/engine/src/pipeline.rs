@@ -16,7 +16,7 @@ use crate::metrics::{Counters, Histogram, Percentiles};
 use crate::plan::Plan;
 use crate::reads::Reads;
 use crate::run::{Event, Facilities, PipelineSpec, RunSetup, RunSpec, prepare};
-use crate::runtime::{Command, Workers};
+use crate::runtime::Workers;
 use crate::saved::Saved;
 use crate::shared::Run;
 use crate::snapshot::Shipping;
@@ -24,7 +24,7 @@ use highwater_checkpoint::{Store, Trigger};
 use highwater_core::Bytes;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -220,9 +220,30 @@ impl Pipeline {
     ///
     /// # Errors
     /// `NotRunning` when it fails or stops meanwhile.
-    pub fn wait_reached(&self, position: u64, mut patience: impl FnMut() -> bool) -> Result<bool> {
+    pub fn wait_reached(&self, position: u64, patience: impl FnMut() -> bool) -> Result<bool> {
         let (reply, answer) = channel();
         self.inner.ask(Request::Reach(position, reply))?;
+        self.wait_for(&answer, patience)
+    }
+
+    /// Whether the other handle is of the same pipeline, and not of one of its name before or after it.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+
+    /// Waits until an epoch that begins from now on is complete in every view; false when `patience`,
+    /// which is asked every so often, says that it is over.
+    ///
+    /// # Errors
+    /// `NotRunning` when it fails or stops meanwhile.
+    pub fn wait_epoch(&self, patience: impl FnMut() -> bool) -> Result<bool> {
+        let (reply, answer) = channel();
+        self.inner.ask(Request::Epoch(reply))?;
+        self.wait_for(&answer, patience)
+    }
+
+    fn wait_for(&self, answer: &Receiver<()>, mut patience: impl FnMut() -> bool) -> Result<bool> {
         loop {
             match answer.recv_timeout(LOOK_UP) {
                 Ok(()) => return Ok(true),
@@ -464,13 +485,13 @@ impl Pipelines {
         {
             let mut state = inner.state();
             state.run = Some(CurrentRun { spec: Arc::clone(&spec), requests });
-            state.alive = self.facilities.workers;
+            state.alive = spec.workers();
             state.began = Instant::now();
             state.restart_at = None;
             state.status = Status::Running;
         }
         inner.changed.notify_all();
-        self.workers.broadcast(|| Command::Create(Arc::clone(&spec)));
+        self.workers.create(&spec);
         Ok(())
     }
 
@@ -576,7 +597,7 @@ impl Pipelines {
         if clean { Ok(()) } else { Err(Error::Timeout(format!("{} did not end in {STOP_PATIENCE:?}", inner.name))) }
     }
 
-    fn delete(&self, name: &str) -> Result<()> {
+    pub(crate) fn delete(&self, name: &str) -> Result<()> {
         let folder = self.facilities.folder(name);
         if folder.exists() {
             std::fs::remove_dir_all(&folder).map_err(|source| Error::Io { what: format!("remove {name}"), source })?;

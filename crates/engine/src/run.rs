@@ -50,6 +50,45 @@ pub struct PipelineSpec {
     pub key_groups: KeyGroups,
     /// When it is checkpointed.
     pub settings: CheckpointSettings,
+    /// On how many workers it runs.
+    pub parallelism: Parallelism,
+}
+
+/// On how many workers a pipeline runs. It may change from one start to the next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Parallelism {
+    /// On one when all its sources say that they give few rows, else on all.
+    #[default]
+    Auto,
+    /// On one: an epoch costs the least, and no more than one core's work can be done.
+    One,
+    /// On all.
+    All,
+}
+
+/// Rows a second that one worker takes beside many other pipelines.
+const FEW_ROWS: f64 = 20_000.0;
+
+impl PipelineSpec {
+    fn workers(&self, all: usize) -> usize {
+        let narrow = match self.parallelism {
+            Parallelism::Auto => rows_per_second(&self.plan).is_some_and(|rows| rows <= FEW_ROWS),
+            Parallelism::One => true,
+            Parallelism::All => false,
+        };
+        if narrow { 1 } else { all }
+    }
+}
+
+/// What all sources of a plan give at most; none when one does not say.
+fn rows_per_second(plan: &Plan) -> Option<f64> {
+    let inputs = plan.nodes.iter().filter(|node| node.inputs.is_empty());
+    inputs
+        .map(|node| match &node.operator {
+            Operator::Source(source) => source.rows_per_second(),
+            _ => None,
+        })
+        .sum()
 }
 
 /// What a run needs of the process.
@@ -180,11 +219,12 @@ pub(crate) fn prepare(spec: &PipelineSpec, facilities: &Facilities, setup: RunSe
         compression: highwater_state::Compression::None,
     });
     let (operator_ids, nodes, next_operator) = number_nodes(&spec.plan, resolved.as_ref().map(|r| &r.manifest))?;
+    let workers = spec.workers(facilities.workers);
     let identity = Identity {
         pipeline: spec.name.clone(),
         sql: spec.sql.clone(),
         key_groups,
-        workers: facilities.workers as u32,
+        workers: workers as u32,
         nodes,
         next_operator,
     };
@@ -214,7 +254,7 @@ pub(crate) fn prepare(spec: &PipelineSpec, facilities: &Facilities, setup: RunSe
         reads: setup.reads,
         ended: Ended(setup.events, setup.id),
         background: background.clone(),
-        workers: facilities.workers,
+        workers,
         page_source: PageSource::new(Arc::clone(pages), store_id),
         restored,
         undelivered: Arc::default(),

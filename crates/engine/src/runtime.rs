@@ -1,6 +1,8 @@
 //! The engine of a process: its Timely workers, and the pipelines that come and go on them.
 //!
-//! Commands reach all workers in one order, as Timely wants dataflows built. A supervisor thread
+//! A pipeline runs on all workers of one Timely cluster, or, when it has little to do, on one of
+//! several clusters of a single worker, where an epoch needs no messages between threads. Commands
+//! reach all workers of a cluster in one order, as Timely wants dataflows built. A supervisor thread
 //! restarts failed pipelines with back-off. Invariant: a worker thread never waits for anything but
 //! its next command or activation.
 
@@ -24,8 +26,9 @@ use std::thread::{JoinHandle, Thread};
 use std::time::Duration;
 use timely::worker::Worker;
 
-/// From so many pipelines on a worker lets work gather between two steps: else each message of each
-/// of them wakes it by itself, and most of its time goes into falling asleep and waking up.
+/// From so many pipelines on, a worker of several lets work gather between two steps: else each
+/// message of each of them wakes it by itself, and most of its time goes into falling asleep and
+/// waking up.
 const CROWD: usize = 16;
 const GATHER: Duration = Duration::from_micros(200);
 /// The longest a worker sleeps without a reason to wake.
@@ -76,7 +79,7 @@ pub(crate) enum Command {
 /// The running engine. Dropping it stops the workers without final checkpoints.
 pub struct Engine {
     pipelines: Arc<Pipelines>,
-    workers: Mutex<Option<JoinHandle<()>>>,
+    workers: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl std::fmt::Debug for Engine {
@@ -85,26 +88,46 @@ impl std::fmt::Debug for Engine {
     }
 }
 
-/// Sends commands to all workers, in one order.
+/// Sends commands to workers, in one order for all of a cluster.
 pub(crate) struct Workers {
-    links: Mutex<Vec<(Sender<Command>, Thread)>>,
+    /// The workers that share pipelines.
+    wide: Cluster,
+    /// Those that have pipelines of their own; none when the wide cluster is one worker.
+    narrow: Vec<Cluster>,
+}
+
+/// The workers of one Timely computation.
+type Cluster = Mutex<Vec<(Sender<Command>, Thread)>>;
+
+fn tell(cluster: &Cluster, make: impl Fn() -> Command) {
+    let links = cluster.lock().unwrap_or_else(PoisonError::into_inner);
+    for (sender, thread) in links.iter() {
+        // A worker that has gone is told nothing.
+        let _ = sender.send(make());
+        thread.unpark();
+    }
 }
 
 impl Workers {
-    /// Sends a command to every worker.
-    pub(crate) fn broadcast(&self, make: impl Fn() -> Command) {
-        let links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
-        for (sender, thread) in links.iter() {
-            // A worker that has gone is told nothing.
-            let _ = sender.send(make());
-            thread.unpark();
-        }
+    /// Makes a run's dataflow on the workers it is for; narrow ones are dealt in turn.
+    pub(crate) fn create(&self, spec: &Arc<RunSpec>) {
+        let in_turn = spec.id as usize % self.narrow.len().max(1);
+        let narrow = self.narrow.get(in_turn).filter(|_| spec.workers() == 1);
+        tell(narrow.unwrap_or(&self.wide), || Command::Create(Arc::clone(spec)));
     }
 
-    /// Lets go of a run on all workers, and waits until they have.
+    fn all(&self) -> impl Iterator<Item = &Cluster> {
+        self.narrow.iter().chain([&self.wide])
+    }
+
+    fn shutdown(&self) {
+        self.all().for_each(|cluster| tell(cluster, || Command::Shutdown));
+    }
+
+    /// Lets go of a run, and waits until its workers have.
     pub(crate) fn drop_run(&self, run: u64) {
         let (done, all_done) = channel();
-        self.broadcast(|| Command::Drop(run, done.clone()));
+        self.all().for_each(|cluster| tell(cluster, || Command::Drop(run, done.clone())));
         drop(done);
         while all_done.recv().is_ok() {}
     }
@@ -154,7 +177,7 @@ impl Engine {
             .name("hw-supervisor".into())
             .spawn(move || supervise(&happened, &supervised))
             .map_err(io("start the supervisor"))?;
-        Ok(Self { pipelines, workers: Mutex::new(Some(running)) })
+        Ok(Self { pipelines, workers: Mutex::new(running) })
     }
 
     /// Creates a pipeline, or goes on with the one of that name from the newest checkpoint that
@@ -173,6 +196,14 @@ impl Engine {
     /// checkpoint, and those of restoring one.
     pub fn saved(&self, pipeline: &str, plan: &Plan, views: &[String]) -> Result<Saved> {
         self.pipelines.saved(pipeline, plan, views)
+    }
+
+    /// Removes all that a pipeline which does not run has, here and in the root.
+    ///
+    /// # Errors
+    /// When something cannot be removed; call it again.
+    pub fn delete(&self, pipeline: &str) -> Result<()> {
+        self.pipelines.delete(pipeline)
     }
 
     /// The store that checkpoints go to.
@@ -198,12 +229,11 @@ impl Engine {
     }
 
     fn stop_workers(&self) {
-        self.pipelines.workers().broadcast(|| Command::Shutdown);
-        let running = self.workers.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(running) = running
-            && let Err(panic) = running.join()
-        {
-            tracing::error!(reason = message_of(panic.as_ref()), "the workers ended with a panic");
+        self.pipelines.workers().shutdown();
+        for running in self.workers.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            if let Err(panic) = running.join() {
+                tracing::error!(reason = message_of(panic.as_ref()), "the workers ended with a panic");
+            }
         }
     }
 }
@@ -232,20 +262,40 @@ fn half_of_memory() -> u64 {
     total.map_or(2 << 30, |kib: u64| kib << 9)
 }
 
-fn start_workers(count: usize, state_memory: Bytes) -> Result<(Workers, JoinHandle<()>)> {
-    let (senders, receivers): (Vec<_>, Vec<_>) = (0..count.max(1)).map(|_| channel::<Command>()).unzip();
+/// The wide cluster and, beside more than one worker, as many narrow ones. The workers of a core
+/// share its part of the memory.
+fn start_workers(count: usize, state_memory: Bytes) -> Result<(Workers, Vec<JoinHandle<()>>)> {
+    let count = count.max(1);
+    let budgets: Vec<Memory> = (0..count).map(|_| Memory::new(Bytes(state_memory.0 / count as u64))).collect();
+    let mut running = Vec::new();
+    let mut start = |config: timely::Config, budgets: Vec<Memory>| {
+        let (cluster, handle) = start_cluster(config, budgets)?;
+        running.push(handle);
+        Ok::<_, Error>(Mutex::new(cluster))
+    };
+    let wide = start(timely::Config::process(count), budgets.clone())?;
+    let narrow = budgets.into_iter().filter(|_| count > 1);
+    let narrow = narrow.map(|budget| start(timely::Config::thread(), vec![budget])).collect::<Result<_>>()?;
+    Ok((Workers { wide, narrow }, running))
+}
+
+/// A cluster of one worker for each budget.
+fn start_cluster(
+    config: timely::Config,
+    budgets: Vec<Memory>,
+) -> Result<(Vec<(Sender<Command>, Thread)>, JoinHandle<()>)> {
+    let count = budgets.len();
+    let (senders, receivers): (Vec<_>, Vec<_>) = (0..count).map(|_| channel::<Command>()).unzip();
     let receivers: Arc<Mutex<BTreeMap<usize, Receiver<Command>>>> =
         Arc::new(Mutex::new(receivers.into_iter().enumerate().collect()));
     let (started, threads) = channel();
-    let config = timely::Config::process(count.max(1));
     let start = move || {
         let guards = timely::execute(config, move |worker| {
             let mine = receivers.lock().unwrap_or_else(PoisonError::into_inner).remove(&worker.index());
             let commands = mine.expect("one queue a worker");
             // The engine waits for all of these before it goes on.
             let _ = started.send((worker.index(), std::thread::current()));
-            let memory = Memory::new(Bytes(state_memory.0 / worker.peers() as u64));
-            work(worker, &commands, &memory);
+            work(worker, &commands, &budgets[worker.index()]);
         });
         match guards {
             Ok(guards) => drop(guards.join()),
@@ -255,13 +305,12 @@ fn start_workers(count: usize, state_memory: Bytes) -> Result<(Workers, JoinHand
     let running = std::thread::Builder::new().name("hw-workers".into()).spawn(start);
     let running = running.map_err(|source| Error::Io { what: "start the workers".into(), source })?;
     let mut found: BTreeMap<usize, Thread> = BTreeMap::new();
-    while found.len() < count.max(1) {
+    while found.len() < count {
         let (index, thread) =
             threads.recv().map_err(|_| Error::Timeout("the workers ended before they began".into()))?;
         found.insert(index, thread);
     }
-    let links = senders.into_iter().zip(found.into_values()).collect();
-    Ok((Workers { links: Mutex::new(links) }, running))
+    Ok((senders.into_iter().zip(found.into_values()).collect(), running))
 }
 
 /// A worker's life: commands between steps, sleep when there is nothing.
@@ -286,7 +335,7 @@ fn work(worker: &mut Worker, commands: &Receiver<Command>, memory: &Memory) {
         }
         if worker.has_dataflows() {
             worker.step_or_park(Some(LONGEST_PARK));
-            if dataflows.len() >= CROWD {
+            if worker.peers() > 1 && dataflows.len() >= CROWD {
                 std::thread::sleep(GATHER);
             }
         } else {

@@ -61,6 +61,12 @@ pub trait Source: Debug + Send + Sync {
         Extent::Endless
     }
 
+    /// How many rows a second it gives at most, once it has caught up; `None` when nobody can say.
+    /// Pipelines of which all sources give few may run on one worker.
+    fn rows_per_second(&self) -> Option<f64> {
+        None
+    }
+
     /// Whether [`SplitReader::poll`] may wait for I/O or parse for long. Such readers run on
     /// background threads behind a bounded queue; others run on the worker itself.
     fn blocking(&self) -> bool;

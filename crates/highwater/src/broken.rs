@@ -7,8 +7,6 @@
 use crate::catalog::Entry;
 use crate::database::{Database, State};
 use crate::error::{Error, Result};
-use crate::objects::Object;
-use highwater_engine::checkpoint::inspect;
 use highwater_sql::references;
 use highwater_sql::statement::Statement;
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,6 +33,17 @@ impl Broken {
     /// Why an object cannot be used.
     pub(crate) fn why(&self, name: &str) -> Option<&str> {
         self.objects.get(name).map(|(_, reason)| reason.as_str())
+    }
+
+    /// An object as the catalog has it.
+    pub(crate) fn entry(&self, name: &str) -> Option<&Entry> {
+        self.objects.get(name).map(|(entry, _)| entry)
+    }
+
+    /// Objects and pipelines were dropped.
+    pub(crate) fn forget(&mut self, names: &[String], pipelines: &BTreeSet<String>) {
+        self.objects.retain(|name, _| !names.contains(name));
+        self.pipelines.retain(|name, _| !pipelines.contains(name));
     }
 
     /// Why a pipeline does not run.
@@ -96,19 +105,7 @@ impl Database {
         }
         let also = names.clone();
         names.push(name.to_owned());
-        let of = |name: &String| state.broken.objects.get(name).and_then(|(entry, _)| entry.pipeline.clone());
-        let pipelines: BTreeSet<String> = names.iter().filter_map(of).collect();
-        state.catalog.remove(&names)?;
-        state.objects.remove(&names);
-        state.broken.objects.retain(|name, _| !names.contains(name));
-        for pipeline in pipelines {
-            let is_of = |object: &Object| object.entry.pipeline.as_ref() == Some(&pipeline);
-            if state.objects.iter().any(is_of) {
-                continue;
-            }
-            let deleted = self.engine.wait_for(inspect::delete(self.engine.store(), &pipeline));
-            deleted.map_err(highwater_engine::Error::from)?;
-        }
+        self.forget(state, &names)?;
         Ok(also)
     }
 }

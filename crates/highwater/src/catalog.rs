@@ -5,6 +5,7 @@
 //! never an empty catalog.
 
 use crate::error::{Error, Result};
+use crate::leaving::Leaving;
 use highwater_engine::checkpoint::sealed;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -77,6 +78,9 @@ struct Content {
     /// What ALTER SYSTEM has set.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     system: BTreeMap<String, String>,
+    /// What dropped objects have left.
+    #[serde(default, skip_serializing_if = "Leaving::is_empty")]
+    leaving: Leaving,
 }
 
 /// The catalog and the file that it is kept in.
@@ -98,6 +102,7 @@ impl Catalog {
                 objects: Vec::new(),
                 dropped: BTreeMap::new(),
                 system: BTreeMap::new(),
+                leaving: Leaving::default(),
             },
             Err(e) => return Err(refused(&path, &e)),
         };
@@ -122,13 +127,28 @@ impl Catalog {
     pub(crate) fn add(&mut self, entry: Entry) -> Result<()> {
         self.change(|content| {
             content.next_id = entry.id + 1;
+            if let Some(pipeline) = &entry.pipeline {
+                // What it finds there of an older one it does not take for its own.
+                content.leaving.pipelines.remove(pipeline);
+            }
             content.objects.push(entry);
         })
     }
 
-    /// Removes objects and makes that durable.
-    pub(crate) fn remove(&mut self, names: &[String]) -> Result<()> {
+    /// What dropped objects have left.
+    pub(crate) const fn leaving(&self) -> &Leaving {
+        &self.content.leaving
+    }
+
+    /// Some of that is removed.
+    pub(crate) fn left(&mut self, removed: &Leaving) -> Result<()> {
+        self.change(|content| content.leaving.subtract(removed))
+    }
+
+    /// Removes objects, notes what they leave, and makes that durable.
+    pub(crate) fn remove(&mut self, names: &[String], leaving: Leaving) -> Result<()> {
         self.change(|content| {
+            content.leaving.extend(leaving);
             content.objects.retain(|entry| !names.contains(&entry.name));
             for name in names {
                 *content.dropped.entry(name.clone()).or_default() += 1;
@@ -210,7 +230,7 @@ mod tests {
         catalog.add(entry(1, "a")).expect("written");
         catalog.add(entry(2, "b")).expect("written");
         catalog.set("a", &[("retain".to_owned(), "5".to_owned())]).expect("written");
-        catalog.remove(&["b".to_owned()]).expect("written");
+        catalog.remove(&["b".to_owned()], Leaving::default()).expect("written");
         let again = Catalog::open(folder.path()).expect("read");
         assert_eq!(again.entries(), catalog.entries());
         assert_eq!(again.next_id(), 3);

@@ -58,17 +58,40 @@ pub struct Connection {
     /// The position of its last commit.
     pub(crate) position: u64,
     user: Option<String>,
-    cancelled: Arc<AtomicBool>,
+    canceller: Canceller,
 }
 
 /// Cancels what a connection does, from any thread.
-#[derive(Clone, Debug)]
-pub struct Canceller(Arc<AtomicBool>);
+#[derive(Clone, Debug, Default)]
+pub struct Canceller(Arc<Flags>);
+
+#[derive(Debug, Default)]
+struct Flags {
+    cancelled: AtomicBool,
+    timed_out: AtomicBool,
+    committing: AtomicBool,
+}
 
 impl Canceller {
     /// Asks the statement under way to end; it fails with 57014 when it next looks.
     pub fn cancel(&self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.0.cancelled.store(true, Ordering::Relaxed);
+    }
+
+    /// The same, as it takes longer than `statement_timeout` allows.
+    pub fn time_out(&self) {
+        self.0.timed_out.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether what it writes is on its way to the disk: then only its own answer tells whether it is
+    /// written, and its future must not be dropped.
+    #[must_use]
+    pub fn is_committing(&self) -> bool {
+        self.0.committing.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_committing(&self, committing: bool) {
+        self.0.committing.store(committing, Ordering::Relaxed);
     }
 }
 
@@ -89,20 +112,23 @@ pub(crate) struct Transaction {
     pub(crate) snapshot: Option<Arc<Snapshot>>,
     tables: BTreeMap<u32, Written>,
     pub(crate) cursors: Cursors,
+    bytes: usize,
     is_implicit: bool,
     pub(crate) failed: bool,
 }
-
-/// A row as it was when the transaction began, and as it wants it.
-type BeforeAfter = (Option<Vec<u8>>, Option<Vec<u8>>);
 
 /// What a transaction has written to one table.
 #[derive(Debug)]
 struct Written {
     table: Arc<Table>,
-    /// By key: what was there when the transaction began, and what it wants there.
-    changes: BTreeMap<Vec<u8>, BeforeAfter>,
+    /// By key: what was there when the transaction began.
+    old: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    /// By key: what the transaction wants there. Statements under way read it.
+    new: Arc<Overlay>,
 }
+
+/// What one transaction may write, encoded.
+const MOST_BYTES: usize = 1 << 30;
 
 impl Connection {
     /// A connection with the default settings.
@@ -125,16 +151,21 @@ impl Connection {
     /// What can cancel it.
     #[must_use]
     pub fn canceller(&self) -> Canceller {
-        Canceller(Arc::clone(&self.cancelled))
+        self.canceller.clone()
     }
 
     /// Begins a statement: what was cancelled before is over.
     pub(crate) fn begin_statement(&self) {
-        self.cancelled.store(false, Ordering::Relaxed);
+        self.canceller.0.cancelled.store(false, Ordering::Relaxed);
+        self.canceller.0.timed_out.store(false, Ordering::Relaxed);
     }
 
     pub(crate) fn check_cancelled(&self) -> Result<()> {
-        if self.cancelled.load(Ordering::Relaxed) { Err(cancelled("user request")) } else { Ok(()) }
+        let flags = &self.canceller.0;
+        if flags.cancelled.load(Ordering::Relaxed) {
+            return Err(cancelled("user request"));
+        }
+        if flags.timed_out.load(Ordering::Relaxed) { Err(cancelled("statement timeout")) } else { Ok(()) }
     }
 
     /// Refuses what is not the end of a transaction that has failed.
@@ -234,11 +265,14 @@ impl Connection {
         Ok(notice)
     }
 
-    /// Forgets settings, prepared statements and transaction, as DISCARD ALL does.
-    pub(crate) fn discard(&mut self) {
+    /// Forgets settings and prepared statements, as DISCARD ALL does.
+    pub(crate) fn discard(&mut self) -> Result<()> {
+        if self.transaction.is_some() {
+            return Err(invalid("25001", "DISCARD ALL cannot run inside a transaction block", None));
+        }
         self.settings.clear();
         self.prepared.clear();
-        self.transaction = None;
+        Ok(())
     }
 
     pub(crate) fn is_on(&self, name: &str) -> bool {
@@ -263,29 +297,37 @@ impl Connection {
     }
 
     /// What the transaction has written to a table.
-    pub(crate) fn overlay(&self, table: &Table) -> Overlay {
+    pub(crate) fn overlay(&self, table: &Table) -> Arc<Overlay> {
         let written = self.transaction.as_ref().and_then(|transaction| transaction.tables.get(&table.spec().id));
-        let changes = written.into_iter().flat_map(|written| &written.changes);
-        changes.map(|(key, (_, new))| (key.clone(), new.clone())).collect()
+        written.map(|written| Arc::clone(&written.new)).unwrap_or_default()
     }
 }
 
 impl Transaction {
     /// Adds changes, which were made against the snapshot with the transaction's own writes over it.
     pub(crate) fn add(&mut self, table: &Arc<Table>, changes: Vec<Change>) -> Result<()> {
-        let written = self
-            .tables
-            .entry(table.spec().id)
-            .or_insert_with(|| Written { table: Arc::clone(table), changes: BTreeMap::new() });
+        let written = self.tables.entry(table.spec().id).or_insert_with(|| Written {
+            table: Arc::clone(table),
+            old: BTreeMap::new(),
+            new: Arc::default(),
+        });
+        let pending = Arc::make_mut(&mut written.new);
         for change in changes {
-            match written.changes.get_mut(&change.key) {
+            self.bytes += change.key.len() + change.new.as_ref().map_or(0, Vec::len);
+            match pending.get_mut(&change.key) {
                 None => {
-                    written.changes.insert(change.key, (change.old, change.new));
+                    written.old.insert(change.key.clone(), change.old);
+                    pending.insert(change.key, change.new);
                 }
                 // What was there when the transaction began stays.
-                Some((_, new)) if *new == change.old => *new = change.new,
+                Some(new) if *new == change.old => *new = change.new,
+                Some(Some(_)) if change.old.is_none() => return Err(table.duplicate_of(&change).into()),
                 Some(_) => return Err(highwater_tables::Error::Conflict { table: table.spec().name.clone() }.into()),
             }
+        }
+        if self.bytes > MOST_BYTES {
+            let message = "one transaction writes more than 1 GiB, which is committed as a whole: divide it";
+            return Err(invalid("54000", message, None));
         }
         Ok(())
     }
@@ -293,8 +335,9 @@ impl Transaction {
     /// All that it has written.
     pub(crate) fn into_writes(self) -> Vec<TableWrite> {
         let write = |written: Written| {
-            let changed = written.changes.into_iter().filter(|(_, (old, new))| old != new);
-            let changes = changed.map(|(key, (old, new))| Change { key, old, new }).collect();
+            let pairs = written.old.into_iter().zip(Arc::unwrap_or_clone(written.new));
+            let changes = pairs.map(|((key, old), (_, new))| Change { key, old, new });
+            let changes = changes.filter(|change| change.old != change.new).collect();
             TableWrite { table: written.table, write: Write::Changes(changes) }
         };
         self.tables.into_values().map(write).filter(|write| !write.write.is_empty()).collect()

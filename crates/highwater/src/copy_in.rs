@@ -70,9 +70,14 @@ impl Database {
     /// # Errors
     /// As [`Database::push_copy`]; `Tables` when a key exists.
     pub async fn end_copy(&self, connection: &mut Connection, copy: CopyIn) -> Result<Answer> {
-        let done = self.finish_copy(connection, copy).await;
-        if done.is_err() {
-            connection.fail_transaction();
+        let before = connection.position;
+        let mut done = self.finish_copy(connection, copy).await;
+        match &mut done {
+            Err(_) => connection.fail_transaction(),
+            Ok(answer) if connection.position > before && connection.is_on("rw_implicit_flush") => {
+                answer.notices.extend(tokio::task::block_in_place(|| self.flush_tables(connection))?);
+            }
+            Ok(_) => {}
         }
         done
     }
@@ -87,8 +92,7 @@ impl Database {
             self.add_to_transaction(connection, &target, Write::Insert(insert))?;
         } else if !insert.is_empty() {
             let write = TableWrite { table: Arc::clone(&target.table), write: Write::Insert(insert) };
-            let done = self.tables.commit(vec![write])?;
-            connection.position = done.await.map_err(|_| highwater_tables::Error::Closed)??;
+            self.commit_writes(connection, vec![write]).await?;
         }
         Ok(Answer::done(Tag::Copy(rows)))
     }

@@ -2,10 +2,11 @@
 //! pipeline that runs. A statement whose object exists with the same text is a no-op when resuming.
 
 use crate::catalog::{Entry, Kind};
-use crate::connection::{Connection, cancelled};
+use crate::connection::Connection;
 use crate::database::{Database, State};
 use crate::dml::Target;
 use crate::error::{Error, Result};
+use crate::leaving::Leaving;
 use crate::objects::{Body, Object, Reading};
 use crate::outcome::Outcome;
 use crate::settings;
@@ -107,12 +108,7 @@ impl Database {
             pipeline.filter(|p| !self.tables_of(&state, p).is_empty()).and_then(|p| state.running.get(&p).cloned())
         };
         let Some(pipeline) = pipeline else { return Ok(()) };
-        let waited = pipeline.wait_reached(self.tables.position(), || connection.check_cancelled().is_ok());
-        let refused = match waited {
-            Ok(true) => return Ok(()),
-            Ok(false) => cancelled("user request"),
-            Err(error) => error.into(),
-        };
+        let Err(refused) = self.wait_reached(pipeline, self.tables.position(), connection) else { return Ok(()) };
         let mut state = self.state();
         if state.objects.readers(view).is_empty() {
             self.forget(&mut state, &[view.to_owned()])?;
@@ -172,7 +168,7 @@ impl Database {
         let Err(refused) = self.start(state, &pipeline) else { return Ok(()) };
         let names = [name];
         state.objects.remove(&names);
-        state.catalog.remove(&names)?;
+        state.catalog.remove(&names, Leaving::default())?;
         if state.objects.of_pipeline(&pipeline).next().is_some() {
             self.start(state, &pipeline)?;
         } else {

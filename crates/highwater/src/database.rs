@@ -21,7 +21,7 @@ use highwater_sql::{ScalarFunction, Session, split};
 use highwater_tables::{StoreOptions, TableStore, Usage as TablesUsage};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, TryLockError};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{self, Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// A running database; `Send` and `Sync`. Its calls block, so a task of an asynchronous program
 /// makes them on a thread for blocking work.
@@ -133,8 +133,21 @@ impl Database {
         Ok(database)
     }
 
+    /// What there is, for one at a time. Definitions hold it for long: whoever waits in a task lets
+    /// the other tasks of its thread go on.
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        match self.state.try_lock() {
+            Ok(state) => return state,
+            Err(sync::TryLockError::Poisoned(poisoned)) => return poisoned.into_inner(),
+            Err(sync::TryLockError::WouldBlock) => {}
+        }
+        let lock = || self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        match tokio::runtime::Handle::try_current() {
+            Ok(handle) if handle.runtime_flavor() == tokio::runtime::RuntimeFlavor::MultiThread => {
+                tokio::task::block_in_place(lock)
+            }
+            _ => lock(),
+        }
     }
 
     /// Executes one statement for the database's own connection. Blocks; not to be called from an
@@ -260,10 +273,16 @@ impl Database {
         self.settle(&mut state)?;
         let pipeline = self.pipeline_named(&state, name)?;
         let owner = pipeline.name().to_owned();
+        let before = self.view_settings(&state, &owner)?;
         let changed: Vec<_> = options.iter().map(|p| (p.key.clone(), p.value.clone())).collect();
         state.catalog.set(&owner, &changed)?;
         state.objects.set(&owner, &changed);
-        pipeline.set_checkpoints(self.checkpoint_settings(&state, &owner)?)?;
+        let settings = self.view_settings(&state, &owner)?;
+        if settings.parallelism == before.parallelism {
+            pipeline.set_checkpoints(settings.checkpoints)?;
+        } else {
+            self.start(&mut state, &owner)?;
+        }
         let outcome = Outcome::done("ALTER MATERIALIZED VIEW");
         if owner == name.value {
             return Ok(outcome);

@@ -1,7 +1,8 @@
 //! INSERT, UPDATE, DELETE and COPY: from a statement to changes of a table, and COMMIT.
 //!
 //! A statement outside of a transaction is one of its own. When it loses against another one that
-//! changed the same rows meanwhile it is computed again; in a transaction that is for the client.
+//! changed the same rows meanwhile it is computed again, one such statement of a table at a time, as
+//! PostgreSQL's wait for the row; in a transaction that is for the client.
 
 use crate::answer::{Answer, Tag};
 use crate::connection::{Connection, Transaction, invalid};
@@ -23,10 +24,13 @@ use highwater_sql::{Relations, is_default, references, rows_of};
 use highwater_tables::{Change, Overlay, Table, TableWrite, Write};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::MutexGuard;
 
-/// How often a statement is computed again before its conflict is told.
-const ATTEMPTS: u32 = 50;
+/// How often a statement that waits for its turn looks whether it was cancelled.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// A table and the statement that made it.
 #[derive(Clone, Debug)]
@@ -40,7 +44,7 @@ impl Target {
         &self.table.spec().schema
     }
 
-    fn columns(&self) -> Vec<String> {
+    pub(crate) fn columns(&self) -> Vec<String> {
         self.schema().fields().iter().map(|field| field.name().clone()).collect()
     }
 
@@ -79,11 +83,11 @@ impl Target {
 }
 
 /// What a statement does to one table.
-struct Effect {
-    write: Write,
+pub(crate) struct Effect {
+    pub(crate) write: Write,
     /// The rows that RETURNING sees, and how many were concerned.
-    rows: Vec<RecordBatch>,
-    count: u64,
+    pub(crate) rows: Vec<RecordBatch>,
+    pub(crate) count: u64,
 }
 
 impl Effect {
@@ -112,19 +116,15 @@ impl Database {
     ) -> Result<Answer> {
         let target = self.target(&insert.table)?;
         let rows = self.rows_to_insert(connection, &target, insert, parameters).await?;
+        if let Some(conflict) = &insert.on_conflict {
+            return self.upsert(connection, &target, insert, conflict, &rows, parameters).await;
+        }
         let mut effect = Effect { write: Write::Changes(Vec::new()), count: rows.num_rows() as u64, rows: vec![rows] };
         effect.write = Write::Insert(target.table.insert(effect.rows[0].clone())?);
+        let tag = Tag::Insert(effect.count);
+        let answer = self.answered(tag, &insert.table, None, &insert.returning, &insert.text, &effect).await?;
         self.write(connection, &target, &mut effect).await?;
-        self.answered(
-            connection,
-            Tag::Insert(effect.count),
-            &insert.table,
-            None,
-            &insert.returning,
-            &insert.text,
-            effect,
-        )
-        .await
+        Ok(answer)
     }
 
     async fn rows_to_insert(
@@ -231,22 +231,22 @@ impl Database {
             target.places(std::slice::from_ref(column), 1)?;
         }
         let query = update.query(&target.columns());
-        let mut attempt = 0;
-        let effect = loop {
+        let mut turn = None;
+        let alias = update.alias.as_ref();
+        loop {
             let mut effect = match self.point_update(connection, &target, update, parameters)? {
                 Some((changes, rows)) => Effect::of(changes, rows),
                 None => updated(&target, &self.rows_to_change(connection, &target, &query, parameters).await?)?,
             };
+            let tag = Tag::Update(effect.count);
+            let answer = self.answered(tag, &update.table, alias, &update.returning, &update.text, &effect).await?;
             match self.write(connection, &target, &mut effect).await {
-                Err(error) if connection.transaction.is_none() && error.is_conflict() && attempt < ATTEMPTS => {
-                    attempt += 1
+                Err(error) if connection.transaction.is_none() && error.is_conflict() => {
+                    turn = Some(next_try(connection, &target.table, turn).await?);
                 }
-                done => break done.map(|()| effect)?,
+                done => return done.map(|()| answer),
             }
-            connection.check_cancelled()?;
-        };
-        let (tag, alias) = (Tag::Update(effect.count), update.alias.as_ref());
-        self.answered(connection, tag, &update.table, alias, &update.returning, &update.text, effect).await
+        }
     }
 
     pub(crate) async fn delete(
@@ -258,22 +258,22 @@ impl Database {
         let target = self.target(&delete.table)?;
         target.refuse_append_only("DELETE")?;
         let query = delete.query(&target.columns());
-        let mut attempt = 0;
-        let effect = loop {
+        let mut turn = None;
+        let alias = delete.alias.as_ref();
+        loop {
             let mut effect = match self.point_delete(connection, &target, delete, parameters)? {
                 Some((changes, rows)) => Effect::of(changes, rows),
                 None => deleted(&target, &self.rows_to_change(connection, &target, &query, parameters).await?)?,
             };
+            let tag = Tag::Delete(effect.count);
+            let answer = self.answered(tag, &delete.table, alias, &delete.returning, &delete.text, &effect).await?;
             match self.write(connection, &target, &mut effect).await {
-                Err(error) if connection.transaction.is_none() && error.is_conflict() && attempt < ATTEMPTS => {
-                    attempt += 1
+                Err(error) if connection.transaction.is_none() && error.is_conflict() => {
+                    turn = Some(next_try(connection, &target.table, turn).await?);
                 }
-                done => break done.map(|()| effect)?,
+                done => return done.map(|()| answer),
             }
-            connection.check_cancelled()?;
-        };
-        let (tag, alias) = (Tag::Delete(effect.count), delete.alias.as_ref());
-        self.answered(connection, tag, &delete.table, alias, &delete.returning, &delete.text, effect).await
+        }
     }
 
     /// Rows of [`Update::query`].
@@ -292,7 +292,7 @@ impl Database {
     }
 
     /// Commits what a statement does, or adds it to the transaction.
-    async fn write(&self, connection: &mut Connection, target: &Target, effect: &mut Effect) -> Result<()> {
+    pub(crate) async fn write(&self, connection: &mut Connection, target: &Target, effect: &mut Effect) -> Result<()> {
         let write = std::mem::replace(&mut effect.write, Write::Changes(Vec::new()));
         if write.is_empty() {
             return Ok(());
@@ -300,8 +300,19 @@ impl Database {
         if connection.transaction.is_some() {
             return self.add_to_transaction(connection, target, write);
         }
-        let done = self.tables.commit(vec![TableWrite { table: Arc::clone(&target.table), write }])?;
-        connection.position = done.await.map_err(|_| highwater_tables::Error::Closed)??;
+        self.commit_writes(connection, vec![TableWrite { table: Arc::clone(&target.table), write }]).await
+    }
+
+    /// Hands writes to the store; when it returns, they are durable.
+    pub(crate) async fn commit_writes(&self, connection: &mut Connection, writes: Vec<TableWrite>) -> Result<()> {
+        let canceller = connection.canceller();
+        canceller.set_committing(true);
+        let done = match self.tables.commit(writes) {
+            Ok(done) => done.await.map_err(|_| highwater_tables::Error::Closed),
+            Err(error) => Err(error),
+        };
+        canceller.set_committing(false);
+        connection.position = done??;
         Ok(())
     }
 
@@ -328,21 +339,19 @@ impl Database {
         if writes.is_empty() {
             return Ok(());
         }
-        let done = self.tables.commit(writes)?;
-        connection.position = done.await.map_err(|_| highwater_tables::Error::Closed)??;
-        Ok(())
+        self.commit_writes(connection, writes).await
     }
 
-    #[expect(clippy::too_many_arguments, reason = "three statements end alike and have these parts")]
-    async fn answered(
+    /// The answer of a statement that is about to be written, with its RETURNING: what cannot be
+    /// told is not done.
+    pub(crate) async fn answered(
         &self,
-        connection: &mut Connection,
         tag: Tag,
         table: &Name,
         alias: Option<&Name>,
         items: &[highwater_sql::SelectItem],
         text: &str,
-        effect: Effect,
+        effect: &Effect,
     ) -> Result<Answer> {
         if items.is_empty() {
             return Ok(Answer::done(tag));
@@ -350,13 +359,32 @@ impl Database {
         let query = returning(table, alias, items, text);
         let schema = Arc::clone(self.target(table)?.schema());
         let mut relations = Relations::default();
-        let rows = MemTable::try_new(schema, vec![effect.rows])?;
+        let rows = MemTable::try_new(schema, vec![effect.rows.clone()])?;
         relations.insert(&table.value, provider_as_source(Arc::new(rows)));
         debug_assert!(references(&query).len() == 1, "RETURNING reads the table's new rows alone");
         let plan = self.session.runnable(self.session.bind(&query, &relations)?)?;
         let rows = self.run_plan(&plan).await?.collect().await?;
-        let _ = connection;
         Ok(Answer::collected(tag, rows).titled(&query.ast))
+    }
+}
+
+/// What a statement that lost against another one holds when it tries again. The others of the table
+/// that lost wait for it, so it loses only against statements that have not lost yet.
+pub(crate) async fn next_try<'a>(
+    connection: &Connection,
+    table: &'a Table,
+    turn: Option<MutexGuard<'a, ()>>,
+) -> Result<MutexGuard<'a, ()>> {
+    connection.check_cancelled()?;
+    if let Some(turn) = turn {
+        return Ok(turn);
+    }
+    let mut waiting = pin!(table.turn().lock());
+    loop {
+        match tokio::time::timeout(LOOK, waiting.as_mut()).await {
+            Ok(turn) => return Ok(turn),
+            Err(_) => connection.check_cancelled()?,
+        }
     }
 }
 
@@ -430,7 +458,7 @@ fn deleted(target: &Target, found: &[RecordBatch]) -> Result<Effect> {
     Ok(Effect { count: changes.len() as u64, write: Write::Changes(changes), rows })
 }
 
-fn updated(target: &Target, found: &[RecordBatch]) -> Result<Effect> {
+pub(crate) fn updated(target: &Target, found: &[RecordBatch]) -> Result<Effect> {
     let mut rows = Vec::new();
     let mut changes: BTreeMap<Vec<u8>, Change> = BTreeMap::new();
     let mut inserted = Vec::new();

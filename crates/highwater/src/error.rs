@@ -172,6 +172,7 @@ const fn table_state(error: &highwater_tables::Error) -> &'static str {
     match error {
         highwater_tables::Error::Duplicate { .. } => "23505",
         highwater_tables::Error::Conflict { .. } => "40001",
+        highwater_tables::Error::Gone { .. } => "42P01",
         highwater_tables::Error::Closed => "57P01",
         highwater_tables::Error::Corrupt(_) | highwater_tables::Error::Trimmed { .. } => "XX001",
         highwater_tables::Error::Store { .. } => "58030",

@@ -16,23 +16,34 @@ use std::sync::Arc;
 
 type Named = (&'static str, Arc<dyn TableProvider>);
 
-/// All of them as they are now.
-pub(crate) fn tables(database: &Database, connection: &Connection) -> Result<Vec<Named>> {
-    let relations: [(&'static str, Rows); 9] = [
-        ("tables", objects(database, Kind::Table)),
-        ("views", views(database)),
-        ("view_progress", progress(database)),
-        ("sources", objects(database, Kind::Source)),
-        ("source_splits", splits(database)),
-        ("sinks", objects(database, Kind::Sink)),
-        ("operators", operators(database)),
-        ("settings", show::settings(&connection.settings())),
-        ("checkpoints", tokio::task::block_in_place(|| show::rows(database, Show::Checkpoints(None)))?),
-    ];
-    let table = |(name, rows): (&'static str, Rows)| -> Result<Named> {
-        Ok((name, Arc::new(MemTable::try_new(rows.schema, vec![rows.batches])?)))
-    };
-    relations.into_iter().map(table).collect()
+const NAMES: [&str; 9] =
+    ["tables", "views", "view_progress", "sources", "source_splits", "sinks", "operators", "settings", "checkpoints"];
+
+/// Those that a query's text names, as they are now: some of them read the store.
+pub(crate) fn tables(database: &Database, connection: &Connection, text: &str) -> Result<Vec<Named>> {
+    let text = text.to_lowercase();
+    let named = NAMES.into_iter().filter(|name| text.contains(name));
+    named
+        .map(|name| {
+            let rows = relation(database, connection, name)?;
+            let table: Arc<dyn TableProvider> = Arc::new(MemTable::try_new(rows.schema, vec![rows.batches])?);
+            Ok((name, table))
+        })
+        .collect()
+}
+
+fn relation(database: &Database, connection: &Connection, name: &str) -> Result<Rows> {
+    Ok(match name {
+        "tables" => objects(database, Kind::Table),
+        "views" => views(database),
+        "view_progress" => progress(database),
+        "sources" => objects(database, Kind::Source),
+        "source_splits" => splits(database),
+        "sinks" => objects(database, Kind::Sink),
+        "operators" => operators(database),
+        "settings" => show::settings(&connection.settings()),
+        _ => tokio::task::block_in_place(|| show::rows(database, Show::Checkpoints(None)))?,
+    })
 }
 
 fn objects(database: &Database, kind: Kind) -> Rows {

@@ -97,6 +97,7 @@ mod dml;
 mod embed;
 mod error;
 mod hw_catalog;
+mod leaving;
 mod objects;
 mod outcome;
 mod parameters;
@@ -116,6 +117,7 @@ mod statements;
 mod subscribe;
 mod system;
 mod titles;
+mod upsert;
 mod values;
 mod views;
 

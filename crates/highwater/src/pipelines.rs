@@ -9,11 +9,11 @@ use crate::database::{Database, State};
 use crate::error::{Error, Result};
 use crate::objects::{Body, Object, Reading};
 use crate::outcome::Outcome;
-use crate::settings;
+use crate::settings::{self, ViewSettings};
 use highwater_connectors::Created;
+use highwater_engine::PipelineSpec;
 use highwater_engine::checkpoint::{self, inspect};
 use highwater_engine::plan::Plan;
-use highwater_engine::{CheckpointSettings, PipelineSpec};
 use highwater_sql::lower::{Builder, Maintained};
 use highwater_sql::statement::{CreateSink, Name, ObjectKind};
 use highwater_sql::{references, same_text};
@@ -81,12 +81,14 @@ impl Database {
 
     /// A pipeline as the engine is to run it, with all its objects.
     pub(crate) fn pipeline_spec(&self, state: &State, pipeline: &str) -> Result<PipelineSpec> {
+        let settings = self.view_settings(state, pipeline)?;
         Ok(PipelineSpec {
             name: pipeline.to_owned(),
             sql: state.objects.of_pipeline(pipeline).map(|object| object.entry.sql.clone()).collect(),
             plan: self.pipeline_plan(state, pipeline)?,
             key_groups: self.config.key_groups,
-            settings: self.checkpoint_settings(state, pipeline)?,
+            settings: settings.checkpoints,
+            parallelism: settings.parallelism,
         })
     }
 
@@ -97,6 +99,8 @@ impl Database {
             return Err(highwater_engine::Error::NotRunning { pipeline, reason }.into());
         }
         let spec = self.pipeline_spec(state, pipeline)?;
+        // Until it runs, whoever asks for it begins it.
+        state.waiting.insert(pipeline.to_owned());
         match state.running.remove(pipeline) {
             Some(old) => {
                 if let Err(error) = old.stop(true) {
@@ -125,8 +129,16 @@ impl Database {
 
     /// Starts all pipelines that wait.
     pub(crate) fn settle(&self, state: &mut State) -> Result<()> {
-        for pipeline in state.waiting.clone() {
-            self.start(state, &pipeline)?;
+        let all = state.waiting.clone();
+        self.settle_some(state, &all)
+    }
+
+    /// Starts those of some pipelines that wait.
+    pub(crate) fn settle_some(&self, state: &mut State, pipelines: &BTreeSet<String>) -> Result<()> {
+        for pipeline in pipelines {
+            if state.waiting.contains(pipeline) {
+                self.start(state, pipeline)?;
+            }
         }
         Ok(())
     }
@@ -166,17 +178,15 @@ impl Database {
         }))
     }
 
-    /// A pipeline's checkpoint settings: the defaults, then those of its first object.
-    pub(crate) fn checkpoint_settings(&self, state: &State, pipeline: &str) -> Result<CheckpointSettings> {
-        let defaults = &self.config.checkpoints;
-        let Some(first) = state.objects.of_pipeline(pipeline).next() else {
-            return Ok(defaults.clone());
-        };
-        let with = match &first.body {
-            Body::Materialized(view) => view.options.as_slice(),
+    /// A pipeline's settings: the defaults, then those of its first object.
+    pub(crate) fn view_settings(&self, state: &State, pipeline: &str) -> Result<ViewSettings> {
+        let first = state.objects.of_pipeline(pipeline).next();
+        let with = match first.map(|first| &first.body) {
+            Some(Body::Materialized(view)) => view.options.as_slice(),
             _ => &[],
         };
-        Ok(settings::settings(defaults, with, &first.entry.settings)?)
+        let altered = first.map(|first| first.entry.settings.clone()).unwrap_or_default();
+        Ok(settings::settings(&self.config.checkpoints, with, &altered)?)
     }
 
     pub(crate) fn drop_object(&self, kind: ObjectKind, name: &Name, if_exists: bool, cascade: bool) -> Result<Outcome> {
@@ -212,35 +222,24 @@ impl Database {
     /// Removes objects: first the pipelines that keep nothing else, then the objects from the
     /// catalog; what remains of other pipelines starts again without them.
     pub(crate) fn forget(&self, state: &mut State, names: &[String]) -> Result<()> {
-        let touched: BTreeSet<String> =
-            names.iter().filter_map(|n| state.objects.get(n)?.entry.pipeline.clone()).collect();
-        let (smaller, gone): (Vec<String>, Vec<String>) = touched
-            .into_iter()
-            .partition(|pipeline| state.objects.of_pipeline(pipeline).any(|o| !names.iter().any(|n| n == o.name())));
-        for pipeline in &gone {
+        let (leaving, smaller) = self.left_by(state, names);
+        for pipeline in &leaving.pipelines {
             state.waiting.remove(pipeline);
         }
-        let tables: Vec<u32> = names
-            .iter()
-            .filter_map(|name| match &state.objects.get(name)?.body {
-                Body::Table(target) => Some(target.table.spec().id),
-                _ => None,
-            })
-            .collect();
-        // The catalog first: what is left in the root after a crash belongs to nobody.
-        state.catalog.remove(names)?;
+        let gone = leaving.pipelines.clone();
+        state.catalog.remove(names, leaving)?;
         state.objects.remove(names);
-        for pipeline in &gone {
-            if let Some(running) = state.running.remove(pipeline) {
-                running.delete()?;
-            }
-            self.tables.set_readers(pipeline, &[]);
-        }
-        for table in tables {
-            self.tables.drop_table(table)?;
-        }
+        state.broken.forget(names, &gone);
+        self.remove_left(state);
         state.waiting.extend(smaller);
-        if state.deferring { Ok(()) } else { self.settle(state) }
+        if state.deferring {
+            return Ok(());
+        }
+        // They are dropped, whatever becomes of the others.
+        if let Err(error) = self.settle(state) {
+            tracing::warn!(%error, "what remains is tried again when it is asked for");
+        }
+        Ok(())
     }
 }
 

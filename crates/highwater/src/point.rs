@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::objects::Body;
 use crate::outcome::Rows;
 use crate::parameters::Parameters;
-use crate::values::value;
+use crate::values::{exact_value, value};
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::sql::sqlparser::ast::{
@@ -154,7 +154,7 @@ fn key_of(
     }
     let value_of = |at: &usize| {
         let (_, expr) = equal.iter().find(|(column, _)| column == at)?;
-        value(expr, schema.field(*at).data_type(), parameters).filter(|array| array.null_count() == 0)
+        exact_value(expr, schema.field(*at).data_type(), parameters).filter(|array| array.null_count() == 0)
     };
     key.iter().map(value_of).collect()
 }

@@ -2,6 +2,7 @@
 
 use crate::connection::Connection;
 use crate::database::Database;
+use crate::dml::Target;
 use crate::error::Result;
 use crate::objects::{Body, Reading};
 use crate::parameters::Parameters;
@@ -12,7 +13,9 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::sqlparser::ast::{Expr, Value};
-use highwater_sql::statement::{CopyOut, Insert, Name, Query, ROW_KEY, ROW_VALUE, Show, Statement, returning};
+use highwater_sql::statement::{
+    CopyOut, EXCLUDED, Insert, Name, Query, ROW_KEY, ROW_NUMBER, ROW_VALUE, Show, Statement, returning,
+};
 use highwater_sql::{Relations, SelectItem, references, rows_of};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -141,15 +144,23 @@ impl Database {
         if let Some(name) = hidden
             && let Some(Body::Table(target)) = state.objects.get(&name.value).map(|object| &object.body)
         {
-            let mut fields = target.schema().fields().to_vec();
-            fields.extend([ROW_KEY, ROW_VALUE].map(|name| Arc::new(Field::new(name, DataType::Binary, false))));
-            relations.stream(&name.value, Arc::new(Schema::new(fields)));
+            relations.stream(&name.value, with_hidden(target));
         }
         drop(state);
+        self.infer_over(query, &relations, told, known)
+    }
+
+    fn infer_over(
+        &self,
+        query: &Query,
+        relations: &Relations,
+        told: &[Option<DataType>],
+        known: &mut Known,
+    ) -> Result<LogicalPlan> {
         let count = placeholders(query).max(told.len());
         let types: Vec<Option<DataType>> =
             (1..=count).map(|n| told.get(n - 1).cloned().flatten().or_else(|| known.get(&n).cloned())).collect();
-        let plan = self.session.bind_with(query, &relations, &types)?;
+        let plan = self.session.bind_with(query, relations, &types)?;
         let inferred = plan.get_parameter_types()?;
         for number in 1..=count {
             if let Some(Some(data_type)) = inferred.get(&format!("${number}")) {
@@ -162,8 +173,34 @@ impl Database {
     }
 
     fn infer_insert(&self, insert: &Insert, told: &[Option<DataType>], known: &mut Known) -> Result<()> {
-        let Some(query) = &insert.source else { return Ok(()) };
         let target = self.target(&insert.table)?;
+        self.infer_source(insert, &target, told, known)?;
+        let Some(update) = insert.on_conflict.as_ref().and_then(|conflict| conflict.update.as_ref()) else {
+            return Ok(());
+        };
+        for (name, expr) in &update.assignments {
+            let at = target.places(std::slice::from_ref(name), 1)?[0];
+            know(expr, target.schema().field(at).data_type(), known);
+        }
+        let numbered = |schema: &SchemaRef| {
+            let number = Arc::new(Field::new(ROW_NUMBER, DataType::Int64, false));
+            Arc::new(Schema::new([schema.fields().to_vec(), vec![number]].concat()))
+        };
+        let mut relations = Relations::default();
+        relations.stream(&insert.table.value, numbered(&with_hidden(&target)));
+        relations.stream(EXCLUDED, numbered(target.schema()));
+        let query = update.query(&insert.table, &target.columns(), &insert.text);
+        self.infer_over(&query, &relations, told, known).map(|_| ())
+    }
+
+    fn infer_source(
+        &self,
+        insert: &Insert,
+        target: &Target,
+        told: &[Option<DataType>],
+        known: &mut Known,
+    ) -> Result<()> {
+        let Some(query) = &insert.source else { return Ok(()) };
         if let Some(rows) = rows_of(query) {
             for row in rows {
                 let places = target.places(&insert.columns, row.len())?;
@@ -196,6 +233,12 @@ impl Database {
         let plan = self.session.bind(&query, &relations)?;
         Ok(Some(titled(&Arc::new(plan.schema().as_arrow().clone()), &query.ast)))
     }
+}
+
+/// A table's columns and those under which it gives its rows' keys and stored forms.
+fn with_hidden(target: &Target) -> SchemaRef {
+    let hidden = [ROW_KEY, ROW_VALUE].map(|name| Arc::new(Field::new(name, DataType::Binary, false)));
+    Arc::new(Schema::new([target.schema().fields().to_vec(), hidden.to_vec()].concat()))
 }
 
 /// A parameter that stands for a value of a column has that column's type.

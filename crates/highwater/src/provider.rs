@@ -34,13 +34,13 @@ pub(crate) struct TableRows {
 }
 
 impl TableRows {
-    pub(crate) fn new(table: &Arc<Table>, snapshot: &Arc<Snapshot>, over: Overlay, hidden: bool) -> Self {
+    pub(crate) fn new(table: &Arc<Table>, snapshot: &Arc<Snapshot>, over: Arc<Overlay>, hidden: bool) -> Self {
         let mut fields: Vec<Arc<Field>> = table.spec().schema.fields().iter().cloned().collect();
         if hidden {
             fields.extend([ROW_KEY, ROW_VALUE].map(|name| Arc::new(Field::new(name, DataType::Binary, false))));
         }
         let schema = Arc::new(Schema::new(fields));
-        Self { table: Arc::clone(table), snapshot: Arc::clone(snapshot), over: Arc::new(over), schema, hidden }
+        Self { table: Arc::clone(table), snapshot: Arc::clone(snapshot), over, schema, hidden }
     }
 
     fn batch(&self, piece: &Piece, projection: &[usize]) -> Result<RecordBatch, DataFusionError> {

@@ -1,7 +1,7 @@
 //! SELECT and EXPLAIN, recomputation from scratch, and FLUSH.
 
 use crate::answer::{Answer, RowStream, Tag};
-use crate::connection::{Connection, cancelled, invalid};
+use crate::connection::{Connection, invalid};
 use crate::database::{Database, State};
 use crate::dml::Target;
 use crate::error::{Error, Result};
@@ -26,7 +26,7 @@ use highwater_engine::{Pipeline, Status, Trigger};
 use highwater_sql::statement::{CreateView, Query};
 use highwater_sql::{explain, references, session};
 use highwater_tables::{Overlay, Snapshot};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -135,10 +135,12 @@ impl Database {
         let names = references(query);
         let leaves = {
             let mut state = self.state();
-            if !state.waiting.is_empty() {
-                tokio::task::block_in_place(|| self.settle(&mut state))?;
+            let leaves: Vec<Object> = state.objects.leaves(&names).into_iter().cloned().collect();
+            let pipelines: BTreeSet<String> = leaves.iter().filter_map(|leaf| leaf.entry.pipeline.clone()).collect();
+            if !state.waiting.is_disjoint(&pipelines) {
+                tokio::task::block_in_place(|| self.settle_some(&mut state, &pipelines))?;
             }
-            state.objects.leaves(&names).into_iter().cloned().collect::<Vec<Object>>()
+            leaves
         };
         let is_view = |object: &Object| object.entry.pipeline.is_some();
         let mut scanned = if leaves.iter().any(is_view) {
@@ -170,7 +172,12 @@ impl Database {
         let snapshot = connection.snapshot(&self.tables)?;
         let over = match horizon {
             Some(horizon) if connection.transaction.is_none() => {
-                snapshot.as_of(&target.table, horizon)?.unwrap_or_default()
+                // The log is kept from where the slowest view stands; beside a view that stood still
+                // for long it may be gone.
+                let over = snapshot.as_of(&target.table, horizon)?;
+                let gone =
+                    || invalid("55000", "a view is too far behind to be read beside a table: read it alone", None);
+                Arc::new(over.ok_or_else(gone)?)
             }
             _ => connection.overlay(&target.table),
         };
@@ -273,7 +280,7 @@ impl Database {
                     Some(Some(over)) => over,
                     None => Overlay::new(),
                 };
-                let rows = TableRows::new(&target.table, snapshot, over, false);
+                let rows = TableRows::new(&target.table, snapshot, Arc::new(over), false);
                 tables.insert(source_object.name().to_owned(), provider_as_source(Arc::new(rows)));
                 continue;
             }
@@ -311,10 +318,7 @@ impl Database {
         let position = self.tables.position();
         for Flushed { pipeline, extent, reads_tables } in pipelines {
             if reads_tables {
-                let patience = || connection.check_cancelled().is_ok();
-                if !pipeline.wait_reached(position, patience)? {
-                    return Err(cancelled("user request"));
-                }
+                self.wait_reached(pipeline.clone(), position, connection)?;
             }
             if let Some(extent) = extent {
                 flush_one(&pipeline, extent, connection)?;
@@ -323,19 +327,47 @@ impl Database {
         Ok(Outcome::done("FLUSH"))
     }
 
-    /// Waits until the views over tables show all writes up to now.
-    pub(crate) fn flush_tables(&self, connection: &Connection) -> Result<()> {
+    /// Waits until the views over tables show all writes up to now. Tells of those that do not run:
+    /// what was written is written.
+    ///
+    /// # Errors
+    /// `Sql` with 57014 when it is cancelled.
+    pub(crate) fn flush_tables(&self, connection: &Connection) -> Result<Vec<String>> {
         self.wait_for_all_pipelines(connection)?;
         let state = self.state();
         let running = state.running.iter().map(|(name, running)| self.to_flush(&state, name, running.clone()));
         let pipelines: Vec<Flushed> = running.filter(|flushed| flushed.reads_tables).collect();
         drop(state);
+        let mut notices = Vec::new();
         for Flushed { pipeline, .. } in pipelines {
-            if !pipeline.wait_reached(connection.position, || connection.check_cancelled().is_ok())? {
-                return Err(cancelled("user request"));
+            match self.wait_reached(pipeline, connection.position, connection) {
+                Err(Error::Engine(error)) => {
+                    notices.push(format!("the write is done; a view does not show it yet: {error}"))
+                }
+                other => other?,
             }
         }
-        Ok(())
+        Ok(notices)
+    }
+
+    /// Waits until a pipeline's views show the log of tables up to `position`, also when it is begun
+    /// anew with other objects meanwhile.
+    ///
+    /// # Errors
+    /// `Sql` with 57014 when it is cancelled, `Engine` when the pipeline fails.
+    pub(crate) fn wait_reached(&self, mut pipeline: Pipeline, position: u64, connection: &Connection) -> Result<()> {
+        loop {
+            let failed = match pipeline.wait_reached(position, || connection.check_cancelled().is_ok()) {
+                Ok(true) => return Ok(()),
+                Ok(false) => return connection.check_cancelled(),
+                Err(error) => error,
+            };
+            // A definition holds the state from the old run's end to the new one's beginning.
+            match self.state().running.get(pipeline.name()) {
+                Some(newer) if !newer.is(&pipeline) => pipeline = newer.clone(),
+                _ => return Err(failed.into()),
+            }
+        }
     }
 
     fn to_flush(&self, state: &State, name: &str, pipeline: Pipeline) -> Flushed {
@@ -362,8 +394,7 @@ struct Flushed {
 
 fn flush_one(pipeline: &Pipeline, extent: Extent, connection: &Connection) -> Result<()> {
     if extent == Extent::Endless {
-        pipeline.scan(&[])?;
-        return Ok(());
+        return wait_for_epoch(pipeline, connection);
     }
     let deadline = Instant::now() + PATIENCE;
     let mut quiet = (pipeline.metrics().rows_in, Instant::now());
@@ -379,8 +410,7 @@ fn flush_one(pipeline: &Pipeline, extent: Extent, connection: &Connection) -> Re
             quiet = (rows, Instant::now());
         } else if quiet.1.elapsed() >= QUIET {
             if extent == Extent::Growing {
-                pipeline.scan(&[])?;
-                return Ok(());
+                return wait_for_epoch(pipeline, connection);
             }
             if !asked {
                 // With checkpoints by interval off, nothing else asks for the last one.
@@ -394,6 +424,11 @@ fn flush_one(pipeline: &Pipeline, extent: Extent, connection: &Connection) -> Re
         }
     }
     Ok(())
+}
+
+/// Waits for the end of an epoch that has not begun yet.
+fn wait_for_epoch(pipeline: &Pipeline, connection: &Connection) -> Result<()> {
+    if pipeline.wait_epoch(|| connection.check_cancelled().is_ok())? { Ok(()) } else { connection.check_cancelled() }
 }
 
 /// How far a query reads a source itself.

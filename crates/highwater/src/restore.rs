@@ -77,6 +77,7 @@ impl Database {
             self.tables.set_readers(pipeline, &self.tables_of(&state, pipeline));
         }
         state.restoring.queue = first.into_iter().chain(others).collect();
+        self.remove_left(&mut state);
     }
 
     /// Starts the pipelines that the catalog holds and that do not run yet, and returns when all do,

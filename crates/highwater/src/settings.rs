@@ -1,6 +1,6 @@
-//! The checkpoint settings of a view: read from WITH (...), ALTER and the database's defaults.
+//! The settings of a view: read from WITH (...), ALTER and the database's defaults.
 
-use highwater_engine::CheckpointSettings;
+use highwater_engine::{CheckpointSettings, Parallelism};
 use highwater_sql::statement::Property;
 use highwater_sql::{Error, Position, Result};
 use std::collections::BTreeMap;
@@ -8,10 +8,18 @@ use std::time::Duration;
 
 const INTERVAL: &str = "checkpoint_interval";
 const RETAIN: &str = "retain";
+const PARALLELISM: &str = "parallelism";
+
+/// How a view's pipeline is run.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ViewSettings {
+    pub(crate) checkpoints: CheckpointSettings,
+    pub(crate) parallelism: Parallelism,
+}
 
 /// Checks names and values without applying them.
 pub(crate) fn check(options: &[Property]) -> Result<()> {
-    let mut scratch = CheckpointSettings::default();
+    let mut scratch = ViewSettings::default();
     options.iter().try_for_each(|p| apply(&mut scratch, &p.key, &p.value, Some(p.at)))
 }
 
@@ -20,8 +28,8 @@ pub(crate) fn settings(
     defaults: &CheckpointSettings,
     with: &[Property],
     altered: &BTreeMap<String, String>,
-) -> Result<CheckpointSettings> {
-    let mut settings = defaults.clone();
+) -> Result<ViewSettings> {
+    let mut settings = ViewSettings { checkpoints: defaults.clone(), parallelism: Parallelism::Auto };
     for option in with {
         apply(&mut settings, &option.key, &option.value, Some(option.at))?;
     }
@@ -31,16 +39,17 @@ pub(crate) fn settings(
     Ok(settings)
 }
 
-fn apply(settings: &mut CheckpointSettings, key: &str, value: &str, at: Option<Position>) -> Result<()> {
+fn apply(settings: &mut ViewSettings, key: &str, value: &str, at: Option<Position>) -> Result<()> {
     match key {
-        INTERVAL if value.eq_ignore_ascii_case("off") => settings.interval = None,
-        INTERVAL => settings.interval = Some(interval(value, at)?),
+        INTERVAL if value.eq_ignore_ascii_case("off") => settings.checkpoints.interval = None,
+        INTERVAL => settings.checkpoints.interval = Some(interval(value, at)?),
         RETAIN => {
             let wrong = || Error::option(key, "takes a number of checkpoints, at least 1", at);
-            settings.retain = value.parse().ok().filter(|n| *n > 0).ok_or_else(wrong)?;
+            settings.checkpoints.retain = value.parse().ok().filter(|n| *n > 0).ok_or_else(wrong)?;
         }
+        PARALLELISM => settings.parallelism = parallelism(value, at)?,
         _ => {
-            let reason = format!("there are {INTERVAL} and {RETAIN}");
+            let reason = format!("there are {INTERVAL}, {RETAIN} and {PARALLELISM}");
             return Err(Error::option(key, reason, at));
         }
     }
@@ -53,6 +62,15 @@ fn interval(value: &str, at: Option<Position>) -> Result<Duration> {
         Error::option(INTERVAL, reason, at)
     };
     duration(value).filter(|d| *d >= Duration::from_millis(10)).ok_or_else(wrong)
+}
+
+fn parallelism(value: &str, at: Option<Position>) -> Result<Parallelism> {
+    match value.to_ascii_lowercase().as_str() {
+        "auto" => Ok(Parallelism::Auto),
+        "1" => Ok(Parallelism::One),
+        "all" => Ok(Parallelism::All),
+        _ => Err(Error::option(PARALLELISM, "takes 'auto', 1 or 'all'", at)),
+    }
 }
 
 /// A number and a unit, with or without a space between them.
@@ -91,8 +109,8 @@ mod tests {
     fn later_settings_win() {
         let altered = BTreeMap::from([("checkpoint_interval".to_owned(), "off".to_owned())]);
         let found = settings(&CheckpointSettings::default(), &[], &altered).expect("valid");
-        assert_eq!(found.interval, None);
+        assert_eq!(found.checkpoints.interval, None);
         let wrong = BTreeMap::from([("retain".to_owned(), "0".to_owned())]);
-        assert_eq!(settings(&found, &[], &wrong).expect_err("at least 1").sqlstate(), "22023");
+        assert_eq!(settings(&found.checkpoints, &[], &wrong).expect_err("at least 1").sqlstate(), "22023");
     }
 }

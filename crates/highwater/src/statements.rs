@@ -55,7 +55,7 @@ impl Database {
         parameters: &Parameters,
     ) -> Result<Answer> {
         let before = connection.position;
-        let answer = match statement {
+        let mut answer = match statement {
             Statement::Query(query) | Statement::CopyOut(CopyOut { query, .. }) => {
                 self.answer_query(connection, query, parameters).await?
             }
@@ -83,7 +83,7 @@ impl Database {
                 Answer::collected(Tag::Plain("SHOW".to_owned()), show::settings(&connection.settings()))
             }
             Statement::DiscardAll => {
-                connection.discard();
+                connection.discard()?;
                 Answer::done(Tag::Plain("DISCARD ALL".to_owned()))
             }
             Statement::Prepare(prepare) => self.prepare(connection, prepare).await?,
@@ -102,7 +102,7 @@ impl Database {
             }
         };
         if connection.position > before && connection.is_on("rw_implicit_flush") {
-            tokio::task::block_in_place(|| self.flush_tables(connection))?;
+            answer.notices.extend(tokio::task::block_in_place(|| self.flush_tables(connection))?);
         }
         Ok(answer)
     }

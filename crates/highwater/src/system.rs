@@ -56,7 +56,7 @@ impl Database {
         if !self.is_system(query) {
             return Ok(None);
         }
-        let context = self.system_context(connection).await?;
+        let context = self.system_context(connection, &query.text).await?;
         let text = pg_catalog::runnable(query.text.trim().trim_end_matches(';'));
         let parser = PostgresCompatibilityParser::new();
         let parsed = parser.parse(&text).map_err(|error| invalid("42601", error.to_string(), None))?;
@@ -73,13 +73,13 @@ impl Database {
         Ok(Some(Answer::streamed(RowStream::new(frame.execute_stream().await?))))
     }
 
-    async fn system_context(&self, connection: &Connection) -> Result<SessionContext> {
+    async fn system_context(&self, connection: &Connection, text: &str) -> Result<SessionContext> {
         let context = empty_context();
         let catalog = context.catalog(DATABASE).ok_or_else(|| invalid("XX000", "no catalog", None))?;
         let relations = self.relations_shown();
         *self.system.relations.write().unwrap_or_else(PoisonError::into_inner) = relations.clone();
         let ours = MemorySchemaProvider::new();
-        for (name, table) in hw_catalog::tables(self, connection)? {
+        for (name, table) in hw_catalog::tables(self, connection, text)? {
             ours.register_table(name.to_owned(), table)?;
         }
         catalog.register_schema("hw_catalog", Arc::new(ours))?;

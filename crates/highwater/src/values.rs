@@ -137,8 +137,39 @@ fn column_of(cells: &[Cell<'_>], data_type: &DataType) -> Result<Option<ArrayRef
 
 /// One literal or parameter as a column of one row; none when it is something else or does not fit.
 pub(crate) fn value(expr: &Expr, data_type: &DataType, parameters: &Parameters) -> Option<ArrayRef> {
+    column_of(&[cell(expr, data_type, parameters)?], data_type).ok().flatten()
+}
+
+/// The same, as a value that a column of the type can be equal to.
+pub(crate) fn exact_value(expr: &Expr, data_type: &DataType, parameters: &Parameters) -> Option<ArrayRef> {
     let cell = cell(expr, data_type, parameters)?;
-    column_of(&[cell], data_type).ok().flatten()
+    if is_exact(&cell, data_type) { column_of(&[cell], data_type).ok().flatten() } else { None }
+}
+
+/// Whether a value is the same in the type: one that an assignment would round is another one.
+fn is_exact(cell: &Cell<'_>, data_type: &DataType) -> bool {
+    match cell {
+        Cell::Null => true,
+        Cell::Text(text) => is_exact_text(text, data_type),
+        Cell::Scalar(ScalarValue::Utf8(Some(text))) => is_exact_text(text, data_type),
+        Cell::Scalar(value) => {
+            let own = value.data_type();
+            let back = value.cast_to(data_type).and_then(|there| there.cast_to(&own));
+            own == *data_type || back.is_ok_and(|back| back == **value)
+        }
+    }
+}
+
+fn is_exact_text(text: &str, data_type: &DataType) -> bool {
+    match data_type {
+        // 0.1 is a numeric, which no real is.
+        DataType::Float32 => false,
+        DataType::Decimal128(_, scale) => {
+            let digits = text.split_once('.').map_or("", |(_, digits)| digits).trim_end_matches('0');
+            !text.contains(['e', 'E']) && digits.len() <= usize::from(scale.unsigned_abs())
+        }
+        _ => true,
+    }
 }
 
 /// A value of a type from its text, as PostgreSQL's clients write it.

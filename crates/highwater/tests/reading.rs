@@ -226,3 +226,89 @@ fn a_query_waits_for_the_pipelines_of_its_views_only() {
     assert!(database.broken().is_empty());
     database.shutdown().expect("stops");
 }
+
+#[test]
+fn rows_without_a_key_are_added_after_a_restart() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for round in 0..3 {
+        let database = open(folder.path());
+        if round == 0 {
+            // The newest table: no key of a later one is in the store's files.
+            database.execute("CREATE TABLE bag (v int)").expect("created");
+            database.execute("CREATE MATERIALIZED VIEW seen AS SELECT v FROM bag WHERE v >= 0").expect("created");
+        }
+        database.execute(&format!("INSERT INTO bag VALUES ({round})")).expect("inserted");
+        database.execute("FLUSH").expect("flushed");
+        let wanted: Vec<String> = (0..=round).map(|v| v.to_string()).collect();
+        assert_eq!(rows(&database, "SELECT v FROM bag"), wanted, "round {round}");
+        assert_eq!(rows(&database, "SELECT v FROM seen"), wanted, "round {round}");
+        database.shutdown().expect("a clean stop");
+    }
+}
+
+#[test]
+fn what_is_written_to_a_dropped_table_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let database = open(folder.path());
+    database.execute("CREATE TABLE t (v int)").expect("created");
+    let mut connection = database.connect();
+    database.execute_for(&mut connection, "BEGIN").expect("begun");
+    database.execute_for(&mut connection, "INSERT INTO t VALUES (1)").expect("kept");
+    database.execute("DROP TABLE t").expect("dropped");
+    database.execute("CREATE TABLE t (v int)").expect("created");
+    let refused = database.execute_for(&mut connection, "COMMIT").expect_err("its table is gone");
+    assert_eq!(refused.sqlstate(), "42P01");
+    assert_eq!(rows(&database, "SELECT v FROM t"), Vec::<String>::new());
+    database.shutdown().expect("a clean stop");
+}
+
+#[test]
+fn a_view_may_run_on_one_worker_and_on_all() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let database = open(folder.path());
+    database.script(TABLES).expect("created");
+    database
+        .execute(
+            "CREATE MATERIALIZED VIEW narrow WITH (parallelism = 1) AS
+             SELECT part, count(*) AS n, max(name) AS last FROM t GROUP BY part",
+        )
+        .expect("created");
+    insert(&database, 0, 500);
+    let wanted = || rows(&database, "SELECT part, count(*), max(name) FROM t GROUP BY part");
+    for parallelism in ["1", "'all'", "'auto'", "1"] {
+        let sql = format!("ALTER MATERIALIZED VIEW narrow SET (parallelism = {parallelism})");
+        database.execute(&sql).expect("altered");
+        database.execute("UPDATE t SET part = part + 1 WHERE id % 7 = 0").expect("updated");
+        database.execute("FLUSH").expect("flushed");
+        assert_eq!(rows(&database, "SELECT * FROM narrow"), wanted(), "{parallelism}");
+    }
+    let refused = database.execute("ALTER MATERIALIZED VIEW narrow SET (parallelism = 3)").expect_err("one or all");
+    assert_eq!(refused.sqlstate(), "22023");
+    database.shutdown().expect("a clean stop");
+}
+
+/// Lock files, which are empty, stay.
+fn files_below(folder: &Path) -> usize {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let entries = entries.filter(|entry| !entry.file_name().to_string_lossy().starts_with('.'));
+    entries.map(|entry| if entry.path().is_dir() { files_below(&entry.path()) } else { 1 }).sum()
+}
+
+#[test]
+fn what_was_dropped_is_removed_at_the_next_start_at_the_latest() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let database = open(folder.path());
+    database.script(TABLES).expect("created");
+    insert(&database, 0, 10);
+    database.execute("CHECKPOINT WAIT").expect("made");
+    let root = folder.path().join("checkpoints");
+    let there = |name: &str| files_below(&root.join(name)) > 0;
+    assert!(there("by_name") && there("whole"));
+    database.execute("DROP MATERIALIZED VIEW whole").expect("dropped");
+    assert!(!there("whole"), "its checkpoints are gone");
+    database.execute("DROP TABLE t CASCADE").expect("dropped");
+    assert!(!there("by_name") && !there("by_both"));
+    database.execute("CREATE TABLE t (id bigint PRIMARY KEY)").expect("its name is free");
+    assert_eq!(rows(&database, "SELECT id FROM t"), Vec::<String>::new());
+    database.shutdown().expect("a clean stop");
+}

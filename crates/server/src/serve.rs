@@ -46,19 +46,17 @@ pub(crate) fn main(arguments: Arguments) -> Outcome {
     logs::start(&settings, false)?;
     let stop = Stop::on_signals()?;
     let users = Users::load(&settings.data())?;
-    let tls = settings.tls().map(|(cert, key)| acceptor(&cert, &key)).transpose()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .thread_name("hw-serve")
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::usage(format!("threads: {error}")))?;
+    let tls = settings.tls()?.map(|(cert, key)| acceptor(&cert, &key)).transpose()?;
+    let runtime = runtime("hw-serve", None)?;
+    // HTTP answers whatever clients of the other port wait for.
+    let web = self::runtime("hw-http", Some(1))?;
     let pg = runtime.block_on(bind(settings.pg_listen(), &users))?;
-    let http = settings.http_listen().map(|address| runtime.block_on(bind(address, &users))).transpose()?;
+    let http = settings.http_listen().map(|address| web.block_on(bind(address, &users))).transpose()?;
     let (stopping, stopped) = watch::channel(false);
     let shared = Arc::new(http::Shared::new(users.clone()));
     let http = http.map(|listener| {
         let (shared, stopped, tls) = (Arc::clone(&shared), wait_for(stopped.clone()), tls.clone());
-        runtime.spawn(http::serve(listener, tls, shared, stopped))
+        web.spawn(http::serve(listener, tls, shared, stopped))
     });
     let opened = Database::open_catalog(run::config(&settings, false));
     let database = Arc::new(opened.map_err(|error| Failure::storage(settings.data().display(), error))?);
@@ -87,8 +85,19 @@ pub(crate) fn main(arguments: Arguments) -> Outcome {
         tracing::error!("restoring the views ended with a panic");
     }
     runtime.shutdown_timeout(Duration::from_secs(5));
+    web.shutdown_timeout(Duration::from_secs(1));
     done.map_err(|error| Failure::new(Exit::Pipeline, format!("stopping: {error}")))?;
     Ok(Exit::Done)
+}
+
+/// Threads for a port; one a core unless told otherwise.
+fn runtime(name: &str, threads: Option<usize>) -> Outcome<tokio::runtime::Runtime> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if let Some(threads) = threads {
+        builder.worker_threads(threads);
+    }
+    let built = builder.thread_name(name).enable_all().build();
+    built.map_err(|error| Failure::usage(format!("threads: {error}")))
 }
 
 /// Brings the views back while clients are served already.

@@ -380,10 +380,14 @@ impl Settings {
         value::parse_size(self.text("query_memory")).unwrap_or(1 << 30)
     }
 
-    /// The files of the certificate and its key, when both are named.
-    pub(crate) fn tls(&self) -> Option<(PathBuf, PathBuf)> {
+    /// The files of the certificate and its key; none when neither is named.
+    pub(crate) fn tls(&self) -> Outcome<Option<(PathBuf, PathBuf)>> {
         let path = |key: &str| Some(self.text(key)).filter(|path| !path.is_empty()).map(PathBuf::from);
-        path("tls_cert").zip(path("tls_key"))
+        match (path("tls_cert"), path("tls_key")) {
+            (Some(cert), Some(key)) => Ok(Some((cert, key))),
+            (None, None) => Ok(None),
+            _ => Err(Failure::usage("TLS needs both tls_cert and tls_key")),
+        }
     }
 
     /// `auto`, `table`, `lines` or `off`.

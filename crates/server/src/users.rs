@@ -5,6 +5,7 @@
 
 use crate::exit::{Exit, Failure, Outcome};
 use highwater::Statement;
+use highwater::engine::core::Rng;
 use pgwire::api::auth::sasl::scram::gen_salted_password;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -81,7 +82,8 @@ pub(crate) struct User {
 
 impl User {
     pub(crate) fn new(role: Role, password: &str) -> Self {
-        let salt: Vec<u8> = highwater::engine::core::Rng::from_os().next_u64().to_be_bytes().repeat(2);
+        let half = || Rng::from_os().next_u64().to_be_bytes();
+        let salt = [half(), half()].concat();
         let salted_password = gen_salted_password(password, &salt, ITERATIONS);
         Self { role, salt, salted_password }
     }

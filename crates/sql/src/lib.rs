@@ -19,6 +19,7 @@ pub mod session;
 pub mod statement;
 pub mod text;
 pub mod types;
+mod upsert;
 mod window;
 
 pub use datafusion::sql::sqlparser::ast::SelectItem;

@@ -2,6 +2,7 @@
 
 pub use crate::copy::{Copy, CopyOptions, CopyOut};
 use crate::text::Position;
+pub use crate::upsert::{ConflictUpdate, EXCLUDED, OnConflict, ROW_NUMBER};
 use arrow::datatypes::DataType;
 use datafusion::sql::sqlparser::ast;
 use std::fmt;
@@ -129,6 +130,8 @@ pub struct Insert {
     pub columns: Vec<Name>,
     /// The rows; absent for DEFAULT VALUES.
     pub source: Option<Query>,
+    /// ON CONFLICT.
+    pub on_conflict: Option<OnConflict>,
     /// RETURNING.
     pub returning: Vec<ast::SelectItem>,
     /// The statement's text, for positions.
@@ -397,6 +400,11 @@ impl Delete {
     }
 }
 
+/// What the new value of a table's column is called.
+pub(crate) fn new_column(at: usize) -> ast::Ident {
+    ast::Ident::with_quote('"', format!("__new_{at}"))
+}
+
 /// `SELECT items FROM table` for RETURNING.
 #[must_use]
 pub fn returning(table: &Name, alias: Option<&Name>, items: &[ast::SelectItem], text: &str) -> Query {
@@ -435,10 +443,8 @@ fn rows_to_change<'a>(
     text: &str,
 ) -> Query {
     let hidden = [ROW_KEY, ROW_VALUE].map(|name| ast::SelectItem::UnnamedExpr(identifier(name)));
-    let value = |(at, (expr, _)): (usize, (ast::Expr, &String))| ast::SelectItem::ExprWithAlias {
-        expr,
-        alias: ast::Ident::with_quote('"', format!("__new_{at}")),
-    };
+    let value =
+        |(at, (expr, _)): (usize, (ast::Expr, &String))| ast::SelectItem::ExprWithAlias { expr, alias: new_column(at) };
     let items = hidden.into_iter().chain(values.enumerate().map(value)).collect();
     select(table, alias, selection, items, text)
 }

@@ -26,7 +26,8 @@ pub(crate) fn put(slots: &[u16], out: &mut Vec<u8>) {
         return;
     }
     let words = bits::words_for(usize::from(last) + 1);
-    if words * 8 < slots.len() {
+    // A byte a slot, and one for each 255 that are passed over.
+    if words * 8 < slots.len() + usize::from(last) / 255 {
         put_bitmap(slots, words, out);
         return;
     }

@@ -14,7 +14,7 @@ use crate::write::{Change, Insert, InsertPart, TableWrite, Write};
 use arrow::array::Array as _;
 use highwater_engine::Batch;
 use rocksdb::{Direction, IteratorMode, ReadOptions, WriteBatch, WriteOptions};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -38,6 +38,8 @@ pub(crate) struct Committer {
     pending: Receiver<Pending>,
     position: u64,
     trimmed: Instant,
+    /// Tables that were dropped: whoever still holds one writes nowhere.
+    dropped: HashSet<u32>,
 }
 
 /// A group of transactions on their way to the disk.
@@ -64,7 +66,7 @@ struct TableChanges {
 impl Committer {
     pub(crate) fn new(core: Arc<Core>, pending: Receiver<Pending>) -> Self {
         let position = core.log.newest();
-        Self { core, pending, position, trimmed: Instant::now() }
+        Self { core, pending, position, trimmed: Instant::now(), dropped: HashSet::new() }
     }
 
     /// Works until nobody can hand anything in any more.
@@ -99,6 +101,7 @@ impl Committer {
                     // What came before it is committed before.
                     self.commit(std::mem::take(&mut group));
                     // Whoever asked may have gone.
+                    self.dropped.insert(id);
                     let _ = done.send(self.drop_table(id));
                 }
             }
@@ -128,6 +131,9 @@ impl Committer {
 
     fn check(&self, group: &Group, write: &TableWrite) -> Result<()> {
         let table = &write.table;
+        if self.dropped.contains(&table.id()) {
+            return Err(Error::Gone { table: table.spec().name.clone() });
+        }
         match &write.write {
             Write::Insert(insert) if !table.has_key() || insert.is_empty() => Ok(()),
             Write::Insert(insert) => self.check_insert(group, table, insert),

@@ -19,6 +19,12 @@ pub enum Error {
         /// The table.
         table: String,
     },
+    /// The table was dropped meanwhile.
+    #[error("relation {table:?} does not exist")]
+    Gone {
+        /// The table.
+        table: String,
+    },
     /// The store cannot be written or read now; the write surely did not happen, unless said so.
     #[error("{what}: {source}")]
     Store {

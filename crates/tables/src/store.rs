@@ -273,6 +273,8 @@ fn read_index(db: &DB) -> Result<VecDeque<(u64, u32)>> {
 fn last_key(db: &DB, family: &ColumnFamily, first: &[u8], end: &[u8]) -> Result<Option<Box<[u8]>>> {
     let mut options = ReadOptions::default();
     options.set_iterate_range(first.to_vec()..end.to_vec());
+    // The seek begins at a key of another prefix, by which files would be passed over.
+    options.set_total_order_seek(true);
     let mode = IteratorMode::From(end, Direction::Reverse);
     let last = db.iterator_cf_opt(family, options, mode).next().transpose();
     Ok(last.map_err(Error::store("read a table"))?.map(|(key, _)| key))

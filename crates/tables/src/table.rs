@@ -35,18 +35,25 @@ pub struct Table {
     spec: TableSpec,
     codec: RowCodec,
     next_row: AtomicU64,
+    turn: tokio::sync::Mutex<()>,
 }
 
 impl Table {
     pub(crate) fn new(spec: TableSpec, next_row: u64) -> Result<Self> {
         let codec = RowCodec::new(Arc::clone(&spec.schema), spec.key.clone())?;
-        Ok(Self { spec, codec, next_row: AtomicU64::new(next_row) })
+        Ok(Self { spec, codec, next_row: AtomicU64::new(next_row), turn: tokio::sync::Mutex::new(()) })
     }
 
     /// What it is.
     #[must_use]
     pub const fn spec(&self) -> &TableSpec {
         &self.spec
+    }
+
+    /// Where statements that lost against another one queue, so that one of them tries at a time.
+    #[must_use]
+    pub const fn turn(&self) -> &tokio::sync::Mutex<()> {
+        &self.turn
     }
 
     pub(crate) const fn id(&self) -> u32 {

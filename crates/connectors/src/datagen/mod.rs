@@ -299,6 +299,10 @@ impl Source for Datagen {
         self.extent
     }
 
+    fn rows_per_second(&self) -> Option<f64> {
+        self.rate
+    }
+
     fn blocking(&self) -> bool {
         false
     }

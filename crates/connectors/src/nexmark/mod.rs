@@ -336,6 +336,10 @@ impl Source for Nexmark {
         if self.limit == u64::MAX { Extent::Endless } else { Extent::Bounded }
     }
 
+    fn rows_per_second(&self) -> Option<f64> {
+        if self.real_time { Some(self.events.config().first_rate as f64) } else { self.rate }
+    }
+
     fn blocking(&self) -> bool {
         false
     }

@@ -1,12 +1,10 @@
 //! The Timely operator of a change source: read to the horizon of each tick, on one worker.
 
-use super::operators::Teller;
 use super::{Builder, Flows, Parcels, Wiring};
 use crate::changes::{ChangeReader, ChangeSource};
 use crate::clock::Supply;
 use crate::control::{BACKFILLED, SupplyTold};
 use crate::error::Error;
-use crate::parcel::Parcel;
 use crate::plan::NodeId;
 use crate::tick::Tick;
 use crate::wire::Flow;
@@ -15,7 +13,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use timely::dataflow::channels::pact::Pipeline;
-use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 
@@ -34,9 +31,8 @@ impl<'s> Wiring<'_, 's> {
         let info = builder.operator_info();
         let mut input = builder.new_input(ticks, Pipeline);
         let (rows, changes) = builder.new_output::<Flow>();
-        let (told, supplies) = builder.new_output::<Parcel<crate::control::Supplied>>();
+        let mut teller = self.teller(id.0, &mut builder);
         let mut rows = OutputBuilder::<_, Builder<Flow>>::from(rows);
-        let mut told = OutputBuilder::<_, Builder<Parcel<crate::control::Supplied>>>::from(told);
         let (run, around, place) = (Arc::clone(&self.spec.run), self.around.clone(), self.place);
         around.snapshots.expect_operator();
         let is_ours = hash_bytes(name.as_bytes()) as usize % place.workers == place.worker;
@@ -45,12 +41,9 @@ impl<'s> Wiring<'_, 's> {
         let open = || source.open(&run.pipeline, offset.as_ref(), wake).map(Some);
         let opened = if is_ours { run.step(&name, open).flatten() } else { None };
         let mut reader: Option<Box<dyn ChangeReader>> = opened;
-        let mut teller = Teller::new(id.0, place.worker);
         builder.build(move |_| {
-            // Held on the supplies only, so that the reader can speak up between ticks.
-            let mut speak: Option<Capability<u64>> = None;
             move |frontiers| {
-                let (mut rows, mut told) = (rows.activate(), told.activate());
+                let mut rows = rows.activate();
                 input.for_each(|time, parcel| {
                     let Some(tick) = parcel.content.take() else { return };
                     let answered = run.step(&name, || {
@@ -74,20 +67,18 @@ impl<'s> Wiring<'_, 's> {
                         Ok(())
                     });
                     if answered.is_some() {
-                        speak = Some(time.retain(1));
+                        teller.answered(&time);
                     }
                 });
                 if frontiers[0].frontier().is_empty() {
-                    speak = None;
+                    teller.end();
                 }
-                let Some(time) = &speak else { return };
-                let (supply, share) = supply_of(reader.as_deref());
-                if let Some(said) = teller.tell(supply, share) {
-                    told.session(time).give_container(&mut Parcel::new(0, said));
+                if teller.may_speak() {
+                    let (supply, share) = supply_of(reader.as_deref());
+                    teller.tell(supply, share);
                 }
             }
         });
-        self.supplies.push(supplies);
         changes
     }
 }

@@ -5,7 +5,7 @@
 use super::changes::told_of;
 use super::{Builder, Built, Flows, Parcels, Wiring};
 use crate::batch::Batch;
-use crate::control::{BACKFILLED, Supplied, SupplyTold};
+use crate::control::BACKFILLED;
 use crate::error::{Error, Result};
 use crate::keys::ByKeyGroup;
 use crate::ops::expressions::Preparation;
@@ -22,7 +22,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use timely::dataflow::channels::pact::{DistributorPact, Pipeline};
-use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::operators::generic::operator::Operator as _;
@@ -62,19 +61,15 @@ impl<'s> Wiring<'_, 's> {
         let info = builder.operator_info();
         let mut input = builder.new_input(ticks, Pipeline);
         let (rows, changes) = builder.new_output::<Flow>();
-        let (told, supplies) = builder.new_output::<Parcel<Supplied>>();
+        let mut teller = self.teller(id.0, &mut builder);
         let mut rows = OutputBuilder::<_, Builder<Flow>>::from(rows);
-        let mut told = OutputBuilder::<_, Builder<Parcel<Supplied>>>::from(told);
         let setup = self.spec.source(id, source, self.place, self.wake(&info.address));
-        let (run, around, place) = (Arc::clone(&self.spec.run), self.around.clone(), self.place);
+        let (run, around) = (Arc::clone(&self.spec.run), self.around.clone());
         around.snapshots.expect_operator();
         let mut splits = run.step(&name, || SourceSplits::open(setup));
-        let mut teller = Teller::new(id.0, place.worker);
         builder.build(move |_| {
-            // Held on the supplies only, so that a source can speak up between ticks.
-            let mut speak: Option<Capability<u64>> = None;
             move |frontiers| {
-                let (mut rows, mut told) = (rows.activate(), told.activate());
+                let mut rows = rows.activate();
                 input.for_each(|time, parcel| {
                     let Some(tick) = parcel.content.take() else { return };
                     let answered = run.step(&name, || {
@@ -94,20 +89,19 @@ impl<'s> Wiring<'_, 's> {
                         Ok(())
                     });
                     if answered.is_some() {
-                        speak = Some(time.retain(1));
+                        teller.answered(&time);
                     }
                 });
                 if frontiers[0].frontier().is_empty() {
-                    speak = None;
+                    teller.end();
                 }
-                let (Some(splits), Some(time)) = (&mut splits, &speak) else { return };
+                let Some(splits) = splits.as_mut().filter(|_| teller.may_speak()) else { return };
                 let supply = run.step(&name, || splits.refresh().map(|()| splits.supply(Duration::ZERO)));
-                if let Some(said) = supply.and_then(|supply| teller.tell(told_of(supply), BACKFILLED)) {
-                    told.session(time).give_container(&mut Parcel::new(0, said));
+                if let Some(supply) = supply {
+                    teller.tell(told_of(supply), BACKFILLED);
                 }
             }
         });
-        self.supplies.push(supplies);
         changes
     }
 
@@ -261,31 +255,6 @@ impl<'s> Wiring<'_, 's> {
         });
         self.done.push(done_out);
         Built { changes: changes_out, backfill: None }
-    }
-}
-
-/// Tells worker 0 of a source's supply, after each tick that asked for rows and when it has changed.
-pub(super) struct Teller {
-    source: usize,
-    worker: usize,
-    last: Option<(SupplyTold, u16)>,
-    /// A tick asked for rows since it was told.
-    pub(super) asked: bool,
-    pub(super) gave_rows: bool,
-}
-
-impl Teller {
-    pub(super) const fn new(source: usize, worker: usize) -> Self {
-        Self { source, worker, last: None, asked: false, gave_rows: false }
-    }
-
-    pub(super) fn tell(&mut self, supply: SupplyTold, backfill: u16) -> Option<Supplied> {
-        if !std::mem::take(&mut self.asked) && self.last == Some((supply, backfill)) {
-            return None;
-        }
-        self.last = Some((supply, backfill));
-        let gave_rows = std::mem::take(&mut self.gave_rows);
-        Some(Supplied { worker: self.worker, source: self.source, supply, gave_rows, backfill })
     }
 }
 

@@ -8,7 +8,7 @@ use datafusion_physical_expr::expressions::Column;
 use highwater_engine::core::KeyGroups;
 use highwater_engine::plan::{Aggregate, AggregateFunction, Aggregation, Node, NodeId, Operator, Plan, View};
 use highwater_engine::source::{Offset, Polled, Source, SplitReader};
-use highwater_engine::{CheckpointSettings, Error, Pipeline, PipelineSpec, Result};
+use highwater_engine::{CheckpointSettings, Error, Parallelism, Pipeline, PipelineSpec, Result};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -154,6 +154,7 @@ pub(crate) fn plan_of(numbers: &Arc<Numbers>, wanted: Wanted) -> Plan {
 
 pub(crate) fn spec_of(name: &str, numbers: &Arc<Numbers>, wanted: Wanted) -> PipelineSpec {
     PipelineSpec {
+        parallelism: Parallelism::Auto,
         name: name.to_owned(),
         sql: Vec::new(),
         plan: plan_of(numbers, wanted),

@@ -13,6 +13,8 @@ use utoipa::ToSchema;
 pub(super) enum Doing {
     /// Its dataflow is being made.
     Starting,
+    /// It waits to be restored, or is being restored.
+    Restoring,
     /// It runs.
     Running,
     /// It has read all its input, and can be read.
@@ -177,6 +179,7 @@ impl ViewAnswer {
         let metrics = pipeline.map(|(_, metrics)| metrics);
         let (status, reason) = match pipeline {
             Some((status, _)) => doing(status),
+            None if view.status == "restoring" => (Doing::Restoring, None),
             None => (Doing::Broken, Some(view.status)),
         };
         Self {

@@ -85,7 +85,11 @@ async fn reasons(shared: &Shared) -> Vec<Reason> {
         pipeline: Some(pipeline.clone()),
         reason: "it waits to be restored, or is being restored".to_owned(),
     };
-    known.restoring.iter().map(restoring).chain(known.pipelines.iter().filter_map(reason)).collect()
+    let broken = (known.broken > 0).then(|| Reason {
+        pipeline: None,
+        reason: format!("{} objects or pipelines could not be brought back: see the log", known.broken),
+    });
+    known.restoring.iter().map(restoring).chain(known.pipelines.iter().filter_map(reason)).chain(broken).collect()
 }
 
 /// Why a pipeline holds up readiness, if it does. `backfill` is in thousandths.

@@ -22,6 +22,7 @@ use pgwire::error::{PgWireError, PgWireResult};
 use pgwire::messages::cancel::CancelRequest;
 use pgwire::messages::response::TransactionStatus;
 use std::collections::HashMap;
+use std::hash::RandomState;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
@@ -30,6 +31,8 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 pub(crate) struct Server {
     pub(crate) database: Arc<Database>,
     pub(crate) users: Users,
+    /// Gives salts to names that are nobody's.
+    nobody: RandomState,
     /// One permit a connection.
     connections: Arc<Semaphore>,
     manager: Arc<ConnectionManager>,
@@ -42,6 +45,7 @@ impl Server {
         Self {
             database,
             users,
+            nobody: RandomState::new(),
             connections: Arc::new(Semaphore::new(connections)),
             manager: Arc::default(),
             cancellers: Mutex::default(),
@@ -62,6 +66,7 @@ pub(crate) struct Session {
     startup: startup::Startup,
     connection: Arc<tokio::sync::Mutex<Connection>>,
     cancelled: Arc<Notify>,
+    canceller: Canceller,
     copy: Mutex<Option<CopyIn>>,
     role: Mutex<Role>,
     /// Its number among all connections, once it is admitted.
@@ -71,9 +76,11 @@ pub(crate) struct Session {
 
 impl Session {
     pub(crate) fn new(server: &Arc<Server>) -> Arc<Self> {
+        let connection = server.database.connect();
         Arc::new(Self {
             startup: startup::Startup::new(server),
-            connection: Arc::new(tokio::sync::Mutex::new(server.database.connect())),
+            canceller: connection.canceller(),
+            connection: Arc::new(tokio::sync::Mutex::new(connection)),
             cancelled: Arc::default(),
             server: Arc::clone(server),
             copy: Mutex::default(),
@@ -89,17 +96,34 @@ impl Session {
         work: impl Future<Output = PgWireResult<T>>,
         limit: Option<Duration>,
     ) -> PgWireResult<T> {
-        let ended = |by: &str| Err(errors::error("57014", format!("canceling statement due to {by}")));
         let timeout = async {
             match limit {
                 Some(limit) => tokio::time::sleep(limit).await,
                 None => std::future::pending().await,
             }
         };
-        tokio::select! {
-            done = work => done,
-            () = self.cancelled.notified() => ended("user request"),
-            () = timeout => ended("statement timeout"),
+        // What blocks does not see that the time is over here; it looks at the canceller.
+        let canceller = self.canceller.clone();
+        let watchdog = limit.map(|limit| {
+            tokio::spawn(async move {
+                tokio::time::sleep(limit).await;
+                canceller.time_out();
+            })
+        });
+        let mut work = std::pin::pin!(work);
+        let done = tokio::select! {
+            done = &mut work => Ok(done),
+            () = self.cancelled.notified() => Err("user request"),
+            () = timeout => Err("statement timeout"),
+        };
+        if let Some(watchdog) = watchdog {
+            watchdog.abort();
+        }
+        match done {
+            Ok(done) => done,
+            // It is too late: what is being written will be, and the client is told so.
+            Err(_) if self.canceller.is_committing() => work.await,
+            Err(by) => Err(errors::error("57014", format!("canceling statement due to {by}"))),
         }
     }
 

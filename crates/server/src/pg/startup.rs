@@ -16,6 +16,7 @@ use pgwire::error::{PgWireError, PgWireResult};
 use pgwire::messages::{PgWireBackendMessage, PgWireFrontendMessage};
 use std::collections::HashMap;
 use std::fmt::Debug;
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, LazyLock, PoisonError};
 
 /// Numbers of connections are never used twice in a process.
@@ -40,8 +41,9 @@ impl ServerParameterProvider for Told {
     }
 }
 
-/// Where SCRAM finds what it knows of a user.
-struct Known(Arc<Server>);
+/// Where SCRAM finds what it knows of a user. Names that it does not know get a salt of their own,
+/// always the same, so that nobody learns who exists.
+struct Known(Arc<Server>, RandomState);
 
 impl Debug for Known {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -53,8 +55,17 @@ impl Debug for Known {
 impl AuthSource for Known {
     async fn get_password(&self, login: &LoginInfo) -> PgWireResult<Password> {
         let name = login.user().unwrap_or_default();
-        let user = self.0.users.get(name).ok_or_else(|| refused(name))?;
+        let Some(user) = self.0.users.get(name) else { return Ok(self.nobody(name)) };
         Ok(Password::new(Some(user.salt.clone()), user.salted_password.clone()))
+    }
+}
+
+impl Known {
+    /// What no password gives.
+    fn nobody(&self, name: &str) -> Password {
+        let bytes =
+            |count: u64| (0..count).flat_map(|part| self.1.hash_one((name, count, part)).to_be_bytes()).collect();
+        Password::new(Some(bytes(2)), bytes(4))
     }
 }
 
@@ -65,7 +76,7 @@ fn refused(name: &str) -> PgWireError {
 impl Startup {
     pub(super) fn new(server: &Arc<Server>) -> Self {
         let scram = (!server.users.is_empty()).then(|| {
-            let mut scram = ScramAuth::new(Arc::new(Known(Arc::clone(server))));
+            let mut scram = ScramAuth::new(Arc::new(Known(Arc::clone(server), server.nobody.clone())));
             scram.set_iterations(ITERATIONS);
             let numbers = Arc::clone(&NUMBERS);
             SASLAuthStartupHandler::new(Arc::new(Told)).with_scram(scram).with_pid_secret_key_generator(numbers)

@@ -21,6 +21,8 @@ const ACCOUNTS: i64 = 10;
 #[derive(Clone, Debug, Default)]
 struct Known {
     rows: BTreeMap<i64, i64>,
+    /// Events that were acknowledged.
+    events: i64,
     doubt: Option<(i64, Option<i64>)>,
 }
 
@@ -35,7 +37,7 @@ impl Random {
 }
 
 fn rounds() -> u64 {
-    std::env::var("HIGHWATER_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(12)
+    std::env::var("HIGHWATER_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(50)
 }
 
 #[test]
@@ -117,6 +119,7 @@ async fn write(client: Client, number: i64, mut known: Known, mut random: Random
         {
             return known;
         }
+        known.events += 1;
     }
 }
 
@@ -141,7 +144,12 @@ async fn check(client: &Client, known: &mut [Known], round: u64) {
     client.batch_execute("FLUSH").await.expect("flushed");
     let rows = client.query("SELECT id, v FROM t", &[]).await.expect("rows");
     let mut there: BTreeMap<i64, i64> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
-    for known in known.iter_mut() {
+    for (writer, known) in known.iter_mut().enumerate() {
+        let sql = format!("SELECT count(*) FROM events WHERE writer = {writer}");
+        let events: i64 = client.query_one(&sql, &[]).await.expect("a count").get(0);
+        // One may have been on its way.
+        assert!((known.events..=known.events + 1).contains(&events), "round {round}: {events} events, {known:?}");
+        known.events = events;
         if let Some((id, wanted)) = known.doubt.take() {
             let found = there.get(&id).copied();
             let before = known.rows.get(&id).copied();

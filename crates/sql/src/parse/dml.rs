@@ -3,7 +3,7 @@
 use super::query;
 use crate::cursor::Cursor;
 use crate::error::{Error, Result};
-use crate::statement::{Delete, Insert, Name, Query, Update};
+use crate::statement::{ConflictUpdate, Delete, Insert, Name, OnConflict, Query, Update};
 use datafusion::sql::sqlparser::ast::{Expr, SelectItem};
 use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::Token;
@@ -25,11 +25,29 @@ pub(super) fn insert(c: &mut Cursor<'_>) -> Result<Insert> {
         c.restore(whole);
         Some(source)
     };
-    if c.is(&["ON", "CONFLICT"]) {
-        let hint = "a key that exists is an error; UPDATE the row";
-        return Err(Error::unsupported("ON CONFLICT", hint, Some(c.position())));
+    let on_conflict = if c.is(&["ON", "CONFLICT"]) { Some(on_conflict(c)?) } else { None };
+    Ok(Insert { table, columns, source, on_conflict, returning: returning(c)?, text })
+}
+
+fn on_conflict(c: &mut Cursor<'_>) -> Result<OnConflict> {
+    let at = c.position();
+    c.expect(&["ON", "CONFLICT"])?;
+    if c.is(&["ON", "CONSTRAINT"]) {
+        return Err(Error::unsupported("ON CONSTRAINT", "name the columns of the key", Some(c.position())));
     }
-    Ok(Insert { table, columns, source, returning: returning(c)?, text })
+    let target = if c.peek() == Some(&Token::LParen) { names(c)? } else { Vec::new() };
+    c.expect(&["DO"])?;
+    if c.accept(&["NOTHING"]) {
+        return Ok(OnConflict { target, at, update: None });
+    }
+    c.expect(&["UPDATE"])?;
+    if target.is_empty() {
+        let message = "ON CONFLICT DO UPDATE requires inference specification or constraint name".to_owned();
+        return Err(Error::Invalid { sqlstate: "42601", message, position: Some(at) });
+    }
+    c.expect(&["SET"])?;
+    let assignments = assignments(c)?;
+    Ok(OnConflict { target, at, update: Some(ConflictUpdate { assignments, selection: selection(c)? }) })
 }
 
 /// What stands after UPDATE.
@@ -37,6 +55,17 @@ pub(super) fn update(c: &mut Cursor<'_>) -> Result<Update> {
     let text = c.text.to_owned();
     let (table, alias) = target(c, &["SET"])?;
     c.expect(&["SET"])?;
+    let assignments = assignments(c)?;
+    if c.is(&["FROM"]) {
+        let hint = "use a subquery in SET or WHERE";
+        return Err(Error::unsupported("UPDATE ... FROM", hint, Some(c.position())));
+    }
+    let selection = selection(c)?;
+    Ok(Update { table, alias, assignments, selection, returning: returning(c)?, text })
+}
+
+/// `column = expression, ...`.
+fn assignments(c: &mut Cursor<'_>) -> Result<Vec<(Name, Expr)>> {
     let mut assignments: Vec<(Name, Expr)> = Vec::new();
     loop {
         if c.peek() == Some(&Token::LParen) {
@@ -54,15 +83,9 @@ pub(super) fn update(c: &mut Cursor<'_>) -> Result<Update> {
         c.expect_token(&Token::Eq)?;
         assignments.push((column, expression(c)?));
         if !c.accept_token(&Token::Comma) {
-            break;
+            return Ok(assignments);
         }
     }
-    if c.is(&["FROM"]) {
-        let hint = "use a subquery in SET or WHERE";
-        return Err(Error::unsupported("UPDATE ... FROM", hint, Some(c.position())));
-    }
-    let selection = selection(c)?;
-    Ok(Update { table, alias, assignments, selection, returning: returning(c)?, text })
 }
 
 /// What stands after DELETE FROM.

@@ -1,0 +1,93 @@
+//! How sources tell the control on worker 0 what they have: through the dataflow or, where there is
+//! one worker only, at once.
+
+use super::{Builder, Parcels, SharedControl, WakeHere, Wiring};
+use crate::control::{Supplied, SupplyTold};
+use crate::parcel::Parcel;
+use timely::dataflow::operators::generic::OutputBuilder;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+use timely::dataflow::operators::{Capability, InputCapability};
+
+/// The output on which a source tells, after the one of its rows.
+const TOLD: usize = 1;
+
+/// Tells of a source's supply, after each tick that asked for rows and when it has changed.
+pub(super) struct Teller {
+    source: usize,
+    worker: usize,
+    way: Way,
+    last: Option<(SupplyTold, u16)>,
+    /// A tick asked for rows since it was told.
+    pub(super) asked: bool,
+    pub(super) gave_rows: bool,
+}
+
+enum Way {
+    /// The capability is held on this output only, so that a source can speak up between ticks.
+    Stream(OutputBuilder<u64, Builder<Parcel<Supplied>>>, Option<Capability<u64>>),
+    /// The flag says whether it may speak.
+    Direct(SharedControl, WakeHere, bool),
+}
+
+impl<'s> Wiring<'_, 's> {
+    /// A teller for a source that has an output for its rows already.
+    pub(super) fn teller(&mut self, source: usize, builder: &mut OperatorBuilder<'s, u64>) -> Teller {
+        let way = match &self.direct {
+            Some((control, wake)) => Way::Direct(control.clone(), wake.clone(), false),
+            None => {
+                let (told, supplies): (_, Parcels<'s, Supplied>) = builder.new_output();
+                self.supplies.push(supplies);
+                Way::Stream(OutputBuilder::from(told), None)
+            }
+        };
+        Teller { source, worker: self.place.worker, way, last: None, asked: false, gave_rows: false }
+    }
+}
+
+impl Teller {
+    /// A tick was answered: from its time on, the source may speak.
+    pub(super) fn answered(&mut self, time: &InputCapability<u64>) {
+        match &mut self.way {
+            Way::Stream(_, held) => *held = Some(time.retain(TOLD)),
+            Way::Direct(_, _, may) => *may = true,
+        }
+    }
+
+    /// There will be no more ticks.
+    pub(super) fn end(&mut self) {
+        match &mut self.way {
+            Way::Stream(_, held) => *held = None,
+            Way::Direct(_, _, may) => *may = false,
+        }
+    }
+
+    /// Whether a tick was answered and more may come.
+    pub(super) const fn may_speak(&self) -> bool {
+        match &self.way {
+            Way::Stream(_, held) => held.is_some(),
+            Way::Direct(_, _, may) => *may,
+        }
+    }
+
+    /// Tells it, unless that is known and nobody asked.
+    pub(super) fn tell(&mut self, supply: SupplyTold, backfill: u16) {
+        if !std::mem::take(&mut self.asked) && self.last == Some((supply, backfill)) {
+            return;
+        }
+        self.last = Some((supply, backfill));
+        let gave_rows = std::mem::take(&mut self.gave_rows);
+        let said = Supplied { worker: self.worker, source: self.source, supply, gave_rows, backfill };
+        match &mut self.way {
+            Way::Stream(told, Some(time)) => {
+                told.activate().session(time).give_container(&mut Parcel::new(0, said));
+            }
+            Way::Stream(_, None) => {}
+            Way::Direct(control, wake, _) => {
+                if let Some(control) = control.borrow_mut().as_mut() {
+                    control.supplied(&said);
+                }
+                wake.activate();
+            }
+        }
+    }
+}

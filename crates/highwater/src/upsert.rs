@@ -1,0 +1,197 @@
+//! INSERT ... ON CONFLICT: rows whose keys are free are inserted, those that exist stay or change.
+//!
+//! Invariant: what is written was computed from the rows that it replaces; when another statement
+//! was faster it is computed again.
+
+use crate::answer::{Answer, Tag};
+use crate::connection::{Connection, invalid};
+use crate::database::Database;
+use crate::dml::{Effect, Target, next_try, updated};
+use crate::error::{Error, Result};
+use crate::parameters::Parameters;
+use arrow::array::{ArrayRef, BinaryArray, Int64Array, RecordBatch, UInt32Array};
+use arrow::compute::take_record_batch;
+use arrow::datatypes::{DataType, Field, Schema};
+use datafusion::datasource::{MemTable, provider_as_source};
+use highwater_sql::Relations;
+use highwater_sql::statement::{ConflictUpdate, EXCLUDED, Insert, OnConflict, ROW_KEY, ROW_NUMBER, ROW_VALUE};
+use highwater_tables::{Change, Write};
+use std::collections::HashSet;
+use std::sync::Arc;
+
+/// A part of the rows of an INSERT.
+struct Part {
+    rows: RecordBatch,
+    keys: Vec<Vec<u8>>,
+    /// How the rows that exist are stored; empty for those that do not.
+    stored: Vec<Vec<u8>>,
+}
+
+impl Database {
+    /// Inserts `rows`, all columns of the table, as ON CONFLICT says.
+    pub(crate) async fn upsert(
+        &self,
+        connection: &mut Connection,
+        target: &Target,
+        insert: &Insert,
+        conflict: &OnConflict,
+        rows: &RecordBatch,
+        parameters: &Parameters,
+    ) -> Result<Answer> {
+        check_target(target, conflict)?;
+        let mut turn = None;
+        loop {
+            let mut effect = self.merged(connection, target, insert, conflict, rows, parameters).await?;
+            let (tag, returning) = (Tag::Insert(effect.count), &insert.returning);
+            let answer = self.answered(tag, &insert.table, None, returning, &insert.text, &effect).await?;
+            match self.write(connection, target, &mut effect).await {
+                Err(error) if connection.transaction.is_none() && was_outrun(&error) => {
+                    turn = Some(next_try(connection, &target.table, turn).await?);
+                }
+                done => return done.map(|()| answer),
+            }
+        }
+    }
+
+    async fn merged(
+        &self,
+        connection: &mut Connection,
+        target: &Target,
+        insert: &Insert,
+        conflict: &OnConflict,
+        rows: &RecordBatch,
+        parameters: &Parameters,
+    ) -> Result<Effect> {
+        let (free, existing) = divide(connection, self, target, rows, conflict)?;
+        let mut changes = free.into_changes(target)?;
+        let mut given = vec![free.rows];
+        if let Some(update) = conflict.update.as_ref().filter(|_| !existing.keys.is_empty()) {
+            let found = self.replacements(target, insert, update, &existing, parameters).await?;
+            let effect = updated(target, &found)?;
+            given.extend(effect.rows);
+            if let Write::Changes(more) = effect.write {
+                changes.extend(more);
+            }
+        }
+        changes.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+        if let Some(pair) = changes.windows(2).find(|pair| pair[0].key == pair[1].key) {
+            return Err(target.table.duplicate_of(&pair[1]).into());
+        }
+        let count = given.iter().map(|batch| batch.num_rows() as u64).sum();
+        Ok(Effect { write: Write::Changes(changes), rows: given, count })
+    }
+
+    /// The existing rows that DO UPDATE changes: their keys and stored forms, and their new values.
+    async fn replacements(
+        &self,
+        target: &Target,
+        insert: &Insert,
+        update: &ConflictUpdate,
+        existing: &Part,
+        parameters: &Parameters,
+    ) -> Result<Vec<RecordBatch>> {
+        for (column, _) in &update.assignments {
+            target.places(std::slice::from_ref(column), 1)?;
+        }
+        let keys: Vec<&[u8]> = existing.keys.iter().map(Vec::as_slice).collect();
+        let values: Vec<&[u8]> = existing.stored.iter().map(Vec::as_slice).collect();
+        let stored = target.table.decode(&keys, &values)?;
+        let binary = |name: &str, values: &[&[u8]]| {
+            let array: ArrayRef = Arc::new(BinaryArray::from_iter_values(values));
+            (Arc::new(Field::new(name, DataType::Binary, false)), array)
+        };
+        let hidden = [binary(ROW_KEY, &keys), binary(ROW_VALUE, &values)];
+        let mut relations = Relations::default();
+        let tables =
+            [(insert.table.value.as_str(), numbered(&stored, &hidden)?), (EXCLUDED, numbered(&existing.rows, &[])?)];
+        for (name, rows) in tables {
+            let table = MemTable::try_new(rows.schema(), vec![vec![rows]])?;
+            relations.insert(name, provider_as_source(Arc::new(table)));
+        }
+        let query = update.query(&insert.table, &target.columns(), &insert.text);
+        let plan = self.session.bind_with(&query, &relations, &parameters.types())?;
+        let plan = self.session.runnable(parameters.put_into(plan)?)?;
+        Ok(self.run_plan(&plan).await?.collect().await?.batches)
+    }
+}
+
+/// Refuses a conflict that no key of the table can have.
+fn check_target(target: &Target, conflict: &OnConflict) -> Result<()> {
+    let places = target.places(&conflict.target, conflict.target.len())?;
+    let key = &target.table.spec().key;
+    let is_key = places.len() == key.len() && key.iter().all(|at| places.contains(at));
+    if conflict.target.is_empty() || is_key && !key.is_empty() {
+        return Ok(());
+    }
+    let message = "there is no unique or exclusion constraint matching the ON CONFLICT specification";
+    Err(invalid("42P10", message, conflict.target.first()))
+}
+
+/// Rows whose keys are free, and rows whose keys exist; of two new rows of one key the first counts.
+fn divide(
+    connection: &mut Connection,
+    database: &Database,
+    target: &Target,
+    rows: &RecordBatch,
+    conflict: &OnConflict,
+) -> Result<(Part, Part)> {
+    let spec = target.table.spec();
+    if spec.key.is_empty() {
+        let none = Part { rows: rows.slice(0, 0), keys: Vec::new(), stored: Vec::new() };
+        return Ok((Part { rows: rows.clone(), keys: Vec::new(), stored: Vec::new() }, none));
+    }
+    let columns: Vec<ArrayRef> = spec.key.iter().map(|at| Arc::clone(rows.column(*at))).collect();
+    let encoded = target.table.keys(&columns)?;
+    let keys: Vec<&[u8]> = encoded.iter().flatten().collect();
+    let snapshot = connection.snapshot(&database.tables)?;
+    let found = snapshot.get(&target.table, &keys, &connection.overlay(&target.table))?;
+    let mut seen = HashSet::new();
+    let (mut free, mut existing, mut stored) = (Vec::new(), Vec::new(), Vec::new());
+    for (row, found) in found.into_iter().enumerate() {
+        if !seen.insert(keys[row]) {
+            if conflict.update.is_none() {
+                continue;
+            }
+            let message = "ON CONFLICT DO UPDATE command cannot affect row a second time";
+            return Err(invalid("21000", message, None));
+        }
+        match found {
+            Some(value) => {
+                existing.push(row as u32);
+                stored.push(value);
+            }
+            None => free.push(row as u32),
+        }
+    }
+    let part = |places: Vec<u32>, stored| -> Result<Part> {
+        let keys = places.iter().map(|row| keys[*row as usize].to_vec()).collect();
+        Ok(Part { rows: take_record_batch(rows, &UInt32Array::from(places))?, keys, stored })
+    };
+    Ok((part(free, Vec::new())?, part(existing, stored)?))
+}
+
+impl Part {
+    /// Inserts of the rows.
+    fn into_changes(&self, target: &Target) -> Result<Vec<Change>> {
+        Ok(target.table.insert(self.rows.clone())?.into_changes())
+    }
+}
+
+/// The rows with `more` columns and their numbers.
+fn numbered(rows: &RecordBatch, more: &[(Arc<Field>, ArrayRef)]) -> Result<RecordBatch> {
+    let mut fields = rows.schema().fields().to_vec();
+    let mut columns = rows.columns().to_vec();
+    for (field, column) in more {
+        fields.push(Arc::clone(field));
+        columns.push(Arc::clone(column));
+    }
+    fields.push(Arc::new(Field::new(ROW_NUMBER, DataType::Int64, false)));
+    columns.push(Arc::new(Int64Array::from_iter_values(0..rows.num_rows() as i64)));
+    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
+}
+
+/// Another statement changed one of the rows, or inserted one of the keys, meanwhile.
+const fn was_outrun(error: &Error) -> bool {
+    use highwater_tables::Error::{Conflict, Duplicate};
+    matches!(error, Error::Tables(Conflict { .. } | Duplicate { .. }))
+}

@@ -1,0 +1,58 @@
+//! ON CONFLICT of an INSERT, and the query that says what existing rows become.
+
+use crate::statement::{Name, Query, ROW_KEY, ROW_VALUE, new_column};
+use crate::text::Position;
+use datafusion::sql::sqlparser::ast;
+
+/// What the row that an INSERT gives is called in DO UPDATE.
+pub const EXCLUDED: &str = "excluded";
+/// The column that pairs a row that exists with the new one.
+pub const ROW_NUMBER: &str = "__row_number";
+
+/// What an INSERT does where a row of the same key exists.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OnConflict {
+    /// The columns of the key; may be empty for DO NOTHING.
+    pub target: Vec<Name>,
+    /// Where it stands.
+    pub at: Position,
+    /// DO UPDATE; absent for DO NOTHING.
+    pub update: Option<ConflictUpdate>,
+}
+
+/// DO UPDATE. Expressions see the row that exists by the table's name, the new one as `excluded`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ConflictUpdate {
+    /// SET.
+    pub assignments: Vec<(Name, ast::Expr)>,
+    /// WHERE.
+    pub selection: Option<ast::Expr>,
+}
+
+impl ConflictUpdate {
+    /// The query for the rows to change, as [`crate::statement::Update::query`]. It reads `table`, whose rows exist, and
+    /// [`EXCLUDED`]; both have their rows' numbers as [`ROW_NUMBER`].
+    #[must_use]
+    pub fn query(&self, table: &Name, columns: &[String], text: &str) -> Query {
+        let ours = |column: &str| {
+            let parts = [&table.value, column].map(|part| ast::Ident::with_quote('"', part));
+            ast::Expr::CompoundIdentifier(parts.to_vec())
+        };
+        let value = |column: &String| {
+            let assigned = self.assignments.iter().find(|(name, _)| name.value == *column);
+            assigned.map_or_else(|| ours(column), |(_, expr)| expr.clone())
+        };
+        let item = |(at, expr)| ast::SelectItem::ExprWithAlias { expr, alias: new_column(at) };
+        let hidden = [ROW_KEY, ROW_VALUE].map(|name| ast::SelectItem::UnnamedExpr(ours(name)));
+        let items = hidden.into_iter().chain(columns.iter().map(value).enumerate().map(item)).collect();
+        let name = table.value.replace('"', "\"\"");
+        let mut query = crate::text::template(&format!(
+            "SELECT 1 FROM \"{name}\" JOIN {EXCLUDED} ON \"{name}\".{ROW_NUMBER} = {EXCLUDED}.{ROW_NUMBER}"
+        ));
+        if let ast::SetExpr::Select(select) = query.body.as_mut() {
+            select.projection = items;
+            select.selection.clone_from(&self.selection);
+        }
+        Query { ast: query, text: text.to_owned() }
+    }
+}
