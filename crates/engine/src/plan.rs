@@ -8,6 +8,7 @@
 use crate::changes::ChangeSource;
 use crate::sink::Sink;
 use crate::source::Source;
+use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::expressions::Column;
@@ -81,8 +82,80 @@ pub enum Operator {
     Aggregate(Aggregation),
     /// Keeps the rows themselves with their counts, so that they can be read and changes consolidate.
     Materialize,
+    /// The rows of all its inputs, which have the same columns.
+    Union,
+    /// Pairs the rows of its two inputs.
+    Join(Join),
+    /// Keeps its input's rows by group; at an epoch's end what each touched group gives is computed anew.
+    Regroup(Regroup),
     /// Collects its input for an outside target.
     Sink(Arc<dyn Sink>),
+}
+
+/// A join of a left input, which is the first, and a right one.
+#[derive(Clone, Debug)]
+pub struct Join {
+    /// Which rows it gives.
+    pub kind: JoinKind,
+    /// Over the left input's columns. Empty for one group that holds all rows.
+    pub left_keys: Vec<Arc<dyn PhysicalExpr>>,
+    /// Over the right input's columns; as many, and of the same types.
+    pub right_keys: Vec<Arc<dyn PhysicalExpr>>,
+    /// Whether keys that are null pair with each other.
+    pub nulls_match: bool,
+    /// What else a pair must fulfil, over the left columns and then the right ones.
+    pub filter: Option<Arc<dyn PhysicalExpr>>,
+}
+
+/// Which rows a join gives. Those of one side come without the other side's columns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JoinKind {
+    /// The pairs.
+    Inner,
+    /// The pairs, and left rows without one with nulls.
+    Left,
+    /// The pairs, and right rows without one with nulls.
+    Right,
+    /// The pairs, and rows of both sides without one with nulls.
+    Full,
+    /// Left rows that have a pair.
+    Semi,
+    /// Left rows that have none.
+    Anti,
+    /// All left rows, with a boolean column that says whether they have a pair.
+    Mark,
+}
+
+/// Groups of rows whose output is computed anew when they change.
+#[derive(Clone, Debug)]
+pub struct Regroup {
+    /// The groups' keys, over the input's columns; nulls are equal. Empty for one group.
+    pub keys: Vec<Arc<dyn PhysicalExpr>>,
+    /// Each group's output from its rows.
+    pub recompute: Arc<dyn Recompute>,
+}
+
+/// How the output of groups is computed; shared by all workers.
+pub trait Recompute: std::fmt::Debug + Send + Sync {
+    /// What it does in words, which stay the same when it is planned again: the state of a
+    /// `Regroup` is kept for the same words.
+    fn describe(&self) -> String;
+
+    /// Begins on one worker.
+    ///
+    /// # Errors
+    /// `Plan` when it cannot be computed.
+    fn start(&self) -> crate::error::Result<Box<dyn Compute>>;
+}
+
+/// A worker's computation of groups.
+pub trait Compute {
+    /// The output of whole groups from all of their rows, which come in any order. The same rows give
+    /// the same output, whatever their order and whatever other groups there are.
+    ///
+    /// # Errors
+    /// `Data` when a row cannot be computed with.
+    fn compute(&mut self, rows: RecordBatch) -> crate::error::Result<RecordBatch>;
 }
 
 /// A filter and a projection over one input.
@@ -149,7 +222,7 @@ pub enum AggregateFunction {
 pub struct View {
     /// The view's name.
     pub name: String,
-    /// A node that keeps rows: [`Operator::Aggregate`] or [`Operator::Materialize`].
+    /// A node that keeps rows and can be read: [`Operator::Aggregate`] or [`Operator::Materialize`].
     pub node: NodeId,
     /// A projection and HAVING applied when reading; the view's own table is not stored twice.
     pub finish: Option<Map>,
