@@ -13,8 +13,10 @@ pub(crate) mod changes;
 mod operators;
 mod telling;
 
+use crate::batch::Batch;
 use crate::changes::Wake;
 use crate::control::{Control, Next, Supplied};
+use crate::error::{Error, Result};
 use crate::memory::Memory;
 use crate::ops::expressions::Mapper;
 use crate::ops::hop::hop;
@@ -26,6 +28,8 @@ use crate::snapshot::{Receipt, Shipment, Snapshots};
 use crate::stateful::Surroundings;
 use crate::tick::{Tick, TickLog};
 use crate::wire::Flow;
+use arrow::array::{RecordBatch, RecordBatchOptions};
+use arrow::datatypes::SchemaRef;
 use highwater_core::{CheckpointId, WorkerIndex};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -201,13 +205,31 @@ impl<'s> Wiring<'_, 's> {
             }
             Operator::Aggregate(_) => self.aggregate(id),
             Operator::Materialize => self.materialize(id),
+            Operator::Union => {
+                let schema = Arc::clone(&node.schema);
+                self.stateless(id, move |batch, out| {
+                    out.push(renamed(batch, &schema)?);
+                    Ok(())
+                })
+            }
+            Operator::Join(_) => self.join(id),
+            Operator::Regroup(_) => self.regroup(id),
             Operator::Sink(_) => self.sink(id),
         }
     }
 
-    /// What a node reads: the changes of its input, and its contents where this node is new to it.
+    /// What a node reads of all its inputs, as one stream.
     fn input(&self, id: NodeId) -> Flows<'s> {
-        let input = self.spec.plan.nodes[id.0].inputs[0];
+        let inputs = self.spec.plan.nodes[id.0].inputs.len();
+        if inputs == 1 {
+            return self.input_at(id, 0);
+        }
+        self.scope.concatenate((0..inputs).map(|at| self.input_at(id, at)).collect::<Vec<_>>())
+    }
+
+    /// What a node reads of one input: its changes, and its contents where this node is new to it.
+    fn input_at(&self, id: NodeId, at: usize) -> Flows<'s> {
+        let input = self.spec.plan.nodes[id.0].inputs[at];
         let built = self.built[input.0].clone();
         match built.backfill.filter(|_| self.spec.is_new(id)) {
             Some(backfill) => self.scope.concatenate([built.changes, backfill]),
@@ -293,6 +315,16 @@ impl<'s> Wiring<'_, 's> {
             }
         });
     }
+}
+
+/// The same rows under the names of another schema.
+fn renamed(batch: Batch, schema: &SchemaRef) -> Result<Batch> {
+    if batch.rows.schema_ref() == schema {
+        return Ok(batch);
+    }
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.len()));
+    let rows = RecordBatch::try_new_with_options(Arc::clone(schema), batch.rows.columns().to_vec(), &options);
+    Ok(Batch { rows: rows.map_err(|e| Error::data("union", e))?, weights: batch.weights })
 }
 
 /// Wakes the clock at a time. Timely's timers cannot be taken back and each costs a turn when it is

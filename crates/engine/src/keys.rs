@@ -87,6 +87,12 @@ impl KeyCodec {
         Ok([all, nulls].into_iter().filter(|batch| !batch.is_empty()).collect())
     }
 
+    /// A keyed batch in bytes form, whatever the types, with `columns` beside the key.
+    pub(crate) fn key_wide_with(&self, keys: &[ArrayRef], columns: &[ArrayRef], source: &Batch) -> Result<Batch> {
+        let keys: Vec<ArrayRef> = keys.iter().map(one_form).collect();
+        keyed(self.wide(&keys, source.len())?, columns, source)
+    }
+
     /// A keyed batch in bytes form with nothing beside the key.
     pub(crate) fn key_wide(&self, keys: &[ArrayRef], source: &Batch) -> Result<Vec<Batch>> {
         Ok(vec![keyed(self.wide(keys, source.len())?, &[], source)?])
@@ -129,7 +135,8 @@ fn broken(error: arrow::error::ArrowError) -> Error {
     Error::data("key", error)
 }
 
-fn keyed(key: ArrayRef, columns: &[ArrayRef], source: &Batch) -> Result<Batch> {
+/// A batch of `columns` behind a key, with the weights of `source`.
+pub(crate) fn keyed(key: ArrayRef, columns: &[ArrayRef], source: &Batch) -> Result<Batch> {
     let mut arrays = Vec::with_capacity(columns.len() + 1);
     arrays.push(key);
     arrays.extend_from_slice(columns);

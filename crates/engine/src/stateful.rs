@@ -7,7 +7,7 @@
 //! milliseconds; the capability of the current epoch is held until it is closed.
 
 use crate::batch::Batch;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::memory::{Held, Memory};
 use crate::metrics::GapMeter;
 use crate::reads::{Moment, ReadPart, Reads, Wish};
@@ -33,14 +33,15 @@ const BACKGROUND_SLICE: Duration = Duration::from_micros(500);
 /// part and leaves nothing older in scope.
 const SMALL_STATE: u64 = 256 << 10;
 
-/// What one kind of stateful operator does; `stateful` calls it in the right order.
+/// What one kind of stateful operator does; `stateful` calls it in the right order. What is only asked
+/// of operators whose rows are read is an error unless it is given.
 pub(crate) trait Logic {
     /// Its tables, in the order of their numbers.
     fn tables(&mut self) -> Vec<&mut Table>;
 
-    /// Loads what a batch needs of a state that is being restored, until `deadline`; true when all
-    /// is there.
-    fn load_for(&mut self, batch: &Batch, deadline: Instant) -> Result<bool>;
+    /// Loads what a batch of one of its inputs needs of a state that is being restored, until
+    /// `deadline`; true when all is there.
+    fn load_for(&mut self, input: usize, batch: &Batch, deadline: Instant) -> Result<bool>;
 
     /// Loads whatever is not loaded yet, while `more` says so; true when all of the state is there.
     fn load_more(&mut self, more: &mut dyn FnMut() -> bool) -> Result<bool> {
@@ -52,27 +53,39 @@ pub(crate) trait Logic {
         Ok(true)
     }
 
-    /// Takes rows of the current epoch.
-    fn apply(&mut self, batch: Batch) -> Result<()>;
+    /// Takes rows of the current epoch from one of its inputs.
+    fn apply(&mut self, input: usize, batch: Batch) -> Result<()>;
 
     /// Ends the current epoch: its changes, consolidated, go to `out`.
     fn close(&mut self, out: &mut Vec<Batch>) -> Result<()>;
 
     /// The whole contents as inserts, for an operator that is new to this one's output.
-    fn contents(&mut self, out: &mut Vec<Batch>) -> Result<()>;
+    fn contents(&mut self, _out: &mut Vec<Batch>) -> Result<()> {
+        unreadable()
+    }
 
     /// From the next epoch on, whether [`Logic::close`] gives changes though no operator reads them.
-    fn watch(&mut self, watched: bool);
+    fn watch(&mut self, _watched: bool) {}
 
     /// The rows of some keys, of which this worker may own none: one array a key column, one entry
     /// a key.
-    fn lookup(&mut self, keys: &[ArrayRef], out: &mut Vec<Batch>) -> Result<()>;
+    fn lookup(&mut self, _keys: &[ArrayRef], _out: &mut Vec<Batch>) -> Result<()> {
+        unreadable()
+    }
 
     /// Begins a read of the contents as they are now.
-    fn begin_read(&mut self) -> Result<()>;
+    fn begin_read(&mut self) -> Result<()> {
+        unreadable()
+    }
 
     /// Copies rows of the read in progress to `out`, until `deadline`; true when it is over.
-    fn read_on(&mut self, deadline: Instant, out: &mut Vec<Batch>) -> Result<bool>;
+    fn read_on(&mut self, _deadline: Instant, _out: &mut Vec<Batch>) -> Result<bool> {
+        unreadable()
+    }
+}
+
+fn unreadable<T>() -> Result<T> {
+    Err(Error::Plan("its rows cannot be read: only those of a view's own table can".to_owned()))
 }
 
 /// What an operator shares with the rest of its pipeline on its worker.
@@ -103,7 +116,8 @@ pub(crate) struct Stateful<L> {
     id: OperatorId,
     /// The epoch that is open: all before are closed.
     epoch: u64,
-    stash: VecDeque<(u64, Batch)>,
+    /// Epoch, input and rows.
+    stash: VecDeque<(u64, usize, Batch)>,
     rolling: RollingBase,
     written: WrittenBytes,
     copying: Option<Copying>,
@@ -172,9 +186,9 @@ impl<L: Logic> Stateful<L> {
         }
     }
 
-    /// Keeps a batch until its epoch is current.
-    pub(crate) fn take(&mut self, epoch: u64, batch: Batch) {
-        self.stash.push_back((epoch, batch));
+    /// Keeps a batch of one of the inputs until its epoch is current.
+    pub(crate) fn take(&mut self, epoch: u64, input: usize, batch: Batch) {
+        self.stash.push_back((epoch, input, batch));
     }
 
     /// The epoch for which a capability must be held.
@@ -208,14 +222,15 @@ impl<L: Logic> Stateful<L> {
 
     /// Applies one stashed batch of the open epoch.
     fn apply_one(&mut self, deadline: Instant) -> Result<Applied> {
-        let Some(at) = self.stash.iter().position(|(epoch, _)| *epoch == self.epoch) else {
+        let Some(at) = self.stash.iter().position(|(epoch, ..)| *epoch == self.epoch) else {
             return Ok(Applied::Nothing);
         };
-        if !self.logic.load_for(&self.stash[at].1, deadline)? {
+        let (_, input, batch) = &self.stash[at];
+        if !self.logic.load_for(*input, batch, deadline)? {
             return Ok(Applied::Unloaded);
         }
-        let (_, batch) = self.stash.remove(at).expect("found just now");
-        self.logic.apply(batch)?;
+        let (_, input, batch) = self.stash.remove(at).expect("found just now");
+        self.logic.apply(input, batch)?;
         self.gap.finished(Instant::now(), &self.around.run.counters.gap);
         Ok(Applied::One)
     }

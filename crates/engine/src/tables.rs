@@ -6,11 +6,17 @@ use crate::ops::accumulate::{Argument, Layout};
 use crate::ops::aggregate::{Aggregate, Shape};
 use crate::ops::expressions::Preparation;
 use crate::ops::extremes::Extremes;
+use crate::ops::gathered::{GROUP_WORDS, Gathered, ROW_WORDS};
+use crate::ops::grouping::{Grouping, NullKeys, row_codec};
+use crate::ops::join::Join;
 use crate::ops::materialize::Materialize;
+use crate::ops::pairs::Condition;
+use crate::ops::regroup::Regroup;
 use crate::ops::source::Place;
-use crate::plan::{Aggregation, NodeId, Operator, Plan};
+use crate::plan::{self, Aggregation, NodeId, Operator, Plan};
 use crate::run::is_of;
 use arrow::datatypes::SchemaRef;
+use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::expressions::Column;
 use highwater_checkpoint::Manifest;
 use highwater_core::{KeyGroups, OperatorId};
@@ -63,6 +69,25 @@ pub(crate) fn shape_of(spec: &Plan, node: NodeId) -> Result<String> {
         Operator::Map(_) => "map".into(),
         Operator::Hop(_) => "hop".into(),
         Operator::Sink(_) => "sink".into(),
+        Operator::Union => "union".into(),
+        Operator::Join(join) => {
+            let [left, right] = [0, 1].map(|side| &spec.nodes[plan.inputs[side].0].schema);
+            let filter = join.filter.as_ref().map_or_else(String::new, |filter| format!(" if {filter}"));
+            format!(
+                "{:?} join of {} with {} on {} = {}{}{filter}",
+                join.kind,
+                types_of(left),
+                types_of(right),
+                keys_of(&join.left_keys, left)?,
+                keys_of(&join.right_keys, right)?,
+                if join.nulls_match { ", nulls too" } else { "" },
+            )
+        }
+        Operator::Regroup(regroup) => {
+            let input = &spec.nodes[plan.inputs[0].0].schema;
+            let (keys, what) = (keys_of(&regroup.keys, input)?, regroup.recompute.describe());
+            format!("rows of {} by {keys} for {what}", types_of(input))
+        }
         Operator::Materialize => format!("rows of {}", types_of(&plan.schema)),
         Operator::Aggregate(aggregation) => {
             let input = &spec.nodes[plan.inputs[0].0];
@@ -82,6 +107,16 @@ pub(crate) fn shape_of(spec: &Plan, node: NodeId) -> Result<String> {
 fn types_of(schema: &SchemaRef) -> String {
     let types: Vec<String> = schema.fields().iter().map(|field| field.data_type().to_string()).collect();
     types.join(", ")
+}
+
+/// Key expressions and their types.
+fn keys_of(keys: &[Arc<dyn PhysicalExpr>], input: &SchemaRef) -> Result<String> {
+    let describe = |key: &Arc<dyn PhysicalExpr>| -> Result<String> {
+        let data_type = key.data_type(input).map_err(|e| Error::Plan(e.to_string()))?;
+        Ok(format!("{key}: {data_type}"))
+    };
+    let keys: Vec<String> = keys.iter().map(describe).collect::<Result<_>>()?;
+    Ok(format!("({})", keys.join(", ")))
 }
 
 fn prepare(aggregation: &Aggregation, input: &SchemaRef, append_only: bool) -> Result<(Preparation, Layout)> {
@@ -128,4 +163,45 @@ pub(crate) fn materialize(tables: &Tables<'_>, node: NodeId) -> Result<(Preparat
     let table = tables.table(node, 0, KeyKind::Bytes, 1);
     let logic = Materialize::new(codec, Arc::clone(&plan.schema), table, tables.plan.is_read(node));
     Ok((preparation, logic))
+}
+
+/// A join of one worker, and what prepares each of its inputs.
+pub(crate) fn join(tables: &Tables<'_>, node: NodeId) -> Result<([Grouping; 2], Join)> {
+    let plan = &tables.plan.nodes[node.0];
+    let Operator::Join(join) = &plan.operator else { unreachable!("called for joins") };
+    let schemas = [0, 1].map(|side| &tables.plan.nodes[plan.inputs[side].0].schema);
+    let [left, right] = [grouping_of(join, schemas[0], 0)?, grouping_of(join, schemas[1], 1)?];
+    if left.types() != right.types() {
+        return Err(Error::Plan(format!("{}: the keys of a join's sides are of different types", plan.name)));
+    }
+    let condition = join.filter.as_ref().map(|filter| Condition::new(filter, schemas[0], schemas[1])).transpose()?;
+    let words_of = |side: usize| ROW_WORDS + usize::from(join.filter.is_some() && join.kind.gives_rows_of(side));
+    let rows = [0, 1].map(|side| tables.table(node, side as u8 + 1, KeyKind::Placed, words_of(side)));
+    let gathered = Gathered::new(tables.table(node, 0, KeyKind::Bytes, 2 * GROUP_WORDS), rows.into());
+    let codecs = [row_codec(schemas[0])?, row_codec(schemas[1])?];
+    let logic = Join::new(join.kind, Arc::clone(&plan.schema), gathered, codecs, condition);
+    Ok(([left, right], logic))
+}
+
+fn grouping_of(join: &plan::Join, input: &SchemaRef, side: usize) -> Result<Grouping> {
+    let keys = if side == 0 { &join.left_keys } else { &join.right_keys };
+    let nulls = match (join.nulls_match, join.kind.gives_rows_of(side) && join.kind != plan::JoinKind::Semi) {
+        (true, _) => NullKeys::Group,
+        (false, true) => NullKeys::Loose,
+        (false, false) => NullKeys::Drop,
+    };
+    Grouping::new(keys, input, nulls)
+}
+
+/// Groups that are computed anew, on one worker.
+pub(crate) fn regroup(tables: &Tables<'_>, node: NodeId) -> Result<(Grouping, Regroup)> {
+    let plan = &tables.plan.nodes[node.0];
+    let Operator::Regroup(regroup) = &plan.operator else { unreachable!("called for regroupings") };
+    let input = &tables.plan.nodes[plan.inputs[0].0].schema;
+    let grouping = Grouping::new(&regroup.keys, input, NullKeys::Group)?;
+    let rows = tables.table(node, 1, KeyKind::Placed, ROW_WORDS);
+    let gathered = Gathered::new(tables.table(node, 0, KeyKind::Bytes, GROUP_WORDS), vec![rows]);
+    let codecs = [row_codec(input)?, row_codec(&plan.schema)?];
+    let schemas = [Arc::clone(input), Arc::clone(&plan.schema)];
+    Ok((grouping, Regroup::new(regroup.recompute.start()?, gathered, schemas, codecs)))
 }

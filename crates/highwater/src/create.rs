@@ -119,7 +119,7 @@ impl Database {
     /// A new materialized view as an object, its place found and its plan tried.
     pub(crate) fn materialized_object(&self, state: &State, view: CreateView, text: &str) -> Result<Object> {
         self.check_name(&view.name)?;
-        let shared = state.objects.pipeline_of(&view.query)?;
+        let shared = state.objects.pipeline_of(&view.query);
         if let (Some(pipeline), Some(option)) = (&shared, view.options.first()) {
             let reason = format!("the view shares the checkpoints of {pipeline}: ALTER that view");
             let error = highwater_sql::Error::option(&option.key, reason, Some(option.at));
@@ -136,7 +136,7 @@ impl Database {
             return Ok(outcome);
         }
         self.check_name(&sink.name)?;
-        let shared = state.objects.pipeline_of(&sink.query)?;
+        let shared = state.objects.pipeline_of(&sink.query);
         let pipeline = shared.unwrap_or_else(|| sink.name.value.clone());
         let entry = entry(&state, Kind::Sink, &sink.name, text, Some(pipeline));
         let object = self.kept_object(&state, entry, Body::Sink(sink))?;

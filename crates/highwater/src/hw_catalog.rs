@@ -111,10 +111,16 @@ fn manifests(database: &Database) -> Vec<(String, highwater_engine::checkpoint::
 
 fn splits(database: &Database) -> Rows {
     let mut rows: Vec<[String; 4]> = Vec::new();
-    for (pipeline, manifest) in manifests(database) {
+    let manifests = manifests(database);
+    let state = database.state();
+    for (pipeline, manifest) in manifests {
+        // What joined the pipeline later has nodes of its own.
+        let readers: Vec<String> = state.objects.of_pipeline(&pipeline).map(|o| format!("{}:", o.name())).collect();
         for (node, splits) in &manifest.sources {
             for (split, offset) in splits {
                 let source = node.strip_suffix("/source").unwrap_or(node);
+                let of_reader = readers.iter().find_map(|reader| source.strip_prefix(reader.as_str()));
+                let source = of_reader.unwrap_or(source);
                 rows.push([pipeline.clone(), source.to_owned(), split.clone(), offset.to_string()]);
             }
         }

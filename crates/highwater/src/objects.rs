@@ -4,13 +4,14 @@
 
 use crate::catalog::{Entry, Kind};
 use crate::dml::Target;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use arrow::datatypes::SchemaRef;
-use datafusion::logical_expr::TableSource;
+use datafusion::logical_expr::{LogicalPlan, TableSource};
 use highwater_engine::source::Source;
+use highwater_sql::lower::source_name;
 use highwater_sql::session::{self, Relations};
-use highwater_sql::statement::{CreateSink, CreateView, Query};
-use highwater_sql::{Session, references};
+use highwater_sql::statement::{CreateSink, CreateView, Name, Query};
+use highwater_sql::{Session, named, references};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -42,8 +43,21 @@ impl Object {
         }
     }
 
+    /// The names that its columns are given.
+    fn columns(&self) -> &[Name] {
+        match &self.body {
+            Body::View(view) | Body::Materialized(view) => &view.columns,
+            Body::Source(_) | Body::Table(_) | Body::Sink(_) => &[],
+        }
+    }
+
     pub(crate) fn name(&self) -> &str {
         &self.entry.name
+    }
+
+    /// Whether a pipeline keeps it.
+    fn is_of(&self, pipeline: &str) -> bool {
+        self.entry.pipeline.as_deref() == Some(pipeline)
     }
 
     /// The names that its query reads directly.
@@ -55,13 +69,17 @@ impl Object {
 /// How a query's names are to be understood.
 #[derive(Clone, Copy)]
 pub(crate) enum Reading<'a> {
-    /// Sources and materialized views as streams: for plans to maintain.
+    /// Sources and materialized views as streams: for names and types.
     Stream,
+    /// Sources and the materialized views of this pipeline as streams, those of others as their
+    /// queries: for plans to maintain.
+    Pipeline(&'a str),
     /// Sources and materialized views as these tables: for queries.
     Tables(&'a BTreeMap<String, Arc<dyn TableSource>>),
-    /// Sources as these tables, and all views as their queries: for recomputation.
-    Scratch(&'a BTreeMap<String, Arc<dyn TableSource>>),
 }
+
+/// What an object, which is the first, has read of a source or table.
+pub(crate) type HasRead<'a> = dyn Fn(&Object, &Object) -> Result<Arc<dyn TableSource>> + 'a;
 
 /// All objects.
 #[derive(Debug, Default)]
@@ -111,19 +129,20 @@ impl Objects {
 
     /// The sources and materialized views that names come down to, through plain views.
     pub(crate) fn leaves(&self, names: &BTreeSet<String>) -> Vec<&Object> {
-        let closed = self.closed(names, false);
+        let closed = self.closed(names, |_| false);
         let is_leaf = |o: &&Object| matches!(o.body, Body::Source(_) | Body::Table(_) | Body::Materialized(_));
         closed.into_iter().filter(is_leaf).collect()
     }
 
     /// The sources and tables that names come down to, through all views.
     pub(crate) fn sources(&self, names: &BTreeSet<String>) -> Vec<&Object> {
-        let closed = self.closed(names, true);
+        let closed = self.closed(names, |_| true);
         closed.into_iter().filter(|o| matches!(o.body, Body::Source(_) | Body::Table(_))).collect()
     }
 
-    /// The objects that names stand for and what these read, in the order of creation.
-    fn closed(&self, names: &BTreeSet<String>, through_materialized: bool) -> Vec<&Object> {
+    /// The objects that names stand for and what these read, in the order of creation: through plain
+    /// views, and through those materialized views for which it is said.
+    fn closed(&self, names: &BTreeSet<String>, goes_through: impl Fn(&Object) -> bool) -> Vec<&Object> {
         let mut wanted = names.clone();
         let mut found: Vec<&Object> = Vec::new();
         for object in self.all.iter().rev().filter(|o| !matches!(o.body, Body::Sink(_))) {
@@ -131,7 +150,7 @@ impl Objects {
                 continue;
             }
             found.push(object);
-            if through_materialized || matches!(object.body, Body::View(_)) {
+            if matches!(object.body, Body::View(_)) || goes_through(object) {
                 wanted.extend(object.reads());
             }
         }
@@ -146,16 +165,22 @@ impl Objects {
         names: &BTreeSet<String>,
         reading: Reading<'_>,
     ) -> Result<Relations> {
+        let is_inlined = |object: &Object| match (&object.body, reading) {
+            (Body::View(_), _) => true,
+            (Body::Materialized(_), Reading::Pipeline(pipeline)) => !object.is_of(pipeline),
+            _ => false,
+        };
         let mut relations = Relations::default();
-        for object in self.closed(names, matches!(reading, Reading::Scratch(_))) {
+        for object in self.closed(names, is_inlined) {
             let name = object.name();
-            match (&object.body, reading) {
-                (Body::View(view), _) | (Body::Materialized(view), Reading::Scratch(_)) => {
-                    let plan = session.bind(&view.query, &relations)?;
-                    relations.view(name, session::rename(plan, &view.columns, &view.query.text)?);
-                }
-                (_, Reading::Stream) => relations.stream(name, Arc::clone(&object.schema)),
-                (_, Reading::Tables(tables) | Reading::Scratch(tables)) => {
+            if is_inlined(object) {
+                let plan = bound(session, object, &relations)?;
+                relations.view(name, plan);
+                continue;
+            }
+            match reading {
+                Reading::Stream | Reading::Pipeline(_) => relations.stream(name, Arc::clone(&object.schema)),
+                Reading::Tables(tables) => {
                     if let Some(table) = tables.get(name) {
                         relations.insert(name, Arc::clone(table));
                     }
@@ -165,18 +190,43 @@ impl Objects {
         Ok(relations)
     }
 
-    /// The pipeline that must keep a query: that of the views it reads, or none yet.
-    pub(crate) fn pipeline_of(&self, query: &Query) -> Result<Option<String>> {
-        let leaves = self.leaves(&references(query));
-        let pipelines: BTreeSet<&String> = leaves.iter().filter_map(|leaf| leaf.entry.pipeline.as_ref()).collect();
-        if pipelines.len() > 1 {
-            return Err(Error::Sql(highwater_sql::Error::Unsupported {
-                clause: "a view over views of several pipelines".to_owned(),
-                hint: "read one view".to_owned(),
-                position: None,
-            }));
+    /// An object's query from scratch, over what it has read of sources itself and over the queries
+    /// of the views that it reads, each from scratch. A view of another pipeline reads as a part of
+    /// what reads it.
+    pub(crate) fn scratch(&self, session: &Session, object: &Object, rows: &HasRead<'_>) -> Result<LogicalPlan> {
+        let is_shared = |read: &Object| match (&read.body, &object.entry.pipeline) {
+            (Body::Materialized(_), Some(pipeline)) => read.is_of(pipeline),
+            _ => false,
+        };
+        let mut relations = Relations::default();
+        for read in self.closed(&object.reads(), |read| !is_shared(read)) {
+            let name = read.name();
+            match &read.body {
+                Body::Materialized(_) if is_shared(read) => relations.view(name, self.scratch(session, read, rows)?),
+                Body::Materialized(_) | Body::View(_) => {
+                    let plan = bound(session, read, &relations)?;
+                    relations.view(name, plan);
+                }
+                Body::Source(_) | Body::Table(_) => relations.insert(name, rows(object, read)?),
+                Body::Sink(_) => {}
+            }
         }
-        Ok(pipelines.first().map(|name| (*name).clone()))
+        bound(session, object, &relations)
+    }
+
+    /// The pipeline that a new query joins: that of the view that it names first, or none.
+    pub(crate) fn pipeline_of(&self, query: &Query) -> Option<String> {
+        named(query).into_iter().find_map(|name| {
+            let leaves = self.leaves(&BTreeSet::from([name]));
+            leaves.into_iter().find_map(|leaf| leaf.entry.pipeline.clone())
+        })
+    }
+
+    /// The name of the node by which an object reads a source.
+    pub(crate) fn node_of(&self, object: &Object, source: &Object) -> String {
+        let pipeline = object.entry.pipeline.as_deref().unwrap_or_default();
+        let is_first = self.of_pipeline(pipeline).next().is_none_or(|first| first.name() == object.name());
+        source_name(object.name(), is_first, source.name())
     }
 
     /// The names of all objects of a kind.
@@ -186,4 +236,11 @@ impl Objects {
         names.sort();
         names
     }
+}
+
+/// An object's query with the names of its columns.
+fn bound(session: &Session, object: &Object, relations: &Relations) -> Result<LogicalPlan> {
+    let query = object.query().expect("only what has a query is bound");
+    let plan = session.bind(query, relations)?;
+    Ok(session::rename(plan, object.columns(), &query.text)?)
 }

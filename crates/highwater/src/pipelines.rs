@@ -2,7 +2,9 @@
 //!
 //! A pipeline is named after its first object: a view or sink over sources. What reads its views
 //! joins it: the pipeline stops with a checkpoint and goes on with the larger plan, in which nodes
-//! of the same name find their state.
+//! of the same name find their state. What reads views of several pipelines joins that of the one
+//! it names first, and keeps the queries of the others once more as a part of its own: the catalog
+//! says which pipeline an object is of, so its plan is the same after a restart.
 
 use crate::create::{connector, encoding};
 use crate::database::{Database, State};
@@ -40,7 +42,9 @@ impl Database {
         }
         for object in objects {
             let Some(query) = object.query() else { continue };
-            let relations = state.objects.relations(&self.session, &references(query), Reading::Stream)?;
+            let pipeline = object.entry.pipeline.as_deref().expect("kept objects have a pipeline");
+            let reading = Reading::Pipeline(pipeline);
+            let relations = state.objects.relations(&self.session, &references(query), reading)?;
             let kept = Maintained { name: object.name(), columns: &[], query, relations: &relations };
             match &object.body {
                 Body::Materialized(view) => {

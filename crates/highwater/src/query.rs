@@ -10,21 +10,21 @@ use crate::outcome::{Outcome, Rows};
 use crate::parameters::Parameters;
 use crate::provider::TableRows;
 use crate::replay::{self, Until};
-use crate::views::{Scanned, Tables, shaped};
+use crate::views::{Scanned, shaped};
 use arrow::array::RecordBatch;
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::provider_as_source;
 use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryPool};
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::{SessionState, TaskContext};
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::{LogicalPlan, TableSource};
 use datafusion::physical_plan::execute_stream;
 use highwater_engine::checkpoint::inspect;
 use highwater_engine::core::{CheckpointId, Epoch};
 use highwater_engine::source::{Extent, Offset, Source};
 use highwater_engine::{Pipeline, Status, Trigger};
 use highwater_sql::statement::{CreateView, Query};
-use highwater_sql::{explain, references, session};
+use highwater_sql::{explain, references};
 use highwater_tables::{Overlay, Snapshot};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -38,7 +38,8 @@ const PATIENCE: Duration = Duration::from_secs(600);
 /// Where a source stands, by the splits' names.
 pub type SplitOffsets = BTreeMap<String, Offset>;
 
-/// Where each source of a pipeline stands, by the source's name.
+/// Where each source of a pipeline stands, by the source's name; `<view>:<source>` for what a view
+/// reads that joined the pipeline later.
 pub type Offsets = BTreeMap<String, SplitOffsets>;
 
 /// What a paused pipeline shows.
@@ -269,38 +270,24 @@ impl Database {
         snapshot: &Arc<Snapshot>,
         horizon: Option<u64>,
     ) -> Result<Rows> {
-        let names = [object.name().to_owned()].into();
-        let mut tables = Tables::new();
         let state = self.state();
-        for source_object in state.objects.sources(&names) {
-            if let Body::Table(target) = &source_object.body {
-                let over = horizon.map(|horizon| snapshot.as_of(&target.table, horizon)).transpose()?;
-                let over = match over {
-                    Some(None) => return Err(invalid("55000", "the log of tables is too short to recompute", None)),
-                    Some(Some(over)) => over,
-                    None => Overlay::new(),
+        let rows = |reader: &Object, read: &Object| match &read.body {
+            Body::Table(target) => logged(target, snapshot, horizon),
+            Body::Source(source) => {
+                let until = match offsets {
+                    Some(all) => {
+                        let node = state.objects.node_of(reader, read);
+                        Until::Offsets(all.get(&node).cloned().unwrap_or_default())
+                    }
+                    None => until(read, source.as_ref())?,
                 };
-                let rows = TableRows::new(&target.table, snapshot, Arc::new(over), false);
-                tables.insert(source_object.name().to_owned(), provider_as_source(Arc::new(rows)));
-                continue;
+                Ok(provider_as_source(replay::table(source, &until)?))
             }
-            let Body::Source(source) = &source_object.body else { continue };
-            let until = match offsets {
-                Some(all) => Until::Offsets(all.get(source_object.name()).cloned().unwrap_or_default()),
-                None => until(source_object, source.as_ref())?,
-            };
-            let table = provider_as_source(replay::table(source, &until)?);
-            tables.insert(source_object.name().to_owned(), table);
-        }
-        let Some(query) = object.query() else { return Ok(Rows::none("result")) };
-        let relations = state.objects.relations(&self.session, &references(query), Reading::Scratch(&tables))?;
-        drop(state);
-        let plan = self.session.bind(query, &relations)?;
-        let columns = match &object.body {
-            Body::Materialized(view) => view.columns.as_slice(),
-            _ => &[],
+            _ => Err(invalid("XX000", format!("{:?} has no rows of its own", read.name()), None)),
         };
-        let plan = self.session.runnable(session::rename(plan, columns, &query.text)?)?;
+        let plan = state.objects.scratch(&self.session, object, &rows)?;
+        drop(state);
+        let plan = self.session.runnable(plan)?;
         let rows = self.rows_of_plan(&plan)?;
         let batches = shaped(&object.schema, rows.batches)?;
         Ok(Rows { schema: Arc::clone(&object.schema), batches })
@@ -382,6 +369,17 @@ impl Database {
         let reads_tables = sources.iter().any(|object| matches!(object.body, Body::Table(_)));
         Flushed { pipeline, extent, reads_tables }
     }
+}
+
+/// A table's rows as of a position of the log, or as they are.
+fn logged(target: &Target, snapshot: &Arc<Snapshot>, horizon: Option<u64>) -> Result<Arc<dyn TableSource>> {
+    let over = match horizon {
+        Some(horizon) => snapshot
+            .as_of(&target.table, horizon)?
+            .ok_or_else(|| invalid("55000", "the log of tables is too short to recompute", None))?,
+        None => Overlay::new(),
+    };
+    Ok(provider_as_source(Arc::new(TableRows::new(&target.table, snapshot, Arc::new(over), false))))
 }
 
 /// What FLUSH waits for in a pipeline.

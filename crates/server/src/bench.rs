@@ -7,6 +7,7 @@ mod compaction;
 mod dml;
 mod keyed;
 mod machine;
+mod nexmark;
 mod recovery;
 mod views;
 
@@ -27,6 +28,7 @@ use std::time::{Duration, Instant};
   highwater bench keyed --keys 10000000 --seconds 30 --json keyed.json
   highwater bench recovery --keys 1000000
   highwater bench compaction
+  highwater bench nexmark --queries q5,q7,q8
   highwater bench views --views 300")]
 pub(crate) struct Arguments {
     #[command(subcommand)]
@@ -43,6 +45,8 @@ enum Workload {
     Compaction(compaction::Arguments),
     /// INSERTs, COPY, point reads and UPDATEs a second over the wire, beside PostgreSQL if it is named
     Dml(dml::Arguments),
+    /// The queries of the Nexmark benchmark at full speed: rows a second, gaps and state of each
+    Nexmark(nexmark::Arguments),
     /// Hundreds of small views: latency, CPU, memory and how flat the writes are
     Views(views::Arguments),
     /// The process that `recovery` kills
@@ -76,6 +80,7 @@ pub(crate) fn main(arguments: Arguments) -> Outcome {
         Workload::Recovery(arguments) => recovery::main(&arguments),
         Workload::Compaction(arguments) => compaction::main(&arguments),
         Workload::Dml(arguments) => dml::main(&arguments),
+        Workload::Nexmark(arguments) => nexmark::main(&arguments),
         Workload::Views(arguments) => views::main(&arguments),
         Workload::RecoveryVictim(arguments) => recovery::victim(&arguments),
     }

@@ -247,13 +247,6 @@ impl<'a> Cursor<'a> {
         let found = self.tokens.iter().find(|t| t.span.start >= location && is_word(Some(&t.token), word))?;
         Position::of(self.text, found.span.start)
     }
-
-    /// Whether the token at a location is inside the parentheses that open right after `word`.
-    pub(crate) fn follows_call(&self, location: Location, word: &str) -> bool {
-        let before: Vec<_> = self.tokens.iter().take_while(|t| t.span.start < location).map(|t| &t.token).collect();
-        let opening = before.iter().rev().take_while(|t| ***t == Token::LParen).count();
-        opening >= 2 && is_word(before.len().checked_sub(opening + 1).map(|i| before[i]), word)
-    }
 }
 
 fn is_word(token: Option<&Token>, word: &str) -> bool {

@@ -3,7 +3,9 @@
 use crate::types::pg_name;
 use arrow::datatypes::SchemaRef;
 use datafusion::physical_expr::PhysicalExpr;
-use highwater_engine::plan::{Aggregate, AggregateFunction, Aggregation, Map, Node, Operator, Plan, View};
+use highwater_engine::plan::{
+    Aggregate, AggregateFunction, Aggregation, Join, JoinKind, Map, Node, Operator, Plan, Regroup, View,
+};
 use std::sync::Arc;
 
 /// The lines of EXPLAIN.
@@ -44,6 +46,9 @@ fn node_lines(plan: &Plan, node: &Node) -> Vec<String> {
             hop.size_us
         )),
         Operator::Aggregate(aggregation) => lines.extend(aggregation_lines(aggregation)),
+        Operator::Union => {}
+        Operator::Join(join) => lines.extend(join_lines(join)),
+        Operator::Regroup(regroup) => lines.extend(regroup_lines(regroup)),
         Operator::Materialize => lines.push("  state: one row for each distinct row".to_owned()),
         Operator::Sink(_) => lines.push("  state: the outbox of one checkpoint".to_owned()),
     }
@@ -69,13 +74,43 @@ fn map_lines(map: &Map, schema: &SchemaRef) -> Vec<String> {
     lines
 }
 
+fn join_lines(join: &Join) -> Vec<String> {
+    let kind = match join.kind {
+        JoinKind::Inner => "inner",
+        JoinKind::Left => "left",
+        JoinKind::Right => "right",
+        JoinKind::Full => "full",
+        JoinKind::Semi => "semi",
+        JoinKind::Anti => "anti",
+        JoinKind::Mark => "mark",
+    };
+    let mut lines = vec![format!("  kind: {kind}")];
+    let same = if join.nulls_match { "is not distinct from" } else { "=" };
+    let pairs = join.left_keys.iter().zip(&join.right_keys);
+    let pairs: Vec<String> = pairs.map(|(left, right)| format!("{left} {same} {right}")).collect();
+    lines.push(key_line(&pairs));
+    if let Some(filter) = &join.filter {
+        lines.push(format!("  filter: {filter}"));
+    }
+    lines.push("  state: the rows of both sides by key".to_owned());
+    lines
+}
+
+fn regroup_lines(regroup: &Regroup) -> Vec<String> {
+    let keys: Vec<String> = regroup.keys.iter().map(ToString::to_string).collect();
+    let mut lines = vec![key_line(&keys)];
+    lines.extend(regroup.recompute.describe().lines().map(|line| format!("  computes: {line}")));
+    lines.push("  state: the rows of each group, and what it gave".to_owned());
+    lines
+}
+
+fn key_line(keys: &[String]) -> String {
+    if keys.is_empty() { "  key: none, there is one group".to_owned() } else { format!("  key: {}", keys.join(", ")) }
+}
+
 fn aggregation_lines(aggregation: &Aggregation) -> Vec<String> {
     let keys: Vec<String> = aggregation.keys.iter().map(ToString::to_string).collect();
-    let mut lines = vec![if keys.is_empty() {
-        "  key: none, there is one group".to_owned()
-    } else {
-        format!("  key: {}", keys.join(", "))
-    }];
+    let mut lines = vec![key_line(&keys)];
     let calls: Vec<String> = aggregation.aggregates.iter().map(call).collect();
     if !calls.is_empty() {
         lines.push(format!("  aggregates: {}", calls.join(", ")));

@@ -17,6 +17,7 @@ mod parse;
 mod references;
 pub mod session;
 pub mod statement;
+mod subquery;
 pub mod text;
 pub mod types;
 mod upsert;
@@ -27,7 +28,7 @@ pub use error::{Error, Kind, Result};
 pub use explain::explain;
 pub use function::{CallError, CallFailed, ScalarFunction, Volatility};
 pub use parse::{is_default, parse, rows_of};
-pub use references::references;
+pub use references::{named, references};
 pub use session::{Relations, Session};
 pub use text::{Piece, Position, same_text, split};
 

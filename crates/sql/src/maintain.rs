@@ -11,14 +11,11 @@ use crate::text::Position;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::{Expr as LogicalExpr, LogicalPlan, Volatility};
 use datafusion::sql::sqlparser::ast::{
-    self, Distinct, DuplicateTreatment, Expr, Function, FunctionArgumentClause, FunctionArguments, GroupByExpr,
-    JoinOperator, LimitClause, Select, SetExpr, SetOperator, Spanned, TableFactor, Visit, Visitor,
+    self, Expr, Function, GroupByExpr, JoinOperator, LimitClause, OrderByKind, Select, SetExpr, SetOperator,
+    SetQuantifier, Spanned, TableFactor, Visit, Visitor,
 };
-use datafusion::sql::sqlparser::tokenizer::{Location, Span};
+use datafusion::sql::sqlparser::tokenizer::Span;
 use std::ops::ControlFlow;
-
-/// The aggregates that are kept incrementally.
-pub(crate) const AGGREGATES: [&str; 5] = ["count", "sum", "avg", "min", "max"];
 
 /// Functions of the clock, whose result changes without any row changing.
 const CLOCK: &str = "its result changes without any row changing";
@@ -107,15 +104,16 @@ impl Gate<'_> {
         {
             return self.refuse("WITH RECURSIVE", "write it without RECURSIVE", self.at(with.with_token.0.span));
         }
-        if let Some(order) = &query.order_by {
-            let at = self.before(order.span(), "ORDER");
-            return self.refuse("ORDER BY", "order the rows when the view is read", at);
+        if let Some(order) = &query.order_by
+            && matches!(order.kind, OrderByKind::All(_))
+        {
+            return self.refuse("ORDER BY ALL", "name the columns", self.before(order.span(), "ORDER"));
         }
         if let Some(limit) = &query.limit_clause {
-            return self.limit(limit);
+            self.limit(limit, query.order_by.is_some())?;
         }
         if let Some(fetch) = &query.fetch {
-            return self.refuse("FETCH", "limit the rows when the view is read", self.before(fetch.span(), "FETCH"));
+            return self.refuse("FETCH", "use LIMIT", self.before(fetch.span(), "FETCH"));
         }
         if !query.locks.is_empty() {
             let at = self.cursor.word_after(query.span().end, "FOR");
@@ -124,24 +122,40 @@ impl Gate<'_> {
         self.body(&query.body)
     }
 
-    fn limit(&self, limit: &LimitClause) -> Walk {
-        let (word, span) = match limit {
-            LimitClause::LimitOffset { limit: Some(limit), .. } => ("LIMIT", limit.span()),
-            LimitClause::LimitOffset { offset: Some(offset), .. } => ("OFFSET", offset.value.span()),
-            other => ("LIMIT", other.span()),
+    fn limit(&self, limit: &LimitClause, is_ordered: bool) -> Walk {
+        let (word, span, is_each) = match limit {
+            LimitClause::LimitOffset { limit: Some(limit), limit_by, .. } => {
+                ("LIMIT", limit.span(), !limit_by.is_empty())
+            }
+            LimitClause::LimitOffset { offset: Some(offset), .. } => ("OFFSET", offset.value.span(), false),
+            other => ("LIMIT", other.span(), false),
         };
-        self.refuse(word, "limit the rows when the view is read", self.before(span, word))
+        if is_each {
+            return self.refuse("LIMIT BY", "number the rows with row_number()", self.before(span, word));
+        }
+        if is_ordered {
+            return ControlFlow::Continue(());
+        }
+        let clause = format!("{word} without ORDER BY");
+        self.refuse(clause, "say with ORDER BY which rows are wanted", self.before(span, word))
     }
 
     fn body(&self, body: &SetExpr) -> Walk {
         match body {
-            SetExpr::SetOperation { op, right, .. } => {
-                let word = match op {
-                    SetOperator::Union => "UNION",
-                    SetOperator::Except | SetOperator::Minus => "EXCEPT",
-                    SetOperator::Intersect => "INTERSECT",
+            SetExpr::SetOperation { op, set_quantifier, left, right } => {
+                let clause = match op {
+                    SetOperator::Union => None,
+                    SetOperator::Except | SetOperator::Minus => Some(("EXCEPT", "EXCEPT ALL")),
+                    SetOperator::Intersect => Some(("INTERSECT", "INTERSECT ALL")),
                 };
-                self.refuse(word, "make a view of each side", self.before(right.span(), word))
+                let is_all = matches!(set_quantifier, SetQuantifier::All | SetQuantifier::AllByName);
+                if let Some((word, clause)) = clause
+                    && is_all
+                {
+                    return self.refuse(clause, "number the rows on each side", self.before(right.span(), word));
+                }
+                self.body(left)?;
+                self.body(right)
             }
             SetExpr::Values(values) => {
                 let at = self.before(values.span(), "VALUES");
@@ -153,28 +167,13 @@ impl Gate<'_> {
 
     fn select(&self, select: &Select) -> Walk {
         let here = self.at(select.select_token.0.span);
-        if let Some(Distinct::On(on)) = &select.distinct {
-            let at = on.first().map_or(here, |e| self.before(e.span(), "DISTINCT"));
-            return self.refuse("DISTINCT ON", "use GROUP BY with min or max", at);
-        }
-        let Some(first) = select.from.first() else {
+        if select.from.is_empty() {
             return self.refuse("SELECT without FROM", "a view reads a source or a view", here);
-        };
-        if let Some(second) = select.from.get(1) {
-            let at = self.at(second.relation.span());
-            return self.refuse("CROSS JOIN", "a view reads one source or view", at);
         }
-        if let Some(join) = first.joins.first() {
-            let at = self.before(join.relation.span(), "JOIN");
-            return self.refuse(join_name(&join.join_operator), "a view reads one source or view", at);
-        }
-        if let Some(named) = select.named_window.first() {
-            let at = self.before(named.0.span, "WINDOW");
-            return self.refuse("WINDOW", "functions over windows are not kept", at);
-        }
-        if let Some(qualify) = &select.qualify {
-            let at = self.before(qualify.span(), "QUALIFY");
-            return self.refuse("QUALIFY", "functions over windows are not kept", at);
+        for join in select.from.iter().flat_map(|from| &from.joins) {
+            if let Some(clause) = refused_join(&join.join_operator) {
+                return self.refuse(clause, "use another join", self.before(join.relation.span(), "JOIN"));
+            }
         }
         if let Some(into) = &select.into {
             return self.refuse("INTO", "use CREATE SINK", self.at(into.span()));
@@ -182,7 +181,7 @@ impl Gate<'_> {
         match &select.group_by {
             GroupByExpr::All(_) => self.refuse("GROUP BY ALL", "name the columns", here),
             GroupByExpr::Expressions(_, modifiers) if !modifiers.is_empty() => {
-                self.refuse("GROUP BY WITH", "make a view for each grouping", here)
+                self.refuse("GROUP BY WITH", "use ROLLUP, CUBE or GROUPING SETS", here)
             }
             GroupByExpr::Expressions(..) => ControlFlow::Continue(()),
         }
@@ -203,7 +202,6 @@ impl Gate<'_> {
                 }
                 self.refuse(format!("{function}() in FROM"), "there are TUMBLE and HOP", at)
             }
-            TableFactor::Derived { lateral: true, .. } => self.refuse("LATERAL", "a view reads one source or view", at),
             TableFactor::Table { .. } | TableFactor::Derived { .. } | TableFactor::NestedJoin { .. } => {
                 ControlFlow::Continue(())
             }
@@ -213,92 +211,30 @@ impl Gate<'_> {
     }
 
     fn expr(&self, expr: &Expr) -> Walk {
-        let hint = "make a view of the subquery and read both";
         match expr {
-            Expr::Subquery(q) if !self.is_window_table(q.span().start) => {
-                self.refuse("a subquery in an expression", hint, self.at(expr.span()))
-            }
-            Expr::InSubquery { subquery, .. } => {
-                self.refuse("IN (SELECT ...)", hint, self.before(subquery.span(), "IN"))
-            }
-            Expr::Exists { subquery, .. } => self.refuse("EXISTS", hint, self.before(subquery.span(), "EXISTS")),
-            Expr::AnyOp { right, .. } | Expr::AllOp { right, .. } if matches!(right.as_ref(), Expr::Subquery(_)) => {
-                self.refuse("ANY or ALL of a subquery", hint, self.at(right.span()))
-            }
-            Expr::GroupingSets(_) | Expr::Cube(_) | Expr::Rollup(_) => self.grouping(expr),
             Expr::Function(function) => self.function(function),
             _ => ControlFlow::Continue(()),
         }
     }
 
-    /// `TUMBLE((SELECT ...), ...)`: the only subquery that stands among arguments.
-    fn is_window_table(&self, start: Location) -> bool {
-        ["TUMBLE", "HOP"].iter().any(|word| self.cursor.follows_call(start, word))
-    }
-
-    fn grouping(&self, expr: &Expr) -> Walk {
-        let word = match expr {
-            Expr::Cube(_) => "CUBE",
-            Expr::Rollup(_) => "ROLLUP",
-            _ => "GROUPING SETS",
-        };
-        let keyword = word.split(' ').next().unwrap_or(word);
-        self.refuse(word, "make a view for each grouping", self.before(expr.span(), keyword))
-    }
-
     fn function(&self, function: &Function) -> Walk {
         let name = function.name.to_string().to_lowercase();
         let at = self.at(function.name.span());
-        if function.over.is_some() {
-            let clause = format!("window function {name}() OVER");
-            return self.refuse(clause, "functions over windows are not kept", at);
-        }
-        let state = self.session.state();
-        if let Some(scalar) = state.scalar_functions().get(&name)
+        if let Some(scalar) = self.session.state().scalar_functions().get(&name)
             && scalar.signature().volatility != Volatility::Immutable
         {
             return self.refuse(format!("{name}()"), CLOCK, at);
-        }
-        if let Some(aggregate) = state.aggregate_functions().get(&name)
-            && !state.scalar_functions().contains_key(&name)
-        {
-            return self.aggregate(function, aggregate.name(), at);
-        }
-        ControlFlow::Continue(())
-    }
-
-    fn aggregate(&self, function: &Function, name: &str, at: Option<Position>) -> Walk {
-        if !AGGREGATES.contains(&name) {
-            let hint = "count, sum, avg, min and max are kept";
-            return self.refuse(format!("{name}()"), hint, at);
-        }
-        if !function.within_group.is_empty() {
-            return self.refuse("WITHIN GROUP", "count, sum, avg, min and max are kept", at);
-        }
-        let FunctionArguments::List(list) = &function.args else {
-            return ControlFlow::Continue(());
-        };
-        if list.duplicate_treatment == Some(DuplicateTreatment::Distinct) {
-            let clause = format!("DISTINCT in {name}()");
-            let at = self.cursor.word_after(function.name.span().start, "DISTINCT").or(at);
-            return self.refuse(clause, "group by the column in a view of its own", at);
-        }
-        let ordered = |c: &FunctionArgumentClause| matches!(c, FunctionArgumentClause::OrderBy(_));
-        if list.clauses.iter().any(ordered) {
-            let at = self.cursor.word_after(function.name.span().start, "ORDER").or(at);
-            return self.refuse(format!("ORDER BY in {name}()"), "leave it out", at);
         }
         ControlFlow::Continue(())
     }
 }
 
-fn join_name(join: &JoinOperator) -> &'static str {
+/// Joins that have no operator, by name.
+const fn refused_join(join: &JoinOperator) -> Option<&'static str> {
     match join {
-        JoinOperator::Left(_) | JoinOperator::LeftOuter(_) => "LEFT JOIN",
-        JoinOperator::Right(_) | JoinOperator::RightOuter(_) => "RIGHT JOIN",
-        JoinOperator::FullOuter(_) => "FULL JOIN",
-        JoinOperator::CrossJoin(_) | JoinOperator::CrossApply => "CROSS JOIN",
-        JoinOperator::AsOf { .. } => "ASOF JOIN",
-        _ => "JOIN",
+        JoinOperator::AsOf { .. } => Some("ASOF JOIN"),
+        JoinOperator::CrossApply | JoinOperator::OuterApply => Some("APPLY"),
+        JoinOperator::ArrayJoin | JoinOperator::LeftArrayJoin | JoinOperator::InnerArrayJoin => Some("ARRAY JOIN"),
+        _ => None,
     }
 }

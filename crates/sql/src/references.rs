@@ -10,14 +10,22 @@ use std::ops::ControlFlow;
 /// The names of all relations that stand in FROM, without those that WITH defines.
 #[must_use]
 pub fn references(query: &Query) -> BTreeSet<String> {
+    named(query).into_iter().collect()
+}
+
+/// The same in the order in which they are named; a name may come several times.
+#[must_use]
+pub fn named(query: &Query) -> Vec<String> {
     let mut found = Found::default();
     let _: ControlFlow<()> = query.ast.visit(&mut found);
-    &found.named - &found.defined
+    let Found { mut named, defined } = found;
+    named.retain(|name| !defined.contains(name));
+    named
 }
 
 #[derive(Default)]
 struct Found {
-    named: BTreeSet<String>,
+    named: Vec<String>,
     defined: BTreeSet<String>,
 }
 
@@ -35,10 +43,10 @@ impl Visitor for Found {
             TableFactor::Table { name, args: None, .. } => self.named.extend(last(name)),
             TableFactor::Table { args: Some(call), .. } => match call.args.first() {
                 Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Identifier(table)))) => {
-                    self.named.insert(folded(table));
+                    self.named.push(folded(table));
                 }
                 Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::CompoundIdentifier(parts)))) => {
-                    self.named.extend(parts.last().map(folded))
+                    self.named.extend(parts.last().map(folded));
                 }
                 _ => {}
             },

@@ -7,13 +7,14 @@ use crate::error::{Error, Result};
 use crate::function::{self, ScalarFunction};
 use crate::ignored;
 use crate::statement::{Name, Query, Statement};
-use crate::types::Types;
+use crate::subquery;
+use crate::types::{self, Types};
 use crate::window::{self, Windows};
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::Transformed;
-use datafusion::common::{DFSchema, DataFusionError, TableReference, plan_datafusion_err};
+use datafusion::common::{Column, DFSchema, DataFusionError, TableReference, plan_datafusion_err};
 use datafusion::execution::SessionState;
 use datafusion::execution::context::SessionConfig;
 use datafusion::execution::session_state::SessionStateBuilder;
@@ -26,11 +27,19 @@ use datafusion::logical_expr::{
     AggregateUDF, Expr, ExprSchemable, HigherOrderUDF, LogicalPlan, LogicalPlanBuilder, ScalarUDF, TableSource,
     WindowUDF, cast, col,
 };
+use datafusion::optimizer::decorrelate_lateral_join::DecorrelateLateralJoin;
+use datafusion::optimizer::decorrelate_predicate_subquery::DecorrelatePredicateSubquery;
+use datafusion::optimizer::eliminate_cross_join::EliminateCrossJoin;
 use datafusion::optimizer::eliminate_duplicated_expr::EliminateDuplicatedExpr;
+use datafusion::optimizer::eliminate_outer_join::EliminateOuterJoin;
+use datafusion::optimizer::extract_equijoin_predicate::ExtractEquijoinPredicate;
 use datafusion::optimizer::optimize_projections::OptimizeProjections;
 use datafusion::optimizer::push_down_filter::PushDownFilter;
 use datafusion::optimizer::replace_distinct_aggregate::ReplaceDistinctWithAggregate;
+use datafusion::optimizer::rewrite_set_comparison::RewriteSetComparison;
+use datafusion::optimizer::scalar_subquery_to_join::ScalarSubqueryToJoin;
 use datafusion::optimizer::simplify_expressions::{ExprSimplifier, SimplifyExpressions};
+use datafusion::optimizer::single_distinct_to_groupby::SingleDistinctToGroupBy;
 use datafusion::optimizer::{Optimizer, OptimizerContext};
 use datafusion::physical_expr::create_physical_expr;
 use datafusion::sql::planner::{ParserOptions, PlannerContext, SqlToRel};
@@ -70,7 +79,7 @@ impl std::fmt::Debug for Relations {
 impl Relations {
     /// A relation that only has columns, as a dataflow sees a source or a materialized view.
     pub fn stream(&mut self, name: &str, schema: SchemaRef) {
-        self.insert(name, Arc::new(Stream { name: name.to_owned(), schema }));
+        self.insert(name, Arc::new(Stream::new(name, schema)));
     }
 
     /// A relation that stands for a query.
@@ -90,6 +99,12 @@ impl Relations {
 pub(crate) struct Stream {
     pub(crate) name: String,
     schema: SchemaRef,
+}
+
+impl Stream {
+    pub(crate) fn new(name: &str, schema: SchemaRef) -> Self {
+        Self { name: name.to_owned(), schema }
+    }
 }
 
 impl TableSource for Stream {
@@ -266,25 +281,50 @@ impl Session {
     }
 
     /// A bound query in the form that lowering takes: types coerced, expressions simplified,
-    /// filters and projections pushed down, DISTINCT turned into GROUP BY.
+    /// subqueries turned into joins, filters and projections pushed down, DISTINCT turned into
+    /// GROUP BY. Rules that go by statistics, by the order of rows or by what is there now have no
+    /// place here.
     pub(crate) fn for_stream(&self, plan: LogicalPlan, text: &str) -> Result<LogicalPlan> {
         let refused = |e| Error::of_planner(e, text);
-        let options = self.state.config_options();
-        let plan = self.state.analyzer().execute_and_check(plan, options, |_, _| {}).map_err(refused)?;
-        let rules = Optimizer::with_rules(vec![
-            Arc::new(SimplifyExpressions::new()),
-            Arc::new(ReplaceDistinctWithAggregate::new()),
-            Arc::new(EliminateDuplicatedExpr::new()),
-            Arc::new(PushDownFilter::new()),
-            Arc::new(OptimizeProjections::new()),
-        ]);
-        let context =
-            OptimizerContext::new_with_config_options(Arc::clone(options)).without_query_execution_start_time();
-        rules.optimize(plan, &context, |_, _| {}).map_err(refused)
+        let mut options = ConfigOptions::clone(self.state.config_options());
+        // A dataflow joins to the one row of a subquery without outer columns.
+        options.optimizer.enable_physical_uncorrelated_scalar_subquery = false;
+        options.optimizer.max_passes = PASSES;
+        let options = Arc::new(options);
+        let plan = subquery::plain_distinct(plan).map_err(refused)?;
+        let plan = self.state.analyzer().execute_and_check(plan, &options, |_, _| {}).map_err(refused)?;
+        subquery::check(&plan)?;
+        let context = OptimizerContext::new_with_config_options(options).without_query_execution_start_time();
+        let first = Optimizer::with_rules(vec![Arc::new(RewriteSetComparison::new())]);
+        let plan = subquery::compared_apart(plan).map_err(refused)?;
+        let plan = first.optimize(plan, &context, |_, _| {}).map_err(refused)?;
+        let plan = subquery::exact(plan).map_err(refused)?;
+        stream_rules().optimize(plan, &context, |_, _| {}).map_err(refused)
     }
 }
 
-/// Gives a view's columns the names of its column list, and checks that names are unique.
+/// How often the rules are tried: a subquery in a subquery takes one more.
+const PASSES: usize = 8;
+
+fn stream_rules() -> Optimizer {
+    Optimizer::with_rules(vec![
+        Arc::new(SimplifyExpressions::new()),
+        Arc::new(ReplaceDistinctWithAggregate::new()),
+        Arc::new(DecorrelatePredicateSubquery::new()),
+        Arc::new(ScalarSubqueryToJoin::new()),
+        Arc::new(DecorrelateLateralJoin::new()),
+        Arc::new(ExtractEquijoinPredicate::new()),
+        Arc::new(EliminateDuplicatedExpr::new()),
+        Arc::new(EliminateCrossJoin::new()),
+        Arc::new(EliminateOuterJoin::new()),
+        Arc::new(PushDownFilter::new()),
+        Arc::new(SingleDistinctToGroupBy::new()),
+        Arc::new(OptimizeProjections::new()),
+    ])
+}
+
+/// Gives a view's columns the names of its column list and types that PostgreSQL has, and checks that
+/// names are unique.
 ///
 /// # Errors
 /// `Invalid` when there are more names than columns, or a name is given twice.
@@ -311,15 +351,16 @@ pub fn rename(plan: LogicalPlan, columns: &[Name], text: &str) -> Result<Logical
             position: None,
         });
     }
-    let expressions: Vec<Expr> = schema
-        .columns()
-        .into_iter()
-        .zip(&names)
-        .map(|(column, name)| if column.name == *name { col(column) } else { col(column).alias(*name) })
-        .collect();
-    if columns.is_empty() {
+    let is_plain = |field: &Arc<Field>| types::plain(field.data_type()).is_none();
+    if columns.is_empty() && schema.fields().iter().all(is_plain) {
         return Ok(plan);
     }
+    let shown = |((column, field), name): ((Column, &Arc<Field>), &&str)| match types::plain(field.data_type()) {
+        Some(plain) => cast(col(column), plain).alias(*name),
+        None if column.name == *name => col(column),
+        None => col(column).alias(*name),
+    };
+    let expressions: Vec<Expr> = schema.columns().into_iter().zip(schema.fields()).zip(&names).map(shown).collect();
     LogicalPlanBuilder::from(plan)
         .project(expressions)
         .and_then(LogicalPlanBuilder::build)

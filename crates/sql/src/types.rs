@@ -101,6 +101,18 @@ pub(crate) fn is_kept(arrow: &DataType) -> bool {
     }
 }
 
+/// The type that a view's column has instead of one that PostgreSQL does not have; none when it has it.
+pub(crate) fn plain(arrow: &DataType) -> Option<DataType> {
+    match arrow {
+        DataType::Utf8View | DataType::LargeUtf8 => Some(DataType::Utf8),
+        DataType::BinaryView | DataType::LargeBinary => Some(DataType::Binary),
+        DataType::UInt8 => Some(DataType::Int16),
+        DataType::UInt16 => Some(DataType::Int32),
+        DataType::UInt32 | DataType::UInt64 => Some(DataType::Int64),
+        _ => None,
+    }
+}
+
 /// PostgreSQL's name of an Arrow type.
 #[must_use]
 pub fn pg_name(arrow: &DataType) -> String {

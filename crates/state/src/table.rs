@@ -3,8 +3,9 @@
 //! A table owns a contiguous range of key groups; each has its own index and pages. Batches go
 //! through it in two passes ([`lookup`], [`update`]); it is frozen, copied out and settled for
 //! checkpoints and readers ([`freeze`], [`read`]); it is filled from stored parts ([`load`]) and
-//! kept within memory ([`evict`]). It does no I/O of its own except through
-//! [`PageSource`](crate::store::PageSource), starts no threads and is used by one worker only.
+//! kept within memory ([`evict`]); a row's words may name other rows ([`position`]). It does no I/O
+//! of its own except through [`PageSource`](crate::store::PageSource), starts no threads and is used
+//! by one worker only.
 //!
 //! Invariants: every live slot is in its group's index once; a slot is in its group's free list
 //! if it was taken once and is not live.
@@ -13,6 +14,7 @@ mod evict;
 mod freeze;
 mod load;
 mod lookup;
+mod position;
 mod read;
 mod update;
 

@@ -9,6 +9,7 @@ use crate::control::BACKFILLED;
 use crate::error::{Error, Result};
 use crate::keys::ByKeyGroup;
 use crate::ops::expressions::Preparation;
+use crate::ops::grouping::Grouping;
 use crate::ops::outbox::Outbox;
 use crate::ops::source::SourceSplits;
 use crate::parcel::Parcel;
@@ -25,16 +26,28 @@ use timely::dataflow::channels::pact::{DistributorPact, Pipeline};
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::operators::generic::operator::Operator as _;
+use timely::progress::frontier::MutableAntichain;
 
 impl<'s> Wiring<'_, 's> {
     pub(super) fn stateless(
         &self,
         id: NodeId,
-        mut apply: impl FnMut(Batch, &mut Vec<Batch>) -> Result<()> + 'static,
+        apply: impl FnMut(Batch, &mut Vec<Batch>) -> Result<()> + 'static,
     ) -> Built<'s> {
+        let changes = self.applied(id, self.input(id), apply);
+        Built { changes, backfill: None }
+    }
+
+    /// A stream of a node's batches with something done to each.
+    fn applied(
+        &self,
+        id: NodeId,
+        stream: Flows<'s>,
+        mut apply: impl FnMut(Batch, &mut Vec<Batch>) -> Result<()> + 'static,
+    ) -> Flows<'s> {
         let name = self.spec.plan.nodes[id.0].name.clone();
         let run = Arc::clone(&self.spec.run);
-        let changes = self.input(id).unary::<Builder<Flow>, _, _, _>(Pipeline, &name.clone(), move |_, _| {
+        stream.unary::<Builder<Flow>, _, _, _>(Pipeline, &name.clone(), move |_, _| {
             let mut out = Vec::new();
             move |input, output| {
                 input.for_each(|time, flow| {
@@ -46,8 +59,7 @@ impl<'s> Wiring<'_, 's> {
                     }
                 });
             }
-        });
-        Built { changes, backfill: None }
+        })
     }
 
     pub(super) fn source(
@@ -110,7 +122,7 @@ impl<'s> Wiring<'_, 's> {
         let made = spec.run.step(&spec.plan.nodes[id.0].name, || tables::aggregate(&spec.tables(self.place), id));
         let (preparation, logic) = made.unzip();
         let keyed = self.keyed(id, preparation);
-        self.stateful(id, keyed, logic)
+        self.stateful(id, vec![keyed], logic)
     }
 
     pub(super) fn materialize(&mut self, id: NodeId) -> Built<'s> {
@@ -118,51 +130,76 @@ impl<'s> Wiring<'_, 's> {
         let made = spec.run.step(&spec.plan.nodes[id.0].name, || tables::materialize(&spec.tables(self.place), id));
         let (preparation, logic) = made.unzip();
         let keyed = self.keyed(id, preparation);
-        self.stateful(id, keyed, logic)
+        self.stateful(id, vec![keyed], logic)
+    }
+
+    pub(super) fn join(&mut self, id: NodeId) -> Built<'s> {
+        let spec = Arc::clone(self.spec);
+        let made = spec.run.step(&spec.plan.nodes[id.0].name, || tables::join(&spec.tables(self.place), id));
+        let (groupings, logic) = made.unzip();
+        let [left, right] = groupings.map_or([None, None], |groupings| groupings.map(Some));
+        let inputs = vec![self.grouped(id, 0, left), self.grouped(id, 1, right)];
+        self.stateful(id, inputs, logic)
+    }
+
+    pub(super) fn regroup(&mut self, id: NodeId) -> Built<'s> {
+        let spec = Arc::clone(self.spec);
+        let made = spec.run.step(&spec.plan.nodes[id.0].name, || tables::regroup(&spec.tables(self.place), id));
+        let (grouping, logic) = made.unzip();
+        let grouped = self.grouped(id, 0, grouping);
+        self.stateful(id, vec![grouped], logic)
     }
 
     fn keyed(&self, id: NodeId, preparation: Option<Preparation>) -> Flows<'s> {
-        self.stateless(id, move |batch, out| {
+        self.applied(id, self.input(id), move |batch, out| {
             if let Some(preparation) = &preparation {
                 out.extend(preparation.apply(&batch)?);
             }
             Ok(())
         })
-        .changes
     }
 
-    fn stateful<L: Logic + 'static>(&mut self, id: NodeId, input: Flows<'s>, logic: Option<L>) -> Built<'s> {
+    fn grouped(&self, id: NodeId, at: usize, grouping: Option<Grouping>) -> Flows<'s> {
+        self.applied(id, self.input_at(id, at), move |batch, out| {
+            if let Some(grouping) = &grouping {
+                out.extend(grouping.apply(&batch)?);
+            }
+            Ok(())
+        })
+    }
+
+    fn stateful<L: Logic + 'static>(&mut self, id: NodeId, inputs: Vec<Flows<'s>>, logic: Option<L>) -> Built<'s> {
         let node = &self.spec.plan.nodes[id.0];
         let mut builder = OperatorBuilder::new(node.name.clone(), self.scope);
         let info = builder.operator_info();
         let here = self.scope.activator_for(Rc::clone(&info.address));
         self.around.snapshots.wake_operator(self.scope.activator_for(info.address));
         let (groups, workers) = (self.spec.key_groups, self.place.workers);
-        let pact = DistributorPact(move |_| ByKeyGroup::new(groups, workers));
-        let mut input = builder.new_input(input, pact);
+        let pact = || DistributorPact(move |_: usize| ByKeyGroup::new(groups, workers));
+        let mut inputs: Vec<_> = inputs.into_iter().map(|input| builder.new_input(input, pact())).collect();
         let (changes, changes_out) = builder.new_output::<Flow>();
         let (backfill, backfill_out) = builder.new_output::<Flow>();
         let (_done, done_out) = builder.new_output::<Parcel<()>>();
         let mut changes = OutputBuilder::<_, Builder<Flow>>::from(changes);
         let mut backfill = OutputBuilder::<_, Builder<Flow>>::from(backfill);
-        let backfills = self.spec.backfills(id);
-        let number = self.spec.operator_ids[id.0];
-        let name = node.name.clone();
+        let (backfills, number) = (self.spec.backfills(id), self.spec.operator_ids[id.0]);
+        let (run, name) = (Arc::clone(&self.spec.run), node.name.clone());
         let mut operator =
             logic.map(|logic| Stateful::new(logic, name.clone(), number, self.around.clone(), backfills));
-        let run = Arc::clone(&self.spec.run);
         builder.build_reschedule(move |mut capabilities| {
             move |frontiers| {
                 let Some(operator) = &mut operator else { return false };
-                input.for_each(|time, flow| {
-                    if let Some(batch) = flow.0.take() {
-                        operator.take(*time.time(), batch);
-                    }
-                });
+                for (at, input) in inputs.iter_mut().enumerate() {
+                    input.for_each(|time, flow| {
+                        if let Some(batch) = flow.0.take() {
+                            operator.take(*time.time(), at, batch);
+                        }
+                    });
+                }
                 if run.has_failed() || capabilities.is_empty() {
                     return false;
                 }
-                let frontier = frontiers[0].frontier().first().copied();
+                let frontier = least(frontiers);
                 let (mut changes, mut backfill) = (changes.activate(), backfill.activate());
                 let turn = run.step(&name, || {
                     operator.turn(
@@ -256,6 +293,11 @@ impl<'s> Wiring<'_, 's> {
         self.done.push(done_out);
         Built { changes: changes_out, backfill: None }
     }
+}
+
+/// The first epoch of which some input may send more; none when all have ended.
+fn least(frontiers: &[MutableAntichain<u64>]) -> Option<u64> {
+    frontiers.iter().filter_map(|input| input.frontier().first().copied()).min()
 }
 
 /// A sink's outbox and the order of its epochs.

@@ -332,7 +332,7 @@ impl Logic for Aggregate {
         tables
     }
 
-    fn load_for(&mut self, batch: &Batch, deadline: Instant) -> Result<bool> {
+    fn load_for(&mut self, _: usize, batch: &Batch, deadline: Instant) -> Result<bool> {
         if self.narrow.as_ref().is_none_or(Table::is_loaded)
             && self.wide.is_loaded()
             && self.sets.iter().all(Extremes::is_ordered)
@@ -375,7 +375,7 @@ impl Logic for Aggregate {
         Ok(true)
     }
 
-    fn apply(&mut self, batch: Batch) -> Result<()> {
+    fn apply(&mut self, _: usize, batch: Batch) -> Result<()> {
         if self.emits || self.watched {
             self.pending.push(batch);
             return Ok(());

@@ -14,13 +14,13 @@ use datafusion_physical_expr::PhysicalExpr;
 use std::sync::Arc;
 
 /// Evaluates an expression over a batch.
-fn column(expression: &Arc<dyn PhysicalExpr>, rows: &RecordBatch) -> Result<ArrayRef> {
+pub(crate) fn column(expression: &Arc<dyn PhysicalExpr>, rows: &RecordBatch) -> Result<ArrayRef> {
     let value = expression.evaluate(rows).map_err(|e| Error::data(expression.to_string(), e))?;
     value.into_array(rows.num_rows()).map_err(|e| Error::data(expression.to_string(), e))
 }
 
 /// The rows for which an expression is true; nulls count as false.
-fn mask(expression: &Arc<dyn PhysicalExpr>, rows: &RecordBatch) -> Result<BooleanArray> {
+pub(crate) fn mask(expression: &Arc<dyn PhysicalExpr>, rows: &RecordBatch) -> Result<BooleanArray> {
     let mask = column(expression, rows)?;
     let mask = mask.as_boolean_opt().ok_or_else(|| Error::data(expression.to_string(), "is not a condition"))?;
     Ok(if mask.null_count() > 0 { prep_null_mask_filter(mask) } else { mask.clone() })

@@ -80,7 +80,7 @@ impl Logic for Materialize {
         vec![&mut self.table]
     }
 
-    fn load_for(&mut self, batch: &Batch, deadline: Instant) -> Result<bool> {
+    fn load_for(&mut self, _: usize, batch: &Batch, deadline: Instant) -> Result<bool> {
         if self.table.is_loaded() {
             return Ok(true);
         }
@@ -96,7 +96,7 @@ impl Logic for Materialize {
         Ok(true)
     }
 
-    fn apply(&mut self, batch: Batch) -> Result<()> {
+    fn apply(&mut self, _: usize, batch: Batch) -> Result<()> {
         let key = batch.rows.column(0);
         hash_keys(key.as_ref(), &mut self.hashes);
         let bytes = key.as_binary::<i32>();

@@ -6,7 +6,7 @@ mod reading;
 
 use highwater_engine::core::Bytes;
 use highwater_engine::{CheckpointSettings, Engine, EngineConfig, PipelineSpec, Status, Trigger};
-use numbers::{Numbers, Wanted, groups_of, plan_of, read_groups, spec_of};
+use numbers::{Numbers, Wanted, groups_of, pairs_of, plan_of, read_groups, read_pairs, spec_of};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -59,6 +59,27 @@ fn it_goes_on_after_a_stop_and_after_a_crash_with_any_number_of_workers() {
             drop(engine);
         }
         stop_cleanly = !stop_cleanly;
+    }
+}
+
+#[test]
+fn a_join_goes_on_after_a_stop_and_after_a_crash_with_any_number_of_workers() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let numbers = Numbers::new(0, 50);
+    for (round, workers) in [2usize, 1, 3, 2].into_iter().enumerate() {
+        let engine = engine(folder.path(), workers);
+        let pipeline = engine.create(spec_of("p", &numbers, Wanted::Joined)).expect("creates");
+        let rows = 1000 * (round as u64 + 1);
+        numbers.end.store(rows, Relaxed);
+        let wanted = pairs_of(rows, 50);
+        wait_for("all pairs", || read_pairs(&pipeline) == wanted);
+        if round % 2 == 0 {
+            engine.shutdown().expect("stops");
+        } else {
+            pipeline.checkpoint(Trigger::Manual).expect("a checkpoint");
+            numbers.end.fetch_add(100, Relaxed);
+            drop(engine);
+        }
     }
 }
 

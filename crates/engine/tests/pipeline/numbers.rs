@@ -6,7 +6,9 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::expressions::Column;
 use highwater_engine::core::KeyGroups;
-use highwater_engine::plan::{Aggregate, AggregateFunction, Aggregation, Node, NodeId, Operator, Plan, View};
+use highwater_engine::plan::{
+    Aggregate, AggregateFunction, Aggregation, Join, JoinKind, Node, NodeId, Operator, Plan, View,
+};
 use highwater_engine::source::{Offset, Polled, Source, SplitReader};
 use highwater_engine::{CheckpointSettings, Error, Parallelism, Pipeline, PipelineSpec, Result};
 use std::collections::BTreeMap;
@@ -95,6 +97,8 @@ pub(crate) enum Wanted {
     View,
     /// And over it `SELECT count(*), sum(count), sum(sum)`.
     ViewOnView,
+    /// And every number twice, with its group's row.
+    Joined,
 }
 
 fn aggregate(function: AggregateFunction, argument: Option<(&str, usize)>) -> Aggregate {
@@ -149,6 +153,16 @@ pub(crate) fn plan_of(numbers: &Arc<Numbers>, wanted: Wanted) -> Plan {
         nodes.push(node("totals", vec![NodeId(1)], Operator::Aggregate(in_all), &totals, false));
         views.push(view("totals", 2, &totals));
     }
+    if wanted == Wanted::Joined {
+        let key = || vec![Arc::new(Column::new("key", 0)) as Arc<dyn PhysicalExpr>];
+        let join =
+            Join { kind: JoinKind::Inner, left_keys: key(), right_keys: key(), nulls_match: false, filter: None };
+        let pairs = Arc::new(Schema::new([schema().fields().to_vec(), groups.fields().to_vec()].concat()));
+        nodes.push(node("twice", vec![NodeId(0), NodeId(0)], Operator::Union, &schema(), true));
+        nodes.push(node("join", vec![NodeId(2), NodeId(1)], Operator::Join(join), &pairs, false));
+        nodes.push(node("pairs", vec![NodeId(3)], Operator::Materialize, &pairs, false));
+        views.push(view("pairs", 4, &pairs));
+    }
     Plan { nodes, views }
 }
 
@@ -185,6 +199,29 @@ pub(crate) fn read_groups(pipeline: &Pipeline) -> BTreeMap<i64, (i64, i64)> {
         }
     }
     groups
+}
+
+/// How often each row should be in the view of pairs after `rows` numbers.
+pub(crate) fn pairs_of(rows: u64, keys: u64) -> BTreeMap<Vec<i64>, usize> {
+    let groups = groups_of(rows, keys);
+    let pair = |n: i64| {
+        let key = n % keys as i64;
+        (vec![key, n, key, groups[&key].0, groups[&key].1], 2)
+    };
+    (0..rows as i64).map(pair).collect()
+}
+
+/// How often each row is in the view of pairs.
+pub(crate) fn read_pairs(pipeline: &Pipeline) -> BTreeMap<Vec<i64>, usize> {
+    let scan = pipeline.scan(&["pairs".to_owned()]).expect("reads");
+    let mut pairs = BTreeMap::new();
+    for batch in &scan.views[0] {
+        for row in 0..batch.num_rows() {
+            let value = |column: &ArrayRef| column.as_primitive::<Int64Type>().value(row);
+            *pairs.entry(batch.columns().iter().map(value).collect()).or_default() += 1;
+        }
+    }
+    pairs
 }
 
 /// The one row of the second view.

@@ -1,14 +1,14 @@
-//! GROUP BY, and DISTINCT, which is a GROUP BY without aggregates.
+//! GROUP BY, and DISTINCT, which is a GROUP BY without aggregates. Five aggregate functions are kept
+//! incrementally; a GROUP BY with any other is computed anew by group.
 
 use super::Builder;
 use super::flow::Flow;
+use super::ties::unaliased;
 use crate::error::{Error, Result};
-use crate::maintain::AGGREGATES;
 use crate::session::view_schema;
-use crate::types;
 use arrow::datatypes::DataType;
 use datafusion::common::DFSchema;
-use datafusion::logical_expr::expr::{AggregateFunction as Call, Alias};
+use datafusion::logical_expr::expr::AggregateFunction as Call;
 use datafusion::logical_expr::{self, Expr, ExprSchemable};
 use datafusion::physical_expr::PhysicalExpr;
 use highwater_engine::plan::{Aggregate, AggregateFunction, Aggregation, Operator};
@@ -19,12 +19,25 @@ const NAME_CHARS: usize = 80;
 
 impl Builder<'_> {
     pub(super) fn aggregate(&mut self, aggregate: &logical_expr::Aggregate, owner: &str) -> Result<Flow> {
+        let flow = self.lower(&aggregate.input, owner)?;
         if aggregate.group_expr.iter().any(|e| matches!(e, Expr::GroupingSet(_))) {
-            return Err(Error::unsupported("GROUPING SETS", "make a view for each grouping", None));
+            return self.grouping_sets(aggregate, flow, owner);
+        }
+        self.grouped(aggregate, flow, owner)
+    }
+
+    /// GROUP BY of a flow's rows.
+    pub(super) fn grouped(
+        &mut self,
+        aggregate: &logical_expr::Aggregate,
+        mut flow: Flow,
+        owner: &str,
+    ) -> Result<Flow> {
+        if !Self::is_kept(aggregate) {
+            return self.regrouped(aggregate, flow, owner);
         }
         let input = aggregate.input.schema();
         let schema = view_schema(&aggregate.schema);
-        let mut flow = self.lower(&aggregate.input, owner)?;
         if flow.is_filtered() {
             let kept = Arc::clone(flow.schema());
             let node = self.settle(flow, owner);
@@ -49,7 +62,9 @@ impl Builder<'_> {
         let Expr::AggregateFunction(call) = unaliased(expr) else {
             return Err(Error::unsupported(expr.to_string(), "it is not an aggregate", None));
         };
-        let function = function_of(call)?;
+        let Some(function) = function_of(call) else {
+            return Err(Error::unsupported(format!("{}()", call.func.name()), "it is not kept like this", None));
+        };
         let filter = match &call.params.filter {
             Some(filter) => self.physical(std::slice::from_ref(filter), input)?.pop(),
             None => None,
@@ -60,7 +75,6 @@ impl Builder<'_> {
             [only] if function == AggregateFunction::Count && whole(only) => Ok(count_all(filter, output)),
             [only] => {
                 let data_type = only.get_type(input).map_err(|e| Error::Plan(Box::new(e)))?;
-                check_type(call.func.name(), function, &data_type)?;
                 let argument = self.physical(std::slice::from_ref(only), input)?.pop();
                 Ok(Aggregate { function, argument, filter, input: data_type, output })
             }
@@ -72,50 +86,35 @@ impl Builder<'_> {
     }
 }
 
-fn unaliased(expr: &Expr) -> &Expr {
-    match expr {
-        Expr::Alias(Alias { expr, .. }) => unaliased(expr),
-        other => other,
-    }
-}
-
 fn count_all(filter: Option<Arc<dyn PhysicalExpr>>, output: DataType) -> Aggregate {
     Aggregate { function: AggregateFunction::Count, argument: None, filter, input: DataType::Int64, output }
 }
 
-fn function_of(call: &Call) -> Result<AggregateFunction> {
-    let name = call.func.name();
+/// The function of a call, if it is one that is kept incrementally and is called plainly.
+fn function_of(call: &Call) -> Option<AggregateFunction> {
     let params = &call.params;
-    if params.distinct {
-        let hint = "group by the column in a view of its own";
-        return Err(Error::unsupported(format!("DISTINCT in {name}()"), hint, None));
+    if params.distinct || !params.order_by.is_empty() || params.args.len() > 1 {
+        return None;
     }
-    if !params.order_by.is_empty() {
-        return Err(Error::unsupported(format!("ORDER BY in {name}()"), "leave it out", None));
+    match call.func.name() {
+        "count" => Some(AggregateFunction::Count),
+        "sum" => Some(AggregateFunction::Sum),
+        "avg" => Some(AggregateFunction::Avg),
+        "min" => Some(AggregateFunction::Min),
+        "max" => Some(AggregateFunction::Max),
+        _ => None,
     }
-    Ok(match name {
-        "count" => AggregateFunction::Count,
-        "sum" => AggregateFunction::Sum,
-        "avg" => AggregateFunction::Avg,
-        "min" => AggregateFunction::Min,
-        "max" => AggregateFunction::Max,
-        _ => {
-            let hint = format!("{} are kept", AGGREGATES.join(", "));
-            return Err(Error::unsupported(format!("{name}()"), hint, None));
-        }
-    })
 }
 
-/// Types whose sums and averages are not kept are refused here, by PostgreSQL's names.
-fn check_type(name: &str, function: AggregateFunction, data_type: &DataType) -> Result<()> {
+/// Whether an aggregate is kept incrementally: one of five functions, of a type that it is kept for.
+pub(super) fn is_kept(expr: &Expr, input: &DFSchema) -> bool {
+    let Expr::AggregateFunction(call) = unaliased(expr) else { return false };
+    let Some(function) = function_of(call) else { return false };
+    let Some(argument) = call.params.args.first() else { return true };
+    let Ok(data_type) = argument.get_type(input) else { return false };
     let adds = matches!(function, AggregateFunction::Sum | AggregateFunction::Avg);
-    let nested = data_type.is_nested();
     let interval = matches!(data_type, DataType::Interval(_) | DataType::Duration(_));
-    if function == AggregateFunction::Count || !(nested || interval && adds) {
-        return Ok(());
-    }
-    let clause = format!("{name}({})", types::pg_name(data_type));
-    Err(Error::unsupported(clause, "convert the argument to a number or text", None))
+    function == AggregateFunction::Count || !(data_type.is_nested() || interval && adds)
 }
 
 fn all_expressions(keys: &[Arc<dyn PhysicalExpr>], aggregates: &[Aggregate]) -> Vec<Arc<dyn PhysicalExpr>> {
@@ -132,9 +131,13 @@ fn over_node(aggregate: Aggregate, flow: &Flow) -> Aggregate {
 }
 
 /// The keys as they are written, for the node's name.
-fn key_names(keys: &[Expr]) -> String {
+pub(super) fn key_names(keys: &[Expr]) -> String {
     let names: Vec<String> = keys.iter().map(key_name).collect();
-    let all = names.join(", ");
+    shortened(names.join(", "))
+}
+
+/// A part of a node's name: long ones end with a digest.
+pub(super) fn shortened(all: String) -> String {
     if all.chars().count() <= NAME_CHARS {
         return all;
     }
@@ -145,7 +148,7 @@ fn key_names(keys: &[Expr]) -> String {
     format!("{head}~{digest:016x}")
 }
 
-fn key_name(key: &Expr) -> String {
+pub(super) fn key_name(key: &Expr) -> String {
     match key {
         Expr::Column(column) => column.name.clone(),
         Expr::Alias(alias) => alias.name.clone(),

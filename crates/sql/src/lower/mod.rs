@@ -1,14 +1,22 @@
 //! Bound queries to the engine's plan: one pipeline's views and sinks become one graph of operators.
 //!
-//! A query without joins is a chain from one relation; each kind of node has a file here that adds
-//! its part to a [`Flow`]. Names of operators are made from the view's name and what the operator
-//! does, so they are the same whatever else is created, dropped or restarted.
+//! Each kind of node has a file here that adds its part to a [`Flow`]; what has several inputs
+//! settles each of them to a node first. Names of operators are made from the view's name and what
+//! the operator does, so they are the same whatever else is created, dropped or restarted.
 //! It knows no connectors: sources and sinks come from the caller.
 
 mod aggregate;
+mod compute;
 mod flow;
+mod grouping;
 mod hop;
+mod join;
+mod limit;
+mod over;
+mod regroup;
 mod scan;
+mod ties;
+mod union;
 
 use crate::error::{Error, Result};
 use crate::maintain;
@@ -19,16 +27,17 @@ use arrow::datatypes::SchemaRef;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
-use datafusion::logical_expr::{Distinct, Expr, LogicalPlan};
+use datafusion::logical_expr::{Distinct, Expr, LogicalPlan, Projection};
 use datafusion::physical_expr::expressions::{BinaryExpr, NegativeExpr, lit};
 use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 use flow::Flow;
 use highwater_engine::changes::ChangeSource;
-use highwater_engine::plan::{Node, NodeId, Operator, Plan, View};
+use highwater_engine::plan::{JoinKind, Node, NodeId, Operator, Plan, View};
 use highwater_engine::sink::Sink;
 use highwater_engine::source::Source;
+pub use scan::source_name;
 use std::any::Any;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Makes the plan of one pipeline, view by view in the order of their creation.
@@ -39,7 +48,9 @@ pub struct Builder<'a> {
     sources: BTreeMap<String, Arc<dyn Source>>,
     changes: BTreeMap<String, Arc<dyn ChangeSource>>,
     incarnations: BTreeMap<String, u64>,
-    /// How later views read the rows of a relation.
+    /// The view or sink that the pipeline was made for.
+    first: Option<String>,
+    /// How later views read the rows of a view, and how what one view reads twice is read again.
     taps: BTreeMap<String, Flow>,
 }
 
@@ -66,6 +77,7 @@ impl<'a> Builder<'a> {
             sources: BTreeMap::new(),
             changes: BTreeMap::new(),
             incarnations: BTreeMap::new(),
+            first: None,
             taps: BTreeMap::new(),
         }
     }
@@ -134,8 +146,9 @@ impl<'a> Builder<'a> {
         self.plan
     }
 
-    fn bind(&self, maintained: Maintained<'_>) -> Result<LogicalPlan> {
-        let Maintained { columns, query, relations, .. } = maintained;
+    fn bind(&mut self, maintained: Maintained<'_>) -> Result<LogicalPlan> {
+        let Maintained { name, columns, query, relations } = maintained;
+        self.first.get_or_insert_with(|| name.to_owned());
         maintain::check(query, self.session)?;
         let plan = self.session.bind(query, relations)?;
         maintain::check_functions(&plan)?;
@@ -145,21 +158,30 @@ impl<'a> Builder<'a> {
 
     fn lower(&mut self, plan: &LogicalPlan, owner: &str) -> Result<Flow> {
         match plan {
-            LogicalPlan::TableScan(scan) => self.scan(scan),
+            LogicalPlan::TableScan(scan) => self.scan(scan, owner),
             LogicalPlan::SubqueryAlias(alias) => self.lower(&alias.input, owner),
+            LogicalPlan::Subquery(lateral) if lateral.outer_ref_columns.is_empty() => {
+                self.lower(&lateral.subquery, owner)
+            }
             LogicalPlan::Projection(projection) => {
                 let flow = self.lower(&projection.input, owner)?;
-                let columns = self.physical(&projection.expr, projection.input.schema())?;
-                let flow = self.sparing(flow, &columns, owner);
-                Ok(flow.project(columns, &session::view_schema(&projection.schema)))
+                self.projection(projection, flow, owner)
             }
             LogicalPlan::Filter(filter) => {
+                if let LogicalPlan::Window(window) = filter.input.as_ref() {
+                    return self.over(window, Some(&filter.predicate), owner);
+                }
                 let flow = self.lower(&filter.input, owner)?;
                 let mut predicate = self.physical(std::slice::from_ref(&filter.predicate), filter.input.schema())?;
                 let flow = self.sparing(flow, &predicate, owner);
                 Ok(flow.filter(predicate.pop().expect("one expression gives one")))
             }
             LogicalPlan::Aggregate(aggregate) => self.aggregate(aggregate, owner),
+            LogicalPlan::Join(join) => self.join(join, owner),
+            LogicalPlan::Union(union) => self.union(union, owner),
+            LogicalPlan::Window(window) => self.over(window, None, owner),
+            LogicalPlan::Sort(sort) => self.sort(sort, owner),
+            LogicalPlan::Limit(limit) => self.limit(limit, owner),
             node => match window::hop_of(node) {
                 Some(hop) => self.hop(hop, owner),
                 None => Err(Error::unsupported(clause_of(node), "it cannot be kept current yet", None)),
@@ -167,9 +189,22 @@ impl<'a> Builder<'a> {
         }
     }
 
+    fn projection(&mut self, projection: &Projection, flow: Flow, owner: &str) -> Result<Flow> {
+        let columns = self.physical(&projection.expr, projection.input.schema())?;
+        let flow = self.sparing(flow, &columns, owner);
+        Ok(flow.project(columns, &session::view_schema(&projection.schema)))
+    }
+
+    /// A node that gives the rows of a part of a query.
+    fn node_of(&mut self, plan: &LogicalPlan, owner: &str) -> Result<NodeId> {
+        let flow = self.lower(plan, owner)?;
+        Ok(self.settle(flow, owner))
+    }
+
     fn physical(&self, exprs: &[Expr], schema: &DFSchema) -> Result<Vec<Arc<dyn PhysicalExpr>>> {
         let state = self.session.state();
         let context = PhysicalPlanningContext::default();
+        exprs.iter().try_for_each(no_subquery)?;
         exprs
             .iter()
             .map(|expr| create_physical_expr(expr, schema, state.execution_props(), &context))
@@ -203,7 +238,8 @@ impl<'a> Builder<'a> {
         let append_only = match &operator {
             Operator::Source(_) => true,
             Operator::Changes(source) => source.append_only(),
-            Operator::Aggregate(_) => false,
+            Operator::Aggregate(_) | Operator::Regroup(_) => false,
+            Operator::Join(join) if !matches!(join.kind, JoinKind::Inner | JoinKind::Semi) => false,
             _ => inputs.iter().all(|i| self.plan.nodes[i.0].append_only),
         };
         let name = self.unused(format!("{owner}/{what}"));
@@ -213,9 +249,10 @@ impl<'a> Builder<'a> {
         NodeId(self.plan.nodes.len() - 1)
     }
 
-    /// Numbers what one view does twice, in the order from its source.
+    /// Numbers what one view does twice, in the order from its sources.
     fn unused(&self, name: String) -> String {
-        let taken = |name: &str| self.plan.nodes.iter().any(|n| n.name == name);
+        let names: BTreeSet<&str> = self.plan.nodes.iter().map(|node| node.name.as_str()).collect();
+        let taken = |name: &str| names.contains(name);
         if !taken(&name) {
             return name;
         }
@@ -224,6 +261,26 @@ impl<'a> Builder<'a> {
             .find(|numbered| !taken(numbered))
             .expect("there are more numbers than nodes")
     }
+}
+
+/// Subqueries that could not be turned into joins are still expressions.
+fn no_subquery(expr: &Expr) -> Result<()> {
+    let is_one = |e: &Expr| {
+        let found = matches!(
+            e,
+            Expr::ScalarSubquery(_)
+                | Expr::InSubquery(_)
+                | Expr::Exists(_)
+                | Expr::SetComparison(_)
+                | Expr::OuterReferenceColumn(..)
+        );
+        Ok(found)
+    };
+    if expr.exists(is_one).map_err(|e| Error::Plan(Box::new(e)))? {
+        let hint = "write it as a join, or make a view of the subquery and read both";
+        return Err(Error::unsupported("this subquery in an expression", hint, None));
+    }
+    Ok(())
 }
 
 /// The expression with integer arithmetic that fails where it would wrap around.
@@ -252,14 +309,9 @@ fn checked(
 
 fn clause_of(node: &LogicalPlan) -> &'static str {
     match node {
-        LogicalPlan::Join(_) => "JOIN",
-        LogicalPlan::Union(_) => "UNION",
-        LogicalPlan::Sort(_) => "ORDER BY",
-        LogicalPlan::Limit(_) => "LIMIT",
-        LogicalPlan::Window(_) => "OVER",
         LogicalPlan::Values(_) => "VALUES",
         LogicalPlan::EmptyRelation(_) => "SELECT without FROM",
-        LogicalPlan::Subquery(_) => "a subquery",
+        LogicalPlan::Subquery(_) => "this LATERAL",
         LogicalPlan::Unnest(_) => "UNNEST",
         LogicalPlan::RecursiveQuery(_) => "WITH RECURSIVE",
         LogicalPlan::Distinct(Distinct::On(_)) => "DISTINCT ON",

@@ -4,7 +4,7 @@
 //! records stand in files of the page store. The clock algorithm chooses: a page that was used
 //! since the hand last passed gets a second round. A batch's missing pages are read together.
 
-use super::Table;
+use super::{Slot, Table};
 use crate::error::{Error, Result};
 use crate::key::{Kind, RecordKey};
 use crate::page::Page;
@@ -44,6 +44,16 @@ impl Table {
     #[must_use]
     pub const fn evicted_pages(&self) -> usize {
         self.evicted
+    }
+
+    /// Reads back the evicted pages among those of `slots`, with one request: what was found before
+    /// can then be used again.
+    ///
+    /// # Errors
+    /// When a page cannot be read back.
+    #[inline]
+    pub fn make_slots_resident(&mut self, slots: &[Slot]) -> Result<()> {
+        if self.evicted == 0 { Ok(()) } else { self.make_resident(slots.iter().map(|slot| slot.page())) }
     }
 
     /// Reads one page back if it was evicted.

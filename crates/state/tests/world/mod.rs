@@ -354,6 +354,8 @@ impl World {
                         table.key_u64(slot).to_le_bytes().to_vec()
                     };
                     assert_eq!(held, *key);
+                    let position = table.position(slot);
+                    assert_eq!(table.slot_at(table.key_group(slot), position), Some(slot));
                 }
             }
         }

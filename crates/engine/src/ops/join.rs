@@ -1,0 +1,237 @@
+//! Joins: both sides' rows by key, and at an epoch's end the change of what they give.
+//!
+//! Rows are applied as they come. At the end only groups that the epoch touched are looked at, and of
+//! them only the rows that can matter: a side is read whole where the other one has changed. Pairs are
+//! found by `pairs`; rows that are given for having a pair, or none, by `unpaired`. Without a condition
+//! a row has a pair when the other side's group has rows, so a group's totals tell; with one each row
+//! keeps the number of its pairs. Rows of which a key is null, where nulls do not pair, are handed on
+//! without state.
+
+use crate::batch::Batch;
+use crate::error::{Error, Result};
+use crate::keys::KeyCodec;
+use crate::ops::gathered::{Gathered, Part, Touched, Want};
+use crate::ops::grouping::is_loose;
+use crate::ops::pairs::{Condition, Pairing};
+use crate::ops::unpaired::Unpaired;
+use crate::plan::JoinKind;
+use crate::stateful::Logic;
+use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::datatypes::SchemaRef;
+use highwater_state::{Slot, Table};
+use std::time::Instant;
+
+/// Rows of touched groups that are looked at together; one group may have more.
+const TOGETHER: usize = 16 << 10;
+
+impl JoinKind {
+    /// Whether pairs are given.
+    pub(crate) const fn gives_pairs(self) -> bool {
+        matches!(self, Self::Inner | Self::Left | Self::Right | Self::Full)
+    }
+
+    /// Whether rows of a side are given for having a pair, or none.
+    pub(crate) const fn gives_rows_of(self, side: usize) -> bool {
+        match self {
+            Self::Inner => false,
+            Self::Left | Self::Semi | Self::Anti | Self::Mark => side == 0,
+            Self::Right => side == 1,
+            Self::Full => true,
+        }
+    }
+}
+
+/// One worker's share of a join.
+pub(crate) struct Join {
+    kind: JoinKind,
+    schema: SchemaRef,
+    gathered: Gathered,
+    /// By side, for whole rows.
+    codecs: [KeyCodec; 2],
+    condition: Option<Condition>,
+    /// By side, the epoch's rows that belong to no group.
+    loose: [Vec<Batch>; 2],
+}
+
+/// Which rows of each side are wanted of each of some groups.
+#[derive(Default)]
+struct Wants([Vec<Want>; 2]);
+
+impl Join {
+    /// Of a side whose rows are given and of which a condition decides, `gathered` has a word a row.
+    pub(crate) fn new(
+        kind: JoinKind,
+        schema: SchemaRef,
+        gathered: Gathered,
+        codecs: [KeyCodec; 2],
+        condition: Option<Condition>,
+    ) -> Self {
+        Self { kind, schema, gathered, codecs, condition, loose: [Vec::new(), Vec::new()] }
+    }
+
+    const fn counts_pairs_of(&self, side: usize) -> bool {
+        self.condition.is_some() && self.kind.gives_rows_of(side)
+    }
+
+    /// Whether pairs must be looked at for what changed on one side of a group.
+    const fn pairs_matter(&self, group: &Touched, side: usize) -> bool {
+        let changed = &group.sides[side];
+        if self.kind.gives_pairs() {
+            return changed.is_changed;
+        }
+        // A changed row alters the numbers of the other side; its own one begins when it is new.
+        self.counts_pairs_of(1 - side) && changed.is_changed || self.counts_pairs_of(side) && changed.has_new
+    }
+
+    /// Which rows of a side of a group can matter.
+    const fn want(&self, group: &Touched, side: usize) -> Want {
+        let (mine, others) = (&group.sides[side], &group.sides[1 - side]);
+        let pairs = (mine.old != 0 || mine.new != 0)
+            && (others.old != 0 || others.new != 0)
+            && (self.pairs_matter(group, side) || self.pairs_matter(group, 1 - side));
+        let given = self.kind.gives_rows_of(side);
+        let flips = given && self.condition.is_none() && (others.old > 0) != (others.new > 0);
+        if flips || pairs && self.pairs_matter(group, 1 - side) {
+            Want::All
+        } else if mine.is_changed && (given || pairs) {
+            Want::Changed
+        } else {
+            Want::Nothing
+        }
+    }
+
+    /// The first groups of `touched` that are to be looked at together, and what is wanted of them.
+    fn portion<'t>(&self, touched: &'t [Touched]) -> (&'t [Touched], Wants) {
+        let (mut wants, mut rows) = (Wants::default(), 0);
+        for (at, group) in touched.iter().enumerate() {
+            if rows >= TOGETHER {
+                return (&touched[..at], wants);
+            }
+            for side in 0..2 {
+                let want = self.want(group, side);
+                rows += group.sides[side].rows(want);
+                wants.0[side].push(want);
+            }
+        }
+        (touched, wants)
+    }
+
+    /// The changes that some groups give.
+    fn change(&mut self, groups: &[Touched], wants: &Wants, out: &mut Vec<Batch>) -> Result<()> {
+        let parts = [self.gathered.part(0, groups, &wants.0[0])?, self.gathered.part(1, groups, &wants.0[1])?];
+        let rows = [self.columns(0, &parts[0])?, self.columns(1, &parts[1])?];
+        let counts = [self.counts_pairs_of(0), self.counts_pairs_of(1)];
+        let mut more = [Vec::new(), Vec::new()];
+        if self.kind.gives_pairs() || self.condition.is_some() {
+            let pairing = Pairing {
+                parts: [&parts[0], &parts[1]],
+                rows: [&rows[0], &rows[1]],
+                condition: self.condition.as_ref(),
+                gives: self.kind.gives_pairs().then_some(&self.schema),
+                counts,
+            };
+            let paired = pairing.run()?;
+            out.extend(paired.out);
+            more = paired.more;
+        }
+        for side in (0..2).filter(|side| self.kind.gives_rows_of(*side)) {
+            let part = &parts[side];
+            let paired = if counts[side] {
+                self.paired_rows(side, part, &more[side])
+            } else {
+                paired_groups(side, part, groups)
+            };
+            out.extend(self.unpaired(side).change(part, &rows[side], &paired)?);
+            if counts[side] {
+                self.keep_counts(side, part, &more[side]);
+            }
+        }
+        Ok(())
+    }
+
+    /// The columns of a part's rows.
+    fn columns(&self, side: usize, part: &Part) -> Result<Vec<ArrayRef>> {
+        self.codecs[side].columns_of_bytes(part.slots.iter().map(|slot| self.gathered.row(side, *slot)))
+    }
+
+    /// Whether each row of a part had a pair and whether it has one, by the numbers of their pairs.
+    fn paired_rows(&self, side: usize, part: &Part, more: &[i64]) -> Vec<(bool, bool)> {
+        let numbers = part.slots.iter().map(|slot| self.gathered.extra(side, *slot));
+        numbers.zip(more).map(|(old, more)| (old > 0, old + more > 0)).collect()
+    }
+
+    /// Enters how many more pairs the rows of a part have.
+    fn keep_counts(&mut self, side: usize, part: &Part, more: &[i64]) {
+        let changed: Vec<usize> = (0..part.len()).filter(|row| more[*row] != 0).collect();
+        let slots: Vec<Slot> = changed.iter().map(|row| part.slots[*row]).collect();
+        let more: Vec<i64> = changed.iter().map(|row| more[*row]).collect();
+        self.gathered.add_extra(side, &slots, &more);
+    }
+
+    fn unpaired(&self, side: usize) -> Unpaired {
+        Unpaired { kind: self.kind, schema: SchemaRef::clone(&self.schema), side }
+    }
+
+    /// Hands on the rows that belong to no group.
+    fn pass_loose(&mut self, out: &mut Vec<Batch>) -> Result<()> {
+        for side in 0..2 {
+            for batch in std::mem::take(&mut self.loose[side]) {
+                let bytes = batch.rows.column(0).as_binary::<i32>();
+                let rows = (0..bytes.len()).map(|row| bytes.value(row));
+                let columns = self.codecs[side].columns_of_bytes(rows)?;
+                let given = self.unpaired(side).never(columns, batch.len())?;
+                out.extend(given.map(|rows| Batch { rows, weights: batch.weights.clone() }));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether each row of a part had a pair and whether it has one, by the other side's totals.
+fn paired_groups(side: usize, part: &Part, groups: &[Touched]) -> Vec<(bool, bool)> {
+    let mut paired = Vec::with_capacity(part.len());
+    for (at, group) in groups.iter().enumerate() {
+        let others = &group.sides[1 - side];
+        paired.extend(part.of(at).map(|_| (others.old > 0, others.new > 0)));
+    }
+    paired
+}
+
+impl Logic for Join {
+    fn tables(&mut self) -> Vec<&mut Table> {
+        self.gathered.tables()
+    }
+
+    fn load_for(&mut self, _: usize, batch: &Batch, deadline: Instant) -> Result<bool> {
+        if is_loose(batch) || self.gathered.is_loaded() {
+            return Ok(true);
+        }
+        self.gathered.load_for(batch.rows.column(0).as_ref(), deadline)
+    }
+
+    fn apply(&mut self, input: usize, batch: Batch) -> Result<()> {
+        if !is_loose(&batch) {
+            return self.gathered.apply(input, &batch);
+        }
+        if !self.kind.gives_rows_of(input) {
+            return Err(Error::data("join", "a row without a key came from a side that gives none"));
+        }
+        self.loose[input].push(batch);
+        Ok(())
+    }
+
+    fn close(&mut self, out: &mut Vec<Batch>) -> Result<()> {
+        self.pass_loose(out)?;
+        let touched = self.gathered.touched()?;
+        let mut left = touched.as_slice();
+        while !left.is_empty() {
+            let (groups, wants) = self.portion(left);
+            self.change(groups, &wants, out)?;
+            left = &left[groups.len()..];
+        }
+        self.gathered.end_epoch(&touched)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,224 @@
+//! The pairs of a join whose number an epoch changed, and what that does to its output.
+//!
+//! A pair is there as often as the product of its rows' counts says. Only pairs of which one row was
+//! changed are looked at, each once: the changed rows of the left with all of the right, and the
+//! other rows of the left with the changed ones of the right. They are looked at in bounded chunks, so
+//! that no cross product is ever made whole. Where it matters whether a row has any pair, the number
+//! of its pairs is kept; this module says by how much it changes. Invariant: a row that is new starts
+//! at 0, and all of its pairs are looked at.
+
+use crate::batch::Batch;
+use crate::error::{Error, Result};
+use crate::ops::expressions::mask;
+use crate::ops::gathered::Part;
+use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::compute::{filter, take};
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::error::ArrowError;
+use datafusion_common::tree_node::{Transformed, TransformedResult, TreeNode};
+use datafusion_physical_expr::PhysicalExpr;
+use datafusion_physical_expr::expressions::Column;
+use datafusion_physical_expr::utils::collect_columns;
+use std::any::Any;
+use std::sync::Arc;
+
+/// Pairs that are looked at together.
+const CHUNK: usize = 8192;
+
+/// What a pair must fulfil beside its keys, over no more columns than it names.
+pub(crate) struct Condition {
+    expression: Arc<dyn PhysicalExpr>,
+    /// The columns of each side that it names.
+    columns: [Vec<usize>; 2],
+    schema: SchemaRef,
+}
+
+fn broken(error: ArrowError) -> Error {
+    Error::data("join", error)
+}
+
+/// The rows at `indices` of some columns.
+pub(crate) fn take_all(columns: &[ArrayRef], indices: &UInt32Array) -> Result<Vec<ArrayRef>> {
+    columns.iter().map(|column| take(column.as_ref(), indices, None).map_err(broken)).collect()
+}
+
+/// Weights of a batch; none when all are 1.
+pub(crate) fn weights_of(weights: Vec<i64>) -> Option<Int64Array> {
+    weights.iter().any(|weight| *weight != 1).then(|| Int64Array::from(weights))
+}
+
+impl Condition {
+    /// `condition` is over the left columns and then the right ones.
+    ///
+    /// # Errors
+    /// `Plan` when it names a column that there is not.
+    pub(crate) fn new(condition: &Arc<dyn PhysicalExpr>, left: &Schema, right: &Schema) -> Result<Self> {
+        let split = left.fields().len();
+        let mut used: Vec<usize> = collect_columns(condition).iter().map(Column::index).collect();
+        used.sort_unstable();
+        used.dedup();
+        let fields: Vec<_> = left.fields().iter().chain(right.fields()).collect();
+        if used.last().is_some_and(|last| *last >= fields.len()) {
+            return Err(Error::Plan(format!("the condition {condition} of a join names a column that it has not")));
+        }
+        let rebased = Arc::clone(condition).transform_down(|expression| {
+            let any: &dyn Any = expression.as_ref();
+            let Some(column) = any.downcast_ref::<Column>() else { return Ok(Transformed::no(expression)) };
+            let index = used.partition_point(|used| *used < column.index());
+            Ok(Transformed::yes(Arc::new(Column::new(column.name(), index)) as Arc<dyn PhysicalExpr>))
+        });
+        let expression = rebased.data().map_err(|e| Error::Plan(e.to_string()))?;
+        let field_of = |column: &usize| Field::clone(fields[*column]).with_nullable(true);
+        let kept: Vec<Field> = used.iter().map(field_of).collect();
+        let (of_left, of_right) = used.split_at(used.partition_point(|column| *column < split));
+        let of_right = of_right.iter().map(|column| column - split).collect();
+        Ok(Self { expression, columns: [of_left.to_vec(), of_right], schema: Arc::new(Schema::new(kept)) })
+    }
+
+    /// For which pairs of rows it is true.
+    fn holds(&self, rows: [&[ArrayRef]; 2], pairs: [&UInt32Array; 2]) -> Result<BooleanArray> {
+        let mut columns = Vec::with_capacity(self.schema.fields().len());
+        for (side, named) in self.columns.iter().enumerate() {
+            for column in named {
+                columns.push(take(rows[side][*column].as_ref(), pairs[side], None).map_err(broken)?);
+            }
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(pairs[0].len()));
+        let batch = RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options);
+        mask(&self.expression, &batch.map_err(broken)?)
+    }
+}
+
+/// Pairs the rows of the same groups of two parts.
+pub(crate) struct Pairing<'a> {
+    pub(crate) parts: [&'a Part; 2],
+    /// The parts' columns.
+    pub(crate) rows: [&'a [ArrayRef]; 2],
+    pub(crate) condition: Option<&'a Condition>,
+    /// The schema of pairs that are given; none when only the numbers of pairs are wanted.
+    pub(crate) gives: Option<&'a SchemaRef>,
+    /// Of which side the rows' numbers of pairs are kept.
+    pub(crate) counts: [bool; 2],
+}
+
+/// What pairing gives.
+pub(crate) struct Paired {
+    /// By side: how much more pairs each row of the part has.
+    pub(crate) more: [Vec<i64>; 2],
+    pub(crate) out: Vec<Batch>,
+}
+
+impl Pairing<'_> {
+    /// Looks at all pairs that one group after another has.
+    pub(crate) fn run(&self) -> Result<Paired> {
+        let [left, right] = self.parts;
+        let mut paired = Paired { more: self.parts.map(|part| vec![0; part.len()]), out: Vec::new() };
+        let mut pairs = [Vec::with_capacity(CHUNK), Vec::with_capacity(CHUNK)];
+        let mut changed: Vec<u32> = Vec::new();
+        let mut all: Vec<u32> = Vec::new();
+        for group in 0..left.groups() {
+            let here = right.of(group);
+            if here.is_empty() {
+                continue;
+            }
+            changed.clear();
+            changed.extend(here.clone().filter(|row| right.is_changed(*row)).map(|row| row as u32));
+            all.clear();
+            all.extend(here.map(|row| row as u32));
+            for row in left.of(group) {
+                let others = if left.is_changed(row) { &all } else { &changed };
+                self.pair(row, others, &mut pairs, &mut paired)?;
+            }
+        }
+        self.flush(&mut pairs, &mut paired)?;
+        Ok(paired)
+    }
+
+    /// Pairs a row of the left with rows of the right.
+    fn pair(&self, row: usize, others: &[u32], pairs: &mut [Vec<u32>; 2], paired: &mut Paired) -> Result<()> {
+        for others in others.chunks(CHUNK) {
+            for other in others.iter().copied().filter(|other| self.matters(row, *other as usize)) {
+                pairs[0].push(row as u32);
+                pairs[1].push(other);
+            }
+            if pairs[0].len() >= CHUNK {
+                self.flush(pairs, paired)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// How many more of a pair there are in the output.
+    #[inline]
+    fn weight(&self, left: usize, right: usize) -> i64 {
+        let [l, r] = self.parts;
+        l.new[left] * r.new[right] - l.old[left] * r.old[right]
+    }
+
+    /// How many more pairs the row of a side has through its other row.
+    #[inline]
+    fn more(&self, side: usize, row: usize, other: usize) -> i64 {
+        let (mine, others) = (self.parts[side], self.parts[1 - side]);
+        match (mine.old[row], mine.new[row]) {
+            (_, 0) => 0,
+            (0, _) => others.new[other],
+            _ => others.new[other] - others.old[other],
+        }
+    }
+
+    #[inline]
+    fn matters(&self, left: usize, right: usize) -> bool {
+        self.gives.is_some() && self.weight(left, right) != 0
+            || self.counts[0] && self.more(0, left, right) != 0
+            || self.counts[1] && self.more(1, right, left) != 0
+    }
+
+    /// Takes account of the pairs that fulfil the condition.
+    fn flush(&self, pairs: &mut [Vec<u32>; 2], paired: &mut Paired) -> Result<()> {
+        if pairs[0].is_empty() {
+            return Ok(());
+        }
+        let mut indices = pairs.each_mut().map(|side| UInt32Array::from(std::mem::take(side)));
+        if let Some(condition) = self.condition {
+            let holds = condition.holds(self.rows, [&indices[0], &indices[1]])?;
+            indices = keep(&indices, &holds)?;
+        }
+        for side in 0..2 {
+            if self.counts[side] {
+                let others = indices[1 - side].values().iter();
+                for (row, other) in indices[side].values().iter().zip(others) {
+                    paired.more[side][*row as usize] += self.more(side, *row as usize, *other as usize);
+                }
+            }
+        }
+        if let Some(schema) = self.gives {
+            paired.out.extend(self.given(schema, indices)?);
+        }
+        Ok(())
+    }
+
+    /// The output rows of pairs, less those that weigh nothing, as only their numbers changed.
+    fn given(&self, schema: &SchemaRef, mut indices: [UInt32Array; 2]) -> Result<Option<Batch>> {
+        let both = indices[0].values().iter().zip(indices[1].values().iter());
+        let mut weights: Vec<i64> = both.map(|(l, r)| self.weight(*l as usize, *r as usize)).collect();
+        if weights.contains(&0) {
+            let weighs: BooleanArray = weights.iter().map(|weight| Some(*weight != 0)).collect();
+            indices = keep(&indices, &weighs)?;
+            weights.retain(|weight| *weight != 0);
+        }
+        if weights.is_empty() {
+            return Ok(None);
+        }
+        let mut columns = take_all(self.rows[0], &indices[0])?;
+        columns.extend(take_all(self.rows[1], &indices[1])?);
+        let options = RecordBatchOptions::new().with_row_count(Some(weights.len()));
+        let rows = RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options).map_err(broken)?;
+        Ok(Some(Batch { rows, weights: weights_of(weights) }))
+    }
+}
+
+/// The pairs of which `kept` is true.
+fn keep(pairs: &[UInt32Array; 2], kept: &BooleanArray) -> Result<[UInt32Array; 2]> {
+    let of = |side: &UInt32Array| filter(side, kept).map(|rows| UInt32Array::from(rows.to_data())).map_err(broken);
+    Ok([of(&pairs[0])?, of(&pairs[1])?])
+}

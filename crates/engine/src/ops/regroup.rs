@@ -1,0 +1,151 @@
+//! Groups whose output is computed anew: their rows are kept, and at an epoch's end what each touched
+//! group gave is exchanged for what it gives.
+//!
+//! What a group gave is computed from its rows as they were when the epoch began, so it is not stored.
+//! Rows are handed over in the order of their row format, each as often as its count says, so that
+//! ties are resolved the same way each time. Invariant: a group without rows gives nothing.
+
+use crate::batch::Batch;
+use crate::error::{Error, Result};
+use crate::keys::KeyCodec;
+use crate::ops::gathered::{Gathered, Touched, Want};
+use crate::ops::pairs::weights_of;
+use crate::plan::Compute;
+use crate::stateful::Logic;
+use arrow::array::{Array, AsArray, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::compute::{concat_batches, take_record_batch};
+use arrow::datatypes::SchemaRef;
+use arrow::error::ArrowError;
+use highwater_state::Table;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Rows of touched groups that are computed together; one group may have more.
+const TOGETHER: usize = 64 << 10;
+
+/// One worker's share of the groups.
+pub(crate) struct Regroup {
+    compute: Box<dyn Compute>,
+    gathered: Gathered,
+    input: SchemaRef,
+    rows: KeyCodec,
+    output: SchemaRef,
+    /// For whole rows of the output.
+    results: KeyCodec,
+}
+
+fn broken(error: ArrowError) -> Error {
+    Error::data("groups", error)
+}
+
+/// The places of `rows` in order, each as often as its row's count says.
+fn repeated(rows: &[u32], counts: &[i64]) -> UInt32Array {
+    let places = rows.iter().enumerate();
+    let places = places.flat_map(|(at, row)| std::iter::repeat_n(at as u32, counts[*row as usize].max(0) as usize));
+    UInt32Array::from(places.collect::<Vec<u32>>())
+}
+
+impl Regroup {
+    /// `gathered` has one side.
+    pub(crate) fn new(
+        compute: Box<dyn Compute>,
+        gathered: Gathered,
+        [input, output]: [SchemaRef; 2],
+        [rows, results]: [KeyCodec; 2],
+    ) -> Self {
+        Self { compute, gathered, input, rows, output, results }
+    }
+
+    /// The first groups of `touched` that are computed together.
+    fn portion(touched: &[Touched]) -> &[Touched] {
+        let mut rows = 0;
+        for (at, group) in touched.iter().enumerate() {
+            if rows >= TOGETHER {
+                return &touched[..at];
+            }
+            rows += group.sides[0].rows(Want::All);
+        }
+        touched
+    }
+
+    /// The changes that some groups give.
+    fn change(&mut self, groups: &[Touched]) -> Result<Option<Batch>> {
+        let wants: Vec<Want> =
+            groups.iter().map(|group| if group.sides[0].is_changed { Want::All } else { Want::Nothing }).collect();
+        let part = self.gathered.part(0, groups, &wants)?;
+        let mut order: Vec<u32> = (0..part.len() as u32).collect();
+        let row_of = |at: &u32| self.gathered.row(0, part.slots[*at as usize]);
+        order.sort_unstable_by(|a, b| row_of(a).cmp(row_of(b)));
+        let columns = self.rows.columns_of_bytes(order.iter().map(row_of))?;
+        let options = RecordBatchOptions::new().with_row_count(Some(order.len()));
+        let rows = RecordBatch::try_new_with_options(Arc::clone(&self.input), columns, &options).map_err(broken)?;
+        let old = self.compute(&rows, &repeated(&order, &part.old))?;
+        let new = self.compute(&rows, &repeated(&order, &part.new))?;
+        self.difference(&old, &new)
+    }
+
+    /// What groups give for some of `rows`.
+    fn compute(&mut self, rows: &RecordBatch, indices: &UInt32Array) -> Result<RecordBatch> {
+        if indices.is_empty() {
+            return Ok(RecordBatch::new_empty(Arc::clone(&self.output)));
+        }
+        let given = self.compute.compute(take_record_batch(rows, indices).map_err(broken)?)?;
+        let options = RecordBatchOptions::new().with_row_count(Some(given.num_rows()));
+        RecordBatch::try_new_with_options(Arc::clone(&self.output), given.columns().to_vec(), &options).map_err(broken)
+    }
+
+    /// Deletes of what is only in `old` and inserts of what is only in `new`.
+    fn difference(&self, old: &RecordBatch, new: &RecordBatch) -> Result<Option<Batch>> {
+        let both = concat_batches(&self.output, [old, new]).map_err(broken)?;
+        let bytes = self.results.wide(both.columns(), both.num_rows())?;
+        let bytes = bytes.as_binary::<i32>();
+        let bytes_of = |row: &u32| bytes.value(*row as usize);
+        let mut order: Vec<u32> = (0..both.num_rows() as u32).collect();
+        order.sort_unstable_by(|a, b| bytes_of(a).cmp(bytes_of(b)));
+        let (mut rows, mut weights) = (Vec::new(), Vec::new());
+        for same in order.chunk_by(|a, b| bytes_of(a) == bytes_of(b)) {
+            let olds = same.iter().filter(|row| (**row as usize) < old.num_rows()).count();
+            let weight = same.len() as i64 - 2 * olds as i64;
+            if weight != 0 {
+                rows.push(same[0]);
+                weights.push(weight);
+            }
+        }
+        if rows.is_empty() {
+            return Ok(None);
+        }
+        let rows = take_record_batch(&both, &UInt32Array::from(rows)).map_err(broken)?;
+        Ok(Some(Batch { rows, weights: weights_of(weights) }))
+    }
+}
+
+impl Logic for Regroup {
+    fn tables(&mut self) -> Vec<&mut Table> {
+        self.gathered.tables()
+    }
+
+    fn load_for(&mut self, _: usize, batch: &Batch, deadline: Instant) -> Result<bool> {
+        if self.gathered.is_loaded() {
+            return Ok(true);
+        }
+        self.gathered.load_for(batch.rows.column(0).as_ref(), deadline)
+    }
+
+    fn apply(&mut self, _: usize, batch: Batch) -> Result<()> {
+        self.gathered.apply(0, &batch)
+    }
+
+    fn close(&mut self, out: &mut Vec<Batch>) -> Result<()> {
+        let touched = self.gathered.touched()?;
+        let mut left = touched.as_slice();
+        while !left.is_empty() {
+            let groups = Self::portion(left);
+            out.extend(self.change(groups)?);
+            left = &left[groups.len()..];
+        }
+        self.gathered.end_epoch(&touched)
+    }
+}
+
+#[cfg(test)]
+mod tests;

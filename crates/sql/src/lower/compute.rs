@@ -1,0 +1,227 @@
+//! Groups computed anew by DataFusion: one node of a query over a leaf that gives the rows at hand.
+//!
+//! Each worker plans the node once, for one partition, and runs it on its own thread: the leaf has
+//! its rows in memory, so nothing is waited for. Rows are sorted by all of their columns before, so
+//! that sums of floating point and the like are the same whatever order the rows come in.
+
+use crate::error::Result;
+use crate::session::{Session, Stream, view_schema};
+use arrow::array::{RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::compute::{cast, concat_batches, take_record_batch};
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::row::{RowConverter, SortField};
+use datafusion::catalog::streaming::StreamingTable;
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{Column, DFSchema, DFSchemaRef, DataFusionError};
+use datafusion::datasource::provider_as_source;
+use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::execution::{SendableRecordBatchStream, SessionState, TaskContext};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, TableScan, TableSource};
+use datafusion::physical_plan::execution_plan::reset_plan_states;
+use datafusion::physical_plan::memory::MemoryStream;
+use datafusion::physical_plan::streaming::PartitionStream;
+use datafusion::physical_plan::{ExecutionPlan, collect};
+use highwater_engine::Error as EngineError;
+use highwater_engine::plan::{Compute, Recompute};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
+
+/// The leaf's name in plans.
+const ROWS: &str = "rows";
+
+/// A node to compute, as lowering finds it.
+pub(super) struct Template<'a> {
+    /// It stands over [`over_rows`] of the input.
+    pub(super) node: LogicalPlan,
+    /// The groups' keys, over the input.
+    pub(super) keys: &'a [Expr],
+    pub(super) input: &'a DFSchemaRef,
+    /// For the operator's name.
+    pub(super) what: String,
+}
+
+/// A leaf that stands for a node's rows: a scan whose columns have the names that the input's have.
+pub(super) fn over_rows(input: &DFSchema) -> Result<LogicalPlan> {
+    let schema = numbered(input);
+    let named = input.iter().enumerate().map(|(i, (relation, field))| {
+        let column = Expr::Column(Column::new(Some(ROWS), schema.field(i).name()));
+        column.alias_qualified(relation.cloned(), field.name())
+    });
+    let named: Vec<Expr> = named.collect();
+    let source: Arc<dyn TableSource> = Arc::new(Stream::new(ROWS, Arc::clone(&schema)));
+    LogicalPlanBuilder::scan(ROWS, source, None)
+        .and_then(|scan| scan.project(named))
+        .and_then(LogicalPlanBuilder::build)
+        .map_err(|e| crate::Error::Plan(Box::new(e)))
+}
+
+/// The input's types under names that are unique.
+fn numbered(input: &DFSchema) -> SchemaRef {
+    let field = |(i, field): (usize, &Arc<Field>)| Field::new(format!("c{i}"), field.data_type().clone(), true);
+    Arc::new(Schema::new(input.fields().iter().enumerate().map(field).collect::<Vec<_>>()))
+}
+
+/// One node of a query and how it is computed.
+pub(super) struct Computed {
+    state: SessionState,
+    node: LogicalPlan,
+    input: SchemaRef,
+    output: SchemaRef,
+}
+
+/// DataFusion's state is too much to show.
+impl std::fmt::Debug for Computed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Computed").field("node", &self.node).finish_non_exhaustive()
+    }
+}
+
+impl Computed {
+    pub(super) fn new(session: &Session, template: &Template<'_>) -> Self {
+        let state = session.state();
+        let mut config = state.config().clone().with_target_partitions(1).with_round_robin_repartition(false);
+        config.options_mut().optimizer.enable_dynamic_filter_pushdown = false;
+        Self {
+            state: SessionStateBuilder::new_from_existing(state.clone()).with_config(config).build(),
+            node: template.node.clone(),
+            input: numbered(template.input),
+            output: view_schema(template.node.schema()),
+        }
+    }
+
+    pub(super) const fn output(&self) -> &SchemaRef {
+        &self.output
+    }
+
+    /// What it gives for no rows at all.
+    pub(super) fn of_no_rows(&self) -> highwater_engine::Result<RecordBatch> {
+        let none = RecordBatch::new_empty(Arc::clone(&self.input));
+        // Whoever makes a plan may be a task of a runtime, whose budget is not for this.
+        let computed = thread::scope(|scope| scope.spawn(|| self.start()?.compute(none)).join());
+        computed.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+
+    /// The node over a scan of the slot.
+    fn over(&self, slot: &Arc<Slot>) -> Result<LogicalPlan, DataFusionError> {
+        let part: Arc<dyn PartitionStream> = Arc::<Slot>::clone(slot);
+        let table = StreamingTable::try_new(Arc::clone(&self.input), vec![part])?;
+        let source = provider_as_source(Arc::new(table));
+        let filled = self.node.clone().transform_up(|node| match node {
+            LogicalPlan::TableScan(scan) => {
+                Ok(Transformed::yes(LogicalPlan::TableScan(TableScan { source: Arc::clone(&source), ..scan })))
+            }
+            other => Ok(Transformed::no(other)),
+        })?;
+        Ok(filled.data)
+    }
+}
+
+impl Recompute for Computed {
+    fn describe(&self) -> String {
+        self.node.display_indent().to_string()
+    }
+
+    fn start(&self) -> highwater_engine::Result<Box<dyn Compute>> {
+        let slot = Arc::new(Slot { schema: Arc::clone(&self.input), rows: Mutex::default() });
+        let refused = |e: DataFusionError| EngineError::Plan(e.to_string());
+        let node = self.over(&slot).map_err(refused)?;
+        let plan = finished(self.state.create_physical_plan(&node)).map_err(refused)?;
+        let task = self.state.task_ctx();
+        Ok(Box::new(Running { slot, plan, task, output: Arc::clone(&self.output) }))
+    }
+}
+
+/// One worker's plan.
+struct Running {
+    slot: Arc<Slot>,
+    plan: Arc<dyn ExecutionPlan>,
+    task: Arc<TaskContext>,
+    output: SchemaRef,
+}
+
+impl Compute for Running {
+    fn compute(&mut self, rows: RecordBatch) -> highwater_engine::Result<RecordBatch> {
+        self.run(rows).map_err(|e| EngineError::data("a group", e))
+    }
+}
+
+impl Running {
+    fn run(&self, rows: RecordBatch) -> Result<RecordBatch, DataFusionError> {
+        self.slot.put(sorted(rows)?)?;
+        let plan = reset_plan_states(Arc::clone(&self.plan))?;
+        let schema = plan.schema();
+        let batches = finished(collect(plan, Arc::clone(&self.task)))?;
+        let whole = concat_batches(&schema, &batches)?;
+        let columns = whole.columns().iter().zip(self.output.fields());
+        let columns = columns.map(|(column, field)| cast(column, field.data_type())).collect::<Result<_, _>>()?;
+        let options = RecordBatchOptions::new().with_row_count(Some(whole.num_rows()));
+        Ok(RecordBatch::try_new_with_options(Arc::clone(&self.output), columns, &options)?)
+    }
+}
+
+/// Rows in the order of all their columns that have one.
+fn sorted(rows: RecordBatch) -> Result<RecordBatch, DataFusionError> {
+    let fields = rows.columns().iter().map(|column| SortField::new(column.data_type().clone()));
+    let fields: Vec<SortField> = fields.collect();
+    if fields.is_empty() || rows.num_rows() < 2 || !RowConverter::supports_fields(&fields) {
+        return Ok(rows);
+    }
+    let keys = RowConverter::new(fields)?.convert_columns(rows.columns())?;
+    let count = u32::try_from(rows.num_rows()).map_err(|e| DataFusionError::Execution(e.to_string()))?;
+    let mut order: Vec<u32> = (0..count).collect();
+    order.sort_by(|a, b| keys.row(*a as usize).cmp(&keys.row(*b as usize)));
+    Ok(take_record_batch(&rows, &UInt32Array::from(order))?)
+}
+
+/// Where the leaf's rows lie.
+#[derive(Debug)]
+struct Slot {
+    schema: SchemaRef,
+    rows: Mutex<Option<RecordBatch>>,
+}
+
+impl Slot {
+    fn put(&self, rows: RecordBatch) -> Result<(), DataFusionError> {
+        let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+        let rows = RecordBatch::try_new_with_options(Arc::clone(&self.schema), rows.columns().to_vec(), &options)?;
+        *self.rows.lock().unwrap_or_else(PoisonError::into_inner) = Some(rows);
+        Ok(())
+    }
+}
+
+impl PartitionStream for Slot {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let rows = rows.unwrap_or_else(|| RecordBatch::new_empty(Arc::clone(&self.schema)));
+        let stream = MemoryStream::try_new(vec![rows], Arc::clone(&self.schema), None);
+        Box::pin(stream.expect("a stream of all columns needs none to be found"))
+    }
+}
+
+/// A future's output, computed on this thread.
+fn finished<F: Future>(future: F) -> F::Output {
+    let mut future = pin!(future);
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut context = Context::from_waker(&waker);
+    loop {
+        match future.as_mut().poll(&mut context) {
+            Poll::Ready(output) => return output,
+            Poll::Pending => thread::park(),
+        }
+    }
+}
+
+/// Lets a thread go on that waits for its future.
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}

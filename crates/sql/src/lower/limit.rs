@@ -1,0 +1,60 @@
+//! ORDER BY, which a view has not, and the first rows of an order, which are one group computed anew.
+
+use super::Builder;
+use super::compute::{Template, over_rows};
+use super::flow::Flow;
+use super::ties;
+use crate::error::{Error, Result};
+use datafusion::logical_expr::{FetchType, Limit, LogicalPlan, SkipType, Sort, lit};
+use std::sync::Arc;
+
+impl Builder<'_> {
+    /// The rows of a sorted input: their order is lost, unless only the first are wanted.
+    pub(super) fn sort(&mut self, sort: &Sort, owner: &str) -> Result<Flow> {
+        let Some(fetch) = sort.fetch else { return self.lower(&sort.input, owner) };
+        let fetch = i64::try_from(fetch).unwrap_or(i64::MAX);
+        let whole = Sort { fetch: None, ..sort.clone() };
+        let input = Arc::new(LogicalPlan::Sort(whole));
+        self.limit(&Limit { skip: None, fetch: Some(Box::new(lit(fetch))), input }, owner)
+    }
+
+    pub(super) fn limit(&mut self, limit: &Limit, owner: &str) -> Result<Flow> {
+        if keeps_all(limit)? {
+            return self.lower(&limit.input, owner);
+        }
+        match limit.input.as_ref() {
+            LogicalPlan::Projection(projection) => {
+                let flow = self.limit(&over(limit, &projection.input), owner)?;
+                self.projection(projection, flow, owner)
+            }
+            LogicalPlan::SubqueryAlias(alias) => self.limit(&over(limit, &alias.input), owner),
+            LogicalPlan::Sort(sort) if sort.fetch.is_none() => self.first_rows(limit, sort, owner),
+            _ => Err(Error::unsupported("LIMIT without ORDER BY", "say with ORDER BY which rows are wanted", None)),
+        }
+    }
+
+    fn first_rows(&mut self, limit: &Limit, sort: &Sort, owner: &str) -> Result<Flow> {
+        let flow = self.lower(&sort.input, owner)?;
+        let input = sort.input.schema();
+        let mut expr = sort.expr.clone();
+        expr.extend(ties::all_columns(input));
+        let rows = Arc::new(over_rows(input)?);
+        let sorted = Arc::new(LogicalPlan::Sort(Sort { expr, input: rows, fetch: None }));
+        let node = LogicalPlan::Limit(over(limit, &sorted));
+        self.regroup(Template { node, keys: &[], input, what: "limit".to_owned() }, flow, owner)
+    }
+}
+
+fn over(limit: &Limit, input: &Arc<LogicalPlan>) -> Limit {
+    Limit { input: Arc::clone(input), ..limit.clone() }
+}
+
+/// Whether no row is left out, whatever rows there are.
+fn keeps_all(limit: &Limit) -> Result<bool> {
+    let refused = || Error::unsupported("LIMIT or OFFSET of an expression", "give a number", None);
+    let plan = |e| Error::Plan(Box::new(e));
+    let SkipType::Literal(skip) = limit.get_skip_type().map_err(plan)? else { return Err(refused()) };
+    let FetchType::Literal(fetch) = limit.get_fetch_type().map_err(plan)? else { return Err(refused()) };
+    let fits = |fetch: usize| limit.input.max_rows().is_some_and(|most| most <= fetch);
+    Ok(skip == 0 && fetch.is_none_or(fits))
+}

@@ -1,0 +1,90 @@
+//! Ties: which of several rows with equal sort keys comes first is decided by all of their columns,
+//! so that the same rows always give the same output.
+
+use datafusion::common::DFSchema;
+use datafusion::logical_expr::expr::{AggregateFunction, Alias, WindowFunction};
+use datafusion::logical_expr::{Expr, SortExpr, WindowFrameUnits, col};
+
+/// Window functions that tell rows with equal sort keys apart, whatever their frame is.
+const BY_ROW: [&str; 4] = ["row_number", "ntile", "lag", "lead"];
+/// Functions whose result depends on the order in which rows come.
+const BY_ORDER: [&str; 6] = ["first_value", "last_value", "nth_value", "array_agg", "string_agg", "listagg"];
+
+/// All columns that have an order, as sort keys.
+pub(super) fn all_columns(schema: &DFSchema) -> Vec<SortExpr> {
+    let columns = schema.columns().into_iter().zip(schema.fields());
+    let columns = columns.filter(|(_, field)| !field.data_type().is_nested());
+    columns.map(|(column, _)| col(column).sort(true, false)).collect()
+}
+
+/// An aggregate that takes its rows in an order without ties. Its name stays.
+pub(super) fn aggregate(expr: &Expr, input: &DFSchema) -> Expr {
+    renamed(expr, |inner| match inner {
+        Expr::AggregateFunction(mut call) if BY_ORDER.contains(&call.func.name()) => {
+            let more = more_order(&call, input);
+            call.params.order_by.extend(more);
+            Expr::AggregateFunction(call)
+        }
+        other => other,
+    })
+}
+
+/// DISTINCT knows its argument only, and has each value once.
+fn more_order(call: &AggregateFunction, input: &DFSchema) -> Vec<SortExpr> {
+    if !call.params.distinct {
+        return all_columns(input);
+    }
+    let is_there = |argument: &Expr| call.params.order_by.iter().any(|sort| sort.expr == *argument);
+    let first = call.params.args.first().filter(|argument| !is_there(argument));
+    first.map(|argument| argument.clone().sort(true, false)).into_iter().collect()
+}
+
+/// A window function that sees its rows in an order without ties, where that does not change what
+/// its peers are. Its name stays.
+pub(super) fn window(expr: &Expr, input: &DFSchema) -> Expr {
+    renamed(expr, |inner| match inner {
+        Expr::WindowFunction(mut call) if is_by_row(&call) => {
+            call.params.order_by.extend(all_columns(input));
+            Expr::WindowFunction(call)
+        }
+        other => other,
+    })
+}
+
+fn is_by_row(call: &WindowFunction) -> bool {
+    let name = call.fun.name();
+    let is_ranked = ["rank", "dense_rank", "percent_rank", "cume_dist"].contains(&name);
+    BY_ROW.contains(&name) || (call.params.window_frame.units == WindowFrameUnits::Rows && !is_ranked)
+}
+
+/// The order that the input of a window needs where peers share a frame but not a place: that of
+/// the window, then all columns.
+pub(super) fn window_order(exprs: &[Expr], input: &DFSchema) -> Option<Vec<SortExpr>> {
+    let call = exprs.iter().find_map(|expr| match unaliased(expr) {
+        Expr::WindowFunction(call) if BY_ORDER.contains(&call.fun.name()) && !is_by_row(call) => Some(call),
+        _ => None,
+    })?;
+    let mut order: Vec<SortExpr> = call.params.partition_by.iter().map(|e| e.clone().sort(true, false)).collect();
+    order.extend(call.params.order_by.iter().cloned());
+    order.extend(all_columns(input));
+    Some(order)
+}
+
+/// An expression without its name.
+pub(super) fn unaliased(expr: &Expr) -> &Expr {
+    match expr {
+        Expr::Alias(Alias { expr, .. }) => unaliased(expr),
+        other => other,
+    }
+}
+
+/// An expression changed below its name, under the name that it had.
+fn renamed(expr: &Expr, change: impl FnOnce(Expr) -> Expr) -> Expr {
+    let inner = unaliased(expr).clone();
+    let changed = change(inner.clone());
+    match expr {
+        Expr::Alias(alias) => changed.alias_qualified(alias.relation.clone(), &alias.name),
+        _ if changed == inner => changed,
+        _ => changed.alias(expr.schema_name().to_string()),
+    }
+}
