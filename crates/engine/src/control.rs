@@ -16,7 +16,7 @@ use highwater_checkpoint::Trigger;
 use highwater_checkpoint::lifecycle::{Attempt, Decision as Step, Fact, Lifecycle, Limits, Stage};
 use highwater_core::{CheckpointId, Clock};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, Sender};
@@ -43,6 +43,8 @@ pub(crate) enum Request {
     Reach(u64, Sender<()>),
     /// An answer when an epoch that begins from now on is complete.
     Epoch(Sender<()>),
+    /// An answer when every source has ended and every view shows all its rows.
+    Drained(Sender<()>),
     Settings(CheckpointSettings),
     /// Take no more rows.
     Pause(bool),
@@ -110,6 +112,10 @@ pub(crate) struct Control {
     reaching: Vec<(u64, Sender<()>)>,
     /// Who waits for the end of which epoch.
     marks: Vec<(u64, Sender<()>)>,
+    /// Who waits for the end of all sources.
+    draining: Vec<Sender<()>>,
+    /// The nodes that read changes: they do not end.
+    changes: BTreeSet<usize>,
     /// How many supplies there will be; before that, sources are not known to have ended.
     expected: usize,
     next_epoch: u64,
@@ -163,6 +169,8 @@ pub(crate) struct ControlSetup {
     /// Where within the first interval the first checkpoint is due, from 0 to 1.
     pub(crate) phase: f64,
     pub(crate) sources: usize,
+    /// The nodes among them that read changes.
+    pub(crate) changes: BTreeSet<usize>,
     pub(crate) workers: usize,
     pub(crate) undelivered: Arc<AtomicUsize>,
     /// What the change sources read, if there are any.
@@ -196,6 +204,8 @@ impl Control {
             reached: 0,
             reaching: Vec::new(),
             marks: Vec::new(),
+            draining: Vec::new(),
+            changes: setup.changes,
             expected: setup.sources * setup.workers,
             next_epoch: 0,
             complete: 0,
@@ -246,6 +256,7 @@ impl Control {
         let least = self.backfills.values().copied().min().unwrap_or(BACKFILLED);
         self.run.counters.backfill.store(u64::from(least), Relaxed);
         self.answer_reached();
+        self.notice_ends();
     }
 
     /// All epochs before this one are complete on all workers.
@@ -270,6 +281,17 @@ impl Control {
         }
         self.run.counters.horizon.store(self.reached, Relaxed);
         self.answer_reached();
+    }
+
+    /// When all sources have ended, their last rows are in an epoch that has begun: who waits for them
+    /// waits for the next one.
+    fn notice_ends(&mut self) {
+        let ended = |(source, supply): (&(usize, usize), &Supply)| {
+            *supply == Supply::Ended || self.changes.contains(&source.1)
+        };
+        if self.supplies.len() >= self.expected && self.supplies.iter().all(ended) {
+            self.marks.extend(self.draining.drain(..).map(|reply| (self.next_epoch, reply)));
+        }
     }
 
     /// Tells those whose position every view shows.
@@ -482,6 +504,10 @@ impl Control {
                     self.answer_reached();
                 }
                 Request::Epoch(reply) => self.marks.push((self.next_epoch, reply)),
+                Request::Drained(reply) => {
+                    self.draining.push(reply);
+                    self.notice_ends();
+                }
                 Request::Pause(paused) => self.paused = paused,
                 Request::Settings(settings) => {
                     let now = self.clock.monotonic();

@@ -243,6 +243,17 @@ impl Pipeline {
         self.wait_for(&answer, patience)
     }
 
+    /// Waits until every source has ended and every view shows all its rows; tables do not count. False
+    /// when `patience`, which is asked every so often, says that it is over.
+    ///
+    /// # Errors
+    /// `NotRunning` when it fails or stops meanwhile.
+    pub fn wait_drained(&self, patience: impl FnMut() -> bool) -> Result<bool> {
+        let (reply, answer) = channel();
+        self.inner.ask(Request::Drained(reply))?;
+        self.wait_for(&answer, patience)
+    }
+
     fn wait_for(&self, answer: &Receiver<()>, mut patience: impl FnMut() -> bool) -> Result<bool> {
         loop {
             match answer.recv_timeout(LOOK_UP) {

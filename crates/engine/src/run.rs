@@ -488,6 +488,8 @@ impl RunSpec {
         });
         let is_source = |node: &&Node| matches!(node.operator, Operator::Source(_) | Operator::Changes(_));
         let sources = self.plan.nodes.iter().filter(is_source).count();
+        let nodes = self.plan.nodes.iter().enumerate();
+        let changes = nodes.filter(|(_, node)| matches!(node.operator, Operator::Changes(_))).map(|(at, _)| at);
         Control::new(ControlSetup {
             run: Arc::clone(&self.run),
             clock: parts.clock,
@@ -497,6 +499,7 @@ impl RunSpec {
             // Multiples of the golden ratio leave no gap much larger than the others.
             phase: (self.id as f64 * 0.618_033_988_749_895).fract(),
             sources,
+            changes: changes.collect(),
             workers,
             undelivered: Arc::clone(&self.undelivered),
             log: change_sources(&self.plan).next().map(|(_, source)| source.log()),

@@ -307,7 +307,12 @@ impl Database {
             if reads_tables {
                 self.wait_reached(pipeline.clone(), position, connection)?;
             }
-            if let Some(extent) = extent {
+            if extent == Some(Extent::Bounded) && reads_tables {
+                // Its tables do not end.
+                if !pipeline.wait_drained(|| connection.check_cancelled().is_ok())? {
+                    return connection.check_cancelled().map(|()| Outcome::done("FLUSH"));
+                }
+            } else if let Some(extent) = extent {
                 flush_one(&pipeline, extent, connection)?;
             }
         }

@@ -32,8 +32,11 @@ const QUERIES: [(&str, &str); 58] = [
     ("three_ways", "SELECT l.id AS lid, r.id AS rid, z FROM l JOIN r ON l.k = r.k LEFT JOIN m ON m.k = r.k"),
     ("using_key", "SELECT k, x, y FROM l JOIN r USING (k)"),
     ("joined_groups", "SELECT l.g, count(*) AS n, sum(y) AS total FROM l JOIN r ON l.k = r.k GROUP BY l.g"),
-    ("group_join", "SELECT a.k, n, total FROM (SELECT k, count(*) AS n FROM l GROUP BY k) a
-        FULL JOIN (SELECT k, sum(y) AS total FROM r GROUP BY k) b ON a.k = b.k"),
+    (
+        "group_join",
+        "SELECT a.k, n, total FROM (SELECT k, count(*) AS n FROM l GROUP BY k) a
+        FULL JOIN (SELECT k, sum(y) AS total FROM r GROUP BY k) b ON a.k = b.k",
+    ),
     ("union_all", "SELECT k, x FROM l UNION ALL SELECT k, y FROM r UNION ALL SELECT k, z FROM m"),
     ("union_same", "SELECT k FROM l UNION ALL SELECT k FROM l"),
     ("union_distinct", "SELECT k FROM l UNION SELECT k FROM m"),
@@ -49,22 +52,40 @@ const QUERIES: [(&str, &str); 58] = [
     ("above_average", "SELECT id FROM l WHERE x > (SELECT avg(y) FROM r)"),
     ("correlated_count", "SELECT id, (SELECT count(*) FROM r WHERE r.k = l.k) AS n FROM l"),
     ("correlated_max", "SELECT id FROM l WHERE x >= (SELECT max(y) FROM r WHERE r.k = l.k)"),
-    ("with_query", "WITH big AS (SELECT k, sum(x) AS total FROM l GROUP BY k) SELECT r.id, total FROM r JOIN big ON big.k = r.k"),
+    (
+        "with_query",
+        "WITH big AS (SELECT k, sum(x) AS total FROM l GROUP BY k) SELECT r.id, total FROM r JOIN big ON big.k = r.k",
+    ),
     ("distinct_on", "SELECT DISTINCT ON (k) k, id, x FROM l ORDER BY k, x DESC NULLS LAST, id"),
     ("distinct_join", "SELECT DISTINCT l.g, r.h FROM l JOIN r ON l.k = r.k"),
-    ("top_per_group", "SELECT k, id FROM (SELECT k, id, row_number() OVER (PARTITION BY k ORDER BY x DESC NULLS LAST, id) AS n
-        FROM l) t WHERE n <= 2"),
+    (
+        "top_per_group",
+        "SELECT k, id FROM (SELECT k, id, row_number() OVER (PARTITION BY k ORDER BY x DESC NULLS LAST, id) AS n
+        FROM l) t WHERE n <= 2",
+    ),
     ("numbered", "SELECT id, row_number() OVER (ORDER BY x, id) AS n FROM l"),
-    ("ranked", "SELECT id, rank() OVER (PARTITION BY g ORDER BY x) AS r, dense_rank() OVER (PARTITION BY g ORDER BY x) AS d FROM l"),
-    ("lagged", "SELECT id, lag(x) OVER (PARTITION BY g ORDER BY id) AS a, lead(x, 2, -1) OVER (PARTITION BY g ORDER BY id) AS b FROM l"),
+    (
+        "ranked",
+        "SELECT id, rank() OVER (PARTITION BY g ORDER BY x) AS r, dense_rank() OVER (PARTITION BY g ORDER BY x) AS d FROM l",
+    ),
+    (
+        "lagged",
+        "SELECT id, lag(x) OVER (PARTITION BY g ORDER BY id) AS a, lead(x, 2, -1) OVER (PARTITION BY g ORDER BY id) AS b FROM l",
+    ),
     ("running", "SELECT id, sum(x) OVER (PARTITION BY k ORDER BY id) AS a, count(*) OVER (PARTITION BY k) AS n FROM l"),
     ("framed", "SELECT id, sum(x) OVER (ORDER BY id ROWS BETWEEN 2 PRECEDING AND CURRENT ROW) AS a FROM l"),
-    ("peers", "SELECT id, sum(x) OVER (PARTITION BY g ORDER BY x) AS a, last_value(x) OVER (PARTITION BY g ORDER BY x) AS b FROM l"),
+    (
+        "peers",
+        "SELECT id, sum(x) OVER (PARTITION BY g ORDER BY x) AS a, last_value(x) OVER (PARTITION BY g ORDER BY x) AS b FROM l",
+    ),
     ("over_groups", "SELECT g, sum(x) AS total, rank() OVER (ORDER BY count(*) DESC) AS place FROM l GROUP BY g"),
     ("limited", "SELECT id, x FROM l ORDER BY x DESC NULLS LAST, id LIMIT 5"),
     ("paged", "SELECT id FROM r ORDER BY id LIMIT 4 OFFSET 3"),
     ("limited_join", "SELECT t.id, r.id AS rid FROM (SELECT id, k FROM l ORDER BY id LIMIT 6) t JOIN r ON r.k = t.k"),
-    ("listed", "SELECT g, string_agg(id::varchar, ',' ORDER BY id) AS ids, array_agg(x ORDER BY id) AS xs FROM l GROUP BY g"),
+    (
+        "listed",
+        "SELECT g, string_agg(id::varchar, ',' ORDER BY id) AS ids, array_agg(x ORDER BY id) AS xs FROM l GROUP BY g",
+    ),
     ("spread", "SELECT k, stddev(x) AS sd, var_pop(x) AS vp FROM l GROUP BY k"),
     ("distinct_count", "SELECT g, count(DISTINCT x) AS n FROM l GROUP BY g"),
     ("distinct_more", "SELECT g, count(DISTINCT x) AS n, sum(DISTINCT x) AS total, avg(id) AS mean FROM l GROUP BY g"),

@@ -10,14 +10,40 @@ const SCHEMA: &str = include_str!("../../../tests/tpch/schema.sql");
 const QUERIES: &str = include_str!("../../../tests/tpch/queries.sql");
 
 const NATIONS: [&str; 25] = [
-    "ALGERIA", "ARGENTINA", "BRAZIL", "CANADA", "EGYPT", "ETHIOPIA", "FRANCE", "GERMANY", "INDIA", "INDONESIA", "IRAN",
-    "IRAQ", "JAPAN", "JORDAN", "KENYA", "MOROCCO", "MOZAMBIQUE", "PERU", "CHINA", "ROMANIA", "SAUDI ARABIA", "VIETNAM",
-    "RUSSIA", "UNITED KINGDOM", "UNITED STATES",
+    "ALGERIA",
+    "ARGENTINA",
+    "BRAZIL",
+    "CANADA",
+    "EGYPT",
+    "ETHIOPIA",
+    "FRANCE",
+    "GERMANY",
+    "INDIA",
+    "INDONESIA",
+    "IRAN",
+    "IRAQ",
+    "JAPAN",
+    "JORDAN",
+    "KENYA",
+    "MOROCCO",
+    "MOZAMBIQUE",
+    "PERU",
+    "CHINA",
+    "ROMANIA",
+    "SAUDI ARABIA",
+    "VIETNAM",
+    "RUSSIA",
+    "UNITED KINGDOM",
+    "UNITED STATES",
 ];
 const REGION_OF: [u32; 25] = [0, 1, 1, 1, 4, 0, 3, 3, 2, 2, 4, 4, 2, 4, 0, 0, 0, 1, 2, 3, 4, 2, 3, 3, 1];
 const TYPES: [&str; 6] = [
-    "STANDARD PLATED BRASS", "ECONOMY ANODIZED STEEL", "PROMO BURNISHED TIN", "MEDIUM POLISHED NICKEL",
-    "LARGE BRUSHED BRASS", "PROMO PLATED COPPER",
+    "STANDARD PLATED BRASS",
+    "ECONOMY ANODIZED STEEL",
+    "PROMO BURNISHED TIN",
+    "MEDIUM POLISHED NICKEL",
+    "LARGE BRUSHED BRASS",
+    "PROMO PLATED COPPER",
 ];
 const NAMES: [&str; 5] = ["forest green", "dark green lace", "blush thistle", "forest pale", "misty rose"];
 const CONTAINERS: [&str; 6] = ["SM CASE", "SM BOX", "MED BOX", "MED BAG", "LG CASE", "LG PKG"];
@@ -75,7 +101,12 @@ impl Data {
         for key in 0..PARTS {
             let row = format!(
                 "{key}, '{} {key}', 'Manufacturer#{}', '{}', '{}', {}, '{}', {}.00, ''",
-                self.of(&NAMES), key % 5, self.of(&BRANDS), self.of(&TYPES), self.of(&SIZES), self.of(&CONTAINERS),
+                self.of(&NAMES),
+                key % 5,
+                self.of(&BRANDS),
+                self.of(&TYPES),
+                self.of(&SIZES),
+                self.of(&CONTAINERS),
                 900 + key
             );
             insert(&mut sql, "part", &row);
@@ -89,7 +120,8 @@ impl Data {
             let comment = if self.below(4) == 0 { "Customer some Complaints" } else { "fine" };
             let row = format!(
                 "{key}, 'Supplier {key}', 'street {key}', {key}, '{}-1', {}.00, '{comment}'",
-                10 + key, self.below(9000)
+                10 + key,
+                self.below(9000)
             );
             insert(&mut sql, "supplier", &row);
         }
@@ -97,7 +129,9 @@ impl Data {
             let segment = self.of(&["BUILDING", "MACHINERY"]);
             let row = format!(
                 "{key}, 'Customer {key}', 'road {key}', {}, '{}-2', {}.00, '{segment}', ''",
-                self.below(25), self.of(&[13, 31, 23, 29, 30, 18, 17, 40]), self.below(9000)
+                self.below(25),
+                self.of(&[13, 31, 23, 29, 30, 18, 17, 40]),
+                self.below(9000)
             );
             insert(&mut sql, "customer", &row);
         }
@@ -110,7 +144,11 @@ impl Data {
             let comment = self.of(&["", "special packages requests"]);
             let row = format!(
                 "{key}, {}, '{}', {}.00, '{}', '{}', 'Clerk', 0, '{comment}'",
-                self.below(CUSTOMERS * 3 / 4), self.of(&["F", "O"]), self.below(9000), self.date(), self.of(&PRIORITIES)
+                self.below(CUSTOMERS * 3 / 4),
+                self.of(&["F", "O"]),
+                self.below(9000),
+                self.date(),
+                self.of(&PRIORITIES)
             );
             insert(&mut sql, "orders", &row);
             for line in 0..=self.below(4) {
@@ -128,8 +166,14 @@ impl Data {
         format!(
             "{order}, {part}, {supplier}, {line}, {}.00, {}.00, 0.0{}, 0.0{}, '{}', '{}', '{shipped}', '{committed}', \
              '{received}', '{}', '{}', ''",
-            1 + self.below(50), 100 + self.below(5000), self.below(10), self.below(9), self.of(&["R", "A", "N"]),
-            self.of(&["F", "O"]), self.of(&["DELIVER IN PERSON", "NONE"]), self.of(&MODES)
+            1 + self.below(50),
+            100 + self.below(5000),
+            self.below(10),
+            self.below(9),
+            self.of(&["R", "A", "N"]),
+            self.of(&["F", "O"]),
+            self.of(&["DELIVER IN PERSON", "NONE"]),
+            self.of(&MODES)
         )
     }
 
@@ -141,11 +185,24 @@ impl Data {
             let statement = match self.below(8) {
                 0 => format!("DELETE FROM lineitem WHERE l_orderkey = {order}"),
                 1 => format!("DELETE FROM orders WHERE o_orderkey = {order}"),
-                2 => format!("UPDATE lineitem SET l_quantity = l_quantity + 1, l_discount = 0.06 WHERE l_partkey = {part}"),
-                3 => format!("UPDATE part SET p_brand = '{}', p_size = {} WHERE p_partkey = {part}", self.of(&BRANDS), self.of(&SIZES)),
+                2 => format!(
+                    "UPDATE lineitem SET l_quantity = l_quantity + 1, l_discount = 0.06 WHERE l_partkey = {part}"
+                ),
+                3 => format!(
+                    "UPDATE part SET p_brand = '{}', p_size = {} WHERE p_partkey = {part}",
+                    self.of(&BRANDS),
+                    self.of(&SIZES)
+                ),
                 4 => format!("UPDATE orders SET o_orderdate = '{}' WHERE o_custkey = {customer}", self.date()),
-                5 => format!("UPDATE customer SET c_acctbal = c_acctbal + 100, c_nationkey = {} WHERE c_custkey = {customer}", self.below(25)),
-                6 => format!("UPDATE supplier SET s_nationkey = {}, s_comment = 'fine' WHERE s_suppkey = {}", self.below(25), part % SUPPLIERS),
+                5 => format!(
+                    "UPDATE customer SET c_acctbal = c_acctbal + 100, c_nationkey = {} WHERE c_custkey = {customer}",
+                    self.below(25)
+                ),
+                6 => format!(
+                    "UPDATE supplier SET s_nationkey = {}, s_comment = 'fine' WHERE s_suppkey = {}",
+                    self.below(25),
+                    part % SUPPLIERS
+                ),
                 _ => format!("UPDATE partsupp SET ps_supplycost = {}.25 WHERE ps_partkey = {part}", 1 + self.below(5)),
             };
             writeln!(sql, "{statement};").expect("a string takes all");

@@ -123,9 +123,7 @@ fn condition(part: Expr, schema: &DFSchema) -> Planned<Expr> {
         Expr::InSubquery(within) if within.negated => not_in(&within, schema),
         Expr::InSubquery(within) => Ok(Expr::InSubquery(within)),
         Expr::Not(inner) => match *inner {
-            Expr::InSubquery(within) if within.negated => {
-                Ok(Expr::InSubquery(InSubquery { negated: false, ..within }))
-            }
+            Expr::InSubquery(within) if within.negated => Ok(Expr::InSubquery(InSubquery { negated: false, ..within })),
             Expr::InSubquery(within) => not_in(&within, schema),
             inner => valued(not(inner), schema),
         },

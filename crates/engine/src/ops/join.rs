@@ -134,7 +134,8 @@ impl Join {
             out.extend(paired.out);
             more = paired.more;
         }
-        for side in (0..2).filter(|side| self.kind.gives_rows_of(*side)) {
+        let kind = self.kind;
+        for side in (0..2).filter(|side| kind.gives_rows_of(*side)) {
             let part = &parts[side];
             let paired = if counts[side] {
                 self.paired_rows(side, part, &more[side])

@@ -12,7 +12,7 @@ use crate::ops::gathered::{Gathered, Touched, Want};
 use crate::ops::pairs::weights_of;
 use crate::plan::Compute;
 use crate::stateful::Logic;
-use arrow::array::{Array, AsArray, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::array::{AsArray, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::compute::{concat_batches, take_record_batch};
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;

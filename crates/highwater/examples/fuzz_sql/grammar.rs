@@ -155,11 +155,7 @@ impl<'a> Grammar<'a> {
         let column = self.draw.of(scope).clone();
         let same: Vec<&Column> = scope.iter().filter(|other| other.ty == column.ty).collect();
         let operator = *self.draw.of(&["=", "<>", "<", "<=", ">", ">="]);
-        let other = if self.draw.once_in(2) {
-            self.draw.of(&same).name.clone()
-        } else {
-            self.draw.literal(column.ty)
-        };
+        let other = if self.draw.once_in(2) { self.draw.of(&same).name.clone() } else { self.draw.literal(column.ty) };
         match self.draw.below(8) {
             0 => format!("{} IS NULL", column.name),
             1 => format!("{} IS NOT NULL", column.name),
@@ -191,7 +187,8 @@ impl<'a> Grammar<'a> {
         let extra = if self.draw.once_in(2) { format!(" AND {}", self.comparison(&inner)) } else { String::new() };
         match self.draw.below(3) {
             0 => {
-                let (outer, found) = pair.split_once(" = ").or_else(|| pair.split_once(" IS NOT DISTINCT FROM ")).expect("an equality");
+                let (outer, found) =
+                    pair.split_once(" = ").or_else(|| pair.split_once(" IS NOT DISTINCT FROM ")).expect("an equality");
                 let filter = if extra.is_empty() { String::new() } else { format!(" WHERE{}", &extra[4..]) };
                 format!("{outer} {not}IN (SELECT {found} FROM {from}{filter})")
             }

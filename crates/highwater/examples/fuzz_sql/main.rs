@@ -29,7 +29,10 @@ enum Step {
 /// How a case ended.
 enum Ending {
     /// Views kept and refused.
-    Held { kept: usize, refused: usize },
+    Held {
+        kept: usize,
+        refused: usize,
+    },
     Failed(String),
 }
 

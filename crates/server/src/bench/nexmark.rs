@@ -95,10 +95,7 @@ fn create_sources(database: &Database, query: &Query, splits: usize) -> Outcome<
     execute(database, &source("events", ""))?;
     for kind in kinds {
         let number = KINDS.iter().position(|other| *other == kind).unwrap_or_default();
-        execute(
-            database,
-            &format!("CREATE VIEW {kind} AS SELECT ({kind}).* FROM events WHERE event_type = {number}"),
-        )?;
+        execute(database, &format!("CREATE VIEW {kind} AS SELECT ({kind}).* FROM events WHERE event_type = {number}"))?;
     }
     Ok(())
 }

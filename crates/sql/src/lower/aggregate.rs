@@ -27,12 +27,7 @@ impl Builder<'_> {
     }
 
     /// GROUP BY of a flow's rows.
-    pub(super) fn grouped(
-        &mut self,
-        aggregate: &logical_expr::Aggregate,
-        mut flow: Flow,
-        owner: &str,
-    ) -> Result<Flow> {
+    pub(super) fn grouped(&mut self, aggregate: &logical_expr::Aggregate, mut flow: Flow, owner: &str) -> Result<Flow> {
         if !Self::is_kept(aggregate) {
             return self.regrouped(aggregate, flow, owner);
         }
