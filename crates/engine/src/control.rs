@@ -286,9 +286,8 @@ impl Control {
     /// When all sources have ended, their last rows are in an epoch that has begun: who waits for them
     /// waits for the next one.
     fn notice_ends(&mut self) {
-        let ended = |(source, supply): (&(usize, usize), &Supply)| {
-            *supply == Supply::Ended || self.changes.contains(&source.1)
-        };
+        let ended =
+            |(source, supply): (&(usize, usize), &Supply)| *supply == Supply::Ended || self.changes.contains(&source.1);
         if self.supplies.len() >= self.expected && self.supplies.iter().all(ended) {
             self.marks.extend(self.draining.drain(..).map(|reply| (self.next_epoch, reply)));
         }

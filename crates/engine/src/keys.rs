@@ -32,7 +32,7 @@ pub(crate) struct KeyCodec {
 }
 
 /// Values that are equal in one form: the zeros and the NaNs of floating point.
-fn one_form(key: &ArrayRef) -> ArrayRef {
+pub(crate) fn one_form(key: &ArrayRef) -> ArrayRef {
     match key.data_type() {
         DataType::Float32 => {
             let one = |v: f32| if v.is_nan() { f32::NAN } else { v + 0.0 };

@@ -163,7 +163,8 @@ pub trait Compute {
 pub struct Map {
     /// Rows for which this is not true are left out.
     pub filter: Option<Arc<dyn PhysicalExpr>>,
-    /// The output columns, in order; named and typed by the node's schema. Empty keeps the input's.
+    /// The output columns, in order; named and typed by the node's schema. Empty keeps the input's, unless
+    /// the schema has none.
     pub columns: Vec<Arc<dyn PhysicalExpr>>,
 }
 
@@ -194,6 +195,8 @@ pub struct Aggregate {
     pub function: AggregateFunction,
     /// Its argument, already cast to what the function takes; absent for count(*).
     pub argument: Option<Arc<dyn PhysicalExpr>>,
+    /// DISTINCT: each value of a group counts once.
+    pub distinct: bool,
     /// FILTER (WHERE ...).
     pub filter: Option<Arc<dyn PhysicalExpr>>,
     /// The type of the argument as the function sees it.

@@ -4,6 +4,7 @@ use crate::error::{Error, Result};
 use crate::keys::KeyCodec;
 use crate::ops::accumulate::{Argument, Layout};
 use crate::ops::aggregate::{Aggregate, Shape};
+use crate::ops::distinct::Distinct;
 use crate::ops::expressions::Preparation;
 use crate::ops::extremes::Extremes;
 use crate::ops::gathered::{GROUP_WORDS, Gathered, ROW_WORDS};
@@ -99,7 +100,7 @@ pub(crate) fn shape_of(spec: &Plan, node: NodeId) -> Result<String> {
                 layout.words,
                 layout.places,
                 columns
-            )
+            ) + &distinct_of(&preparation.distinct)
         }
     })
 }
@@ -117,6 +118,11 @@ fn keys_of(keys: &[Arc<dyn PhysicalExpr>], input: &SchemaRef) -> Result<String> 
     };
     let keys: Vec<String> = keys.iter().map(describe).collect::<Result<_>>()?;
     Ok(format!("({})", keys.join(", ")))
+}
+
+/// The columns of which each value counts once; nothing where there are none.
+fn distinct_of(columns: &[usize]) -> String {
+    if columns.is_empty() { String::new() } else { format!(", distinct {columns:?}") }
 }
 
 fn prepare(aggregation: &Aggregation, input: &SchemaRef, append_only: bool) -> Result<(Preparation, Layout)> {
@@ -139,6 +145,11 @@ pub(crate) fn aggregate(tables: &Tables<'_>, node: NodeId) -> Result<(Preparatio
         let set = tables.table(node, number as u8 + 2, KeyKind::Placed, 1);
         sets.push(Extremes::new(set, *column, data_type)?);
     }
+    let mut distincts = Vec::new();
+    for (number, column) in preparation.distinct.iter().enumerate() {
+        let table = tables.table(node, (sets.len() + number) as u8 + 2, KeyKind::Placed, 1);
+        distincts.push(Distinct::new(table, *column, &preparation.described[*column].data_type)?);
+    }
     let owns_global = wide.owns(hash_bytes(&[]));
     let shape = Shape {
         codec,
@@ -148,7 +159,7 @@ pub(crate) fn aggregate(tables: &Tables<'_>, node: NodeId) -> Result<(Preparatio
         emits: tables.plan.is_read(node),
         creates_global: aggregation.keys.is_empty() && owns_global && tables.is_new(node),
     };
-    Ok((preparation, Aggregate::new(shape, narrow, wide, sets)?))
+    Ok((preparation, Aggregate::new(shape, narrow, wide, sets, distincts)?))
 }
 
 /// A view's own rows on one worker.

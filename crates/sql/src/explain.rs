@@ -129,6 +129,7 @@ fn call(aggregate: &Aggregate) -> String {
     };
     let argument = |e: &Arc<dyn PhysicalExpr>| e.to_string();
     let argument = aggregate.argument.as_ref().map_or_else(|| "*".to_owned(), argument);
+    let argument = if aggregate.distinct { format!("distinct {argument}") } else { argument };
     match &aggregate.filter {
         Some(filter) => format!("{name}({argument}) filter ({filter})"),
         None => format!("{name}({argument})"),

@@ -274,7 +274,15 @@ pub(crate) struct Scratch {
 pub(crate) struct Input<'a> {
     pub(crate) columns: &'a [ArrayRef],
     pub(crate) weights: Option<&'a [i64]>,
+    /// The weights of columns that have their own; empty when none has.
+    pub(crate) own: &'a [Option<Vec<i64>>],
     pub(crate) rows: usize,
+}
+
+impl<'a> Input<'a> {
+    fn own_weights(&self, column: usize) -> Option<&'a [i64]> {
+        self.own.get(column)?.as_deref()
+    }
 }
 
 impl Layout {
@@ -290,10 +298,11 @@ impl Layout {
         scratch: &mut Scratch,
     ) -> Result<()> {
         for (column, other) in &self.others {
+            let weights = input.own_weights(*column).or(input.weights);
             let column = &input.columns[*column];
             match *other {
-                Other::Float { word } => add_floats(table, slots, column, input.weights, word),
-                Other::Decimal { word } => add_decimals(table, slots, column, input.weights, word)?,
+                Other::Float { word } => add_floats(table, slots, column, weights, word),
+                Other::Decimal { word } => add_decimals(table, slots, column, weights, word)?,
                 Other::Extreme { word, max } => take_extremes(table, slots, column, word, max)?,
             }
         }
@@ -330,10 +339,12 @@ impl Layout {
 /// What an additive word grows by in each row: a column as it is, or computed into `out`.
 fn addends<'a>(additive: Additive, input: &Input<'a>, weights: &[i64], out: &mut Vec<i64>) -> Option<&'a [i64]> {
     let column = &input.columns[additive.column];
+    let own = input.own_weights(additive.column);
     let values = (!additive.counts).then(|| sum_values(column));
-    if let (Some(values), None, 0) = (values, input.weights, column.null_count()) {
+    if let (Some(values), None, 0) = (values, own.or(input.weights), column.null_count()) {
         return Some(values);
     }
+    let weights = own.unwrap_or(weights);
     out.clear();
     match values {
         Some(values) => out.extend(values.iter().zip(weights).map(|(v, w)| v.wrapping_mul(*w))),

@@ -11,6 +11,7 @@ use crate::batch::Batch;
 use crate::error::{Error, Result};
 use crate::keys::{KeyCodec, hash_keys, integers};
 use crate::ops::accumulate::{Input, Layout, Place, ROWS, Scratch};
+use crate::ops::distinct::Distinct;
 use crate::ops::extremes::Extremes;
 use crate::stateful::Logic;
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions};
@@ -29,6 +30,7 @@ pub(crate) struct Aggregate {
     narrow: Option<Table>,
     wide: Table,
     sets: Vec<Extremes>,
+    distincts: Vec<Distinct>,
     /// An operator reads the changes.
     emits: bool,
     /// Somebody outside reads them.
@@ -78,7 +80,13 @@ enum Which {
 }
 
 impl Aggregate {
-    pub(crate) fn new(shape: Shape, narrow: Option<Table>, wide: Table, sets: Vec<Extremes>) -> Result<Self> {
+    pub(crate) fn new(
+        shape: Shape,
+        narrow: Option<Table>,
+        wide: Table,
+        sets: Vec<Extremes>,
+        distincts: Vec<Distinct>,
+    ) -> Result<Self> {
         let mut this = Self {
             codec: shape.codec,
             layout: shape.layout,
@@ -87,6 +95,7 @@ impl Aggregate {
             narrow,
             wide,
             sets,
+            distincts,
             emits: shape.emits,
             watched: false,
             pending: Vec::new(),
@@ -135,7 +144,14 @@ impl Aggregate {
     fn update(&mut self, which: Which, slots: &[Slot], batch: &Batch) -> Result<()> {
         let columns = &batch.rows.columns()[1..];
         let weights = batch.weights.as_ref().map(|w| &w.values()[..]);
-        let input = Input { columns, weights, rows: batch.len() };
+        let mut own = Vec::new();
+        if !self.distincts.is_empty() {
+            own.resize(columns.len(), None);
+        }
+        for distinct in &mut self.distincts {
+            own[distinct.column()] = Some(distinct.apply(batch.rows.column(0), columns, weights)?);
+        }
+        let input = Input { columns, weights, own: &own, rows: batch.len() };
         let table = match which {
             Which::Narrow => self.narrow.as_mut().expect("integer keys have a table"),
             Which::Wide => &mut self.wide,
@@ -329,6 +345,7 @@ impl Logic for Aggregate {
         let mut tables: Vec<&mut Table> = self.narrow.iter_mut().collect();
         tables.push(&mut self.wide);
         tables.extend(self.sets.iter_mut().map(Extremes::table));
+        tables.extend(self.distincts.iter_mut().map(Distinct::table));
         tables
     }
 
@@ -336,12 +353,13 @@ impl Logic for Aggregate {
         if self.narrow.as_ref().is_none_or(Table::is_loaded)
             && self.wide.is_loaded()
             && self.sets.iter().all(Extremes::is_ordered)
+            && self.distincts.iter().all(Distinct::is_loaded)
         {
             return Ok(true);
         }
         let key = batch.rows.column(0);
         hash_keys(key.as_ref(), &mut self.buffers.hashes);
-        let Self { narrow, wide, buffers, .. } = self;
+        let Self { narrow, wide, buffers, distincts, .. } = self;
         let Buffers { hashes, groups, .. } = buffers;
         let table = if integers(key.as_ref()).is_some() { narrow.as_mut().expect("has a table") } else { wide };
         groups.clear();
@@ -351,6 +369,11 @@ impl Logic for Aggregate {
                 return Ok(false);
             }
             table.load_group(*group)?;
+        }
+        for distinct in distincts {
+            if !distinct.load_for(hashes, groups, deadline)? {
+                return Ok(false);
+            }
         }
         let mut in_time = || Instant::now() < deadline;
         for set in &mut self.sets {
@@ -369,6 +392,11 @@ impl Logic for Aggregate {
         }
         for set in &mut self.sets {
             if !set.load(more)? {
+                return Ok(false);
+            }
+        }
+        for distinct in &mut self.distincts {
+            if !distinct.table().load_next(&mut more)? {
                 return Ok(false);
             }
         }

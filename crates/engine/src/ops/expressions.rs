@@ -51,7 +51,7 @@ impl Mapper {
             }
             None => batch,
         };
-        if self.map.columns.is_empty() {
+        if self.map.columns.is_empty() && !self.schema.fields().is_empty() {
             return Ok(Some(batch));
         }
         let columns: Vec<ArrayRef> = self.map.columns.iter().map(|c| column(c, &batch.rows)).collect::<Result<_>>()?;
@@ -62,8 +62,8 @@ impl Mapper {
     }
 }
 
-/// An argument, its FILTER, and its type.
-type PreparedArgument = (Arc<dyn PhysicalExpr>, Option<Arc<dyn PhysicalExpr>>, DataType);
+/// An argument, its FILTER, its type, and whether it is DISTINCT.
+type PreparedArgument = (Arc<dyn PhysicalExpr>, Option<Arc<dyn PhysicalExpr>>, DataType, bool);
 
 /// Makes keyed batches for an aggregation: the key, then each distinct argument once.
 pub(crate) struct Preparation {
@@ -77,6 +77,8 @@ pub(crate) struct Preparation {
     pub(crate) columns: Vec<Option<usize>>,
     /// What each argument column is.
     pub(crate) described: Vec<Argument>,
+    /// The argument columns of which each value counts once.
+    pub(crate) distinct: Vec<usize>,
 }
 
 impl Preparation {
@@ -93,6 +95,7 @@ impl Preparation {
             arguments: Vec::new(),
             columns: Vec::new(),
             described: Vec::new(),
+            distinct: Vec::new(),
         };
         for aggregate in &aggregation.aggregates {
             let argument = match (&aggregate.argument, &aggregate.filter) {
@@ -105,13 +108,17 @@ impl Preparation {
                 (None, Some(_)) => datafusion_physical_expr::expressions::lit(1_i64),
             };
             let data_type = if aggregate.argument.is_some() { aggregate.input.clone() } else { DataType::Int64 };
-            let nullable = aggregate.filter.is_some() || argument.nullable(input).map_err(plan)?;
-            let wanted = (argument, aggregate.filter.clone(), data_type.clone());
+            // Of DISTINCT arguments not every row counts, as if it were null.
+            let distinct = aggregate.distinct;
+            let nullable = distinct || aggregate.filter.is_some() || argument.nullable(input).map_err(plan)?;
+            let wanted = (argument, aggregate.filter.clone(), data_type.clone(), distinct);
             let known = this.arguments.iter().position(|known| *known == wanted);
             let at = known.unwrap_or_else(|| {
                 this.arguments.push(wanted);
                 this.described.push(Argument { data_type, nullable });
-                this.arguments.len() - 1
+                let at = this.arguments.len() - 1;
+                this.distinct.extend(distinct.then_some(at));
+                at
             });
             this.columns.push(Some(at));
         }
@@ -135,7 +142,7 @@ impl Preparation {
     pub(crate) fn apply(&self, batch: &Batch) -> Result<Vec<Batch>> {
         let keys: Vec<ArrayRef> = self.keys.iter().map(|k| column(k, &batch.rows)).collect::<Result<_>>()?;
         let arguments: Vec<ArrayRef> =
-            self.arguments.iter().map(|(a, f, t)| argument(a, f.as_ref(), t, &batch.rows)).collect::<Result<_>>()?;
+            self.arguments.iter().map(|(a, f, t, _)| argument(a, f.as_ref(), t, &batch.rows)).collect::<Result<_>>()?;
         if self.whole_rows {
             return self.codec.key_wide(&keys, batch);
         }

@@ -103,6 +103,7 @@ pub(crate) enum Wanted {
 
 fn aggregate(function: AggregateFunction, argument: Option<(&str, usize)>) -> Aggregate {
     Aggregate {
+        distinct: false,
         function,
         argument: argument.map(|(name, at)| Arc::new(Column::new(name, at)) as Arc<dyn PhysicalExpr>),
         filter: None,

@@ -145,7 +145,7 @@ impl<'a> Grammar<'a> {
             let (a, b) = (self.draw.of(left), self.draw.of(right));
             if a.ty == b.ty {
                 let operator = if self.draw.once_in(6) { "IS NOT DISTINCT FROM" } else { "=" };
-                return Some(format!("{} {operator} {}", a.name, b.name));
+                return Some(format!("({} {operator} {})", a.name, b.name));
             }
         }
         None
@@ -189,6 +189,7 @@ impl<'a> Grammar<'a> {
             0 => {
                 let (outer, found) =
                     pair.split_once(" = ").or_else(|| pair.split_once(" IS NOT DISTINCT FROM ")).expect("an equality");
+                let (outer, found) = (outer.trim_start_matches('('), found.trim_end_matches(')'));
                 let filter = if extra.is_empty() { String::new() } else { format!(" WHERE{}", &extra[4..]) };
                 format!("{outer} {not}IN (SELECT {found} FROM {from}{filter})")
             }

@@ -67,11 +67,15 @@ impl Builder<'_> {
         let whole = |e: &Expr| matches!(e, Expr::Literal(value, _) if !value.is_null());
         match call.params.args.as_slice() {
             [] => Ok(count_all(filter, output)),
-            [only] if function == AggregateFunction::Count && whole(only) => Ok(count_all(filter, output)),
+            [only] if function == AggregateFunction::Count && whole(only) && !call.params.distinct => {
+                Ok(count_all(filter, output))
+            }
             [only] => {
                 let data_type = only.get_type(input).map_err(|e| Error::Plan(Box::new(e)))?;
                 let argument = self.physical(std::slice::from_ref(only), input)?.pop();
-                Ok(Aggregate { function, argument, filter, input: data_type, output })
+                let extreme = matches!(function, AggregateFunction::Min | AggregateFunction::Max);
+                let distinct = call.params.distinct && !extreme;
+                Ok(Aggregate { function, argument, distinct, filter, input: data_type, output })
             }
             _ => {
                 let clause = format!("{}() of several columns", call.func.name());
@@ -82,13 +86,14 @@ impl Builder<'_> {
 }
 
 fn count_all(filter: Option<Arc<dyn PhysicalExpr>>, output: DataType) -> Aggregate {
-    Aggregate { function: AggregateFunction::Count, argument: None, filter, input: DataType::Int64, output }
+    let input = DataType::Int64;
+    Aggregate { function: AggregateFunction::Count, argument: None, distinct: false, filter, input, output }
 }
 
 /// The function of a call, if it is one that is kept incrementally and is called plainly.
 fn function_of(call: &Call) -> Option<AggregateFunction> {
     let params = &call.params;
-    if params.distinct || !params.order_by.is_empty() || params.args.len() > 1 {
+    if !params.order_by.is_empty() || params.args.len() > 1 {
         return None;
     }
     match call.func.name() {
@@ -109,7 +114,8 @@ pub(super) fn is_kept(expr: &Expr, input: &DFSchema) -> bool {
     let Ok(data_type) = argument.get_type(input) else { return false };
     let adds = matches!(function, AggregateFunction::Sum | AggregateFunction::Avg);
     let interval = matches!(data_type, DataType::Interval(_) | DataType::Duration(_));
-    function == AggregateFunction::Count || !(data_type.is_nested() || interval && adds)
+    let counts = function == AggregateFunction::Count && !call.params.distinct;
+    counts || !(data_type.is_nested() || interval && adds)
 }
 
 fn all_expressions(keys: &[Arc<dyn PhysicalExpr>], aggregates: &[Aggregate]) -> Vec<Arc<dyn PhysicalExpr>> {

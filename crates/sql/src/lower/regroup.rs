@@ -100,6 +100,7 @@ fn columns_of(schema: &SchemaRef, from: usize) -> Vec<Physical> {
 /// One row that never changes: how many of the rows are none.
 fn never() -> Aggregation {
     let count = plan::Aggregate {
+        distinct: false,
         function: AggregateFunction::Count,
         argument: None,
         filter: Some(lit(false)),
