@@ -3,8 +3,8 @@
 //!
 //! The way of a checkpoint through the modules: local files are shipped by [`upload`], described by
 //! a [`manifest`], made *the* checkpoint by [`publish`], chosen again by [`restore`] and brought
-//! back by [`resolve`] and [`fetch`]; [`retention`] decides what stays and [`collect`] removes the
-//! rest; [`lifecycle`] says what a coordinator does next. [`inspect`] is for people.
+//! back by [`mod@resolve`] and [`mod@fetch`]; [`retention`] decides what stays and [`mod@collect`]
+//! removes the rest; [`lifecycle`] says what a coordinator does next. [`inspect`] is for people.
 //!
 //! This crate knows no RocksDB, no Timely and no SQL. Time, randomness, waiting and threads come
 //! from a [`host::Host`], so that a simulation can own them.

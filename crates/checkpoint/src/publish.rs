@@ -76,7 +76,7 @@ pub struct Published {
     pub digest: Digest,
     /// Bytes of its text.
     pub bytes: u64,
-    /// Checkpoints that left the list with it; [`crate::collect`] removes them.
+    /// Checkpoints that left the list with it; [`crate::collect()`] removes them.
     pub expired: Vec<CheckpointId>,
 }
 

@@ -1,5 +1,5 @@
 //! Which checkpoint to restore, and what a lost pointer must have listed. Pure; reading is
-//! [`crate::resolve`]'s.
+//! [`crate::resolve()`]'s.
 
 use crate::digest::Digest;
 use crate::manifest::Manifest;

@@ -97,7 +97,9 @@ pub(crate) struct Workers {
 }
 
 /// The workers of one Timely computation.
-type Cluster = Mutex<Vec<(Sender<Command>, Thread)>>;
+type Cluster = Mutex<Vec<Link>>;
+/// A worker's queue, and what wakes it.
+type Link = (Sender<Command>, Thread);
 
 fn tell(cluster: &Cluster, make: impl Fn() -> Command) {
     let links = cluster.lock().unwrap_or_else(PoisonError::into_inner);
@@ -280,10 +282,7 @@ fn start_workers(count: usize, state_memory: Bytes) -> Result<(Workers, Vec<Join
 }
 
 /// A cluster of one worker for each budget.
-fn start_cluster(
-    config: timely::Config,
-    budgets: Vec<Memory>,
-) -> Result<(Vec<(Sender<Command>, Thread)>, JoinHandle<()>)> {
+fn start_cluster(config: timely::Config, budgets: Vec<Memory>) -> Result<(Vec<Link>, JoinHandle<()>)> {
     let count = budgets.len();
     let (senders, receivers): (Vec<_>, Vec<_>) = (0..count).map(|_| channel::<Command>()).unzip();
     let receivers: Arc<Mutex<BTreeMap<usize, Receiver<Command>>>> =

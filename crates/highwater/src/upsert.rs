@@ -63,7 +63,7 @@ impl Database {
         parameters: &Parameters,
     ) -> Result<Effect> {
         let (free, existing) = divide(connection, self, target, rows, conflict)?;
-        let mut changes = free.into_changes(target)?;
+        let mut changes = free.changes(target)?;
         let mut given = vec![free.rows];
         if let Some(update) = conflict.update.as_ref().filter(|_| !existing.keys.is_empty()) {
             let found = self.replacements(target, insert, update, &existing, parameters).await?;
@@ -172,7 +172,7 @@ fn divide(
 
 impl Part {
     /// Inserts of the rows.
-    fn into_changes(&self, target: &Target) -> Result<Vec<Change>> {
+    fn changes(&self, target: &Target) -> Result<Vec<Change>> {
         Ok(target.table.insert(self.rows.clone())?.into_changes())
     }
 }

@@ -339,7 +339,7 @@ pub enum Statement {
     Show(Show),
     /// DESCRIBE x.
     Describe(Name),
-    /// CHECKPOINT [v] [WAIT].
+    /// `CHECKPOINT [v] [WAIT]`.
     Checkpoint {
         /// All pipelines when absent.
         view: Option<Name>,

@@ -1,6 +1,6 @@
 //! Bound queries to the engine's plan: one pipeline's views and sinks become one graph of operators.
 //!
-//! Each kind of node has a file here that adds its part to a [`Flow`]; what has several inputs
+//! Each kind of node has a file here that adds its part to a `Flow`; what has several inputs
 //! settles each of them to a node first. Names of operators are made from the view's name and what
 //! the operator does, so they are the same whatever else is created, dropped or restarted.
 //! It knows no connectors: sources and sinks come from the caller.

@@ -1,0 +1,77 @@
+//! The queries of the Nexmark benchmark as materialized views, against the same SELECTs over the same
+//! events: after the input has ended, and after a crash in mid-stream.
+
+use highwater::{Config, Database, same_rows};
+use std::path::Path;
+use std::time::Duration;
+
+const QUERIES: &str = include_str!("../../../tests/nexmark/queries.sql");
+/// The queries whose answer may be empty over so few events.
+const MAYBE_EMPTY: [&str; 2] = ["q13", "q2"];
+
+fn open(folder: &Path) -> Database {
+    let mut config = Config::new(folder);
+    config.workers = Some(2);
+    config.checkpoints.interval = Some(Duration::from_millis(200));
+    Database::open(config).expect("a database")
+}
+
+fn queries() -> Vec<(&'static str, &'static str)> {
+    let query = |part: &'static str| {
+        let (head, sql) = part.split_once('\n')?;
+        let name = head.split(' ').next().filter(|name| name.starts_with('q'))?;
+        Some((name, sql.trim()))
+    };
+    QUERIES.split("\n-- ").filter_map(query).collect()
+}
+
+fn create(database: &Database, options: &str) {
+    for (name, kind) in [("person", "Person"), ("auction", "Auction"), ("bid", "Bid")] {
+        let source = format!(
+            "CREATE SOURCE {name} WITH (connector = 'nexmark', nexmark.table.type = '{kind}', nexmark.split.num = 2,
+             nexmark.event.num = 20000{options})"
+        );
+        database.execute(&source).expect("a source");
+    }
+    let rows: Vec<String> = (0..2000).map(|key| format!("({key}, 'value {key}')")).collect();
+    database.execute("CREATE TABLE side_input (key bigint PRIMARY KEY, value varchar)").expect("a table");
+    database.execute(&format!("INSERT INTO side_input VALUES {}", rows.join(", "))).expect("rows");
+    for (name, sql) in queries() {
+        database.execute(&format!("CREATE MATERIALIZED VIEW {name} AS {sql}")).expect(name);
+    }
+}
+
+fn compare(database: &Database) {
+    database.execute("FLUSH").expect("flushed");
+    for (name, sql) in queries() {
+        let ours = database.query(&format!("SELECT * FROM {name}")).expect(name);
+        let theirs = database.query(sql).expect(name);
+        assert_eq!(same_rows(&ours.batches, &theirs.batches).expect("comparable"), None, "{name}");
+        assert!(MAYBE_EMPTY.contains(&name) || ours.count() > 0, "{name} has rows");
+    }
+}
+
+#[test]
+fn the_queries_equal_their_batch_answers() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let database = open(folder.path());
+    create(&database, "");
+    compare(&database);
+    database.shutdown().expect("a clean stop");
+}
+
+#[test]
+fn the_queries_survive_crashes_in_mid_stream() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let database = open(folder.path());
+    create(&database, ", nexmark.events.per.second = 10000");
+    let mut database = Some(database);
+    for _ in 0..2 {
+        std::thread::sleep(Duration::from_millis(500));
+        drop(database.take());
+        database = Some(open(folder.path()));
+    }
+    let database = database.expect("it is open");
+    compare(&database);
+    database.shutdown().expect("a clean stop");
+}
