@@ -12,6 +12,8 @@ use crate::outcome::Outcome;
 use crate::settings;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use highwater_connectors::{Created, Format, Options};
+use highwater_engine::plan::Operator;
+use highwater_engine::source::Extent;
 use highwater_sql::statement::{
     self, CreateSink, CreateSource, CreateTable, CreateView, Encoding, Name, Property, Statement,
 };
@@ -91,11 +93,39 @@ impl Database {
         let name = object.name().to_owned();
         self.keep(&mut state, object)?;
         let waits = !state.deferring && !connection.is_on("background_ddl");
+        let grows = self.growth(&state, &name)?;
         drop(state);
         if waits {
             self.wait_for_backfill(connection, &name)?;
         }
-        Ok(Outcome::done("CREATE MATERIALIZED VIEW"))
+        let done = Outcome::done("CREATE MATERIALIZED VIEW");
+        Ok(grows.into_iter().fold(done, Outcome::noticed))
+    }
+
+    /// What keeps rows of a source that never ends, in words, if anything of a view does.
+    fn growth(&self, state: &State, view: &str) -> Result<Option<String>> {
+        let pipeline = state.objects.get(view).and_then(|object| object.entry.pipeline.as_deref());
+        let Some(pipeline) = pipeline else { return Ok(None) };
+        let plan = self.pipeline_plan(state, pipeline)?;
+        // By node: an endless source whose rows come there one by one.
+        let mut endless: Vec<Option<&str>> = Vec::new();
+        for node in &plan.nodes {
+            let below = node.inputs.iter().find_map(|input| endless[input.0]);
+            let keeps = matches!(node.operator, Operator::Join(_) | Operator::Regroup(_) | Operator::Materialize);
+            let is_ours = node.name.strip_prefix(view).is_some_and(|rest| rest.starts_with('/'));
+            if let Some(source) = below.filter(|_| keeps && is_ours) {
+                return Ok(Some(format!(
+                    "the state of {view:?} grows as long as it runs: {} keeps rows of {source:?}, which never ends",
+                    node.name
+                )));
+            }
+            endless.push(match &node.operator {
+                Operator::Source(source) if source.extent() == Extent::Endless => node.name.strip_suffix("/source"),
+                Operator::Aggregate(_) => None,
+                _ => below,
+            });
+        }
+        Ok(None)
     }
 
     /// Waits until a new view shows what its tables hold. A view that cannot, or that nobody waits

@@ -113,7 +113,11 @@ impl Gate<'_> {
             self.limit(limit, query.order_by.is_some())?;
         }
         if let Some(fetch) = &query.fetch {
-            return self.refuse("FETCH", "use LIMIT", self.before(fetch.span(), "FETCH"));
+            return self.refuse(
+                "FETCH ... WITH TIES",
+                "number the rows with rank()",
+                self.before(fetch.span(), "FETCH"),
+            );
         }
         if !query.locks.is_empty() {
             let at = self.cursor.word_after(query.span().end, "FOR");

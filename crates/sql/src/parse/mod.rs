@@ -12,7 +12,9 @@ mod table;
 use crate::cursor::Cursor;
 use crate::error::{Error, Result};
 use crate::statement::{ObjectKind, Query, Show, Statement};
+use datafusion::sql::sqlparser::ast::{self, Expr, LimitClause, Value, VisitMut as _, VisitorMut};
 use datafusion::sql::sqlparser::tokenizer::Token;
+use std::ops::ControlFlow;
 
 /// Parses one statement; a semicolon may end it.
 ///
@@ -74,8 +76,29 @@ pub(crate) fn query(c: &mut Cursor<'_>) -> Result<Query> {
     if !starts_query(c) {
         return Err(c.unexpected("a query"));
     }
-    let ast = c.sqlparser(|parser| parser.parse_query())?;
+    let mut ast = c.sqlparser(|parser| parser.parse_query())?;
+    // Nothing breaks off.
+    let _: ControlFlow<()> = ast.visit(&mut FetchAsLimit);
     Ok(Query { ast, text: c.text.to_owned() })
+}
+
+/// `FETCH FIRST n ROWS ONLY` is `LIMIT n`.
+struct FetchAsLimit;
+
+impl VisitorMut for FetchAsLimit {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, query: &mut ast::Query) -> ControlFlow<()> {
+        if !query.fetch.as_ref().is_some_and(|fetch| !fetch.with_ties && !fetch.percent) {
+            return ControlFlow::Continue(());
+        }
+        let none = || LimitClause::LimitOffset { limit: None, offset: None, limit_by: Vec::new() };
+        if let LimitClause::LimitOffset { limit: limit @ None, .. } = query.limit_clause.get_or_insert_with(none) {
+            let one = || Expr::Value(Value::Number("1".to_owned(), false).into());
+            *limit = query.fetch.take().map(|fetch| fetch.quantity.unwrap_or_else(one));
+        }
+        ControlFlow::Continue(())
+    }
 }
 
 fn unknown_statement(c: &Cursor<'_>) -> Error {
