@@ -12,7 +12,7 @@ mod table;
 use crate::cursor::Cursor;
 use crate::error::{Error, Result};
 use crate::statement::{ObjectKind, Query, Show, Statement};
-use datafusion::sql::sqlparser::ast::{self, Expr, LimitClause, Value, VisitMut as _, VisitorMut};
+use datafusion::sql::sqlparser::ast::{self, AccessExpr, Expr, LimitClause, Value, VisitMut as _, VisitorMut};
 use datafusion::sql::sqlparser::tokenizer::Token;
 use std::ops::ControlFlow;
 
@@ -78,14 +78,15 @@ pub(crate) fn query(c: &mut Cursor<'_>) -> Result<Query> {
     }
     let mut ast = c.sqlparser(|parser| parser.parse_query())?;
     // Nothing breaks off.
-    let _: ControlFlow<()> = ast.visit(&mut FetchAsLimit);
+    let _: ControlFlow<()> = ast.visit(&mut Respelled);
     Ok(Query { ast, text: c.text.to_owned() })
 }
 
-/// `FETCH FIRST n ROWS ONLY` is `LIMIT n`.
-struct FetchAsLimit;
+/// What the planner takes in another spelling only: `FETCH FIRST n ROWS ONLY` is `LIMIT n`, and the
+/// field of `(x).field` is a text.
+struct Respelled;
 
-impl VisitorMut for FetchAsLimit {
+impl VisitorMut for Respelled {
     type Break = ();
 
     fn pre_visit_query(&mut self, query: &mut ast::Query) -> ControlFlow<()> {
@@ -96,6 +97,19 @@ impl VisitorMut for FetchAsLimit {
         if let LimitClause::LimitOffset { limit: limit @ None, .. } = query.limit_clause.get_or_insert_with(none) {
             let one = || Expr::Value(Value::Number("1".to_owned(), false).into());
             *limit = query.fetch.take().map(|fetch| fetch.quantity.unwrap_or_else(one));
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        let Expr::CompoundFieldAccess { access_chain, .. } = expr else { return ControlFlow::Continue(()) };
+        for access in access_chain {
+            if let AccessExpr::Dot(field) = access
+                && let Expr::Identifier(name) = field
+            {
+                let folded = if name.quote_style.is_some() { name.value.clone() } else { name.value.to_lowercase() };
+                *field = Expr::Value(Value::SingleQuotedString(folded).into());
+            }
         }
         ControlFlow::Continue(())
     }
