@@ -2,7 +2,7 @@
 //! pipeline that runs. A statement whose object exists with the same text is a no-op when resuming.
 
 use crate::catalog::{Entry, Kind};
-use crate::connection::Connection;
+use crate::connection::{Connection, invalid};
 use crate::database::{Database, State};
 use crate::dml::Target;
 use crate::error::{Error, Result};
@@ -217,7 +217,13 @@ impl Database {
             }
             .into());
         }
-        let Some(taken) = state.objects.get(&name.value) else { return Ok(Free::Yes) };
+        let Some(taken) = state.objects.get(&name.value) else {
+            if name.value.contains(':') {
+                // It stands between a view and what it reads in the names of operators.
+                return Err(invalid("42602", "a name cannot hold a colon", Some(name)));
+            }
+            return Ok(Free::Yes);
+        };
         let done = |notice: String| Free::Exists(Outcome::done(format!("CREATE {kind}")).noticed(notice));
         if self.config.resume && taken.entry.kind == kind {
             if same_text(&taken.entry.sql, text) {

@@ -40,12 +40,18 @@ impl Database {
     ) -> Result<Answer> {
         check_target(target, conflict)?;
         let mut turn = None;
+        let mut free_before = None;
         loop {
-            let mut effect = self.merged(connection, target, insert, conflict, rows, parameters).await?;
+            let (mut effect, free) = self.merged(connection, target, insert, conflict, rows, parameters).await?;
             let (tag, returning) = (Tag::Insert(effect.count), &insert.returning);
             let answer = self.answered(tag, &insert.table, None, returning, &insert.text, &effect).await?;
             match self.write(connection, target, &mut effect).await {
-                Err(error) if connection.transaction.is_none() && was_outrun(&error) => {
+                // A key that is taken though the same keys were free before is one that DO UPDATE gives.
+                Err(error)
+                    if connection.transaction.is_none()
+                        && was_outrun(&error)
+                        && (error.is_conflict() || free_before.replace(free) != Some(free)) =>
+                {
                     turn = Some(next_try(connection, &target.table, turn).await?);
                 }
                 done => return done.map(|()| answer),
@@ -53,6 +59,7 @@ impl Database {
         }
     }
 
+    /// What is to be written, and how many of the keys were free.
     async fn merged(
         &self,
         connection: &mut Connection,
@@ -61,9 +68,10 @@ impl Database {
         conflict: &OnConflict,
         rows: &RecordBatch,
         parameters: &Parameters,
-    ) -> Result<Effect> {
+    ) -> Result<(Effect, usize)> {
         let (free, existing) = divide(connection, self, target, rows, conflict)?;
         let mut changes = free.changes(target)?;
+        let count_free = free.keys.len();
         let mut given = vec![free.rows];
         if let Some(update) = conflict.update.as_ref().filter(|_| !existing.keys.is_empty()) {
             let found = self.replacements(target, insert, update, &existing, parameters).await?;
@@ -78,7 +86,7 @@ impl Database {
             return Err(target.table.duplicate_of(&pair[1]).into());
         }
         let count = given.iter().map(|batch| batch.num_rows() as u64).sum();
-        Ok(Effect { write: Write::Changes(changes), rows: given, count })
+        Ok((Effect { write: Write::Changes(changes), rows: given, count }, count_free))
     }
 
     /// The existing rows that DO UPDATE changes: their keys and stored forms, and their new values.

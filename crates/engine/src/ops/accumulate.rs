@@ -3,7 +3,8 @@
 //!
 //! Word 0 of every slot is the number of rows in its group. Counts and integer sums are *additive*:
 //! one pass adds them all. Float sums are kept as an unevaluated sum of two doubles (Dekker's
-//! two-sum), so that deletes take back what inserts brought. Extremes of streams that only insert
+//! two-sum), so that deletes take back what inserts brought; where there are deletes, NaNs and infinities
+//! are counted beside it. Extremes of streams that only insert
 //! are one word in an order-preserving form; all others are in ordered multisets (`extremes`).
 //! Invariant: the words depend on the multiset of rows, not on their order (floats: to the last bit
 //! or so).
@@ -47,6 +48,8 @@ pub(crate) enum SumKind {
     Unsigned,
     /// Two words: the high and the low part.
     Float,
+    /// The same of the finite values, and the numbers of NaNs, infinities and negative infinities.
+    CountedFloat,
     /// Two words: the low and the high half of an i128.
     Decimal,
 }
@@ -76,6 +79,7 @@ struct Additive {
 #[derive(Clone, Copy, Debug)]
 enum Other {
     Float { word: usize },
+    CountedFloat { word: usize },
     Decimal { word: usize },
     Extreme { word: usize, max: bool },
 }
@@ -166,9 +170,11 @@ impl Layout {
                 let kind = sums_words(aggregate).ok_or_else(|| {
                     Error::Plan(format!("{:?} of {} cannot be kept incrementally", aggregate.function, aggregate.input))
                 })?;
+                let kind = if kind == SumKind::Float && !append_only { SumKind::CountedFloat } else { kind };
                 let word = match kind {
                     SumKind::Integer | SumKind::Unsigned => self.additive_word(Additive { column, counts: false }),
                     SumKind::Float => self.other(column, 2, |word| Other::Float { word }),
+                    SumKind::CountedFloat => self.other(column, COUNTED, |word| Other::CountedFloat { word }),
                     SumKind::Decimal => self.other(column, 2, |word| Other::Decimal { word }),
                 };
                 Ok(match aggregate.function {
@@ -302,6 +308,7 @@ impl Layout {
             let column = &input.columns[*column];
             match *other {
                 Other::Float { word } => add_floats(table, slots, column, weights, word),
+                Other::CountedFloat { word } => add_counted_floats(table, slots, column, weights, word),
                 Other::Decimal { word } => add_decimals(table, slots, column, weights, word)?,
                 Other::Extreme { word, max } => take_extremes(table, slots, column, word, max)?,
             }
@@ -404,6 +411,37 @@ fn add_floats(table: &mut Table, slots: &[Slot], column: &ArrayRef, weights: Opt
     });
 }
 
+/// Words of a [`SumKind::CountedFloat`].
+const COUNTED: usize = 5;
+
+fn add_counted_floats(table: &mut Table, slots: &[Slot], column: &ArrayRef, weights: Option<&[i64]>, word: usize) {
+    let values: &PrimitiveArray<Float64Type> = column.as_primitive();
+    table.update(slots, |row, words| {
+        if !values.is_valid(row) {
+            return;
+        }
+        let (value, weight) = (values.value(row), weights.map_or(1, |w| w[row]));
+        let words = &mut words[word..word + COUNTED];
+        if value.is_finite() {
+            let (high, low) = two_sum(f64::from_bits(words[0]), f64::from_bits(words[1]), value * weight as f64);
+            (words[0], words[1]) = (high.to_bits(), low.to_bits());
+            return;
+        }
+        let kind = if value.is_nan() { 2 } else { 3 + usize::from(value < 0.0) };
+        words[kind] = words[kind].wrapping_add(weight as u64);
+    });
+}
+
+/// What the words of a [`SumKind::CountedFloat`] say.
+fn counted_sum(words: &[u64]) -> f64 {
+    match (words[2] != 0, words[3] != 0, words[4] != 0) {
+        (false, false, false) => float_sum(words[0], words[1]),
+        (false, true, false) => f64::INFINITY,
+        (false, false, true) => f64::NEG_INFINITY,
+        _ => f64::NAN,
+    }
+}
+
 /// Adds to an unevaluated sum of two doubles.
 fn two_sum(high: f64, low: f64, value: f64) -> (f64, f64) {
     let sum = high + value;
@@ -482,11 +520,20 @@ impl Layout {
                         let values = gather(word).zip(gather(word + 1)).map(|(h, l)| float_sum(h, l));
                         Ok(Arc::new(Float64Array::new(values.collect::<Vec<f64>>().into(), nulls)))
                     }
+                    SumKind::CountedFloat => {
+                        let sums = words.chunks_exact(stride).map(|row| counted_sum(&row[word..word + COUNTED]));
+                        Ok(Arc::new(Float64Array::new(sums.collect::<Vec<f64>>().into(), nulls)))
+                    }
                     SumKind::Decimal => decimals(gather(word).zip(gather(word + 1)), nulls, output),
                 }
             }
             Place::Avg { kind, word, valid } => {
                 let counts = gather(valid);
+                if kind == SumKind::CountedFloat {
+                    let sums = words.chunks_exact(stride).map(|row| counted_sum(&row[word..word + COUNTED]));
+                    let sums = sums.map(|sum| (sum.to_bits(), 0));
+                    return averages(SumKind::Float, sums.zip(counts), nulls_of(valid), output, 0);
+                }
                 let sums =
                     gather(word).zip(gather(word + usize::from(matches!(kind, SumKind::Float | SumKind::Decimal))));
                 averages(kind, sums.zip(counts), nulls_of(valid), output, self.decimal_scale(aggregate))
