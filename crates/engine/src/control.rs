@@ -556,9 +556,12 @@ impl Control {
 
     /// When all input has ended, what it brought is checkpointed and delivered without being asked.
     fn ask_for_last_checkpoint(&mut self, now: Duration) {
-        let ended = self.supply() == Supply::Ended && self.next_epoch == self.complete;
-        let quiet = ended && !self.is_checkpointing() && self.to_publish.is_none();
-        let over = quiet && !self.changed && self.undelivered.load(Relaxed) == 0;
+        let supplied = self.supply() == Supply::Ended;
+        let quiet =
+            supplied && self.next_epoch == self.complete && !self.is_checkpointing() && self.to_publish.is_none();
+        // An epoch that only answers a read brings nothing new.
+        let calm = quiet || self.told_finished && supplied;
+        let over = calm && !self.changed && self.undelivered.load(Relaxed) == 0;
         if over != self.told_finished {
             self.told_finished = over;
             (self.finished)(over);

@@ -150,8 +150,8 @@ pub trait Recompute: std::fmt::Debug + Send + Sync {
 
 /// A worker's computation of groups.
 pub trait Compute {
-    /// The output of whole groups from all of their rows, which come in any order. The same rows give
-    /// the same output, whatever their order and whatever other groups there are.
+    /// The output of whole groups from all of their rows, which come in the order of their row format:
+    /// the same rows in the same order. What a group gives does not depend on the other groups.
     ///
     /// # Errors
     /// `Data` when a row cannot be computed with.

@@ -6,7 +6,6 @@ use crate::connection::{Connection, invalid};
 use crate::database::{Database, State};
 use crate::dml::Target;
 use crate::error::{Error, Result};
-use crate::leaving::Leaving;
 use crate::objects::{Body, Object, Reading};
 use crate::outcome::Outcome;
 use crate::settings;
@@ -196,14 +195,7 @@ impl Database {
             return Ok(());
         }
         let Err(refused) = self.start(state, &pipeline) else { return Ok(()) };
-        let names = [name];
-        state.objects.remove(&names);
-        state.catalog.remove(&names, Leaving::default())?;
-        if state.objects.of_pipeline(&pipeline).next().is_some() {
-            self.start(state, &pipeline)?;
-        } else {
-            state.waiting.remove(&pipeline);
-        }
+        self.forget(state, &[name])?;
         Err(refused)
     }
 

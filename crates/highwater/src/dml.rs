@@ -11,6 +11,7 @@ use crate::error::{Error, Result, cast_message, is_out_of_range};
 use crate::objects::Body;
 use crate::parameters::Parameters;
 use crate::provider::TableRows;
+use crate::upsert::Upsert;
 use crate::values::values;
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, new_null_array};
 use arrow::compute::CastOptions;
@@ -117,7 +118,8 @@ impl Database {
         let target = self.target(&insert.table)?;
         let rows = self.rows_to_insert(connection, &target, insert, parameters).await?;
         if let Some(conflict) = &insert.on_conflict {
-            return self.upsert(connection, &target, insert, conflict, &rows, parameters).await;
+            let upsert = Upsert { target: &target, insert, conflict, rows: &rows, parameters };
+            return self.upsert(connection, upsert).await;
         }
         let mut effect = Effect { write: Write::Changes(Vec::new()), count: rows.num_rows() as u64, rows: vec![rows] };
         effect.write = Write::Insert(target.table.insert(effect.rows[0].clone())?);

@@ -9,7 +9,7 @@ use crate::outcome::Rows;
 use crate::show::{self, numbers, texts};
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::MemTable;
-use highwater_engine::checkpoint::inspect;
+use highwater_engine::checkpoint::{Manifest, inspect};
 use highwater_engine::{Metrics, Pipeline};
 use highwater_sql::statement::Show;
 use std::sync::Arc;
@@ -19,30 +19,31 @@ type Named = (&'static str, Arc<dyn TableProvider>);
 const NAMES: [&str; 9] =
     ["tables", "views", "view_progress", "sources", "source_splits", "sinks", "operators", "settings", "checkpoints"];
 
-/// Those that a query's text names, as they are now: some of them read the store.
+/// All of them as they are now. Those that read the store are empty unless the query's text names
+/// them.
 pub(crate) fn tables(database: &Database, connection: &Connection, text: &str) -> Result<Vec<Named>> {
     let text = text.to_lowercase();
-    let named = NAMES.into_iter().filter(|name| text.contains(name));
-    named
-        .map(|name| {
-            let rows = relation(database, connection, name)?;
-            let table: Arc<dyn TableProvider> = Arc::new(MemTable::try_new(rows.schema, vec![rows.batches])?);
-            Ok((name, table))
-        })
-        .collect()
+    let table = |name| {
+        let rows = relation(database, connection, name, text.contains(name))?;
+        let table: Arc<dyn TableProvider> = Arc::new(MemTable::try_new(rows.schema, vec![rows.batches])?);
+        Ok((name, table))
+    };
+    NAMES.into_iter().map(table).collect()
 }
 
-fn relation(database: &Database, connection: &Connection, name: &str) -> Result<Rows> {
+fn relation(database: &Database, connection: &Connection, name: &str, is_named: bool) -> Result<Rows> {
+    let newest = || if is_named { manifests(database) } else { Vec::new() };
     Ok(match name {
         "tables" => objects(database, Kind::Table),
         "views" => views(database),
         "view_progress" => progress(database),
         "sources" => objects(database, Kind::Source),
-        "source_splits" => splits(database),
+        "source_splits" => splits(database, newest()),
         "sinks" => objects(database, Kind::Sink),
-        "operators" => operators(database),
+        "operators" => operators(newest()),
         "settings" => show::settings(&connection.settings()),
-        _ => tokio::task::block_in_place(|| show::rows(database, Show::Checkpoints(None)))?,
+        _ if is_named => tokio::task::block_in_place(|| show::rows(database, Show::Checkpoints(None)))?,
+        _ => show::no_checkpoints(),
     })
 }
 
@@ -100,7 +101,7 @@ fn progress(database: &Database) -> Rows {
 }
 
 /// Manifests of the newest checkpoints of all running pipelines.
-fn manifests(database: &Database) -> Vec<(String, highwater_engine::checkpoint::Manifest)> {
+fn manifests(database: &Database) -> Vec<(String, Manifest)> {
     let names: Vec<String> = database.state().running.keys().cloned().collect();
     let manifest = |name: String| {
         let shown = database.engine.wait_for(inspect::show(database.engine.store(), &name, None));
@@ -109,9 +110,8 @@ fn manifests(database: &Database) -> Vec<(String, highwater_engine::checkpoint::
     tokio::task::block_in_place(|| names.into_iter().filter_map(manifest).collect())
 }
 
-fn splits(database: &Database) -> Rows {
+fn splits(database: &Database, manifests: Vec<(String, Manifest)>) -> Rows {
     let mut rows: Vec<[String; 4]> = Vec::new();
-    let manifests = manifests(database);
     let state = database.state();
     for (pipeline, manifest) in manifests {
         // What joined the pipeline later has nodes of its own.
@@ -134,9 +134,9 @@ fn splits(database: &Database) -> Rows {
     ])
 }
 
-fn operators(database: &Database) -> Rows {
+fn operators(manifests: Vec<(String, Manifest)>) -> Rows {
     let mut rows: Vec<(String, highwater_engine::checkpoint::OperatorMeta)> = Vec::new();
-    for (pipeline, manifest) in manifests(database) {
+    for (pipeline, manifest) in manifests {
         rows.extend(manifest.operators.into_iter().map(|operator| (pipeline.clone(), operator)));
     }
     Rows::of(vec![

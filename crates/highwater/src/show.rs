@@ -154,6 +154,11 @@ fn checkpoints(database: &Database, view: Option<&Name>) -> Result<Rows> {
     Ok(checkpoint_rows(&lines))
 }
 
+/// The same columns without rows.
+pub(crate) fn no_checkpoints() -> Rows {
+    checkpoint_rows(&[])
+}
+
 fn stored_line(pipeline: &str, stored: &inspect::CheckpointSummary) -> Line {
     let content = stored.content.as_ref().ok();
     Line {

@@ -19,6 +19,16 @@ use highwater_tables::{Change, Write};
 use std::collections::HashSet;
 use std::sync::Arc;
 
+/// An INSERT with ON CONFLICT, and the rows that it gives: all columns of the table.
+#[derive(Clone, Copy)]
+pub(crate) struct Upsert<'a> {
+    pub(crate) target: &'a Target,
+    pub(crate) insert: &'a Insert,
+    pub(crate) conflict: &'a OnConflict,
+    pub(crate) rows: &'a RecordBatch,
+    pub(crate) parameters: &'a Parameters,
+}
+
 /// A part of the rows of an INSERT.
 struct Part {
     rows: RecordBatch,
@@ -28,21 +38,14 @@ struct Part {
 }
 
 impl Database {
-    /// Inserts `rows`, all columns of the table, as ON CONFLICT says.
-    pub(crate) async fn upsert(
-        &self,
-        connection: &mut Connection,
-        target: &Target,
-        insert: &Insert,
-        conflict: &OnConflict,
-        rows: &RecordBatch,
-        parameters: &Parameters,
-    ) -> Result<Answer> {
+    /// Inserts the rows as ON CONFLICT says.
+    pub(crate) async fn upsert(&self, connection: &mut Connection, upsert: Upsert<'_>) -> Result<Answer> {
+        let Upsert { target, insert, conflict, .. } = upsert;
         check_target(target, conflict)?;
         let mut turn = None;
         let mut free_before = None;
         loop {
-            let (mut effect, free) = self.merged(connection, target, insert, conflict, rows, parameters).await?;
+            let (mut effect, free) = self.merged(connection, upsert).await?;
             let (tag, returning) = (Tag::Insert(effect.count), &insert.returning);
             let answer = self.answered(tag, &insert.table, None, returning, &insert.text, &effect).await?;
             match self.write(connection, target, &mut effect).await {
@@ -60,21 +63,14 @@ impl Database {
     }
 
     /// What is to be written, and how many of the keys were free.
-    async fn merged(
-        &self,
-        connection: &mut Connection,
-        target: &Target,
-        insert: &Insert,
-        conflict: &OnConflict,
-        rows: &RecordBatch,
-        parameters: &Parameters,
-    ) -> Result<(Effect, usize)> {
+    async fn merged(&self, connection: &mut Connection, upsert: Upsert<'_>) -> Result<(Effect, usize)> {
+        let Upsert { target, conflict, rows, .. } = upsert;
         let (free, existing) = divide(connection, self, target, rows, conflict)?;
         let mut changes = free.changes(target)?;
         let count_free = free.keys.len();
         let mut given = vec![free.rows];
         if let Some(update) = conflict.update.as_ref().filter(|_| !existing.keys.is_empty()) {
-            let found = self.replacements(target, insert, update, &existing, parameters).await?;
+            let found = self.replacements(upsert, update, &existing).await?;
             let effect = updated(target, &found)?;
             given.extend(effect.rows);
             if let Write::Changes(more) = effect.write {
@@ -92,11 +88,9 @@ impl Database {
     /// The existing rows that DO UPDATE changes: their keys and stored forms, and their new values.
     async fn replacements(
         &self,
-        target: &Target,
-        insert: &Insert,
+        Upsert { target, insert, parameters, .. }: Upsert<'_>,
         update: &ConflictUpdate,
         existing: &Part,
-        parameters: &Parameters,
     ) -> Result<Vec<RecordBatch>> {
         for (column, _) in &update.assignments {
             target.places(std::slice::from_ref(column), 1)?;

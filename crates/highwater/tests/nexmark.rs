@@ -1,6 +1,9 @@
 //! The queries of the Nexmark benchmark as materialized views, against the same SELECTs over the same
-//! events: after the input has ended, and after a crash in mid-stream.
+//! events, on one worker and on all: after the input has ended, and after crashes in mid-stream.
 
+mod benchmark;
+
+use benchmark::queries;
 use highwater::{Config, Database, same_rows};
 use std::path::Path;
 use std::time::Duration;
@@ -16,15 +19,6 @@ fn open(folder: &Path) -> Database {
     Database::open(config).expect("a database")
 }
 
-fn queries() -> Vec<(&'static str, &'static str)> {
-    let query = |part: &'static str| {
-        let (head, sql) = part.split_once('\n')?;
-        let name = head.split(' ').next().filter(|name| name.starts_with('q'))?;
-        Some((name, sql.trim()))
-    };
-    QUERIES.split("\n-- ").filter_map(query).collect()
-}
-
 fn create(database: &Database, options: &str) {
     for (name, kind) in [("person", "Person"), ("auction", "Auction"), ("bid", "Bid")] {
         let source = format!(
@@ -36,14 +30,16 @@ fn create(database: &Database, options: &str) {
     let rows: Vec<String> = (0..2000).map(|key| format!("({key}, 'value {key}')")).collect();
     database.execute("CREATE TABLE side_input (key bigint PRIMARY KEY, value varchar)").expect("a table");
     database.execute(&format!("INSERT INTO side_input VALUES {}", rows.join(", "))).expect("rows");
-    for (name, sql) in queries() {
-        database.execute(&format!("CREATE MATERIALIZED VIEW {name} AS {sql}")).expect(name);
+    for (at, (name, sql)) in queries(QUERIES).into_iter().enumerate() {
+        let parallelism = if at % 2 == 0 { "1" } else { "'all'" };
+        let create = format!("CREATE MATERIALIZED VIEW {name} WITH (parallelism = {parallelism}) AS {sql}");
+        database.execute(&create).expect(name);
     }
 }
 
 fn compare(database: &Database) {
     database.execute("FLUSH").expect("flushed");
-    for (name, sql) in queries() {
+    for (name, sql) in queries(QUERIES) {
         let ours = database.query(&format!("SELECT * FROM {name}")).expect(name);
         let theirs = database.query(sql).expect(name);
         assert_eq!(same_rows(&ours.batches, &theirs.batches).expect("comparable"), None, "{name}");

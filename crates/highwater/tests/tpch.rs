@@ -1,6 +1,9 @@
 //! The 22 TPC-H queries as materialized views: against the same SELECTs, while rows come, change and
 //! go, and after a crash.
 
+mod benchmark;
+
+use benchmark::queries;
 use highwater::engine::core::Rng;
 use highwater::{Config, Database, same_rows};
 use std::fmt::Write;
@@ -59,16 +62,6 @@ fn open(folder: &Path) -> Database {
     let mut config = Config::new(folder);
     config.workers = Some(2);
     Database::open(config).expect("a database")
-}
-
-/// The queries by name.
-fn queries() -> Vec<(&'static str, &'static str)> {
-    let query = |part: &'static str| {
-        let (head, sql) = part.split_once('\n')?;
-        let name = head.split(' ').next().filter(|name| name.starts_with('q'))?;
-        Some((name, sql.trim()))
-    };
-    QUERIES.split("\n-- ").filter_map(query).collect()
 }
 
 /// Rows of all tables, whatever a seed makes of them.
@@ -217,7 +210,7 @@ fn insert(sql: &mut String, table: &str, row: &str) {
 
 fn compare(database: &Database, when: &str) {
     database.execute("FLUSH").expect("flushed");
-    for (name, sql) in queries() {
+    for (name, sql) in queries(QUERIES) {
         let ours = database.query(&format!("SELECT * FROM {name}")).expect(name);
         let theirs = database.query(sql).expect(name);
         assert_eq!(same_rows(&ours.batches, &theirs.batches).expect("comparable"), None, "{name} {when}");
@@ -232,7 +225,7 @@ fn the_queries_are_kept_current() {
     database.script(SCHEMA).expect("tables");
     database.script(&data.fixed()).expect("rows");
     database.script(&data.orders(0..150)).expect("rows");
-    for (name, sql) in queries() {
+    for (name, sql) in queries(QUERIES) {
         database.execute(&format!("CREATE MATERIALIZED VIEW {name} AS {sql}")).expect(name);
     }
     compare(&database, "after the backfill");

@@ -205,6 +205,17 @@ impl Error {
         }
     }
 
+    /// What DataFusion cannot compute, in its words.
+    pub(crate) fn not_computed(error: &DataFusionError) -> Self {
+        let words = match error.find_root() {
+            DataFusionError::NotImplemented(message)
+            | DataFusionError::Plan(message)
+            | DataFusionError::Execution(message) => first_line(message),
+            other => first_line(&other.to_string()),
+        };
+        Self::unsupported(words, "DataFusion does not compute it", None)
+    }
+
     fn of_schema(error: &SchemaError, position: Option<Position>) -> Self {
         match error {
             SchemaError::FieldNotFound { field, .. } => {

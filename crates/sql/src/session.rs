@@ -274,9 +274,10 @@ impl Session {
     /// A bound query as DataFusion can run it.
     ///
     /// # Errors
-    /// `Plan` when a window cannot be expanded.
+    /// `Plan` when a window cannot be expanded, or a subquery cannot be rewritten.
     pub fn runnable(&self, plan: LogicalPlan) -> Result<LogicalPlan> {
-        window::expand(plan).map_err(|e| Error::Plan(Box::new(e)))
+        let plan = window::expand(plan).map_err(|e| Error::Plan(Box::new(e)))?;
+        subquery::outside_of_where(plan).map_err(|e| Error::Plan(Box::new(e)))
     }
 
     /// A bound query in the form that lowering takes: types coerced, expressions simplified,

@@ -105,6 +105,15 @@ pub(crate) fn exact(plan: LogicalPlan) -> Planned<LogicalPlan> {
     Ok(exact.data)
 }
 
+/// The same outside of WHERE and ON, where DataFusion itself runs neither.
+pub(crate) fn outside_of_where(plan: LogicalPlan) -> Planned<LogicalPlan> {
+    let changed = plan.transform_up_with_subqueries(|node| match node {
+        LogicalPlan::Filter(_) | LogicalPlan::Join(_) => Ok(Transformed::no(node)),
+        node => elsewhere(node),
+    })?;
+    Ok(changed.data)
+}
+
 fn in_filter(filter: Filter) -> Planned<Transformed<LogicalPlan>> {
     let is_in = |e: &Expr| Ok(matches!(e, Expr::InSubquery(_)));
     if !filter.predicate.exists(is_in)? {

@@ -1,15 +1,14 @@
 //! Groups computed anew by DataFusion: one node of a query over a leaf that gives the rows at hand.
 //!
 //! Each worker plans the node once, for one partition, and runs it on its own thread: the leaf has
-//! its rows in memory, so nothing is waited for. Rows are sorted by all of their columns before, so
-//! that sums of floating point and the like are the same whatever order the rows come in.
+//! its rows in memory, so nothing is waited for. Rows come in one order, so sums of floating point and
+//! the like are the same each time.
 
 use crate::error::Result;
 use crate::session::{Session, Stream, view_schema};
-use arrow::array::{RecordBatch, RecordBatchOptions, UInt32Array};
-use arrow::compute::{cast, concat_batches, take_record_batch};
+use arrow::array::{RecordBatch, RecordBatchOptions};
+use arrow::compute::{cast, concat_batches};
 use arrow::datatypes::{Field, Schema, SchemaRef};
-use arrow::row::{RowConverter, SortField};
 use datafusion::catalog::streaming::StreamingTable;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema, DFSchemaRef, DataFusionError};
@@ -103,6 +102,21 @@ impl Computed {
         computed.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 
+    /// Refuses what cannot be planned.
+    ///
+    /// # Errors
+    /// `Unsupported`, in DataFusion's words.
+    pub(super) fn check(&self) -> Result<()> {
+        self.running().map(|_| ()).map_err(|e| crate::Error::not_computed(&e))
+    }
+
+    fn running(&self) -> Result<Running, DataFusionError> {
+        let slot = Arc::new(Slot { schema: Arc::clone(&self.input), rows: Mutex::default() });
+        let node = self.over(&slot)?;
+        let plan = finished(self.state.create_physical_plan(&node))?;
+        Ok(Running { slot, plan, task: self.state.task_ctx(), output: Arc::clone(&self.output) })
+    }
+
     /// The node over a scan of the slot.
     fn over(&self, slot: &Arc<Slot>) -> Result<LogicalPlan, DataFusionError> {
         let part: Arc<dyn PartitionStream> = Arc::<Slot>::clone(slot);
@@ -124,12 +138,8 @@ impl Recompute for Computed {
     }
 
     fn start(&self) -> highwater_engine::Result<Box<dyn Compute>> {
-        let slot = Arc::new(Slot { schema: Arc::clone(&self.input), rows: Mutex::default() });
-        let refused = |e: DataFusionError| EngineError::Plan(e.to_string());
-        let node = self.over(&slot).map_err(refused)?;
-        let plan = finished(self.state.create_physical_plan(&node)).map_err(refused)?;
-        let task = self.state.task_ctx();
-        Ok(Box::new(Running { slot, plan, task, output: Arc::clone(&self.output) }))
+        let running = self.running().map_err(|e| EngineError::Plan(e.to_string()))?;
+        Ok(Box::new(running))
     }
 }
 
@@ -149,7 +159,7 @@ impl Compute for Running {
 
 impl Running {
     fn run(&self, rows: RecordBatch) -> Result<RecordBatch, DataFusionError> {
-        self.slot.put(sorted(rows)?)?;
+        self.slot.put(rows)?;
         let plan = reset_plan_states(Arc::clone(&self.plan))?;
         let schema = plan.schema();
         let batches = finished(collect(plan, Arc::clone(&self.task)))?;
@@ -159,20 +169,6 @@ impl Running {
         let options = RecordBatchOptions::new().with_row_count(Some(whole.num_rows()));
         Ok(RecordBatch::try_new_with_options(Arc::clone(&self.output), columns, &options)?)
     }
-}
-
-/// Rows in the order of all their columns that have one.
-fn sorted(rows: RecordBatch) -> Result<RecordBatch, DataFusionError> {
-    let fields = rows.columns().iter().map(|column| SortField::new(column.data_type().clone()));
-    let fields: Vec<SortField> = fields.collect();
-    if fields.is_empty() || rows.num_rows() < 2 || !RowConverter::supports_fields(&fields) {
-        return Ok(rows);
-    }
-    let keys = RowConverter::new(fields)?.convert_columns(rows.columns())?;
-    let count = u32::try_from(rows.num_rows()).map_err(|e| DataFusionError::Execution(e.to_string()))?;
-    let mut order: Vec<u32> = (0..count).collect();
-    order.sort_by(|a, b| keys.row(*a as usize).cmp(&keys.row(*b as usize)));
-    Ok(take_record_batch(&rows, &UInt32Array::from(order))?)
 }
 
 /// Where the leaf's rows lie.

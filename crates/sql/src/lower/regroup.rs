@@ -11,9 +11,7 @@ use datafusion::common::ScalarValue;
 use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::{Column, case, is_null, lit};
-use highwater_engine::plan::{
-    self, AggregateFunction, Aggregation, Join, JoinKind, NodeId, Operator, Recompute as _, Regroup,
-};
+use highwater_engine::plan::{self, AggregateFunction, Aggregation, Join, JoinKind, NodeId, Operator, Regroup};
 use std::sync::Arc;
 
 type Physical = Arc<dyn PhysicalExpr>;
@@ -31,7 +29,7 @@ impl Builder<'_> {
         let input = self.settle(flow, owner);
         let computed = Arc::new(Computed::new(self.session, &template));
         // What cannot be planned is refused now, and not when it runs.
-        computed.start()?;
+        computed.check()?;
         let schema = Arc::clone(computed.output());
         let recompute: Arc<dyn plan::Recompute> = Arc::<Computed>::clone(&computed);
         let operator = Operator::Regroup(Regroup { keys, recompute });
