@@ -213,6 +213,7 @@ impl<'s> Wiring<'_, 's> {
                 })
             }
             Operator::Join(_) => self.join(id),
+            Operator::First(_) => self.first(id),
             Operator::Regroup(_) => self.regroup(id),
             Operator::Sink(_) => self.sink(id),
         }

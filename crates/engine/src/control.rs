@@ -37,8 +37,8 @@ const STOP_PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) enum Request {
     /// A checkpoint now; the answer comes when it is published or has failed.
     Checkpoint(Trigger, Sender<CheckpointReport>),
-    /// A snapshot for a read.
-    Read(u64),
+    /// A snapshot for a read, as soon as the views show the log up to a position, if one is given.
+    Read(u64, Option<u64>),
     /// An answer when all backfills are over and every view shows the log up to this position.
     Reach(u64, Sender<()>),
     /// An answer when an epoch that begins from now on is complete.
@@ -141,6 +141,8 @@ pub(crate) struct Control {
     /// Rows, deliveries or a newer plan since the last barrier.
     changed: bool,
     reads: Vec<u64>,
+    /// Reads that wait for a position.
+    later_reads: Vec<(u64, u64)>,
     to_publish: Option<CheckpointId>,
     undelivered: Arc<AtomicUsize>,
     /// Parts delivered, as far as the last barrier or this control knows.
@@ -218,6 +220,7 @@ impl Control {
             replies: Vec::new(),
             changed: false,
             reads: Vec::new(),
+            later_reads: Vec::new(),
             to_publish: None,
             undelivered: setup.undelivered,
             delivered,
@@ -312,7 +315,8 @@ impl Control {
 
     /// Somebody waits for a position that no tick has had.
     fn must_reach(&self) -> bool {
-        let wanted = self.reaching.iter().map(|(wanted, _)| *wanted).max();
+        let wanted = self.reaching.iter().map(|(wanted, _)| *wanted);
+        let wanted = wanted.chain(self.later_reads.iter().map(|(wanted, _)| *wanted)).max();
         self.log.is_some() && wanted.is_some_and(|wanted| wanted > self.horizon)
     }
 
@@ -421,7 +425,7 @@ impl Control {
             supply: if self.must_reach() { Supply::Ready } else { self.supply() },
             paused: self.paused || self.stopping.is_some() || creating,
             barrier: self.barrier.is_some(),
-            to_tell: self.to_publish.is_some() || !self.reads.is_empty() || self.is_marked(),
+            to_tell: self.to_publish.is_some() || !self.reads.is_empty() || self.is_marked() || self.has_due_read(),
             look_at: self.checkpoint_at.into_iter().chain(self.wake_at).chain(self.relief_due()).min(),
         }
     }
@@ -429,6 +433,15 @@ impl Control {
     /// Somebody waits for the epoch that has not begun.
     fn is_marked(&self) -> bool {
         self.marks.iter().any(|(mark, _)| *mark == self.next_epoch)
+    }
+
+    /// A read waits for a position that is reached, or will not be.
+    fn has_due_read(&self) -> bool {
+        self.later_reads.iter().any(|(position, _)| self.is_due(*position))
+    }
+
+    const fn is_due(&self, position: u64) -> bool {
+        position <= self.horizon || self.log.is_none() || self.paused || self.stopping.is_some()
     }
 
     /// When the next checkpoint that frees memory may be asked for, if one is wanted.
@@ -454,6 +467,14 @@ impl Control {
         if let Some(log) = self.log.as_ref().filter(|_| rows) {
             self.horizon = log.horizon(self.horizon, u64::from(self.budget)).max(self.horizon);
         }
+        let mut reads = std::mem::take(&mut self.reads);
+        if !self.later_reads.is_empty() {
+            let (due, waiting) =
+                std::mem::take(&mut self.later_reads).into_iter().partition(|(position, _)| self.is_due(*position));
+            self.later_reads = waiting;
+            let due: Vec<(u64, u64)> = due;
+            reads.extend(due.into_iter().map(|(_, read)| read));
+        }
         let tick = Tick {
             horizon: self.horizon,
             epoch: self.next_epoch,
@@ -461,7 +482,7 @@ impl Control {
             max_rows: if rows { self.budget } else { 0 },
             checkpoint,
             published,
-            reads: std::mem::take(&mut self.reads),
+            reads,
         };
         self.next_epoch += 1;
         self.ticked.push_back((now, rows, self.horizon));
@@ -497,7 +518,8 @@ impl Control {
                     // Who asks gets one, whether anything changed or not.
                     self.step(Fact::Request(trigger, true));
                 }
-                Request::Read(read) => self.reads.push(read),
+                Request::Read(read, None) => self.reads.push(read),
+                Request::Read(read, Some(position)) => self.later_reads.push((position, read)),
                 Request::Reach(position, reply) => {
                     self.reaching.push((position, reply));
                     self.answer_reached();

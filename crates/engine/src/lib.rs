@@ -44,7 +44,7 @@ pub use error::{Error, Result};
 pub use highwater_checkpoint as checkpoint;
 pub use highwater_checkpoint::Trigger;
 pub use highwater_core as core;
-pub use pipeline::{Metrics, Pipeline, Scan, Status, Subscription};
+pub use pipeline::{BegunScan, Metrics, Pipeline, Scan, Status, Subscription};
 pub use run::{Parallelism, PipelineSpec};
 pub use runtime::{Engine, EngineConfig};
 pub use saved::Saved;

@@ -7,7 +7,7 @@
 mod reading;
 
 pub(crate) use reading::finish;
-pub use reading::{Scan, Subscription};
+pub use reading::{BegunScan, Scan, Subscription};
 
 use crate::checkpointing::{CheckpointReport, CheckpointSettings, History};
 use crate::control::Request;

@@ -9,6 +9,7 @@ use crate::changes::ChangeSource;
 use crate::sink::Sink;
 use crate::source::Source;
 use arrow::array::RecordBatch;
+use arrow::compute::SortOptions;
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::expressions::Column;
@@ -86,6 +87,8 @@ pub enum Operator {
     Union,
     /// Pairs the rows of its two inputs.
     Join(Join),
+    /// Passes on the first rows of each group in an order.
+    First(First),
     /// Keeps its input's rows by group; at an epoch's end what each touched group gives is computed anew.
     Regroup(Regroup),
     /// Collects its input for an outside target.
@@ -124,6 +127,26 @@ pub enum JoinKind {
     Anti,
     /// All left rows, with a boolean column that says whether they have a pair.
     Mark,
+}
+
+/// The first rows of groups. Rows that the order does not tell apart come in the order of their values.
+#[derive(Clone, Debug)]
+pub struct First {
+    /// The groups' keys, over the input's columns; nulls are equal. Empty for one group.
+    pub keys: Vec<Arc<dyn PhysicalExpr>>,
+    /// The order, over the input's columns.
+    pub order: Vec<SortKey>,
+    /// How many rows of each group; more than 0.
+    pub rows: usize,
+}
+
+/// One expression to order by.
+#[derive(Clone, Debug)]
+pub struct SortKey {
+    /// Over the input's columns.
+    pub expr: Arc<dyn PhysicalExpr>,
+    /// Its direction, and where nulls stand.
+    pub options: SortOptions,
 }
 
 /// Groups of rows whose output is computed anew when they change.

@@ -345,6 +345,7 @@ impl<L: Logic> Stateful<L> {
         for part in parts {
             first.join(part);
         }
+        first.begin();
         self.reading = Some(first);
         Ok(())
     }

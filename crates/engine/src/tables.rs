@@ -7,6 +7,7 @@ use crate::ops::aggregate::{Aggregate, Shape};
 use crate::ops::distinct::Distinct;
 use crate::ops::expressions::Preparation;
 use crate::ops::extremes::Extremes;
+use crate::ops::first::First;
 use crate::ops::gathered::{GROUP_WORDS, Gathered, ROW_WORDS};
 use crate::ops::grouping::{Grouping, NullKeys, row_codec};
 use crate::ops::join::Join;
@@ -14,7 +15,7 @@ use crate::ops::materialize::Materialize;
 use crate::ops::pairs::Condition;
 use crate::ops::regroup::Regroup;
 use crate::ops::source::Place;
-use crate::plan::{self, Aggregation, NodeId, Operator, Plan};
+use crate::plan::{self, Aggregation, NodeId, Operator, Plan, SortKey};
 use crate::run::is_of;
 use arrow::datatypes::SchemaRef;
 use datafusion_physical_expr::PhysicalExpr;
@@ -82,6 +83,19 @@ pub(crate) fn shape_of(spec: &Plan, node: NodeId) -> Result<String> {
                 keys_of(&join.left_keys, left)?,
                 keys_of(&join.right_keys, right)?,
                 if join.nulls_match { ", nulls too" } else { "" },
+            )
+        }
+        Operator::First(first) => {
+            let input = &spec.nodes[plan.inputs[0].0];
+            let order = |key: &SortKey| format!("{} {:?}", key.expr, key.options);
+            let order: Vec<String> = first.order.iter().map(order).collect();
+            format!(
+                "{} rows of {} by {} in order of {}{}",
+                first.rows,
+                types_of(&input.schema),
+                keys_of(&first.keys, &input.schema)?,
+                order.join(", "),
+                if input.append_only { ", no others" } else { "" },
             )
         }
         Operator::Regroup(regroup) => {
@@ -202,6 +216,19 @@ fn grouping_of(join: &plan::Join, input: &SchemaRef, side: usize) -> Result<Grou
         (false, false) => NullKeys::Drop,
     };
     Grouping::new(keys, input, nulls)
+}
+
+/// The first rows of groups, on one worker.
+pub(crate) fn first(tables: &Tables<'_>, node: NodeId) -> Result<(Grouping, First)> {
+    let plan = &tables.plan.nodes[node.0];
+    let Operator::First(first) = &plan.operator else { unreachable!("called for first rows") };
+    let input = &tables.plan.nodes[plan.inputs[0].0];
+    let grouping = Grouping::new(&first.keys, &input.schema, NullKeys::Group)?;
+    let rows = tables.table(node, 1, KeyKind::Placed, ROW_WORDS);
+    let gathered = Gathered::new(tables.table(node, 0, KeyKind::Bytes, GROUP_WORDS), vec![rows]);
+    let (schema, codec) = (Arc::clone(&plan.schema), row_codec(&input.schema)?);
+    let logic = First::new(gathered, schema, codec, first.order.clone(), first.rows, input.append_only)?;
+    Ok((grouping, logic))
 }
 
 /// Groups that are computed anew, on one worker.

@@ -192,6 +192,23 @@ impl Connection {
         self.transaction.get_or_insert_with(|| Transaction { is_implicit: true, ..Transaction::default() });
     }
 
+    /// Whether it is in a transaction that nobody asked for.
+    #[must_use]
+    pub fn is_in_implicit_transaction(&self) -> bool {
+        self.transaction.as_ref().is_some_and(|transaction| transaction.is_implicit)
+    }
+
+    /// Begins a transaction; one that nobody asked for goes on as one. False when there is one.
+    pub(crate) fn begin(&mut self) -> bool {
+        match &mut self.transaction {
+            Some(transaction) => std::mem::take(&mut transaction.is_implicit),
+            none => {
+                *none = Some(Transaction::default());
+                true
+            }
+        }
+    }
+
     /// A statement has failed, or its answer could not be given: so has the transaction. One that
     /// nobody asked for is over.
     pub fn fail_transaction(&mut self) {

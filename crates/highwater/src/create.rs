@@ -110,7 +110,13 @@ impl Database {
         let mut endless: Vec<Option<&str>> = Vec::new();
         for node in &plan.nodes {
             let below = node.inputs.iter().find_map(|input| endless[input.0]);
-            let keeps = matches!(node.operator, Operator::Join(_) | Operator::Regroup(_) | Operator::Materialize);
+            let inserts = node.inputs.iter().all(|input| plan.nodes[input.0].append_only);
+            let keeps = match &node.operator {
+                Operator::Join(_) | Operator::Regroup(_) | Operator::Materialize => true,
+                // It forgets what is not among the first rows, unless that may go again.
+                Operator::First(_) => !inserts,
+                _ => false,
+            };
             let is_ours = node.name.strip_prefix(view).is_some_and(|rest| rest.starts_with('/'));
             if let Some(source) = below.filter(|_| keeps && is_ours) {
                 return Ok(Some(format!(
@@ -120,7 +126,7 @@ impl Database {
             }
             endless.push(match &node.operator {
                 Operator::Source(source) if source.extent() == Extent::Endless => node.name.strip_suffix("/source"),
-                Operator::Aggregate(_) => None,
+                Operator::Aggregate(_) | Operator::First(_) => None,
                 _ => below,
             });
         }

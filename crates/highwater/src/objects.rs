@@ -13,7 +13,7 @@ use highwater_sql::session::{self, Relations};
 use highwater_sql::statement::{CreateSink, CreateView, Name, Query};
 use highwater_sql::{Session, named, references};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 /// One object.
 #[derive(Clone, Debug)]
@@ -85,6 +85,21 @@ pub(crate) type HasRead<'a> = dyn Fn(&Object, &Object) -> Result<Arc<dyn TableSo
 #[derive(Debug, Default)]
 pub(crate) struct Objects {
     all: Vec<Object>,
+    targets: Targets,
+}
+
+/// The tables by name, for statements that write rows: these do not wait while something is defined.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Targets(Arc<RwLock<BTreeMap<String, Target>>>);
+
+impl Targets {
+    pub(crate) fn get(&self, name: &str) -> Option<Target> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    fn change(&self, change: impl FnOnce(&mut BTreeMap<String, Target>)) {
+        change(&mut self.0.write().unwrap_or_else(PoisonError::into_inner));
+    }
 }
 
 impl Objects {
@@ -96,11 +111,22 @@ impl Objects {
         self.all.iter()
     }
 
+    /// The tables among them, now and later.
+    pub(crate) fn targets(&self) -> Targets {
+        self.targets.clone()
+    }
+
     pub(crate) fn add(&mut self, object: Object) {
+        if let Body::Table(target) = &object.body {
+            self.targets.change(|targets| {
+                targets.insert(object.name().to_owned(), target.clone());
+            });
+        }
         self.all.push(object);
     }
 
     pub(crate) fn remove(&mut self, names: &[String]) {
+        self.targets.change(|targets| targets.retain(|name, _| !names.contains(name)));
         self.all.retain(|object| !names.iter().any(|name| name == object.name()));
     }
 

@@ -202,7 +202,7 @@ impl Database {
     }
 
     fn rows_of_plan(&self, plan: &LogicalPlan) -> Result<Rows> {
-        self.runtime.block_on(async { self.run_plan(plan).await?.collect().await })
+        self.runtime.block_on(async { self.run_plan(plan).await?.collect_within(u64::MAX).await })
     }
 
     /// Reads a view, and computes it from scratch over the rows that it has seen. The view's

@@ -2,7 +2,7 @@
 //! allows, and what each leaves behind.
 
 use crate::answer::{Answer, Tag};
-use crate::connection::{Connection, Transaction, invalid};
+use crate::connection::{Connection, invalid};
 use crate::cursor;
 use crate::database::Database;
 use crate::error::{Error, Result};
@@ -182,11 +182,10 @@ pub(crate) const fn ends_transaction(statement: &Statement) -> bool {
 
 fn begin(connection: &mut Connection) -> Answer {
     let answer = Answer::done(Tag::Plain("BEGIN".to_owned()));
-    if connection.transaction.is_some() {
-        return Answer { notices: vec!["there is already a transaction in progress".to_owned()], ..answer };
+    if connection.begin() {
+        return answer;
     }
-    connection.transaction = Some(Transaction::default());
-    answer
+    Answer { notices: vec!["there is already a transaction in progress".to_owned()], ..answer }
 }
 
 const fn changes_objects(statement: &Statement) -> bool {

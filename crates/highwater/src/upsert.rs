@@ -113,7 +113,7 @@ impl Database {
         let query = update.query(&insert.table, &target.columns(), &insert.text);
         let plan = self.session.bind_with(&query, &relations, &parameters.types())?;
         let plan = self.session.runnable(parameters.put_into(plan)?)?;
-        Ok(self.run_plan(&plan).await?.collect().await?.batches)
+        Ok(self.run_plan(&plan).await?.collect_within(self.config.query_memory.0).await?.batches)
     }
 }
 

@@ -4,7 +4,7 @@ use crate::types::pg_name;
 use arrow::datatypes::SchemaRef;
 use datafusion::physical_expr::PhysicalExpr;
 use highwater_engine::plan::{
-    Aggregate, AggregateFunction, Aggregation, Join, JoinKind, Map, Node, Operator, Plan, Regroup, View,
+    Aggregate, AggregateFunction, Aggregation, First, Join, JoinKind, Map, Node, Operator, Plan, Regroup, SortKey, View,
 };
 use std::sync::Arc;
 
@@ -48,6 +48,7 @@ fn node_lines(plan: &Plan, node: &Node) -> Vec<String> {
         Operator::Aggregate(aggregation) => lines.extend(aggregation_lines(aggregation)),
         Operator::Union => {}
         Operator::Join(join) => lines.extend(join_lines(join)),
+        Operator::First(first) => lines.extend(first_lines(first)),
         Operator::Regroup(regroup) => lines.extend(regroup_lines(regroup)),
         Operator::Materialize => lines.push("  state: one row for each distinct row".to_owned()),
         Operator::Sink(_) => lines.push("  state: the outbox of one checkpoint".to_owned()),
@@ -94,6 +95,21 @@ fn join_lines(join: &Join) -> Vec<String> {
     }
     lines.push("  state: the rows of both sides by key".to_owned());
     lines
+}
+
+fn first_lines(first: &First) -> Vec<String> {
+    let keys: Vec<String> = first.keys.iter().map(ToString::to_string).collect();
+    let order = |key: &SortKey| {
+        let direction = if key.options.descending { "desc" } else { "asc" };
+        let nulls = if key.options.nulls_first { "first" } else { "last" };
+        format!("{} {direction} nulls {nulls}", key.expr)
+    };
+    let order: Vec<String> = first.order.iter().map(order).collect();
+    vec![
+        key_line(&keys),
+        format!("  rows: {} of each group, by {}", first.rows, order.join(", ")),
+        "  state: the rows of each group; of an append-only input only those that are given".to_owned(),
+    ]
 }
 
 fn regroup_lines(regroup: &Regroup) -> Vec<String> {

@@ -24,6 +24,6 @@ mod write;
 pub use error::{Error, Result};
 pub use scan::{Overlay, Piece};
 pub use snapshot::Snapshot;
-pub use store::{StoreOptions, TableStore, Usage};
+pub use store::{Stop, StoreOptions, TableStore, Usage};
 pub use table::{Table, TableSource, TableSpec};
 pub use write::{Change, Insert, TableWrite, Write};

@@ -101,6 +101,27 @@ impl RowsFamily for DB {
     }
 }
 
+/// While it is there no reader of the log sees anything beyond its position.
+#[derive(Debug)]
+pub struct Stop {
+    position: u64,
+    core: Arc<Core>,
+}
+
+impl Stop {
+    /// The newest position that readers see.
+    #[must_use]
+    pub const fn position(&self) -> u64 {
+        self.position
+    }
+}
+
+impl Drop for Stop {
+    fn drop(&mut self) {
+        self.core.log.go_on(self.position);
+    }
+}
+
 /// An open table store; `Send` and `Sync`.
 #[derive(Debug)]
 pub struct TableStore {
@@ -199,6 +220,13 @@ impl TableStore {
     #[must_use]
     pub fn position(&self) -> u64 {
         self.core.log.newest()
+    }
+
+    /// Holds back what is committed from now on from the readers of the log, views among them, until the
+    /// answer is dropped. Commits go on.
+    #[must_use]
+    pub fn stop(&self) -> Stop {
+        Stop { position: self.core.log.stop(), core: Arc::clone(&self.core) }
     }
 
     /// The tables that a reader reads, by their numbers, and no others: what it may come back to is

@@ -142,6 +142,14 @@ impl<'s> Wiring<'_, 's> {
         self.stateful(id, inputs, logic)
     }
 
+    pub(super) fn first(&mut self, id: NodeId) -> Built<'s> {
+        let spec = Arc::clone(self.spec);
+        let made = spec.run.step(&spec.plan.nodes[id.0].name, || tables::first(&spec.tables(self.place), id));
+        let (grouping, logic) = made.unzip();
+        let grouped = self.grouped(id, 0, grouping);
+        self.stateful(id, vec![grouped], logic)
+    }
+
     pub(super) fn regroup(&mut self, id: NodeId) -> Built<'s> {
         let spec = Arc::clone(self.spec);
         let made = spec.run.step(&spec.plan.nodes[id.0].name, || tables::regroup(&spec.tables(self.place), id));

@@ -68,6 +68,13 @@ pub(crate) struct Touched {
     pub(crate) sides: [TouchedSide; SIDES],
 }
 
+impl Touched {
+    /// Where the group is, as long as it has rows.
+    pub(crate) const fn slot(&self) -> Slot {
+        self.group
+    }
+}
+
 /// One side of it: how many rows it had and has.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TouchedSide {
@@ -407,6 +414,22 @@ impl Gathered {
         self.sides[side].rows.update(slots, add);
     }
 
+    /// Takes rows of a group that the epoch changed away, as if they had been deleted.
+    pub(crate) fn forget(&mut self, side: usize, group: &Touched, gone: &[Slot]) -> Result<()> {
+        if gone.is_empty() {
+            return Ok(());
+        }
+        let Self { groups, sides, .. } = self;
+        let Side { rows, changes } = &mut sides[side];
+        rows.make_slots_resident(gone)?;
+        let sum: i64 = gone.iter().map(|row| count_of(rows, *row)).sum();
+        rows.update(gone, |_, words| words[COUNT] = 0);
+        let total = side * GROUP_WORDS + TOTAL;
+        groups.update(&[group.group], |_, words| words[total] = words[total].wrapping_sub(sum as u64));
+        changes.extend(gone.iter().map(|row| Change { group: group.group, row: *row, count: 0 }));
+        Ok(())
+    }
+
     /// Removes the rows that are gone and the groups without rows.
     pub(crate) fn end_epoch(&mut self, touched: &[Touched]) -> Result<()> {
         for side in 0..self.sides.len() {
@@ -423,6 +446,9 @@ impl Gathered {
         let Self { groups, sides, slots, .. } = self;
         let (Side { rows, changes }, head) = (&mut sides[side], side * GROUP_WORDS + HEAD);
         changes.retain(|change| count_of(rows, change.row) == 0);
+        // What was forgotten may have been changed as well.
+        changes.sort_unstable_by_key(|change| change.row);
+        changes.dedup_by_key(|change| change.row);
         slots.clear();
         for change in changes.iter() {
             let (before, after) = neighbours(rows.words(change.row));

@@ -5,6 +5,7 @@ pub(crate) mod aggregate;
 pub(crate) mod distinct;
 pub(crate) mod expressions;
 pub(crate) mod extremes;
+pub(crate) mod first;
 pub(crate) mod gathered;
 pub(crate) mod grouping;
 pub(crate) mod hop;

@@ -27,6 +27,9 @@ impl SimpleQueryHandler for Session {
         C::Error: Debug,
         PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
     {
+        if self.deferred().is_some() {
+            return Err(errors::error("08P01", "a simple query came before the Sync of what was executed"));
+        }
         client.set_state(PgWireConnectionState::QueryInProgress);
         let mut connection = self.connection.lock().await;
         let limit = connection.statement_timeout();
@@ -141,7 +144,7 @@ impl Session {
 }
 
 /// Whether a statement only reads and writes rows, or concerns the session alone.
-const fn is_transactional(statement: &Statement) -> bool {
+pub(super) const fn is_transactional(statement: &Statement) -> bool {
     matches!(
         statement,
         Statement::Query(_)

@@ -7,6 +7,7 @@
 
 mod aggregate;
 mod compute;
+mod first;
 mod flow;
 mod grouping;
 mod hop;
@@ -238,7 +239,7 @@ impl<'a> Builder<'a> {
         let append_only = match &operator {
             Operator::Source(_) => true,
             Operator::Changes(source) => source.append_only(),
-            Operator::Aggregate(_) | Operator::Regroup(_) => false,
+            Operator::Aggregate(_) | Operator::First(_) | Operator::Regroup(_) => false,
             Operator::Join(join) if !matches!(join.kind, JoinKind::Inner | JoinKind::Semi) => false,
             _ => inputs.iter().all(|i| self.plan.nodes[i.0].append_only),
         };
