@@ -550,3 +550,6 @@ enum Applied {
     /// The batch waits for state that is being restored.
     Unloaded,
 }
+
+#[cfg(test)]
+mod tests;
