@@ -13,6 +13,7 @@ pub(crate) mod changes;
 mod operators;
 mod telling;
 
+use crate::backlog::Backlog;
 use crate::batch::Batch;
 use crate::changes::Wake;
 use crate::control::{Control, Next, Supplied};
@@ -72,6 +73,7 @@ pub(crate) fn build(worker: &mut Worker, spec: &Arc<RunSpec>, memory: &Memory) {
             reads: spec.reads.clone(),
             worker: WorkerIndex(place.worker as u32),
             memory: memory.clone(),
+            backlog: Backlog::default(),
         };
         let mut wiring = Wiring {
             scope,

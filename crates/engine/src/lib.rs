@@ -15,6 +15,7 @@ pub mod sink;
 pub mod source;
 
 mod background;
+mod backlog;
 mod build;
 mod checkpointing;
 mod clock;
@@ -31,6 +32,7 @@ mod run;
 mod runtime;
 mod saved;
 mod shared;
+mod slices;
 mod snapshot;
 mod stateful;
 mod subscription;

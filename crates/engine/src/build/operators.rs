@@ -317,21 +317,24 @@ struct OutboxEpochs {
 }
 
 impl OutboxEpochs {
+    /// Takes the rows of the open epoch that have come, and closes the epochs before `frontier`.
     fn close_up_to(&mut self, frontier: Option<u64>) -> Result<()> {
-        while frontier.is_none_or(|frontier| frontier > self.epoch) {
+        loop {
+            for batch in self.stash.remove(&self.epoch).into_iter().flatten() {
+                self.outbox.put(&batch)?;
+            }
+            if frontier.is_some_and(|frontier| frontier <= self.epoch) {
+                return Ok(());
+            }
             let Some(tick) = self.around.ticks.get(self.epoch) else { return Ok(()) };
             // What was frozen before belongs to the checkpoint published before this epoch.
             if let Some(published) = tick.published {
                 self.outbox.published(published);
-            }
-            for batch in self.stash.remove(&self.epoch).into_iter().flatten() {
-                self.outbox.put(&batch)?;
             }
             if let Some(checkpoint) = tick.checkpoint {
                 self.around.snapshots.outboxes(checkpoint, self.outbox.freeze());
             }
             self.epoch += 1;
         }
-        Ok(())
     }
 }

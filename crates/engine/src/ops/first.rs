@@ -14,6 +14,7 @@ use crate::ops::expressions::column;
 use crate::ops::gathered::{Gathered, Part, Touched, Want};
 use crate::ops::pairs::weights_of;
 use crate::plan::SortKey;
+use crate::slices::{CHUNK, until};
 use crate::stateful::Logic;
 use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
@@ -26,7 +27,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 /// Rows of touched groups that are looked at together; one group may have more.
-const TOGETHER: usize = 64 << 10;
+const TOGETHER: usize = 32 << 10;
 /// The least number of rows that a front has beyond those that are given.
 const SPARE: usize = 64;
 /// What the fronts of an operator on one worker may take, about.
@@ -49,6 +50,9 @@ pub(crate) struct First {
     forgets: bool,
     fronts: HashMap<Slot, Front>,
     bytes: usize,
+    /// Groups of the epoch that is being closed, and how many of them are done.
+    touched: Vec<Touched>,
+    done: usize,
 }
 
 /// The first rows of a group.
@@ -197,20 +201,38 @@ impl First {
         let converter = RowConverter::new(fields).map_err(|e| Error::Plan(format!("order: {e}")))?;
         let length = if forgets { most } else { most.saturating_add(most.max(SPARE)) };
         let most = i64::try_from(most).unwrap_or(i64::MAX);
-        let (fronts, bytes) = (HashMap::new(), 0);
-        Ok(Self { gathered, schema, rows, order, converter, most, length, forgets, fronts, bytes })
+        let (fronts, touched) = (HashMap::new(), Vec::new());
+        let (bytes, done) = (0, 0);
+        Ok(Self { gathered, schema, rows, order, converter, most, length, forgets, fronts, bytes, touched, done })
     }
 
-    /// The first groups of `touched` that are looked at together.
-    fn portion<'a>(&self, touched: &'a [Touched]) -> &'a [Touched] {
-        let mut rows = 0;
-        for (at, group) in touched.iter().enumerate() {
-            if rows >= TOGETHER {
-                return &touched[..at];
+    /// A step of the epoch's end; true when it was the last.
+    fn step(&mut self, out: &mut Vec<Batch>) -> Result<bool> {
+        if self.done == self.touched.len() {
+            self.touched = self.gathered.touched()?;
+            self.done = 0;
+            if self.touched.is_empty() {
+                return self.gathered.end_epoch();
             }
-            rows += group.sides[0].rows(self.want(group));
         }
-        touched
+        let groups = self.together();
+        let mut changes = Given::new();
+        self.change(&groups, &mut changes)?;
+        for some in changes.chunks(CHUNK) {
+            out.push(self.batch(some)?);
+        }
+        Ok(false)
+    }
+
+    /// Takes the next touched groups that are looked at together.
+    fn together(&mut self) -> Vec<Touched> {
+        let (from, mut rows) = (self.done, 0);
+        while self.done < self.touched.len() && rows < TOGETHER {
+            let group = &self.touched[self.done];
+            rows += group.sides[0].rows(self.want(group));
+            self.done += 1;
+        }
+        self.touched[from..self.done].to_vec()
     }
 
     fn want(&self, group: &Touched) -> Want {
@@ -330,7 +352,7 @@ impl First {
         self.fronts.insert(group.slot(), front);
     }
 
-    fn batch(&self, changes: &Given) -> Result<Batch> {
+    fn batch(&self, changes: &[(Box<[u8]>, u32, i64)]) -> Result<Batch> {
         let columns = self.rows.columns_of_bytes(changes.iter().map(|(key, row_at, _)| &key[*row_at as usize..]))?;
         let options = RecordBatchOptions::new().with_row_count(Some(changes.len()));
         let rows = RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options).map_err(broken)?;
@@ -354,19 +376,8 @@ impl Logic for First {
         self.gathered.apply(0, &batch)
     }
 
-    fn close(&mut self, out: &mut Vec<Batch>) -> Result<()> {
-        let touched = self.gathered.touched()?;
-        let mut left = touched.as_slice();
-        while !left.is_empty() {
-            let groups = self.portion(left);
-            let mut changes = Given::new();
-            self.change(groups, &mut changes)?;
-            if !changes.is_empty() {
-                out.push(self.batch(&changes)?);
-            }
-            left = &left[groups.len()..];
-        }
-        self.gathered.end_epoch(&touched)
+    fn close(&mut self, deadline: Instant, out: &mut Vec<Batch>) -> Result<bool> {
+        until(deadline, || self.step(out))
     }
 }
 

@@ -85,7 +85,7 @@ impl Outbox {
         self.delivered
     }
 
-    /// Takes rows of a closed epoch.
+    /// Takes rows of the open epoch.
     pub(crate) fn put(&mut self, batch: &Batch) -> Result<()> {
         wire::encode(batch, &mut self.current).map_err(|e| Error::data(&self.name, e))
     }

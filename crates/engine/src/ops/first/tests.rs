@@ -87,7 +87,8 @@ fn epoch(first: &mut First, rng: &mut Rng, shape: &Shape, rows: &mut Rows, outpu
         first.apply(0, part).expect("applies");
     }
     let mut out = Vec::new();
-    first.close(&mut out).expect("closes");
+    // Each slice is a step.
+    while !first.close(Instant::now(), &mut out).expect("closes") {}
     let mut changed = BTreeMap::new();
     for batch in &out {
         for at in 0..batch.len() {

@@ -176,8 +176,14 @@ fn compare(all: &mut [Gathered], old: &[Twin; 2], new: &[Twin; 2]) {
                 assert_eq!(group.sides[side].is_changed, before != after);
             }
         }
-        gathered.end_epoch(&touched).expect("an epoch's end");
+        end_epoch(gathered);
     }
+}
+
+/// Goes to the end of an epoch whose touched groups were all looked at.
+fn end_epoch(gathered: &mut Gathered) {
+    assert!(gathered.touched().expect("an epoch").is_empty(), "all were looked at");
+    while !gathered.end_epoch().expect("an epoch's end") {}
 }
 
 fn rows_of(all: &[Gathered]) -> [u64; 2] {
@@ -225,8 +231,8 @@ fn a_chain_over_many_pages_is_evicted_and_restored() {
     let mut all = vec![disk.gathered(&[2, 2], 0, 1)];
     let inserts: Vec<Step> = (0..20_000).map(|number| step(number, 1)).collect();
     apply_at_once(&mut all, &inserts);
-    let touched = all[0].touched().expect("an epoch");
-    all[0].end_epoch(&touched).expect("an epoch's end");
+    assert_eq!(all[0].touched().expect("an epoch").len(), 1);
+    end_epoch(&mut all[0]);
     disk.checkpoint(all.iter_mut().map(Gathered::tables).collect());
     for (round, left) in [(2, 10_000), (3, 6667)] {
         let deletes: Vec<Step> = (0..20_000)
@@ -238,7 +244,7 @@ fn a_chain_over_many_pages_is_evicted_and_restored() {
         let part = all[0].part(0, &touched, &[Want::All]).expect("rows");
         assert_eq!(part.new.iter().sum::<i64>(), left);
         assert_eq!(part.old.iter().sum::<i64>(), left + deletes.len() as i64);
-        all[0].end_epoch(&touched).expect("an epoch's end");
+        end_epoch(&mut all[0]);
         disk.checkpoint(all.iter_mut().map(Gathered::tables).collect());
         all = vec![disk.gathered(&[2, 2], 0, 1)];
     }
@@ -246,10 +252,45 @@ fn a_chain_over_many_pages_is_evicted_and_restored() {
 
 /// Like [`apply`], on one worker and in one batch.
 fn apply_at_once(all: &mut [Gathered], steps: &[Step]) {
+    apply_side_at_once(all, 0, steps);
+}
+
+fn apply_side_at_once(all: &mut [Gathered], side: usize, steps: &[Step]) {
     let batch = batch_of(&steps.iter().collect::<Vec<_>>());
     let deadline = Instant::now() + Duration::from_secs(60);
     assert!(all[0].load_for(batch.rows.column(0).as_ref(), deadline).expect("loads"));
-    all[0].apply(0, &batch).expect("applies");
+    all[0].apply(side, &batch).expect("applies");
+}
+
+#[test]
+fn groups_that_come_and_go_in_more_than_a_chunk_leave_nothing() {
+    let key = |number: u32| number.to_be_bytes().to_vec();
+    let groups = 3 * TOGETHER as u32;
+    let mut all = [in_memory(&[2, 2])];
+    for weight in [1, -1] {
+        // Each group has two rows on one side and one on the other.
+        for (side, row) in [(0, b"a"), (0, b"b"), (1, b"a")] {
+            let row = |number| [key(number), row.to_vec()].concat();
+            let steps: Vec<Step> = (0..groups).map(|number| (side, key(number), row(number), weight)).collect();
+            apply_side_at_once(&mut all, side, &steps);
+        }
+        let mut seen = 0;
+        loop {
+            let touched = all[0].touched().expect("an epoch");
+            if touched.is_empty() {
+                break;
+            }
+            assert!(touched.len() <= TOGETHER, "{} groups at a time", touched.len());
+            let part = all[0].part(0, &touched, &vec![Want::All; touched.len()]).expect("rows");
+            assert_eq!(part.len(), 2 * touched.len());
+            seen += touched.len();
+        }
+        assert_eq!(seen, groups as usize);
+        end_epoch(&mut all[0]);
+        let left = if weight > 0 { u64::from(groups) } else { 0 };
+        assert_eq!(rows_of(&all), [2 * left, left]);
+        assert_eq!(all[0].groups.len(), left);
+    }
 }
 
 #[test]
