@@ -1,6 +1,7 @@
 //! A cursor over a statement's tokens: what the hand-written part of the parser is made of.
 //! Queries, expressions and types are left to sqlparser, which is given the tokens it may read.
 
+use crate::asof;
 use crate::error::{Error, Result};
 use crate::statement::Name;
 use crate::text::{self, DIALECT, Position};
@@ -191,7 +192,8 @@ impl<'a> Cursor<'a> {
         &mut self,
         read: impl FnOnce(&mut Parser<'static>) -> Result<T, ParserError>,
     ) -> Result<T> {
-        let tokens = self.tokens[self.next..self.end].to_vec();
+        let mut tokens = self.tokens[self.next..self.end].to_vec();
+        asof::respell(&mut tokens);
         let mut parser = Parser::new(&DIALECT).with_tokens_with_locations(tokens);
         let value = read(&mut parser).map_err(|e| self.of_sqlparser(&e, &parser))?;
         self.next += parser.index().min(self.end - self.next);

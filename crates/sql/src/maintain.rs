@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::session::Session;
 use crate::statement::Query;
 use crate::text::Position;
+use crate::window;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::{Expr as LogicalExpr, LogicalPlan, Volatility};
 use datafusion::sql::sqlparser::ast::{
@@ -200,11 +201,10 @@ impl Gate<'_> {
             }
             TableFactor::Table { name, args: Some(_), .. } => {
                 let function = name.to_string();
-                let known = ["tumble", "hop"].contains(&function.to_lowercase().as_str());
-                if known {
+                if window::is_window(&function) {
                     return ControlFlow::Continue(());
                 }
-                self.refuse(format!("{function}() in FROM"), "there are TUMBLE and HOP", at)
+                self.refuse(format!("{function}() in FROM"), "there are TUMBLE, HOP and SESSION", at)
             }
             TableFactor::Table { .. } | TableFactor::Derived { .. } | TableFactor::NestedJoin { .. } => {
                 ControlFlow::Continue(())
@@ -236,7 +236,7 @@ impl Gate<'_> {
 /// Joins that have no operator, by name.
 const fn refused_join(join: &JoinOperator) -> Option<&'static str> {
     match join {
-        JoinOperator::AsOf { .. } => Some("ASOF JOIN"),
+        JoinOperator::AsOf { .. } => Some("ASOF JOIN with MATCH_CONDITION"),
         JoinOperator::CrossApply | JoinOperator::OuterApply => Some("APPLY"),
         JoinOperator::ArrayJoin | JoinOperator::LeftArrayJoin | JoinOperator::InnerArrayJoin => Some("ARRAY JOIN"),
         _ => None,

@@ -15,12 +15,14 @@ mod limit;
 mod over;
 mod regroup;
 mod scan;
-mod ties;
+mod sessions;
+pub(crate) mod ties;
 mod union;
 
 use crate::error::{Error, Result};
 use crate::maintain;
 use crate::session::{self, Relations, Session};
+use crate::session_window;
 use crate::statement::{Name, Query};
 use crate::window;
 use arrow::datatypes::SchemaRef;
@@ -182,10 +184,15 @@ impl<'a> Builder<'a> {
             LogicalPlan::Window(window) => self.over(window, None, owner),
             LogicalPlan::Sort(sort) => self.sort(sort, owner),
             LogicalPlan::Limit(limit) => self.limit(limit, owner),
-            node => match window::hop_of(node) {
-                Some(hop) => self.hop(hop, owner),
-                None => Err(Error::unsupported(clause_of(node), "it cannot be kept current yet", None)),
-            },
+            node => {
+                if let Some(hop) = window::hop_of(node) {
+                    return self.hop(hop, owner);
+                }
+                match session_window::session_of(node) {
+                    Some(session) => self.sessions(session, owner),
+                    None => Err(Error::unsupported(clause_of(node), "it cannot be kept current yet", None)),
+                }
+            }
         }
     }
 
