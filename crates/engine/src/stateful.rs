@@ -16,7 +16,7 @@ use crate::snapshot::Snapshots;
 use crate::subscription::Tap;
 use crate::tick::{Tick, TickLog};
 use arrow::array::ArrayRef;
-use highwater_core::{CheckpointId, OperatorId, WorkerIndex};
+use highwater_core::{CheckpointId, OperatorId, WallMicros, WorkerIndex};
 use highwater_state::scope::{GroupFact, RollingBase, WrittenBytes};
 use highwater_state::{FileNumber, FreezeOptions, Record, Table};
 use std::collections::VecDeque;
@@ -55,6 +55,14 @@ pub(crate) trait Logic {
 
     /// Takes rows of the current epoch from one of its inputs.
     fn apply(&mut self, input: usize, batch: Batch) -> Result<()>;
+
+    /// Tells the time of the epoch that ends next; it never goes back.
+    fn at(&mut self, _now: WallMicros) {}
+
+    /// When time alone changes what it gives, if it ever does.
+    fn due(&self) -> Option<WallMicros> {
+        None
+    }
 
     /// Ends the current epoch: its changes, consolidated, go to `out`.
     fn close(&mut self, out: &mut Vec<Batch>) -> Result<()>;
@@ -196,6 +204,11 @@ impl<L: Logic> Stateful<L> {
         self.epoch
     }
 
+    /// When time alone changes what the operator gives, as far as the closed epochs tell.
+    pub(crate) fn due(&self) -> Option<WallMicros> {
+        self.logic.due()
+    }
+
     /// Works for at most some milliseconds. `complete(e)` tells whether no more input of epoch `e`
     /// can come; `emit` sends what an epoch gives, at that epoch.
     pub(crate) fn turn(&mut self, complete: impl Fn(u64) -> bool, mut emit: impl FnMut(u64, Emitted)) -> Result<Turn> {
@@ -238,6 +251,7 @@ impl<L: Logic> Stateful<L> {
     fn close(&mut self) -> Result<Emitted> {
         let mut emitted = Emitted::default();
         let tick = self.around.ticks.get(self.epoch).expect("an epoch is closed after its tick");
+        self.logic.at(tick.wall);
         self.logic.close(&mut emitted.changes)?;
         self.tell_taps(tick.epoch, &emitted.changes);
         if std::mem::take(&mut self.backfill) {

@@ -110,7 +110,11 @@ impl Database {
         let mut endless: Vec<Option<&str>> = Vec::new();
         for node in &plan.nodes {
             let below = node.inputs.iter().find_map(|input| endless[input.0]);
-            let keeps = matches!(node.operator, Operator::Join(_) | Operator::Regroup(_) | Operator::Materialize);
+            let keeps = match &node.operator {
+                Operator::Join(_) | Operator::Regroup(_) | Operator::Materialize => true,
+                Operator::Lifetime(lifetime) => lifetime.until.is_none(),
+                _ => false,
+            };
             let is_ours = node.name.strip_prefix(view).is_some_and(|rest| rest.starts_with('/'));
             if let Some(source) = below.filter(|_| keeps && is_ours) {
                 return Ok(Some(format!(
@@ -121,6 +125,7 @@ impl Database {
             endless.push(match &node.operator {
                 Operator::Source(source) if source.extent() == Extent::Endless => node.name.strip_suffix("/source"),
                 Operator::Aggregate(_) => None,
+                Operator::Lifetime(lifetime) if lifetime.until.is_some() => None,
                 _ => below,
             });
         }

@@ -20,6 +20,7 @@ pub mod session;
 mod session_window;
 pub mod statement;
 mod subquery;
+mod temporal;
 pub mod text;
 pub mod types;
 mod upsert;

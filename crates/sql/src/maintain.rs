@@ -7,6 +7,7 @@ use crate::cursor::Cursor;
 use crate::error::{Error, Result};
 use crate::session::Session;
 use crate::statement::Query;
+use crate::temporal;
 use crate::text::Position;
 use crate::window;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
@@ -27,7 +28,7 @@ const CLOCK: &str = "its result changes without any row changing";
 /// `Unsupported` with the clause's name and position.
 pub(crate) fn check(query: &Query, session: &Session) -> Result<()> {
     let cursor = Cursor::new(&query.text)?;
-    let mut gate = Gate { cursor: &cursor, session };
+    let mut gate = Gate { cursor: &cursor, session, clocks: Vec::new() };
     match query.ast.visit(&mut gate) {
         ControlFlow::Break(error) => Err(*error),
         ControlFlow::Continue(()) => Ok(()),
@@ -61,6 +62,8 @@ pub(crate) fn check_functions(plan: &LogicalPlan) -> Result<()> {
 struct Gate<'a> {
     cursor: &'a Cursor<'a>,
     session: &'a Session,
+    /// Where now() may stand.
+    clocks: Vec<Span>,
 }
 
 type Walk = ControlFlow<Box<Error>>;
@@ -73,6 +76,9 @@ impl Visitor for Gate<'_> {
     }
 
     fn pre_visit_select(&mut self, select: &Select) -> Walk {
+        if let Some(selection) = &select.selection {
+            temporal::clocks(selection, &mut self.clocks);
+        }
         self.select(select)
     }
 
@@ -223,7 +229,11 @@ impl Gate<'_> {
 
     fn function(&self, function: &Function) -> Walk {
         let name = function.name.to_string().to_lowercase();
-        let at = self.at(function.name.span());
+        let span = function.name.span();
+        let at = self.at(span);
+        if self.clocks.contains(&span) {
+            return ControlFlow::Continue(());
+        }
         if let Some(scalar) = self.session.state().scalar_functions().get(&name)
             && scalar.signature().volatility != Volatility::Immutable
         {

@@ -11,6 +11,7 @@ mod flow;
 mod grouping;
 mod hop;
 mod join;
+mod lifetime;
 mod limit;
 mod over;
 mod regroup;
@@ -24,6 +25,7 @@ use crate::maintain;
 use crate::session::{self, Relations, Session};
 use crate::session_window;
 use crate::statement::{Name, Query};
+use crate::temporal;
 use crate::window;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::tree_node::{Transformed, TreeNode};
@@ -153,6 +155,7 @@ impl<'a> Builder<'a> {
         self.first.get_or_insert_with(|| name.to_owned());
         maintain::check(query, self.session)?;
         let plan = self.session.bind(query, relations)?;
+        let plan = temporal::bounded(plan).map_err(|e| Error::of_planner(e, &query.text))?;
         maintain::check_functions(&plan)?;
         let plan = session::rename(plan, columns, &query.text)?;
         self.session.for_stream(plan, &query.text)
@@ -188,8 +191,11 @@ impl<'a> Builder<'a> {
                 if let Some(hop) = window::hop_of(node) {
                     return self.hop(hop, owner);
                 }
-                match session_window::session_of(node) {
-                    Some(session) => self.sessions(session, owner),
+                if let Some(session) = session_window::session_of(node) {
+                    return self.sessions(session, owner);
+                }
+                match temporal::lifetime_of(node) {
+                    Some(lifetime) => self.lifetime(lifetime, owner),
                     None => Err(Error::unsupported(clause_of(node), "it cannot be kept current yet", None)),
                 }
             }
@@ -246,6 +252,7 @@ impl<'a> Builder<'a> {
             Operator::Source(_) => true,
             Operator::Changes(source) => source.append_only(),
             Operator::Aggregate(_) | Operator::Regroup(_) => false,
+            Operator::Lifetime(lifetime) if lifetime.until.is_some() => false,
             Operator::Join(join) if !matches!(join.kind, JoinKind::Inner | JoinKind::Semi) => false,
             _ => inputs.iter().all(|i| self.plan.nodes[i.0].append_only),
         };
