@@ -183,6 +183,12 @@ impl<'a> Cursor<'a> {
         words.iter().enumerate().all(|(i, w)| is_word(self.token_at(at + i), w))
     }
 
+    /// Where these words stand in what is not read yet.
+    pub(crate) fn find(&self, words: &[&str]) -> Option<Position> {
+        let at = (self.next..self.end).find(|at| self.words_at(*at, words))?;
+        Position::of(self.text, self.tokens[at].span.start)
+    }
+
     pub(crate) fn token_at(&self, at: usize) -> Option<&Token> {
         self.tokens.get(at).map(|t| &t.token)
     }

@@ -77,6 +77,10 @@ pub(crate) fn query(c: &mut Cursor<'_>) -> Result<Query> {
     if !starts_query(c) {
         return Err(c.unexpected("a query"));
     }
+    if let Some(at) = c.find(&["FOR", "SYSTEM_TIME"]) {
+        let hint = "join the table as it is: what changes in it then changes what was joined before";
+        return Err(Error::unsupported("FOR SYSTEM_TIME AS OF", hint, Some(at)));
+    }
     let mut ast = c.sqlparser(|parser| parser.parse_query())?;
     // Nothing breaks off.
     let _: ControlFlow<()> = ast.visit(&mut Respelled);
