@@ -81,8 +81,8 @@ pub(crate) fn mark(from: &mut TableWithJoins) {
 }
 
 fn marked(condition: ast::Expr) -> ast::Expr {
-    let query = text::template("SELECT \"asof join\"(NULL)");
-    let SetExpr::Select(mut select) = *query.body else { unreachable!("the query above selects") };
+    let ast::Query { body, .. } = *text::template("SELECT \"asof join\"(NULL)");
+    let SetExpr::Select(mut select) = *body else { unreachable!("the query above selects") };
     let Some(SelectItem::UnnamedExpr(ast::Expr::Function(mut call))) = select.projection.pop() else {
         unreachable!("the query above calls a function")
     };
@@ -97,6 +97,9 @@ fn marked(condition: ast::Expr) -> ast::Expr {
 /// # Errors
 /// `Unsupported` with the join's position.
 pub(crate) fn check(query: &Query) -> Result<()> {
+    if !is_mentioned(&query.text) {
+        return Ok(());
+    }
     let unmarked: ControlFlow<()> = query.ast.visit(&mut Unmarked);
     if unmarked.is_continue() {
         return Ok(());
@@ -132,6 +135,11 @@ impl Visitor for Unmarked {
             _ => ControlFlow::Continue(()),
         }
     }
+}
+
+/// Whether a statement may have an ASOF join.
+fn is_mentioned(text: &str) -> bool {
+    text.as_bytes().windows(4).any(|word| word.eq_ignore_ascii_case(b"asof"))
 }
 
 /// Where the first ASOF of a statement stands.
@@ -172,6 +180,9 @@ impl ScalarUDFImpl for Marker {
 /// # Errors
 /// `Unsupported` for conditions that are not equalities and one comparison.
 pub(crate) fn expand(plan: LogicalPlan, text: &str) -> Result<LogicalPlan> {
+    if !is_mentioned(text) {
+        return Ok(plan);
+    }
     let mut refused = None;
     let expanded = plan.transform_up_with_subqueries(|node| match node {
         LogicalPlan::Join(join) => match condition_of(&join).cloned() {
