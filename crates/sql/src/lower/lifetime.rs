@@ -11,14 +11,16 @@ use datafusion::physical_expr::expressions::Column;
 use highwater_engine::plan::{self, Operator};
 use std::sync::Arc;
 
+type Physical = Arc<dyn PhysicalExpr>;
+
 impl Builder<'_> {
     pub(super) fn lifetime(&mut self, lifetime: &Lifetime, owner: &str) -> Result<Flow> {
         let times = self.physical(&lifetime.expressions(), lifetime.input.schema())?;
         let flow = self.lower(&lifetime.input, owner)?;
         let rows = Arc::clone(flow.schema());
         let width = rows.fields().len();
-        let column = |(at, field): (usize, &Arc<Field>)| Arc::new(Column::new(field.name(), at)) as _;
-        let mut columns: Vec<Arc<dyn PhysicalExpr>> = rows.fields().iter().enumerate().map(column).collect();
+        let column = |(at, field): (usize, &Arc<Field>)| Arc::new(Column::new(field.name(), at)) as Physical;
+        let mut columns: Vec<Physical> = rows.fields().iter().enumerate().map(column).collect();
         columns.extend(times);
         let mut fields: Vec<Arc<Field>> = rows.fields().iter().cloned().collect();
         let mut time = |is_there: bool, name: &str| {
