@@ -115,11 +115,13 @@ fn in_filter(filter: Filter) -> Result<Transformed<LogicalPlan>> {
         return Ok(Transformed::no(LogicalPlan::Filter(filter)));
     }
     let schema = Arc::clone(filter.input.schema());
-    let (mut bounds, mut kept) = (Bounds::default(), Vec::new());
+    let (mut bounds, mut kept, mut outer) = (Bounds::default(), Vec::new(), Vec::new());
     for part in split_conjunction_owned(filter.predicate.clone()).into_iter().flat_map(comparisons) {
         match bounds.take(&part, &schema) {
             // A time that is null compares with nothing.
             Some(time) => kept.push(time.is_not_null()),
+            // What a subquery reads of the query around it stays where decorrelation finds it.
+            None if part.contains_outer() => outer.push(part),
             None => kept.push(part),
         }
     }
@@ -134,7 +136,11 @@ fn in_filter(filter: Filter) -> Result<Transformed<LogicalPlan>> {
     let from = if from.len() > 1 { Some(greatest().call(from)) } else { from.pop() };
     let until = if until.len() > 1 { Some(least().call(until)) } else { until.pop() };
     let node = Lifetime { input: builder.build()?, from, until };
-    Ok(Transformed::yes(LogicalPlan::Extension(Extension { node: Arc::new(node) })))
+    let mut plan = LogicalPlan::Extension(Extension { node: Arc::new(node) });
+    if let Some(outer) = conjunction(outer) {
+        plan = LogicalPlan::Filter(Filter::try_new(outer, Arc::new(plan))?);
+    }
+    Ok(Transformed::yes(plan))
 }
 
 /// A condition as what must hold together: BETWEEN is two comparisons.
