@@ -318,7 +318,7 @@ impl<L: Logic> Stateful<L> {
     }
 
     fn moment(&self, tick: &Tick) -> Moment {
-        Moment { epoch: self.around.run.epoch(tick.epoch), horizon: tick.horizon }
+        Moment { epoch: self.around.run.epoch(tick.epoch), horizon: tick.horizon, wall: tick.wall }
     }
 
     /// Answers a read of some keys at once.

@@ -11,7 +11,7 @@ use crate::reads::{Answered, Moment, Wish};
 use crate::run::RunSpec;
 use crate::subscription::{Changes, tap};
 use arrow::array::{ArrayRef, RecordBatch};
-use highwater_core::Epoch;
+use highwater_core::{Epoch, WallMicros};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -25,6 +25,8 @@ pub struct Scan {
     pub epoch: Epoch,
     /// The position in the log of changes that they show.
     pub horizon: u64,
+    /// The time of day that now() is in them.
+    pub wall: WallMicros,
     /// In the order asked for, in each view's schema.
     pub views: Vec<Vec<RecordBatch>>,
 }
@@ -71,8 +73,8 @@ impl Pipeline {
         let found = views.iter().map(|name| view_of(&spec, name)).collect::<Result<Vec<_>>>()?;
         let answered = self.read(&spec, &found, &Wish::All)?;
         let rows = found.iter().zip(answered.nodes).map(|(view, batches)| finish(view, batches));
-        let Moment { epoch, horizon } = answered.moment;
-        Ok(Scan { epoch, horizon, views: rows.collect::<Result<_>>()? })
+        let Moment { epoch, horizon, wall } = answered.moment;
+        Ok(Scan { epoch, horizon, wall, views: rows.collect::<Result<_>>()? })
     }
 
     /// The rows of a view with given keys, as of one epoch: `keys` has one array a column of
