@@ -217,6 +217,7 @@ impl<'s> Wiring<'_, 's> {
             Operator::Join(_) => self.join(id),
             Operator::First(_) => self.first(id),
             Operator::Regroup(_) => self.regroup(id),
+            Operator::Lifetime(_) => self.lifetime(id),
             Operator::Sink(_) => self.sink(id),
         }
     }

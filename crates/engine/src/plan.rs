@@ -91,6 +91,8 @@ pub enum Operator {
     First(First),
     /// Keeps its input's rows by group; at an epoch's end what each touched group gives is computed anew.
     Regroup(Regroup),
+    /// Gives each row while its time has come and is not over.
+    Lifetime(Lifetime),
     /// Collects its input for an outside target.
     Sink(Arc<dyn Sink>),
 }
@@ -179,6 +181,16 @@ pub trait Compute {
     /// # Errors
     /// `Data` when a row cannot be computed with.
     fn compute(&mut self, rows: RecordBatch) -> crate::error::Result<RecordBatch>;
+}
+
+/// When rows are there. Times are microseconds since 1970, in columns of whole numbers without nulls,
+/// and are compared with the time of each epoch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lifetime {
+    /// The column with the first microsecond at which a row is there; always when absent.
+    pub from: Option<usize>,
+    /// The column with the first one at which it is no more; never when absent.
+    pub until: Option<usize>,
 }
 
 /// A filter and a projection over one input.

@@ -9,7 +9,7 @@ use crate::batch::Batch;
 use crate::error::{Error, Result};
 use crate::subscription::Tap;
 use arrow::array::ArrayRef;
-use highwater_core::{Epoch, WorkerIndex};
+use highwater_core::{Epoch, WallMicros, WorkerIndex};
 use std::collections::HashMap;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -63,6 +63,8 @@ pub(crate) struct Moment {
     pub(crate) epoch: Epoch,
     /// Where the change sources were.
     pub(crate) horizon: u64,
+    /// The epoch's time.
+    pub(crate) wall: WallMicros,
 }
 
 /// One operator's share of a read on one worker; ends when dropped, unless it was finished before.

@@ -501,6 +501,7 @@ impl RunSpec {
             sources,
             changes: changes.collect(),
             workers,
+            wall: self.restored.as_ref().map_or_else(Default::default, |restored| restored.manifest.wall),
             undelivered: Arc::clone(&self.undelivered),
             log: change_sources(&self.plan).next().map(|(_, source)| source.log()),
             is_new: !unchanged,

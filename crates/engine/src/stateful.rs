@@ -19,7 +19,7 @@ use crate::snapshot::Snapshots;
 use crate::subscription::Tap;
 use crate::tick::{Tick, TickLog};
 use arrow::array::ArrayRef;
-use highwater_core::{CheckpointId, OperatorId, WorkerIndex};
+use highwater_core::{CheckpointId, OperatorId, WallMicros, WorkerIndex};
 use highwater_state::scope::{GroupFact, RollingBase, WrittenBytes};
 use highwater_state::{FileNumber, FreezeOptions, Record, Table};
 use std::collections::VecDeque;
@@ -58,6 +58,14 @@ pub(crate) trait Logic {
 
     /// Takes rows of the current epoch from one of its inputs.
     fn apply(&mut self, input: usize, batch: Batch) -> Result<()>;
+
+    /// Tells the time of the epoch that ends next; it never goes back.
+    fn at(&mut self, _now: WallMicros) {}
+
+    /// When time alone changes what it gives, if it ever does.
+    fn due(&self) -> Option<WallMicros> {
+        None
+    }
 
     /// Works on the end of the current epoch until `deadline`, and at least a step: its changes,
     /// consolidated, go to `out` in batches of some thousand rows. True when all are given; until then
@@ -221,6 +229,11 @@ impl<L: Logic> Stateful<L> {
         self.epoch
     }
 
+    /// When time alone changes what the operator gives, as far as the closed epochs tell.
+    pub(crate) fn due(&self) -> Option<WallMicros> {
+        self.logic.due()
+    }
+
     /// Works for at most some milliseconds. `complete(e)` tells whether no more input of epoch `e`
     /// can come; `emit` sends what an epoch gives, at that epoch, and is called for each slice of it.
     pub(crate) fn turn(&mut self, complete: impl Fn(u64) -> bool, mut emit: impl FnMut(u64, Emitted)) -> Result<Turn> {
@@ -284,7 +297,10 @@ impl<L: Logic> Stateful<L> {
     fn close(&mut self, deadline: Instant, emitted: &mut Emitted) -> Result<bool> {
         let tick = self.around.ticks.get(self.epoch).expect("an epoch is closed after its tick");
         if matches!(self.stage, Stage::Open | Stage::Changes) {
-            self.stage = Stage::Changes;
+            if self.stage == Stage::Open {
+                self.logic.at(tick.wall);
+                self.stage = Stage::Changes;
+            }
             let over = self.logic.close(deadline, &mut emitted.changes)?;
             self.tell_taps(tick.epoch, &emitted.changes, over);
             if !over {
@@ -382,7 +398,7 @@ impl<L: Logic> Stateful<L> {
     }
 
     fn moment(&self, tick: &Tick) -> Moment {
-        Moment { epoch: self.around.run.epoch(tick.epoch), horizon: tick.horizon }
+        Moment { epoch: self.around.run.epoch(tick.epoch), horizon: tick.horizon, wall: tick.wall }
     }
 
     /// Answers a read of some keys at once.

@@ -11,6 +11,7 @@ use crate::ops::first::First;
 use crate::ops::gathered::{GROUP_WORDS, Gathered, ROW_WORDS};
 use crate::ops::grouping::{Grouping, NullKeys, row_codec};
 use crate::ops::join::Join;
+use crate::ops::lifetime::{self, Lifetime, Timing};
 use crate::ops::materialize::Materialize;
 use crate::ops::pairs::Condition;
 use crate::ops::regroup::Regroup;
@@ -103,6 +104,7 @@ pub(crate) fn shape_of(spec: &Plan, node: NodeId) -> Result<String> {
             let (keys, what) = (keys_of(&regroup.keys, input)?, regroup.recompute.describe());
             format!("rows of {} by {keys} for {what}", types_of(input))
         }
+        Operator::Lifetime(times) => format!("lifetimes of {} by {times:?}", types_of(&plan.schema)),
         Operator::Materialize => format!("rows of {}", types_of(&plan.schema)),
         Operator::Aggregate(aggregation) => {
             let input = &spec.nodes[plan.inputs[0].0];
@@ -242,4 +244,13 @@ pub(crate) fn regroup(tables: &Tables<'_>, node: NodeId) -> Result<(Grouping, Re
     let codecs = [row_codec(input)?, row_codec(&plan.schema)?];
     let schemas = [Arc::clone(input), Arc::clone(&plan.schema)];
     Ok((grouping, Regroup::new(regroup.recompute.start()?, gathered, schemas, codecs)))
+}
+
+/// Rows with lifetimes, on one worker.
+pub(crate) fn lifetime(tables: &Tables<'_>, node: NodeId) -> Result<(Timing, Lifetime)> {
+    let plan = &tables.plan.nodes[node.0];
+    let Operator::Lifetime(times) = &plan.operator else { unreachable!("called for lifetimes") };
+    let input = &tables.plan.nodes[plan.inputs[0].0].schema;
+    let table = tables.table(node, 0, KeyKind::Bytes, lifetime::WORDS);
+    Ok((Timing::new(times.clone(), input)?, Lifetime::new(Arc::clone(&plan.schema), table)?))
 }

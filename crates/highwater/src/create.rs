@@ -115,6 +115,7 @@ impl Database {
                 Operator::Join(_) | Operator::Regroup(_) | Operator::Materialize => true,
                 // It forgets what is not among the first rows, unless that may go again.
                 Operator::First(_) => !inserts,
+                Operator::Lifetime(lifetime) => lifetime.until.is_none(),
                 _ => false,
             };
             let is_ours = node.name.strip_prefix(view).is_some_and(|rest| rest.starts_with('/'));
@@ -127,6 +128,7 @@ impl Database {
             endless.push(match &node.operator {
                 Operator::Source(source) if source.extent() == Extent::Endless => node.name.strip_suffix("/source"),
                 Operator::Aggregate(_) | Operator::First(_) => None,
+                Operator::Lifetime(lifetime) if lifetime.until.is_some() => None,
                 _ => below,
             });
         }

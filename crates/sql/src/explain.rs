@@ -4,7 +4,8 @@ use crate::types::pg_name;
 use arrow::datatypes::SchemaRef;
 use datafusion::physical_expr::PhysicalExpr;
 use highwater_engine::plan::{
-    Aggregate, AggregateFunction, Aggregation, First, Join, JoinKind, Map, Node, Operator, Plan, Regroup, SortKey, View,
+    Aggregate, AggregateFunction, Aggregation, First, Join, JoinKind, Lifetime, Map, Node, Operator, Plan, Regroup,
+    SortKey, View,
 };
 use std::sync::Arc;
 
@@ -50,6 +51,7 @@ fn node_lines(plan: &Plan, node: &Node) -> Vec<String> {
         Operator::Join(join) => lines.extend(join_lines(join)),
         Operator::First(first) => lines.extend(first_lines(first)),
         Operator::Regroup(regroup) => lines.extend(regroup_lines(regroup)),
+        Operator::Lifetime(lifetime) => lines.extend(lifetime_lines(lifetime, &node.schema)),
         Operator::Materialize => lines.push("  state: one row for each distinct row".to_owned()),
         Operator::Sink(_) => lines.push("  state: the outbox of one checkpoint".to_owned()),
     }
@@ -117,6 +119,15 @@ fn regroup_lines(regroup: &Regroup) -> Vec<String> {
     let mut lines = vec![key_line(&keys)];
     lines.extend(regroup.recompute.describe().lines().map(|line| format!("  computes: {line}")));
     lines.push("  state: the rows of each group, and what it gave".to_owned());
+    lines
+}
+
+fn lifetime_lines(lifetime: &Lifetime, schema: &SchemaRef) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (word, column) in [("from", lifetime.from), ("until", lifetime.until)] {
+        lines.extend(column.map(|column| format!("  {word}: {}", schema.field(column).name())));
+    }
+    lines.push("  state: one row for each distinct row that is not over".to_owned());
     lines
 }
 

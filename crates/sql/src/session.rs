@@ -3,6 +3,7 @@
 //! Queries that are maintained and queries that run once are bound by the same functions, types and
 //! windows; only the optimizer's rules differ, because a dataflow cannot run what a batch can.
 
+use crate::asof;
 use crate::error::{Error, Result};
 use crate::function::{self, ScalarFunction};
 use crate::ignored;
@@ -230,14 +231,16 @@ impl Session {
         parameters: &[Option<DataType>],
     ) -> Result<LogicalPlan> {
         ignored::check(query)?;
+        asof::check(query)?;
         let parameters =
             parameters.iter().map(|p| p.as_ref().map(|p| Arc::new(Field::new("", p.clone(), true)))).collect();
         let mut context = PlannerContext::new().with_prepare_param_data_types(parameters);
         let names = Names { session: self, relations };
         let options = ParserOptions::from(&self.state.config_options().sql_parser);
-        SqlToRel::new_with_options(&names, options)
+        let plan = SqlToRel::new_with_options(&names, options)
             .sql_statement_to_plan_with_context(ast::Statement::Query(query.ast.clone()), &mut context)
-            .map_err(|e| Error::of_planner(e, &query.text))
+            .map_err(|e| Error::of_planner(e, &query.text))?;
+        asof::expand(plan, &query.text)
     }
 
     /// An expression without columns, computed as far as it can be before rows are there.
@@ -431,6 +434,9 @@ impl ContextProvider for Names<'_> {
     }
 
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
+        if name == asof::MARK {
+            return Some(asof::marker());
+        }
         self.session.state.scalar_functions().get(name).cloned()
     }
 

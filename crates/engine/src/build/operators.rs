@@ -158,6 +158,19 @@ impl<'s> Wiring<'_, 's> {
         self.stateful(id, vec![grouped], logic)
     }
 
+    pub(super) fn lifetime(&mut self, id: NodeId) -> Built<'s> {
+        let spec = Arc::clone(self.spec);
+        let made = spec.run.step(&spec.plan.nodes[id.0].name, || tables::lifetime(&spec.tables(self.place), id));
+        let (timing, logic) = made.unzip();
+        let timed = self.applied(id, self.input(id), move |batch, out| {
+            if let Some(timing) = &timing {
+                out.push(timing.apply(&batch)?);
+            }
+            Ok(())
+        });
+        self.stateful(id, vec![timed], logic)
+    }
+
     fn keyed(&self, id: NodeId, preparation: Option<Preparation>) -> Flows<'s> {
         self.applied(id, self.input(id), move |batch, out| {
             if let Some(preparation) = &preparation {
@@ -176,6 +189,11 @@ impl<'s> Wiring<'_, 's> {
         })
     }
 
+    fn living<L: Logic>(&self, id: NodeId, logic: L) -> Stateful<L> {
+        let (name, number) = (self.spec.plan.nodes[id.0].name.clone(), self.spec.operator_ids[id.0]);
+        Stateful::new(logic, name, number, self.around.clone(), self.spec.backfills(id))
+    }
+
     fn stateful<L: Logic + 'static>(&mut self, id: NodeId, inputs: Vec<Flows<'s>>, logic: Option<L>) -> Built<'s> {
         let node = &self.spec.plan.nodes[id.0];
         let mut builder = OperatorBuilder::new(node.name.clone(), self.scope);
@@ -190,11 +208,11 @@ impl<'s> Wiring<'_, 's> {
         let (_done, done_out) = builder.new_output::<Parcel<()>>();
         let mut changes = OutputBuilder::<_, Builder<Flow>>::from(changes);
         let mut backfill = OutputBuilder::<_, Builder<Flow>>::from(backfill);
-        let (backfills, number) = (self.spec.backfills(id), self.spec.operator_ids[id.0]);
-        let (run, name) = (Arc::clone(&self.spec.run), node.name.clone());
-        let mut operator =
-            logic.map(|logic| Stateful::new(logic, name.clone(), number, self.around.clone(), backfills));
+        let (backfills, run, name) = (self.spec.backfills(id), Arc::clone(&self.spec.run), node.name.clone());
+        let mut operator = logic.map(|logic| self.living(id, logic));
+        let mut timer = self.timer(id, &mut builder);
         builder.build_reschedule(move |mut capabilities| {
+            timer.begin(&mut capabilities);
             move |frontiers| {
                 let Some(operator) = &mut operator else { return false };
                 for (at, input) in inputs.iter_mut().enumerate() {
@@ -213,7 +231,7 @@ impl<'s> Wiring<'_, 's> {
                     operator.turn(
                         |epoch| frontier.is_none_or(|frontier| frontier > epoch),
                         |epoch, emitted| {
-                            let mut session_of = |at: usize, batches: Vec<Batch>| {
+                            for (at, batches) in [emitted.changes, emitted.backfill].into_iter().enumerate() {
                                 let time = capabilities[at].delayed(&epoch);
                                 for batch in batches.into_iter().filter(|batch| !batch.is_empty()) {
                                     let flow = &mut Flow(Some(batch));
@@ -222,18 +240,18 @@ impl<'s> Wiring<'_, 's> {
                                         _ => backfill.session(&time).give_container(flow),
                                     }
                                 }
-                            };
-                            session_of(0, emitted.changes);
-                            session_of(1, emitted.backfill);
+                            }
                         },
                     )
                 });
+                if turn.is_some() {
+                    timer.tell(operator.due(), operator.open_epoch());
+                }
                 if frontier.is_none() && turn == Some(Turn::Rest) {
                     capabilities.clear();
+                    timer.end();
                 } else {
-                    for capability in &mut capabilities {
-                        capability.downgrade(&operator.open_epoch());
-                    }
+                    capabilities.iter_mut().for_each(|capability| capability.downgrade(&operator.open_epoch()));
                 }
                 // Timely takes the answer for whether the operator may end, not for when it runs again.
                 let again = turn == Some(Turn::Again);

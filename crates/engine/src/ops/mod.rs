@@ -10,6 +10,7 @@ pub(crate) mod gathered;
 pub(crate) mod grouping;
 pub(crate) mod hop;
 pub(crate) mod join;
+pub(crate) mod lifetime;
 pub(crate) mod materialize;
 pub(crate) mod outbox;
 pub(crate) mod pairs;

@@ -11,7 +11,7 @@ use crate::reads::{Answered, Moment, Ticket, Wish};
 use crate::run::RunSpec;
 use crate::subscription::{Changes, tap};
 use arrow::array::{ArrayRef, RecordBatch};
-use highwater_core::Epoch;
+use highwater_core::{Epoch, WallMicros};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -25,6 +25,8 @@ pub struct Scan {
     pub epoch: Epoch,
     /// The position in the log of changes that they show.
     pub horizon: u64,
+    /// The time of day that now() is in them.
+    pub wall: WallMicros,
     /// In the order asked for, in each view's schema.
     pub views: Vec<Vec<RecordBatch>>,
 }
@@ -55,8 +57,8 @@ impl BegunScan {
         self.ticket.limit(most_bytes);
         let Some(answered) = self.ticket.wait(&self.pipeline, self.workers, READ_PATIENCE)? else { return Ok(None) };
         let rows = self.views.iter().zip(answered.nodes).map(|(view, batches)| finish(view, batches));
-        let Moment { epoch, horizon } = answered.moment;
-        Ok(Some(Scan { epoch, horizon, views: rows.collect::<Result<_>>()? }))
+        let Moment { epoch, horizon, wall } = answered.moment;
+        Ok(Some(Scan { epoch, horizon, wall, views: rows.collect::<Result<_>>()? }))
     }
 }
 

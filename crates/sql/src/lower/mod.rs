@@ -12,17 +12,21 @@ mod flow;
 mod grouping;
 mod hop;
 mod join;
+mod lifetime;
 mod limit;
 mod over;
 mod regroup;
 mod scan;
-mod ties;
+mod sessions;
+pub(crate) mod ties;
 mod union;
 
 use crate::error::{Error, Result};
 use crate::maintain;
 use crate::session::{self, Relations, Session};
+use crate::session_window;
 use crate::statement::{Name, Query};
+use crate::temporal;
 use crate::window;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::tree_node::{Transformed, TreeNode};
@@ -152,6 +156,7 @@ impl<'a> Builder<'a> {
         self.first.get_or_insert_with(|| name.to_owned());
         maintain::check(query, self.session)?;
         let plan = self.session.bind(query, relations)?;
+        let plan = temporal::bounded(plan).map_err(|e| Error::of_planner(e, &query.text))?;
         maintain::check_functions(&plan)?;
         let plan = session::rename(plan, columns, &query.text)?;
         self.session.for_stream(plan, &query.text)
@@ -183,10 +188,18 @@ impl<'a> Builder<'a> {
             LogicalPlan::Window(window) => self.over(window, None, owner),
             LogicalPlan::Sort(sort) => self.sort(sort, owner),
             LogicalPlan::Limit(limit) => self.limit(limit, owner),
-            node => match window::hop_of(node) {
-                Some(hop) => self.hop(hop, owner),
-                None => Err(Error::unsupported(clause_of(node), "it cannot be kept current yet", None)),
-            },
+            node => {
+                if let Some(hop) = window::hop_of(node) {
+                    return self.hop(hop, owner);
+                }
+                if let Some(session) = session_window::session_of(node) {
+                    return self.sessions(session, owner);
+                }
+                match temporal::lifetime_of(node) {
+                    Some(lifetime) => self.lifetime(lifetime, owner),
+                    None => Err(Error::unsupported(clause_of(node), "it cannot be kept current yet", None)),
+                }
+            }
         }
     }
 
@@ -240,6 +253,7 @@ impl<'a> Builder<'a> {
             Operator::Source(_) => true,
             Operator::Changes(source) => source.append_only(),
             Operator::Aggregate(_) | Operator::First(_) | Operator::Regroup(_) => false,
+            Operator::Lifetime(lifetime) if lifetime.until.is_some() => false,
             Operator::Join(join) if !matches!(join.kind, JoinKind::Inner | JoinKind::Semi) => false,
             _ => inputs.iter().all(|i| self.plan.nodes[i.0].append_only),
         };

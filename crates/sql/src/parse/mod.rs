@@ -9,6 +9,7 @@ mod prepared;
 mod session;
 mod table;
 
+use crate::asof;
 use crate::cursor::Cursor;
 use crate::error::{Error, Result};
 use crate::statement::{ObjectKind, Query, Show, Statement};
@@ -76,14 +77,18 @@ pub(crate) fn query(c: &mut Cursor<'_>) -> Result<Query> {
     if !starts_query(c) {
         return Err(c.unexpected("a query"));
     }
+    if let Some(at) = c.find(&["FOR", "SYSTEM_TIME"]) {
+        let hint = "join the table as it is: what changes in it then changes what was joined before";
+        return Err(Error::unsupported("FOR SYSTEM_TIME AS OF", hint, Some(at)));
+    }
     let mut ast = c.sqlparser(|parser| parser.parse_query())?;
     // Nothing breaks off.
     let _: ControlFlow<()> = ast.visit(&mut Respelled);
     Ok(Query { ast, text: c.text.to_owned() })
 }
 
-/// What the planner takes in another spelling only: `FETCH FIRST n ROWS ONLY` is `LIMIT n`, and the
-/// field of `(x).field` is a text.
+/// What the planner takes in another spelling only: `FETCH FIRST n ROWS ONLY` is `LIMIT n`, the field
+/// of `(x).field` is a text, and the condition of an ASOF join is marked.
 struct Respelled;
 
 impl VisitorMut for Respelled {
@@ -97,6 +102,18 @@ impl VisitorMut for Respelled {
         if let LimitClause::LimitOffset { limit: limit @ None, .. } = query.limit_clause.get_or_insert_with(none) {
             let one = || Expr::Value(Value::Number("1".to_owned(), false).into());
             *limit = query.fetch.take().map(|fetch| fetch.quantity.unwrap_or_else(one));
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_select(&mut self, select: &mut ast::Select) -> ControlFlow<()> {
+        select.from.iter_mut().for_each(asof::mark);
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_table_factor(&mut self, factor: &mut ast::TableFactor) -> ControlFlow<()> {
+        if let ast::TableFactor::NestedJoin { table_with_joins, .. } = factor {
+            asof::mark(table_with_joins);
         }
         ControlFlow::Continue(())
     }

@@ -35,6 +35,16 @@ impl Disk {
         make(row_words, worker, workers, Some(&self.source), Some(&Arc::new(restore)))
     }
 
+    /// A table of byte keys as of the last checkpoint, on the only worker.
+    pub(crate) fn table(&self, words: usize) -> Table {
+        let restore = Restore::new(self.source.clone(), self.parts.clone()).expect("parts");
+        let id = TableId { operator: OperatorId(1), table: 0 };
+        let groups = KeyGroups::new(4).expect("a power of two");
+        let (owned, source) = (groups.owned_by(0, 1), Some(self.source.clone()));
+        let options = TableOptions { id, key: KeyKind::Bytes, words, groups, owned, source };
+        Table::restoring(options, Arc::new(restore))
+    }
+
     /// Makes a checkpoint of all workers, and drops what is clean then.
     pub(crate) fn checkpoint(&mut self, workers: Vec<Vec<&mut Table>>) {
         for (worker, mut tables) in workers.into_iter().enumerate() {
