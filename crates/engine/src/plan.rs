@@ -35,6 +35,19 @@ impl Plan {
         self.nodes.iter().any(|other| other.inputs.contains(&node))
     }
 
+    /// Whether only logs read a node, directly or through maps; see [`Sink::is_log`].
+    #[must_use]
+    pub fn is_for_logs(&self, node: NodeId) -> bool {
+        match &self.nodes[node.0].operator {
+            Operator::Sink(sink) => sink.is_log(),
+            Operator::Map(_) => {
+                let mut readers = (0..self.nodes.len()).filter(|&at| self.nodes[at].inputs.contains(&node));
+                self.is_read(node) && readers.all(|at| self.is_for_logs(NodeId(at)))
+            }
+            _ => false,
+        }
+    }
+
     /// The columns of a view by which its rows can be looked up, in the order of the keys of its
     /// node; none when it has no key, or does not show all of it.
     #[must_use]
