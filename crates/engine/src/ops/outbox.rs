@@ -15,7 +15,7 @@ use crate::wire;
 use arrow::array::{Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
-use highwater_core::CheckpointId;
+use highwater_core::{CheckpointId, Epoch, WallMicros};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -91,7 +91,8 @@ impl Outbox {
     /// Takes rows of a closed epoch.
     pub(crate) fn put(&mut self, batch: &Batch, tick: &Tick) -> Result<()> {
         let encoded = if self.sink.is_log() {
-            stamped(batch, tick).and_then(|batch| wire::encode(&batch, &mut self.current))
+            let stamped = stamped(batch, self.run.epoch(tick.epoch), tick.wall);
+            stamped.and_then(|batch| wire::encode(&batch, &mut self.current))
         } else {
             wire::encode(batch, &mut self.current)
         };
@@ -199,10 +200,10 @@ fn deliver_one(
 }
 
 /// The rows with the columns that a log has more.
-fn stamped(batch: &Batch, tick: &Tick) -> Result<Batch, ArrowError> {
+fn stamped(batch: &Batch, epoch: Epoch, time: WallMicros) -> Result<Batch, ArrowError> {
     let mut fields = batch.rows.schema().fields().to_vec();
     let mut columns = batch.rows.columns().to_vec();
-    for (name, value) in [(EPOCH, tick.epoch as i64), (TIME, tick.wall.0)] {
+    for (name, value) in [(EPOCH, epoch.0 as i64), (TIME, time.0)] {
         fields.push(Arc::new(Field::new(name, DataType::Int64, false)));
         columns.push(Arc::new(Int64Array::from_value(value, batch.len())));
     }
@@ -214,15 +215,13 @@ mod tests {
     use super::*;
     use arrow::array::{Array as _, ArrayRef, AsArray as _, StringArray};
     use arrow::datatypes::Int64Type;
-    use highwater_core::WallMicros;
 
     #[test]
     fn the_rows_of_a_log_tell_their_epoch_and_its_time() {
         let column: ArrayRef = Arc::new(StringArray::from(vec!["a", "b"]));
         let rows = RecordBatch::try_from_iter([("x", column)]).expect("one column");
         let batch = Batch::weighted(rows, Int64Array::from(vec![1, -1]));
-        let tick = Tick { epoch: 7, wall: WallMicros(1_500_000), ..Tick::default() };
-        let stamped = stamped(&batch, &tick).expect("stamped");
+        let stamped = stamped(&batch, Epoch(7), WallMicros(1_500_000)).expect("stamped");
         let column = |name: &str| {
             let column = stamped.rows.column_by_name(name).expect("a column");
             assert_eq!(column.null_count(), 0);

@@ -157,7 +157,7 @@ impl ExtendedQueryHandler for Session {
         }
         let tag = Tag::new(&answer.tag.text(0));
         Ok(match prepared.statement.as_ref() {
-            Statement::Begin => Response::TransactionStart(tag),
+            Statement::Begin { .. } => Response::TransactionStart(tag),
             Statement::Commit | Statement::Rollback => Response::TransactionEnd(tag),
             _ => Response::Execution(tag),
         })
