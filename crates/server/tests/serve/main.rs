@@ -7,3 +7,4 @@ mod quiet;
 mod scripts;
 mod server;
 mod slt;
+mod subscription;

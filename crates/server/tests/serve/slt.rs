@@ -45,12 +45,18 @@ impl sqllogictest::AsyncDB for Asked {
     async fn run(&mut self, sql: &str) -> Result<DBOutput<DefaultColumnType>, Refused> {
         let messages = self.0.simple_query(sql).await.map_err(Refused)?;
         let (mut rows, mut width, mut count) = (Vec::new(), 0, 0);
+        let mut times = None;
         for message in messages {
             match message {
-                SimpleQueryMessage::RowDescription(columns) => width = columns.len(),
+                SimpleQueryMessage::RowDescription(columns) => {
+                    width = columns.len();
+                    times = columns.iter().position(|column| column.name() == "rw_timestamp");
+                }
                 SimpleQueryMessage::Row(row) => {
                     let value = |at| match row.get(at) {
                         None => "NULL".to_owned(),
+                        // No two runs have the same.
+                        Some(_) if times == Some(at) => "ms".to_owned(),
                         Some("") => "(empty)".to_owned(),
                         Some(text) => text.to_owned(),
                     };
