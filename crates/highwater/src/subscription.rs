@@ -291,7 +291,7 @@ impl Following {
                 self.stock = None;
             }
         }
-        let pairs = epochs.values().iter().zip(times.values());
+        let pairs = epochs.values().iter().zip(times.values().iter());
         let kept: BooleanArray = pairs.map(|(epoch, time)| Some(*epoch > shown && *time >= self.since)).collect();
         let millis: ArrayRef = Arc::new(times.unary::<_, Int64Type>(|time| time.div_euclid(1000)));
         let columns = changes.columns()[..=width].iter().cloned().chain([millis]);

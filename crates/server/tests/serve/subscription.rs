@@ -75,10 +75,14 @@ async fn check(client: &Client, round: u64) {
             newest = time;
             let op = row.pop().expect("what it does");
             let weight = if op.ends_with("Insert") { 1 } else { -1 };
-            let count = sum.entry(row).or_default();
-            *count += weight;
-            assert!((0..=1).contains(count), "round {round}: {op} of a row that is there {} times", *count - weight);
-            sum.retain(|_, count| *count != 0);
+            let before = sum.remove(&row).unwrap_or(0);
+            assert!(
+                (0..=1).contains(&(before + weight)),
+                "round {round}: {op} of {row:?}, which is there {before} times"
+            );
+            if before + weight > 0 {
+                sum.insert(row, 1);
+            }
         }
     }
     client.batch_execute("CLOSE c").await.expect("closed");
