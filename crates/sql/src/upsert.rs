@@ -30,8 +30,9 @@ pub struct ConflictUpdate {
 }
 
 impl ConflictUpdate {
-    /// The query for the rows to change, as [`crate::statement::Update::query`]. It reads `table`, whose rows exist, and
-    /// [`EXCLUDED`]; both have their rows' numbers as [`ROW_NUMBER`]. Expressions may call the table by an alias.
+    /// The query for the rows to change, as [`crate::statement::Update::query`]. It reads `table`, which
+    /// expressions call by its alias and whose rows exist, and [`EXCLUDED`]; both have their rows'
+    /// numbers as [`ROW_NUMBER`].
     #[must_use]
     pub fn query(&self, table: &Name, alias: Option<&Name>, columns: &[String], text: &str) -> Query {
         let called = alias.unwrap_or(table);
