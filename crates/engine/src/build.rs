@@ -231,11 +231,12 @@ impl<'s> Wiring<'_, 's> {
         self.scope.concatenate((0..inputs).map(|at| self.input_at(id, at)).collect::<Vec<_>>())
     }
 
-    /// What a node reads of one input: its changes, and its contents where this node is new to it.
+    /// What a node reads of one input: its changes, and its contents where this node is new to it
+    /// and is not for logs.
     fn input_at(&self, id: NodeId, at: usize) -> Flows<'s> {
         let input = self.spec.plan.nodes[id.0].inputs[at];
         let built = self.built[input.0].clone();
-        match built.backfill.filter(|_| self.spec.is_new(id)) {
+        match built.backfill.filter(|_| self.spec.is_new(id) && !self.spec.plan.is_for_logs(id)) {
             Some(backfill) => self.scope.concatenate([built.changes, backfill]),
             None => built.changes,
         }

@@ -248,6 +248,8 @@ impl Control {
             finished: setup.finished,
             told_finished: false,
         };
+        // A new run is not paused, whatever the one before was.
+        this.run.counters.paused.store(false, Relaxed);
         if setup.is_new {
             this.step(Fact::Request(Trigger::Creation, true));
         }
@@ -574,7 +576,10 @@ impl Control {
                     self.draining.push(reply);
                     self.notice_ends();
                 }
-                Request::Pause(paused) => self.paused = paused,
+                Request::Pause(paused) => {
+                    self.paused = paused;
+                    self.run.counters.paused.store(paused, Relaxed);
+                }
                 Request::Settings(settings) => {
                     let now = self.clock.monotonic();
                     self.checkpoint_at = settings.interval.map(|interval| now + interval);

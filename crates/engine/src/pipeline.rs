@@ -106,6 +106,8 @@ pub struct Metrics {
     pub horizon: u64,
     /// How much of the slowest backfill is done, in thousandths; 1,000 when none is under way.
     pub backfill: u64,
+    /// Whether somebody has paused it.
+    pub paused: bool,
 }
 
 /// A pipeline; cheap to clone.
@@ -320,6 +322,7 @@ impl Pipeline {
             restarts: self.inner.restarts.load(Relaxed),
             horizon: c.horizon.load(Relaxed),
             backfill: c.backfill.load(Relaxed),
+            paused: c.paused.load(Relaxed),
         }
     }
 

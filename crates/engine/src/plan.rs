@@ -36,6 +36,19 @@ impl Plan {
         self.nodes.iter().any(|other| other.inputs.contains(&node))
     }
 
+    /// Whether only logs read a node, directly or through maps; see [`Sink::is_log`].
+    #[must_use]
+    pub fn is_for_logs(&self, node: NodeId) -> bool {
+        match &self.nodes[node.0].operator {
+            Operator::Sink(sink) => sink.is_log(),
+            Operator::Map(_) => {
+                let mut readers = (0..self.nodes.len()).filter(|&at| self.nodes[at].inputs.contains(&node));
+                self.is_read(node) && readers.all(|at| self.is_for_logs(NodeId(at)))
+            }
+            _ => false,
+        }
+    }
+
     /// The columns of a view by which its rows can be looked up, in the order of the keys of its
     /// node; none when it has no key, or does not show all of it.
     #[must_use]
@@ -266,4 +279,58 @@ pub struct View {
     pub finish: Option<Map>,
     /// The view's columns.
     pub schema: SchemaRef,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Result;
+    use crate::sink::Target;
+    use arrow::datatypes::Schema;
+
+    #[derive(Debug)]
+    struct Nowhere {
+        is_log: bool,
+    }
+
+    impl Sink for Nowhere {
+        fn check(&self, _: &SchemaRef, _: bool) -> Result<()> {
+            Ok(())
+        }
+
+        fn open(&self, _: &SchemaRef) -> Result<Box<dyn Target>> {
+            Err(crate::Error::Plan("nobody delivers".to_owned()))
+        }
+
+        fn is_log(&self) -> bool {
+            self.is_log
+        }
+    }
+
+    #[test]
+    fn what_only_logs_read_is_for_logs() {
+        let map = || Operator::Map(Map { filter: None, columns: Vec::new() });
+        let sink = |is_log| Operator::Sink(Arc::new(Nowhere { is_log }));
+        let nodes = [
+            (vec![], Operator::Materialize),
+            (vec![NodeId(0)], map()),
+            (vec![NodeId(1)], sink(true)),
+            (vec![NodeId(0)], sink(true)),
+            (vec![NodeId(0)], map()),
+            (vec![NodeId(4)], sink(true)),
+            (vec![NodeId(4)], sink(false)),
+            (vec![NodeId(0)], map()),
+        ];
+        let node = |(inputs, operator)| Node {
+            name: String::new(),
+            incarnation: 0,
+            inputs,
+            operator,
+            schema: Arc::new(Schema::empty()),
+            append_only: false,
+        };
+        let plan = Plan { nodes: nodes.into_iter().map(node).collect(), views: Vec::new() };
+        let for_logs: Vec<usize> = (0..plan.nodes.len()).filter(|&at| plan.is_for_logs(NodeId(at))).collect();
+        assert_eq!(for_logs, [1, 2, 3, 5]);
+    }
 }

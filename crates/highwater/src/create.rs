@@ -6,18 +6,19 @@ use crate::connection::{Connection, invalid};
 use crate::database::{Database, State};
 use crate::dml::Target;
 use crate::error::{Error, Result};
-use crate::objects::{Body, Object, Reading};
+use crate::objects::{Body, Object, Reading, Subscribed};
 use crate::outcome::Outcome;
 use crate::settings;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use highwater_connectors::{Created, Format, Options};
+use highwater_engine::Trigger;
 use highwater_engine::plan::Operator;
 use highwater_engine::source::Extent;
 use highwater_sql::statement::{
-    self, CreateSink, CreateSource, CreateTable, CreateView, Encoding, Name, Property, Statement,
+    self, CreateSink, CreateSource, CreateSubscription, CreateTable, CreateView, Encoding, Name, Property, Statement,
 };
 use highwater_sql::{references, same_text, session};
-use highwater_tables::TableSpec;
+use highwater_tables::{JournalSpec, TableSpec};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -181,6 +182,35 @@ impl Database {
         Ok(Outcome::done("CREATE SINK"))
     }
 
+    /// Adds a subscription. When it returns, all that changes from then on will be in its journal.
+    pub(crate) fn create_subscription(&self, subscription: CreateSubscription, text: &str) -> Result<Outcome> {
+        let mut state = self.state();
+        let (name, skips) = (&subscription.name, subscription.if_not_exists);
+        if let Free::Exists(outcome) = self.free(&state, Kind::Subscription, name, skips, text)? {
+            return Ok(outcome);
+        }
+        self.check_name(name)?;
+        let pipeline = crate::subscription::subject(&state, &subscription.from)?;
+        let entry = entry(&state, Kind::Subscription, name, text, Some(pipeline.clone()));
+        let object = self.subscription_object(&state, subscription, entry)?;
+        self.keep(&mut state, object)?;
+        let running = state.running.get(&pipeline).filter(|_| !state.deferring).cloned();
+        drop(state);
+        let done = Outcome::done("CREATE SUBSCRIPTION");
+        // A checkpoint that has the subscription, from which a crash goes on.
+        match running.map(|running| running.checkpoint(Trigger::Manual)) {
+            Some(Err(error)) => Ok(done.noticed(format!("it begins with the next checkpoint: {error}"))),
+            _ => Ok(done),
+        }
+    }
+
+    fn subscription_object(&self, state: &State, statement: CreateSubscription, entry: Entry) -> Result<Object> {
+        let retention = crate::subscription::retention(&statement)?;
+        let id = u32::try_from(entry.id).map_err(|_| invalid("54000", "too many objects", None))?;
+        let journal = self.tables.journal(JournalSpec { id, name: entry.name.clone(), retention })?;
+        self.kept_object(state, entry, Body::Subscription(Subscribed { statement, journal }))
+    }
+
     /// Refuses a name under which nothing can be kept.
     fn check_name(&self, name: &Name) -> Result<()> {
         self.engine.store().root().names(&name.value).map(|_| ()).map_err(|error| {
@@ -253,6 +283,7 @@ impl Database {
             Statement::CreateView(view) => self.view_object(state, view, entry),
             Statement::CreateMaterializedView(view) => self.kept_object(state, entry, Body::Materialized(view)),
             Statement::CreateSink(sink) => self.kept_object(state, entry, Body::Sink(sink)),
+            Statement::CreateSubscription(subscription) => self.subscription_object(state, subscription, entry),
             _ => Err(Error::Sql(highwater_sql::Error::Invalid {
                 sqlstate: "XX001",
                 message: format!("the catalog's text of {:?} creates nothing", entry.name),

@@ -127,7 +127,8 @@ impl Database {
         let mut effect = Effect { write: Write::Changes(Vec::new()), count: rows.num_rows() as u64, rows: vec![rows] };
         effect.write = Write::Insert(target.table.insert(effect.rows[0].clone())?);
         let tag = Tag::Insert(effect.count);
-        let answer = self.answered(tag, &insert.table, None, &insert.returning, &insert.text, &effect).await?;
+        let called = insert.alias.as_ref();
+        let answer = self.answered(tag, &insert.table, called, &insert.returning, &insert.text, &effect).await?;
         self.write(connection, &target, &mut effect).await?;
         Ok(answer)
     }

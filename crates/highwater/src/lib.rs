@@ -115,6 +115,7 @@ mod settings;
 mod show;
 mod statements;
 mod subscribe;
+mod subscription;
 mod system;
 mod titles;
 mod upsert;
@@ -148,6 +149,6 @@ pub use highwater_engine::core::{Bytes, CheckpointId, Epoch, KeyGroups, WallMicr
 pub use highwater_engine::{
     Batch, CheckpointOutcome, CheckpointReport, CheckpointSettings, Metrics, Pipeline, Scan, Status, Trigger,
 };
-pub use highwater_sql::statement::{CopyOptions, Statement};
+pub use highwater_sql::statement::{CopyOptions, SetScope, Statement};
 pub use highwater_sql::{CallError, CallFailed, Piece, Position, ScalarFunction, Volatility, parse, split};
 pub use highwater_tables::Usage as TablesUsage;

@@ -10,8 +10,9 @@ use datafusion::logical_expr::{LogicalPlan, TableSource};
 use highwater_engine::source::Source;
 use highwater_sql::lower::source_name;
 use highwater_sql::session::{self, Relations};
-use highwater_sql::statement::{CreateSink, CreateView, Name, Query};
+use highwater_sql::statement::{CreateSink, CreateSubscription, CreateView, Name, Query};
 use highwater_sql::{Session, named, references};
+use highwater_tables::Journal;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -20,7 +21,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 pub(crate) struct Object {
     pub(crate) entry: Entry,
     pub(crate) body: Body,
-    /// Its columns; a sink's are those of what it takes.
+    /// Its columns; a sink's or subscription's are those of what it takes.
     pub(crate) schema: SchemaRef,
 }
 
@@ -32,6 +33,21 @@ pub(crate) enum Body {
     View(CreateView),
     Materialized(CreateView),
     Sink(CreateSink),
+    Subscription(Subscribed),
+}
+
+/// A subscription, and what it keeps.
+#[derive(Clone, Debug)]
+pub(crate) struct Subscribed {
+    pub(crate) statement: CreateSubscription,
+    pub(crate) journal: Arc<Journal>,
+}
+
+impl Body {
+    /// Whether it takes a query's rows elsewhere, so that nothing reads it.
+    pub(crate) const fn is_output(&self) -> bool {
+        matches!(self, Self::Sink(_) | Self::Subscription(_))
+    }
 }
 
 impl Object {
@@ -40,6 +56,7 @@ impl Object {
             Body::Source(_) | Body::Table(_) => None,
             Body::View(view) | Body::Materialized(view) => Some(&view.query),
             Body::Sink(sink) => Some(&sink.query),
+            Body::Subscription(subscribed) => Some(&subscribed.statement.query),
         }
     }
 
@@ -47,7 +64,7 @@ impl Object {
     fn columns(&self) -> &[Name] {
         match &self.body {
             Body::View(view) | Body::Materialized(view) => &view.columns,
-            Body::Source(_) | Body::Table(_) | Body::Sink(_) => &[],
+            Body::Source(_) | Body::Table(_) | Body::Sink(_) | Body::Subscription(_) => &[],
         }
     }
 
@@ -171,7 +188,7 @@ impl Objects {
     fn closed(&self, names: &BTreeSet<String>, goes_through: impl Fn(&Object) -> bool) -> Vec<&Object> {
         let mut wanted = names.clone();
         let mut found: Vec<&Object> = Vec::new();
-        for object in self.all.iter().rev().filter(|o| !matches!(o.body, Body::Sink(_))) {
+        for object in self.all.iter().rev().filter(|o| !o.body.is_output()) {
             if !wanted.contains(object.name()) {
                 continue;
             }
@@ -234,7 +251,7 @@ impl Objects {
                     relations.view(name, plan);
                 }
                 Body::Source(_) | Body::Table(_) => relations.insert(name, rows(object, read)?),
-                Body::Sink(_) => {}
+                Body::Sink(_) | Body::Subscription(_) => {}
             }
         }
         bound(session, object, &relations)

@@ -9,16 +9,18 @@
 use crate::create::{connector, encoding};
 use crate::database::{Database, State};
 use crate::error::{Error, Result};
-use crate::objects::{Body, Object, Reading};
+use crate::objects::{Body, Object, Reading, Subscribed};
 use crate::outcome::Outcome;
 use crate::settings::{self, ViewSettings};
 use highwater_connectors::Created;
 use highwater_engine::PipelineSpec;
 use highwater_engine::checkpoint::{self, inspect};
 use highwater_engine::plan::Plan;
+use highwater_engine::sink::Sink;
 use highwater_sql::lower::{Builder, Maintained};
 use highwater_sql::statement::{CreateSink, Name, ObjectKind};
 use highwater_sql::{references, same_text};
+use highwater_tables::JournalSink;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -51,6 +53,11 @@ impl Database {
                     builder.view(Maintained { columns: &view.columns, ..kept })?;
                 }
                 Body::Sink(sink) => self.add_sink(&mut builder, kept, sink, object.entry.incarnation)?,
+                Body::Subscription(Subscribed { statement, journal }) => {
+                    let key = builder.key_of(&statement.from.value);
+                    let sink: Arc<dyn Sink> = Arc::new(JournalSink::new(Arc::clone(journal), key));
+                    builder.sink(kept, |_, _| Ok(sink))?;
+                }
                 Body::Table(_) | Body::Source(_) | Body::View(_) => {}
             }
         }

@@ -25,6 +25,7 @@ pub(crate) fn rows(database: &Database, what: Show) -> Result<Rows> {
         Show::Views => names(database, Kind::View),
         Show::MaterializedViews => names(database, Kind::MaterializedView),
         Show::Sinks => names(database, Kind::Sink),
+        Show::Subscriptions => crate::subscription::shown(database),
         Show::Jobs => jobs(database)?,
         Show::Checkpoints(view) => checkpoints(database, view.as_ref())?,
         Show::Create(name) => {

@@ -126,6 +126,8 @@ pub const ROW_VALUE: &str = "__row_value";
 pub struct Insert {
     /// The table.
     pub table: Name,
+    /// What it is called in DO UPDATE and RETURNING.
+    pub alias: Option<Name>,
     /// The columns that the rows give; empty for all from the first on.
     pub columns: Vec<Name>,
     /// The rows; absent for DEFAULT VALUES.
@@ -188,10 +190,64 @@ pub struct Prepare {
 pub struct Fetch {
     /// The cursor.
     pub cursor: Name,
-    /// How many rows; all that are left when absent.
+    /// How many rows, 0 for the one that was taken last; all that are left when absent.
     pub count: Option<u64>,
     /// MOVE: the rows are skipped.
     pub skips: bool,
+    /// WITH, of a subscription's cursor: how long to wait for rows.
+    pub options: Vec<Property>,
+}
+
+/// DECLARE cursor SUBSCRIPTION CURSOR.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeclareSubscription {
+    /// The cursor.
+    pub cursor: Name,
+    /// What it reads.
+    pub subscription: Name,
+    /// From where on.
+    pub since: Since,
+    /// Where that stands.
+    pub at: Position,
+}
+
+/// From where on a subscription's cursor reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Since {
+    /// What changes after it was declared.
+    Now,
+    /// The oldest change that is kept.
+    Begin,
+    /// What changed at this time or later, in milliseconds since 1970-01-01 UTC.
+    Time(i64),
+    /// All rows of the view, and then what changes in them.
+    Full,
+}
+
+/// CREATE SUBSCRIPTION.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CreateSubscription {
+    /// The new subscription.
+    pub name: Name,
+    /// IF NOT EXISTS.
+    pub if_not_exists: bool,
+    /// The view whose changes it keeps.
+    pub from: Name,
+    /// All columns of that view.
+    pub query: Query,
+    /// WITH.
+    pub options: Vec<Property>,
+}
+
+/// For how long SET sets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SetScope {
+    /// SET LOCAL: until the transaction ends.
+    Transaction,
+    /// SET: for the session.
+    Session,
+    /// ALTER SYSTEM: for all sessions, now and later.
+    System,
 }
 
 /// CREATE VIEW and CREATE MATERIALIZED VIEW.
@@ -237,6 +293,8 @@ pub enum Show {
     MaterializedViews,
     /// SHOW SINKS.
     Sinks,
+    /// SHOW SUBSCRIPTIONS.
+    Subscriptions,
     /// SHOW JOBS.
     Jobs,
     /// SHOW CHECKPOINTS [FOR v].
@@ -262,6 +320,8 @@ pub enum ObjectKind {
     MaterializedView,
     /// SINK.
     Sink,
+    /// SUBSCRIPTION.
+    Subscription,
 }
 
 impl fmt::Display for ObjectKind {
@@ -272,6 +332,7 @@ impl fmt::Display for ObjectKind {
             Self::View => "VIEW",
             Self::MaterializedView => "MATERIALIZED VIEW",
             Self::Sink => "SINK",
+            Self::Subscription => "SUBSCRIPTION",
         })
     }
 }
@@ -292,7 +353,10 @@ pub enum Statement {
     /// COPY ... TO STDOUT.
     CopyOut(CopyOut),
     /// BEGIN or START TRANSACTION.
-    Begin,
+    Begin {
+        /// READ ONLY or READ WRITE, if it says so.
+        read_only: Option<bool>,
+    },
     /// COMMIT or END.
     Commit,
     /// ROLLBACK or ABORT.
@@ -314,9 +378,13 @@ pub enum Statement {
     Declare {
         /// The cursor.
         cursor: Name,
+        /// WITH HOLD: it outlives its transaction.
+        hold: bool,
         /// What it reads.
         query: Query,
     },
+    /// DECLARE cursor SUBSCRIPTION CURSOR FOR subscription.
+    DeclareSubscription(DeclareSubscription),
     /// FETCH or MOVE.
     Fetch(Fetch),
     /// CLOSE cursor, or ALL when absent.
@@ -329,6 +397,8 @@ pub enum Statement {
     CreateMaterializedView(CreateView),
     /// CREATE SINK.
     CreateSink(CreateSink),
+    /// CREATE SUBSCRIPTION.
+    CreateSubscription(CreateSubscription),
     /// SELECT, VALUES, WITH.
     Query(Query),
     /// EXPLAIN of a query.
@@ -368,8 +438,8 @@ pub enum Statement {
     Flush,
     /// SET x TO y.
     Set {
-        /// ALTER SYSTEM: for all sessions, now and later.
-        system: bool,
+        /// For how long.
+        scope: SetScope,
         /// The setting.
         name: Name,
         /// Its new value; `default` for DEFAULT.

@@ -90,7 +90,7 @@ impl World {
                 let values: Vec<String> = values.iter().map(ToString::to_string).collect();
                 Ok(format!("EXECUTE {name} ({})\n", values.join(", ")))
             }
-            Statement::Declare { cursor, query } => Ok(format!("DECLARE {cursor}: {}", self.run(&query.text)?)),
+            Statement::Declare { cursor, query, .. } => Ok(format!("DECLARE {cursor}: {}", self.run(&query.text)?)),
             Statement::CopyOut(copy) => Ok(format!("COPY OUT of {}\n", copy.query.ast)),
             Statement::CreateView(view) => {
                 let plan = self.session.bind(&view.query, &self.relations)?;

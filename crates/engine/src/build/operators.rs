@@ -7,7 +7,7 @@ use super::{Builder, Built, Flows, Parcels, Wiring};
 use crate::batch::Batch;
 use crate::control::BACKFILLED;
 use crate::error::{Error, Result};
-use crate::keys::ByKeyGroup;
+use crate::keys::{ByKeyGroup, ToFirst};
 use crate::ops::expressions::Preparation;
 use crate::ops::grouping::Grouping;
 use crate::ops::outbox::Outbox;
@@ -265,10 +265,26 @@ impl<'s> Wiring<'_, 's> {
         Built { changes: changes_out, backfill: backfills.then_some(backfill_out) }
     }
 
+    /// What a node reads, all of it on the first worker.
+    fn on_one_worker(&self, id: NodeId) -> Flows<'s> {
+        let input = self.input(id);
+        if self.place.workers == 1 {
+            return input;
+        }
+        input.unary::<Builder<Flow>, _, _, _>(DistributorPact(|_| ToFirst), "gather", move |_, _| {
+            move |input, output| {
+                input.for_each(|time, flow| {
+                    let Some(batch) = flow.0.take() else { return };
+                    output.session(&time).give_container(&mut Flow(Some(batch)));
+                });
+            }
+        })
+    }
+
     pub(super) fn sink(&mut self, id: NodeId) -> Built<'s> {
         let node = &self.spec.plan.nodes[id.0];
         let Operator::Sink(sink) = &node.operator else { unreachable!("called for sinks") };
-        let input_stream = self.input(id);
+        let input_stream = if sink.is_log() { self.on_one_worker(id) } else { self.input(id) };
         let mut builder = OperatorBuilder::new(node.name.clone(), self.scope);
         let info = builder.operator_info();
         let here = self.scope.activator_for(Rc::clone(&info.address));
@@ -338,13 +354,13 @@ impl OutboxEpochs {
     /// Takes the rows of the open epoch that have come, and closes the epochs before `frontier`.
     fn close_up_to(&mut self, frontier: Option<u64>) -> Result<()> {
         loop {
+            let Some(tick) = self.around.ticks.get(self.epoch) else { return Ok(()) };
             for batch in self.stash.remove(&self.epoch).into_iter().flatten() {
-                self.outbox.put(&batch)?;
+                self.outbox.put(&batch, &tick)?;
             }
             if frontier.is_some_and(|frontier| frontier <= self.epoch) {
                 return Ok(());
             }
-            let Some(tick) = self.around.ticks.get(self.epoch) else { return Ok(()) };
             // What was frozen before belongs to the checkpoint published before this epoch.
             if let Some(published) = tick.published {
                 self.outbox.published(published);

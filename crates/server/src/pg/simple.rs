@@ -5,7 +5,7 @@
 
 use super::{Session, encode, errors, status_of};
 use futures::{Sink, StreamExt as _};
-use highwater::{Answer, Connection, Parameters, Piece, Statement};
+use highwater::{Answer, Connection, Parameters, Piece, SetScope, Statement};
 use pgwire::api::copy::send_copy_in_response;
 use pgwire::api::portal::Format;
 use pgwire::api::query::{SimpleQueryHandler, send_execution_response, send_query_response, send_ready_for_query};
@@ -155,7 +155,7 @@ pub(super) const fn is_transactional(statement: &Statement) -> bool {
             | Statement::Prepare(_)
             | Statement::Execute { .. }
             | Statement::Deallocate(_)
-            | Statement::Set { system: false, .. }
+            | Statement::Set { scope: SetScope::Session | SetScope::Transaction, .. }
             | Statement::Show(_)
             | Statement::ExplainQuery(_)
     )

@@ -145,6 +145,13 @@ impl<'a> Builder<'a> {
         Ok(())
     }
 
+    /// The columns by which the rows of a view of this pipeline are known, if there are such.
+    #[must_use]
+    pub fn key_of(&self, view: &str) -> Option<Vec<usize>> {
+        let view = self.plan.views.iter().find(|known| known.name == view)?;
+        self.plan.lookup_columns(view)
+    }
+
     /// The whole pipeline.
     #[must_use]
     pub fn finish(self) -> Plan {

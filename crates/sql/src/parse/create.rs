@@ -1,9 +1,11 @@
-//! CREATE SOURCE, VIEW, MATERIALIZED VIEW and SINK.
+//! CREATE SOURCE, VIEW, MATERIALIZED VIEW, SINK and SUBSCRIPTION.
 
 use super::{clauses, query};
 use crate::cursor::Cursor;
 use crate::error::{Error, Result};
-use crate::statement::{Column, CreateSink, CreateSource, CreateView, Name, Query, Statement};
+use crate::statement::{
+    Column, CreateSink, CreateSource, CreateSubscription, CreateView, Name, Query, Statement, columns_of,
+};
 use crate::types;
 use arrow::datatypes::DataType;
 use datafusion::sql::sqlparser::ast::{SetExpr, TableFactor};
@@ -22,6 +24,8 @@ pub(super) fn create(c: &mut Cursor<'_>) -> Result<Statement> {
         source(c).map(Statement::CreateSource)
     } else if c.accept(&["SINK"]) {
         sink(c).map(Statement::CreateSink)
+    } else if c.accept(&["SUBSCRIPTION"]) {
+        subscription(c).map(Statement::CreateSubscription)
     } else if c.accept(&["VIEW"]) {
         view(c, false).map(Statement::CreateView)
     } else if c.accept(&["MATERIALIZED", "VIEW"]) {
@@ -38,7 +42,7 @@ fn other(c: &Cursor<'_>) -> Error {
             let hint = "CREATE makes a TABLE, SOURCE, VIEW, MATERIALIZED VIEW or SINK";
             Error::unsupported(format!("CREATE {word}"), hint, Some(c.position()))
         }
-        None => c.unexpected("TABLE, SOURCE, VIEW, MATERIALIZED VIEW or SINK"),
+        None => c.unexpected("TABLE, SOURCE, VIEW, MATERIALIZED VIEW, SINK or SUBSCRIPTION"),
     }
 }
 
@@ -175,6 +179,16 @@ fn all_of(c: &mut Cursor<'_>) -> Result<Query> {
         *place = name;
     }
     Ok(Query { ast, text: c.text.to_owned() })
+}
+
+fn subscription(c: &mut Cursor<'_>) -> Result<CreateSubscription> {
+    let if_not_exists = c.accept(&["IF", "NOT", "EXISTS"]);
+    let name = c.name("the subscription's name")?;
+    c.expect(&["FROM"])?;
+    let from = c.name("a materialized view's name")?;
+    let query = columns_of(&from, &[], c.text);
+    let options = clauses::with(c)?;
+    Ok(CreateSubscription { name, if_not_exists, from, query, options })
 }
 
 /// AS SELECT ..., up to the WITH ( that belongs to the sink: sqlparser would take it for table hints.

@@ -12,7 +12,7 @@ mod table;
 use crate::asof;
 use crate::cursor::Cursor;
 use crate::error::{Error, Result};
-use crate::statement::{ObjectKind, Query, Show, Statement};
+use crate::statement::{ObjectKind, Query, SetScope, Show, Statement};
 use datafusion::sql::sqlparser::ast::{self, AccessExpr, Expr, LimitClause, Value, VisitMut as _, VisitorMut};
 use datafusion::sql::sqlparser::tokenizer::Token;
 use std::ops::ControlFlow;
@@ -162,12 +162,13 @@ fn explain(c: &mut Cursor<'_>) -> Result<Statement> {
 }
 
 fn show(c: &mut Cursor<'_>) -> Result<Show> {
-    let lists: [(&[&str], Show); 7] = [
+    let lists: [(&[&str], Show); 8] = [
         (&["TABLES"], Show::Tables),
         (&["SOURCES"], Show::Sources),
         (&["VIEWS"], Show::Views),
         (&["MATERIALIZED", "VIEWS"], Show::MaterializedViews),
         (&["SINKS"], Show::Sinks),
+        (&["SUBSCRIPTIONS"], Show::Subscriptions),
         (&["JOBS"], Show::Jobs),
         (&["CHECKPOINTS"], Show::Checkpoints(None)),
     ];
@@ -187,12 +188,13 @@ fn show(c: &mut Cursor<'_>) -> Result<Show> {
 }
 
 fn object_kind(c: &mut Cursor<'_>) -> Result<ObjectKind> {
-    let kinds: [(&[&str], ObjectKind); 5] = [
+    let kinds: [(&[&str], ObjectKind); 6] = [
         (&["TABLE"], ObjectKind::Table),
         (&["SOURCE"], ObjectKind::Source),
         (&["VIEW"], ObjectKind::View),
         (&["MATERIALIZED", "VIEW"], ObjectKind::MaterializedView),
         (&["SINK"], ObjectKind::Sink),
+        (&["SUBSCRIPTION"], ObjectKind::Subscription),
     ];
     for (words, kind) in kinds {
         if c.accept(words) {
@@ -204,7 +206,7 @@ fn object_kind(c: &mut Cursor<'_>) -> Result<ObjectKind> {
             return Err(Error::unsupported(later, "there are no such objects yet", Some(c.position())));
         }
     }
-    Err(c.unexpected("TABLE, SOURCE, VIEW, MATERIALIZED VIEW or SINK"))
+    Err(c.unexpected("TABLE, SOURCE, VIEW, MATERIALIZED VIEW, SINK or SUBSCRIPTION"))
 }
 
 fn checkpoint(c: &mut Cursor<'_>) -> Result<Statement> {
@@ -216,7 +218,7 @@ fn checkpoint(c: &mut Cursor<'_>) -> Result<Statement> {
 fn alter(c: &mut Cursor<'_>) -> Result<Statement> {
     if c.accept(&["SYSTEM"]) {
         c.expect(&["SET"])?;
-        return session::set(c, true);
+        return session::set(c, SetScope::System);
     }
     if !c.accept(&["MATERIALIZED", "VIEW"]) {
         let at = Some(c.position());
