@@ -101,6 +101,7 @@ fn contents(tables: &Tables<'_>, node: NodeId) -> Result<Vec<crate::batch::Batch
     match &tables.plan.nodes[node.0].operator {
         Operator::Aggregate(_) => tables::aggregate(tables, node)?.1.contents(&mut rows)?,
         Operator::Materialize => tables::materialize(tables, node)?.1.contents(&mut rows)?,
+        Operator::Upsert(_) => tables::upsert(tables, node)?.1.contents(&mut rows)?,
         other => return Err(Error::Plan(format!("{other:?} keeps no rows"))),
     }
     Ok(rows)

@@ -133,6 +133,19 @@ impl<'s> Wiring<'_, 's> {
         self.stateful(id, vec![keyed], logic)
     }
 
+    pub(super) fn upsert(&mut self, id: NodeId) -> Built<'s> {
+        let spec = Arc::clone(self.spec);
+        let made = spec.run.step(&spec.plan.nodes[id.0].name, || tables::upsert(&spec.tables(self.place), id));
+        let (keying, logic) = made.unzip();
+        let keyed = self.applied(id, self.input(id), move |batch, out| {
+            if let Some(keying) = &keying {
+                out.push(keying.apply(&batch)?);
+            }
+            Ok(())
+        });
+        self.stateful(id, vec![keyed], logic)
+    }
+
     pub(super) fn join(&mut self, id: NodeId) -> Built<'s> {
         let spec = Arc::clone(self.spec);
         let made = spec.run.step(&spec.plan.nodes[id.0].name, || tables::join(&spec.tables(self.place), id));
