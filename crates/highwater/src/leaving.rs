@@ -5,6 +5,7 @@
 //! when the database is opened again. Invariant: what belongs to an object of the catalog is never
 //! removed.
 
+use crate::catalog::{Entry, Kind};
 use crate::database::{Database, State};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -50,7 +51,9 @@ impl Database {
         let kept: BTreeSet<&String> = others.filter_map(|entry| entry.pipeline.as_ref()).collect();
         let (smaller, pipelines) = touched.into_iter().partition(|pipeline| kept.contains(pipeline));
         let table = |name: &String| {
-            let entry = entry(name).filter(|entry| entry.kind == crate::catalog::Kind::Table)?;
+            // A table of a pipeline is not among those that clients write.
+            let is_written = |entry: &&Entry| entry.kind == Kind::Table && entry.pipeline.is_none();
+            let entry = entry(name).filter(is_written)?;
             u32::try_from(entry.id).ok()
         };
         (Leaving { pipelines, tables: names.iter().filter_map(table).collect() }, smaller)

@@ -273,6 +273,10 @@ impl Database {
         let state = self.state();
         let rows = |reader: &Object, read: &Object| match &read.body {
             Body::Table(target) => logged(target, snapshot, horizon),
+            Body::Fed(_) => {
+                let message = format!("{:?} is filled by a connector: what reads it is not recomputed", read.name());
+                Err(invalid("0A000", message, None))
+            }
             Body::Source(source) => {
                 let until = match offsets {
                     Some(all) => {
@@ -366,8 +370,10 @@ impl Database {
         let reads: std::collections::BTreeSet<String> =
             state.objects.of_pipeline(name).flat_map(Object::reads).collect();
         let sources = state.objects.sources(&reads);
-        let extents = sources.iter().filter_map(|object| match &object.body {
+        let read = sources.iter().copied().chain(state.objects.of_pipeline(name));
+        let extents = read.filter_map(|object| match &object.body {
             Body::Source(source) => Some(source.extent()),
+            Body::Fed(fed) => Some(fed.table.source.extent()),
             _ => None,
         });
         let extent = extents.max();
