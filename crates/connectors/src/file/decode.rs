@@ -224,7 +224,6 @@ fn check_object(record: &[u8]) -> Result<(), String> {
 mod tests {
     use super::*;
     use arrow::datatypes::{DataType, Field, Schema};
-    use std::sync::Arc;
 
     #[test]
     fn a_fraction_is_no_integer() {

@@ -71,8 +71,8 @@ impl Sequence {
     }
 
     /// Whether a file comes after the one that is read.
-    fn is_later(&self, name: &String) -> bool {
-        self.file.as_ref().is_none_or(|file| name > file)
+    fn is_later(&self, name: &str) -> bool {
+        self.file.as_ref().is_none_or(|file| name > file.as_str())
     }
 
     /// Closes the file that is read; unless it is over it is opened again where it was left.

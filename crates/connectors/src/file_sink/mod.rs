@@ -131,9 +131,7 @@ impl FileSink {
         target.remove_leftovers()?;
         Ok(target)
     }
-}
 
-impl FileSink {
     /// The places of the key's columns.
     fn keys(&self, schema: &SchemaRef) -> Result<Vec<usize>> {
         let place = |name: &String| {
