@@ -1,6 +1,6 @@
 //! Tables that files of changes fill, over crashes: the database is dropped without a shutdown.
 
-use crate::parts::{Log, Store, number, open, wait_until};
+use crate::parts::{Log, Store, assert_equal_to_recomputation, number, open, wait_until};
 use highwater::Database;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -99,6 +99,9 @@ fn a_table_of_changes_a_view_and_a_sink_survive_crashes() {
         assert_eq!(pairs(&database, "SELECT id, n FROM t"), twin, "stage {stage}");
         assert_eq!(pairs(&database, "SELECT id, n FROM w"), twin, "stage {stage}");
         assert_eq!(number(&database, "SELECT CAST(sum(c) AS bigint) FROM v"), twin.len() as i64);
+        for view in ["v", "w"] {
+            assert_equal_to_recomputation(&database, view);
+        }
         let (id, n) = twin.iter().next().expect("there are rows");
         assert_eq!(number(&database, &format!("SELECT n FROM t WHERE id = {id}")), *n, "looked up by its key");
         drop(database);
