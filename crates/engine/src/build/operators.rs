@@ -275,7 +275,9 @@ impl<'s> Wiring<'_, 's> {
         let pact = DistributorPact(move |_: usize| ByKeyGroup::new(groups, workers));
         let exchanged = keyed.unary::<Builder<Flow>, _, _, _>(pact, "by key", |_, _| {
             |input, output| {
-                input.for_each(|time, flow| output.session(&time).give_container(flow));
+                input.for_each(|time, flow| {
+                    output.session(&time).give_container(flow);
+                });
             }
         });
         let schema = Arc::clone(&node.schema);
