@@ -8,7 +8,7 @@ use crate::objects::{Body, Object};
 use crate::outcome::Rows;
 use crate::show::{self, numbers, texts};
 use arrow::array::RecordBatch;
-use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::MemTable;
 use highwater_engine::checkpoint::{Manifest, inspect};
@@ -52,7 +52,7 @@ fn relation(database: &Database, connection: &Connection, name: &str, is_named: 
         "view_progress" => progress(database),
         "sources" => objects(database, Kind::Source),
         "source_splits" => splits(database, newest()),
-        "dead_letters" => tokio::task::block_in_place(|| dead_letters(database, connection, is_named))?,
+        "dead_letters" => dead_letters(database, connection, is_named)?,
         "sinks" => objects(database, Kind::Sink),
         "operators" => operators(newest()),
         "settings" => show::settings(&connection.settings()),
@@ -162,24 +162,29 @@ fn dead_letters(database: &Database, connection: &Connection, is_named: bool) ->
     ];
     let fields = names.into_iter().zip(types).map(|(name, of)| Field::new(name, of, true));
     let mut rows = Rows { schema: Arc::new(Schema::new(fields.collect::<Vec<_>>())), batches: Vec::new() };
-    if !is_named {
-        return Ok(rows);
+    if is_named {
+        rows.batches = tokio::task::block_in_place(|| kept_letters(database, connection, &rows.schema))?;
     }
+    Ok(rows)
+}
+
+fn kept_letters(database: &Database, connection: &Connection, schema: &SchemaRef) -> Result<Vec<RecordBatch>> {
     let keeping: Vec<String> = {
         let state = database.state();
         let keeps = |object: &&Object| matches!(&object.body, Body::Fed(fed) if fed.table.error_columns > 0);
         state.objects.iter().filter(keeps).map(|object| object.name().to_owned()).collect()
     };
     database.wait_for_pipelines(connection, &keeping.iter().cloned().collect())?;
+    let mut all = Vec::new();
     for table in keeping {
         let running = database.running(&database.state(), &table)?;
         for batch in running.scan(&[errors_name(&table)])?.views.into_iter().flatten() {
             let mut columns = batch.columns().to_vec();
             columns[0] = texts((0..batch.num_rows()).map(|_| table.clone()));
-            rows.batches.push(RecordBatch::try_new(Arc::clone(&rows.schema), columns)?);
+            all.push(RecordBatch::try_new(Arc::clone(schema), columns)?);
         }
     }
-    Ok(rows)
+    Ok(all)
 }
 
 fn operators(manifests: Vec<(String, Manifest)>) -> Rows {

@@ -31,12 +31,12 @@ use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext
 use datafusion::logical_expr::{Distinct, Expr, LogicalPlan, Projection};
 use datafusion::physical_expr::expressions::{BinaryExpr, NegativeExpr, lit};
 use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
+pub use fed::{FedTable, errors_name};
 use flow::Flow;
 use highwater_engine::changes::ChangeSource;
 use highwater_engine::plan::{JoinKind, Node, NodeId, Operator, Plan, View};
 use highwater_engine::sink::Sink;
 use highwater_engine::source::Source;
-pub use fed::{FedTable, errors_name};
 pub use scan::source_name;
 use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
