@@ -207,6 +207,7 @@ impl<'s> Wiring<'_, 's> {
             }
             Operator::Aggregate(_) => self.aggregate(id),
             Operator::Materialize => self.materialize(id),
+            Operator::Upsert(_) => self.upsert(id),
             Operator::Union => {
                 let schema = Arc::clone(&node.schema);
                 self.stateless(id, move |batch, out| {

@@ -53,14 +53,17 @@ impl Plan {
     /// node; none when it has no key, or does not show all of it.
     #[must_use]
     pub fn lookup_columns(&self, view: &View) -> Option<Vec<usize>> {
-        let Operator::Aggregate(aggregation) = &self.nodes[view.node.0].operator else { return None };
-        let keys = 0..aggregation.keys.len();
-        let Some(map) = view.finish.as_ref().filter(|map| !map.columns.is_empty()) else { return Some(keys.collect()) };
+        let keys: Vec<usize> = match &self.nodes[view.node.0].operator {
+            Operator::Aggregate(aggregation) => (0..aggregation.keys.len()).collect(),
+            Operator::Upsert(upsert) => upsert.keys.clone(),
+            _ => return None,
+        };
+        let Some(map) = view.finish.as_ref().filter(|map| !map.columns.is_empty()) else { return Some(keys) };
         let shows = |column: &Arc<dyn PhysicalExpr>, key: usize| {
             let any: &dyn Any = column.as_ref();
             any.downcast_ref::<Column>().is_some_and(|column| column.index() == key)
         };
-        keys.map(|key| map.columns.iter().position(|column| shows(column, key))).collect()
+        keys.into_iter().map(|key| map.columns.iter().position(|column| shows(column, key))).collect()
     }
 }
 
@@ -96,6 +99,8 @@ pub enum Operator {
     Aggregate(Aggregation),
     /// Keeps the rows themselves with their counts, so that they can be read and changes consolidate.
     Materialize,
+    /// Keeps the last row of each key; its input only ever adds rows.
+    Upsert(Upsert),
     /// The rows of all its inputs, which have the same columns.
     Union,
     /// Pairs the rows of its two inputs.
@@ -108,6 +113,16 @@ pub enum Operator {
     Lifetime(Lifetime),
     /// Collects its input for an outside target.
     Sink(Arc<dyn Sink>),
+}
+
+/// Which rows replace which, and what deletes them.
+#[derive(Clone, Debug)]
+pub struct Upsert {
+    /// The places of the key's columns among the node's; none of them is null. The input's first
+    /// columns are the node's.
+    pub keys: Vec<usize>,
+    /// Whether the input has one column more, a boolean that is true where the key's row is deleted.
+    pub deletes: bool,
 }
 
 /// A join of a left input, which is the first, and a right one.
@@ -273,7 +288,8 @@ pub enum AggregateFunction {
 pub struct View {
     /// The view's name.
     pub name: String,
-    /// A node that keeps rows and can be read: [`Operator::Aggregate`] or [`Operator::Materialize`].
+    /// A node that keeps rows and can be read: [`Operator::Aggregate`], [`Operator::Materialize`] or
+    /// [`Operator::Upsert`].
     pub node: NodeId,
     /// A projection and HAVING applied when reading; the view's own table is not stored twice.
     pub finish: Option<Map>,

@@ -34,6 +34,16 @@ pub trait Sink: Debug + Send + Sync {
     /// `Plan` that names the option or column.
     fn check(&self, schema: &SchemaRef, append_only: bool) -> Result<()>;
 
+    /// The places of the columns by which rows are known: all changes of a key of one checkpoint are then
+    /// in one part, and the later ones of that key are delivered behind them, as long as the number of
+    /// workers stays. Empty when that does not matter.
+    ///
+    /// # Errors
+    /// `Plan` when there is no such column.
+    fn key(&self, _schema: &SchemaRef) -> Result<Vec<usize>> {
+        Ok(Vec::new())
+    }
+
     /// Opens the target for one worker's parts, at the first delivery and again after each that
     /// failed. Runs on a background thread.
     ///

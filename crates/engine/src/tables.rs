@@ -16,6 +16,7 @@ use crate::ops::materialize::Materialize;
 use crate::ops::pairs::Condition;
 use crate::ops::regroup::Regroup;
 use crate::ops::source::Place;
+use crate::ops::upsert::{Keying, Upsert};
 use crate::plan::{self, Aggregation, NodeId, Operator, Plan, SortKey};
 use crate::run::is_of;
 use arrow::datatypes::SchemaRef;
@@ -106,6 +107,7 @@ pub(crate) fn shape_of(spec: &Plan, node: NodeId) -> Result<String> {
         }
         Operator::Lifetime(times) => format!("lifetimes of {} by {times:?}", types_of(&plan.schema)),
         Operator::Materialize => format!("rows of {}", types_of(&plan.schema)),
+        Operator::Upsert(upsert) => format!("last rows of {} by {:?}", types_of(&plan.schema), upsert.keys),
         Operator::Aggregate(aggregation) => {
             let input = &spec.nodes[plan.inputs[0].0];
             let (preparation, layout) = prepare(aggregation, &input.schema, input.append_only)?;
@@ -190,6 +192,16 @@ pub(crate) fn materialize(tables: &Tables<'_>, node: NodeId) -> Result<(Preparat
     let table = tables.table(node, 0, KeyKind::Bytes, 1);
     let logic = Materialize::new(codec, Arc::clone(&plan.schema), table, tables.plan.is_read(node));
     Ok((preparation, logic))
+}
+
+/// The last rows of keys on one worker, and what prepares its input.
+pub(crate) fn upsert(tables: &Tables<'_>, node: NodeId) -> Result<(Keying, Upsert)> {
+    let plan = &tables.plan.nodes[node.0];
+    let Operator::Upsert(upsert) = &plan.operator else { unreachable!("called for upserts") };
+    let named = |error: Error| Error::Plan(format!("{}: {error}", plan.name));
+    let kept = [tables.table(node, 0, KeyKind::Bytes, 1), tables.table(node, 1, KeyKind::Placed, 0)];
+    let logic = Upsert::new(upsert, &plan.schema, kept, tables.plan.is_read(node)).map_err(named)?;
+    Ok((Keying::new(upsert, &plan.schema).map_err(named)?, logic))
 }
 
 /// A join of one worker, and what prepares each of its inputs.

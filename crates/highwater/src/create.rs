@@ -6,14 +6,15 @@ use crate::connection::{Connection, invalid};
 use crate::database::{Database, State};
 use crate::dml::Target;
 use crate::error::{Error, Result};
-use crate::objects::{Body, Object, Reading, Subscribed};
+use crate::objects::{Body, Fed, Object, Reading, Subscribed};
 use crate::outcome::Outcome;
 use crate::settings;
 use arrow::datatypes::{Field, Schema, SchemaRef};
-use highwater_connectors::{Created, Format, Options};
+use highwater_connectors::{Created, DELETED, ERROR_COLUMNS, Envelope, Format, Included, Metadata, Options, Shape};
 use highwater_engine::Trigger;
 use highwater_engine::plan::Operator;
-use highwater_engine::source::Extent;
+use highwater_engine::source::{Extent, Source};
+use highwater_sql::lower::FedTable;
 use highwater_sql::statement::{
     self, CreateSink, CreateSource, CreateSubscription, CreateTable, CreateView, Encoding, Name, Property, Statement,
 };
@@ -47,6 +48,9 @@ impl Database {
         if let Free::Exists(outcome) = self.free(&state, Kind::Table, &table.name, table.if_not_exists, text)? {
             return Ok(outcome);
         }
+        if table.feed.is_some() {
+            return self.create_fed(&mut state, table, text);
+        }
         let entry = entry(&state, Kind::Table, &table.name, text, None);
         let object = self.table_object(table, entry)?;
         state.catalog.add(object.entry.clone())?;
@@ -68,6 +72,55 @@ impl Database {
         let target = Target { table: self.tables.table(spec)?, statement: Arc::new(statement) };
         self.check_defaults(&target)?;
         Ok(Object { entry, schema, body: Body::Table(target) })
+    }
+
+    /// A table that a connector fills is kept by a pipeline, which it is the first of.
+    fn create_fed(&self, state: &mut State, table: CreateTable, text: &str) -> Result<Outcome> {
+        self.check_name(&table.name)?;
+        let name = table.name.value.clone();
+        let entry = entry(state, Kind::Table, &table.name, text, Some(name.clone()));
+        let object = self.fed_object(table, entry)?;
+        self.plan_with(state, &object)?;
+        self.keep(state, object)?;
+        let done = Outcome::done("CREATE TABLE");
+        Ok(self.growth(state, &name)?.into_iter().fold(done, Outcome::noticed))
+    }
+
+    fn fed_object(&self, statement: CreateTable, entry: Entry) -> Result<Object> {
+        let Some(feed) = &statement.feed else {
+            return Err(invalid("XX000", "it has no connector", Some(&statement.name)));
+        };
+        let declared: Vec<Field> = statement
+            .columns
+            .iter()
+            .map(|c| Field::new(&c.column.name.value, c.column.data_type.clone(), !c.column.not_null))
+            .collect();
+        let declared = Arc::new(Schema::new(declared));
+        let key: Vec<String> = statement.key.iter().map(|name| name.value.clone()).collect();
+        let included = included(&feed.included);
+        let format = feed.format.as_ref();
+        let (connector, options) = connector(&statement.name, &feed.options, format)?;
+        let source = self.connectors.source(&Created {
+            connector: &connector,
+            name: &entry.name,
+            incarnation: entry.incarnation,
+            options: &options,
+            columns: Some(&declared),
+            format: format.map(|f| encoding(f.encoding)),
+            shape: Shape { envelope: envelope(format), key: &key, included: &included },
+        })?;
+        let columns = declared.fields().len() + included.len();
+        let given = source.schema();
+        let fields = given.fields()[..columns].iter().map(|field| field.as_ref().clone().with_nullable(true));
+        let schema: SchemaRef = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+        let table = FedTable {
+            key: key.iter().map(|name| schema.index_of(name)).collect::<Result<_, _>>()?,
+            schema: Arc::clone(&schema),
+            deletes: given.column_with_name(DELETED).is_some(),
+            error_columns: if keeps_errors(source.as_ref()) { ERROR_COLUMNS.len() } else { 0 },
+            source,
+        };
+        Ok(Object { entry, schema, body: Body::Fed(Arc::new(Fed { statement, table })) })
     }
 
     pub(crate) fn create_view(&self, view: CreateView, text: &str) -> Result<Outcome> {
@@ -128,7 +181,7 @@ impl Database {
             }
             endless.push(match &node.operator {
                 Operator::Source(source) if source.extent() == Extent::Endless => node.name.strip_suffix("/source"),
-                Operator::Aggregate(_) | Operator::First(_) => None,
+                Operator::Aggregate(_) | Operator::First(_) | Operator::Upsert(_) => None,
                 Operator::Lifetime(lifetime) if lifetime.until.is_some() => None,
                 _ => below,
             });
@@ -278,6 +331,7 @@ impl Database {
     /// An object of the catalog, made from its text once more.
     pub(crate) fn object(&self, state: &State, entry: Entry) -> Result<Object> {
         match highwater_sql::parse(&entry.sql)? {
+            Statement::CreateTable(table) if table.feed.is_some() => self.fed_object(table, entry),
             Statement::CreateTable(table) => self.table_object(table, entry),
             Statement::CreateSource(source) => self.source_object(&source, entry),
             Statement::CreateView(view) => self.view_object(state, view, entry),
@@ -296,6 +350,7 @@ impl Database {
         let format = statement.format.as_ref();
         let (connector, options) = connector(&statement.name, &statement.options, format)?;
         let columns = declared(statement);
+        let included = included(&statement.included);
         let source = self.connectors.source(&Created {
             connector: &connector,
             name: &entry.name,
@@ -303,7 +358,17 @@ impl Database {
             options: &options,
             columns: columns.as_ref(),
             format: format.map(|f| encoding(f.encoding)),
+            shape: Shape { included: &included, ..Shape::default() },
         })?;
+        if keeps_errors(source.as_ref()) {
+            let at = statement.options.iter().find(|option| option.key == "on_error").map(|option| option.at);
+            let error = highwater_sql::Error::Unsupported {
+                clause: "on_error = 'dead_letter' of a source".to_owned(),
+                hint: "CREATE TABLE ... WITH (connector = ...) keeps rows, and those that could not be read".to_owned(),
+                position: at,
+            };
+            return Err(error.into());
+        }
         Ok(Object { entry, schema: source.schema(), body: Body::Source(source) })
     }
 
@@ -349,6 +414,33 @@ fn declared(source: &CreateSource) -> Option<SchemaRef> {
     }
     let field = |c: &statement::Column| Field::new(&c.name.value, c.data_type.clone(), !c.not_null);
     Some(Arc::new(Schema::new(source.columns.iter().map(field).collect::<Vec<_>>())))
+}
+
+/// Whether a source gives rows that could not be read.
+fn keeps_errors(source: &dyn Source) -> bool {
+    source.schema().column_with_name(ERROR_COLUMNS[0]).is_some()
+}
+
+/// The connectors' words for INCLUDE.
+fn included(included: &[statement::Included]) -> Vec<Included> {
+    let of = |included: &statement::Included| Included {
+        what: match included.what {
+            statement::Metadata::Key => Metadata::Key,
+            statement::Metadata::File => Metadata::File,
+            statement::Metadata::Offset => Metadata::Offset,
+        },
+        name: included.name.value.clone(),
+    };
+    included.iter().map(of).collect()
+}
+
+/// The connectors' word for a FORMAT.
+pub(crate) fn envelope(format: Option<&statement::Format>) -> Envelope {
+    match format.map(|format| format.envelope) {
+        None | Some(statement::Envelope::Plain) => Envelope::Plain,
+        Some(statement::Envelope::Upsert) => Envelope::Upsert,
+        Some(statement::Envelope::Debezium) => Envelope::Debezium,
+    }
 }
 
 /// The connector's name and its other options, those of ENCODE (...) included.

@@ -108,6 +108,10 @@ impl Database {
         let object = crate::show::find(&state, name)?;
         match &object.body {
             Body::Table(target) => Ok(target.clone()),
+            Body::Fed(_) => {
+                let message = format!("{:?} is filled by its connector and cannot be written", name.value);
+                Err(invalid("42809", message, Some(name)))
+            }
             _ => Err(invalid("42809", format!("{:?} is a {}, not a TABLE", name.value, object.entry.kind), Some(name))),
         }
     }

@@ -5,7 +5,7 @@
 //! when the database is opened again. Invariant: what belongs to an object of the catalog is never
 //! removed.
 
-use crate::catalog::Kind;
+use crate::catalog::{Entry, Kind};
 use crate::database::{Database, State};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -55,8 +55,10 @@ impl Database {
         let others = state.catalog.entries().iter().filter(|entry| !names.contains(&entry.name));
         let kept: BTreeSet<&String> = others.filter_map(|entry| entry.pipeline.as_ref()).collect();
         let (smaller, pipelines) = touched.into_iter().partition(|pipeline| kept.contains(pipeline));
+        // A table of a pipeline is not among those that clients write.
+        let is_written = |entry: &&Entry| entry.kind == Kind::Subscription || entry.pipeline.is_none();
         let numbers = |kind: Kind| -> BTreeSet<u32> {
-            let of_kind = names.iter().filter_map(entry).filter(|entry| entry.kind == kind);
+            let of_kind = names.iter().filter_map(entry).filter(|entry| entry.kind == kind).filter(is_written);
             of_kind.filter_map(|entry| u32::try_from(entry.id).ok()).collect()
         };
         (Leaving { pipelines, tables: numbers(Kind::Table), journals: numbers(Kind::Subscription) }, smaller)

@@ -96,6 +96,7 @@ mod database;
 mod dml;
 mod embed;
 mod error;
+mod fed;
 mod hw_catalog;
 mod leaving;
 mod objects;

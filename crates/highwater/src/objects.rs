@@ -8,9 +8,9 @@ use crate::error::Result;
 use arrow::datatypes::SchemaRef;
 use datafusion::logical_expr::{LogicalPlan, TableSource};
 use highwater_engine::source::Source;
-use highwater_sql::lower::source_name;
+use highwater_sql::lower::{FedTable, source_name};
 use highwater_sql::session::{self, Relations};
-use highwater_sql::statement::{CreateSink, CreateSubscription, CreateView, Name, Query};
+use highwater_sql::statement::{CreateSink, CreateSubscription, CreateTable, CreateView, Name, Query};
 use highwater_sql::{Session, named, references};
 use highwater_tables::Journal;
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,6 +29,8 @@ pub(crate) struct Object {
 #[derive(Clone, Debug)]
 pub(crate) enum Body {
     Table(Target),
+    /// A table that a connector fills, kept by its pipeline.
+    Fed(Arc<Fed>),
     Source(Arc<dyn Source>),
     View(CreateView),
     Materialized(CreateView),
@@ -50,10 +52,17 @@ impl Body {
     }
 }
 
+/// A table that a connector fills.
+#[derive(Debug)]
+pub(crate) struct Fed {
+    pub(crate) statement: CreateTable,
+    pub(crate) table: FedTable,
+}
+
 impl Object {
     pub(crate) fn query(&self) -> Option<&Query> {
         match &self.body {
-            Body::Source(_) | Body::Table(_) => None,
+            Body::Source(_) | Body::Table(_) | Body::Fed(_) => None,
             Body::View(view) | Body::Materialized(view) => Some(&view.query),
             Body::Sink(sink) => Some(&sink.query),
             Body::Subscription(subscribed) => Some(&subscribed.statement.query),
@@ -64,7 +73,7 @@ impl Object {
     fn columns(&self) -> &[Name] {
         match &self.body {
             Body::View(view) | Body::Materialized(view) => &view.columns,
-            Body::Source(_) | Body::Table(_) | Body::Sink(_) | Body::Subscription(_) => &[],
+            Body::Source(_) | Body::Table(_) | Body::Fed(_) | Body::Sink(_) | Body::Subscription(_) => &[],
         }
     }
 
@@ -173,14 +182,15 @@ impl Objects {
     /// The sources and materialized views that names come down to, through plain views.
     pub(crate) fn leaves(&self, names: &BTreeSet<String>) -> Vec<&Object> {
         let closed = self.closed(names, |_| false);
-        let is_leaf = |o: &&Object| matches!(o.body, Body::Source(_) | Body::Table(_) | Body::Materialized(_));
+        let is_leaf =
+            |o: &&Object| matches!(o.body, Body::Source(_) | Body::Table(_) | Body::Fed(_) | Body::Materialized(_));
         closed.into_iter().filter(is_leaf).collect()
     }
 
-    /// The sources and tables that names come down to, through all views.
+    /// The sources and tables that names come down to, through all views, those that connectors fill too.
     pub(crate) fn sources(&self, names: &BTreeSet<String>) -> Vec<&Object> {
         let closed = self.closed(names, |_| true);
-        closed.into_iter().filter(|o| matches!(o.body, Body::Source(_) | Body::Table(_))).collect()
+        closed.into_iter().filter(|o| matches!(o.body, Body::Source(_) | Body::Table(_) | Body::Fed(_))).collect()
     }
 
     /// The objects that names stand for and what these read, in the order of creation: through plain
@@ -250,7 +260,7 @@ impl Objects {
                     let plan = bound(session, read, &relations)?;
                     relations.view(name, plan);
                 }
-                Body::Source(_) | Body::Table(_) => relations.insert(name, rows(object, read)?),
+                Body::Source(_) | Body::Table(_) | Body::Fed(_) => relations.insert(name, rows(object, read)?),
                 Body::Sink(_) | Body::Subscription(_) => {}
             }
         }
@@ -268,6 +278,9 @@ impl Objects {
     /// The name of the node by which an object reads a source.
     pub(crate) fn node_of(&self, object: &Object, source: &Object) -> String {
         let pipeline = object.entry.pipeline.as_deref().unwrap_or_default();
+        if source.is_of(pipeline) {
+            return source.name().to_owned();
+        }
         let is_first = self.of_pipeline(pipeline).next().is_none_or(|first| first.name() == object.name());
         source_name(object.name(), is_first, source.name())
     }

@@ -5,6 +5,7 @@ use crate::connection::{Connection, invalid};
 use crate::database::{Database, State};
 use crate::dml::Target;
 use crate::error::{Error, Result};
+use crate::fed;
 use crate::objects::{Body, Object, Reading};
 use crate::outcome::{Outcome, Rows};
 use crate::parameters::Parameters;
@@ -283,17 +284,21 @@ impl Database {
     ) -> Result<Rows> {
         let (horizon, wall) = as_of.unzip();
         let state = self.state();
+        let until_of = |reader: &Object, read: &Object, source: &dyn Source| match offsets {
+            Some(all) => {
+                let node = state.objects.node_of(reader, read);
+                Ok(Until::Offsets(all.get(&node).cloned().unwrap_or_default()))
+            }
+            None => until(read, source),
+        };
         let rows = |reader: &Object, read: &Object| match &read.body {
             Body::Table(target) => logged(target, snapshot, horizon),
             Body::Source(source) => {
-                let until = match offsets {
-                    Some(all) => {
-                        let node = state.objects.node_of(reader, read);
-                        Until::Offsets(all.get(&node).cloned().unwrap_or_default())
-                    }
-                    None => until(read, source.as_ref())?,
-                };
-                Ok(provider_as_source(replay::table(source, &until)?))
+                Ok(provider_as_source(replay::table(source, &until_of(reader, read, source.as_ref())?)?))
+            }
+            Body::Fed(fed) => {
+                let until = until_of(reader, read, fed.table.source.as_ref())?;
+                Ok(provider_as_source(fed::from_scratch(&fed.table, &until)?))
             }
             _ => Err(invalid("XX000", format!("{:?} has no rows of its own", read.name()), None)),
         };
@@ -378,8 +383,10 @@ impl Database {
         let reads: std::collections::BTreeSet<String> =
             state.objects.of_pipeline(name).flat_map(Object::reads).collect();
         let sources = state.objects.sources(&reads);
-        let extents = sources.iter().filter_map(|object| match &object.body {
+        let read = sources.iter().copied().chain(state.objects.of_pipeline(name));
+        let extents = read.filter_map(|object| match &object.body {
             Body::Source(source) => Some(source.extent()),
+            Body::Fed(fed) => Some(fed.table.source.extent()),
             _ => None,
         });
         let extent = extents.max();

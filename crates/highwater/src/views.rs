@@ -178,7 +178,8 @@ impl Database {
     pub(crate) fn keyed_view(&self, name: &str) -> Option<KeyedView> {
         let (schema, pipeline) = {
             let state = self.state();
-            let object = state.objects.get(name).filter(|object| matches!(object.body, Body::Materialized(_)))?;
+            let is_kept = |object: &&Object| matches!(object.body, Body::Materialized(_) | Body::Fed(_));
+            let object = state.objects.get(name).filter(is_kept)?;
             let pipeline = object.entry.pipeline.as_ref().filter(|pipeline| !state.waiting.contains(*pipeline))?;
             (Arc::clone(&object.schema), state.running.get(pipeline)?.clone())
         };

@@ -53,6 +53,10 @@ fn node_lines(plan: &Plan, node: &Node) -> Vec<String> {
         Operator::Regroup(regroup) => lines.extend(regroup_lines(regroup)),
         Operator::Lifetime(lifetime) => lines.extend(lifetime_lines(lifetime, &node.schema)),
         Operator::Materialize => lines.push("  state: one row for each distinct row".to_owned()),
+        Operator::Upsert(upsert) => {
+            let keys: Vec<String> = upsert.keys.iter().map(|key| node.schema.field(*key).name().clone()).collect();
+            lines.extend([key_line(&keys), "  state: the last row of each key".to_owned()]);
+        }
         Operator::Sink(_) => lines.push("  state: the outbox of one checkpoint".to_owned()),
     }
     lines.push(format!("  append-only: {}", if node.append_only { "yes" } else { "no" }));

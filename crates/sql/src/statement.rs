@@ -33,13 +33,60 @@ pub struct Property {
     pub at: Position,
 }
 
-/// FORMAT PLAIN ENCODE ... (...).
+/// FORMAT ... ENCODE ... (...).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Format {
+    /// What an item stands for.
+    pub envelope: Envelope,
+    /// Where the envelope's name stands.
+    pub at: Position,
     /// How rows are written.
     pub encoding: Encoding,
     /// What stands in parentheses.
     pub options: Vec<Property>,
+}
+
+/// What an item of a source or sink stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Envelope {
+    /// A row.
+    Plain,
+    /// A key and its row, or a key without one.
+    Upsert,
+    /// A change as Debezium writes it.
+    Debezium,
+}
+
+impl Envelope {
+    /// Its name in the statement.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "PLAIN",
+            Self::Upsert => "UPSERT",
+            Self::Debezium => "DEBEZIUM",
+        }
+    }
+}
+
+/// INCLUDE what AS name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Included {
+    /// What the column holds.
+    pub what: Metadata,
+    /// The column.
+    pub name: Name,
+}
+
+/// What a source knows of a row beside its values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Metadata {
+    /// The key that came with it.
+    Key,
+    /// The file that it stands in.
+    File,
+    /// Where it stands in there.
+    Offset,
 }
 
 /// How rows are written.
@@ -51,6 +98,18 @@ pub enum Encoding {
     Csv,
     /// Parquet.
     Parquet,
+}
+
+impl Encoding {
+    /// Its name in the statement.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Json => "JSON",
+            Self::Csv => "CSV",
+            Self::Parquet => "PARQUET",
+        }
+    }
 }
 
 /// A query with the text it was parsed from.
@@ -71,6 +130,8 @@ pub struct CreateSource {
     pub if_not_exists: bool,
     /// Empty when the connector knows its columns.
     pub columns: Vec<Column>,
+    /// INCLUDE.
+    pub included: Vec<Included>,
     /// WITH.
     pub options: Vec<Property>,
     /// FORMAT ... ENCODE.
@@ -103,8 +164,21 @@ pub struct CreateTable {
     pub watermark: Option<(Name, ast::Expr)>,
     /// APPEND ONLY.
     pub append_only: bool,
+    /// What fills it; none for a table that clients write.
+    pub feed: Option<Feed>,
     /// The statement's text, for positions.
     pub text: String,
+}
+
+/// The connector that fills a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Feed {
+    /// INCLUDE.
+    pub included: Vec<Included>,
+    /// WITH.
+    pub options: Vec<Property>,
+    /// FORMAT ... ENCODE.
+    pub format: Option<Format>,
 }
 
 /// A column of a CREATE TABLE.

@@ -71,7 +71,8 @@ impl World {
                 let names = |names: &[Name]| names.iter().map(|n| n.value.clone()).collect::<Vec<_>>().join(", ");
                 let columns: Vec<Name> = table.columns.iter().map(|c| c.column.name.clone()).collect();
                 let ends = if table.append_only { " append only" } else { "" };
-                Ok(format!("CREATE TABLE ({}) key ({}){ends}\n", names(&columns), names(&table.key)))
+                let fed = if table.feed.is_some() { " fed" } else { "" };
+                Ok(format!("CREATE TABLE ({}) key ({}){ends}{fed}\n", names(&columns), names(&table.key)))
             }
             Statement::Insert(insert) => {
                 let rows = insert.source.as_ref().map_or("defaults".to_owned(), |query| query.ast.to_string());

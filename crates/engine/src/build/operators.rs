@@ -7,17 +7,19 @@ use super::{Builder, Built, Flows, Parcels, Wiring};
 use crate::batch::Batch;
 use crate::control::BACKFILLED;
 use crate::error::{Error, Result};
-use crate::keys::{ByKeyGroup, ToFirst};
+use crate::keys::{ByKeyGroup, KeyCodec, ToFirst};
 use crate::ops::expressions::Preparation;
 use crate::ops::grouping::Grouping;
 use crate::ops::outbox::Outbox;
 use crate::ops::source::SourceSplits;
 use crate::parcel::Parcel;
 use crate::plan::{NodeId, Operator};
+use crate::sink::Sink;
 use crate::stateful::{Logic, Stateful, Surroundings, Turn};
 use crate::tables;
 use crate::tick::Tick;
 use crate::wire::Flow;
+use arrow::array::{ArrayRef, RecordBatch};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -130,6 +132,19 @@ impl<'s> Wiring<'_, 's> {
         let made = spec.run.step(&spec.plan.nodes[id.0].name, || tables::materialize(&spec.tables(self.place), id));
         let (preparation, logic) = made.unzip();
         let keyed = self.keyed(id, preparation);
+        self.stateful(id, vec![keyed], logic)
+    }
+
+    pub(super) fn upsert(&mut self, id: NodeId) -> Built<'s> {
+        let spec = Arc::clone(self.spec);
+        let made = spec.run.step(&spec.plan.nodes[id.0].name, || tables::upsert(&spec.tables(self.place), id));
+        let (keying, logic) = made.unzip();
+        let keyed = self.applied(id, self.input(id), move |batch, out| {
+            if let Some(keying) = &keying {
+                out.push(keying.apply(&batch)?);
+            }
+            Ok(())
+        });
         self.stateful(id, vec![keyed], logic)
     }
 
@@ -281,10 +296,45 @@ impl<'s> Wiring<'_, 's> {
         })
     }
 
+    /// A sink's rows, on the worker that owns their key where the sink has one.
+    fn input_of_sink(&self, id: NodeId, sink: &dyn Sink) -> Flows<'s> {
+        let node = &self.spec.plan.nodes[id.0];
+        // Whether it has one was checked when it was made, and is the same on every worker.
+        let places = sink.key(&node.schema).unwrap_or_default();
+        if places.is_empty() {
+            return self.input(id);
+        }
+        let types = places.iter().map(|place| node.schema.field(*place).data_type().clone()).collect();
+        let codec = self.spec.run.step(&node.name, || KeyCodec::new(types));
+        let keyed = self.applied(id, self.input(id), move |batch, out| {
+            if let Some(codec) = &codec {
+                let keys: Vec<ArrayRef> = places.iter().map(|place| Arc::clone(batch.rows.column(*place))).collect();
+                out.push(codec.key_wide_with(&keys, batch.rows.columns(), &batch)?);
+            }
+            Ok(())
+        });
+        let (groups, workers) = (self.spec.key_groups, self.place.workers);
+        let pact = DistributorPact(move |_: usize| ByKeyGroup::new(groups, workers));
+        let exchanged = keyed.unary::<Builder<Flow>, _, _, _>(pact, "by key", |_, _| {
+            |input, output| {
+                input.for_each(|time, flow| {
+                    output.session(&time).give_container(flow);
+                });
+            }
+        });
+        let schema = Arc::clone(&node.schema);
+        self.applied(id, exchanged, move |batch, out| {
+            let columns = batch.rows.columns()[1..].to_vec();
+            let rows = RecordBatch::try_new(Arc::clone(&schema), columns).map_err(|e| Error::data("sink", e))?;
+            out.push(batch.with_rows(rows));
+            Ok(())
+        })
+    }
+
     pub(super) fn sink(&mut self, id: NodeId) -> Built<'s> {
         let node = &self.spec.plan.nodes[id.0];
         let Operator::Sink(sink) = &node.operator else { unreachable!("called for sinks") };
-        let input_stream = if sink.is_log() { self.on_one_worker(id) } else { self.input(id) };
+        let input_stream = if sink.is_log() { self.on_one_worker(id) } else { self.input_of_sink(id, sink.as_ref()) };
         let mut builder = OperatorBuilder::new(node.name.clone(), self.scope);
         let info = builder.operator_info();
         let here = self.scope.activator_for(Rc::clone(&info.address));

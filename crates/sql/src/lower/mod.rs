@@ -7,6 +7,7 @@
 
 mod aggregate;
 mod compute;
+mod fed;
 mod first;
 mod flow;
 mod grouping;
@@ -35,6 +36,7 @@ use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext
 use datafusion::logical_expr::{Distinct, Expr, LogicalPlan, Projection};
 use datafusion::physical_expr::expressions::{BinaryExpr, NegativeExpr, lit};
 use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
+pub use fed::{FedTable, errors_name};
 use flow::Flow;
 use highwater_engine::changes::ChangeSource;
 use highwater_engine::plan::{JoinKind, Node, NodeId, Operator, Plan, View};
@@ -52,6 +54,7 @@ pub struct Builder<'a> {
     plan: Plan,
     sources: BTreeMap<String, Arc<dyn Source>>,
     changes: BTreeMap<String, Arc<dyn ChangeSource>>,
+    fed: BTreeMap<String, FedTable>,
     incarnations: BTreeMap<String, u64>,
     /// The view or sink that the pipeline was made for.
     first: Option<String>,
@@ -81,6 +84,7 @@ impl<'a> Builder<'a> {
             plan: Plan::default(),
             sources: BTreeMap::new(),
             changes: BTreeMap::new(),
+            fed: BTreeMap::new(),
             incarnations: BTreeMap::new(),
             first: None,
             taps: BTreeMap::new(),
@@ -252,14 +256,14 @@ impl<'a> Builder<'a> {
 
     fn keeps_rows(&self, node: NodeId) -> bool {
         let operator = &self.plan.nodes[node.0].operator;
-        matches!(operator, Operator::Aggregate(_) | Operator::Materialize)
+        matches!(operator, Operator::Aggregate(_) | Operator::Materialize | Operator::Upsert(_))
     }
 
     fn add(&mut self, owner: &str, what: &str, inputs: Vec<NodeId>, operator: Operator, schema: &SchemaRef) -> NodeId {
         let append_only = match &operator {
             Operator::Source(_) => true,
             Operator::Changes(source) => source.append_only(),
-            Operator::Aggregate(_) | Operator::First(_) | Operator::Regroup(_) => false,
+            Operator::Aggregate(_) | Operator::First(_) | Operator::Regroup(_) | Operator::Upsert(_) => false,
             Operator::Lifetime(lifetime) if lifetime.until.is_some() => false,
             Operator::Join(join) if !matches!(join.kind, JoinKind::Inner | JoinKind::Semi) => false,
             _ => inputs.iter().all(|i| self.plan.nodes[i.0].append_only),

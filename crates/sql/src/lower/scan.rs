@@ -29,7 +29,7 @@ impl Builder<'_> {
     }
 
     /// How a relation's rows are read, making its source's node on first use.
-    fn tap(&mut self, name: &str, owner: &str) -> Result<Flow> {
+    pub(super) fn tap(&mut self, name: &str, owner: &str) -> Result<Flow> {
         if self.plan.views.iter().any(|view| view.name == name)
             && let Some(flow) = self.taps.get(name)
         {
@@ -40,6 +40,15 @@ impl Builder<'_> {
         if let Some(flow) = self.taps.get(&node_of) {
             return Ok(flow.clone());
         }
+        if !is_first {
+            let incarnation = self.incarnations.get(owner).copied().unwrap_or_default();
+            self.incarnations.insert(node_of.clone(), incarnation);
+        }
+        if let Some(table) = self.fed.get(name).cloned() {
+            let flow = self.fed_nodes(&table, &node_of);
+            self.taps.insert(node_of, flow.clone());
+            return Ok(flow);
+        }
         let (operator, schema) = if let Some(source) = self.sources.get(name) {
             (Operator::Source(Arc::clone(source)), source.schema())
         } else if let Some(table) = self.changes.get(name) {
@@ -48,10 +57,6 @@ impl Builder<'_> {
             let clause = format!("reading {name:?} together with another pipeline's relations");
             return Err(Error::unsupported(clause, "read one view or source", None));
         };
-        if !is_first {
-            let incarnation = self.incarnations.get(owner).copied().unwrap_or_default();
-            self.incarnations.insert(node_of.clone(), incarnation);
-        }
         let node = self.add(&node_of, "source", Vec::new(), operator, &schema);
         let flow = Flow::whole(node, &schema);
         self.taps.insert(node_of, flow.clone());

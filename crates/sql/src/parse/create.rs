@@ -4,7 +4,8 @@ use super::{clauses, query};
 use crate::cursor::Cursor;
 use crate::error::{Error, Result};
 use crate::statement::{
-    Column, CreateSink, CreateSource, CreateSubscription, CreateView, Name, Query, Statement, columns_of,
+    Column, CreateSink, CreateSource, CreateSubscription, CreateView, Envelope, Included, Metadata, Name, Query,
+    Statement, columns_of,
 };
 use crate::types;
 use arrow::datatypes::DataType;
@@ -50,17 +51,43 @@ fn source(c: &mut Cursor<'_>) -> Result<CreateSource> {
     let if_not_exists = c.accept(&["IF", "NOT", "EXISTS"]);
     let name = c.name("the source's name")?;
     let columns = if c.peek() == Some(&Token::LParen) { columns(c)? } else { Vec::new() };
-    let at = c.position();
-    if c.is(&["INCLUDE"]) || c.is(&["APPEND"]) {
-        let clause = if c.is(&["INCLUDE"]) { "INCLUDE" } else { "APPEND ONLY" };
-        return Err(Error::unsupported(clause, "leave it out", Some(at)));
+    if c.is(&["APPEND"]) {
+        return Err(Error::unsupported("APPEND ONLY", "leave it out", Some(c.position())));
     }
+    let included_at = c.position();
+    let included = clauses::included(c)?;
+    if included.iter().any(|included| included.what == Metadata::Key) {
+        return Err(Error::unsupported("INCLUDE KEY", KEPT, Some(included_at)));
+    }
+    refuse_twice(&included, columns.iter().map(|column| &column.name))?;
     let options = clauses::with(c)?;
     if options.is_empty() {
         return Err(c.unexpected("WITH (connector = ...)"));
     }
     let format = clauses::format(c)?;
-    Ok(CreateSource { name, if_not_exists, columns, options, format })
+    if let Some(format) = format.as_ref().filter(|format| format.envelope != Envelope::Plain) {
+        return Err(Error::unsupported(format!("FORMAT {}", format.envelope.name()), KEPT, Some(format.at)));
+    }
+    Ok(CreateSource { name, if_not_exists, columns, included, options, format })
+}
+
+/// What to do where rows must be known to be replaced.
+const KEPT: &str = "a source's rows are only ever added: CREATE TABLE ... WITH (connector = ...) keeps them by key";
+
+/// A column of INCLUDE is none of the others.
+pub(super) fn refuse_twice<'a>(included: &[Included], columns: impl Iterator<Item = &'a Name>) -> Result<()> {
+    let mut taken: Vec<&str> = columns.map(|name| name.value.as_str()).collect();
+    for Included { name, .. } in included {
+        if taken.contains(&name.value.as_str()) {
+            return Err(Error::Invalid {
+                sqlstate: "42701",
+                message: format!("column {:?} is given more than once", name.value),
+                position: Some(name.at),
+            });
+        }
+        taken.push(&name.value);
+    }
+    Ok(())
 }
 
 fn columns(c: &mut Cursor<'_>) -> Result<Vec<Column>> {
@@ -90,7 +117,7 @@ fn refuse_table_constraint(c: &Cursor<'_>) -> Result<()> {
         return Err(Error::unsupported("WATERMARK", "windows are kept without it", at));
     }
     if c.is(&["PRIMARY", "KEY"]) {
-        return Err(Error::unsupported("PRIMARY KEY", "a source's rows are only ever added", at));
+        return Err(Error::unsupported("PRIMARY KEY", KEPT, at));
     }
     Ok(())
 }
@@ -114,8 +141,7 @@ fn column(c: &mut Cursor<'_>) -> Result<Column> {
         if c.accept(&["NOT", "NULL"]) {
             not_null = true;
         } else if c.accept(&["PRIMARY", "KEY"]) {
-            let hint = "a source's rows are only ever added";
-            return Err(Error::unsupported("PRIMARY KEY", hint, at));
+            return Err(Error::unsupported("PRIMARY KEY", KEPT, at));
         } else if c.is(&["AS"]) || c.is(&["GENERATED"]) || c.is(&["DEFAULT"]) {
             let hint = "compute the column in a view over the source";
             return Err(Error::unsupported("a computed column", hint, at));

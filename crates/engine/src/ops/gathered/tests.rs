@@ -35,14 +35,10 @@ impl Disk {
         make(row_words, worker, workers, Some(&self.source), Some(&Arc::new(restore)))
     }
 
-    /// A table of byte keys as of the last checkpoint, on the only worker.
-    pub(crate) fn table(&self, words: usize) -> Table {
+    /// A table of an only worker as of the last checkpoint.
+    pub(crate) fn table(&self, table: u8, key: KeyKind, words: usize) -> Table {
         let restore = Restore::new(self.source.clone(), self.parts.clone()).expect("parts");
-        let id = TableId { operator: OperatorId(1), table: 0 };
-        let groups = KeyGroups::new(4).expect("a power of two");
-        let (owned, source) = (groups.owned_by(0, 1), Some(self.source.clone()));
-        let options = TableOptions { id, key: KeyKind::Bytes, words, groups, owned, source };
-        Table::restoring(options, Arc::new(restore))
+        table_of(table, key, words, (0, 1), Some(&self.source), Some(&Arc::new(restore)))
     }
 
     /// Makes a checkpoint of all workers, and drops what is clean then.
@@ -82,19 +78,29 @@ fn make(
     source: Option<&PageSource>,
     restore: Option<&Arc<Restore>>,
 ) -> Gathered {
-    let groups = KeyGroups::new(4).expect("a power of two");
-    let table = |table: u8, key: KeyKind, words: usize| {
-        let id = TableId { operator: OperatorId(1), table };
-        let owned = groups.owned_by(worker, workers);
-        let options = TableOptions { id, key, words, groups, owned, source: source.cloned() };
-        match restore {
-            Some(restore) => Table::restoring(options, Arc::clone(restore)),
-            None => Table::new(options),
-        }
-    };
+    let table = |number, key, words| table_of(number, key, words, (worker, workers), source, restore);
     let rows = row_words.iter().enumerate();
     let rows = rows.map(|(side, words)| table(side as u8 + 1, KeyKind::Placed, *words)).collect();
     Gathered::new(table(0, KeyKind::Bytes, row_words.len() * GROUP_WORDS), rows)
+}
+
+/// A table of a worker among some, whose number comes first.
+fn table_of(
+    table: u8,
+    key: KeyKind,
+    words: usize,
+    (worker, workers): (usize, usize),
+    source: Option<&PageSource>,
+    restore: Option<&Arc<Restore>>,
+) -> Table {
+    let groups = KeyGroups::new(4).expect("a power of two");
+    let id = TableId { operator: OperatorId(1), table };
+    let owned = groups.owned_by(worker, workers);
+    let options = TableOptions { id, key, words, groups, owned, source: source.cloned() };
+    match restore {
+        Some(restore) => Table::restoring(options, Arc::clone(restore)),
+        None => Table::new(options),
+    }
 }
 
 /// Counts by group and row.

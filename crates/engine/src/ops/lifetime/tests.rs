@@ -4,6 +4,7 @@ use super::*;
 use crate::ops::gathered::tests::Disk;
 use arrow::datatypes::{DataType, Field, Schema};
 use highwater_core::Rng;
+use highwater_state::KeyKind;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -101,7 +102,7 @@ impl World {
 }
 
 fn restored(disk: &Disk) -> Lifetime {
-    Lifetime::new(schema(), disk.table(WORDS)).expect("columns")
+    Lifetime::new(schema(), disk.table(0, KeyKind::Bytes, WORDS)).expect("columns")
 }
 
 #[test]
