@@ -11,7 +11,7 @@ use crate::outcome::Outcome;
 use crate::settings;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use highwater_connectors::{Created, Format, Options};
-use highwater_engine::plan::Operator;
+use highwater_engine::plan::{self, Operator};
 use highwater_engine::source::Extent;
 use highwater_sql::statement::{
     self, CreateSink, CreateSource, CreateTable, CreateView, Encoding, Name, Property, Statement,
@@ -64,9 +64,10 @@ impl Database {
             key,
             append_only: statement.append_only,
         };
+        let watermark = watermark(statement.watermark.as_ref(), &schema)?;
         let target = Target { table: self.tables.table(spec)?, statement: Arc::new(statement) };
         self.check_defaults(&target)?;
-        Ok(Object { entry, schema, body: Body::Table(target) })
+        Ok(Object { entry, schema, body: Body::Table(target), watermark })
     }
 
     pub(crate) fn create_view(&self, view: CreateView, text: &str) -> Result<Outcome> {
@@ -120,7 +121,7 @@ impl Database {
             }
             endless.push(match &node.operator {
                 Operator::Source(source) if source.extent() == Extent::Endless => node.name.strip_suffix("/source"),
-                Operator::Aggregate(_) => None,
+                Operator::Aggregate(_) | Operator::Closing(_) => None,
                 _ => below,
             });
         }
@@ -265,7 +266,9 @@ impl Database {
             columns: columns.as_ref(),
             format: format.map(|f| encoding(f.encoding)),
         })?;
-        Ok(Object { entry, schema: source.schema(), body: Body::Source(source) })
+        let schema = source.schema();
+        let watermark = watermark(statement.watermark.as_ref(), &schema)?;
+        Ok(Object { entry, schema, body: Body::Source(source), watermark })
     }
 
     fn view_object(&self, state: &State, view: CreateView, entry: Entry) -> Result<Object> {
@@ -274,12 +277,12 @@ impl Database {
         let plan = self.session.bind(&view.query, &relations)?;
         let plan = session::rename(plan, &view.columns, &view.query.text)?;
         let schema = session::view_schema(plan.schema());
-        Ok(Object { entry, schema, body: Body::View(view) })
+        Ok(Object { entry, schema, body: Body::View(view), watermark: None })
     }
 
     /// An object with a pipeline: its columns come of planning it.
     fn kept_object(&self, state: &State, entry: Entry, body: Body) -> Result<Object> {
-        let mut object = Object { entry, body, schema: Arc::new(Schema::empty()) };
+        let mut object = Object { entry, body, schema: Arc::new(Schema::empty()), watermark: None };
         let plan = self.plan_with(state, &object)?;
         object.schema = match &object.body {
             Body::Materialized(_) => {
@@ -302,6 +305,12 @@ fn entry(state: &State, kind: Kind, name: &Name, text: &str, pipeline: Option<St
         pipeline,
         settings: BTreeMap::new(),
     }
+}
+
+/// A statement's watermark over the columns of what it makes.
+fn watermark(watermark: Option<&statement::Watermark>, schema: &Schema) -> Result<Option<plan::Watermark>> {
+    let Some(watermark) = watermark else { return Ok(None) };
+    Ok(Some(plan::Watermark { time: watermark.place(schema)?, delay_us: watermark.delay_us }))
 }
 
 fn declared(source: &CreateSource) -> Option<SchemaRef> {

@@ -4,7 +4,8 @@ use crate::types::pg_name;
 use arrow::datatypes::SchemaRef;
 use datafusion::physical_expr::PhysicalExpr;
 use highwater_engine::plan::{
-    Aggregate, AggregateFunction, Aggregation, Join, JoinKind, Map, Node, Operator, Plan, Regroup, View,
+    Aggregate, AggregateFunction, Aggregation, Closing, Join, JoinKind, Map, Node, Operator, Passing, Plan, Regroup,
+    View,
 };
 use std::sync::Arc;
 
@@ -38,6 +39,11 @@ fn node_lines(plan: &Plan, node: &Node) -> Vec<String> {
     }];
     match &node.operator {
         Operator::Source(_) | Operator::Changes(_) => lines.push(format!("  columns: {}", columns_of(&node.schema))),
+        Operator::Watermark(watermark) => {
+            let time = node.schema.field(watermark.time).name();
+            lines.push(format!("  watermark: {time} less {} us; rows before it are left out", watermark.delay_us));
+            lines.push("  state: the watermark".to_owned());
+        }
         Operator::Map(map) => lines.extend(map_lines(map, &node.schema)),
         Operator::Hop(hop) => lines.push(format!(
             "  time: {}, slide: {} us, size: {} us",
@@ -45,7 +51,11 @@ fn node_lines(plan: &Plan, node: &Node) -> Vec<String> {
             hop.slide_us,
             hop.size_us
         )),
-        Operator::Aggregate(aggregation) => lines.extend(aggregation_lines(aggregation)),
+        Operator::Aggregate(aggregation) => {
+            lines.extend(aggregation_lines(aggregation));
+            lines.push("  state: one row a key".to_owned());
+        }
+        Operator::Closing(closing) => lines.extend(closing_lines(plan, node, closing)),
         Operator::Union => {}
         Operator::Join(join) => lines.extend(join_lines(join)),
         Operator::Regroup(regroup) => lines.extend(regroup_lines(regroup)),
@@ -115,8 +125,21 @@ fn aggregation_lines(aggregation: &Aggregation) -> Vec<String> {
     if !calls.is_empty() {
         lines.push(format!("  aggregates: {}", calls.join(", ")));
     }
-    lines.push("  state: one row a key".to_owned());
     lines
+}
+
+fn closing_lines(plan: &Plan, node: &Node, closing: &Closing) -> Vec<String> {
+    let mut lines = aggregation_lines(&closing.aggregation);
+    let time = node.schema.field(closing.time).name();
+    lines.extend(closing.passing.iter().map(|passing| passing_line(plan, "given when", time, *passing)));
+    lines.push("  state: one row a key until it is given".to_owned());
+    lines
+}
+
+/// What happens when the watermark of a node is beyond a value.
+fn passing_line(plan: &Plan, what: &str, value: &str, passing: Passing) -> String {
+    let watermark = &plan.nodes[passing.watermark.0].name;
+    format!("  {what}: {value} + {} us <= {watermark}", passing.after_us)
 }
 
 fn call(aggregate: &Aggregate) -> String {

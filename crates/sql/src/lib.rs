@@ -5,6 +5,7 @@
 //! pipeline's plan, [`explain`] shows it. The crate knows no connector, no catalog and no files:
 //! sources and sinks come in as the engine's traits, a program's functions as [`ScalarFunction`]s.
 
+mod close;
 mod copy;
 mod cursor;
 pub mod error;

@@ -8,6 +8,7 @@ use crate::session::{rename, view_schema};
 use crate::statement::{CreateSource, CreateView, Name, Query, Statement};
 use crate::{Error, Relations, Result, Session, explain, parse, references};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use highwater_engine::plan::Watermark;
 use highwater_engine::sink::{Sink, Target};
 use highwater_engine::source::{Offset, Source, SplitReader};
 use std::fmt::Write as _;
@@ -56,12 +57,14 @@ struct World {
     session: Session,
     relations: Relations,
     sources: Vec<(String, SchemaRef)>,
+    watermarks: Vec<(String, Watermark)>,
     views: Vec<CreateView>,
 }
 
 impl World {
     fn new() -> Self {
-        Self { session: Session::new(1), relations: Relations::default(), sources: Vec::new(), views: Vec::new() }
+        let (sources, watermarks, views) = (Vec::new(), Vec::new(), Vec::new());
+        Self { session: Session::new(1), relations: Relations::default(), sources, watermarks, views }
     }
 
     fn run(&mut self, text: &str) -> Result<String> {
@@ -126,6 +129,10 @@ impl World {
         let fields = source.columns.iter().map(|c| Field::new(&c.name.value, c.data_type.clone(), !c.not_null));
         let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
         self.relations.stream(&source.name.value, Arc::clone(&schema));
+        if let Some(watermark) = &source.watermark {
+            let time = watermark.place(&schema).expect("the parser has checked it");
+            self.watermarks.push((source.name.value.clone(), Watermark { time, delay_us: watermark.delay_us }));
+        }
         self.sources.push((source.name.value, schema));
         let options: Vec<String> = source.options.iter().map(|p| format!("{}={}", p.key, p.value)).collect();
         let format = source.format.map(|f| format!(" {:?}", f.encoding)).unwrap_or_default();
@@ -141,12 +148,15 @@ impl World {
         for (name, schema) in &self.sources {
             builder.source(name, Arc::new(Columns(Arc::clone(schema))));
         }
+        for (name, watermark) in &self.watermarks {
+            builder.watermark(name, watermark.clone());
+        }
         let asked = view.map(|v| &v.query).or(sink.map(|s| s.1)).expect("one of both");
         for view in self.needed(asked).into_iter().chain(view) {
             builder.view(maintained(&view.name.value, view, &self.relations))?;
         }
         if let Some((name, query)) = sink {
-            let sink = Maintained { name, columns: &[], query, relations: &self.relations };
+            let sink = Maintained { name, columns: &[], query, relations: &self.relations, closes: None };
             builder.sink(sink, |_, _| Ok(Arc::new(Nowhere)))?;
         }
         let plan = builder.finish();
@@ -172,7 +182,7 @@ impl World {
 }
 
 fn maintained<'a>(name: &'a str, view: &'a CreateView, relations: &'a Relations) -> Maintained<'a> {
-    Maintained { name, columns: &view.columns, query: &view.query, relations }
+    Maintained { name, columns: &view.columns, query: &view.query, relations, closes: view.closes }
 }
 
 fn lines(lines: &[String]) -> String {

@@ -34,8 +34,7 @@ impl<'s> Wiring<'_, 's> {
         id: NodeId,
         apply: impl FnMut(Batch, &mut Vec<Batch>) -> Result<()> + 'static,
     ) -> Built<'s> {
-        let changes = self.applied(id, self.input(id), apply);
-        Built { changes, backfill: None }
+        Built::changes(self.applied(id, self.input(id), apply))
     }
 
     /// A stream of a node's batches with something done to each.
@@ -122,7 +121,7 @@ impl<'s> Wiring<'_, 's> {
         let made = spec.run.step(&spec.plan.nodes[id.0].name, || tables::aggregate(&spec.tables(self.place), id));
         let (preparation, logic) = made.unzip();
         let keyed = self.keyed(id, preparation);
-        self.stateful(id, vec![keyed], logic)
+        self.stateful(id, vec![keyed], Vec::new(), logic)
     }
 
     pub(super) fn materialize(&mut self, id: NodeId) -> Built<'s> {
@@ -130,7 +129,7 @@ impl<'s> Wiring<'_, 's> {
         let made = spec.run.step(&spec.plan.nodes[id.0].name, || tables::materialize(&spec.tables(self.place), id));
         let (preparation, logic) = made.unzip();
         let keyed = self.keyed(id, preparation);
-        self.stateful(id, vec![keyed], logic)
+        self.stateful(id, vec![keyed], Vec::new(), logic)
     }
 
     pub(super) fn join(&mut self, id: NodeId) -> Built<'s> {
@@ -139,7 +138,7 @@ impl<'s> Wiring<'_, 's> {
         let (groupings, logic) = made.unzip();
         let [left, right] = groupings.map_or([None, None], |groupings| groupings.map(Some));
         let inputs = vec![self.grouped(id, 0, left), self.grouped(id, 1, right)];
-        self.stateful(id, inputs, logic)
+        self.stateful(id, inputs, Vec::new(), logic)
     }
 
     pub(super) fn regroup(&mut self, id: NodeId) -> Built<'s> {
@@ -147,10 +146,10 @@ impl<'s> Wiring<'_, 's> {
         let made = spec.run.step(&spec.plan.nodes[id.0].name, || tables::regroup(&spec.tables(self.place), id));
         let (grouping, logic) = made.unzip();
         let grouped = self.grouped(id, 0, grouping);
-        self.stateful(id, vec![grouped], logic)
+        self.stateful(id, vec![grouped], Vec::new(), logic)
     }
 
-    fn keyed(&self, id: NodeId, preparation: Option<Preparation>) -> Flows<'s> {
+    pub(super) fn keyed(&self, id: NodeId, preparation: Option<Preparation>) -> Flows<'s> {
         self.applied(id, self.input(id), move |batch, out| {
             if let Some(preparation) = &preparation {
                 out.extend(preparation.apply(&batch)?);
@@ -168,7 +167,15 @@ impl<'s> Wiring<'_, 's> {
         })
     }
 
-    fn stateful<L: Logic + 'static>(&mut self, id: NodeId, inputs: Vec<Flows<'s>>, logic: Option<L>) -> Built<'s> {
+    /// An operator with state. Its inputs are dealt by key group; after them come those that are taken
+    /// as they are on each worker.
+    pub(super) fn stateful<L: Logic + 'static>(
+        &mut self,
+        id: NodeId,
+        inputs: Vec<Flows<'s>>,
+        local: Vec<Flows<'s>>,
+        logic: Option<L>,
+    ) -> Built<'s> {
         let node = &self.spec.plan.nodes[id.0];
         let mut builder = OperatorBuilder::new(node.name.clone(), self.scope);
         let info = builder.operator_info();
@@ -177,6 +184,7 @@ impl<'s> Wiring<'_, 's> {
         let (groups, workers) = (self.spec.key_groups, self.place.workers);
         let pact = || DistributorPact(move |_: usize| ByKeyGroup::new(groups, workers));
         let mut inputs: Vec<_> = inputs.into_iter().map(|input| builder.new_input(input, pact())).collect();
+        let mut local: Vec<_> = local.into_iter().map(|input| builder.new_input(input, Pipeline)).collect();
         let (changes, changes_out) = builder.new_output::<Flow>();
         let (backfill, backfill_out) = builder.new_output::<Flow>();
         let (_done, done_out) = builder.new_output::<Parcel<()>>();
@@ -193,6 +201,13 @@ impl<'s> Wiring<'_, 's> {
                     input.for_each(|time, flow| {
                         if let Some(batch) = flow.0.take() {
                             operator.take(*time.time(), at, batch);
+                        }
+                    });
+                }
+                for (at, input) in local.iter_mut().enumerate() {
+                    input.for_each(|time, flow| {
+                        if let Some(batch) = flow.0.take() {
+                            operator.take(*time.time(), inputs.len() + at, batch);
                         }
                     });
                 }
@@ -236,7 +251,7 @@ impl<'s> Wiring<'_, 's> {
             }
         });
         self.done.push(done_out);
-        Built { changes: changes_out, backfill: backfills.then_some(backfill_out) }
+        Built { backfill: backfills.then_some(backfill_out), ..Built::changes(changes_out) }
     }
 
     pub(super) fn sink(&mut self, id: NodeId) -> Built<'s> {
@@ -291,7 +306,7 @@ impl<'s> Wiring<'_, 's> {
             }
         });
         self.done.push(done_out);
-        Built { changes: changes_out, backfill: None }
+        Built::changes(changes_out)
     }
 }
 

@@ -15,3 +15,4 @@ pub(crate) mod pairs;
 pub(crate) mod regroup;
 pub(crate) mod source;
 pub(crate) mod unpaired;
+pub(crate) mod watermark;

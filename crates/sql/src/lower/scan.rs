@@ -52,7 +52,10 @@ impl Builder<'_> {
             let incarnation = self.incarnations.get(owner).copied().unwrap_or_default();
             self.incarnations.insert(node_of.clone(), incarnation);
         }
-        let node = self.add(&node_of, "source", Vec::new(), operator, &schema);
+        let mut node = self.add(&node_of, "source", Vec::new(), operator, &schema);
+        if let Some(watermark) = self.watermarks.get(name).cloned() {
+            node = self.add(&node_of, "watermark", vec![node], Operator::Watermark(watermark), &schema);
+        }
         let flow = Flow::whole(node, &schema);
         self.taps.insert(node_of, flow.clone());
         Ok(flow)

@@ -1,10 +1,10 @@
 //! CREATE TABLE.
 
 use super::create::{column_name, data_type};
+use super::watermark;
 use crate::cursor::Cursor;
 use crate::error::{Error, Result};
 use crate::statement::{Column, CreateTable, Name, TableColumn};
-use arrow::datatypes::DataType;
 use datafusion::sql::sqlparser::ast::Expr;
 use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::Token;
@@ -69,10 +69,7 @@ fn element(c: &mut Cursor<'_>, table: &mut CreateTable) -> Result<()> {
         }
         return c.expect_token(&Token::RParen);
     }
-    if c.accept(&["WATERMARK", "FOR"]) {
-        let column = c.ident("a column's name")?;
-        c.expect(&["AS"])?;
-        table.watermark = Some((column, c.sqlparser(Parser::parse_expr)?));
+    if watermark::accept(c, &mut table.watermark)? {
         return Ok(());
     }
     for clause in ["UNIQUE", "CHECK", "FOREIGN", "EXCLUDE", "LIKE", "CONSTRAINT"] {
@@ -157,15 +154,11 @@ fn check(table: &mut CreateTable) -> Result<()> {
         let column = table.columns.iter_mut().find(|column| column.column.name.value == name.value);
         column.ok_or_else(|| unknown(name))?.column.not_null = true;
     }
-    let Some((name, _)) = &table.watermark else { return Ok(()) };
-    let column = table.columns.iter().find(|column| column.column.name.value == name.value);
-    match column.map(|column| &column.column.data_type) {
-        Some(DataType::Timestamp(..)) => Ok(()),
-        Some(_) => Err(Error::Invalid {
-            sqlstate: "42804",
-            message: format!("the watermark's column {:?} is not a timestamp", name.value),
-            position: Some(name.at),
-        }),
-        None => Err(unknown(name)),
+    let Some(watermark) = &table.watermark else { return Ok(()) };
+    watermark::check(watermark, table.columns.iter().map(|column| &column.column))?;
+    if table.append_only {
+        return Ok(());
     }
+    let clause = "WATERMARK of a table that is not APPEND ONLY";
+    Err(Error::unsupported(clause, "write APPEND ONLY after the columns", Some(watermark.at)))
 }
