@@ -223,7 +223,7 @@ impl<'s> Wiring<'_, 's> {
                     Ok(())
                 })
             }
-            Operator::Join(_) => self.join(id),
+            Operator::Join(join) => self.join(id, join),
             Operator::Regroup(_) => self.regroup(id),
             Operator::Sink(_) => self.sink(id),
         }

@@ -140,6 +140,19 @@ pub struct Join {
     pub nulls_match: bool,
     /// What else a pair must fulfil, over the left columns and then the right ones.
     pub filter: Option<Arc<dyn PhysicalExpr>>,
+    /// Which rows need not be kept for ever; at most one entry a side.
+    pub forgets: Vec<Forget>,
+}
+
+/// Rows of one side of a join that never pair with rows that are yet to come, nor change.
+#[derive(Clone, Debug)]
+pub struct Forget {
+    /// 0 for the left one.
+    pub side: usize,
+    /// A column of the side, a timestamp in microseconds. Rows without one are kept.
+    pub time: usize,
+    /// When its values are final in this sense: when they are by all of these. Not empty.
+    pub passing: Vec<Passing>,
 }
 
 /// Which rows a join gives. Those of one side come without the other side's columns.

@@ -9,7 +9,7 @@ use crate::ops::expressions::Preparation;
 use crate::ops::extremes::Extremes;
 use crate::ops::gathered::{GROUP_WORDS, Gathered, ROW_WORDS};
 use crate::ops::grouping::{Grouping, NullKeys, row_codec};
-use crate::ops::join::Join;
+use crate::ops::join::{Forgetting, Join};
 use crate::ops::materialize::Materialize;
 use crate::ops::pairs::Condition;
 use crate::ops::regroup::Regroup;
@@ -228,7 +228,12 @@ pub(crate) fn join(tables: &Tables<'_>, node: NodeId) -> Result<([Grouping; 2], 
     let gathered = Gathered::new(tables.table(node, 0, KeyKind::Bytes, 2 * GROUP_WORDS), rows.into());
     let codecs = [row_codec(schemas[0])?, row_codec(schemas[1])?];
     let logic = Join::new(join.kind, Arc::clone(&plan.schema), gathered, codecs, condition);
-    Ok(([left, right], logic))
+    if join.forgets.is_empty() {
+        return Ok(([left, right], logic));
+    }
+    let groupings = [grouping_of(join, schemas[0], 0)?, grouping_of(join, schemas[1], 1)?];
+    let forgetting = Forgetting::new(&join.forgets, schemas.map(Arc::clone), groupings);
+    Ok(([left, right], logic.forgetting(forgetting)))
 }
 
 fn grouping_of(join: &plan::Join, input: &SchemaRef, side: usize) -> Result<Grouping> {

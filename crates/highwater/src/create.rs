@@ -111,7 +111,11 @@ impl Database {
         let mut endless: Vec<Option<&str>> = Vec::new();
         for node in &plan.nodes {
             let below = node.inputs.iter().find_map(|input| endless[input.0]);
-            let keeps = matches!(node.operator, Operator::Join(_) | Operator::Regroup(_) | Operator::Materialize);
+            let keeps = match &node.operator {
+                Operator::Join(join) => join.forgets.len() < node.inputs.len(),
+                Operator::Regroup(_) | Operator::Materialize => true,
+                _ => false,
+            };
             let is_ours = node.name.strip_prefix(view).is_some_and(|rest| rest.starts_with('/'));
             if let Some(source) = below.filter(|_| keeps && is_ours) {
                 return Ok(Some(format!(

@@ -57,7 +57,7 @@ fn node_lines(plan: &Plan, node: &Node) -> Vec<String> {
         }
         Operator::Closing(closing) => lines.extend(closing_lines(plan, node, closing)),
         Operator::Union => {}
-        Operator::Join(join) => lines.extend(join_lines(join)),
+        Operator::Join(join) => lines.extend(join_lines(plan, node, join)),
         Operator::Regroup(regroup) => lines.extend(regroup_lines(regroup)),
         Operator::Materialize => lines.push("  state: one row for each distinct row".to_owned()),
         Operator::Sink(_) => lines.push("  state: the outbox of one checkpoint".to_owned()),
@@ -84,7 +84,7 @@ fn map_lines(map: &Map, schema: &SchemaRef) -> Vec<String> {
     lines
 }
 
-fn join_lines(join: &Join) -> Vec<String> {
+fn join_lines(plan: &Plan, node: &Node, join: &Join) -> Vec<String> {
     let kind = match join.kind {
         JoinKind::Inner => "inner",
         JoinKind::Left => "left",
@@ -101,6 +101,11 @@ fn join_lines(join: &Join) -> Vec<String> {
     lines.push(key_line(&pairs));
     if let Some(filter) = &join.filter {
         lines.push(format!("  filter: {filter}"));
+    }
+    for forget in &join.forgets {
+        let side = if forget.side == 0 { "forgets left rows when" } else { "forgets right rows when" };
+        let time = plan.nodes[node.inputs[forget.side].0].schema.field(forget.time).name();
+        lines.extend(forget.passing.iter().map(|passing| passing_line(plan, side, time, *passing)));
     }
     lines.push("  state: the rows of both sides by key".to_owned());
     lines

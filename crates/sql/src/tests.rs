@@ -234,6 +234,43 @@ fn check(path: &Path) {
 }
 
 #[test]
+fn joins_forget_by_the_watermarks_of_both_sides() {
+    let mut world = World::new();
+    let columns = "k bigint, v bigint, ts timestamp";
+    for sql in [
+        format!("CREATE SOURCE e ({columns}, WATERMARK FOR ts AS ts) WITH (connector = 'file')"),
+        format!("CREATE SOURCE plain ({columns}) WITH (connector = 'file')"),
+    ] {
+        world.run(&sql).expect("a source");
+    }
+    let near = "b.ts BETWEEN a.ts - INTERVAL '1' MINUTE AND a.ts + INTERVAL '2' MINUTE";
+    let cases: [(&str, String, &[&str]); 4] = [
+        (
+            "near",
+            format!("e a JOIN e b ON a.k = b.k AND {near}"),
+            &["right rows when: ts + 60000001 us", "left rows when: ts + 120000001 us"],
+        ),
+        ("below", "e a LEFT JOIN e b ON a.k = b.k AND a.ts < b.ts".to_owned(), &["right rows when: ts + 1 us"]),
+        (
+            "windows",
+            "TUMBLE(e, ts, INTERVAL '10' SECOND) a JOIN TUMBLE(e, ts, INTERVAL '10' SECOND) b
+             ON a.window_start = b.window_start AND a.window_end = b.window_end"
+                .to_owned(),
+            &["left rows when: window_start + 10000000 us", "right rows when: window_start + 10000000 us"],
+        ),
+        ("other", format!("e a JOIN plain b ON a.k = b.k AND {near}"), &[]),
+    ];
+    for (name, from, forgets) in cases {
+        let view = format!("CREATE MATERIALIZED VIEW {name} AS SELECT a.v, b.v AS w FROM {from}");
+        let explained = world.run(&view).expect(&view);
+        for forgotten in forgets {
+            assert!(explained.contains(&format!("forgets {forgotten} <= e/watermark")), "{forgotten}: {explained}");
+        }
+        assert_eq!(explained.matches("forgets").count(), forgets.len(), "{explained}");
+    }
+}
+
+#[test]
 fn scripts() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testscripts");
     let mut paths: Vec<_> = std::fs::read_dir(folder)

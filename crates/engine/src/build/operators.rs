@@ -13,7 +13,7 @@ use crate::ops::grouping::Grouping;
 use crate::ops::outbox::Outbox;
 use crate::ops::source::SourceSplits;
 use crate::parcel::Parcel;
-use crate::plan::{NodeId, Operator};
+use crate::plan::{Join, NodeId, Operator};
 use crate::stateful::{Logic, Stateful, Surroundings, Turn};
 use crate::tables;
 use crate::tick::Tick;
@@ -132,13 +132,14 @@ impl<'s> Wiring<'_, 's> {
         self.stateful(id, vec![keyed], Vec::new(), logic)
     }
 
-    pub(super) fn join(&mut self, id: NodeId) -> Built<'s> {
+    pub(super) fn join(&mut self, id: NodeId, join: &Join) -> Built<'s> {
         let spec = Arc::clone(self.spec);
         let made = spec.run.step(&spec.plan.nodes[id.0].name, || tables::join(&spec.tables(self.place), id));
         let (groupings, logic) = made.unzip();
         let [left, right] = groupings.map_or([None, None], |groupings| groupings.map(Some));
         let inputs = vec![self.grouped(id, 0, left), self.grouped(id, 1, right)];
-        self.stateful(id, inputs, Vec::new(), logic)
+        let marks = join.forgets.iter().flat_map(|forget| self.marks_of(&forget.passing)).collect();
+        self.stateful(id, inputs, marks, logic)
     }
 
     pub(super) fn regroup(&mut self, id: NodeId) -> Built<'s> {

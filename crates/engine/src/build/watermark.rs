@@ -47,7 +47,7 @@ impl<'s> Wiring<'_, 's> {
     }
 
     /// The marks of some watermarks, in their order.
-    fn marks_of(&self, passing: &[Passing]) -> Vec<Flows<'s>> {
+    pub(super) fn marks_of(&self, passing: &[Passing]) -> Vec<Flows<'s>> {
         let marks = |passing: &Passing| {
             let built = &self.built[passing.watermark.0];
             built.marks.clone().expect("what goes by a watermark names the node that keeps it")

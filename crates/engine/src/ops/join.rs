@@ -7,10 +7,14 @@
 //! keeps the number of its pairs. Rows of which a key is null, where nulls do not pair, are handed on
 //! without state.
 
+mod forgetting;
+
+pub(crate) use forgetting::Forgetting;
+
 use crate::batch::Batch;
 use crate::error::{Error, Result};
 use crate::keys::KeyCodec;
-use crate::ops::gathered::{Gathered, Part, Touched, Want};
+use crate::ops::gathered::{Gathered, Part, SIDES, Touched, Want};
 use crate::ops::grouping::is_loose;
 use crate::ops::pairs::{Condition, Pairing};
 use crate::ops::unpaired::Unpaired;
@@ -51,6 +55,7 @@ pub(crate) struct Join {
     condition: Option<Condition>,
     /// By side, the epoch's rows that belong to no group.
     loose: [Vec<Batch>; 2],
+    forgetting: Option<Forgetting>,
 }
 
 /// Which rows of each side are wanted of each of some groups.
@@ -66,7 +71,13 @@ impl Join {
         codecs: [KeyCodec; 2],
         condition: Option<Condition>,
     ) -> Self {
-        Self { kind, schema, gathered, codecs, condition, loose: [Vec::new(), Vec::new()] }
+        Self { kind, schema, gathered, codecs, condition, loose: [Vec::new(), Vec::new()], forgetting: None }
+    }
+
+    /// Rows that never pair again are forgotten; marks of watermarks are inputs after those of the sides.
+    pub(crate) fn forgetting(mut self, forgetting: Forgetting) -> Self {
+        self.forgetting = Some(forgetting);
+        self
     }
 
     const fn counts_pairs_of(&self, side: usize) -> bool {
@@ -203,14 +214,20 @@ impl Logic for Join {
         self.gathered.tables()
     }
 
-    fn load_for(&mut self, _: usize, batch: &Batch, deadline: Instant) -> Result<bool> {
-        if is_loose(batch) || self.gathered.is_loaded() {
+    fn load_for(&mut self, input: usize, batch: &Batch, deadline: Instant) -> Result<bool> {
+        if input >= SIDES || is_loose(batch) || self.gathered.is_loaded() {
             return Ok(true);
         }
         self.gathered.load_for(batch.rows.column(0).as_ref(), deadline)
     }
 
     fn apply(&mut self, input: usize, batch: Batch) -> Result<()> {
+        if let Some(watermark) = input.checked_sub(SIDES) {
+            if let Some(forgetting) = &mut self.forgetting {
+                forgetting.take(watermark, &batch);
+            }
+            return Ok(());
+        }
         if !is_loose(&batch) {
             return self.gathered.apply(input, &batch);
         }
@@ -230,7 +247,8 @@ impl Logic for Join {
             self.change(groups, &wants, out)?;
             left = &left[groups.len()..];
         }
-        self.gathered.end_epoch(&touched)
+        self.gathered.end_epoch(&touched)?;
+        self.forget()
     }
 }
 

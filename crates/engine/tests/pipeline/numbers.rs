@@ -156,8 +156,14 @@ pub(crate) fn plan_of(numbers: &Arc<Numbers>, wanted: Wanted) -> Plan {
     }
     if wanted == Wanted::Joined {
         let key = || vec![Arc::new(Column::new("key", 0)) as Arc<dyn PhysicalExpr>];
-        let join =
-            Join { kind: JoinKind::Inner, left_keys: key(), right_keys: key(), nulls_match: false, filter: None };
+        let join = Join {
+            kind: JoinKind::Inner,
+            left_keys: key(),
+            right_keys: key(),
+            nulls_match: false,
+            filter: None,
+            forgets: Vec::new(),
+        };
         let pairs = Arc::new(Schema::new([schema().fields().to_vec(), groups.fields().to_vec()].concat()));
         nodes.push(node("twice", vec![NodeId(0), NodeId(0)], Operator::Union, &schema(), true));
         nodes.push(node("join", vec![NodeId(2), NodeId(1)], Operator::Join(join), &pairs, false));

@@ -9,7 +9,8 @@ use datafusion::common::ScalarValue;
 use datafusion::logical_expr::Operator as Op;
 use datafusion::physical_expr::ScalarFunctionExpr;
 use datafusion::physical_expr::expressions::{BinaryExpr, Column, Literal};
-use highwater_engine::plan::{Aggregation, Hop, Join, JoinKind, NodeId, Operator, Passing};
+use datafusion::physical_expr::split_conjunction;
+use highwater_engine::plan::{Aggregation, Forget, Hop, Join, JoinKind, NodeId, Operator, Passing};
 
 /// By what a column's values are final: by all of these. None carries no watermark.
 pub(super) type Carried = Vec<Passing>;
@@ -52,6 +53,82 @@ impl Builder<'_> {
         };
         carried.resize(width, Carried::new());
         carried
+    }
+}
+
+/// What joins forget.
+impl Builder<'_> {
+    /// Which rows of a join never pair again once watermarks have passed: those whose key is a time that
+    /// both sides carry, or those whose condition holds only for times of the other side up to some
+    /// distance from theirs.
+    pub(super) fn forgets(&self, join: &Join, left: NodeId, right: NodeId) -> Vec<Forget> {
+        let sides = [self.carried[left.0].as_slice(), self.carried[right.0].as_slice()];
+        let mut forgets = Vec::new();
+        for (left_key, right_key) in join.left_keys.iter().zip(&join.right_keys) {
+            let columns = [left_key, right_key].map(|key| key.downcast_ref::<Column>().map(Column::index));
+            if let [Some(left), Some(right)] = columns {
+                add(&mut forgets, &sides, Not { beyond: (0, left), of: (1, right), by_us: 0 });
+                add(&mut forgets, &sides, Not { beyond: (1, right), of: (0, left), by_us: 0 });
+            }
+        }
+        if let Some(filter) = &join.filter {
+            for condition in split_conjunction(filter) {
+                if let Some(not) = not_beyond(condition, sides[0].len()) {
+                    add(&mut forgets, &sides, not);
+                }
+            }
+        }
+        forgets
+    }
+}
+
+/// A side and a column of it.
+type OfSide = (usize, usize);
+
+/// A pair needs that `beyond <= of + by_us`.
+struct Not {
+    beyond: OfSide,
+    of: OfSide,
+    by_us: i64,
+}
+
+/// Rows on the side of `of` do not pair any more when all values of `beyond` up to theirs and so much more
+/// are final; and then they do not change when they are final themselves.
+fn add(forgets: &mut Vec<Forget>, sides: &[&[Carried]; 2], not: Not) {
+    let Not { beyond, of, by_us } = not;
+    let ways = [moved(sides[beyond.0][beyond.1].clone(), by_us), sides[of.0][of.1].clone()];
+    let passing = both(ways.iter());
+    if !passing.is_empty() && forgets.iter().all(|known| known.side != of.0) {
+        forgets.push(Forget { side: of.0, time: of.1, passing });
+    }
+}
+
+/// What a comparison of a time of one side with one of the other says; `left` is how many columns the
+/// left side has.
+fn not_beyond(condition: &Physical, left: usize) -> Option<Not> {
+    let comparison = condition.downcast_ref::<BinaryExpr>()?;
+    let (less, more) = match comparison.op() {
+        Op::Lt | Op::LtEq => (comparison.left(), comparison.right()),
+        Op::Gt | Op::GtEq => (comparison.right(), comparison.left()),
+        _ => return None,
+    };
+    let ((beyond, plus), (of, others)) = (column_and(less)?, column_and(more)?);
+    let side = |column: usize| if column < left { (0, column) } else { (1, column - left) };
+    let (beyond, of) = (side(beyond), side(of));
+    (beyond.0 != of.0).then_some(Not { beyond, of, by_us: others.checked_sub(plus)? })
+}
+
+/// A column and how much is added to it.
+fn column_and(expr: &Physical) -> Option<(usize, i64)> {
+    if let Some(column) = expr.downcast_ref::<Column>() {
+        return Some((column.index(), 0));
+    }
+    let binary = expr.downcast_ref::<BinaryExpr>()?;
+    let ((column, plus), by) = (column_and(binary.left())?, micros_of(binary.right())?);
+    match binary.op() {
+        Op::Plus => Some((column, plus.checked_add(by)?)),
+        Op::Minus => Some((column, plus.checked_sub(by)?)),
+        _ => None,
     }
 }
 
