@@ -7,6 +7,7 @@
 //! An epoch's rows wait until its mark is known to be final, which the frontier of the marks says.
 //! Invariant: what a backfill gives before its last piece moves no watermark.
 
+use super::operators::Inputs;
 use super::{Builder, Built, Filling, Flows, Parcels, Wiring};
 use crate::batch::Batch;
 use crate::ops::watermark::{Mark, Marks, on_time, seen};
@@ -31,7 +32,7 @@ impl<'s> Wiring<'_, 's> {
         let filling = self.built[node.inputs[0].0].filling.clone();
         let told = self.seen(id, watermark.time, rows.clone(), filling);
         let keeper = spec.run.step(&node.name, || tables::watermark(&spec.tables(self.place), id));
-        let kept = self.stateful(id, vec![told], Vec::new(), keeper);
+        let kept = self.stateful(id, Inputs { dealt: vec![told], local: Vec::new() }, keeper);
         let marks = self.everywhere(id, kept.changes);
         let changes = self.on_time(id, watermark.time, rows, marks.clone());
         Built { marks: Some(marks), ..Built::changes(changes) }
@@ -42,8 +43,8 @@ impl<'s> Wiring<'_, 's> {
         let made = spec.run.step(&spec.plan.nodes[id.0].name, || tables::closing(&spec.tables(self.place), id));
         let (preparation, logic) = made.unzip();
         let keyed = self.keyed(id, preparation);
-        let marks = self.marks_of(&closing.passing);
-        self.stateful(id, vec![keyed], marks, logic)
+        let local = self.marks_of(&closing.passing);
+        self.stateful(id, Inputs { dealt: vec![keyed], local }, logic)
     }
 
     /// The marks of some watermarks, in their order.
