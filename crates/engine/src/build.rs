@@ -12,6 +12,7 @@
 pub(crate) mod changes;
 mod operators;
 mod telling;
+mod watermark;
 
 use crate::backlog::Backlog;
 use crate::batch::Batch;
@@ -32,7 +33,7 @@ use crate::wire::Flow;
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
 use highwater_core::{CheckpointId, WorkerIndex};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -57,6 +58,20 @@ struct Built<'s> {
     changes: Flows<'s>,
     /// The contents of a restored node, once, for operators that are new; none where nobody is.
     backfill: Option<Flows<'s>>,
+    /// The marks of a watermark, on every worker.
+    marks: Option<Flows<'s>>,
+    /// Up to which epoch a change source's rows are of its backfill, all of which are not given yet.
+    filling: Option<Filling>,
+}
+
+/// The last epoch of which something is so; none when none is.
+type Filling = Rc<Cell<Option<u64>>>;
+
+impl<'s> Built<'s> {
+    /// Of a node that gives changes and nothing else.
+    const fn changes(changes: Flows<'s>) -> Self {
+        Self { changes, backfill: None, marks: None, filling: None }
+    }
 }
 
 /// Builds the dataflow of a run on one worker.
@@ -183,14 +198,9 @@ impl<'s> Wiring<'_, 's> {
         let spec = Arc::clone(self.spec);
         let node = &spec.plan.nodes[id.0];
         match &node.operator {
-            Operator::Source(source) => {
-                let changes = self.source(id, source, ticks.clone());
-                Built { changes, backfill: None }
-            }
-            Operator::Changes(source) => {
-                let changes = self.changes(id, source, ticks.clone());
-                Built { changes, backfill: None }
-            }
+            Operator::Source(source) => Built::changes(self.source(id, source, ticks.clone())),
+            Operator::Changes(source) => self.changes(id, source, ticks.clone()),
+            Operator::Watermark(watermark) => self.watermark(id, watermark),
             Operator::Map(map) => {
                 let mapper = Mapper::new(map.clone(), Arc::clone(&node.schema));
                 self.stateless(id, move |batch, out| {
@@ -206,6 +216,7 @@ impl<'s> Wiring<'_, 's> {
                 })
             }
             Operator::Aggregate(_) => self.aggregate(id),
+            Operator::Closing(closing) => self.closing(id, closing),
             Operator::Materialize => self.materialize(id),
             Operator::Upsert(_) => self.upsert(id),
             Operator::Union => {
@@ -215,7 +226,7 @@ impl<'s> Wiring<'_, 's> {
                     Ok(())
                 })
             }
-            Operator::Join(_) => self.join(id),
+            Operator::Join(join) => self.join(id, join),
             Operator::First(_) => self.first(id),
             Operator::Regroup(_) => self.regroup(id),
             Operator::Lifetime(_) => self.lifetime(id),

@@ -100,6 +100,8 @@ pub struct Counters {
     pub rows_in: AtomicU64,
     /// Rows that sources left out because they were bad.
     pub skipped_rows: AtomicU64,
+    /// Rows left out because their time was before the watermark.
+    pub late_rows: AtomicU64,
     /// Epochs complete on all workers.
     pub epochs: AtomicU64,
     /// From an epoch's tick until it is complete everywhere.

@@ -71,6 +71,8 @@ pub struct Metrics {
     pub rows_in: u64,
     /// Bad rows left out.
     pub skipped_rows: u64,
+    /// Rows left out as they were late.
+    pub late_rows: u64,
     /// Epochs complete.
     pub epochs: u64,
     /// From an epoch's tick until it was complete, in microseconds.
@@ -305,6 +307,7 @@ impl Pipeline {
         Metrics {
             rows_in: c.rows_in.load(Relaxed),
             skipped_rows: c.skipped_rows.load(Relaxed),
+            late_rows: c.late_rows.load(Relaxed),
             epochs: c.epochs.load(Relaxed),
             epoch_us: c.epoch_time.percentiles(),
             latency_us: c.latency.percentiles(),

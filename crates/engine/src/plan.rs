@@ -91,12 +91,16 @@ pub enum Operator {
     Source(Arc<dyn Source>),
     /// Reads changes up to the horizon that the clock has chosen; no inputs.
     Changes(Arc<dyn ChangeSource>),
+    /// Keeps the watermark of its input, and leaves out the rows that are late.
+    Watermark(Watermark),
     /// Filters, then projects. Stateless.
     Map(Map),
     /// HOP: one row in, one row per window out, with `window_start` and `window_end` appended.
     Hop(Hop),
     /// GROUP BY: keeps accumulators by key; its output columns are the keys, then the aggregates.
     Aggregate(Aggregation),
+    /// GROUP BY of which each group is given once, when its time is final, and is forgotten then.
+    Closing(Closing),
     /// Keeps the rows themselves with their counts, so that they can be read and changes consolidate.
     Materialize,
     /// Keeps the last row of each key; its input only ever adds rows.
@@ -125,6 +129,37 @@ pub struct Upsert {
     pub deletes: bool,
 }
 
+/// How a watermark is made. After an epoch it is the greatest time that was seen less the delay, and it
+/// never goes back; a row whose time is before the watermark of the epoch before is late.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Watermark {
+    /// The event time: a column of the input, a timestamp in microseconds. Rows without one are never late.
+    pub time: usize,
+    /// How far behind the greatest time it is.
+    pub delay_us: i64,
+}
+
+/// When the values of a column are final by one watermark: a value `v` when `v + after_us` is not
+/// beyond it. Then no row with that value comes any more, nor does one with a smaller value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Passing {
+    /// A node with [`Operator::Watermark`].
+    pub watermark: NodeId,
+    /// How far it must be beyond the value.
+    pub after_us: i64,
+}
+
+/// A GROUP BY whose groups are given when they are final.
+#[derive(Clone, Debug)]
+pub struct Closing {
+    /// Its keys and aggregates; there are keys.
+    pub aggregation: Aggregation,
+    /// Which of the keys is the time, a timestamp in microseconds. A group without one is never given.
+    pub time: usize,
+    /// When its values are final: when they are by all of these. Not empty.
+    pub passing: Vec<Passing>,
+}
+
 /// A join of a left input, which is the first, and a right one.
 #[derive(Clone, Debug)]
 pub struct Join {
@@ -138,6 +173,19 @@ pub struct Join {
     pub nulls_match: bool,
     /// What else a pair must fulfil, over the left columns and then the right ones.
     pub filter: Option<Arc<dyn PhysicalExpr>>,
+    /// Which rows need not be kept for ever; at most one entry a side.
+    pub forgets: Vec<Forget>,
+}
+
+/// Rows of one side of a join that never pair with rows that are yet to come, nor change.
+#[derive(Clone, Debug)]
+pub struct Forget {
+    /// 0 for the left one.
+    pub side: usize,
+    /// A column of the side, a timestamp in microseconds. Rows without one are kept.
+    pub time: usize,
+    /// When its values are final in this sense: when they are by all of these. Not empty.
+    pub passing: Vec<Passing>,
 }
 
 /// Which rows a join gives. Those of one side come without the other side's columns.

@@ -3,20 +3,21 @@
 use crate::error::{Error, Result};
 use crate::keys::KeyCodec;
 use crate::ops::accumulate::{Argument, Layout};
-use crate::ops::aggregate::{Aggregate, Shape};
+use crate::ops::aggregate::{Aggregate, Closing, Shape};
 use crate::ops::distinct::Distinct;
 use crate::ops::expressions::Preparation;
 use crate::ops::extremes::Extremes;
 use crate::ops::first::First;
 use crate::ops::gathered::{GROUP_WORDS, Gathered, ROW_WORDS};
 use crate::ops::grouping::{Grouping, NullKeys, row_codec};
-use crate::ops::join::Join;
+use crate::ops::join::{Forgetting, Join};
 use crate::ops::lifetime::{self, Lifetime, Timing};
 use crate::ops::materialize::Materialize;
 use crate::ops::pairs::Condition;
 use crate::ops::regroup::Regroup;
 use crate::ops::source::Place;
 use crate::ops::upsert::{Keying, Upsert};
+use crate::ops::watermark::{Bound, KEEPER_WORDS, Keeper};
 use crate::plan::{self, Aggregation, NodeId, Operator, Plan, SortKey};
 use crate::run::is_of;
 use arrow::datatypes::SchemaRef;
@@ -70,6 +71,9 @@ pub(crate) fn shape_of(spec: &Plan, node: NodeId) -> Result<String> {
     Ok(match &plan.operator {
         Operator::Source(_) => "source".into(),
         Operator::Changes(_) => format!("changes of {}", types_of(&plan.schema)),
+        Operator::Watermark(watermark) => {
+            format!("watermark of column {} less {} us", watermark.time, watermark.delay_us)
+        }
         Operator::Map(_) => "map".into(),
         Operator::Hop(_) => "hop".into(),
         Operator::Sink(_) => "sink".into(),
@@ -108,19 +112,23 @@ pub(crate) fn shape_of(spec: &Plan, node: NodeId) -> Result<String> {
         Operator::Lifetime(times) => format!("lifetimes of {} by {times:?}", types_of(&plan.schema)),
         Operator::Materialize => format!("rows of {}", types_of(&plan.schema)),
         Operator::Upsert(upsert) => format!("last rows of {} by {:?}", types_of(&plan.schema), upsert.keys),
-        Operator::Aggregate(aggregation) => {
-            let input = &spec.nodes[plan.inputs[0].0];
-            let (preparation, layout) = prepare(aggregation, &input.schema, input.append_only)?;
-            let columns: Vec<&Argument> = preparation.described.iter().collect();
-            format!(
-                "groups of {}: {} words, {:?} over {:?}",
-                types_of(&plan.schema),
-                layout.words,
-                layout.places,
-                columns
-            ) + &distinct_of(&preparation.distinct)
+        Operator::Aggregate(aggregation) => groups_of(spec, node, aggregation)?,
+        Operator::Closing(closing) => {
+            let after: Vec<i64> = closing.passing.iter().map(|passing| passing.after_us).collect();
+            let groups = groups_of(spec, node, &closing.aggregation)?;
+            format!("{groups}, given when key {} is final after {after:?} us", closing.time)
         }
     })
+}
+
+fn groups_of(spec: &Plan, node: NodeId, aggregation: &Aggregation) -> Result<String> {
+    let plan = &spec.nodes[node.0];
+    let input = &spec.nodes[plan.inputs[0].0];
+    let (preparation, layout) = prepare(aggregation, &input.schema, input.append_only)?;
+    let columns: Vec<&Argument> = preparation.described.iter().collect();
+    let groups =
+        format!("groups of {}: {} words, {:?} over {:?}", types_of(&plan.schema), layout.words, layout.places, columns);
+    Ok(groups + &distinct_of(&preparation.distinct))
 }
 
 fn types_of(schema: &SchemaRef) -> String {
@@ -151,8 +159,37 @@ fn prepare(aggregation: &Aggregation, input: &SchemaRef, append_only: bool) -> R
 
 /// A GROUP BY of one worker.
 pub(crate) fn aggregate(tables: &Tables<'_>, node: NodeId) -> Result<(Preparation, Aggregate)> {
+    let Operator::Aggregate(aggregation) = &tables.plan.nodes[node.0].operator else {
+        unreachable!("called for aggregations")
+    };
+    groups(tables, node, aggregation, tables.plan.is_read(node))
+}
+
+/// A GROUP BY of one worker that gives each group once.
+pub(crate) fn closing(tables: &Tables<'_>, node: NodeId) -> Result<(Preparation, Closing)> {
+    let Operator::Closing(plan) = &tables.plan.nodes[node.0].operator else {
+        unreachable!("called for groups that are closed")
+    };
+    let (preparation, groups) = groups(tables, node, &plan.aggregation, false)?;
+    Ok((preparation, Closing::new(groups, plan.time, Bound::new(plan.passing.clone()))))
+}
+
+/// The keeper of a watermark, on whichever worker.
+pub(crate) fn watermark(tables: &Tables<'_>, node: NodeId) -> Result<Keeper> {
+    let Operator::Watermark(watermark) = &tables.plan.nodes[node.0].operator else {
+        unreachable!("called for watermarks")
+    };
+    Ok(Keeper::new(watermark, tables.table(node, 0, KeyKind::Bytes, KEEPER_WORDS)))
+}
+
+/// The groups of an aggregation on one worker; `emits` says whether their changes are given.
+fn groups(
+    tables: &Tables<'_>,
+    node: NodeId,
+    aggregation: &Aggregation,
+    emits: bool,
+) -> Result<(Preparation, Aggregate)> {
     let plan = &tables.plan.nodes[node.0];
-    let Operator::Aggregate(aggregation) = &plan.operator else { unreachable!("called for aggregations") };
     let input = &tables.plan.nodes[plan.inputs[0].0];
     let (preparation, layout) = prepare(aggregation, &input.schema, input.append_only)?;
     let codec = preparation.codec()?;
@@ -174,7 +211,7 @@ pub(crate) fn aggregate(tables: &Tables<'_>, node: NodeId) -> Result<(Preparatio
         layout,
         schema: Arc::clone(&plan.schema),
         keys: aggregation.keys.len(),
-        emits: tables.plan.is_read(node),
+        emits,
         creates_global: aggregation.keys.is_empty() && owns_global && tables.is_new(node),
     };
     Ok((preparation, Aggregate::new(shape, narrow, wide, sets, distincts)?))
@@ -219,7 +256,12 @@ pub(crate) fn join(tables: &Tables<'_>, node: NodeId) -> Result<([Grouping; 2], 
     let gathered = Gathered::new(tables.table(node, 0, KeyKind::Bytes, 2 * GROUP_WORDS), rows.into());
     let codecs = [row_codec(schemas[0])?, row_codec(schemas[1])?];
     let logic = Join::new(join.kind, Arc::clone(&plan.schema), gathered, codecs, condition);
-    Ok(([left, right], logic))
+    if join.forgets.is_empty() {
+        return Ok(([left, right], logic));
+    }
+    let groupings = [grouping_of(join, schemas[0], 0)?, grouping_of(join, schemas[1], 1)?];
+    let forgetting = Forgetting::new(&join.forgets, schemas.map(Arc::clone), groupings);
+    Ok(([left, right], logic.forgetting(forgetting)))
 }
 
 fn grouping_of(join: &plan::Join, input: &SchemaRef, side: usize) -> Result<Grouping> {

@@ -12,7 +12,7 @@ use crate::settings;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use highwater_connectors::{Created, DELETED, ERROR_COLUMNS, Envelope, Format, Included, Metadata, Options, Shape};
 use highwater_engine::Trigger;
-use highwater_engine::plan::Operator;
+use highwater_engine::plan::{self, Operator};
 use highwater_engine::source::{Extent, Source};
 use highwater_sql::lower::FedTable;
 use highwater_sql::statement::{
@@ -69,9 +69,10 @@ impl Database {
             key,
             append_only: statement.append_only,
         };
+        let watermark = watermark(statement.watermark.as_ref(), &schema)?;
         let target = Target { table: self.tables.table(spec)?, statement: Arc::new(statement) };
         self.check_defaults(&target)?;
-        Ok(Object { entry, schema, body: Body::Table(target) })
+        Ok(Object { entry, schema, body: Body::Table(target), watermark })
     }
 
     /// A table that a connector fills is kept by a pipeline, which it is the first of.
@@ -120,7 +121,7 @@ impl Database {
             error_columns: if keeps_errors(source.as_ref()) { ERROR_COLUMNS.len() } else { 0 },
             source,
         };
-        Ok(Object { entry, schema, body: Body::Fed(Arc::new(Fed { statement, table })) })
+        Ok(Object { entry, schema, body: Body::Fed(Arc::new(Fed { statement, table })), watermark: None })
     }
 
     pub(crate) fn create_view(&self, view: CreateView, text: &str) -> Result<Outcome> {
@@ -166,7 +167,8 @@ impl Database {
             let below = node.inputs.iter().find_map(|input| endless[input.0]);
             let inserts = node.inputs.iter().all(|input| plan.nodes[input.0].append_only);
             let keeps = match &node.operator {
-                Operator::Join(_) | Operator::Regroup(_) | Operator::Materialize => true,
+                Operator::Join(join) => join.forgets.len() < node.inputs.len(),
+                Operator::Regroup(_) | Operator::Materialize => true,
                 // It forgets what is not among the first rows, unless that may go again.
                 Operator::First(_) => !inserts,
                 Operator::Lifetime(lifetime) => lifetime.until.is_none(),
@@ -181,7 +183,7 @@ impl Database {
             }
             endless.push(match &node.operator {
                 Operator::Source(source) if source.extent() == Extent::Endless => node.name.strip_suffix("/source"),
-                Operator::Aggregate(_) | Operator::First(_) | Operator::Upsert(_) => None,
+                Operator::Aggregate(_) | Operator::Closing(_) | Operator::First(_) | Operator::Upsert(_) => None,
                 Operator::Lifetime(lifetime) if lifetime.until.is_some() => None,
                 _ => below,
             });
@@ -369,7 +371,9 @@ impl Database {
             };
             return Err(error.into());
         }
-        Ok(Object { entry, schema: source.schema(), body: Body::Source(source) })
+        let schema = source.schema();
+        let watermark = watermark(statement.watermark.as_ref(), &schema)?;
+        Ok(Object { entry, schema, body: Body::Source(source), watermark })
     }
 
     fn view_object(&self, state: &State, view: CreateView, entry: Entry) -> Result<Object> {
@@ -378,12 +382,12 @@ impl Database {
         let plan = self.session.bind(&view.query, &relations)?;
         let plan = session::rename(plan, &view.columns, &view.query.text)?;
         let schema = session::view_schema(plan.schema());
-        Ok(Object { entry, schema, body: Body::View(view) })
+        Ok(Object { entry, schema, body: Body::View(view), watermark: None })
     }
 
     /// An object with a pipeline: its columns come of planning it.
     fn kept_object(&self, state: &State, entry: Entry, body: Body) -> Result<Object> {
-        let mut object = Object { entry, body, schema: Arc::new(Schema::empty()) };
+        let mut object = Object { entry, body, schema: Arc::new(Schema::empty()), watermark: None };
         let plan = self.plan_with(state, &object)?;
         object.schema = match &object.body {
             Body::Materialized(_) => {
@@ -406,6 +410,12 @@ fn entry(state: &State, kind: Kind, name: &Name, text: &str, pipeline: Option<St
         pipeline,
         settings: BTreeMap::new(),
     }
+}
+
+/// A statement's watermark over the columns of what it makes.
+fn watermark(watermark: Option<&statement::Watermark>, schema: &Schema) -> Result<Option<plan::Watermark>> {
+    let Some(watermark) = watermark else { return Ok(None) };
+    Ok(Some(plan::Watermark { time: watermark.place(schema)?, delay_us: watermark.delay_us }))
 }
 
 fn declared(source: &CreateSource) -> Option<SchemaRef> {

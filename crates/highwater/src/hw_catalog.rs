@@ -103,6 +103,7 @@ fn progress(database: &Database) -> Rows {
         ("status", texts(pipelines.iter().map(|p| show::status(&p.status())))),
         ("backfill_percent", numbers(metrics.iter().map(|m| m.backfill / 10))),
         ("rows_in", count(|m| m.rows_in)),
+        ("late_rows", count(|m| m.late_rows)),
         ("epochs", count(|m| m.epochs)),
         ("log_position", count(|m| m.horizon)),
         ("log_newest", numbers(pipelines.iter().map(|_| newest))),

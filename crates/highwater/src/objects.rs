@@ -7,11 +7,12 @@ use crate::dml::Target;
 use crate::error::Result;
 use arrow::datatypes::SchemaRef;
 use datafusion::logical_expr::{LogicalPlan, TableSource};
+use highwater_engine::plan::Watermark;
 use highwater_engine::source::Source;
 use highwater_sql::lower::{FedTable, source_name};
 use highwater_sql::session::{self, Relations};
 use highwater_sql::statement::{CreateSink, CreateSubscription, CreateTable, CreateView, Name, Query};
-use highwater_sql::{Session, named, references};
+use highwater_sql::{Position, Session, named, references};
 use highwater_tables::Journal;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -23,6 +24,8 @@ pub(crate) struct Object {
     pub(crate) body: Body,
     /// Its columns; a sink's or subscription's are those of what it takes.
     pub(crate) schema: SchemaRef,
+    /// Of a source or table.
+    pub(crate) watermark: Option<Watermark>,
 }
 
 /// What an object is made of.
@@ -74,6 +77,14 @@ impl Object {
         match &self.body {
             Body::View(view) | Body::Materialized(view) => &view.columns,
             Body::Source(_) | Body::Table(_) | Body::Fed(_) | Body::Sink(_) | Body::Subscription(_) => &[],
+        }
+    }
+
+    /// Where its statement says EMIT ON WINDOW CLOSE, if it does.
+    pub(crate) const fn closes(&self) -> Option<Position> {
+        match &self.body {
+            Body::Materialized(view) => view.closes,
+            Body::Source(_) | Body::Table(_) | Body::View(_) | Body::Sink(_) => None,
         }
     }
 
@@ -298,5 +309,6 @@ impl Objects {
 fn bound(session: &Session, object: &Object, relations: &Relations) -> Result<LogicalPlan> {
     let query = object.query().expect("only what has a query is bound");
     let plan = session.bind(query, relations)?;
-    Ok(session::rename(plan, object.columns(), &query.text)?)
+    let plan = session::rename(plan, object.columns(), &query.text)?;
+    Ok(if object.closes().is_some() { session::on_close(plan) } else { plan })
 }

@@ -42,6 +42,9 @@ impl Database {
                 Body::Table(target) => builder.table(object.name(), Arc::new(self.tables.source(&target.table))),
                 _ => {}
             }
+            if let Some(watermark) = &object.watermark {
+                builder.watermark(object.name(), watermark.clone());
+            }
         }
         for object in objects {
             if let Body::Fed(fed) = &object.body {
@@ -53,7 +56,8 @@ impl Database {
             let pipeline = object.entry.pipeline.as_deref().expect("kept objects have a pipeline");
             let reading = Reading::Pipeline(pipeline);
             let relations = state.objects.relations(&self.session, &references(query), reading)?;
-            let kept = Maintained { name: object.name(), columns: &[], query, relations: &relations };
+            let closes = object.closes();
+            let kept = Maintained { name: object.name(), columns: &[], query, relations: &relations, closes };
             match &object.body {
                 Body::Materialized(view) => {
                     builder.view(Maintained { columns: &view.columns, ..kept })?;

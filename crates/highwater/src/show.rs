@@ -104,6 +104,7 @@ fn jobs(database: &Database) -> Result<Rows> {
         ("freeze_us_max", count(|m| m.freeze_us.max)),
         ("restarts", count(|m| m.restarts)),
         ("skipped_rows", count(|m| m.skipped_rows)),
+        ("late_rows", count(|m| m.late_rows)),
     ]))
 }
 

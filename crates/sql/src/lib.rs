@@ -6,6 +6,7 @@
 //! sources and sinks come in as the engine's traits, a program's functions as [`ScalarFunction`]s.
 
 mod asof;
+mod close;
 mod copy;
 mod cursor;
 pub mod error;

@@ -4,6 +4,7 @@
 //! windows; only the optimizer's rules differ, because a dataflow cannot run what a batch can.
 
 use crate::asof;
+use crate::close;
 use crate::error::{Error, Result};
 use crate::function::{self, ScalarFunction};
 use crate::ignored;
@@ -277,8 +278,13 @@ impl Session {
     /// A bound query as DataFusion can run it.
     ///
     /// # Errors
-    /// `Plan` when a window cannot be expanded, or a subquery cannot be rewritten.
+    /// `Plan` when a window cannot be expanded, or a subquery cannot be rewritten; `Unsupported` when it
+    /// is one that goes by watermarks.
     pub fn runnable(&self, plan: LogicalPlan) -> Result<LogicalPlan> {
+        if close::is_in(&plan).map_err(|e| Error::Plan(Box::new(e)))? {
+            let hint = "what the view holds depends on when its rows came";
+            return Err(Error::unsupported("computing EMIT ON WINDOW CLOSE from scratch", hint, None));
+        }
         let plan = window::expand(plan).map_err(|e| Error::Plan(Box::new(e)))?;
         subquery::outside_of_where(plan).map_err(|e| Error::Plan(Box::new(e)))
     }
@@ -367,6 +373,12 @@ pub fn rename(plan: LogicalPlan, columns: &[Name], text: &str) -> Result<Logical
         .project(expressions)
         .and_then(LogicalPlanBuilder::build)
         .map_err(|e| Error::of_planner(e, text))
+}
+
+/// A query that says EMIT ON WINDOW CLOSE; only a dataflow can run it.
+#[must_use]
+pub fn on_close(plan: LogicalPlan) -> LogicalPlan {
+    close::on_close(plan)
 }
 
 /// A view's columns as others see them: nullable, without qualifiers.

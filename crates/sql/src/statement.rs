@@ -1,9 +1,10 @@
 //! The statements that Highwater speaks, as plain data with the positions that errors need.
 
 pub use crate::copy::{Copy, CopyOptions, CopyOut};
+use crate::error::{Error, Kind, Result};
 use crate::text::Position;
 pub use crate::upsert::{ConflictUpdate, EXCLUDED, OnConflict, ROW_NUMBER};
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Schema, TimeUnit};
 use datafusion::sql::sqlparser::ast;
 use std::fmt;
 
@@ -132,6 +133,8 @@ pub struct CreateSource {
     pub columns: Vec<Column>,
     /// INCLUDE.
     pub included: Vec<Included>,
+    /// WATERMARK FOR.
+    pub watermark: Option<Watermark>,
     /// WITH.
     pub options: Vec<Property>,
     /// FORMAT ... ENCODE.
@@ -149,6 +152,38 @@ pub struct Column {
     pub not_null: bool,
 }
 
+/// WATERMARK FOR column AS column - INTERVAL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Watermark {
+    /// The event time.
+    pub column: Name,
+    /// How far behind the greatest time it is.
+    pub delay_us: i64,
+    /// Where the clause stands.
+    pub at: Position,
+}
+
+impl Watermark {
+    /// The place of its column among these.
+    ///
+    /// # Errors
+    /// `Unknown` when there is no such column, `Invalid` when it is not a timestamp in microseconds (42804).
+    pub fn place(&self, columns: &Schema) -> Result<usize> {
+        let Name { value, at } = &self.column;
+        let Ok(place) = columns.index_of(value) else {
+            return Err(Error::Unknown { kind: Kind::Column, name: value.clone(), position: Some(*at) });
+        };
+        if matches!(columns.field(place).data_type(), DataType::Timestamp(TimeUnit::Microsecond, _)) {
+            return Ok(place);
+        }
+        Err(Error::Invalid {
+            sqlstate: "42804",
+            message: format!("the watermark's column {value:?} is not a timestamp"),
+            position: Some(*at),
+        })
+    }
+}
+
 /// CREATE TABLE.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CreateTable {
@@ -160,8 +195,8 @@ pub struct CreateTable {
     pub columns: Vec<TableColumn>,
     /// PRIMARY KEY, in its order; empty for none.
     pub key: Vec<Name>,
-    /// WATERMARK FOR column AS expression.
-    pub watermark: Option<(Name, ast::Expr)>,
+    /// WATERMARK FOR.
+    pub watermark: Option<Watermark>,
     /// APPEND ONLY.
     pub append_only: bool,
     /// What fills it; none for a table that clients write.
@@ -337,6 +372,8 @@ pub struct CreateView {
     pub options: Vec<Property>,
     /// AS.
     pub query: Query,
+    /// Where EMIT ON WINDOW CLOSE stands, if it does.
+    pub closes: Option<Position>,
 }
 
 /// CREATE SINK.

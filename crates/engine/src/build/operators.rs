@@ -13,7 +13,7 @@ use crate::ops::grouping::Grouping;
 use crate::ops::outbox::Outbox;
 use crate::ops::source::SourceSplits;
 use crate::parcel::Parcel;
-use crate::plan::{NodeId, Operator};
+use crate::plan::{Join, NodeId, Operator};
 use crate::sink::Sink;
 use crate::stateful::{Logic, Stateful, Surroundings, Turn};
 use crate::tables;
@@ -24,10 +24,12 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
+use timely::communication::Pull;
+use timely::dataflow::channels::Message;
 use timely::dataflow::channels::pact::{DistributorPact, Pipeline};
-use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::operators::generic::operator::Operator as _;
+use timely::dataflow::operators::generic::{InputHandleCore, OutputBuilder};
 use timely::progress::frontier::MutableAntichain;
 
 impl<'s> Wiring<'_, 's> {
@@ -36,8 +38,7 @@ impl<'s> Wiring<'_, 's> {
         id: NodeId,
         apply: impl FnMut(Batch, &mut Vec<Batch>) -> Result<()> + 'static,
     ) -> Built<'s> {
-        let changes = self.applied(id, self.input(id), apply);
-        Built { changes, backfill: None }
+        Built::changes(self.applied(id, self.input(id), apply))
     }
 
     /// A stream of a node's batches with something done to each.
@@ -124,7 +125,7 @@ impl<'s> Wiring<'_, 's> {
         let made = spec.run.step(&spec.plan.nodes[id.0].name, || tables::aggregate(&spec.tables(self.place), id));
         let (preparation, logic) = made.unzip();
         let keyed = self.keyed(id, preparation);
-        self.stateful(id, vec![keyed], logic)
+        self.stateful(id, Inputs::dealt(vec![keyed]), logic)
     }
 
     pub(super) fn materialize(&mut self, id: NodeId) -> Built<'s> {
@@ -132,7 +133,7 @@ impl<'s> Wiring<'_, 's> {
         let made = spec.run.step(&spec.plan.nodes[id.0].name, || tables::materialize(&spec.tables(self.place), id));
         let (preparation, logic) = made.unzip();
         let keyed = self.keyed(id, preparation);
-        self.stateful(id, vec![keyed], logic)
+        self.stateful(id, Inputs::dealt(vec![keyed]), logic)
     }
 
     pub(super) fn upsert(&mut self, id: NodeId) -> Built<'s> {
@@ -145,16 +146,17 @@ impl<'s> Wiring<'_, 's> {
             }
             Ok(())
         });
-        self.stateful(id, vec![keyed], logic)
+        self.stateful(id, Inputs::dealt(vec![keyed]), logic)
     }
 
-    pub(super) fn join(&mut self, id: NodeId) -> Built<'s> {
+    pub(super) fn join(&mut self, id: NodeId, join: &Join) -> Built<'s> {
         let spec = Arc::clone(self.spec);
         let made = spec.run.step(&spec.plan.nodes[id.0].name, || tables::join(&spec.tables(self.place), id));
         let (groupings, logic) = made.unzip();
         let [left, right] = groupings.map_or([None, None], |groupings| groupings.map(Some));
-        let inputs = vec![self.grouped(id, 0, left), self.grouped(id, 1, right)];
-        self.stateful(id, inputs, logic)
+        let dealt = vec![self.grouped(id, 0, left), self.grouped(id, 1, right)];
+        let local = join.forgets.iter().flat_map(|forget| self.marks_of(&forget.passing)).collect();
+        self.stateful(id, Inputs { dealt, local }, logic)
     }
 
     pub(super) fn first(&mut self, id: NodeId) -> Built<'s> {
@@ -170,7 +172,7 @@ impl<'s> Wiring<'_, 's> {
         let made = spec.run.step(&spec.plan.nodes[id.0].name, || tables::regroup(&spec.tables(self.place), id));
         let (grouping, logic) = made.unzip();
         let grouped = self.grouped(id, 0, grouping);
-        self.stateful(id, vec![grouped], logic)
+        self.stateful(id, Inputs::dealt(vec![grouped]), logic)
     }
 
     pub(super) fn lifetime(&mut self, id: NodeId) -> Built<'s> {
@@ -183,10 +185,10 @@ impl<'s> Wiring<'_, 's> {
             }
             Ok(())
         });
-        self.stateful(id, vec![timed], logic)
+        self.stateful(id, Inputs::dealt(vec![timed]), logic)
     }
 
-    fn keyed(&self, id: NodeId, preparation: Option<Preparation>) -> Flows<'s> {
+    pub(super) fn keyed(&self, id: NodeId, preparation: Option<Preparation>) -> Flows<'s> {
         self.applied(id, self.input(id), move |batch, out| {
             if let Some(preparation) = &preparation {
                 out.extend(preparation.apply(&batch)?);
@@ -209,7 +211,7 @@ impl<'s> Wiring<'_, 's> {
         Stateful::new(logic, name, number, self.around.clone(), self.spec.backfills(id))
     }
 
-    fn stateful<L: Logic + 'static>(&mut self, id: NodeId, inputs: Vec<Flows<'s>>, logic: Option<L>) -> Built<'s> {
+    pub(super) fn stateful<L: Logic + 'static>(&mut self, id: NodeId, from: Inputs<'s>, logic: Option<L>) -> Built<'s> {
         let node = &self.spec.plan.nodes[id.0];
         let mut builder = OperatorBuilder::new(node.name.clone(), self.scope);
         let info = builder.operator_info();
@@ -217,7 +219,8 @@ impl<'s> Wiring<'_, 's> {
         self.around.snapshots.wake_operator(self.scope.activator_for(info.address));
         let (groups, workers) = (self.spec.key_groups, self.place.workers);
         let pact = || DistributorPact(move |_: usize| ByKeyGroup::new(groups, workers));
-        let mut inputs: Vec<_> = inputs.into_iter().map(|input| builder.new_input(input, pact())).collect();
+        let mut dealt: Vec<_> = from.dealt.into_iter().map(|input| builder.new_input(input, pact())).collect();
+        let mut local: Vec<_> = from.local.into_iter().map(|input| builder.new_input(input, Pipeline)).collect();
         let (changes, changes_out) = builder.new_output::<Flow>();
         let (backfill, backfill_out) = builder.new_output::<Flow>();
         let (_done, done_out) = builder.new_output::<Parcel<()>>();
@@ -230,13 +233,8 @@ impl<'s> Wiring<'_, 's> {
             timer.begin(&mut capabilities);
             move |frontiers| {
                 let Some(operator) = &mut operator else { return false };
-                for (at, input) in inputs.iter_mut().enumerate() {
-                    input.for_each(|time, flow| {
-                        if let Some(batch) = flow.0.take() {
-                            operator.take(*time.time(), at, batch);
-                        }
-                    });
-                }
+                take_all(operator, &mut dealt, 0);
+                take_all(operator, &mut local, dealt.len());
                 if run.has_failed() || capabilities.is_empty() {
                     return false;
                 }
@@ -277,7 +275,7 @@ impl<'s> Wiring<'_, 's> {
             }
         });
         self.done.push(done_out);
-        Built { changes: changes_out, backfill: backfills.then_some(backfill_out) }
+        Built { backfill: backfills.then_some(backfill_out), ..Built::changes(changes_out) }
     }
 
     /// What a node reads, all of it on the first worker.
@@ -383,7 +381,36 @@ impl<'s> Wiring<'_, 's> {
             }
         });
         self.done.push(done_out);
-        Built { changes: changes_out, backfill: None }
+        Built::changes(changes_out)
+    }
+}
+
+/// What an operator with state reads.
+pub(super) struct Inputs<'s> {
+    /// Dealt by key group.
+    pub(super) dealt: Vec<Flows<'s>>,
+    /// After them, taken as they are on each worker.
+    pub(super) local: Vec<Flows<'s>>,
+}
+
+impl<'s> Inputs<'s> {
+    const fn dealt(dealt: Vec<Flows<'s>>) -> Self {
+        Self { dealt, local: Vec::new() }
+    }
+}
+
+/// Hands an operator what came in on some of its inputs, which are numbered from `first` on.
+fn take_all<L: Logic, P: Pull<Message<u64, Flow>>>(
+    operator: &mut Stateful<L>,
+    inputs: &mut [InputHandleCore<u64, Flow, P>],
+    first: usize,
+) {
+    for (at, input) in inputs.iter_mut().enumerate() {
+        input.for_each(|time, flow| {
+            if let Some(batch) = flow.0.take() {
+                operator.take(*time.time(), first + at, batch);
+            }
+        });
     }
 }
 

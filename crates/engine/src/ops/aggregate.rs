@@ -8,6 +8,10 @@
 
 mod changing;
 
+mod closing;
+
+pub(crate) use closing::Closing;
+
 use crate::batch::Batch;
 use crate::error::{Error, Result};
 use crate::keys::{KeyCodec, hash_keys, integers};
@@ -212,7 +216,17 @@ impl Aggregate {
         for slot in slots {
             words.extend_from_slice(table.words(*slot));
         }
-        let keys = match which {
+        let keys = self.keys_of(which, slots);
+        let exists = words.chunks_exact(stride).map(|row| always || row[ROWS] != 0).collect();
+        let sets: Vec<ArrayRef> = self.live_extremes(&keys)?;
+        let rows = self.finish(&keys, &words, sets)?;
+        Ok(Finished { rows, exists })
+    }
+
+    /// The keys of some groups.
+    fn keys_of(&mut self, which: Which, slots: &[Slot]) -> Keys {
+        let table = self.table(which);
+        match which {
             Which::Narrow => Keys::Integers(slots.iter().map(|slot| table.key_u64(*slot)).collect()),
             Which::Wide => {
                 let mut keys = ByteRows::default();
@@ -221,11 +235,7 @@ impl Aggregate {
                 }
                 Keys::Bytes(keys)
             }
-        };
-        let exists = words.chunks_exact(stride).map(|row| always || row[ROWS] != 0).collect();
-        let sets: Vec<ArrayRef> = self.live_extremes(&keys)?;
-        let rows = self.finish(&keys, &words, sets)?;
-        Ok(Finished { rows, exists })
+        }
     }
 
     /// The multisets' results for groups as they are now, one column an aggregate that needs one.

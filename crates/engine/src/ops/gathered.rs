@@ -232,6 +232,11 @@ impl Gathered {
         std::iter::once(&mut self.groups).chain(self.sides.iter_mut().map(|side| &mut side.rows)).collect()
     }
 
+    /// The table of a side's rows.
+    pub(crate) fn rows_of(&mut self, side: usize) -> &mut Table {
+        &mut self.sides[side].rows
+    }
+
     /// Loads the key groups of some group keys, of all tables, until `deadline`; true when all are
     /// there.
     pub(crate) fn load_for(&mut self, keys: &dyn Array, deadline: Instant) -> Result<bool> {
@@ -267,11 +272,11 @@ impl Gathered {
         let row_keys = ByteKeys::new(data, offsets)?;
         self.sides[side].rows.upsert_bytes(hashes, row_keys, &mut self.row_slots, &mut self.created)?;
         self.link_created(side)?;
-        self.count(side, batch);
+        self.add_counts(side, batch);
         Ok(())
     }
 
-    fn count(&mut self, side: usize, batch: &Batch) {
+    fn add_counts(&mut self, side: usize, batch: &Batch) {
         let Side { rows, changes } = &mut self.sides[side];
         let add = |words: &mut [u64], at: usize, row: usize| {
             words[at] = words[at].wrapping_add(batch.weight(row) as u64);
@@ -426,6 +431,11 @@ impl Gathered {
     /// A row of a part, in row format.
     pub(crate) fn row(&self, side: usize, slot: Slot) -> &[u8] {
         &self.sides[side].rows.key_bytes(slot)[1..]
+    }
+
+    /// How often a row is there now.
+    pub(crate) fn count(&self, side: usize, slot: Slot) -> i64 {
+        count_of(&self.sides[side].rows, slot)
     }
 
     /// The operator's word of a row of a part.

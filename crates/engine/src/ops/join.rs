@@ -9,10 +9,14 @@
 //! keeps the number of its pairs. Rows of which a key is null, where nulls do not pair, are handed on
 //! without state.
 
+mod forgetting;
+
+pub(crate) use forgetting::Forgetting;
+
 use crate::batch::Batch;
 use crate::error::{Error, Result};
 use crate::keys::KeyCodec;
-use crate::ops::gathered::{Gathered, Part, Touched, Want};
+use crate::ops::gathered::{Gathered, Part, SIDES, Touched, Want};
 use crate::ops::grouping::is_loose;
 use crate::ops::pairs::{Condition, Pairing, Wanted};
 use crate::ops::unpaired::Unpaired;
@@ -61,6 +65,7 @@ pub(crate) struct Join {
     /// How many of them have been in a portion.
     begun: usize,
     portion: Option<Portion>,
+    forgetting: Option<Forgetting>,
 }
 
 /// Groups that are looked at together, and how far.
@@ -91,7 +96,13 @@ impl Join {
         condition: Option<Condition>,
     ) -> Self {
         let (loose, touched) = (VecDeque::new(), Vec::new());
-        Self { kind, schema, gathered, codecs, condition, loose, touched, begun: 0, portion: None }
+        Self { kind, schema, gathered, codecs, condition, loose, touched, begun: 0, portion: None, forgetting: None }
+    }
+
+    /// Rows that never pair again are forgotten; marks of watermarks are inputs after those of the sides.
+    pub(crate) fn forgetting(mut self, forgetting: Forgetting) -> Self {
+        self.forgetting = Some(forgetting);
+        self
     }
 
     const fn counts_pairs_of(&self, side: usize) -> bool {
@@ -155,7 +166,13 @@ impl Join {
         if self.portion.is_none() {
             self.portion = self.begin_portion()?;
         }
-        let Some(mut portion) = self.portion.take() else { return self.gathered.end_epoch() };
+        let Some(mut portion) = self.portion.take() else {
+            let is_over = self.gathered.end_epoch()?;
+            if is_over {
+                self.forget()?;
+            }
+            return Ok(is_over);
+        };
         if !self.go_on(&mut portion, out)? {
             self.portion = Some(portion);
         }
@@ -275,14 +292,20 @@ impl Logic for Join {
         self.gathered.tables()
     }
 
-    fn load_for(&mut self, _: usize, batch: &Batch, deadline: Instant) -> Result<bool> {
-        if is_loose(batch) || self.gathered.is_loaded() {
+    fn load_for(&mut self, input: usize, batch: &Batch, deadline: Instant) -> Result<bool> {
+        if input >= SIDES || is_loose(batch) || self.gathered.is_loaded() {
             return Ok(true);
         }
         self.gathered.load_for(batch.rows.column(0).as_ref(), deadline)
     }
 
     fn apply(&mut self, input: usize, batch: Batch) -> Result<()> {
+        if let Some(watermark) = input.checked_sub(SIDES) {
+            if let Some(forgetting) = &mut self.forgetting {
+                forgetting.take(watermark, &batch);
+            }
+            return Ok(());
+        }
         if !is_loose(&batch) {
             return self.gathered.apply(input, &batch);
         }

@@ -18,3 +18,4 @@ pub(crate) mod regroup;
 pub(crate) mod source;
 pub(crate) mod unpaired;
 pub(crate) mod upsert;
+pub(crate) mod watermark;

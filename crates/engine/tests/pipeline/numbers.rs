@@ -116,7 +116,14 @@ fn aggregate(function: AggregateFunction, argument: Option<(&str, usize)>) -> Ag
 
 fn join_by_key() -> Join {
     let key = || vec![Arc::new(Column::new("key", 0)) as Arc<dyn PhysicalExpr>];
-    Join { kind: JoinKind::Inner, left_keys: key(), right_keys: key(), nulls_match: false, filter: None }
+    Join {
+        kind: JoinKind::Inner,
+        left_keys: key(),
+        right_keys: key(),
+        nulls_match: false,
+        filter: None,
+        forgets: Vec::new(),
+    }
 }
 
 pub(crate) fn plan_of(numbers: &Arc<Numbers>, wanted: Wanted) -> Plan {

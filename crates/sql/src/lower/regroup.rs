@@ -114,5 +114,12 @@ fn never() -> Aggregation {
 }
 
 const fn left_join() -> Join {
-    Join { kind: JoinKind::Left, left_keys: Vec::new(), right_keys: Vec::new(), nulls_match: false, filter: None }
+    Join {
+        kind: JoinKind::Left,
+        left_keys: Vec::new(),
+        right_keys: Vec::new(),
+        nulls_match: false,
+        filter: None,
+        forgets: Vec::new(),
+    }
 }

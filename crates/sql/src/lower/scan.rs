@@ -57,7 +57,14 @@ impl Builder<'_> {
             let clause = format!("reading {name:?} together with another pipeline's relations");
             return Err(Error::unsupported(clause, "read one view or source", None));
         };
-        let node = self.add(&node_of, "source", Vec::new(), operator, &schema);
+        if !is_first {
+            let incarnation = self.incarnations.get(owner).copied().unwrap_or_default();
+            self.incarnations.insert(node_of.clone(), incarnation);
+        }
+        let mut node = self.add(&node_of, "source", Vec::new(), operator, &schema);
+        if let Some(watermark) = self.watermarks.get(name).cloned() {
+            node = self.add(&node_of, "watermark", vec![node], Operator::Watermark(watermark), &schema);
+        }
         let flow = Flow::whole(node, &schema);
         self.taps.insert(node_of, flow.clone());
         Ok(flow)

@@ -1,11 +1,11 @@
 //! CREATE SOURCE, VIEW, MATERIALIZED VIEW, SINK and SUBSCRIPTION.
 
-use super::{clauses, query};
+use super::{clauses, query, watermark};
 use crate::cursor::Cursor;
 use crate::error::{Error, Result};
 use crate::statement::{
     Column, CreateSink, CreateSource, CreateSubscription, CreateView, Envelope, Included, Metadata, Name, Query,
-    Statement, columns_of,
+    Statement, Watermark, columns_of,
 };
 use crate::types;
 use arrow::datatypes::DataType;
@@ -50,7 +50,7 @@ fn other(c: &Cursor<'_>) -> Error {
 fn source(c: &mut Cursor<'_>) -> Result<CreateSource> {
     let if_not_exists = c.accept(&["IF", "NOT", "EXISTS"]);
     let name = c.name("the source's name")?;
-    let columns = if c.peek() == Some(&Token::LParen) { columns(c)? } else { Vec::new() };
+    let (columns, watermark) = if c.peek() == Some(&Token::LParen) { columns(c)? } else { (Vec::new(), None) };
     if c.is(&["APPEND"]) {
         return Err(Error::unsupported("APPEND ONLY", "leave it out", Some(c.position())));
     }
@@ -68,7 +68,7 @@ fn source(c: &mut Cursor<'_>) -> Result<CreateSource> {
     if let Some(format) = format.as_ref().filter(|format| format.envelope != Envelope::Plain) {
         return Err(Error::unsupported(format!("FORMAT {}", format.envelope.name()), KEPT, Some(format.at)));
     }
-    Ok(CreateSource { name, if_not_exists, columns, included, options, format })
+    Ok(CreateSource { name, if_not_exists, columns, included, watermark, options, format })
 }
 
 /// What to do where rows must be known to be replaced.
@@ -90,11 +90,19 @@ pub(super) fn refuse_twice<'a>(included: &[Included], columns: impl Iterator<Ite
     Ok(())
 }
 
-fn columns(c: &mut Cursor<'_>) -> Result<Vec<Column>> {
+/// Columns and a watermark, or the watermark alone where the connector knows its columns.
+fn columns(c: &mut Cursor<'_>) -> Result<(Vec<Column>, Option<Watermark>)> {
     c.expect_token(&Token::LParen)?;
-    let mut all: Vec<Column> = Vec::new();
+    let (mut all, mut watermark): (Vec<Column>, _) = (Vec::new(), None);
     loop {
         refuse_table_constraint(c)?;
+        if watermark::accept(c, &mut watermark)? {
+            if c.accept_token(&Token::Comma) {
+                continue;
+            }
+            c.expect_token(&Token::RParen)?;
+            break;
+        }
         let column = column(c)?;
         if all.iter().any(|other| other.name.value == column.name.value) {
             return Err(Error::Invalid {
@@ -106,16 +114,17 @@ fn columns(c: &mut Cursor<'_>) -> Result<Vec<Column>> {
         all.push(column);
         if !c.accept_token(&Token::Comma) {
             c.expect_token(&Token::RParen)?;
-            return Ok(all);
+            break;
         }
     }
+    if let Some(watermark) = watermark.as_ref().filter(|_| !all.is_empty()) {
+        watermark::check(watermark, &all)?;
+    }
+    Ok((all, watermark))
 }
 
 fn refuse_table_constraint(c: &Cursor<'_>) -> Result<()> {
     let at = Some(c.position());
-    if c.is(&["WATERMARK", "FOR"]) {
-        return Err(Error::unsupported("WATERMARK", "windows are kept without it", at));
-    }
     if c.is(&["PRIMARY", "KEY"]) {
         return Err(Error::unsupported("PRIMARY KEY", KEPT, at));
     }
@@ -162,11 +171,16 @@ fn view(c: &mut Cursor<'_>, materialized: bool) -> Result<CreateView> {
     let query = query(c)?;
     c.finish()?;
     c.restore(whole);
-    if c.is(&["EMIT"]) {
-        let hint = "each epoch's changes are shown as they come";
-        return Err(Error::unsupported("EMIT ON WINDOW CLOSE", hint, Some(c.position())));
+    let at = c.position();
+    let closes = c.is(&["EMIT"]).then_some(at);
+    if closes.is_some() {
+        c.expect(&["EMIT", "ON", "WINDOW", "CLOSE"])?;
+        if !materialized {
+            let hint = "a plain view is a name for a query: say it of the materialized view over it";
+            return Err(Error::unsupported("EMIT ON WINDOW CLOSE of a plain view", hint, closes));
+        }
     }
-    Ok(CreateView { name, if_not_exists, columns, options, query })
+    Ok(CreateView { name, if_not_exists, columns, options, query, closes })
 }
 
 fn column_names(c: &mut Cursor<'_>) -> Result<Vec<Name>> {

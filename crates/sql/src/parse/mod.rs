@@ -8,6 +8,7 @@ mod dml;
 mod prepared;
 mod session;
 mod table;
+mod watermark;
 
 use crate::asof;
 use crate::cursor::Cursor;

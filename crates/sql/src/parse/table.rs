@@ -2,6 +2,7 @@
 
 use super::clauses;
 use super::create::{column_name, data_type, refuse_twice};
+use super::watermark;
 use crate::cursor::Cursor;
 use crate::error::{Error, Result};
 use crate::statement::{Column, CreateTable, Envelope, Feed, Included, Metadata, Name, TableColumn};
@@ -70,8 +71,9 @@ fn check_feed(table: &CreateTable) -> Result<()> {
         let hint = "a connector gives all columns";
         return Err(Error::unsupported("DEFAULT", hint, Some(column.column.name.at)));
     }
-    if let Some((name, _)) = &table.watermark {
-        return Err(Error::unsupported("WATERMARK", "windows are kept without it", Some(name.at)));
+    if let Some(watermark) = &table.watermark {
+        let hint = "a source has one: CREATE SOURCE";
+        return Err(Error::unsupported("WATERMARK of a table with a connector", hint, Some(watermark.at)));
     }
     if table.append_only && !table.key.is_empty() {
         let hint = "rows replace those with the same PRIMARY KEY: leave one of them out";
@@ -111,10 +113,7 @@ fn element(c: &mut Cursor<'_>, table: &mut CreateTable) -> Result<()> {
         }
         return c.expect_token(&Token::RParen);
     }
-    if c.accept(&["WATERMARK", "FOR"]) {
-        let column = c.ident("a column's name")?;
-        c.expect(&["AS"])?;
-        table.watermark = Some((column, c.sqlparser(Parser::parse_expr)?));
+    if watermark::accept(c, &mut table.watermark)? {
         return Ok(());
     }
     for clause in ["UNIQUE", "CHECK", "FOREIGN", "EXCLUDE", "LIKE", "CONSTRAINT"] {
@@ -203,15 +202,11 @@ fn check(table: &mut CreateTable) -> Result<()> {
         let column = table.columns.iter_mut().find(|column| column.column.name.value == name.value);
         column.ok_or_else(|| unknown(name))?.column.not_null = true;
     }
-    let Some((name, _)) = &table.watermark else { return Ok(()) };
-    let column = table.columns.iter().find(|column| column.column.name.value == name.value);
-    match column.map(|column| &column.column.data_type) {
-        Some(DataType::Timestamp(..)) => Ok(()),
-        Some(_) => Err(Error::Invalid {
-            sqlstate: "42804",
-            message: format!("the watermark's column {:?} is not a timestamp", name.value),
-            position: Some(name.at),
-        }),
-        None => Err(unknown(name)),
+    let Some(watermark) = &table.watermark else { return Ok(()) };
+    watermark::check(watermark, table.columns.iter().map(|column| &column.column))?;
+    if table.append_only {
+        return Ok(());
     }
+    let clause = "WATERMARK of a table that is not APPEND ONLY";
+    Err(Error::unsupported(clause, "write APPEND ONLY after the columns", Some(watermark.at)))
 }
