@@ -5,6 +5,7 @@
 
 use crate::cursor::Cursor;
 use crate::error::{Error, Result};
+use crate::respell::rows_function;
 use crate::session::Session;
 use crate::statement::Query;
 use crate::text::Position;
@@ -200,18 +201,37 @@ impl Gate<'_> {
             }
             TableFactor::Table { name, args: Some(_), .. } => {
                 let function = name.to_string();
+                if rows_function(name).is_some() {
+                    return self.rows(factor, at);
+                }
                 let known = ["tumble", "hop"].contains(&function.to_lowercase().as_str());
                 if known {
                     return ControlFlow::Continue(());
                 }
-                self.refuse(format!("{function}() in FROM"), "there are TUMBLE and HOP", at)
+                let hint = "there are TUMBLE, HOP, UNNEST and generate_series";
+                self.refuse(format!("{function}() in FROM"), hint, at)
             }
             TableFactor::Table { .. } | TableFactor::Derived { .. } | TableFactor::NestedJoin { .. } => {
                 ControlFlow::Continue(())
             }
-            TableFactor::UNNEST { .. } => self.refuse("UNNEST", "arrays are not kept yet", at),
+            TableFactor::UNNEST { .. } => self.rows(factor, at),
+            TableFactor::Function { name, .. } if rows_function(name).is_some() => self.rows(factor, at),
             _ => self.refuse("this kind of table", "a view reads a source or a view", at),
         }
+    }
+
+    /// A function that gives rows, in FROM.
+    fn rows(&self, factor: &TableFactor, at: Option<Position>) -> Walk {
+        let is_numbered = matches!(
+            factor,
+            TableFactor::Table { with_ordinality: true, .. }
+                | TableFactor::Function { with_ordinality: true, .. }
+                | TableFactor::UNNEST { with_ordinality: true, .. }
+        );
+        if is_numbered {
+            return self.refuse("WITH ORDINALITY", "an array's elements are not numbered yet", at);
+        }
+        ControlFlow::Continue(())
     }
 
     fn expr(&self, expr: &Expr) -> Walk {

@@ -14,4 +14,5 @@ pub(crate) mod outbox;
 pub(crate) mod pairs;
 pub(crate) mod regroup;
 pub(crate) mod source;
+pub(crate) mod unnest;
 pub(crate) mod unpaired;
