@@ -56,10 +56,13 @@ fn title(expr: &Expr) -> Option<(String, bool)> {
         },
         Expr::TypedString(typed) => Some((type_title(&typed.data_type.to_string()), false)),
         Expr::Interval(_) => Some(("interval".to_owned(), false)),
-        Expr::CompoundFieldAccess { root, access_chain } => match access_chain.last() {
-            Some(AccessExpr::Dot(field)) => title(field),
-            _ => title(root),
-        },
+        Expr::CompoundFieldAccess { root, access_chain } => {
+            let field = access_chain.iter().rev().find_map(|access| match access {
+                AccessExpr::Dot(field) => Some(field),
+                AccessExpr::Subscript(_) => None,
+            });
+            title(field.unwrap_or(root))
+        }
         Expr::Nested(inner) | Expr::Collate { expr: inner, .. } => title(inner),
         Expr::Case { else_result, .. } => match else_result.as_deref().and_then(title) {
             Some((name, true)) => Some((name, true)),

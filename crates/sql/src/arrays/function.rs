@@ -4,9 +4,10 @@ use super::{compute, is_array, is_text, text};
 use crate::types::{self, array_of};
 use arrow::array::{Array, ArrayRef, AsArray, ListArray};
 use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, IntervalUnit, TimeUnit};
 use arrow::error::ArrowError;
 use datafusion::common::{Result, ScalarValue, plan_err};
+use datafusion::functions_nested::range::gen_series_udf;
 use datafusion::logical_expr::type_coercion::binary::type_union_resolution;
 use datafusion::logical_expr::{
     ColumnarValue, Operator, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
@@ -60,11 +61,9 @@ impl ArrayFunction {
         ScalarUDF::from(Self { name: name.to_owned(), kind, signature })
     }
 
-    /// Whether a function gives an array of its arguments, which may then decide its type.
-    pub(super) fn takes_elements(function: &ScalarUDF) -> bool {
-        let any: &dyn Any = function.inner().as_ref();
-        let own = any.downcast_ref::<Self>();
-        own.is_some_and(|own| matches!(own.kind, Kind::Append | Kind::Prepend | Kind::Remove | Kind::Replace))
+    /// Whether it gives an array with elements of its arguments.
+    const fn gives_elements(&self) -> bool {
+        matches!(self.kind, Kind::Append | Kind::Prepend | Kind::Remove | Kind::Replace)
     }
 
     /// Whether a function compares a value with the elements of an array.
@@ -81,8 +80,11 @@ impl ArrayFunction {
     /// The types of arguments of which one is an array and the others are elements: `array` is its place.
     fn with_elements(&self, given: &[DataType], array: usize) -> Result<Vec<DataType>> {
         let Some(own) = element_of(&given[array]) else { return self.refused(given) };
-        // A text is read as whatever the elements are.
-        let read = |of: &DataType| if is_text(of) && !own.is_null() { own.clone() } else { of.clone() };
+        // A text is read as whatever the elements are, and a whole number is one of theirs.
+        let is_own = |of: &DataType| {
+            is_text(of) && !own.is_null() || self.gives_elements() && of.is_integer() && own.is_integer()
+        };
+        let read = |of: &DataType| if is_own(of) { own.clone() } else { of.clone() };
         let others = given.iter().enumerate().filter(|(at, _)| *at != array).map(|(_, of)| read(of));
         let all: Vec<DataType> = [own.clone()].into_iter().chain(others).collect();
         let Some(element) = common(&all) else { return self.refused(given) };
@@ -181,6 +183,21 @@ fn common(all: &[DataType]) -> Option<DataType> {
     Some(types::plain(&found).unwrap_or(found))
 }
 
+/// The type of a series of times, which has two ends and an interval.
+fn instant_of(given: &[DataType]) -> Option<DataType> {
+    let [first, last, step] = given else { return None };
+    let is_time = |of: &DataType| matches!(of, DataType::Timestamp(..) | DataType::Date32) || is_text(of);
+    let is_step = matches!(step, DataType::Interval(_)) || is_text(step);
+    if !is_step || !is_time(first) || !is_time(last) || is_text(first) && is_text(last) {
+        return None;
+    }
+    let zone = [first, last].into_iter().find_map(|of| match of {
+        DataType::Timestamp(_, zone) => zone.clone(),
+        _ => None,
+    });
+    Some(DataType::Timestamp(TimeUnit::Microsecond, zone))
+}
+
 /// Arrays from their texts. Elements are read as casts read them.
 fn parsed(texts: &ArrayRef, array: &DataType) -> Result<ArrayRef, ArrowError> {
     let DataType::List(field) = array else {
@@ -228,7 +245,11 @@ impl ScalarUDFImpl for ArrayFunction {
             Kind::ToText => self.array_and(given, &[Utf8, Utf8]),
             Kind::FromText if given.iter().all(|of| is_text(of) || of.is_null()) => Ok(vec![Utf8; given.len()]),
             Kind::Series if given.iter().all(|of| of.is_integer() || of.is_null()) => Ok(vec![Int64; given.len()]),
-            Kind::FromText | Kind::Series => self.refused(given),
+            Kind::Series => match instant_of(given) {
+                Some(instant) => Ok(vec![instant.clone(), instant, DataType::Interval(IntervalUnit::MonthDayNano)]),
+                None => self.refused(given),
+            },
+            Kind::FromText => self.refused(given),
             Kind::Parsed(_) => Ok(vec![Utf8]),
         }
     }
@@ -243,12 +264,16 @@ impl ScalarUDFImpl for ArrayFunction {
             Kind::Positions => array_of(DataType::Int32),
             Kind::Compared { .. } | Kind::Contains | Kind::Overlaps => DataType::Boolean,
             Kind::FromText => array_of(DataType::Utf8),
-            Kind::Series => array_of(DataType::Int64),
+            Kind::Series => array_of(args[0].clone()),
             Kind::Parsed(array) => array.clone(),
         })
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        if self.kind == Kind::Series && matches!(args.args[0].data_type(), DataType::Timestamp(..)) {
+            let given = args.return_field.data_type().clone();
+            return gen_series_udf().invoke_with_args(args)?.cast_to(&given, None);
+        }
         let is_constant = args.args.iter().all(|value| matches!(value, ColumnarValue::Scalar(_)));
         let rows = if is_constant { 1 } else { args.number_rows };
         let arrays = args.args.iter().map(|value| value.to_array(rows)).collect::<Result<Vec<_>>>()?;
@@ -270,7 +295,8 @@ mod tests {
         let append = ArrayFunction::udf("array_append", Kind::Append);
         for (array, element, expected) in [
             (array_of(Int32), Int32, Some(Int32)),
-            (array_of(Int32), Int64, Some(Int64)),
+            (array_of(Int32), Int64, Some(Int32)),
+            (array_of(Int32), DataType::Float64, Some(DataType::Float64)),
             (Null, Int32, Some(Int32)),
             (array_of(Utf8), DataType::Utf8View, Some(Utf8)),
             (array_of(Int32), Null, Some(Int32)),

@@ -130,6 +130,14 @@ fn is_array(data_type: &DataType) -> bool {
     matches!(data_type, DataType::List(_) | DataType::LargeList(_) | DataType::FixedSizeList(..))
 }
 
+/// A text that is written out is of the type of the array on the other side.
+fn read_as(expr: Expr, other: &DataType) -> Expr {
+    match &expr {
+        Expr::Literal(ScalarValue::Utf8(_), _) if is_array(other) => parsed(expr, other.clone()),
+        _ => expr,
+    }
+}
+
 /// A whole number that is written out.
 fn whole(expr: &Expr) -> Option<i64> {
     match expr {
@@ -155,34 +163,33 @@ pub(crate) struct Arrays;
 
 impl ExprPlanner for Arrays {
     fn plan_binary_op(&self, expr: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
-        let types = [expr.left.get_type(schema)?, expr.right.get_type(schema)?];
-        if !types.iter().any(is_array) {
+        use BinaryOperator::{ArrowAt, AtArrow, PGOverlap, StringConcat};
+        let is_own = matches!(expr.op, StringConcat | AtArrow | ArrowAt | PGOverlap);
+        if !is_own && !COMPARISONS.iter().any(|(operator, ..)| *operator == expr.op) {
+            return Ok(PlannerResult::Original(expr));
+        }
+        // What has no type yet is left to others.
+        let (Ok(left_type), Ok(right_type)) = (expr.left.get_type(schema), expr.right.get_type(schema)) else {
+            return Ok(PlannerResult::Original(expr));
+        };
+        if !is_array(&left_type) && !is_array(&right_type) {
             return Ok(PlannerResult::Original(expr));
         }
         let RawBinaryExpr { op, left, right } = expr;
-        let [left_type, right_type] = types;
-        // A text that is written out is of the other side's type.
-        let of_other = |expr: Expr, other: &DataType| match &expr {
-            Expr::Literal(ScalarValue::Utf8(_), _) if is_array(other) => parsed(expr, other.clone()),
-            _ => expr,
+        let (left, right) = (read_as(left, &right_type), read_as(right, &left_type));
+        let is_whole = |expr: &Expr| -> Result<bool> {
+            let data_type = expr.get_type(schema)?;
+            Ok(is_array(&data_type) || data_type.is_null())
         };
-        let (left, right) = (of_other(left, &right_type), of_other(right, &left_type));
-        let both = vec![left.clone(), right.clone()];
         let planned = match op {
-            BinaryOperator::StringConcat => {
-                let is_whole = |expr: &Expr| -> Result<bool> {
-                    let data_type = expr.get_type(schema)?;
-                    Ok(is_array(&data_type) || data_type.is_null())
-                };
-                match (is_whole(&left)?, is_whole(&right)?) {
-                    (true, true) => call("array_cat", Kind::Joined, both),
-                    (true, false) => call("array_append", Kind::Append, both),
-                    _ => call("array_prepend", Kind::Prepend, both),
-                }
-            }
-            BinaryOperator::AtArrow => call("array_contains_all", Kind::Contains, both),
-            BinaryOperator::ArrowAt => call("array_contains_all", Kind::Contains, vec![right, left]),
-            BinaryOperator::PGOverlap => call("array_overlaps", Kind::Overlaps, both),
+            StringConcat => match (is_whole(&left)?, is_whole(&right)?) {
+                (true, true) => call("array_cat", Kind::Joined, vec![left, right]),
+                (true, false) => call("array_append", Kind::Append, vec![left, right]),
+                _ => call("array_prepend", Kind::Prepend, vec![left, right]),
+            },
+            AtArrow => call("array_contains_all", Kind::Contains, vec![left, right]),
+            ArrowAt => call("array_contains_all", Kind::Contains, vec![right, left]),
+            PGOverlap => call("array_overlaps", Kind::Overlaps, vec![left, right]),
             op => return Ok(PlannerResult::Original(RawBinaryExpr { op, left, right })),
         };
         Ok(PlannerResult::Planned(planned))
@@ -226,8 +233,7 @@ impl ExprPlanner for Arrays {
     }
 }
 
-/// Casts between arrays and texts, which are PostgreSQL's forms and not Arrow's; and whole numbers
-/// that are written out as elements of arrays have the elements' type.
+/// Casts between arrays and texts, which are PostgreSQL's forms and not Arrow's.
 #[derive(Debug)]
 pub(crate) struct Casts;
 
@@ -247,18 +253,6 @@ impl FunctionRewrite for Casts {
                     return Ok(Transformed::yes(call("array_out", Kind::Printed, vec![*inner])));
                 }
                 Ok(Transformed::no(Expr::Cast(Cast { expr: inner, field })))
-            }
-            Expr::ScalarFunction(function) if ArrayFunction::takes_elements(&function.func) => {
-                let mut element = None;
-                for arg in &function.args {
-                    if let DataType::List(of) = arg.get_type(schema)? {
-                        element = Some(of.data_type().clone());
-                    }
-                }
-                let Some(element) = element else { return Ok(Transformed::no(Expr::ScalarFunction(function))) };
-                let ScalarFunction { func, args } = function;
-                let args = args.into_iter().map(|arg| narrowed(arg, &element)).collect();
-                Ok(Transformed::yes(Expr::ScalarFunction(ScalarFunction::new_udf(func, args))))
             }
             other => Ok(Transformed::no(other)),
         }
