@@ -27,7 +27,7 @@ const CLOCK: &str = "its result changes without any row changing";
 /// `Unsupported` with the clause's name and position.
 pub(crate) fn check(query: &Query, session: &Session) -> Result<()> {
     let cursor = Cursor::new(&query.text)?;
-    let mut gate = Gate { cursor: &cursor, session };
+    let mut gate = Gate { cursor: &cursor, session, laterals: 0 };
     match query.ast.visit(&mut gate) {
         ControlFlow::Break(error) => Err(*error),
         ControlFlow::Continue(()) => Ok(()),
@@ -61,6 +61,8 @@ pub(crate) fn check_functions(plan: &LogicalPlan) -> Result<()> {
 struct Gate<'a> {
     cursor: &'a Cursor<'a>,
     session: &'a Session,
+    /// How many LATERAL subqueries the walk is in.
+    laterals: usize,
 }
 
 type Walk = ControlFlow<Box<Error>>;
@@ -77,7 +79,13 @@ impl Visitor for Gate<'_> {
     }
 
     fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> Walk {
+        self.laterals += usize::from(matches!(factor, TableFactor::Derived { lateral: true, .. }));
         self.factor(factor)
+    }
+
+    fn post_visit_table_factor(&mut self, factor: &TableFactor) -> Walk {
+        self.laterals -= usize::from(matches!(factor, TableFactor::Derived { lateral: true, .. }));
+        ControlFlow::Continue(())
     }
 
     fn pre_visit_expr(&mut self, expr: &Expr) -> Walk {
@@ -175,6 +183,12 @@ impl Gate<'_> {
         if select.from.is_empty() {
             return self.refuse("SELECT without FROM", "a view reads a source or a view", here);
         }
+        if let Some(first) = select.from.first()
+            && let Some(function) = rows_in(&first.relation).filter(|_| self.laterals == 0)
+        {
+            let hint = "a view reads a source or a view, which stands before it";
+            return self.refuse(format!("{function}() first in FROM"), hint, self.at(first.relation.span()));
+        }
         for join in select.from.iter().flat_map(|from| &from.joins) {
             if let Some(clause) = refused_join(&join.join_operator) {
                 return self.refuse(clause, "use another join", self.before(join.relation.span(), "JOIN"));
@@ -201,7 +215,7 @@ impl Gate<'_> {
             }
             TableFactor::Table { name, args: Some(_), .. } => {
                 let function = name.to_string();
-                if rows_function(name).is_some() {
+                if rows_in(factor).is_some() {
                     return self.rows(factor, at);
                 }
                 let known = ["tumble", "hop"].contains(&function.to_lowercase().as_str());
@@ -214,8 +228,7 @@ impl Gate<'_> {
             TableFactor::Table { .. } | TableFactor::Derived { .. } | TableFactor::NestedJoin { .. } => {
                 ControlFlow::Continue(())
             }
-            TableFactor::UNNEST { .. } => self.rows(factor, at),
-            TableFactor::Function { name, .. } if rows_function(name).is_some() => self.rows(factor, at),
+            _ if rows_in(factor).is_some() => self.rows(factor, at),
             _ => self.refuse("this kind of table", "a view reads a source or a view", at),
         }
     }
@@ -250,6 +263,15 @@ impl Gate<'_> {
             return self.refuse(format!("{name}()"), CLOCK, at);
         }
         ControlFlow::Continue(())
+    }
+}
+
+/// The function in FROM that gives rows, by name.
+fn rows_in(factor: &TableFactor) -> Option<&'static str> {
+    match factor {
+        TableFactor::UNNEST { .. } => Some("unnest"),
+        TableFactor::Table { name, args: Some(_), .. } | TableFactor::Function { name, .. } => rows_function(name),
+        _ => None,
     }
 }
 

@@ -22,6 +22,8 @@ pub(super) fn fields(schema: &SchemaRef, format: &Format) -> PgWireResult<Arc<Ve
 
 /// The rows as they come.
 pub(super) fn rows(rows: RowStream, fields: Arc<Vec<FieldInfo>>) -> impl Stream<Item = PgWireResult<DataRow>> + Send {
+    let sent = fields.iter().zip(rows.schema().fields()).map(|(field, own)| as_sent(field, own.data_type()));
+    let sent: Arc<Vec<FieldInfo>> = Arc::new(sent.collect());
     let batches = stream::unfold(Some(rows), |rows| async move {
         let mut rows = rows?;
         match rows.next().await {
@@ -30,8 +32,6 @@ pub(super) fn rows(rows: RowStream, fields: Arc<Vec<FieldInfo>>) -> impl Stream<
             Err(error) => Some((Err(error), None)),
         }
     });
-    let sent = fields.iter().zip(rows.schema().fields()).map(|(field, own)| as_sent(field, own.data_type()));
-    let sent: Arc<Vec<FieldInfo>> = Arc::new(sent.collect());
     batches.flat_map(move |batch| match batch {
         Ok(batch) => stream::iter(encode_recordbatch(Arc::clone(&sent), spelled(batch, &sent))).left_stream(),
         Err(error) => stream::once(std::future::ready(Err(errors::of(&error, 0)))).right_stream(),
