@@ -112,6 +112,9 @@ impl Over<'_> {
     }
 
     fn projection(&mut self, projection: &Projection) -> Result<Option<Made>> {
+        if projection.expr.iter().any(has_subquery) {
+            return Ok(None);
+        }
         let Some(Made { plan, columns, is_unnested }) = self.put(&projection.input)? else { return Ok(None) };
         // What is computed from an element is not null because there is none.
         if self.keeps_left && is_unnested && !projection.expr.iter().all(is_column) {
@@ -129,7 +132,7 @@ impl Over<'_> {
     }
 
     fn filter(&mut self, filter: &Filter) -> Result<Option<Made>> {
-        if self.keeps_left {
+        if self.keeps_left || has_subquery(&filter.predicate) {
             return Ok(None);
         }
         let Some(Made { plan, columns, is_unnested }) = self.put(&filter.input)? else { return Ok(None) };
@@ -208,9 +211,66 @@ fn rename(columns: &mut [(Column, Column)], schema: &DFSchema) {
     }
 }
 
+/// Whether an expression has a subquery, whose references outwards would keep the old names.
+fn has_subquery(expr: &Expr) -> bool {
+    let is_one = |expr: &Expr| {
+        Ok(matches!(expr, Expr::Exists(_) | Expr::InSubquery(_) | Expr::ScalarSubquery(_) | Expr::SetComparison(_)))
+    };
+    // A walk that looks at expressions only does not fail.
+    expr.exists(is_one).unwrap_or(true)
+}
+
 fn is_column(expr: &Expr) -> bool {
     match expr {
         Expr::Alias(alias) => is_column(&alias.expr),
         expr => matches!(expr, Expr::Column(_)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::statement::Statement;
+    use crate::{Relations, Session, parse};
+    use arrow::datatypes::{DataType, Field, Schema};
+    use std::sync::Arc;
+
+    fn bound(text: &str) -> String {
+        let list = DataType::List(Arc::new(Field::new_list_field(DataType::Int32, true)));
+        let fields = [("id", DataType::Int32), ("a", list), ("n", DataType::Int32)];
+        let fields = fields.map(|(name, of)| Field::new(name, of, true)).to_vec();
+        let mut relations = Relations::default();
+        relations.stream("t", Arc::new(Schema::new(fields)));
+        let Ok(Statement::Query(query)) = parse(text) else { panic!("{text} is a query") };
+        Session::new(1).bind(&query, &relations).expect(text).display_indent().to_string()
+    }
+
+    #[test]
+    fn chains_over_the_left_side_need_no_join() {
+        for query in [
+            "SELECT id, x FROM t, unnest(t.a) AS u(x)",
+            "SELECT id, x FROM t CROSS JOIN unnest(a) AS u(x)",
+            "SELECT id, x FROM t JOIN unnest(a) AS u(x) ON x > 1",
+            "SELECT id, x FROM t LEFT JOIN LATERAL unnest(a) AS u(x) ON true",
+            "SELECT id, x, y FROM t, unnest(a) AS u(x), unnest(a) AS v(y)",
+            "SELECT id, i FROM t, generate_series(1, n) AS g(i)",
+            "SELECT id, a FROM t, LATERAL (SELECT x + 1 AS b FROM unnest(t.a) AS u(x) WHERE x < n) AS s",
+        ] {
+            let plan = bound(query);
+            assert!(
+                !plan.contains("Join") && !plan.contains("outer_ref") && plan.contains("Unnest"),
+                "{query}\n{plan}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_no_chain_stays_a_join() {
+        for query in [
+            "SELECT t.id FROM t, t AS u",
+            "SELECT id, s.n FROM t, LATERAL (SELECT count(*) AS n FROM unnest(t.a) AS u(x)) AS s",
+            "SELECT id, x FROM t LEFT JOIN unnest(a) AS u(x) ON x > 1",
+        ] {
+            assert!(bound(query).contains("Join"), "{query}");
+        }
     }
 }
