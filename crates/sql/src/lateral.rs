@@ -3,7 +3,7 @@
 //!
 //! The right side is a chain of projections, filters and UNNEST over one empty row. Put upon the
 //! left side instead, the chain gives each row's own elements, and no join is left. Whatever is
-//! not such a chain stays as it is.
+//! not such a chain stays as it is. What UNNEST in GROUP BY brings is put in order besides.
 //!
 //! Invariant: within a chain every column that is made has a name that nobody else has, so that it
 //! cannot be taken for one of the left side's.
@@ -14,6 +14,7 @@ use datafusion::logical_expr::{
     EmptyRelation, Expr, Filter, Join, JoinType, LogicalPlan, LogicalPlanBuilder, Projection, Subquery, SubqueryAlias,
     Unnest, col,
 };
+use std::sync::Arc;
 
 /// Columns that a chain makes are called so, with a number.
 const MADE: &str = "__lateral";
@@ -29,9 +30,26 @@ pub(crate) fn inlined(plan: LogicalPlan) -> Result<LogicalPlan> {
             Some(chain) => Ok(Transformed::yes(chain)),
             None => Ok(Transformed::no(node)),
         },
+        LogicalPlan::Aggregate(aggregate) if matches!(*aggregate.input, LogicalPlan::Unnest(_)) => {
+            let mut aggregate = aggregate.clone();
+            aggregate.input = Arc::new(in_order(&aggregate.input)?);
+            Ok(Transformed::yes(LogicalPlan::Aggregate(aggregate)))
+        }
         _ => Ok(Transformed::no(node)),
     })?;
     Ok(inlined.data)
+}
+
+/// What `GROUP BY unnest(a)` is grouped from. DataFusion puts its columns in an order that is another
+/// one in each process, but state is found again by the columns' order.
+fn in_order(plan: &LogicalPlan) -> Result<LogicalPlan> {
+    let LogicalPlan::Unnest(unnest) = plan else { return Ok(plan.clone()) };
+    let LogicalPlan::Projection(projection) = unnest.input.as_ref() else { return Ok(plan.clone()) };
+    let mut exprs = projection.expr.clone();
+    exprs.sort_by_cached_key(Expr::to_string);
+    let input = Arc::new(in_order(&projection.input)?);
+    let projection = Arc::new(LogicalPlan::Projection(Projection::try_new(exprs, input)?));
+    Unnest::try_new(projection, unnest.exec_columns.clone(), unnest.options.clone()).map(LogicalPlan::Unnest)
 }
 
 /// A join as a chain over its left side.

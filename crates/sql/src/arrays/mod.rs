@@ -245,7 +245,10 @@ impl FunctionRewrite for Casts {
     fn rewrite(&self, expr: Expr, schema: &DFSchema, _: &ConfigOptions) -> Result<Transformed<Expr>> {
         match expr {
             Expr::Cast(Cast { expr: inner, field }) if is_array(field.data_type()) || is_text(field.data_type()) => {
-                let (from, to) = (inner.get_type(schema)?, field.data_type());
+                let Ok(from) = inner.get_type(schema) else {
+                    return Ok(Transformed::no(Expr::Cast(Cast { expr: inner, field })));
+                };
+                let to = field.data_type();
                 if is_text(&from) && is_array(to) {
                     return Ok(Transformed::yes(parsed(cast(*inner, DataType::Utf8), to.clone())));
                 }
