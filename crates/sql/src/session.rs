@@ -4,6 +4,8 @@
 //! windows; only the optimizer's rules differ, because a dataflow cannot run what a batch can.
 
 use crate::arrays::{self, Arrays, Casts};
+use crate::asof;
+use crate::close;
 use crate::error::{Error, Result};
 use crate::function::{self, ScalarFunction};
 use crate::ignored;
@@ -235,16 +237,18 @@ impl Session {
         parameters: &[Option<DataType>],
     ) -> Result<LogicalPlan> {
         ignored::check(query)?;
+        asof::check(query)?;
         let parameters =
             parameters.iter().map(|p| p.as_ref().map(|p| Arc::new(Field::new("", p.clone(), true)))).collect();
         let mut context = PlannerContext::new().with_prepare_param_data_types(parameters);
         let names = Names { session: self, relations };
         let options = ParserOptions::from(&self.state.config_options().sql_parser);
         let ast = Box::new(respelled(&query.ast));
-        SqlToRel::new_with_options(&names, options)
+        let plan = SqlToRel::new_with_options(&names, options)
             .sql_statement_to_plan_with_context(ast::Statement::Query(ast), &mut context)
-            .and_then(lateral::inlined)
-            .map_err(|e| Error::of_planner(e, &query.text))
+            .map_err(|e| Error::of_planner(e, &query.text))?;
+        let plan = asof::expand(plan, &query.text)?;
+        lateral::inlined(plan).map_err(|e| Error::of_planner(e, &query.text))
     }
 
     /// An expression without columns, computed as far as it can be before rows are there.
@@ -283,8 +287,13 @@ impl Session {
     /// A bound query as DataFusion can run it.
     ///
     /// # Errors
-    /// `Plan` when a window cannot be expanded, or a subquery cannot be rewritten.
+    /// `Plan` when a window cannot be expanded, or a subquery cannot be rewritten; `Unsupported` when it
+    /// is one that goes by watermarks.
     pub fn runnable(&self, plan: LogicalPlan) -> Result<LogicalPlan> {
+        if close::is_in(&plan).map_err(|e| Error::Plan(Box::new(e)))? {
+            let hint = "what the view holds depends on when its rows came";
+            return Err(Error::unsupported("computing EMIT ON WINDOW CLOSE from scratch", hint, None));
+        }
         let plan = window::expand(plan).map_err(|e| Error::Plan(Box::new(e)))?;
         subquery::outside_of_where(plan).map_err(|e| Error::Plan(Box::new(e)))
     }
@@ -375,6 +384,12 @@ pub fn rename(plan: LogicalPlan, columns: &[Name], text: &str) -> Result<Logical
         .map_err(|e| Error::of_planner(e, text))
 }
 
+/// A query that says EMIT ON WINDOW CLOSE; only a dataflow can run it.
+#[must_use]
+pub fn on_close(plan: LogicalPlan) -> LogicalPlan {
+    close::on_close(plan)
+}
+
 /// A view's columns as others see them: nullable, without qualifiers.
 #[must_use]
 pub fn view_schema(schema: &DFSchema) -> SchemaRef {
@@ -440,6 +455,9 @@ impl ContextProvider for Names<'_> {
     }
 
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
+        if name == asof::MARK {
+            return Some(asof::marker());
+        }
         self.session.state.scalar_functions().get(name).cloned()
     }
 
