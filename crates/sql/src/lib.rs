@@ -5,6 +5,7 @@
 //! pipeline's plan, [`explain`] shows it. The crate knows no connector, no catalog and no files:
 //! sources and sinks come in as the engine's traits, a program's functions as [`ScalarFunction`]s.
 
+pub mod arrays;
 mod asof;
 mod close;
 mod copy;
@@ -13,12 +14,15 @@ pub mod error;
 mod explain;
 mod function;
 mod ignored;
+mod lateral;
 pub mod lower;
 mod maintain;
 mod parse;
 mod references;
+mod respell;
 pub mod session;
 mod session_window;
+pub mod spelling;
 pub mod statement;
 mod subquery;
 mod temporal;

@@ -1,5 +1,6 @@
 //! Which relations a query names, through TUMBLE and HOP too.
 
+use crate::respell::rows_function;
 use crate::statement::Query;
 use datafusion::sql::sqlparser::ast::{
     self, Expr, FunctionArg, FunctionArgExpr, Ident, ObjectName, ObjectNamePart, TableFactor, Visit, Visitor,
@@ -41,15 +42,18 @@ impl Visitor for Found {
     fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
         match factor {
             TableFactor::Table { name, args: None, .. } => self.named.extend(last(name)),
-            TableFactor::Table { args: Some(call), .. } => match call.args.first() {
-                Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Identifier(table)))) => {
-                    self.named.push(folded(table));
+            // The first argument of TUMBLE and HOP is a relation.
+            TableFactor::Table { name, args: Some(call), .. } if rows_function(name).is_none() => {
+                match call.args.first() {
+                    Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Identifier(table)))) => {
+                        self.named.push(folded(table));
+                    }
+                    Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::CompoundIdentifier(parts)))) => {
+                        self.named.extend(parts.last().map(folded));
+                    }
+                    _ => {}
                 }
-                Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::CompoundIdentifier(parts)))) => {
-                    self.named.extend(parts.last().map(folded));
-                }
-                _ => {}
-            },
+            }
             _ => {}
         }
         ControlFlow::Continue(())

@@ -4,7 +4,7 @@
 //! and all its columns in the value.
 
 use crate::error::{Error, Result};
-use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, RecordBatch, RecordBatchOptions};
+use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, ListArray, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{DataType, Float32Type, Float64Type, SchemaRef};
 use arrow::row::{RowConverter, SortField};
 use std::sync::Arc;
@@ -91,6 +91,11 @@ fn one_zero(key: &ArrayRef) -> ArrayRef {
         DataType::Float64 => {
             let one = |v: f64| if v.is_nan() { f64::NAN } else { v + 0.0 };
             Arc::new(key.as_primitive::<Float64Type>().unary::<_, Float64Type>(one))
+        }
+        DataType::List(field) if field.data_type().is_floating() => {
+            let list = key.as_list::<i32>();
+            let (field, offsets) = (Arc::clone(field), list.offsets().clone());
+            Arc::new(ListArray::new(field, offsets, one_zero(list.values()), list.nulls().cloned()))
         }
         _ => Arc::clone(key),
     }
