@@ -438,6 +438,11 @@ impl RunSpec {
         restored.manifest.sources.get(&self.plan.nodes[node.0].name)?.get(LOG_SPLIT).cloned()
     }
 
+    /// Parts of outboxes that are published and not delivered.
+    pub(crate) fn undelivered(&self) -> usize {
+        self.undelivered.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
     pub(crate) fn outbox(&self, node: NodeId, sink: &Arc<dyn Sink>, place: Place) -> OutboxSetup {
         let plan = &self.plan.nodes[node.0];
         let held =

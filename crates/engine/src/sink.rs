@@ -29,6 +29,12 @@ pub trait Sink: Debug + Send + Sync {
     /// `Plan` that names the option or column.
     fn check(&self, schema: &SchemaRef, append_only: bool) -> Result<()>;
 
+    /// Whether one worker delivers all rows, so that those that change one thing come in the order in
+    /// which they changed.
+    fn is_gathered(&self) -> bool {
+        false
+    }
+
     /// Opens the target for one worker's parts, at the first delivery and again after each that
     /// failed. Runs on a background thread.
     ///

@@ -81,6 +81,7 @@
 //! # }
 //! ```
 
+mod alter;
 mod answer;
 mod broken;
 mod catalog;
@@ -96,6 +97,7 @@ mod database;
 mod dml;
 mod embed;
 mod error;
+mod generated;
 mod hw_catalog;
 mod leaving;
 mod objects;
@@ -116,6 +118,7 @@ mod show;
 mod statements;
 mod subscribe;
 mod system;
+mod table_sink;
 mod titles;
 mod upsert;
 mod values;

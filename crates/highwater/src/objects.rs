@@ -44,7 +44,7 @@ impl Object {
     }
 
     /// The names that its columns are given.
-    fn columns(&self) -> &[Name] {
+    pub(crate) fn columns(&self) -> &[Name] {
         match &self.body {
             Body::View(view) | Body::Materialized(view) => &view.columns,
             Body::Source(_) | Body::Table(_) | Body::Sink(_) => &[],
@@ -55,6 +55,11 @@ impl Object {
         &self.entry.name
     }
 
+    /// The name under which the engine knows it.
+    pub(crate) fn kept(&self) -> &str {
+        self.entry.kept()
+    }
+
     /// Whether a pipeline keeps it.
     fn is_of(&self, pipeline: &str) -> bool {
         self.entry.pipeline.as_deref() == Some(pipeline)
@@ -63,6 +68,14 @@ impl Object {
     /// The names that its query reads directly.
     pub(crate) fn reads(&self) -> BTreeSet<String> {
         self.query().map(references).unwrap_or_default()
+    }
+
+    /// The table that takes its rows.
+    pub(crate) fn writes(&self) -> Option<&Name> {
+        match &self.body {
+            Body::Sink(sink) => sink.into.as_ref(),
+            _ => None,
+        }
     }
 }
 
@@ -82,7 +95,7 @@ pub(crate) enum Reading<'a> {
 pub(crate) type HasRead<'a> = dyn Fn(&Object, &Object) -> Result<Arc<dyn TableSource>> + 'a;
 
 /// All objects.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Objects {
     all: Vec<Object>,
 }
@@ -92,12 +105,29 @@ impl Objects {
         self.all.iter().find(|object| object.name() == name)
     }
 
+    /// An object by its number.
+    pub(crate) fn get_numbered(&self, id: u64) -> Option<&Object> {
+        self.all.iter().find(|object| object.entry.id == id)
+    }
+
+    /// The names of all pipelines.
+    pub(crate) fn pipelines(&self) -> BTreeSet<String> {
+        self.all.iter().filter_map(|object| object.entry.pipeline.clone()).collect()
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Object> {
         self.all.iter()
     }
 
     pub(crate) fn add(&mut self, object: Object) {
         self.all.push(object);
+    }
+
+    /// Puts an object in the place of the one with the same number.
+    pub(crate) fn replace(&mut self, new: Object) {
+        if let Some(place) = self.all.iter_mut().find(|object| object.entry.id == new.entry.id) {
+            *place = new;
+        }
     }
 
     pub(crate) fn remove(&mut self, names: &[String]) {
@@ -116,11 +146,22 @@ impl Objects {
         self.all.iter().filter(move |o| o.entry.pipeline.as_deref() == Some(pipeline))
     }
 
-    /// What reads an object, directly or not, in the order of creation.
+    /// What people call a pipeline: the name of its first object.
+    pub(crate) fn title<'a>(&'a self, pipeline: &'a str) -> &'a str {
+        self.of_pipeline(pipeline).next().map_or(pipeline, Object::name)
+    }
+
+    /// What people call an object that is kept under a name.
+    pub(crate) fn shown<'a>(&'a self, kept: &'a str) -> &'a str {
+        self.all.iter().find(|object| object.kept() == kept).map_or(kept, Object::name)
+    }
+
+    /// What reads an object or writes into it, directly or not, in the order of creation.
     pub(crate) fn readers(&self, name: &str) -> Vec<String> {
         let mut found = vec![name.to_owned()];
         for object in &self.all {
-            if object.reads().iter().any(|read| found.contains(read)) {
+            let writes = object.writes().is_some_and(|table| found.contains(&table.value));
+            if writes || object.reads().iter().any(|read| found.contains(read)) {
                 found.push(object.name().to_owned());
             }
         }
@@ -138,6 +179,23 @@ impl Objects {
     pub(crate) fn sources(&self, names: &BTreeSet<String>) -> Vec<&Object> {
         let closed = self.closed(names, |_| true);
         closed.into_iter().filter(|o| matches!(o.body, Body::Source(_) | Body::Table(_))).collect()
+    }
+
+    /// The tables that names come down to, through all views and through sinks into such tables.
+    pub(crate) fn tables_behind(&self, names: &BTreeSet<String>) -> BTreeSet<String> {
+        let mut wanted = names.clone();
+        loop {
+            let tables = self.sources(&wanted).into_iter().filter(|object| matches!(object.body, Body::Table(_)));
+            let tables: BTreeSet<String> = tables.map(|object| object.name().to_owned()).collect();
+            let known = wanted.len();
+            let feeds = |object: &&Object| object.writes().is_some_and(|into| tables.contains(&into.value));
+            for sink in self.all.iter().filter(feeds) {
+                wanted.extend(sink.reads());
+            }
+            if wanted.len() == known {
+                return tables;
+            }
+        }
     }
 
     /// The objects that names stand for and what these read, in the order of creation: through plain
@@ -174,12 +232,14 @@ impl Objects {
         for object in self.closed(names, is_inlined) {
             let name = object.name();
             if is_inlined(object) {
-                let plan = bound(session, object, &relations)?;
+                let plan = self.bound(session, object, &relations)?;
                 relations.view(name, plan);
                 continue;
             }
             match reading {
-                Reading::Stream | Reading::Pipeline(_) => relations.stream(name, Arc::clone(&object.schema)),
+                Reading::Stream | Reading::Pipeline(_) => {
+                    relations.stream_as(name, object.kept(), Arc::clone(&object.schema));
+                }
                 Reading::Tables(tables) => {
                     if let Some(table) = tables.get(name) {
                         relations.insert(name, Arc::clone(table));
@@ -204,14 +264,33 @@ impl Objects {
             match &read.body {
                 Body::Materialized(_) if is_shared(read) => relations.view(name, self.scratch(session, read, rows)?),
                 Body::Materialized(_) | Body::View(_) => {
-                    let plan = bound(session, read, &relations)?;
+                    let plan = self.bound(session, read, &relations)?;
                     relations.view(name, plan);
                 }
                 Body::Source(_) | Body::Table(_) => relations.insert(name, rows(object, read)?),
                 Body::Sink(_) => {}
             }
         }
-        bound(session, object, &relations)
+        self.bound(session, object, &relations)
+    }
+
+    /// The relations as an object sees them: tables without the columns that they got after it was
+    /// made.
+    pub(crate) fn seen_by(&self, reader: &Entry, mut relations: Relations) -> Result<Relations> {
+        for table in self.all.iter().filter(|object| !object.entry.added.is_empty()) {
+            let later = table.entry.added.iter().filter(|first| **first > reader.id).count();
+            if later > 0 {
+                relations.narrow(table.name(), table.schema.fields().len() - later)?;
+            }
+        }
+        Ok(relations)
+    }
+
+    /// An object's query with the names of its columns.
+    fn bound(&self, session: &Session, object: &Object, relations: &Relations) -> Result<LogicalPlan> {
+        let query = object.query().expect("only what has a query is bound");
+        let plan = session.bind(query, &self.seen_by(&object.entry, relations.clone())?)?;
+        Ok(session::rename(plan, object.columns(), &query.text)?)
     }
 
     /// The pipeline that a new query joins: that of the view that it names first, or none.
@@ -225,8 +304,8 @@ impl Objects {
     /// The name of the node by which an object reads a source.
     pub(crate) fn node_of(&self, object: &Object, source: &Object) -> String {
         let pipeline = object.entry.pipeline.as_deref().unwrap_or_default();
-        let is_first = self.of_pipeline(pipeline).next().is_none_or(|first| first.name() == object.name());
-        source_name(object.name(), is_first, source.name())
+        let is_first = self.of_pipeline(pipeline).next().is_none_or(|first| first.kept() == object.kept());
+        source_name(object.kept(), is_first, source.kept())
     }
 
     /// The names of all objects of a kind.
@@ -236,11 +315,4 @@ impl Objects {
         names.sort();
         names
     }
-}
-
-/// An object's query with the names of its columns.
-fn bound(session: &Session, object: &Object, relations: &Relations) -> Result<LogicalPlan> {
-    let query = object.query().expect("only what has a query is bound");
-    let plan = session.bind(query, relations)?;
-    Ok(session::rename(plan, object.columns(), &query.text)?)
 }

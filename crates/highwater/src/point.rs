@@ -67,6 +67,9 @@ impl Database {
         update: &Update,
         parameters: &Parameters,
     ) -> Result<Option<(Vec<Change>, Vec<RecordBatch>)>> {
+        if !target.generated.is_empty() {
+            return Ok(None);
+        }
         let mut assigned: Vec<(usize, ArrayRef)> = Vec::with_capacity(update.assignments.len());
         for (name, expr) in &update.assignments {
             let Ok(at) = target.schema().index_of(&name.value) else { return Ok(None) };

@@ -107,6 +107,7 @@ impl Database {
         let mut state = self.state();
         match started {
             Ok(running) => {
+                let running = running.titled(state.objects.title(pipeline));
                 state.running.insert(pipeline.to_owned(), running);
             }
             Err(reason) => state.broken.pipeline(pipeline, &reason),

@@ -124,6 +124,8 @@ impl Database {
             Statement::Describe(name) => show::describe(&self.state(), &name),
             Statement::Checkpoint { view, .. } => self.checkpoint(view.as_ref()),
             Statement::AlterView { name, options } => self.alter(&name, &options),
+            Statement::Rename { kind, name, to } => self.rename(kind, &name, &to),
+            Statement::AddColumn(added) => self.add_column(added),
             Statement::Flush => self.flush(connection),
             other => Err(invalid("XX000", format!("{other:?} came the wrong way"), None)),
         }
@@ -198,6 +200,8 @@ const fn changes_objects(statement: &Statement) -> bool {
             | Statement::CreateMaterializedView(_)
             | Statement::CreateSink(_)
             | Statement::AlterView { .. }
+            | Statement::Rename { .. }
+            | Statement::AddColumn(_)
             | Statement::Drop { .. }
     )
 }

@@ -44,7 +44,7 @@ impl Database {
         self.wait_for_pipelines(connection, &wanted)?;
         let mut scanned = Scanned::default();
         for (pipeline, objects) in of_pipeline {
-            let names: Vec<String> = objects.iter().map(|o| o.name().to_owned()).collect();
+            let names: Vec<String> = objects.iter().map(|o| o.kept().to_owned()).collect();
             let running = self.running(&self.state(), pipeline);
             let views = match running.and_then(|running| Ok(running.scan(&names)?)) {
                 Ok(scan) => {
@@ -79,7 +79,10 @@ impl Database {
         let saved = self.engine.saved(pipeline, &plan, names);
         let Ok(Saved { checkpoint, epoch, wall, views }) = saved else { return Err(reason.into()) };
         let age = u64::try_from(SystemClock::default().wall().0 - wall.0).unwrap_or_default() / 1_000_000;
+        let state = self.state();
+        let names: Vec<&str> = names.iter().map(|kept| state.objects.shown(kept)).collect();
         let names = names.join(", ");
+        drop(state);
         let notice = format!("{names}: stale, as of checkpoint {} of {age} s ago: {reason}", checkpoint.0);
         tracing::warn!(pipeline, checkpoint = checkpoint.0, %reason, "a query reads views as a checkpoint holds them");
         Ok(Stale { epoch, notice, views })
@@ -96,14 +99,14 @@ impl Database {
 
     /// A materialized view that runs and can be looked up by some of its columns.
     pub(crate) fn keyed_view(&self, name: &str) -> Option<KeyedView> {
-        let (schema, pipeline) = {
+        let (name, schema, pipeline) = {
             let state = self.state();
             let object = state.objects.get(name).filter(|object| matches!(object.body, Body::Materialized(_)))?;
             let pipeline = object.entry.pipeline.as_ref().filter(|pipeline| !state.waiting.contains(*pipeline))?;
-            (Arc::clone(&object.schema), state.running.get(pipeline)?.clone())
+            (object.kept().to_owned(), Arc::clone(&object.schema), state.running.get(pipeline)?.clone())
         };
-        let key = pipeline.lookup_columns(name).ok().flatten().filter(|key| !key.is_empty())?;
-        Some(KeyedView { name: name.to_owned(), schema, key, pipeline })
+        let key = pipeline.lookup_columns(&name).ok().flatten().filter(|key| !key.is_empty())?;
+        Some(KeyedView { name, schema, key, pipeline })
     }
 }
 
@@ -116,6 +119,7 @@ struct Stale {
 
 /// A view that can be looked up.
 pub(crate) struct KeyedView {
+    /// As the engine knows it.
     name: String,
     pub(crate) schema: SchemaRef,
     /// The columns that name a row, in the order of [`KeyedView::lookup`].

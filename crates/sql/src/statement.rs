@@ -69,7 +69,7 @@ pub struct CreateSource {
     pub name: Name,
     /// IF NOT EXISTS.
     pub if_not_exists: bool,
-    /// Empty when the connector knows its columns.
+    /// Those of the connector, unless it knows them itself, and generated ones.
     pub columns: Vec<Column>,
     /// WITH.
     pub options: Vec<Property>,
@@ -86,6 +86,8 @@ pub struct Column {
     pub data_type: DataType,
     /// NOT NULL.
     pub not_null: bool,
+    /// AS: what it is computed from in the row's other columns.
+    pub generated: Option<ast::Expr>,
 }
 
 /// CREATE TABLE.
@@ -114,6 +116,21 @@ pub struct TableColumn {
     pub column: Column,
     /// DEFAULT.
     pub default: Option<ast::Expr>,
+}
+
+/// ALTER TABLE ... ADD COLUMN.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AddColumn {
+    /// The table.
+    pub table: Name,
+    /// IF NOT EXISTS.
+    pub if_not_exists: bool,
+    /// The new column.
+    pub column: TableColumn,
+    /// The column as it was written.
+    pub definition: String,
+    /// The statement's text, for positions.
+    pub text: String,
 }
 
 /// The column under which a table gives a row's key to UPDATE and DELETE.
@@ -216,9 +233,11 @@ pub struct CreateSink {
     pub name: Name,
     /// IF NOT EXISTS.
     pub if_not_exists: bool,
+    /// INTO: a table that takes the changes, instead of a connector.
+    pub into: Option<Name>,
     /// AS SELECT, or FROM as `SELECT * FROM`.
     pub query: Query,
-    /// WITH.
+    /// WITH; empty for a table.
     pub options: Vec<Property>,
     /// FORMAT ... ENCODE.
     pub format: Option<Format>,
@@ -353,6 +372,17 @@ pub enum Statement {
         /// The settings.
         options: Vec<Property>,
     },
+    /// ALTER ... RENAME TO.
+    Rename {
+        /// The kind that was named.
+        kind: ObjectKind,
+        /// The object.
+        name: Name,
+        /// What it is to be called.
+        to: Name,
+    },
+    /// ALTER TABLE ... ADD COLUMN.
+    AddColumn(AddColumn),
     /// DROP.
     Drop {
         /// The kind that was named.
@@ -419,6 +449,12 @@ pub fn columns_of(relation: &Name, columns: &[Name], text: &str) -> Query {
         items.push(ast::SelectItem::Wildcard(ast::WildcardAdditionalOptions::default()));
     }
     select(relation, None, None, items, text)
+}
+
+/// The query that computes expressions from the columns of a relation.
+pub(crate) fn computed_from(relation: &Name, expressions: impl Iterator<Item = ast::Expr>, text: &str) -> Query {
+    let item = |(at, expr)| ast::SelectItem::ExprWithAlias { expr, alias: new_column(at) };
+    select(relation, None, None, expressions.enumerate().map(item).collect(), text)
 }
 
 /// The query `SELECT expression`, for a DEFAULT.

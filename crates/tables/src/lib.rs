@@ -21,9 +21,10 @@ mod store;
 mod table;
 mod write;
 
+pub use commit::Fence;
 pub use error::{Error, Result};
 pub use scan::{Overlay, Piece};
 pub use snapshot::Snapshot;
-pub use store::{StoreOptions, TableStore, Usage};
+pub use store::{StoreOptions, TableStore, Usage, Writer};
 pub use table::{Table, TableSource, TableSpec};
 pub use write::{Change, Insert, TableWrite, Write};

@@ -7,7 +7,7 @@ use super::{Builder, Built, Flows, Parcels, Wiring};
 use crate::batch::Batch;
 use crate::control::BACKFILLED;
 use crate::error::{Error, Result};
-use crate::keys::ByKeyGroup;
+use crate::keys::{ByKeyGroup, ToFirst};
 use crate::ops::expressions::Preparation;
 use crate::ops::grouping::Grouping;
 use crate::ops::outbox::Outbox;
@@ -242,7 +242,7 @@ impl<'s> Wiring<'_, 's> {
     pub(super) fn sink(&mut self, id: NodeId) -> Built<'s> {
         let node = &self.spec.plan.nodes[id.0];
         let Operator::Sink(sink) = &node.operator else { unreachable!("called for sinks") };
-        let input_stream = self.input(id);
+        let input_stream = if sink.is_gathered() { gathered(self.input(id)) } else { self.input(id) };
         let mut builder = OperatorBuilder::new(node.name.clone(), self.scope);
         let info = builder.operator_info();
         let here = self.scope.activator_for(Rc::clone(&info.address));
@@ -293,6 +293,20 @@ impl<'s> Wiring<'_, 's> {
         self.done.push(done_out);
         Built { changes: changes_out, backfill: None }
     }
+}
+
+/// A stream with all its rows on the first worker.
+fn gathered(stream: Flows<'_>) -> Flows<'_> {
+    let pact = DistributorPact(|_: usize| ToFirst);
+    stream.unary::<Builder<Flow>, _, _, _>(pact, "gather", move |_, _| {
+        move |input, output| {
+            input.for_each(|time, flow| {
+                if let Some(batch) = flow.0.take() {
+                    output.session(&time).give_container(&mut Flow(Some(batch)));
+                }
+            });
+        }
+    })
 }
 
 /// The first epoch of which some input may send more; none when all have ended.

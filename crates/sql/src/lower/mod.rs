@@ -264,7 +264,7 @@ impl<'a> Builder<'a> {
 }
 
 /// Subqueries that could not be turned into joins are still expressions.
-fn no_subquery(expr: &Expr) -> Result<()> {
+pub(crate) fn no_subquery(expr: &Expr) -> Result<()> {
     let is_one = |e: &Expr| {
         let found = matches!(
             e,
@@ -284,7 +284,7 @@ fn no_subquery(expr: &Expr) -> Result<()> {
 }
 
 /// The expression with integer arithmetic that fails where it would wrap around.
-fn checked(
+pub(crate) fn checked(
     expr: Arc<dyn PhysicalExpr>,
     schema: &arrow::datatypes::Schema,
 ) -> datafusion::common::Result<Arc<dyn PhysicalExpr>> {

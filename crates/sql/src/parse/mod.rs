@@ -1,5 +1,6 @@
 //! Text to [`Statement`]: the dispatch on a statement's first words, and the small statements.
 
+mod alter;
 mod clauses;
 mod copy;
 mod create;
@@ -39,7 +40,7 @@ fn statement(c: &mut Cursor<'_>) -> Result<Statement> {
     } else if c.accept(&["CHECKPOINT"]) {
         checkpoint(c)
     } else if c.accept(&["ALTER"]) {
-        alter(c)
+        alter::alter(c)
     } else if c.accept(&["DROP"]) {
         drop(c)
     } else if c.accept(&["FLUSH"]) {
@@ -194,25 +195,6 @@ fn checkpoint(c: &mut Cursor<'_>) -> Result<Statement> {
     let wait_only = c.is(&["WAIT"]) && c.peek_at(1).is_none();
     let view = if wait_only || c.at_end() { None } else { Some(c.name("a view's name")?) };
     Ok(Statement::Checkpoint { view, wait: c.accept(&["WAIT"]) })
-}
-
-fn alter(c: &mut Cursor<'_>) -> Result<Statement> {
-    if c.accept(&["SYSTEM"]) {
-        c.expect(&["SET"])?;
-        return session::set(c, true);
-    }
-    if !c.accept(&["MATERIALIZED", "VIEW"]) {
-        let at = Some(c.position());
-        return Err(Error::unsupported("ALTER of this object", "only materialized views can be altered", at));
-    }
-    let name = c.name("a view's name")?;
-    if c.is(&["RENAME"]) {
-        let hint = "drop the view and create it under the new name";
-        return Err(Error::unsupported("RENAME", hint, Some(c.position())));
-    }
-    c.expect(&["SET"])?;
-    let options = clauses::properties(c)?;
-    Ok(Statement::AlterView { name, options })
 }
 
 fn drop(c: &mut Cursor<'_>) -> Result<Statement> {
