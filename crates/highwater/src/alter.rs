@@ -53,13 +53,9 @@ impl Database {
         changed: &[Entry],
         pipelines: &BTreeSet<String>,
     ) -> Result<()> {
-        let plans = |state: &State| -> Result<Vec<Vec<String>>> {
-            let whole = pipelines.iter().filter(|pipeline| state.broken.why_not_running(pipeline).is_none());
-            whole.map(|pipeline| Ok(explain(&self.pipeline_plan(state, pipeline)?))).collect()
-        };
-        let before = plans(&*state)?;
+        let before = self.plans(state, pipelines)?;
         let old = std::mem::replace(&mut state.objects, objects);
-        let exchanged = plans(&*state).and_then(|after| {
+        let exchanged = self.plans(state, pipelines).and_then(|after| {
             if before != after {
                 let message = "what reads it would be kept in another way under that name: drop it first";
                 return Err(invalid("0A000", message, None));
@@ -71,6 +67,12 @@ impl Database {
             Err(_) => state.objects = old,
         }
         exchanged
+    }
+
+    /// What some pipelines are made of, in words; without those that do not run.
+    fn plans(&self, state: &State, pipelines: &BTreeSet<String>) -> Result<Vec<Vec<String>>> {
+        let whole = pipelines.iter().filter(|pipeline| state.broken.why_not_running(pipeline).is_none());
+        whole.map(|pipeline| Ok(explain(&self.pipeline_plan(state, pipeline)?))).collect()
     }
 
     pub(crate) fn add_column(&self, added: AddColumn) -> Result<Outcome> {
