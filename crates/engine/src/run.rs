@@ -353,7 +353,7 @@ pub(crate) fn number_nodes(plan: &Plan, manifest: Option<&Manifest>) -> Result<N
     for (index, node) in plan.nodes.iter().enumerate() {
         let kind = tables::shape_of(plan, NodeId(index))?;
         let id = match known.iter().find(|operator| is_of(node, operator)) {
-            Some(operator) if operator.kind == kind => operator.id,
+            Some(operator) if tables::goes_on(&node.operator, &operator.kind, &kind) => operator.id,
             Some(operator) => {
                 return Err(Error::Plan(format!(
                     "the state of {} in the checkpoint is of {}, the plan wants {kind}: drop and create it anew",

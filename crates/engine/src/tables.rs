@@ -105,6 +105,12 @@ pub(crate) fn shape_of(spec: &Plan, node: NodeId) -> Result<String> {
     })
 }
 
+/// Whether a node goes on from what is kept for it in these words: a table may have got columns since.
+pub(crate) fn goes_on(operator: &Operator, kept: &str, shape: &str) -> bool {
+    let has_more = || shape.strip_prefix(kept).is_some_and(|more| more.starts_with(", "));
+    kept == shape || matches!(operator, Operator::Changes(_)) && has_more()
+}
+
 fn types_of(schema: &SchemaRef) -> String {
     let types: Vec<String> = schema.fields().iter().map(|field| field.data_type().to_string()).collect();
     types.join(", ")
