@@ -375,7 +375,7 @@ fn declared(source: &CreateSource) -> Option<SchemaRef> {
     let given = source.columns.iter().filter(|column| column.generated.is_none());
     let field = |c: &statement::Column| Field::new(&c.name.value, c.data_type.clone(), !c.not_null);
     let fields: Vec<Field> = given.map(field).collect();
-    (!fields.is_empty()).then(|| Arc::new(Schema::new(fields)) as SchemaRef)
+    (!fields.is_empty()).then(|| Arc::new(Schema::new(fields)))
 }
 
 /// The connector's name and its other options, those of ENCODE (...) included.

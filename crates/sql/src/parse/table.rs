@@ -153,7 +153,7 @@ fn column(c: &mut Cursor<'_>, table: &mut CreateTable) -> Result<TableColumn> {
             return Err(c.unexpected("a comma or a closing parenthesis"));
         }
     }
-    if let (Some(_), Some(_)) = (&column.default, &column.column.generated) {
+    if column.default.is_some() && column.column.generated.is_some() {
         return Err(Error::Invalid {
             sqlstate: "42601",
             message: format!(
