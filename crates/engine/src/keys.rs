@@ -286,7 +286,7 @@ impl Distributor<Flow> for ByKeyGroup {
     fn flush<T: Clone, P: Push<Message<T, Flow>>>(&mut self, _time: &T, _pushers: &mut [P]) {}
 }
 
-/// Delivers all rows to the first worker.
+/// Gives all batches to the first worker.
 pub(crate) struct ToFirst;
 
 impl Distributor<Flow> for ToFirst {

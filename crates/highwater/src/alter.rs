@@ -9,7 +9,7 @@ use crate::connection::invalid;
 use crate::database::{Database, State};
 use crate::dml::{Target, default_of};
 use crate::error::Result;
-use crate::objects::{Body, Object, Objects, Reading};
+use crate::objects::{Body, Fed, Object, Objects, Reading, Subscribed};
 use crate::outcome::Outcome;
 use crate::pipelines::check_kind;
 use arrow::array::Array as _;
@@ -63,7 +63,10 @@ impl Database {
             state.catalog.replace(changed)
         });
         match exchanged {
-            Ok(()) => state.broken.replace(changed),
+            Ok(()) => {
+                state.broken.replace(changed);
+                state.objects.publish();
+            }
             Err(_) => state.objects = old,
         }
         exchanged
@@ -80,7 +83,12 @@ impl Database {
         let mut state = self.state();
         let object = crate::show::find(&state, &added.table)?;
         check_kind(object, ObjectKind::Table, &added.table)?;
-        let Body::Table(target) = &object.body else { return Err(crate::show::unknown(&added.table)) };
+        let Body::Table(target) = &object.body else {
+            let clause = "ADD COLUMN of a table with a connector".to_owned();
+            let hint = "drop the table and create it with the column".to_owned();
+            let position = Some(added.table.at);
+            return Err(highwater_sql::Error::Unsupported { clause, hint, position }.into());
+        };
         let column = &added.column.column;
         if target.schema().index_of(&column.name.value).is_ok() {
             let (column, table) = (&column.name, &added.table.value);
@@ -107,6 +115,7 @@ impl Database {
                 tracing::warn!(pipeline, %error, "it reads a table that has a new column, and is tried again");
             }
         }
+        state.objects.publish();
         Ok(done)
     }
 
@@ -137,7 +146,8 @@ impl Database {
         entry.added.push(state.catalog.next_id());
         let schema: SchemaRef = Arc::clone(&table.spec().schema);
         let statement = Arc::new(parsed_table(&entry)?);
-        Ok(Object { entry, schema, body: Body::Table(Target { table, statement, ..target.clone() }) })
+        let watermark = object.watermark.clone();
+        Ok(Object { entry, schema, body: Body::Table(Target { table, statement, ..target.clone() }), watermark })
     }
 }
 
@@ -183,13 +193,20 @@ fn rewritten(old: &Object, entry: &Entry) -> Result<Object> {
             statement: Arc::new(table),
             ..target.clone()
         }),
+        (Body::Fed(fed), Statement::CreateTable(statement)) => {
+            Body::Fed(Arc::new(Fed { statement, table: fed.table.clone() }))
+        }
         (Body::Source(source), Statement::CreateSource(_)) => Body::Source(Arc::clone(source)),
         (Body::View(_), Statement::CreateView(view)) => Body::View(view),
         (Body::Materialized(_), Statement::CreateMaterializedView(view)) => Body::Materialized(view),
         (Body::Sink(_), Statement::CreateSink(sink)) => Body::Sink(sink),
+        (Body::Subscription(subscribed), Statement::CreateSubscription(statement)) => {
+            Body::Subscription(Subscribed { statement, journal: Arc::clone(&subscribed.journal) })
+        }
         _ => return Err(invalid("XX001", format!("the text of {:?} is of another kind", entry.name), None)),
     };
-    Ok(Object { entry: entry.clone(), body, schema: Arc::clone(&old.schema) })
+    let watermark = old.watermark.clone();
+    Ok(Object { entry: entry.clone(), body, schema: Arc::clone(&old.schema), watermark })
 }
 
 /// Refuses new texts that do not give what the old ones gave.

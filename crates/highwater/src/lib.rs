@@ -97,6 +97,7 @@ mod database;
 mod dml;
 mod embed;
 mod error;
+mod fed;
 mod generated;
 mod hw_catalog;
 mod leaving;
@@ -117,6 +118,7 @@ mod settings;
 mod show;
 mod statements;
 mod subscribe;
+mod subscription;
 mod system;
 mod table_sink;
 mod titles;
@@ -151,6 +153,6 @@ pub use highwater_engine::core::{Bytes, CheckpointId, Epoch, KeyGroups, WallMicr
 pub use highwater_engine::{
     Batch, CheckpointOutcome, CheckpointReport, CheckpointSettings, Metrics, Pipeline, Scan, Status, Trigger,
 };
-pub use highwater_sql::statement::{CopyOptions, Statement};
+pub use highwater_sql::statement::{CopyOptions, SetScope, Statement};
 pub use highwater_sql::{CallError, CallFailed, Piece, Position, ScalarFunction, Volatility, parse, split};
 pub use highwater_tables::Usage as TablesUsage;

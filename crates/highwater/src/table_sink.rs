@@ -179,6 +179,10 @@ pub(crate) fn table_of(state: &State, into: &Name) -> Result<Target> {
     let object = crate::show::find(state, into)?;
     match &object.body {
         Body::Table(target) => Ok(target.clone()),
+        Body::Fed(_) => {
+            let message = format!("{:?} is filled by its connector and cannot be written", into.value);
+            Err(invalid("42809", message, Some(into)))
+        }
         _ => Err(invalid("42809", format!("{:?} is a {}, not a TABLE", into.value, object.entry.kind), Some(into))),
     }
 }

@@ -5,6 +5,8 @@
 //! pipeline's plan, [`explain`] shows it. The crate knows no connector, no catalog and no files:
 //! sources and sinks come in as the engine's traits, a program's functions as [`ScalarFunction`]s.
 
+mod asof;
+mod close;
 mod copy;
 mod cursor;
 pub mod error;
@@ -18,8 +20,10 @@ mod parse;
 mod references;
 mod rewrite;
 pub mod session;
+mod session_window;
 pub mod statement;
 mod subquery;
+mod temporal;
 pub mod text;
 pub mod types;
 mod upsert;

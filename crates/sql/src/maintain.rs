@@ -7,7 +7,9 @@ use crate::cursor::Cursor;
 use crate::error::{Error, Result};
 use crate::session::Session;
 use crate::statement::Query;
+use crate::temporal;
 use crate::text::Position;
+use crate::window;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::{Expr as LogicalExpr, LogicalPlan, Volatility};
 use datafusion::sql::sqlparser::ast::{
@@ -26,7 +28,7 @@ const CLOCK: &str = "its result changes without any row changing";
 /// `Unsupported` with the clause's name and position.
 pub(crate) fn check(query: &Query, session: &Session) -> Result<()> {
     let cursor = Cursor::new(&query.text)?;
-    let mut gate = Gate { cursor: &cursor, session };
+    let mut gate = Gate { cursor: &cursor, session, clocks: Vec::new() };
     match query.ast.visit(&mut gate) {
         ControlFlow::Break(error) => Err(*error),
         ControlFlow::Continue(()) => Ok(()),
@@ -60,6 +62,8 @@ pub fn check_functions(plan: &LogicalPlan) -> Result<()> {
 struct Gate<'a> {
     cursor: &'a Cursor<'a>,
     session: &'a Session,
+    /// Where now() may stand.
+    clocks: Vec<Span>,
 }
 
 type Walk = ControlFlow<Box<Error>>;
@@ -72,6 +76,9 @@ impl Visitor for Gate<'_> {
     }
 
     fn pre_visit_select(&mut self, select: &Select) -> Walk {
+        if let Some(selection) = &select.selection {
+            temporal::clocks(selection, &mut self.clocks);
+        }
         self.select(select)
     }
 
@@ -200,11 +207,10 @@ impl Gate<'_> {
             }
             TableFactor::Table { name, args: Some(_), .. } => {
                 let function = name.to_string();
-                let known = ["tumble", "hop"].contains(&function.to_lowercase().as_str());
-                if known {
+                if window::is_window(&function) {
                     return ControlFlow::Continue(());
                 }
-                self.refuse(format!("{function}() in FROM"), "there are TUMBLE and HOP", at)
+                self.refuse(format!("{function}() in FROM"), "there are TUMBLE, HOP and SESSION", at)
             }
             TableFactor::Table { .. } | TableFactor::Derived { .. } | TableFactor::NestedJoin { .. } => {
                 ControlFlow::Continue(())
@@ -223,7 +229,11 @@ impl Gate<'_> {
 
     fn function(&self, function: &Function) -> Walk {
         let name = function.name.to_string().to_lowercase();
-        let at = self.at(function.name.span());
+        let span = function.name.span();
+        let at = self.at(span);
+        if self.clocks.contains(&span) {
+            return ControlFlow::Continue(());
+        }
         if let Some(scalar) = self.session.state().scalar_functions().get(&name)
             && scalar.signature().volatility != Volatility::Immutable
         {
@@ -236,7 +246,7 @@ impl Gate<'_> {
 /// Joins that have no operator, by name.
 const fn refused_join(join: &JoinOperator) -> Option<&'static str> {
     match join {
-        JoinOperator::AsOf { .. } => Some("ASOF JOIN"),
+        JoinOperator::AsOf { .. } => Some("ASOF JOIN with MATCH_CONDITION"),
         JoinOperator::CrossApply | JoinOperator::OuterApply => Some("APPLY"),
         JoinOperator::ArrayJoin | JoinOperator::LeftArrayJoin | JoinOperator::InnerArrayJoin => Some("ARRAY JOIN"),
         _ => None,

@@ -60,8 +60,8 @@ pub fn retitled(text: &str, to: &str) -> Result<String> {
     Ok(edited(text, vec![Edit::of(span, quoted(to))]))
 }
 
-/// A CREATE whose query or target names the relation `from`, which is called `to` now; none when it
-/// does not name it.
+/// A CREATE whose query, target or subject names the relation `from`, which is called `to` now; none
+/// when it does not name it.
 ///
 /// # Errors
 /// `Unsupported` when the new name means something else in the query; when the text does not parse.
@@ -76,6 +76,13 @@ pub fn renamed(text: &str, from: &str, to: &str) -> Result<Option<String>> {
                 edits.push(Edit::of(span_of(&tokens, into)?, quoted(to)));
             }
             (&sink.query, is_short(text)?)
+        }
+        Statement::CreateSubscription(subscription) => {
+            if subscription.from.value != from {
+                return Ok(None);
+            }
+            let span = span_of(&tokens, &subscription.from)?;
+            return Ok(Some(edited(text, vec![Edit::of(span, quoted(to))])));
         }
         _ => return Ok(None),
     };
@@ -200,6 +207,10 @@ mod tests {
             ),
             ("CREATE SINK k FROM t WITH (connector = 'file')", "CREATE SINK k FROM u WITH (connector = 'file')"),
             ("CREATE SINK k INTO t FROM w", "CREATE SINK k INTO u FROM w"),
+            (
+                "CREATE SUBSCRIPTION t FROM t WITH (retention = '1d')",
+                "CREATE SUBSCRIPTION t FROM u WITH (retention = '1d')",
+            ),
             ("CREATE VIEW t AS SELECT 1", "unchanged"),
             ("CREATE VIEW v AS SELECT a AS t FROM w", "unchanged"),
             ("CREATE VIEW v AS WITH t AS (SELECT a FROM w) SELECT * FROM t", "unchanged"),

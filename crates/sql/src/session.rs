@@ -3,6 +3,8 @@
 //! Queries that are maintained and queries that run once are bound by the same functions, types and
 //! windows; only the optimizer's rules differ, because a dataflow cannot run what a batch can.
 
+use crate::asof;
+use crate::close;
 use crate::error::{Error, Result};
 use crate::function::{self, ScalarFunction};
 use crate::ignored;
@@ -249,14 +251,16 @@ impl Session {
         parameters: &[Option<DataType>],
     ) -> Result<LogicalPlan> {
         ignored::check(query)?;
+        asof::check(query)?;
         let parameters =
             parameters.iter().map(|p| p.as_ref().map(|p| Arc::new(Field::new("", p.clone(), true)))).collect();
         let mut context = PlannerContext::new().with_prepare_param_data_types(parameters);
         let names = Names { session: self, relations };
         let options = ParserOptions::from(&self.state.config_options().sql_parser);
-        SqlToRel::new_with_options(&names, options)
+        let plan = SqlToRel::new_with_options(&names, options)
             .sql_statement_to_plan_with_context(ast::Statement::Query(query.ast.clone()), &mut context)
-            .map_err(|e| Error::of_planner(e, &query.text))
+            .map_err(|e| Error::of_planner(e, &query.text))?;
+        asof::expand(plan, &query.text)
     }
 
     /// An expression without columns, computed as far as it can be before rows are there.
@@ -313,8 +317,13 @@ impl Session {
     /// A bound query as DataFusion can run it.
     ///
     /// # Errors
-    /// `Plan` when a window cannot be expanded, or a subquery cannot be rewritten.
+    /// `Plan` when a window cannot be expanded, or a subquery cannot be rewritten; `Unsupported` when it
+    /// is one that goes by watermarks.
     pub fn runnable(&self, plan: LogicalPlan) -> Result<LogicalPlan> {
+        if close::is_in(&plan).map_err(|e| Error::Plan(Box::new(e)))? {
+            let hint = "what the view holds depends on when its rows came";
+            return Err(Error::unsupported("computing EMIT ON WINDOW CLOSE from scratch", hint, None));
+        }
         let plan = window::expand(plan).map_err(|e| Error::Plan(Box::new(e)))?;
         subquery::outside_of_where(plan).map_err(|e| Error::Plan(Box::new(e)))
     }
@@ -405,6 +414,12 @@ pub fn rename(plan: LogicalPlan, columns: &[Name], text: &str) -> Result<Logical
         .map_err(|e| Error::of_planner(e, text))
 }
 
+/// A query that says EMIT ON WINDOW CLOSE; only a dataflow can run it.
+#[must_use]
+pub fn on_close(plan: LogicalPlan) -> LogicalPlan {
+    close::on_close(plan)
+}
+
 /// A view's columns as others see them: nullable, without qualifiers.
 #[must_use]
 pub fn view_schema(schema: &DFSchema) -> SchemaRef {
@@ -470,6 +485,9 @@ impl ContextProvider for Names<'_> {
     }
 
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
+        if name == asof::MARK {
+            return Some(asof::marker());
+        }
         self.session.state.scalar_functions().get(name).cloned()
     }
 

@@ -3,10 +3,12 @@
 //! Invariant: every record that is not blank gives exactly one row or is reported as bad, whatever
 //! the stretches it comes in; so offsets count records and rows alike.
 
+use super::envelope::{Changes, Opened};
 use super::records::{Framing, Records};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use arrow::{csv, json};
+use std::sync::Arc;
 
 /// The most records decoded at a time.
 pub(super) const MOST_RECORDS: usize = 8192;
@@ -19,6 +21,8 @@ pub(super) enum Layout {
         /// The columns.
         schema: SchemaRef,
     },
+    /// One JSON object a line that stands for a change; gives more columns than the row's.
+    Changes(Arc<Changes>),
     /// Values with delimiters between them.
     Csv {
         /// What the file holds, in its order.
@@ -53,7 +57,7 @@ pub(super) struct Decoder {
 impl Layout {
     pub(super) const fn framing(&self) -> Framing {
         match self {
-            Self::Json { .. } => Framing::Lines,
+            Self::Json { .. } | Self::Changes(_) => Framing::Lines,
             Self::Csv { delimiter, .. } => Framing::Quoted { delimiter: *delimiter },
         }
     }
@@ -62,11 +66,8 @@ impl Layout {
         // One more than is ever decoded at a time, lest a decoder stop before the last newline.
         let size = MOST_RECORDS + 1;
         match self {
-            Self::Json { schema } => json::ReaderBuilder::new(schema.clone())
-                .with_batch_size(size)
-                .build_decoder()
-                .map(Inner::Json)
-                .map_err(|error| error.to_string()),
+            Self::Json { schema } => objects(schema, size),
+            Self::Changes(changes) => objects(&changes.rows, size),
             Self::Csv { file, places, delimiter } => Ok(Inner::Csv(Box::new(
                 csv::ReaderBuilder::new(file.clone())
                     .with_delimiter(*delimiter)
@@ -76,6 +77,11 @@ impl Layout {
             ))),
         }
     }
+}
+
+fn objects(schema: &SchemaRef, size: usize) -> Result<Inner, String> {
+    let decoder = json::ReaderBuilder::new(Arc::clone(schema)).with_batch_size(size).build_decoder();
+    decoder.map(Inner::Json).map_err(|error| error.to_string())
 }
 
 impl Decoder {
@@ -111,28 +117,51 @@ impl Decoder {
 
     /// All of the records or the reason why not; `None` when all are blank.
     fn try_decode(&mut self, records: Records<'_>) -> Result<Option<RecordBatch>, String> {
+        if let Layout::Changes(changes) = &self.layout {
+            let changes = Arc::clone(changes);
+            return self.try_changes(&changes, records);
+        }
         let framing = self.layout.framing();
         let mut expected = 0;
         for record in records.iter().filter(|record| !framing.is_blank(record)) {
             expected += 1;
             if let Layout::Json { schema } = &self.layout {
-                check_object(record)?;
-                if has_fraction(record) {
-                    check_integers(record, schema)?;
-                }
+                check_row(record, schema)?;
             }
         }
-        let decoded = self.feed(records.bytes());
-        if decoded.is_err() {
-            self.inner = self.layout.build()?;
-        }
-        let batch = decoded?;
+        let batch = self.feed_or_begin_again(records.bytes())?;
         let found = batch.as_ref().map_or(0, RecordBatch::num_rows);
         match (&self.layout, found == expected) {
             (_, true) => Ok(batch),
-            (Layout::Json { .. }, false) => Err("a line must hold exactly one object".into()),
+            (Layout::Json { .. } | Layout::Changes(_), false) => Err("a line must hold exactly one object".into()),
             (Layout::Csv { .. }, false) => Err("a carriage return stands within a value without quotes".into()),
         }
+    }
+
+    /// All of the changes that items stand for.
+    fn try_changes(&mut self, changes: &Changes, items: Records<'_>) -> Result<Option<RecordBatch>, String> {
+        let mut opened = Opened::default();
+        let mut expected = 0;
+        for item in items.iter().filter(|item| !Framing::Lines.is_blank(item)) {
+            expected += 1;
+            let start = opened.rows.len();
+            changes.open(item, &mut opened)?;
+            check_row(&opened.rows[start..], &changes.rows)?;
+        }
+        match self.feed_or_begin_again(&opened.rows)? {
+            Some(rows) if rows.num_rows() == expected => changes.finish(&rows, opened).map(Some),
+            None if expected == 0 => Ok(None),
+            _ => Err("a row must be exactly one object".into()),
+        }
+    }
+
+    /// After an error the decoder is a new one.
+    fn feed_or_begin_again(&mut self, bytes: &[u8]) -> Result<Option<RecordBatch>, String> {
+        let decoded = self.feed(bytes);
+        if decoded.is_err() {
+            self.inner = self.layout.build()?;
+        }
+        decoded
     }
 
     fn feed(&mut self, bytes: &[u8]) -> Result<Option<RecordBatch>, String> {
@@ -155,7 +184,12 @@ impl Decoder {
     }
 }
 
-/// A line that begins and ends like an object; the decoder alone would let one span lines.
+/// Refuses what the decoder would take and should not.
+fn check_row(record: &[u8], schema: &SchemaRef) -> Result<(), String> {
+    check_object(record)?;
+    if has_fraction(record) { check_integers(record, schema) } else { Ok(()) }
+}
+
 /// Whether a number with a point or an exponent may stand in a record: the decoder would cut it to an
 /// integer where the column is one.
 fn has_fraction(record: &[u8]) -> bool {
@@ -176,6 +210,7 @@ fn check_integers(record: &[u8], schema: &SchemaRef) -> Result<(), String> {
     Ok(())
 }
 
+/// A line that begins and ends like an object; the decoder alone would let one span lines.
 fn check_object(record: &[u8]) -> Result<(), String> {
     let trimmed = record.trim_ascii();
     if trimmed.first() == Some(&b'{') && trimmed.last() == Some(&b'}') {
@@ -189,7 +224,6 @@ fn check_object(record: &[u8]) -> Result<(), String> {
 mod tests {
     use super::*;
     use arrow::datatypes::{DataType, Field, Schema};
-    use std::sync::Arc;
 
     #[test]
     fn a_fraction_is_no_integer() {

@@ -3,13 +3,13 @@
 use super::{clauses, object_kind, session, table};
 use crate::cursor::Cursor;
 use crate::error::{Error, Result};
-use crate::statement::{AddColumn, Name, ObjectKind, Statement};
+use crate::statement::{AddColumn, Name, ObjectKind, SetScope, Statement};
 
 /// What stands after ALTER.
 pub(super) fn alter(c: &mut Cursor<'_>) -> Result<Statement> {
     if c.accept(&["SYSTEM"]) {
         c.expect(&["SET"])?;
-        return session::set(c, true);
+        return session::set(c, SetScope::System);
     }
     let kind = object_kind(c)?;
     let at = c.position();
@@ -18,6 +18,10 @@ pub(super) fn alter(c: &mut Cursor<'_>) -> Result<Statement> {
     }
     let name = c.name("an object's name")?;
     let at = c.position();
+    if kind == ObjectKind::Subscription && c.is(&["RENAME"]) {
+        let hint = "drop the subscription and create it under the new name";
+        return Err(Error::unsupported("RENAME of a subscription", hint, Some(at)));
+    }
     if c.accept(&["RENAME", "TO"]) {
         return Ok(Statement::Rename { kind, name, to: c.name("the new name")? });
     }
