@@ -164,7 +164,7 @@ impl<'s> Wiring<'_, 's> {
         let made = spec.run.step(&spec.plan.nodes[id.0].name, || tables::first(&spec.tables(self.place), id));
         let (grouping, logic) = made.unzip();
         let grouped = self.grouped(id, 0, grouping);
-        self.stateful(id, vec![grouped], logic)
+        self.stateful(id, Inputs::dealt(vec![grouped]), logic)
     }
 
     pub(super) fn regroup(&mut self, id: NodeId) -> Built<'s> {

@@ -49,7 +49,9 @@ impl Builder<'_> {
                 (0..width).map(of_column).collect()
             }
             Operator::Join(join) => of_join(join, input(0), input(1), width),
-            Operator::Source(_) | Operator::Changes(_) | Operator::Regroup(_) | Operator::Sink(_) => Vec::new(),
+            // What these give may be old, or taken back late.
+            Operator::First(_) | Operator::Lifetime(_) | Operator::Upsert(_) | Operator::Regroup(_) => Vec::new(),
+            Operator::Source(_) | Operator::Changes(_) | Operator::Sink(_) => Vec::new(),
         };
         carried.resize(width, Carried::new());
         carried
