@@ -199,6 +199,7 @@ fn rewritten(old: &Object, entry: &Entry) -> Result<Object> {
         (Body::Source(source), Statement::CreateSource(_)) => Body::Source(Arc::clone(source)),
         (Body::View(_), Statement::CreateView(view)) => Body::View(view),
         (Body::Materialized(_), Statement::CreateMaterializedView(view)) => Body::Materialized(view),
+        (Body::Index(_), Statement::CreateIndex(index)) => Body::Index(index),
         (Body::Sink(_), Statement::CreateSink(sink)) => Body::Sink(sink),
         (Body::Subscription(subscribed), Statement::CreateSubscription(statement)) => {
             Body::Subscription(Subscribed { statement, journal: Arc::clone(&subscribed.journal) })

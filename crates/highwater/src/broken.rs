@@ -97,6 +97,7 @@ fn reads(entry: &Entry) -> BTreeSet<String> {
             names.extend(sink.into.map(|table| table.value));
             names
         }
+        Ok(Statement::CreateIndex(index)) => references(&index.query),
         Ok(Statement::CreateSubscription(subscription)) => references(&subscription.query),
         _ => BTreeSet::new(),
     }

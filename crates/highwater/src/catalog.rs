@@ -28,6 +28,8 @@ pub(crate) enum Kind {
     View,
     /// CREATE MATERIALIZED VIEW.
     MaterializedView,
+    /// CREATE INDEX.
+    Index,
     /// CREATE SINK.
     Sink,
     /// CREATE SUBSCRIPTION.
@@ -41,6 +43,7 @@ impl std::fmt::Display for Kind {
             Self::Source => "SOURCE",
             Self::View => "VIEW",
             Self::MaterializedView => "MATERIALIZED VIEW",
+            Self::Index => "INDEX",
             Self::Sink => "SINK",
             Self::Subscription => "SUBSCRIPTION",
         })

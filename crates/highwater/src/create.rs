@@ -19,7 +19,8 @@ use highwater_engine::plan::{self, Operator};
 use highwater_engine::source::{Extent, Source};
 use highwater_sql::lower::FedTable;
 use highwater_sql::statement::{
-    self, CreateSink, CreateSource, CreateSubscription, CreateTable, CreateView, Encoding, Name, Property, Statement,
+    self, CreateIndex, CreateSink, CreateSource, CreateSubscription, CreateTable, CreateView, Encoding, Name, Property,
+    Statement,
 };
 use highwater_sql::{references, same_text, session};
 use highwater_tables::{JournalSpec, TableSpec};
@@ -187,7 +188,7 @@ impl Database {
             let inserts = node.inputs.iter().all(|input| plan.nodes[input.0].append_only);
             let keeps = match &node.operator {
                 Operator::Join(join) => join.forgets.len() < node.inputs.len(),
-                Operator::Regroup(_) | Operator::Materialize => true,
+                Operator::Regroup(_) | Operator::Materialize | Operator::Index(_) => true,
                 // It forgets what is not among the first rows, unless that may go again.
                 Operator::First(_) => !inserts,
                 Operator::Lifetime(lifetime) => lifetime.until.is_none(),
@@ -243,6 +244,30 @@ impl Database {
         let pipeline = shared.unwrap_or_else(|| state.catalog.free_to_keep(&view.name.value));
         let entry = entry(state, Kind::MaterializedView, &view.name, text, Some(pipeline));
         self.kept_object(state, entry, Body::Materialized(view))
+    }
+
+    /// Adds an index, which is filled as a view is.
+    pub(crate) fn create_index(&self, connection: &Connection, index: CreateIndex, text: &str) -> Result<Outcome> {
+        let mut state = self.state();
+        let (name, skips) = (&index.name, index.if_not_exists);
+        if let Free::Exists(outcome) = self.free(&state, Kind::Index, name, skips, text)? {
+            return Ok(outcome);
+        }
+        self.check_name(name)?;
+        crate::index::check(&state, &index)?;
+        let shared = state.objects.pipeline_of(&index.query);
+        let pipeline = shared.unwrap_or_else(|| state.catalog.free_to_keep(&name.value));
+        let name = name.value.clone();
+        let entry = entry(&state, Kind::Index, &index.name, text, Some(pipeline));
+        let object = self.kept_object(&state, entry, Body::Index(index))?;
+        self.keep(&mut state, object)?;
+        let waits = !state.deferring && !connection.is_on("background_ddl");
+        let grows = self.growth(&state, &name)?;
+        drop(state);
+        if waits {
+            self.wait_for_backfill(connection, &name)?;
+        }
+        Ok(grows.into_iter().fold(Outcome::done("CREATE INDEX"), Outcome::noticed))
     }
 
     pub(crate) fn create_sink(&self, sink: CreateSink, text: &str) -> Result<Outcome> {
@@ -361,6 +386,7 @@ impl Database {
             Statement::CreateSource(source) => self.source_object(&source, entry),
             Statement::CreateView(view) => self.view_object(state, view, entry),
             Statement::CreateMaterializedView(view) => self.kept_object(state, entry, Body::Materialized(view)),
+            Statement::CreateIndex(index) => self.kept_object(state, entry, Body::Index(index)),
             Statement::CreateSink(sink) => self.kept_object(state, entry, Body::Sink(sink)),
             Statement::CreateSubscription(subscription) => self.subscription_object(state, subscription, entry),
             _ => Err(Error::Sql(highwater_sql::Error::Invalid {

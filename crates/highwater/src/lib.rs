@@ -100,6 +100,7 @@ mod error;
 mod fed;
 mod generated;
 mod hw_catalog;
+mod index;
 mod leaving;
 mod objects;
 mod outcome;

@@ -11,7 +11,7 @@ use highwater_engine::plan::Watermark;
 use highwater_engine::source::Source;
 use highwater_sql::lower::{FedTable, source_name};
 use highwater_sql::session::{self, Relations};
-use highwater_sql::statement::{CreateSink, CreateSubscription, CreateTable, CreateView, Name, Query};
+use highwater_sql::statement::{CreateIndex, CreateSink, CreateSubscription, CreateTable, CreateView, Name, Query};
 use highwater_sql::{Position, Session, named, references};
 use highwater_tables::Journal;
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,7 +22,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 pub(crate) struct Object {
     pub(crate) entry: Entry,
     pub(crate) body: Body,
-    /// Its columns; a sink's or subscription's are those of what it takes.
+    /// Its columns; an index's, sink's or subscription's are those of what it takes.
     pub(crate) schema: SchemaRef,
     /// Of a source or table.
     pub(crate) watermark: Option<Watermark>,
@@ -37,6 +37,7 @@ pub(crate) enum Body {
     Source(Arc<dyn Source>),
     View(CreateView),
     Materialized(CreateView),
+    Index(CreateIndex),
     Sink(CreateSink),
     Subscription(Subscribed),
 }
@@ -49,9 +50,9 @@ pub(crate) struct Subscribed {
 }
 
 impl Body {
-    /// Whether it takes a query's rows elsewhere, so that nothing reads it.
+    /// Whether it takes a query's rows elsewhere, or keeps them for look-ups, so that nothing reads it.
     pub(crate) const fn is_output(&self) -> bool {
-        matches!(self, Self::Sink(_) | Self::Subscription(_))
+        matches!(self, Self::Index(_) | Self::Sink(_) | Self::Subscription(_))
     }
 }
 
@@ -67,6 +68,7 @@ impl Object {
         match &self.body {
             Body::Source(_) | Body::Table(_) | Body::Fed(_) => None,
             Body::View(view) | Body::Materialized(view) => Some(&view.query),
+            Body::Index(index) => Some(&index.query),
             Body::Sink(sink) => Some(&sink.query),
             Body::Subscription(subscribed) => Some(&subscribed.statement.query),
         }
@@ -76,7 +78,12 @@ impl Object {
     pub(crate) fn columns(&self) -> &[Name] {
         match &self.body {
             Body::View(view) | Body::Materialized(view) => &view.columns,
-            Body::Source(_) | Body::Table(_) | Body::Fed(_) | Body::Sink(_) | Body::Subscription(_) => &[],
+            Body::Source(_)
+            | Body::Table(_)
+            | Body::Fed(_)
+            | Body::Index(_)
+            | Body::Sink(_)
+            | Body::Subscription(_) => &[],
         }
     }
 
@@ -84,9 +91,13 @@ impl Object {
     pub(crate) const fn closes(&self) -> Option<Position> {
         match &self.body {
             Body::Materialized(view) => view.closes,
-            Body::Source(_) | Body::Table(_) | Body::Fed(_) | Body::View(_) | Body::Sink(_) | Body::Subscription(_) => {
-                None
-            }
+            Body::Source(_)
+            | Body::Table(_)
+            | Body::Fed(_)
+            | Body::View(_)
+            | Body::Index(_)
+            | Body::Sink(_)
+            | Body::Subscription(_) => None,
         }
     }
 
@@ -349,7 +360,7 @@ impl Objects {
                     relations.view(name, plan);
                 }
                 Body::Source(_) | Body::Table(_) | Body::Fed(_) => relations.insert(name, rows(object, read)?),
-                Body::Sink(_) | Body::Subscription(_) => {}
+                Body::Index(_) | Body::Sink(_) | Body::Subscription(_) => {}
             }
         }
         self.bound(session, object, &relations)

@@ -65,6 +65,7 @@ impl Database {
                 Body::Materialized(view) => {
                     builder.view(Maintained { columns: &view.columns, ..kept })?;
                 }
+                Body::Index(index) => builder.index(kept, &index.columns)?,
                 Body::Sink(CreateSink { into: Some(into), .. }) => {
                     let target = table_of(state, into)?;
                     let of = format!("{}:{}", object.entry.incarnation, object.kept());
@@ -236,10 +237,12 @@ impl Database {
         };
         check_kind(object, kind, name)?;
         let mut names = state.objects.readers(&name.value);
-        if !names.is_empty() && !cascade {
-            return Err(Error::InUse { name: name.value.clone(), needed_by: names });
+        // An index goes with what it is over.
+        let is_index = |name: &&String| state.objects.get(name).is_some_and(|o| matches!(o.body, Body::Index(_)));
+        let also: Vec<String> = names.iter().filter(|name| !is_index(name)).cloned().collect();
+        if !also.is_empty() && !cascade {
+            return Err(Error::InUse { name: name.value.clone(), needed_by: also });
         }
-        let also = names.clone();
         names.push(name.value.clone());
         self.forget(&mut state, &names)?;
         Ok(also.into_iter().fold(done, |done, name| done.noticed(format!("drop cascades to {name}"))))

@@ -101,6 +101,10 @@ impl Database {
     }
 
     pub(crate) async fn explain_query(&self, connection: &mut Connection, query: &Query) -> Result<Answer> {
+        if let Some(by) = self.index_for(query, &Parameters::none()).filter(|by| by.is_for(connection)) {
+            let rows = Rows::text("QUERY PLAN", by.explained());
+            return Ok(Answer::collected(Tag::Plain("EXPLAIN".to_owned()), rows));
+        }
         let Planned { plan, epochs, .. } = self.planned(connection, query, &Parameters::none(), None).await?;
         let plan = self.session.state().optimize(&plan)?;
         let mut lines: Vec<String> = plan.display_indent().to_string().lines().map(str::to_owned).collect();

@@ -24,6 +24,7 @@ pub(crate) fn rows(database: &Database, what: Show) -> Result<Rows> {
         Show::Sources => names(database, Kind::Source),
         Show::Views => names(database, Kind::View),
         Show::MaterializedViews => names(database, Kind::MaterializedView),
+        Show::Indexes(on) => crate::index::shown(database, on.as_ref())?,
         Show::Sinks => names(database, Kind::Sink),
         Show::Subscriptions => crate::subscription::shown(database),
         Show::Jobs => jobs(database)?,

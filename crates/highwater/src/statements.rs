@@ -124,6 +124,7 @@ impl Database {
             Statement::CreateSource(source) => self.create_source(source, text),
             Statement::CreateView(view) => self.create_view(view, text),
             Statement::CreateMaterializedView(view) => self.create_materialized(connection, view, text),
+            Statement::CreateIndex(index) => self.create_index(connection, index, text),
             Statement::CreateSink(sink) => self.create_sink(sink, text),
             Statement::CreateSubscription(subscription) => self.create_subscription(subscription, text),
             Statement::Drop { kind, name, if_exists, cascade } => self.drop_object(kind, &name, if_exists, cascade),
@@ -218,6 +219,7 @@ fn writes(statement: &Statement) -> Option<String> {
         Statement::CreateSource(_) => "CREATE SOURCE",
         Statement::CreateView(_) => "CREATE VIEW",
         Statement::CreateMaterializedView(_) => "CREATE MATERIALIZED VIEW",
+        Statement::CreateIndex(_) => "CREATE INDEX",
         Statement::CreateSink(_) => "CREATE SINK",
         Statement::CreateSubscription(_) => "CREATE SUBSCRIPTION",
         Statement::AlterView { .. } => "ALTER MATERIALIZED VIEW",
@@ -236,6 +238,7 @@ const fn changes_objects(statement: &Statement) -> bool {
             | Statement::CreateSource(_)
             | Statement::CreateView(_)
             | Statement::CreateMaterializedView(_)
+            | Statement::CreateIndex(_)
             | Statement::CreateSink(_)
             | Statement::CreateSubscription(_)
             | Statement::AlterView { .. }

@@ -54,6 +54,7 @@ pub fn retitled(text: &str, to: &str) -> Result<String> {
         Statement::CreateSource(source) => &source.name,
         Statement::CreateView(view) | Statement::CreateMaterializedView(view) => &view.name,
         Statement::CreateSink(sink) => &sink.name,
+        Statement::CreateIndex(index) => &index.name,
         _ => return Err(damaged("it creates nothing")),
     };
     let span = span_of(&tokens(text)?, name)?;
@@ -77,13 +78,8 @@ pub fn renamed(text: &str, from: &str, to: &str) -> Result<Option<String>> {
             }
             (&sink.query, is_short(text)?)
         }
-        Statement::CreateSubscription(subscription) => {
-            if subscription.from.value != from {
-                return Ok(None);
-            }
-            let span = span_of(&tokens, &subscription.from)?;
-            return Ok(Some(edited(text, vec![Edit::of(span, quoted(to))])));
-        }
+        Statement::CreateSubscription(subscription) => return subject_renamed(text, &subscription.from, from, to),
+        Statement::CreateIndex(index) => return subject_renamed(text, &index.on, from, to),
         _ => return Ok(None),
     };
     let found = places(query).into_iter().filter(|(name, _)| name == from);
@@ -104,6 +100,15 @@ pub fn renamed(text: &str, from: &str, to: &str) -> Result<Option<String>> {
         }
     }
     Ok((!edits.is_empty()).then(|| edited(text, edits)))
+}
+
+/// A text with another name for the one relation that it is about, if that is `from`.
+fn subject_renamed(text: &str, subject: &Name, from: &str, to: &str) -> Result<Option<String>> {
+    if subject.value != from {
+        return Ok(None);
+    }
+    let span = span_of(&tokens(text)?, subject)?;
+    Ok(Some(edited(text, vec![Edit::of(span, quoted(to))])))
 }
 
 /// A CREATE TABLE with one more column at the end.
@@ -211,6 +216,7 @@ mod tests {
                 "CREATE SUBSCRIPTION t FROM t WITH (retention = '1d')",
                 "CREATE SUBSCRIPTION t FROM u WITH (retention = '1d')",
             ),
+            ("CREATE INDEX t ON public.t (t)", "CREATE INDEX t ON u (t)"),
             ("CREATE VIEW t AS SELECT 1", "unchanged"),
             ("CREATE VIEW v AS SELECT a AS t FROM w", "unchanged"),
             ("CREATE VIEW v AS WITH t AS (SELECT a FROM w) SELECT * FROM t", "unchanged"),

@@ -365,6 +365,23 @@ pub struct CreateSubscription {
     pub options: Vec<Property>,
 }
 
+/// CREATE INDEX.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CreateIndex {
+    /// The new index.
+    pub name: Name,
+    /// IF NOT EXISTS.
+    pub if_not_exists: bool,
+    /// The relation whose rows it finds.
+    pub on: Name,
+    /// By which columns; at least one.
+    pub columns: Vec<Name>,
+    /// INCLUDE: the other columns that it has, all of the relation when there are none.
+    pub included: Vec<Name>,
+    /// The columns that it has.
+    pub query: Query,
+}
+
 /// For how long SET sets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SetScope {
@@ -421,6 +438,8 @@ pub enum Show {
     Views,
     /// SHOW MATERIALIZED VIEWS.
     MaterializedViews,
+    /// SHOW INDEXES [FROM v].
+    Indexes(Option<Name>),
     /// SHOW SINKS.
     Sinks,
     /// SHOW SUBSCRIPTIONS.
@@ -448,6 +467,8 @@ pub enum ObjectKind {
     View,
     /// MATERIALIZED VIEW.
     MaterializedView,
+    /// INDEX.
+    Index,
     /// SINK.
     Sink,
     /// SUBSCRIPTION.
@@ -461,6 +482,7 @@ impl fmt::Display for ObjectKind {
             Self::Source => "SOURCE",
             Self::View => "VIEW",
             Self::MaterializedView => "MATERIALIZED VIEW",
+            Self::Index => "INDEX",
             Self::Sink => "SINK",
             Self::Subscription => "SUBSCRIPTION",
         })
@@ -525,6 +547,8 @@ pub enum Statement {
     CreateView(CreateView),
     /// CREATE MATERIALIZED VIEW.
     CreateMaterializedView(CreateView),
+    /// CREATE INDEX.
+    CreateIndex(CreateIndex),
     /// CREATE SINK.
     CreateSink(CreateSink),
     /// CREATE SUBSCRIPTION.

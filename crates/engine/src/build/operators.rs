@@ -175,6 +175,14 @@ impl<'s> Wiring<'_, 's> {
         self.stateful(id, Inputs::dealt(vec![grouped]), logic)
     }
 
+    pub(super) fn index(&mut self, id: NodeId) -> Built<'s> {
+        let spec = Arc::clone(self.spec);
+        let made = spec.run.step(&spec.plan.nodes[id.0].name, || tables::index(&spec.tables(self.place), id));
+        let (grouping, logic) = made.unzip();
+        let grouped = self.grouped(id, 0, grouping);
+        self.stateful(id, Inputs::dealt(vec![grouped]), logic)
+    }
+
     pub(super) fn lifetime(&mut self, id: NodeId) -> Built<'s> {
         let spec = Arc::clone(self.spec);
         let made = spec.run.step(&spec.plan.nodes[id.0].name, || tables::lifetime(&spec.tables(self.place), id));

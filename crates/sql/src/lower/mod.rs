@@ -25,7 +25,7 @@ pub(crate) mod ties;
 mod union;
 
 use crate::close;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::maintain;
 use crate::session::{self, Relations, Session};
 use crate::session_window;
@@ -43,7 +43,7 @@ use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 pub use fed::{FedTable, errors_name};
 use flow::Flow;
 use highwater_engine::changes::ChangeSource;
-use highwater_engine::plan::{JoinKind, Node, NodeId, Operator, Plan, View, Watermark};
+use highwater_engine::plan::{Index, JoinKind, Node, NodeId, Operator, Plan, View, Watermark};
 use highwater_engine::sink::Sink;
 use highwater_engine::source::Source;
 use passing::Carried;
@@ -151,6 +151,25 @@ impl<'a> Builder<'a> {
         });
         self.taps.insert(view.name.to_owned(), flow);
         Ok(schema)
+    }
+
+    /// Adds an index over a query's rows, by some of its columns.
+    ///
+    /// # Errors
+    /// Those of [`Builder::view`], and `Unknown` for a column that the query does not give.
+    pub fn index(&mut self, index: Maintained<'_>, by: &[Name]) -> Result<()> {
+        let plan = self.bind(index)?;
+        let schema = session::view_schema(plan.schema());
+        let place = |Name { value, at }: &Name| {
+            let unknown = |_| Error::Unknown { kind: Kind::Column, name: value.clone(), position: Some(*at) };
+            schema.index_of(value).map_err(unknown)
+        };
+        let keys: Vec<usize> = by.iter().map(place).collect::<Result<_>>()?;
+        let flow = self.lower(&plan, index.name)?.named(&schema);
+        let input = self.settle(flow, index.name);
+        let node = self.add(index.name, "index", vec![input], Operator::Index(Index { keys }), &schema);
+        self.plan.views.push(View { name: index.name.to_owned(), node, finish: None, schema });
+        Ok(())
     }
 
     /// Adds a sink; `open` is given the columns and whether rows are only ever added.

@@ -49,9 +49,15 @@ impl Builder<'_> {
                 (0..width).map(of_column).collect()
             }
             Operator::Join(join) => of_join(join, input(0), input(1), width),
-            // What these give may be old, or taken back late.
-            Operator::First(_) | Operator::Lifetime(_) | Operator::Upsert(_) | Operator::Regroup(_) => Vec::new(),
-            Operator::Source(_) | Operator::Changes(_) | Operator::Sink(_) => Vec::new(),
+            // They have no watermark, give nothing, or give what may be old, or taken back late.
+            Operator::Source(_)
+            | Operator::Changes(_)
+            | Operator::First(_)
+            | Operator::Lifetime(_)
+            | Operator::Upsert(_)
+            | Operator::Regroup(_)
+            | Operator::Index(_)
+            | Operator::Sink(_) => Vec::new(),
         };
         carried.resize(width, Carried::new());
         carried

@@ -1,4 +1,4 @@
-//! CREATE SOURCE, VIEW, MATERIALIZED VIEW, SINK and SUBSCRIPTION.
+//! CREATE of all but tables and indexes: SOURCE, VIEW, MATERIALIZED VIEW, SINK and SUBSCRIPTION.
 
 use super::{clauses, query, watermark};
 use crate::cursor::Cursor;
@@ -27,6 +27,10 @@ pub(super) fn create(c: &mut Cursor<'_>) -> Result<Statement> {
         sink(c).map(Statement::CreateSink)
     } else if c.accept(&["SUBSCRIPTION"]) {
         subscription(c).map(Statement::CreateSubscription)
+    } else if c.accept(&["INDEX"]) {
+        super::index::index(c).map(Statement::CreateIndex)
+    } else if c.is(&["UNIQUE", "INDEX"]) {
+        Err(Error::unsupported("UNIQUE INDEX", "a table's PRIMARY KEY is unique", Some(c.position())))
     } else if c.accept(&["VIEW"]) {
         view(c, false).map(Statement::CreateView)
     } else if c.accept(&["MATERIALIZED", "VIEW"]) {
@@ -37,13 +41,13 @@ pub(super) fn create(c: &mut Cursor<'_>) -> Result<Statement> {
 }
 
 fn other(c: &Cursor<'_>) -> Error {
-    let later = ["INDEX", "FUNCTION", "SCHEMA", "DATABASE", "SAVEPOINT", "SECRET", "USER"];
+    let later = ["FUNCTION", "SCHEMA", "DATABASE", "SAVEPOINT", "SECRET", "USER"];
     match later.iter().find(|w| c.is(&[w])) {
         Some(word) => {
-            let hint = "CREATE makes a TABLE, SOURCE, VIEW, MATERIALIZED VIEW or SINK";
+            let hint = "CREATE makes a TABLE, SOURCE, VIEW, MATERIALIZED VIEW, INDEX, SINK or SUBSCRIPTION";
             Error::unsupported(format!("CREATE {word}"), hint, Some(c.position()))
         }
-        None => c.unexpected("TABLE, SOURCE, VIEW, MATERIALIZED VIEW, SINK or SUBSCRIPTION"),
+        None => c.unexpected("TABLE, SOURCE, VIEW, MATERIALIZED VIEW, INDEX, SINK or SUBSCRIPTION"),
     }
 }
 

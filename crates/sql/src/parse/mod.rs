@@ -6,6 +6,7 @@ mod copy;
 mod create;
 mod cursors;
 mod dml;
+mod index;
 mod prepared;
 mod session;
 mod table;
@@ -164,11 +165,12 @@ fn explain(c: &mut Cursor<'_>) -> Result<Statement> {
 }
 
 fn show(c: &mut Cursor<'_>) -> Result<Show> {
-    let lists: [(&[&str], Show); 8] = [
+    let lists: [(&[&str], Show); 9] = [
         (&["TABLES"], Show::Tables),
         (&["SOURCES"], Show::Sources),
         (&["VIEWS"], Show::Views),
         (&["MATERIALIZED", "VIEWS"], Show::MaterializedViews),
+        (&["INDEXES"], Show::Indexes(None)),
         (&["SINKS"], Show::Sinks),
         (&["SUBSCRIPTIONS"], Show::Subscriptions),
         (&["JOBS"], Show::Jobs),
@@ -178,6 +180,7 @@ fn show(c: &mut Cursor<'_>) -> Result<Show> {
         if c.accept(words) {
             return match shown {
                 Show::Checkpoints(_) if c.accept(&["FOR"]) => Ok(Show::Checkpoints(Some(c.name("a view's name")?))),
+                Show::Indexes(_) if c.accept(&["FROM"]) => Ok(Show::Indexes(Some(c.name("a relation's name")?))),
                 shown => Ok(shown),
             };
         }
@@ -190,11 +193,12 @@ fn show(c: &mut Cursor<'_>) -> Result<Show> {
 }
 
 fn object_kind(c: &mut Cursor<'_>) -> Result<ObjectKind> {
-    let kinds: [(&[&str], ObjectKind); 6] = [
+    let kinds: [(&[&str], ObjectKind); 7] = [
         (&["TABLE"], ObjectKind::Table),
         (&["SOURCE"], ObjectKind::Source),
         (&["VIEW"], ObjectKind::View),
         (&["MATERIALIZED", "VIEW"], ObjectKind::MaterializedView),
+        (&["INDEX"], ObjectKind::Index),
         (&["SINK"], ObjectKind::Sink),
         (&["SUBSCRIPTION"], ObjectKind::Subscription),
     ];
@@ -203,12 +207,12 @@ fn object_kind(c: &mut Cursor<'_>) -> Result<ObjectKind> {
             return Ok(kind);
         }
     }
-    for later in ["INDEX", "FUNCTION", "SCHEMA"] {
+    for later in ["FUNCTION", "SCHEMA"] {
         if c.is(&[later]) {
             return Err(Error::unsupported(later, "there are no such objects yet", Some(c.position())));
         }
     }
-    Err(c.unexpected("TABLE, SOURCE, VIEW, MATERIALIZED VIEW, SINK or SUBSCRIPTION"))
+    Err(c.unexpected("TABLE, SOURCE, VIEW, MATERIALIZED VIEW, INDEX, SINK or SUBSCRIPTION"))
 }
 
 fn checkpoint(c: &mut Cursor<'_>) -> Result<Statement> {
