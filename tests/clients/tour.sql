@@ -110,7 +110,7 @@ no number	eve	1
 COPY orders TO STDOUT;
 SAVEPOINT s;
 LISTEN x;
-CREATE INDEX i ON orders (id);
+CREATE UNIQUE INDEX i ON orders (id);
 ALTER TABLE orders DROP COLUMN x;
 TRUNCATE orders;
 FETCH c;

@@ -200,11 +200,8 @@ impl ByIndex {
             let names: Vec<&str> = columns.iter().map(|(at, _)| self.schema.field(*at).name().as_str()).collect();
             names.join(", ")
         };
-        let mut lines = vec![format!("IndexScan: {} on {} by {}", self.name, self.on, names(&self.key))];
-        if !self.rest.is_empty() {
-            lines.push(format!("  Filter: {}", names(&self.rest)));
-        }
-        lines
+        let then = if self.rest.is_empty() { String::new() } else { format!(", then {}", names(&self.rest)) };
+        vec![format!("IndexScan: {} on {} by {}{then}", self.name, self.on, names(&self.key))]
     }
 
     /// The rows of the key among a table's rows, which are given by their keys and values.
