@@ -98,6 +98,8 @@ pub enum Operator {
     Map(Map),
     /// HOP: one row in, one row per window out, with `window_start` and `window_end` appended.
     Hop(Hop),
+    /// One row in, one row per element out. Stateless.
+    Unnest(Unnest),
     /// GROUP BY: keeps accumulators by key; its output columns are the keys, then the aggregates.
     Aggregate(Aggregation),
     /// GROUP BY of which each group is given once, when its time is final, and is forgotten then.
@@ -299,6 +301,18 @@ pub struct Hop {
     pub slide_us: i64,
     /// The length of each; a multiple of `slide_us` is not required.
     pub size_us: i64,
+}
+
+/// Arrays of a row as rows: as many as the longest one has elements, where the others have nulls.
+#[derive(Clone, Debug)]
+pub struct Unnest {
+    /// The places of the arrays among the input's columns, which are lists; at least one.
+    pub lists: Vec<usize>,
+    /// For each output column the input's column that it repeats or, where that is an array, whose
+    /// elements it gives.
+    pub columns: Vec<usize>,
+    /// Whether a row without any element stays, with nulls for elements.
+    pub keeps_empty: bool,
 }
 
 /// The keys and aggregates of a GROUP BY.

@@ -77,6 +77,7 @@ pub(crate) fn shape_of(spec: &Plan, node: NodeId) -> Result<String> {
         }
         Operator::Map(_) => "map".into(),
         Operator::Hop(_) => "hop".into(),
+        Operator::Unnest(_) => "unnest".into(),
         Operator::Sink(_) => "sink".into(),
         Operator::Union => "union".into(),
         Operator::Join(join) => {

@@ -6,6 +6,7 @@
 
 use crate::answer::{Answer, Tag};
 use crate::connection::{Connection, Transaction, invalid};
+use crate::copy::parse_text_column;
 use crate::database::Database;
 use crate::error::{Error, Result, cast_message, is_out_of_range};
 use crate::objects::Body;
@@ -490,6 +491,12 @@ fn with_defaults(target: &Target, insert: &Insert, query: &Query) -> Result<(Que
 pub(crate) fn assign(array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
     if array.data_type() == to {
         return Ok(Arc::clone(array));
+    }
+    if let (Some(texts), DataType::List(_)) = (array.as_string_opt::<i32>(), to) {
+        return parse_text_column(texts, to).map_err(|bad| invalid(bad.sqlstate, bad.message, None));
+    }
+    if let (DataType::List(_), DataType::Utf8) = (array.data_type(), to) {
+        return Ok(highwater_sql::spelling::texts(array).unwrap_or_else(|| Arc::clone(array)));
     }
     if matches!(to, DataType::Utf8) && array.data_type() == &DataType::Boolean {
         let text = array.as_boolean().iter().map(|v| v.map(|v| if v { "true" } else { "false" }));

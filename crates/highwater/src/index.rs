@@ -69,8 +69,9 @@ impl Database {
             return None;
         }
         let value = |(at, expr)| {
-            let value = exact_value(expr, on.schema.field(at).data_type(), parameters);
-            value.filter(|value| value.null_count() == 0).map(|value| (at, value))
+            let data_type = on.schema.field(at).data_type();
+            let value = exact_value(expr, data_type, parameters).filter(|value| value.null_count() == 0);
+            value.filter(|_| !data_type.is_nested()).map(|value| (at, value))
         };
         let equal: Vec<(usize, ArrayRef)> = equal.into_iter().map(value).collect::<Option<_>>()?;
         if is_own_key(&state, on, &equal) {

@@ -154,6 +154,8 @@ pub use highwater_engine::core::{Bytes, CheckpointId, Epoch, KeyGroups, WallMicr
 pub use highwater_engine::{
     Batch, CheckpointOutcome, CheckpointReport, CheckpointSettings, Metrics, Pipeline, Scan, Status, Trigger,
 };
+/// Values in PostgreSQL's text form.
+pub use highwater_sql::spelling;
 pub use highwater_sql::statement::{CopyOptions, SetScope, Statement};
 pub use highwater_sql::{CallError, CallFailed, Piece, Position, ScalarFunction, Volatility, parse, split};
 pub use highwater_tables::Usage as TablesUsage;

@@ -54,7 +54,7 @@ fn an_index_gives_what_its_relation_gives() {
     let script = "
         CREATE TABLE t (id bigint PRIMARY KEY, part bigint, label varchar);
         CREATE MATERIALIZED VIEW v AS SELECT part, label FROM t;
-        INSERT INTO t SELECT value, value % 5, 'first' FROM generate_series(0, 39);
+        INSERT INTO t SELECT value, value % 5, 'first' FROM generate_series(0, 39) AS s(value);
         CREATE INDEX t_by_part ON t (part);
         FLUSH;
         CREATE INDEX v_by_part ON v (part);";

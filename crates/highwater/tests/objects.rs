@@ -137,10 +137,10 @@ fn many_rows_from_before_and_after_a_column_was_added_reach_a_view() {
     let script = "
         CREATE TABLE t (a bigint);
         CREATE MATERIALIZED VIEW v AS SELECT a % 10 AS part, count(*) AS n FROM t GROUP BY 1;
-        INSERT INTO t SELECT value FROM generate_series(1, 5000);
+        INSERT INTO t SELECT value FROM generate_series(1, 5000) AS s(value);
         ALTER TABLE t ADD COLUMN b bigint DEFAULT 1;
         CREATE MATERIALIZED VIEW w AS SELECT b, count(*) AS n FROM t GROUP BY b;
-        INSERT INTO t SELECT value, 2 FROM generate_series(1, 3000);
+        INSERT INTO t SELECT value, 2 FROM generate_series(1, 3000) AS s(value);
         FLUSH;";
     database.script(script).expect("a script");
     for view in ["v", "w"] {
@@ -172,7 +172,7 @@ fn a_sink_brings_each_change_into_a_table_once_over_crashes() {
         let database = open(folder.path());
         let from = (stage - 1) * STAGE;
         let insert = format!(
-            "INSERT INTO events SELECT value, value % {} FROM generate_series({}, {})",
+            "INSERT INTO events SELECT value, value % {} FROM generate_series({}, {}) AS s(value)",
             stage + 2,
             from + 1,
             from + STAGE

@@ -5,7 +5,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion::physical_expr::PhysicalExpr;
 use highwater_engine::plan::{
     Aggregate, AggregateFunction, Aggregation, Closing, First, Join, JoinKind, Lifetime, Map, Node, Operator, Passing,
-    Plan, Regroup, SortKey, View,
+    Plan, Regroup, SortKey, Unnest, View,
 };
 use std::sync::Arc;
 
@@ -51,6 +51,7 @@ fn node_lines(plan: &Plan, node: &Node) -> Vec<String> {
             hop.slide_us,
             hop.size_us
         )),
+        Operator::Unnest(unnest) => lines.push(format!("  elements: {}", unnested(unnest, &node.schema))),
         Operator::Aggregate(aggregation) => {
             lines.extend(aggregation_lines(aggregation));
             lines.push("  state: one row a key".to_owned());
@@ -79,6 +80,12 @@ fn node_lines(plan: &Plan, node: &Node) -> Vec<String> {
 fn columns_of(schema: &SchemaRef) -> String {
     let column = |f: &Arc<arrow::datatypes::Field>| format!("{} {}", f.name(), pg_name(f.data_type()));
     schema.fields().iter().map(column).collect::<Vec<_>>().join(", ")
+}
+
+fn unnested(unnest: &Unnest, schema: &SchemaRef) -> String {
+    let is_element = |(at, _): &(usize, &Arc<arrow::datatypes::Field>)| unnest.lists.contains(&unnest.columns[*at]);
+    let elements = schema.fields().iter().enumerate().filter(is_element);
+    elements.map(|(_, field)| field.name().as_str()).collect::<Vec<_>>().join(", ")
 }
 
 fn map_lines(map: &Map, schema: &SchemaRef) -> Vec<String> {

@@ -5,6 +5,7 @@
 //! pipeline's plan, [`explain`] shows it. The crate knows no connector, no catalog and no files:
 //! sources and sinks come in as the engine's traits, a program's functions as [`ScalarFunction`]s.
 
+pub mod arrays;
 mod asof;
 mod close;
 mod copy;
@@ -14,13 +15,16 @@ mod explain;
 mod function;
 mod generated;
 mod ignored;
+mod lateral;
 pub mod lower;
 mod maintain;
 mod parse;
 mod references;
+mod respell;
 mod rewrite;
 pub mod session;
 mod session_window;
+pub mod spelling;
 pub mod statement;
 mod subquery;
 mod temporal;

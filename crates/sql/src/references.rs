@@ -1,5 +1,6 @@
 //! Which relations a query names, through TUMBLE and HOP too.
 
+use crate::respell::rows_function;
 use crate::statement::Query;
 use datafusion::sql::sqlparser::ast::{
     self, Expr, FunctionArg, FunctionArgExpr, Ident, ObjectNamePart, TableFactor, Visit, Visitor,
@@ -80,7 +81,8 @@ impl Visitor for Found {
                 let parts: Option<Vec<&Ident>> = name.0.iter().map(ObjectNamePart::as_ident).collect();
                 self.names(&parts.unwrap_or_default(), form);
             }
-            TableFactor::Table { alias, args: Some(call), .. } => {
+            // The first argument of TUMBLE and HOP is a relation.
+            TableFactor::Table { name, alias, args: Some(call), .. } if rows_function(name).is_none() => {
                 let form = if alias.is_some() { Form::AliasedCall } else { Form::BareCall };
                 match call.args.first() {
                     Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Identifier(table)))) => {

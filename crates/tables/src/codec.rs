@@ -6,7 +6,7 @@
 //! so what a row lacks is put behind it (docs/formats/table-store.md).
 
 use crate::error::{Error, Result};
-use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, BinaryBuilder, RecordBatch, RecordBatchOptions};
+use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, BinaryBuilder, ListArray, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{DataType, Float32Type, Float64Type, SchemaRef};
 use arrow::row::{RowConverter, SortField};
 use std::borrow::Cow;
@@ -142,6 +142,11 @@ fn one_zero(key: &ArrayRef) -> ArrayRef {
         DataType::Float64 => {
             let one = |v: f64| if v.is_nan() { f64::NAN } else { v + 0.0 };
             Arc::new(key.as_primitive::<Float64Type>().unary::<_, Float64Type>(one))
+        }
+        DataType::List(field) if field.data_type().is_floating() => {
+            let list = key.as_list::<i32>();
+            let (field, offsets) = (Arc::clone(field), list.offsets().clone());
+            Arc::new(ListArray::new(field, offsets, one_zero(list.values()), list.nulls().cloned()))
         }
         _ => Arc::clone(key),
     }

@@ -280,7 +280,7 @@ impl Gathered {
     }
 
     fn add_counts(&mut self, side: usize, batch: &Batch) {
-        let Side { rows, changes } = &mut self.sides[side];
+        let Side { rows, changes, .. } = &mut self.sides[side];
         let add = |words: &mut [u64], at: usize, row: usize| {
             words[at] = words[at].wrapping_add(batch.weight(row) as u64);
         };
@@ -371,7 +371,7 @@ impl Gathered {
 
     /// What a side has of a group; its changes, if any, begin at `at`, which moves behind them.
     fn touched_side(&self, side: usize, group: Slot, at: &mut usize) -> TouchedSide {
-        let Some(Side { rows, changes }) = self.sides.get(side) else { return TouchedSide::default() };
+        let Some(Side { rows, changes, .. }) = self.sides.get(side) else { return TouchedSide::default() };
         let new = self.groups.words(group)[side * GROUP_WORDS + TOTAL] as i64;
         let mut touched = TouchedSide { changes: *at..*at, old: new, new, is_changed: false, has_new: false };
         while let Some(change) = changes.get(*at).filter(|change| change.group == group) {
@@ -387,7 +387,7 @@ impl Gathered {
     /// Rows of groups that the epoch changed, as many as `wants` says of each.
     pub(crate) fn part(&mut self, side: usize, groups: &[Touched], wants: &[Want]) -> Result<Part> {
         let walked = self.walk(side, groups, wants)?;
-        let Side { rows, changes } = &self.sides[side];
+        let Side { rows, changes, .. } = &self.sides[side];
         let mut part = Part::default();
         let mut walked = walked.as_slice();
         for (at, (group, want)) in groups.iter().zip(wants).enumerate() {
@@ -511,7 +511,7 @@ impl Gathered {
     /// removes them, and their groups with the last row.
     fn drop_rows(&mut self, side: usize) -> Result<()> {
         let Self { groups, sides, slots, .. } = self;
-        let (Side { rows, changes }, head) = (&mut sides[side], side * GROUP_WORDS + HEAD);
+        let (Side { rows, changes, .. }, head) = (&mut sides[side], side * GROUP_WORDS + HEAD);
         let mut gone = last_chunk(changes);
         gone.retain(|change| count_of(rows, change.row) == 0);
         slots.clear();

@@ -17,6 +17,7 @@ pub(crate) mod outbox;
 pub(crate) mod pairs;
 pub(crate) mod regroup;
 pub(crate) mod source;
+pub(crate) mod unnest;
 pub(crate) mod unpaired;
 pub(crate) mod upsert;
 pub(crate) mod watermark;

@@ -23,6 +23,7 @@ mod scan;
 mod sessions;
 pub(crate) mod ties;
 mod union;
+mod unnest;
 
 use crate::close;
 use crate::error::{Error, Kind, Result};
@@ -32,8 +33,9 @@ use crate::session_window;
 use crate::statement::{Name, Query};
 use crate::temporal;
 use crate::text::Position;
+use crate::types::pg_name;
 use crate::window;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, Field, SchemaRef};
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
@@ -214,6 +216,18 @@ impl<'a> Builder<'a> {
         let plan = temporal::bounded(plan).map_err(|e| Error::of_planner(e, &query.text))?;
         maintain::check_functions(&plan)?;
         let plan = session::rename(plan, columns, &query.text)?;
+        let is_deep = |field: &&Arc<Field>| match field.data_type() {
+            DataType::List(of) => of.data_type().is_nested(),
+            _ => false,
+        };
+        if let Some(field) = plan.schema().fields().iter().find(is_deep) {
+            let clause = format!("column {:?} of type {}", field.name(), pg_name(field.data_type()));
+            return Err(Error::unsupported(
+                clause,
+                "an array has one dimension, of values that columns can have",
+                None,
+            ));
+        }
         let plan = if closes.is_some() { session::on_close(plan) } else { plan };
         self.session.for_stream(plan, &query.text)
     }
@@ -240,6 +254,7 @@ impl<'a> Builder<'a> {
             LogicalPlan::Join(join) => self.join(join, owner),
             LogicalPlan::Union(union) => self.union(union, owner),
             LogicalPlan::Window(window) => self.over(window, None, owner),
+            LogicalPlan::Unnest(unnest) => self.unnest(unnest, owner),
             LogicalPlan::Sort(sort) => self.sort(sort, owner),
             LogicalPlan::Limit(limit) => self.limit(limit, owner),
             node => {
@@ -392,9 +407,8 @@ pub(crate) fn checked(
 fn clause_of(node: &LogicalPlan) -> &'static str {
     match node {
         LogicalPlan::Values(_) => "VALUES",
-        LogicalPlan::EmptyRelation(_) => "SELECT without FROM",
+        LogicalPlan::EmptyRelation(_) => "what reads no table",
         LogicalPlan::Subquery(_) => "this LATERAL",
-        LogicalPlan::Unnest(_) => "UNNEST",
         LogicalPlan::RecursiveQuery(_) => "WITH RECURSIVE",
         LogicalPlan::Distinct(Distinct::On(_)) => "DISTINCT ON",
         _ => "this kind of query",
