@@ -224,6 +224,7 @@ impl<'s> Wiring<'_, 's> {
             Operator::Closing(closing) => self.closing(id, closing),
             Operator::Materialize => self.materialize(id),
             Operator::Upsert(_) => self.upsert(id),
+            Operator::Index(_) => self.index(id),
             Operator::Union => {
                 let schema = Arc::clone(&node.schema);
                 self.stateless(id, move |batch, out| {

@@ -63,6 +63,10 @@ fn node_lines(plan: &Plan, node: &Node) -> Vec<String> {
         Operator::Regroup(regroup) => lines.extend(regroup_lines(regroup)),
         Operator::Lifetime(lifetime) => lines.extend(lifetime_lines(lifetime, &node.schema)),
         Operator::Materialize => lines.push("  state: one row for each distinct row".to_owned()),
+        Operator::Index(index) => {
+            let keys: Vec<String> = index.keys.iter().map(|key| node.schema.field(*key).name().clone()).collect();
+            lines.extend([key_line(&keys), "  state: the rows of each key".to_owned()]);
+        }
         Operator::Upsert(upsert) => {
             let keys: Vec<String> = upsert.keys.iter().map(|key| node.schema.field(*key).name().clone()).collect();
             lines.extend([key_line(&keys), "  state: the last row of each key".to_owned()]);

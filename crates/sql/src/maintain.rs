@@ -40,7 +40,7 @@ pub(crate) fn check(query: &Query, session: &Session) -> Result<()> {
 ///
 /// # Errors
 /// `Unsupported` with the function's name.
-pub(crate) fn check_functions(plan: &LogicalPlan) -> Result<()> {
+pub fn check_functions(plan: &LogicalPlan) -> Result<()> {
     let mut found = None;
     let walked = plan.apply_with_subqueries(|node| {
         node.apply_expressions(|expr| {

@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::function::{self, ScalarFunction};
 use crate::ignored;
 use crate::lateral;
+use crate::lower;
 use crate::respell::respelled;
 use crate::statement::{Name, Query, Statement};
 use crate::subquery;
@@ -45,7 +46,7 @@ use datafusion::optimizer::rewrite_set_comparison::RewriteSetComparison;
 use datafusion::optimizer::scalar_subquery_to_join::ScalarSubqueryToJoin;
 use datafusion::optimizer::simplify_expressions::{ExprSimplifier, SimplifyExpressions};
 use datafusion::optimizer::{Optimizer, OptimizerContext};
-use datafusion::physical_expr::create_physical_expr;
+use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 use datafusion::sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use datafusion::sql::sqlparser::ast;
 use std::borrow::Cow;
@@ -83,7 +84,25 @@ impl std::fmt::Debug for Relations {
 impl Relations {
     /// A relation that only has columns, as a dataflow sees a source or a materialized view.
     pub fn stream(&mut self, name: &str, schema: SchemaRef) {
-        self.insert(name, Arc::new(Stream::new(name, schema)));
+        self.stream_as(name, name, schema);
+    }
+
+    /// The same of a relation that the dataflow knows by another name, `kept`.
+    pub fn stream_as(&mut self, name: &str, kept: &str, schema: SchemaRef) {
+        self.insert(name, Arc::new(Stream::new(kept, schema)));
+    }
+
+    /// Leaves a relation only its first columns.
+    ///
+    /// # Errors
+    /// `Plan` when it has not so many.
+    pub fn narrow(&mut self, name: &str, width: usize) -> Result<()> {
+        let Some(source) = self.sources.get(name) else { return Ok(()) };
+        let plan = LogicalPlanBuilder::scan(TableReference::bare(name), Arc::clone(source), Some((0..width).collect()))
+            .and_then(LogicalPlanBuilder::build)
+            .map_err(|e| Error::Plan(Box::new(e)))?;
+        self.view(name, plan);
+        Ok(())
     }
 
     /// A relation that stands for a query.
@@ -267,6 +286,27 @@ impl Session {
         let expr = expr.map_err(|e| Error::Plan(Box::new(e)))?.data;
         let expr = simplifier.coerce(expr, &schema).map_err(|e| Error::Plan(Box::new(e)))?;
         simplifier.simplify(expr).map_err(|e| Error::Plan(Box::new(e)))
+    }
+
+    /// A bound expression over rows of these columns, whose integers fail where they would wrap around.
+    pub(crate) fn physical_over(
+        &self,
+        expr: Expr,
+        schema: &datafusion::common::DFSchemaRef,
+    ) -> Result<Arc<dyn PhysicalExpr>> {
+        let context = SimplifyContext::builder()
+            .with_schema(Arc::clone(schema))
+            .with_config_options(Arc::clone(self.state.config_options()))
+            .build();
+        let simplifier = ExprSimplifier::new(context);
+        let context = PhysicalPlanningContext::default();
+        let made = expr
+            .transform_up(|e| Casts.rewrite(e, schema, self.state.config_options()))
+            .and_then(|expr| simplifier.coerce(expr.data, schema))
+            .and_then(|expr| simplifier.simplify(expr))
+            .and_then(|expr| create_physical_expr(&expr, schema, self.state.execution_props(), &context))
+            .and_then(|expr| lower::checked(expr, schema.as_arrow()));
+        made.map_err(|e| Error::Plan(Box::new(e)))
     }
 
     /// The values of an expression without columns for so many rows, where they need not be the same.

@@ -26,7 +26,7 @@ mod union;
 mod unnest;
 
 use crate::close;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::maintain;
 use crate::session::{self, Relations, Session};
 use crate::session_window;
@@ -45,7 +45,7 @@ use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 pub use fed::{FedTable, errors_name};
 use flow::Flow;
 use highwater_engine::changes::ChangeSource;
-use highwater_engine::plan::{JoinKind, Node, NodeId, Operator, Plan, View, Watermark};
+use highwater_engine::plan::{Index, JoinKind, Node, NodeId, Operator, Plan, View, Watermark};
 use highwater_engine::sink::Sink;
 use highwater_engine::source::Source;
 use passing::Carried;
@@ -153,6 +153,25 @@ impl<'a> Builder<'a> {
         });
         self.taps.insert(view.name.to_owned(), flow);
         Ok(schema)
+    }
+
+    /// Adds an index over a query's rows, by some of its columns.
+    ///
+    /// # Errors
+    /// Those of [`Builder::view`], and `Unknown` for a column that the query does not give.
+    pub fn index(&mut self, index: Maintained<'_>, by: &[Name]) -> Result<()> {
+        let plan = self.bind(index)?;
+        let schema = session::view_schema(plan.schema());
+        let place = |Name { value, at }: &Name| {
+            let unknown = |_| Error::Unknown { kind: Kind::Column, name: value.clone(), position: Some(*at) };
+            schema.index_of(value).map_err(unknown)
+        };
+        let keys: Vec<usize> = by.iter().map(place).collect::<Result<_>>()?;
+        let flow = self.lower(&plan, index.name)?.named(&schema);
+        let input = self.settle(flow, index.name);
+        let node = self.add(index.name, "index", vec![input], Operator::Index(Index { keys }), &schema);
+        self.plan.views.push(View { name: index.name.to_owned(), node, finish: None, schema });
+        Ok(())
     }
 
     /// Adds a sink; `open` is given the columns and whether rows are only ever added.
@@ -342,7 +361,7 @@ impl<'a> Builder<'a> {
 }
 
 /// Subqueries that could not be turned into joins are still expressions.
-fn no_subquery(expr: &Expr) -> Result<()> {
+pub(crate) fn no_subquery(expr: &Expr) -> Result<()> {
     let is_one = |e: &Expr| {
         let found = matches!(
             e,
@@ -362,7 +381,7 @@ fn no_subquery(expr: &Expr) -> Result<()> {
 }
 
 /// The expression with integer arithmetic that fails where it would wrap around.
-fn checked(
+pub(crate) fn checked(
     expr: Arc<dyn PhysicalExpr>,
     schema: &arrow::datatypes::Schema,
 ) -> datafusion::common::Result<Arc<dyn PhysicalExpr>> {
