@@ -100,7 +100,8 @@ fn join_lines(plan: &Plan, node: &Node, join: &Join) -> Vec<String> {
         JoinKind::Anti => "anti",
         JoinKind::Mark => "mark",
     };
-    let mut lines = vec![format!("  kind: {kind}")];
+    let when = if join.temporal { ", each left row once, with the right side as it is then" } else { "" };
+    let mut lines = vec![format!("  kind: {kind}{when}")];
     let same = if join.nulls_match { "is not distinct from" } else { "=" };
     let pairs = join.left_keys.iter().zip(&join.right_keys);
     let pairs: Vec<String> = pairs.map(|(left, right)| format!("{left} {same} {right}")).collect();
@@ -113,7 +114,8 @@ fn join_lines(plan: &Plan, node: &Node, join: &Join) -> Vec<String> {
         let time = plan.nodes[node.inputs[forget.side].0].schema.field(forget.time).name();
         lines.extend(forget.passing.iter().map(|passing| passing_line(plan, side, time, *passing)));
     }
-    lines.push("  state: the rows of both sides by key".to_owned());
+    let sides = if join.temporal { "the right side" } else { "both sides" };
+    lines.push(format!("  state: the rows of {sides} by key"));
     lines
 }
 

@@ -16,6 +16,7 @@ mod ignored;
 pub mod lower;
 mod maintain;
 mod parse;
+mod present;
 mod references;
 pub mod session;
 mod session_window;

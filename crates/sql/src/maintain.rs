@@ -202,9 +202,6 @@ impl Gate<'_> {
         let at = self.at(factor.span());
         match factor {
             TableFactor::Table { sample: Some(_), .. } => self.refuse("TABLESAMPLE", "filter by a hash of a key", at),
-            TableFactor::Table { version: Some(_), .. } => {
-                self.refuse("FOR SYSTEM_TIME AS OF", "a view follows the present", at)
-            }
             TableFactor::Table { name, args: Some(_), .. } => {
                 let function = name.to_string();
                 if window::is_window(&function) {

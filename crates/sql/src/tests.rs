@@ -272,6 +272,36 @@ fn joins_forget_by_the_watermarks_of_both_sides() {
 }
 
 #[test]
+fn temporal_joins_keep_the_right_side_and_give_each_row_once() {
+    let mut world = World::new();
+    for sql in [
+        "CREATE SOURCE orders (id bigint, k bigint) WITH (connector = 'file')",
+        "CREATE SOURCE prices (k bigint, price bigint) WITH (connector = 'file')",
+        "CREATE MATERIALIZED VIEW newest AS SELECT k, max(price) AS price FROM prices GROUP BY k",
+    ] {
+        world.run(sql).expect(sql);
+    }
+    let now = "FOR SYSTEM_TIME AS OF PROCTIME()";
+    for (name, from, kind) in [
+        ("a", format!("orders o JOIN newest {now} AS n ON o.k = n.k"), "inner"),
+        ("b", format!("orders o LEFT JOIN newest {now} n ON n.k = o.k AND n.price > 3"), "left"),
+        ("c", format!("orders o LEFT JOIN newest {now} USING (k)"), "left"),
+        ("c2", format!("orders o JOIN prices p ON o.k = p.k LEFT JOIN newest {now} n ON o.k = n.k"), "left"),
+        ("d", format!("orders o, newest {now} n WHERE o.k = n.k"), "inner"),
+        ("e", format!("orders o LEFT JOIN newest {now} n ON n.k = o.k WHERE n.price > o.id"), "inner"),
+    ] {
+        let view = format!("CREATE MATERIALIZED VIEW {name} AS SELECT o.id FROM {from}");
+        let explained = world.run(&view).expect(&view);
+        let at = explained.find(&format!("{name}/temporal join(")).expect(&explained);
+        let node: Vec<&str> = explained[at..].lines().collect();
+        assert!(node[1].starts_with(&format!("  kind: {kind}, each left row once")), "{explained}");
+        assert!(node[2].starts_with("  key: k@"), "{explained}");
+        let ends = node.iter().find(|line| line.starts_with("  append-only: "));
+        assert_eq!(ends, Some(&"  append-only: yes"), "{explained}");
+    }
+}
+
+#[test]
 fn scripts() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testscripts");
     let mut paths: Vec<_> = std::fs::read_dir(folder)

@@ -1,10 +1,12 @@
-//! The Timely operator of a change source: read to the horizon of each tick, on one worker.
+//! The Timely operator of a change source: read to the horizon of each tick, on one worker. Where a
+//! temporal join waits for its backfill, it tells all workers in each epoch after which that goes on.
 
 use super::{Builder, Built, Filling, Parcels, Wiring};
 use crate::changes::{ChangeReader, ChangeSource};
 use crate::clock::Supply;
 use crate::control::{BACKFILLED, SupplyTold};
 use crate::error::Error;
+use crate::ops::join::filling;
 use crate::plan::NodeId;
 use crate::tick::Tick;
 use crate::wire::Flow;
@@ -33,6 +35,9 @@ impl<'s> Wiring<'_, 's> {
         let (rows, changes) = builder.new_output::<Flow>();
         let mut teller = self.teller(id.0, &mut builder);
         let mut rows = OutputBuilder::<_, Builder<Flow>>::from(rows);
+        let is_awaited = (0..self.spec.plan.nodes.len()).any(|at| self.spec.plan.awaited_by(NodeId(at)).contains(&id));
+        let (told, fills) = is_awaited.then(|| builder.new_output::<Flow>()).unzip();
+        let mut told = told.map(OutputBuilder::<_, Builder<Flow>>::from);
         let (run, around, place) = (Arc::clone(&self.spec.run), self.around.clone(), self.place);
         around.snapshots.expect_operator();
         let is_ours = hash_bytes(name.as_bytes()) as usize % place.workers == place.worker;
@@ -41,8 +46,8 @@ impl<'s> Wiring<'_, 's> {
         let open = || source.open(&run.pipeline, offset.as_ref(), wake).map(Some);
         let opened = if is_ours { run.step(&name, open).flatten() } else { None };
         let mut reader: Option<Box<dyn ChangeReader>> = opened;
-        let filling = Filling::default();
-        let fills = Filling::clone(&filling);
+        let through = Filling::default();
+        let fills_through = Filling::clone(&through);
         builder.build(move |_| {
             move |frontiers| {
                 let mut rows = rows.activate();
@@ -62,7 +67,10 @@ impl<'s> Wiring<'_, 's> {
                                 })?;
                             }
                             if reader.backfill().is_some() {
-                                fills.set(Some(tick.epoch));
+                                fills_through.set(Some(tick.epoch));
+                                if let Some(told) = &mut told {
+                                    told.activate().session(&time).give_container(&mut Flow(Some(filling()?)));
+                                }
                             }
                             offsets.insert(LOG_SPLIT.to_owned(), reader.offset());
                         }
@@ -84,7 +92,8 @@ impl<'s> Wiring<'_, 's> {
                 }
             }
         });
-        Built { filling: Some(filling), ..Built::changes(changes) }
+        let fills = fills.map(|fills| self.everywhere(id, fills));
+        Built { filling: Some(through), fills, ..Built::changes(changes) }
     }
 }
 
