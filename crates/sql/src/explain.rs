@@ -1,5 +1,6 @@
-//! A pipeline's plan as text: one line an operator, with what it reads, does and keeps.
+//! A pipeline's plan as text: some lines an operator, with what it reads, does and keeps.
 
+use crate::growth;
 use crate::types::pg_name;
 use arrow::datatypes::SchemaRef;
 use datafusion::physical_expr::PhysicalExpr;
@@ -68,6 +69,7 @@ fn node_lines(plan: &Plan, node: &Node) -> Vec<String> {
         }
         Operator::Sink(_) => lines.push("  state: the outbox of one checkpoint".to_owned()),
     }
+    lines.extend(growth::size(plan, node).map(|size| format!("  size: {size}")));
     lines.push(format!("  append-only: {}", if node.append_only { "yes" } else { "no" }));
     lines
 }

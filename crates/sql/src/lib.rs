@@ -12,6 +12,7 @@ mod cursor;
 pub mod error;
 mod explain;
 mod function;
+mod growth;
 mod ignored;
 pub mod lower;
 mod maintain;
