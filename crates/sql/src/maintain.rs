@@ -231,6 +231,9 @@ impl Gate<'_> {
         if self.clocks.contains(&span) {
             return ControlFlow::Continue(());
         }
+        if name == "proctime" {
+            return self.refuse("proctime()", "rows do not keep when they came: use a time of theirs", at);
+        }
         if let Some(scalar) = self.session.state().scalar_functions().get(&name)
             && scalar.signature().volatility != Volatility::Immutable
         {
