@@ -68,6 +68,12 @@ impl Plan {
         (0..join.0).filter(is_awaited).map(NodeId).collect()
     }
 
+    /// Whether left rows of a temporal join wait for the backfill of a change source.
+    #[must_use]
+    pub fn is_awaited(&self, source: NodeId) -> bool {
+        (source.0 + 1..self.nodes.len()).any(|join| self.awaited_by(NodeId(join)).contains(&source))
+    }
+
     /// The columns of a view by which its rows can be looked up, in the order of the keys of its
     /// node; none when it has no key, or does not show all of it.
     #[must_use]
