@@ -1,7 +1,7 @@
 //! Makes a Timely dataflow of a plan, the same on every worker.
 //!
 //! ```text
-//! clock ─ticks▶ ticker ─▶ sources ─▶ map, hop ─▶ prepare ─▶ exchange ─▶ stateful ─▶ ... ─▶ outboxes
+//! clock ─ticks▶ ticker ─▶ sources ─▶ map, hop, unnest ─▶ prepare ─▶ exchange ─▶ stateful ─▶ ... ─▶ outboxes
 //!   ▲                        │ supplies                        │ done                        │ done
 //!   └── coordinator ◀────────┴─────────── receipts ◀── snapshot operator ◀───────────────────┘
 //! ```
@@ -23,6 +23,7 @@ use crate::memory::Memory;
 use crate::ops::expressions::Mapper;
 use crate::ops::hop::hop;
 use crate::ops::source::Place;
+use crate::ops::unnest::unnest;
 use crate::parcel::{ByAddress, Parcel};
 use crate::plan::{NodeId, Operator};
 use crate::run::RunSpec;
@@ -218,10 +219,15 @@ impl<'s> Wiring<'_, 's> {
                     Ok(())
                 })
             }
+            Operator::Unnest(plan) => {
+                let (plan, schema) = (plan.clone(), Arc::clone(&node.schema));
+                self.stateless(id, move |batch, out| unnest(&plan, &schema, &batch, out))
+            }
             Operator::Aggregate(_) => self.aggregate(id),
             Operator::Closing(closing) => self.closing(id, closing),
             Operator::Materialize => self.materialize(id),
             Operator::Upsert(_) => self.upsert(id),
+            Operator::Index(_) => self.index(id),
             Operator::Union => {
                 let schema = Arc::clone(&node.schema);
                 self.stateless(id, move |batch, out| {

@@ -7,8 +7,8 @@
 use crate::batch::Batch;
 use crate::error::{Error, Result};
 use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, PrimitiveArray, RecordBatch, RecordBatchOptions, UInt32Array,
-    UInt64Array, make_array,
+    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, ListArray, PrimitiveArray, RecordBatch, RecordBatchOptions,
+    UInt32Array, UInt64Array, make_array,
 };
 use arrow::buffer::{BooleanBuffer, Buffer};
 use arrow::compute::not;
@@ -41,6 +41,11 @@ pub(crate) fn one_form(key: &ArrayRef) -> ArrayRef {
         DataType::Float64 => {
             let one = |v: f64| if v.is_nan() { f64::NAN } else { v + 0.0 };
             Arc::new(key.as_primitive::<Float64Type>().unary::<_, Float64Type>(one))
+        }
+        DataType::List(field) if field.data_type().is_floating() => {
+            let list = key.as_list::<i32>();
+            let (field, offsets) = (Arc::clone(field), list.offsets().clone());
+            Arc::new(ListArray::new(field, offsets, one_form(list.values()), list.nulls().cloned()))
         }
         _ => Arc::clone(key),
     }
@@ -350,6 +355,23 @@ mod tests {
         let bytes = parts[0].rows.column(0).as_binary::<i32>();
         let back = codec.columns_of_bytes(bytes.iter().flatten()).expect("back");
         assert_eq!((&back[0], &back[1]), (&a, &b));
+    }
+
+    #[test]
+    fn arrays_return_from_bytes_and_equal_ones_have_one_form() {
+        let list = |rows: Vec<Option<Vec<Option<f64>>>>| -> ArrayRef {
+            Arc::new(ListArray::from_iter_primitive::<Float64Type, _, _>(rows))
+        };
+        let rows = vec![Some(vec![Some(1.5), None]), Some(Vec::new()), None, Some(vec![None]), Some(vec![Some(-0.0)])];
+        let column = list(rows);
+        let codec = KeyCodec::new(vec![column.data_type().clone()]).expect("a key type");
+        let parts = codec.key(&[Arc::clone(&column)], &[], &source(5)).expect("keys");
+        let bytes = parts[0].rows.column(0).as_binary::<i32>();
+        let back = codec.columns_of_bytes(bytes.iter().flatten()).expect("back");
+        assert_eq!(back[0].slice(0, 4).as_ref(), column.slice(0, 4).as_ref());
+        assert_eq!(back[0].data_type(), column.data_type());
+        let zero = codec.key(&[list(vec![Some(vec![Some(0.0)])])], &[], &source(1)).expect("keys");
+        assert_eq!(bytes.value(4), zero[0].rows.column(0).as_binary::<i32>().value(0));
     }
 
     #[test]

@@ -81,6 +81,7 @@ impl Plan {
         let keys: Vec<usize> = match &self.nodes[view.node.0].operator {
             Operator::Aggregate(aggregation) => (0..aggregation.keys.len()).collect(),
             Operator::Upsert(upsert) => upsert.keys.clone(),
+            Operator::Index(index) => index.keys.clone(),
             _ => return None,
         };
         let Some(map) = view.finish.as_ref().filter(|map| !map.columns.is_empty()) else { return Some(keys) };
@@ -122,6 +123,8 @@ pub enum Operator {
     Map(Map),
     /// HOP: one row in, one row per window out, with `window_start` and `window_end` appended.
     Hop(Hop),
+    /// One row in, one row per element out. Stateless.
+    Unnest(Unnest),
     /// GROUP BY: keeps accumulators by key; its output columns are the keys, then the aggregates.
     Aggregate(Aggregation),
     /// GROUP BY of which each group is given once, when its time is final, and is forgotten then.
@@ -130,6 +133,9 @@ pub enum Operator {
     Materialize,
     /// Keeps the last row of each key; its input only ever adds rows.
     Upsert(Upsert),
+    /// Keeps its input's rows by some columns, so that those with given values can be looked up; gives
+    /// nothing on.
+    Index(Index),
     /// The rows of all its inputs, which have the same columns.
     Union,
     /// Pairs the rows of its two inputs.
@@ -152,6 +158,13 @@ pub struct Upsert {
     pub keys: Vec<usize>,
     /// Whether the input has one column more, a boolean that is true where the key's row is deleted.
     pub deletes: bool,
+}
+
+/// By what rows are looked up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Index {
+    /// The places of the columns; rows with a null there are left out. Not empty.
+    pub keys: Vec<usize>,
 }
 
 /// How a watermark is made. After an epoch it is the greatest time that was seen less the delay, and it
@@ -319,6 +332,18 @@ pub struct Hop {
     pub size_us: i64,
 }
 
+/// Arrays of a row as rows: as many as the longest one has elements, where the others have nulls.
+#[derive(Clone, Debug)]
+pub struct Unnest {
+    /// The places of the arrays among the input's columns, which are lists; at least one.
+    pub lists: Vec<usize>,
+    /// For each output column the input's column that it repeats or, where that is an array, whose
+    /// elements it gives.
+    pub columns: Vec<usize>,
+    /// Whether a row without any element stays, with nulls for elements.
+    pub keeps_empty: bool,
+}
+
 /// The keys and aggregates of a GROUP BY.
 #[derive(Clone, Debug)]
 pub struct Aggregation {
@@ -366,7 +391,7 @@ pub struct View {
     /// The view's name.
     pub name: String,
     /// A node that keeps rows and can be read: [`Operator::Aggregate`], [`Operator::Materialize`] or
-    /// [`Operator::Upsert`].
+    /// [`Operator::Upsert`]; or looked up and nothing else: [`Operator::Index`].
     pub node: NodeId,
     /// A projection and HAVING applied when reading; the view's own table is not stored twice.
     pub finish: Option<Map>,

@@ -81,6 +81,7 @@
 //! # }
 //! ```
 
+mod alter;
 mod answer;
 mod broken;
 mod catalog;
@@ -97,7 +98,9 @@ mod dml;
 mod embed;
 mod error;
 mod fed;
+mod generated;
 mod hw_catalog;
+mod index;
 mod leaving;
 mod objects;
 mod outcome;
@@ -118,6 +121,7 @@ mod statements;
 mod subscribe;
 mod subscription;
 mod system;
+mod table_sink;
 mod titles;
 mod upsert;
 mod values;
@@ -150,6 +154,8 @@ pub use highwater_engine::core::{Bytes, CheckpointId, Epoch, KeyGroups, WallMicr
 pub use highwater_engine::{
     Batch, CheckpointOutcome, CheckpointReport, CheckpointSettings, Metrics, Pipeline, Scan, Status, Trigger,
 };
+/// Values in PostgreSQL's text form.
+pub use highwater_sql::spelling;
 pub use highwater_sql::statement::{CopyOptions, SetScope, Statement};
 pub use highwater_sql::{CallError, CallFailed, Piece, Position, ScalarFunction, Volatility, parse, split};
 pub use highwater_tables::Usage as TablesUsage;

@@ -162,8 +162,10 @@ impl Database {
             (1..=count).map(|n| told.get(n - 1).cloned().flatten().or_else(|| known.get(&n).cloned())).collect();
         let plan = self.session.bind_with(query, relations, &types)?;
         let inferred = plan.get_parameter_types()?;
+        let arrays = highwater_sql::arrays::parameters(&plan);
         for number in 1..=count {
-            if let Some(Some(data_type)) = inferred.get(&format!("${number}")) {
+            let name = format!("${number}");
+            if let Some(data_type) = inferred.get(&name).and_then(Option::as_ref).or_else(|| arrays.get(&name)) {
                 known.entry(number).or_insert_with(|| data_type.clone());
             } else {
                 known.entry(number).or_insert(DataType::Utf8);

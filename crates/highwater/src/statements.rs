@@ -124,6 +124,7 @@ impl Database {
             Statement::CreateSource(source) => self.create_source(source, text),
             Statement::CreateView(view) => self.create_view(view, text),
             Statement::CreateMaterializedView(view) => self.create_materialized(connection, view, text),
+            Statement::CreateIndex(index) => self.create_index(connection, index, text),
             Statement::CreateSink(sink) => self.create_sink(sink, text),
             Statement::CreateSubscription(subscription) => self.create_subscription(subscription, text),
             Statement::Drop { kind, name, if_exists, cascade } => self.drop_object(kind, &name, if_exists, cascade),
@@ -132,6 +133,8 @@ impl Database {
             Statement::Describe(name) => show::describe(&self.state(), &name),
             Statement::Checkpoint { view, .. } => self.checkpoint(view.as_ref()),
             Statement::AlterView { name, options } => self.alter(&name, &options),
+            Statement::Rename { kind, name, to } => self.rename(kind, &name, &to),
+            Statement::AddColumn(added) => self.add_column(added),
             Statement::Flush => self.flush(connection),
             other => Err(invalid("XX000", format!("{other:?} came the wrong way"), None)),
         }
@@ -216,9 +219,12 @@ fn writes(statement: &Statement) -> Option<String> {
         Statement::CreateSource(_) => "CREATE SOURCE",
         Statement::CreateView(_) => "CREATE VIEW",
         Statement::CreateMaterializedView(_) => "CREATE MATERIALIZED VIEW",
+        Statement::CreateIndex(_) => "CREATE INDEX",
         Statement::CreateSink(_) => "CREATE SINK",
         Statement::CreateSubscription(_) => "CREATE SUBSCRIPTION",
         Statement::AlterView { .. } => "ALTER MATERIALIZED VIEW",
+        Statement::AddColumn(_) => "ALTER TABLE",
+        Statement::Rename { kind, .. } => return Some(format!("ALTER {kind}")),
         Statement::Drop { kind, .. } => return Some(format!("DROP {kind}")),
         _ => return None,
     };
@@ -232,9 +238,12 @@ const fn changes_objects(statement: &Statement) -> bool {
             | Statement::CreateSource(_)
             | Statement::CreateView(_)
             | Statement::CreateMaterializedView(_)
+            | Statement::CreateIndex(_)
             | Statement::CreateSink(_)
             | Statement::CreateSubscription(_)
             | Statement::AlterView { .. }
+            | Statement::Rename { .. }
+            | Statement::AddColumn(_)
             | Statement::Drop { .. }
     )
 }

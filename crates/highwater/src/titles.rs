@@ -2,7 +2,7 @@
 //! DataFusion calls them by their expressions, which no program expects.
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
-use datafusion::sql::sqlparser::ast::{Expr, Query, SelectItem, SetExpr};
+use datafusion::sql::sqlparser::ast::{AccessExpr, Expr, Query, SelectItem, SetExpr};
 use std::sync::Arc;
 
 /// The columns of a query under PostgreSQL's names.
@@ -56,6 +56,13 @@ fn title(expr: &Expr) -> Option<(String, bool)> {
         },
         Expr::TypedString(typed) => Some((type_title(&typed.data_type.to_string()), false)),
         Expr::Interval(_) => Some(("interval".to_owned(), false)),
+        Expr::CompoundFieldAccess { root, access_chain } => {
+            let field = access_chain.iter().rev().find_map(|access| match access {
+                AccessExpr::Dot(field) => Some(field),
+                AccessExpr::Subscript(_) => None,
+            });
+            title(field.unwrap_or(root))
+        }
         Expr::Nested(inner) | Expr::Collate { expr: inner, .. } => title(inner),
         Expr::Case { else_result, .. } => match else_result.as_deref().and_then(title) {
             Some((name, true)) => Some((name, true)),
@@ -148,6 +155,11 @@ mod tests {
                 "SELECT (SELECT max(a) FROM t), EXISTS (SELECT 1), ARRAY[1], extract(year FROM a), current_date",
                 5,
                 "max exists array extract current_date",
+            ),
+            (
+                "SELECT a[1], t.b[1:2], (ARRAY[1])[1], 1 = ANY (a), unnest(a), '{}'::int[] FROM t",
+                6,
+                "a b array ?column? unnest int4",
             ),
             ("SELECT *, count(*), a AS \"A\" FROM t", 5, "c0 c1 c2 count c4"),
             ("SELECT count(*), t.*, 1, u.* FROM t, u", 6, "count c1 c2 c3 c4 c5"),

@@ -13,6 +13,7 @@ use datafusion::sql::sqlparser::ast::{Expr, UnaryOperator, Value};
 use highwater_sql::statement::{Name, Query};
 use highwater_sql::{is_default, rows_of};
 use std::borrow::Cow;
+use std::sync::Arc;
 
 /// Columns and their places in the table.
 pub(crate) type Given = (Vec<ArrayRef>, Vec<usize>);
@@ -164,6 +165,8 @@ fn is_exact_text(text: &str, data_type: &DataType) -> bool {
     match data_type {
         // 0.1 is a numeric, which no real is.
         DataType::Float32 => false,
+        // Each element may be rounded.
+        DataType::List(of) => !matches!(of.data_type(), DataType::Float32 | DataType::Decimal128(..)),
         DataType::Decimal128(_, scale) => {
             let digits = text.split_once('.').map_or("", |(_, digits)| digits).trim_end_matches('0');
             !text.contains(['e', 'E']) && digits.len() <= usize::from(scale.unsigned_abs())
@@ -190,6 +193,7 @@ fn plain(data_type: &DataType) -> DataType {
         DataType::Null | DataType::LargeUtf8 | DataType::Utf8View => DataType::Utf8,
         DataType::LargeBinary | DataType::BinaryView => DataType::Binary,
         DataType::Timestamp(_, zone) => DataType::Timestamp(TimeUnit::Microsecond, zone.clone()),
+        DataType::List(of) => DataType::List(Arc::new(of.as_ref().clone().with_data_type(plain(of.data_type())))),
         other => other.clone(),
     }
 }

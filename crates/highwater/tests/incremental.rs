@@ -14,7 +14,7 @@ CREATE SOURCE s (k bigint, v bigint) WITH (connector = 'datagen', datagen.rows =
 ";
 
 /// Queries whose result is determined, also in batch: orders have no ties, or ties make no difference.
-const QUERIES: [(&str, &str); 62] = [
+const QUERIES: [(&str, &str); 68] = [
     ("inner_join", "SELECT l.id AS lid, r.id AS rid, x, y FROM l JOIN r ON l.k = r.k"),
     ("left_join", "SELECT l.id AS lid, r.id AS rid, y FROM l LEFT JOIN r ON l.k = r.k"),
     ("right_join", "SELECT l.id AS lid, r.id AS rid, x FROM l RIGHT JOIN r ON l.k = r.k"),
@@ -99,6 +99,12 @@ const QUERIES: [(&str, &str); 62] = [
     ("chosen_sets", "SELECT g, k, count(DISTINCT x) AS n FROM l GROUP BY GROUPING SETS ((g), (k), ())"),
     ("with_source", "SELECT l.id, s.v FROM l JOIN s ON s.k = l.k WHERE s.v < 60"),
     ("source_groups", "SELECT s.k, count(*) AS n, max(y) AS top FROM s LEFT JOIN r ON r.k = s.k GROUP BY s.k"),
+    ("arrays", "SELECT id, ARRAY[k, x] AS a, ARRAY[x] || k AS b, k = ANY (ARRAY[x, 3]) AS c FROM l"),
+    ("array_groups", "SELECT a, count(*) AS n FROM (SELECT ARRAY[k, x % 2] AS a FROM l) t GROUP BY a"),
+    ("unnested", "SELECT id, unnest(ARRAY[k, x]) AS v FROM l"),
+    ("unnested_groups", "SELECT v, count(*) AS n FROM l, unnest(ARRAY[k, x]) AS u(v) GROUP BY v"),
+    ("unnested_left", "SELECT id, v FROM l LEFT JOIN unnest(string_to_array(g, 'a')) AS u(v) ON true"),
+    ("series", "SELECT l.id, i FROM l, generate_series(1, l.k) AS g(i) WHERE i <> 2"),
     ("of_two_tables", "SELECT l.id FROM l WHERE k IN (SELECT k FROM m WHERE z IN (SELECT y FROM r))"),
 ];
 

@@ -62,6 +62,12 @@ impl<'a> Cursor<'a> {
         rest
     }
 
+    /// The text of the tokens from a place up to here, as it was written.
+    pub(crate) fn since(&self, from: Location) -> &'a str {
+        let last = self.next.checked_sub(1).map(|at| self.tokens[at].span.end);
+        text::slice(self.text, from, last)
+    }
+
     pub(crate) fn location(&self) -> Option<Location> {
         (self.next < self.end).then(|| self.tokens[self.next].span.start)
     }

@@ -6,7 +6,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion::physical_expr::PhysicalExpr;
 use highwater_engine::plan::{
     Aggregate, AggregateFunction, Aggregation, Closing, First, Join, JoinKind, Lifetime, Map, Node, Operator, Passing,
-    Plan, Regroup, SortKey, View,
+    Plan, Regroup, SortKey, Unnest, View,
 };
 use std::sync::Arc;
 
@@ -52,6 +52,7 @@ fn node_lines(plan: &Plan, node: &Node) -> Vec<String> {
             hop.slide_us,
             hop.size_us
         )),
+        Operator::Unnest(unnest) => lines.push(format!("  elements: {}", unnested(unnest, &node.schema))),
         Operator::Aggregate(aggregation) => {
             lines.extend(aggregation_lines(aggregation));
             lines.push("  state: one row a key".to_owned());
@@ -63,6 +64,10 @@ fn node_lines(plan: &Plan, node: &Node) -> Vec<String> {
         Operator::Regroup(regroup) => lines.extend(regroup_lines(regroup)),
         Operator::Lifetime(lifetime) => lines.extend(lifetime_lines(lifetime, &node.schema)),
         Operator::Materialize => lines.push("  state: one row for each distinct row".to_owned()),
+        Operator::Index(index) => {
+            let keys: Vec<String> = index.keys.iter().map(|key| node.schema.field(*key).name().clone()).collect();
+            lines.extend([key_line(&keys), "  state: the rows of each key".to_owned()]);
+        }
         Operator::Upsert(upsert) => {
             let keys: Vec<String> = upsert.keys.iter().map(|key| node.schema.field(*key).name().clone()).collect();
             lines.extend([key_line(&keys), "  state: the last row of each key".to_owned()]);
@@ -77,6 +82,12 @@ fn node_lines(plan: &Plan, node: &Node) -> Vec<String> {
 fn columns_of(schema: &SchemaRef) -> String {
     let column = |f: &Arc<arrow::datatypes::Field>| format!("{} {}", f.name(), pg_name(f.data_type()));
     schema.fields().iter().map(column).collect::<Vec<_>>().join(", ")
+}
+
+fn unnested(unnest: &Unnest, schema: &SchemaRef) -> String {
+    let is_element = |(at, _): &(usize, &Arc<arrow::datatypes::Field>)| unnest.lists.contains(&unnest.columns[*at]);
+    let elements = schema.fields().iter().enumerate().filter(is_element);
+    elements.map(|(_, field)| field.name().as_str()).collect::<Vec<_>>().join(", ")
 }
 
 fn map_lines(map: &Map, schema: &SchemaRef) -> Vec<String> {

@@ -35,7 +35,8 @@ pub type CallError = Box<dyn std::error::Error + Send + Sync>;
 ///
 /// The types of arguments and result are those that columns can have: `Boolean`, `Int16`, `Int32`,
 /// `Int64`, `Float32`, `Float64`, `Decimal128`, `Utf8`, `Binary`, `Date32`, `Time64` and `Timestamp`
-/// in microseconds (without a zone, or in UTC), and `Interval(MonthDayNano)`.
+/// in microseconds (without a zone, or in UTC), `Interval(MonthDayNano)`, and a `List` of any of these
+/// whose items are called `item` and may be null.
 pub trait ScalarFunction: Debug + Send + Sync {
     /// Its name in SQL: lower-case letters, digits and `_`, no digit first, 63 characters at most.
     fn name(&self) -> &str;

@@ -57,7 +57,12 @@ fn kept(plan: &Plan, node: &Node) -> Option<(Vec<Rows>, Vec<usize>)> {
     let input = || rows_of(plan, node.inputs[0]);
     let input_bytes = |at: usize| bytes_of(&plan.nodes[node.inputs[at].0].schema);
     Some(match &node.operator {
-        Operator::Source(_) | Operator::Changes(_) | Operator::Map(_) | Operator::Hop(_) | Operator::Union => {
+        Operator::Source(_)
+        | Operator::Changes(_)
+        | Operator::Map(_)
+        | Operator::Hop(_)
+        | Operator::Unnest(_)
+        | Operator::Union => {
             return None;
         }
         Operator::Watermark(_) => (vec![Rows::Keys(String::new())], vec![2 * WORD]),
@@ -72,7 +77,7 @@ fn kept(plan: &Plan, node: &Node) -> Option<(Vec<Rows>, Vec<usize>)> {
         Operator::First(first) if plan.nodes[node.inputs[0].0].append_only => {
             (vec![of_first(first)], vec![input_bytes(0) + BY_GROUP])
         }
-        Operator::First(_) | Operator::Regroup(_) => (input(), vec![input_bytes(0) + BY_GROUP]),
+        Operator::First(_) | Operator::Regroup(_) | Operator::Index(_) => (input(), vec![input_bytes(0) + BY_GROUP]),
         Operator::Lifetime(_) => (rows_of_node(plan, node), vec![row + BY_TIME]),
         Operator::Sink(_) => (vec![Rows::Interval], vec![row]),
     })

@@ -5,6 +5,7 @@
 //! pipeline's plan, [`explain`] shows it. The crate knows no connector, no catalog and no files:
 //! sources and sinks come in as the engine's traits, a program's functions as [`ScalarFunction`]s.
 
+pub mod arrays;
 mod asof;
 mod close;
 mod copy;
@@ -12,15 +13,20 @@ mod cursor;
 pub mod error;
 mod explain;
 mod function;
+mod generated;
 mod growth;
 mod ignored;
+mod lateral;
 pub mod lower;
 mod maintain;
 mod parse;
 mod present;
 mod references;
+mod respell;
+mod rewrite;
 pub mod session;
 mod session_window;
+pub mod spelling;
 pub mod statement;
 mod subquery;
 mod temporal;
@@ -33,8 +39,11 @@ pub use datafusion::sql::sqlparser::ast::SelectItem;
 pub use error::{Error, Kind, Result};
 pub use explain::explain;
 pub use function::{CallError, CallFailed, ScalarFunction, Volatility};
+pub use generated::Generated;
+pub use maintain::check_functions;
 pub use parse::{is_default, parse, rows_of};
 pub use references::{named, references};
+pub use rewrite::{renamed, retitled, with_column};
 pub use session::{Relations, Session};
 pub use text::{Piece, Position, same_text, split};
 

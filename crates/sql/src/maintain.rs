@@ -5,6 +5,7 @@
 
 use crate::cursor::Cursor;
 use crate::error::{Error, Result};
+use crate::respell::rows_function;
 use crate::session::Session;
 use crate::statement::Query;
 use crate::temporal;
@@ -28,7 +29,7 @@ const CLOCK: &str = "its result changes without any row changing";
 /// `Unsupported` with the clause's name and position.
 pub(crate) fn check(query: &Query, session: &Session) -> Result<()> {
     let cursor = Cursor::new(&query.text)?;
-    let mut gate = Gate { cursor: &cursor, session, clocks: Vec::new() };
+    let mut gate = Gate { cursor: &cursor, session, laterals: 0, clocks: Vec::new() };
     match query.ast.visit(&mut gate) {
         ControlFlow::Break(error) => Err(*error),
         ControlFlow::Continue(()) => Ok(()),
@@ -39,7 +40,7 @@ pub(crate) fn check(query: &Query, session: &Session) -> Result<()> {
 ///
 /// # Errors
 /// `Unsupported` with the function's name.
-pub(crate) fn check_functions(plan: &LogicalPlan) -> Result<()> {
+pub fn check_functions(plan: &LogicalPlan) -> Result<()> {
     let mut found = None;
     let walked = plan.apply_with_subqueries(|node| {
         node.apply_expressions(|expr| {
@@ -62,6 +63,8 @@ pub(crate) fn check_functions(plan: &LogicalPlan) -> Result<()> {
 struct Gate<'a> {
     cursor: &'a Cursor<'a>,
     session: &'a Session,
+    /// How many LATERAL subqueries the walk is in.
+    laterals: usize,
     /// Where now() may stand.
     clocks: Vec<Span>,
 }
@@ -83,7 +86,13 @@ impl Visitor for Gate<'_> {
     }
 
     fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> Walk {
+        self.laterals += usize::from(matches!(factor, TableFactor::Derived { lateral: true, .. }));
         self.factor(factor)
+    }
+
+    fn post_visit_table_factor(&mut self, factor: &TableFactor) -> Walk {
+        self.laterals -= usize::from(matches!(factor, TableFactor::Derived { lateral: true, .. }));
+        ControlFlow::Continue(())
     }
 
     fn pre_visit_expr(&mut self, expr: &Expr) -> Walk {
@@ -181,6 +190,12 @@ impl Gate<'_> {
         if select.from.is_empty() {
             return self.refuse("SELECT without FROM", "a view reads a source or a view", here);
         }
+        if let Some(first) = select.from.first()
+            && let Some(function) = rows_in(&first.relation).filter(|_| self.laterals == 0)
+        {
+            let hint = "a view reads a source or a view, which stands before it";
+            return self.refuse(format!("{function}() first in FROM"), hint, self.at(first.relation.span()));
+        }
         for join in select.from.iter().flat_map(|from| &from.joins) {
             if let Some(clause) = refused_join(&join.join_operator) {
                 return self.refuse(clause, "use another join", self.before(join.relation.span(), "JOIN"));
@@ -204,17 +219,35 @@ impl Gate<'_> {
             TableFactor::Table { sample: Some(_), .. } => self.refuse("TABLESAMPLE", "filter by a hash of a key", at),
             TableFactor::Table { name, args: Some(_), .. } => {
                 let function = name.to_string();
+                if rows_in(factor).is_some() {
+                    return self.rows(factor, at);
+                }
                 if window::is_window(&function) {
                     return ControlFlow::Continue(());
                 }
-                self.refuse(format!("{function}() in FROM"), "there are TUMBLE, HOP and SESSION", at)
+                let hint = "there are TUMBLE, HOP, SESSION, UNNEST and generate_series";
+                self.refuse(format!("{function}() in FROM"), hint, at)
             }
             TableFactor::Table { .. } | TableFactor::Derived { .. } | TableFactor::NestedJoin { .. } => {
                 ControlFlow::Continue(())
             }
-            TableFactor::UNNEST { .. } => self.refuse("UNNEST", "arrays are not kept yet", at),
+            _ if rows_in(factor).is_some() => self.rows(factor, at),
             _ => self.refuse("this kind of table", "a view reads a source or a view", at),
         }
+    }
+
+    /// A function that gives rows, in FROM.
+    fn rows(&self, factor: &TableFactor, at: Option<Position>) -> Walk {
+        let is_numbered = matches!(
+            factor,
+            TableFactor::Table { with_ordinality: true, .. }
+                | TableFactor::Function { with_ordinality: true, .. }
+                | TableFactor::UNNEST { with_ordinality: true, .. }
+        );
+        if is_numbered {
+            return self.refuse("WITH ORDINALITY", "an array's elements are not numbered yet", at);
+        }
+        ControlFlow::Continue(())
     }
 
     fn expr(&self, expr: &Expr) -> Walk {
@@ -240,6 +273,15 @@ impl Gate<'_> {
             return self.refuse(format!("{name}()"), CLOCK, at);
         }
         ControlFlow::Continue(())
+    }
+}
+
+/// The function in FROM that gives rows, by name.
+fn rows_in(factor: &TableFactor) -> Option<&'static str> {
+    match factor {
+        TableFactor::UNNEST { .. } => Some("unnest"),
+        TableFactor::Table { name, args: Some(_), .. } | TableFactor::Function { name, .. } => rows_function(name),
+        _ => None,
     }
 }
 

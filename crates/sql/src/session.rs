@@ -3,12 +3,16 @@
 //! Queries that are maintained and queries that run once are bound by the same functions, types and
 //! windows; only the optimizer's rules differ, because a dataflow cannot run what a batch can.
 
+use crate::arrays::{self, Arrays, Casts};
 use crate::asof;
 use crate::close;
 use crate::error::{Error, Result};
 use crate::function::{self, ScalarFunction};
 use crate::ignored;
+use crate::lateral;
+use crate::lower;
 use crate::present::{self, Presents};
+use crate::respell::respelled;
 use crate::statement::{Name, Query, Statement};
 use crate::subquery;
 use crate::types::{self, Types};
@@ -16,7 +20,7 @@ use crate::window::{self, Windows};
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::Transformed;
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema, DataFusionError, TableReference, plan_datafusion_err};
 use datafusion::execution::SessionState;
 use datafusion::execution::context::SessionConfig;
@@ -43,7 +47,7 @@ use datafusion::optimizer::rewrite_set_comparison::RewriteSetComparison;
 use datafusion::optimizer::scalar_subquery_to_join::ScalarSubqueryToJoin;
 use datafusion::optimizer::simplify_expressions::{ExprSimplifier, SimplifyExpressions};
 use datafusion::optimizer::{Optimizer, OptimizerContext, OptimizerRule};
-use datafusion::physical_expr::create_physical_expr;
+use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 use datafusion::sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use datafusion::sql::sqlparser::ast;
 use std::borrow::Cow;
@@ -81,7 +85,25 @@ impl std::fmt::Debug for Relations {
 impl Relations {
     /// A relation that only has columns, as a dataflow sees a source or a materialized view.
     pub fn stream(&mut self, name: &str, schema: SchemaRef) {
-        self.insert(name, Arc::new(Stream::new(name, schema)));
+        self.stream_as(name, name, schema);
+    }
+
+    /// The same of a relation that the dataflow knows by another name, `kept`.
+    pub fn stream_as(&mut self, name: &str, kept: &str, schema: SchemaRef) {
+        self.insert(name, Arc::new(Stream::new(kept, schema)));
+    }
+
+    /// Leaves a relation only its first columns.
+    ///
+    /// # Errors
+    /// `Plan` when it has not so many.
+    pub fn narrow(&mut self, name: &str, width: usize) -> Result<()> {
+        let Some(source) = self.sources.get(name) else { return Ok(()) };
+        let plan = LogicalPlanBuilder::scan(TableReference::bare(name), Arc::clone(source), Some((0..width).collect()))
+            .and_then(LogicalPlanBuilder::build)
+            .map_err(|e| Error::Plan(Box::new(e)))?;
+        self.view(name, plan);
+        Ok(())
     }
 
     /// A relation that stands for a query.
@@ -155,12 +177,14 @@ impl Session {
         let types: Arc<dyn TypePlanner> = Arc::new(Types);
         let mut state = SessionStateBuilder::new()
             .with_config(config)
+            .with_expr_planners(vec![Arc::new(Arrays)])
             .with_default_features()
             .with_type_planner(Arc::clone(&types))
             .build();
         state.register_relation_planner(Arc::new(Windows)).expect("a session takes planners");
         state.register_relation_planner(Arc::new(Presents)).expect("a session takes planners");
         state.register_function_rewrite(Arc::new(PlainText)).expect("a session takes rewrites");
+        arrays::register(&mut state).expect("a session takes functions");
         Self { state, types, functions: Vec::new() }
     }
 
@@ -240,10 +264,12 @@ impl Session {
         let mut context = PlannerContext::new().with_prepare_param_data_types(parameters);
         let names = Names { session: self, relations };
         let options = ParserOptions::from(&self.state.config_options().sql_parser);
+        let ast = Box::new(respelled(&query.ast));
         let plan = SqlToRel::new_with_options(&names, options)
-            .sql_statement_to_plan_with_context(ast::Statement::Query(query.ast.clone()), &mut context)
+            .sql_statement_to_plan_with_context(ast::Statement::Query(ast), &mut context)
             .map_err(|e| Error::of_planner(e, &query.text))?;
-        asof::expand(plan, &query.text)
+        let plan = asof::expand(plan, &query.text)?;
+        lateral::inlined(plan).map_err(|e| Error::of_planner(e, &query.text))
     }
 
     /// An expression without columns, computed as far as it can be before rows are there.
@@ -258,8 +284,31 @@ impl Session {
             .with_current_time()
             .build();
         let simplifier = ExprSimplifier::new(context);
+        let expr = expr.transform_up(|e| Casts.rewrite(e, &schema, self.state.config_options()));
+        let expr = expr.map_err(|e| Error::Plan(Box::new(e)))?.data;
         let expr = simplifier.coerce(expr, &schema).map_err(|e| Error::Plan(Box::new(e)))?;
         simplifier.simplify(expr).map_err(|e| Error::Plan(Box::new(e)))
+    }
+
+    /// A bound expression over rows of these columns, whose integers fail where they would wrap around.
+    pub(crate) fn physical_over(
+        &self,
+        expr: Expr,
+        schema: &datafusion::common::DFSchemaRef,
+    ) -> Result<Arc<dyn PhysicalExpr>> {
+        let context = SimplifyContext::builder()
+            .with_schema(Arc::clone(schema))
+            .with_config_options(Arc::clone(self.state.config_options()))
+            .build();
+        let simplifier = ExprSimplifier::new(context);
+        let context = PhysicalPlanningContext::default();
+        let made = expr
+            .transform_up(|e| Casts.rewrite(e, schema, self.state.config_options()))
+            .and_then(|expr| simplifier.coerce(expr.data, schema))
+            .and_then(|expr| simplifier.simplify(expr))
+            .and_then(|expr| create_physical_expr(&expr, schema, self.state.execution_props(), &context))
+            .and_then(|expr| lower::checked(expr, schema.as_arrow()));
+        made.map_err(|e| Error::Plan(Box::new(e)))
     }
 
     /// The values of an expression without columns for so many rows, where they need not be the same.

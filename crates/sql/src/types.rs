@@ -3,9 +3,9 @@
 use crate::error::{Error, Kind, Result};
 use crate::text::Position;
 use arrow::datatypes::{DataType, Field, FieldRef, IntervalUnit, TimeUnit};
-use datafusion::common::DataFusionError;
+use datafusion::common::{DataFusionError, not_impl_err};
 use datafusion::logical_expr::planner::TypePlanner;
-use datafusion::sql::sqlparser::ast::{DataType as SqlType, ExactNumberInfo, TimezoneInfo};
+use datafusion::sql::sqlparser::ast::{ArrayElemTypeDef, DataType as SqlType, ExactNumberInfo, TimezoneInfo};
 use std::sync::Arc;
 
 /// Digits of a `numeric` without precision.
@@ -48,8 +48,16 @@ fn scalar(sql: &SqlType) -> Option<DataType> {
             DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
         }
         SqlType::Interval { .. } => DataType::Interval(IntervalUnit::MonthDayNano),
+        SqlType::Array(ArrayElemTypeDef::SquareBracket(of, _)) if !matches!(**of, SqlType::Array(_)) => {
+            array_of(scalar(of)?)
+        }
         _ => return None,
     })
+}
+
+/// The type of arrays of one dimension; how many elements they have is no part of it.
+pub(crate) fn array_of(element: DataType) -> DataType {
+    DataType::List(Arc::new(Field::new_list_field(element, true)))
 }
 
 fn decimal(info: &ExactNumberInfo) -> Option<DataType> {
@@ -65,7 +73,10 @@ fn decimal(info: &ExactNumberInfo) -> Option<DataType> {
 fn refused(sql: &SqlType, at: Option<Position>) -> Result<DataType> {
     let hint = match sql {
         SqlType::JSON | SqlType::JSONB => "keep it as varchar",
-        SqlType::Array(_) => "arrays are not kept yet",
+        SqlType::Array(ArrayElemTypeDef::SquareBracket(of, _)) if !matches!(**of, SqlType::Array(_)) => {
+            return refused(of, at);
+        }
+        SqlType::Array(_) => "an array has one dimension and is written as int[]",
         SqlType::Struct(..) | SqlType::Tuple(_) | SqlType::Map(..) => "give its fields columns of their own",
         SqlType::Numeric(_) | SqlType::Decimal(_) | SqlType::Dec(_) => {
             "a numeric has 1 to 38 digits, of which 0 or more after the point"
@@ -97,6 +108,7 @@ pub(crate) fn is_kept(arrow: &DataType) -> bool {
         DataType::Decimal128(precision, scale) => {
             (1..=38).contains(precision) && *scale >= 0 && scale.unsigned_abs() <= *precision
         }
+        DataType::List(of) => !of.data_type().is_nested() && is_kept(of.data_type()),
         _ => false,
     }
 }
@@ -109,6 +121,10 @@ pub(crate) fn plain(arrow: &DataType) -> Option<DataType> {
         DataType::UInt8 => Some(DataType::Int16),
         DataType::UInt16 => Some(DataType::Int32),
         DataType::UInt32 | DataType::UInt64 => Some(DataType::Int64),
+        DataType::List(of) | DataType::LargeList(of) | DataType::FixedSizeList(of, _) => {
+            let same = array_of(plain(of.data_type()).unwrap_or_else(|| of.data_type().clone()));
+            (same != *arrow).then_some(same)
+        }
         _ => None,
     }
 }
@@ -143,6 +159,11 @@ pub(crate) struct Types;
 
 impl TypePlanner for Types {
     fn plan_type_field(&self, sql: &SqlType) -> Result<Option<FieldRef>, DataFusionError> {
+        if let SqlType::Array(ArrayElemTypeDef::SquareBracket(of, _)) = sql
+            && matches!(**of, SqlType::Array(_))
+        {
+            return not_impl_err!("an array of more than one dimension");
+        }
         Ok(scalar(sql).map(|arrow| Arc::new(Field::new("", arrow, true))))
     }
 }
@@ -183,6 +204,9 @@ mod tests {
             ("timestamptz", "timestamptz"),
             ("timestamp with time zone", "timestamptz"),
             ("interval", "interval"),
+            ("int[]", "integer[]"),
+            ("text[3]", "varchar[]"),
+            ("numeric(12, 2)[]", "numeric(12,2)[]"),
         ] {
             assert_eq!(pg_name(&arrow(written).expect(written)), shown, "{written}");
             assert!(is_kept(&arrow(written).expect(written)), "{written}");
@@ -193,7 +217,9 @@ mod tests {
     fn other_types_are_refused_by_name() {
         for (written, sqlstate) in [
             ("jsonb", "0A000"),
-            ("int[]", "0A000"),
+            ("int[][]", "0A000"),
+            ("uuid[]", "0A000"),
+            ("flurb[]", "42704"),
             ("numeric(40, 2)", "0A000"),
             ("varchar(10)", "0A000"),
             ("uuid", "0A000"),

@@ -6,8 +6,9 @@
 use super::envelope::{Changes, Opened};
 use super::records::{Framing, Records};
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, SchemaRef};
 use arrow::{csv, json};
+use serde_json::Value;
 use std::sync::Arc;
 
 /// The most records decoded at a time.
@@ -68,6 +69,9 @@ impl Layout {
         match self {
             Self::Json { schema } => objects(schema, size),
             Self::Changes(changes) => objects(&changes.rows, size),
+            Self::Csv { file, .. } if file.fields().iter().any(|field| field.data_type().is_nested()) => {
+                Err("a CSV file has no arrays: take NDJSON or Parquet".to_owned())
+            }
             Self::Csv { file, places, delimiter } => Ok(Inner::Csv(Box::new(
                 csv::ReaderBuilder::new(file.clone())
                     .with_delimiter(*delimiter)
@@ -197,13 +201,15 @@ fn has_fraction(record: &[u8]) -> bool {
 }
 
 fn check_integers(record: &[u8], schema: &SchemaRef) -> Result<(), String> {
-    let members: serde_json::Map<String, serde_json::Value> =
-        serde_json::from_slice(record).map_err(|error| error.to_string())?;
-    let integers = schema.fields().iter().filter(|field| field.data_type().is_integer());
-    for field in integers {
-        if let Some(serde_json::Value::Number(number)) = members.get(field.name())
-            && number.is_f64()
-        {
+    let members: serde_json::Map<String, Value> = serde_json::from_slice(record).map_err(|error| error.to_string())?;
+    for field in schema.fields() {
+        let given = match (members.get(field.name()), field.data_type()) {
+            (Some(value), own) if own.is_integer() => std::slice::from_ref(value),
+            (Some(Value::Array(elements)), DataType::List(of)) if of.data_type().is_integer() => elements.as_slice(),
+            _ => continue,
+        };
+        let fraction = given.iter().find(|value| matches!(value, Value::Number(number) if number.is_f64()));
+        if let Some(number) = fraction {
             return Err(format!("column {:?} takes whole numbers, not {number}", field.name()));
         }
     }
@@ -223,16 +229,17 @@ fn check_object(record: &[u8]) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow::datatypes::{DataType, Field, Schema};
+    use arrow::datatypes::{Field, Schema};
 
     #[test]
     fn a_fraction_is_no_integer() {
         let schema = Arc::new(Schema::new(vec![
             Field::new("n", DataType::Int64, true),
             Field::new("x", DataType::Float64, true),
+            Field::new("l", DataType::List(Arc::new(Field::new_list_field(DataType::Int32, true))), true),
         ]));
-        let good = [r#"{"n":7,"x":1.5}"#, r#"{"n":null,"x":1e3,"other":2.5}"#, r#"{"x":-0.5}"#];
-        let bad = [r#"{"n":1.9,"x":0}"#, r#"{"n":-1.5e0}"#, r#"{"x":1.5,"n":1e30}"#];
+        let good = [r#"{"n":7,"x":1.5}"#, r#"{"n":null,"x":1e3,"other":2.5}"#, r#"{"x":-0.5,"l":[1,null]}"#];
+        let bad = [r#"{"n":1.9,"x":0}"#, r#"{"n":-1.5e0}"#, r#"{"l":[1,2.5]}"#];
         for (records, is_good) in [(good, true), (bad, false)] {
             for record in records {
                 let found = !has_fraction(record.as_bytes()) || check_integers(record.as_bytes(), &schema).is_ok();

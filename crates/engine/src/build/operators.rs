@@ -177,6 +177,14 @@ impl<'s> Wiring<'_, 's> {
         self.stateful(id, Inputs::dealt(vec![grouped]), logic)
     }
 
+    pub(super) fn index(&mut self, id: NodeId) -> Built<'s> {
+        let spec = Arc::clone(self.spec);
+        let made = spec.run.step(&spec.plan.nodes[id.0].name, || tables::index(&spec.tables(self.place), id));
+        let (grouping, logic) = made.unzip();
+        let grouped = self.grouped(id, 0, grouping);
+        self.stateful(id, Inputs::dealt(vec![grouped]), logic)
+    }
+
     pub(super) fn lifetime(&mut self, id: NodeId) -> Built<'s> {
         let spec = Arc::clone(self.spec);
         let made = spec.run.step(&spec.plan.nodes[id.0].name, || tables::lifetime(&spec.tables(self.place), id));
@@ -334,7 +342,8 @@ impl<'s> Wiring<'_, 's> {
     pub(super) fn sink(&mut self, id: NodeId) -> Built<'s> {
         let node = &self.spec.plan.nodes[id.0];
         let Operator::Sink(sink) = &node.operator else { unreachable!("called for sinks") };
-        let input_stream = if sink.is_log() { self.on_one_worker(id) } else { self.input_of_sink(id, sink.as_ref()) };
+        let input_stream =
+            if sink.is_gathered() { self.on_one_worker(id) } else { self.input_of_sink(id, sink.as_ref()) };
         let mut builder = OperatorBuilder::new(node.name.clone(), self.scope);
         let info = builder.operator_info();
         let here = self.scope.activator_for(Rc::clone(&info.address));

@@ -18,9 +18,9 @@ use crate::error::{Error, Result};
 use crate::keys::hash_keys;
 use crate::slices::last_chunk;
 use arrow::array::{Array, AsArray, BinaryArray};
-use highwater_state::{ByteKeys, Slot, Table, hash_placed};
+use highwater_state::{ByteKeys, Slot, Table, hash_bytes, hash_placed};
 use std::ops::Range;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The most sides there are.
 pub(crate) const SIDES: usize = 2;
@@ -31,6 +31,9 @@ pub(crate) const ROW_WORDS: usize = 2;
 
 /// Changes of which the groups are given together; one group may have more.
 const TOGETHER: usize = 16 << 10;
+
+/// How long a read loads at a time what it needs.
+const LOAD: Duration = Duration::from_secs(1);
 
 /// Of a group's words for a side: the position of the chain's first row, and the sum of counts.
 const HEAD: usize = 0;
@@ -331,6 +334,21 @@ impl Gathered {
     }
 }
 
+/// Reads between epochs.
+impl Gathered {
+    /// The rows of some groups, of those of them that are here and this worker's.
+    pub(crate) fn find(&mut self, side: usize, keys: &BinaryArray) -> Result<Vec<Slot>> {
+        let owned = keys.iter().flatten().filter(|key| self.groups.owns(hash_bytes(key)));
+        let owned = BinaryArray::from_iter_values(owned.collect::<Vec<_>>());
+        while !self.load_for(&owned, Instant::now() + LOAD)? {}
+        let mut found = Vec::new();
+        let packed = ByteKeys::new(owned.value_data(), owned.value_offsets())?;
+        self.groups.find_bytes(&self.hashes, packed, &mut found)?;
+        let groups: Vec<(u32, Slot)> = found.into_iter().flatten().map(|group| (0, group)).collect();
+        Ok(self.follow(side, &groups)?.into_iter().map(|(_, row)| row).collect())
+    }
+}
+
 /// The end of an epoch: what it changed, the rows of the groups that it changed, and what is gone.
 impl Gathered {
     /// The next groups that the epoch changed; none when all were given. Asked when all batches of the
@@ -419,13 +437,19 @@ impl Gathered {
 
     /// The rows of the groups of which all are wanted, with the groups' places, in ascending order.
     fn walk(&mut self, side: usize, groups: &[Touched], wants: &[Want]) -> Result<Vec<(u32, Slot)>> {
+        let wanted = groups.iter().enumerate().filter(|(at, _)| wants[*at] == Want::All);
+        self.follow(side, &wanted.map(|(at, touched)| (at as u32, touched.group)).collect::<Vec<_>>())
+    }
+
+    /// All rows of groups, with the groups' numbers, in ascending order.
+    fn follow(&mut self, side: usize, groups: &[(u32, Slot)]) -> Result<Vec<(u32, Slot)>> {
         let rows = &mut self.sides[side].rows;
         // All chains are followed at once, so that what a step needs of the store is read together.
         let mut step: Vec<(u32, Slot)> = Vec::new();
-        for (at, Touched { group, .. }) in groups.iter().enumerate().filter(|(at, _)| wants[*at] == Want::All) {
+        for (at, group) in groups {
             let first = self.groups.words(*group)[side * GROUP_WORDS + HEAD] as u32;
             let first = named(rows, self.groups.key_group(*group), first)?;
-            step.extend(first.map(|slot| (at as u32, slot)));
+            step.extend(first.map(|slot| (*at, slot)));
         }
         let mut found = Vec::new();
         while !step.is_empty() {

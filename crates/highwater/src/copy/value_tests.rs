@@ -4,9 +4,11 @@
 use super::parse_text_column;
 use arrow::array::{Array, AsArray, StringArray};
 use arrow::datatypes::{
-    DataType, Date32Type, Decimal128Type, IntervalMonthDayNanoType, IntervalUnit, TimeUnit, TimestampMicrosecondType,
+    DataType, Date32Type, Decimal128Type, Field, IntervalMonthDayNanoType, IntervalUnit, TimeUnit,
+    TimestampMicrosecondType,
 };
 use arrow::util::display::array_value_to_string;
+use std::sync::Arc;
 
 const MICROS: TimeUnit = TimeUnit::Microsecond;
 
@@ -355,4 +357,26 @@ fn bad_intervals() {
     assert_eq!(interval("178956971 years"), "22008 interval out of range");
     assert_eq!(interval("3000000 hours"), "22008 interval out of range", "PostgreSQL has room for it");
     assert!(interval("infinity").starts_with("0A000 "));
+}
+
+#[test]
+fn arrays() {
+    let numbers = DataType::List(Arc::new(Field::new_list_field(DataType::Int32, true)));
+    let given = StringArray::from(vec![Some("{1,NULL}"), None, Some(" {} "), Some("{-2}")]);
+    let array = parse_text_column(&given, &numbers).expect("arrays");
+    assert_eq!(array.data_type(), &numbers);
+    let spelled = highwater_sql::spelling::texts(&array).expect("arrays are spelled");
+    let expected = StringArray::from(vec![Some("{1,NULL}"), None, Some("{}"), Some("{-2}")]);
+    assert_eq!(spelled.as_string::<i32>(), &expected);
+    let bad = |texts: Vec<Option<&str>>| {
+        let bad = parse_text_column(&StringArray::from(texts), &numbers).expect_err("no array of numbers");
+        format!("{} {} {bad}", bad.row, bad.sqlstate)
+    };
+    let element = "2 22P02 invalid input syntax for type integer: \"x\"";
+    assert_eq!(bad(vec![Some("{1}"), None, Some("{2,x}")]), element);
+    assert_eq!(bad(vec![Some("{}"), Some("{1")]), "1 22P02 malformed array literal: \"{1\"");
+    assert_eq!(
+        bad(vec![Some("{{1}}")]),
+        "0 0A000 cannot read \"{{1}}\" as an array: an array has one dimension, which begins at 1"
+    );
 }

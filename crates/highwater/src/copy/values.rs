@@ -4,11 +4,14 @@
 //! bad value by row is told; the readers give a `Fault` without text, so that good values cost nothing.
 
 use super::{bytea, datetimes, intervals, numbers};
-use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, BinaryBuilder, BooleanArray, PrimitiveArray, StringArray};
+use arrow::array::{
+    Array, ArrayRef, ArrowPrimitiveType, BinaryBuilder, BooleanArray, ListArray, PrimitiveArray, StringArray,
+};
 use arrow::datatypes::{
-    DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type,
+    DataType, Date32Type, Decimal128Type, FieldRef, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type,
     IntervalMonthDayNanoType, IntervalUnit, Time64MicrosecondType, TimeUnit, TimestampMicrosecondType,
 };
+use highwater_sql::arrays::text;
 use std::sync::Arc;
 use thiserror::Error as ThisError;
 
@@ -56,6 +59,9 @@ type Read<T> = Result<T, (usize, Fault)>;
 /// # Errors
 /// The first value that cannot be read; 0A000 when no value of the type can.
 pub(crate) fn parse_text_column(values: &StringArray, to: &DataType) -> Result<ArrayRef, BadValue> {
+    if let DataType::List(field) = to {
+        return arrays(values, field);
+    }
     read(values, to).map_err(|(row, fault)| {
         let value = if row < values.len() { values.value(row) } else { "" };
         let (sqlstate, message) = fault.words(value, to);
@@ -88,6 +94,19 @@ fn read(values: &StringArray, to: &DataType) -> Read<ArrayRef> {
         }
         _ => return Err((0, NO_READER)),
     })
+}
+
+/// Arrays from their texts; what is wrong with an element is told of it alone.
+fn arrays(values: &StringArray, field: &FieldRef) -> Result<ArrayRef, BadValue> {
+    let (offsets, elements) = text::elements(values).map_err(|(row, malformed)| {
+        let (sqlstate, message, detail) = malformed.words(values.value(row));
+        BadValue { row, sqlstate, message, detail }
+    })?;
+    let elements = parse_text_column(&elements, field.data_type()).map_err(|bad| {
+        let row = offsets.windows(2).position(|ends| ends[1] as usize > bad.row).unwrap_or(0);
+        BadValue { row, ..bad }
+    })?;
+    Ok(Arc::new(ListArray::new(Arc::clone(field), offsets, elements, values.nulls().cloned())))
 }
 
 const NO_READER: Fault = Fault::Unsupported("no values of this type can");

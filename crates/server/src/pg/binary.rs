@@ -1,8 +1,16 @@
 //! Values in PostgreSQL's binary form, where arrow-pg does not write or read them as they are.
 
-use arrow::array::{Array as _, ArrayRef, AsArray as _, BinaryArray};
-use arrow::datatypes::{DataType, Decimal128Type, IntervalMonthDayNanoType, IntervalUnit};
+use arrow::array::{Array as _, ArrayRef, AsArray as _, BinaryArray, ListArray};
+use arrow::datatypes::{
+    DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type,
+    IntervalMonthDayNanoType, IntervalUnit, Time64MicrosecondType, TimeUnit, TimestampMicrosecondType,
+};
+use arrow_pg::datatypes::into_pg_type;
 use std::sync::Arc;
+
+/// Days and microseconds from 1970 to 2000, where PostgreSQL counts from.
+const DAYS_TO_2000: i32 = 10_957;
+const MICROS_TO_2000: i64 = 946_684_800_000_000;
 
 /// A column's values as bytes; none when arrow-pg writes them.
 pub(super) fn bytes(array: &ArrayRef) -> Option<ArrayRef> {
@@ -16,9 +24,69 @@ pub(super) fn bytes(array: &ArrayRef) -> Option<ArrayRef> {
             let values = array.as_primitive::<Decimal128Type>();
             (0..values.len()).map(|at| values.is_valid(at).then(|| numeric(values.value(at), scale))).collect()
         }
+        DataType::List(_) => arrays(array.as_list::<i32>())?,
         _ => return None,
     };
     Some(Arc::new(bytes))
+}
+
+/// Arrays of one dimension: whether it has nulls, the type of the elements, how many there are, the
+/// first one's number, and each element with its length. An empty array has no dimension.
+fn arrays(lists: &ListArray) -> Option<BinaryArray> {
+    let of = into_pg_type(&lists.value_type()).ok()?.oid();
+    let elements = elements(lists.values())?;
+    let offsets = lists.value_offsets();
+    let array = |row: usize| {
+        let all = offsets[row] as usize..offsets[row + 1] as usize;
+        let has_nulls = all.clone().any(|at| elements.is_null(at));
+        let mut bytes = i32::from(!all.is_empty()).to_be_bytes().to_vec();
+        bytes.extend(i32::from(has_nulls).to_be_bytes());
+        bytes.extend(of.to_be_bytes());
+        if !all.is_empty() {
+            bytes.extend((all.len() as i32).to_be_bytes());
+            bytes.extend(1_i32.to_be_bytes());
+        }
+        for at in all {
+            if elements.is_null(at) {
+                bytes.extend((-1_i32).to_be_bytes());
+                continue;
+            }
+            let element = elements.value(at);
+            bytes.extend((element.len() as i32).to_be_bytes());
+            bytes.extend(element);
+        }
+        bytes
+    };
+    Some((0..lists.len()).map(|row| lists.is_valid(row).then(|| array(row))).collect())
+}
+
+/// The values of any type that columns have.
+fn elements(array: &ArrayRef) -> Option<BinaryArray> {
+    if let Some(bytes) = bytes(array) {
+        return Some(bytes.as_binary::<i32>().clone());
+    }
+    Some(match array.data_type() {
+        DataType::Boolean => array.as_boolean().iter().map(|v| v.map(|v| vec![u8::from(v)])).collect(),
+        DataType::Int16 => array.as_primitive::<Int16Type>().iter().map(|v| v.map(i16::to_be_bytes)).collect(),
+        DataType::Int32 => array.as_primitive::<Int32Type>().iter().map(|v| v.map(i32::to_be_bytes)).collect(),
+        DataType::Int64 => array.as_primitive::<Int64Type>().iter().map(|v| v.map(i64::to_be_bytes)).collect(),
+        DataType::Float32 => array.as_primitive::<Float32Type>().iter().map(|v| v.map(f32::to_be_bytes)).collect(),
+        DataType::Float64 => array.as_primitive::<Float64Type>().iter().map(|v| v.map(f64::to_be_bytes)).collect(),
+        DataType::Utf8 => array.as_string::<i32>().iter().collect(),
+        DataType::Binary => array.as_binary::<i32>().clone(),
+        DataType::Date32 => {
+            let days = array.as_primitive::<Date32Type>().iter();
+            days.map(|v| v.map(|v| v.saturating_sub(DAYS_TO_2000).to_be_bytes())).collect()
+        }
+        DataType::Time64(TimeUnit::Microsecond) => {
+            array.as_primitive::<Time64MicrosecondType>().iter().map(|v| v.map(i64::to_be_bytes)).collect()
+        }
+        DataType::Timestamp(TimeUnit::Microsecond, _) => {
+            let micros = array.as_primitive::<TimestampMicrosecondType>().iter();
+            micros.map(|v| v.map(|v| v.saturating_sub(MICROS_TO_2000).to_be_bytes())).collect()
+        }
+        _ => return None,
+    })
 }
 
 fn interval(months: i32, days: i32, micros: i64) -> Vec<u8> {
@@ -98,6 +166,17 @@ mod tests {
         // As PostgreSQL writes 12345.678.
         assert_eq!(numeric(12_345_678, 3), [0, 3, 0, 1, 0, 0, 0, 3, 0, 1, 9, 41, 26, 124]);
         assert_eq!(numeric_text(&[0, 1, 0]), None);
+    }
+
+    #[test]
+    fn an_array_has_its_elements_with_their_lengths() {
+        let lists = [Some(vec![Some(7), None]), Some(Vec::new()), None];
+        let arrays = arrays(&ListArray::from_iter_primitive::<Int16Type, _, _>(lists)).expect("a known type");
+        let two: [&[u8]; 2] =
+            [&[0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 21, 0, 0, 0, 2, 0, 0, 0, 1], &[0, 0, 0, 2, 0, 7, 255, 255, 255, 255]];
+        assert_eq!(arrays.value(0), two.concat());
+        assert_eq!(arrays.value(1), [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 21]);
+        assert!(arrays.is_null(2));
     }
 
     #[test]

@@ -1,13 +1,14 @@
 //! Rows as the protocol carries them.
 
-use super::{binary, errors, spelling};
+use super::{binary, errors};
 use arrow::array::{ArrayRef, RecordBatch};
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, SchemaRef};
 use arrow_pg::datatypes::arrow_schema_to_pg_fields;
 use arrow_pg::encode_recordbatch;
 use futures::StreamExt as _;
 use futures::stream::{self, Stream};
-use highwater::{Answer, RowStream};
+use highwater::{Answer, RowStream, spelling};
+use pgwire::api::Type;
 use pgwire::api::portal::Format;
 use pgwire::api::results::{FieldFormat, FieldInfo, QueryResponse};
 use pgwire::error::{PgWireError, PgWireResult};
@@ -21,6 +22,8 @@ pub(super) fn fields(schema: &SchemaRef, format: &Format) -> PgWireResult<Arc<Ve
 
 /// The rows as they come.
 pub(super) fn rows(rows: RowStream, fields: Arc<Vec<FieldInfo>>) -> impl Stream<Item = PgWireResult<DataRow>> + Send {
+    let sent = fields.iter().zip(rows.schema().fields()).map(|(field, own)| as_sent(field, own.data_type()));
+    let sent: Arc<Vec<FieldInfo>> = Arc::new(sent.collect());
     let batches = stream::unfold(Some(rows), |rows| async move {
         let mut rows = rows?;
         match rows.next().await {
@@ -30,7 +33,7 @@ pub(super) fn rows(rows: RowStream, fields: Arc<Vec<FieldInfo>>) -> impl Stream<
         }
     });
     batches.flat_map(move |batch| match batch {
-        Ok(batch) => stream::iter(encode_recordbatch(Arc::clone(&fields), spelled(batch, &fields))).left_stream(),
+        Ok(batch) => stream::iter(encode_recordbatch(Arc::clone(&sent), spelled(batch, &sent))).left_stream(),
         Err(error) => stream::once(std::future::ready(Err(errors::of(&error, 0)))).right_stream(),
     })
 }
@@ -57,6 +60,18 @@ pub(super) fn verb(tag: &highwater::Tag) -> String {
         Tag::Copy(_) => "COPY".to_owned(),
         Tag::Plain(text) => text.clone(),
     }
+}
+
+/// A column as its values are handed to arrow-pg: pgwire would put an array's text in quotes once more.
+fn as_sent(field: &FieldInfo, own: &DataType) -> FieldInfo {
+    if !matches!(own, DataType::List(_)) {
+        return field.clone();
+    }
+    let data_type = match field.format() {
+        FieldFormat::Text => Type::TEXT,
+        FieldFormat::Binary => Type::BYTEA,
+    };
+    FieldInfo::new(field.name().to_owned(), None, None, data_type, field.format())
 }
 
 /// The batch with columns that arrow-pg spells in another way than PostgreSQL, or not at all, in

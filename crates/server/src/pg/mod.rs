@@ -11,7 +11,6 @@ mod errors;
 mod extended;
 mod parameters;
 mod simple;
-mod spelling;
 mod startup;
 
 use crate::users::{Role, Users};

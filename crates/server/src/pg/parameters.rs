@@ -3,7 +3,7 @@
 
 use super::extended::Prepared;
 use super::{binary, errors};
-use arrow::datatypes::{DataType, IntervalUnit, TimeUnit};
+use arrow::datatypes::{DataType, Field, IntervalUnit, TimeUnit};
 use arrow_pg::datatypes::df::deserialize_parameters;
 use bytes::Bytes;
 use datafusion_common::{ParamValues, ScalarValue};
@@ -14,6 +14,7 @@ use pgwire::api::stmt::StoredStatement;
 use pgwire::error::PgWireResult;
 use pgwire::messages::extendedquery::Bind;
 use std::sync::Arc;
+use tokio_postgres::types::Kind;
 
 /// A numeric of which nothing more is known.
 const NUMERIC: DataType = DataType::Decimal128(38, 10);
@@ -34,7 +35,10 @@ pub(super) fn told(told: &Type) -> Option<DataType> {
         Type::TIMESTAMP => DataType::Timestamp(TimeUnit::Microsecond, None),
         Type::TIMESTAMPTZ => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
         Type::INTERVAL => DataType::Interval(IntervalUnit::MonthDayNano),
-        _ => return None,
+        _ => match told.kind() {
+            Kind::Array(of) => DataType::List(Arc::new(Field::new_list_field(self::told(of)?, true))),
+            _ => return None,
+        },
     })
 }
 

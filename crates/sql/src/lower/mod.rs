@@ -23,9 +23,10 @@ mod scan;
 mod sessions;
 pub(crate) mod ties;
 mod union;
+mod unnest;
 
 use crate::close;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::maintain;
 use crate::present;
 use crate::session::{self, Relations, Session};
@@ -33,8 +34,9 @@ use crate::session_window;
 use crate::statement::{Name, Query};
 use crate::temporal;
 use crate::text::Position;
+use crate::types::pg_name;
 use crate::window;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, Field, SchemaRef};
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
@@ -44,7 +46,7 @@ use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 pub use fed::{FedTable, errors_name};
 use flow::Flow;
 use highwater_engine::changes::ChangeSource;
-use highwater_engine::plan::{JoinKind, Node, NodeId, Operator, Plan, View, Watermark};
+use highwater_engine::plan::{Index, JoinKind, Node, NodeId, Operator, Plan, View, Watermark};
 use highwater_engine::sink::Sink;
 use highwater_engine::source::Source;
 use passing::Carried;
@@ -157,6 +159,25 @@ impl<'a> Builder<'a> {
         Ok(schema)
     }
 
+    /// Adds an index over a query's rows, by some of its columns.
+    ///
+    /// # Errors
+    /// Those of [`Builder::view`], and `Unknown` for a column that the query does not give.
+    pub fn index(&mut self, index: Maintained<'_>, by: &[Name]) -> Result<()> {
+        let plan = self.bind(index)?;
+        let schema = session::view_schema(plan.schema());
+        let place = |Name { value, at }: &Name| {
+            let unknown = |_| Error::Unknown { kind: Kind::Column, name: value.clone(), position: Some(*at) };
+            schema.index_of(value).map_err(unknown)
+        };
+        let keys: Vec<usize> = by.iter().map(place).collect::<Result<_>>()?;
+        let flow = self.lower(&plan, index.name)?.named(&schema);
+        let input = self.settle(flow, index.name);
+        let node = self.add(index.name, "index", vec![input], Operator::Index(Index { keys }), &schema);
+        self.plan.views.push(View { name: index.name.to_owned(), node, finish: None, schema });
+        Ok(())
+    }
+
     /// Adds a sink; `open` is given the columns and whether rows are only ever added.
     ///
     /// # Errors
@@ -201,6 +222,18 @@ impl<'a> Builder<'a> {
         maintain::check_functions(&plan)?;
         present::check(&plan, &query.text)?;
         let plan = session::rename(plan, columns, &query.text)?;
+        let is_deep = |field: &&Arc<Field>| match field.data_type() {
+            DataType::List(of) => of.data_type().is_nested(),
+            _ => false,
+        };
+        if let Some(field) = plan.schema().fields().iter().find(is_deep) {
+            let clause = format!("column {:?} of type {}", field.name(), pg_name(field.data_type()));
+            return Err(Error::unsupported(
+                clause,
+                "an array has one dimension, of values that columns can have",
+                None,
+            ));
+        }
         let plan = if closes.is_some() { session::on_close(plan) } else { plan };
         self.session.for_stream(plan, &query.text)
     }
@@ -227,6 +260,7 @@ impl<'a> Builder<'a> {
             LogicalPlan::Join(join) => self.join(join, owner),
             LogicalPlan::Union(union) => self.union(union, owner),
             LogicalPlan::Window(window) => self.over(window, None, owner),
+            LogicalPlan::Unnest(unnest) => self.unnest(unnest, owner),
             LogicalPlan::Sort(sort) => self.sort(sort, owner),
             LogicalPlan::Limit(limit) => self.limit(limit, owner),
             node => {
@@ -337,7 +371,7 @@ impl<'a> Builder<'a> {
 }
 
 /// Subqueries that could not be turned into joins are still expressions.
-fn no_subquery(expr: &Expr) -> Result<()> {
+pub(crate) fn no_subquery(expr: &Expr) -> Result<()> {
     let is_one = |e: &Expr| {
         let found = matches!(
             e,
@@ -357,7 +391,7 @@ fn no_subquery(expr: &Expr) -> Result<()> {
 }
 
 /// The expression with integer arithmetic that fails where it would wrap around.
-fn checked(
+pub(crate) fn checked(
     expr: Arc<dyn PhysicalExpr>,
     schema: &arrow::datatypes::Schema,
 ) -> datafusion::common::Result<Arc<dyn PhysicalExpr>> {
@@ -383,9 +417,8 @@ fn checked(
 fn clause_of(node: &LogicalPlan) -> &'static str {
     match node {
         LogicalPlan::Values(_) => "VALUES",
-        LogicalPlan::EmptyRelation(_) => "SELECT without FROM",
+        LogicalPlan::EmptyRelation(_) => "what reads no table",
         LogicalPlan::Subquery(_) => "this LATERAL",
-        LogicalPlan::Unnest(_) => "UNNEST",
         LogicalPlan::RecursiveQuery(_) => "WITH RECURSIVE",
         LogicalPlan::Distinct(Distinct::On(_)) => "DISTINCT ON",
         _ => "this kind of query",

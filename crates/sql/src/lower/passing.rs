@@ -10,7 +10,7 @@ use datafusion::logical_expr::Operator as Op;
 use datafusion::physical_expr::ScalarFunctionExpr;
 use datafusion::physical_expr::expressions::{BinaryExpr, Column, Literal};
 use datafusion::physical_expr::split_conjunction;
-use highwater_engine::plan::{Aggregation, Forget, Hop, Join, JoinKind, NodeId, Operator, Passing};
+use highwater_engine::plan::{Aggregation, Forget, Hop, Join, JoinKind, NodeId, Operator, Passing, Unnest};
 
 /// By what a column's values are final: by all of these. None carries no watermark.
 pub(super) type Carried = Vec<Passing>;
@@ -41,6 +41,7 @@ impl Builder<'_> {
             Operator::Map(map) if map.columns.is_empty() && width > 0 => input(0).to_vec(),
             Operator::Map(map) => map.columns.iter().map(|column| of_expression(column, input(0))).collect(),
             Operator::Hop(hop) => of_hop(hop, input(0)),
+            Operator::Unnest(unnest) => of_unnest(unnest, input(0)),
             Operator::Aggregate(aggregation) => of_keys(aggregation, input(0)),
             Operator::Closing(closing) => of_keys(&closing.aggregation, input(0)),
             Operator::Materialize => input(0).to_vec(),
@@ -51,13 +52,9 @@ impl Builder<'_> {
             // Its rows may have waited while the watermark went on.
             Operator::Join(join) if join.temporal => Vec::new(),
             Operator::Join(join) => of_join(join, input(0), input(1), width),
-            Operator::Source(_)
-            | Operator::Changes(_)
-            | Operator::Upsert(_)
-            | Operator::First(_)
-            | Operator::Regroup(_)
-            | Operator::Lifetime(_)
-            | Operator::Sink(_) => Vec::new(),
+            // What these give of a row comes, or goes again, when other rows do, or when it is time.
+            Operator::Upsert(_) | Operator::First(_) | Operator::Regroup(_) | Operator::Lifetime(_) => Vec::new(),
+            Operator::Source(_) | Operator::Changes(_) | Operator::Index(_) | Operator::Sink(_) => Vec::new(),
         };
         carried.resize(width, Carried::new());
         carried
@@ -204,6 +201,12 @@ fn of_hop(hop: &Hop, input: &[Carried]) -> Vec<Carried> {
     carried.push(moved(time.clone(), hop.size_us - 1));
     carried.push(moved(time, -1));
     carried
+}
+
+/// The columns that are repeated; of elements nothing is known.
+fn of_unnest(unnest: &Unnest, input: &[Carried]) -> Vec<Carried> {
+    let of_column = |from: &usize| if unnest.lists.contains(from) { Carried::new() } else { input[*from].clone() };
+    unnest.columns.iter().map(of_column).collect()
 }
 
 /// The keys; of results nothing is known.

@@ -1,6 +1,7 @@
 //! Ties: which of several rows with equal sort keys comes first is decided by all of their columns,
 //! so that the same rows always give the same output.
 
+use arrow::datatypes::DataType;
 use datafusion::common::DFSchema;
 use datafusion::logical_expr::expr::{AggregateFunction, Alias, WindowFunction};
 use datafusion::logical_expr::{Expr, SortExpr, WindowFrameUnits, col};
@@ -13,8 +14,16 @@ const BY_ORDER: [&str; 6] = ["first_value", "last_value", "nth_value", "array_ag
 /// All columns that have an order, as sort keys.
 pub(crate) fn all_columns(schema: &DFSchema) -> Vec<SortExpr> {
     let columns = schema.columns().into_iter().zip(schema.fields());
-    let columns = columns.filter(|(_, field)| !field.data_type().is_nested());
+    let columns = columns.filter(|(_, field)| has_order(field.data_type()));
     columns.map(|(column, _)| col(column).sort(true, false)).collect()
+}
+
+/// Whether rows can be sorted by a column: also by arrays, their elements one after another.
+fn has_order(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::List(of) => !of.data_type().is_nested(),
+        other => !other.is_nested(),
+    }
 }
 
 /// An aggregate that takes its rows in an order without ties. Its name stays.

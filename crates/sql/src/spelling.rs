@@ -1,15 +1,24 @@
-//! Values in PostgreSQL's text form, where arrow-pg has another one or none.
+//! Values in PostgreSQL's text form, where Arrow's is another one.
+//!
+//! An array's text is `{1,NULL,"a b"}`: its elements as they are written alone, in quotes where they
+//! would be read as something else. `arrays::text` reads it.
 
-use arrow::array::{Array, ArrayRef, AsArray as _, StringArray};
+use arrow::array::{Array, ArrayRef, AsArray as _, ListArray, StringArray};
+use arrow::compute::cast;
 use arrow::datatypes::{
-    DataType, Decimal128Type, Float32Type, Float64Type, IntervalMonthDayNanoType, IntervalUnit, Time64MicrosecondType,
-    TimeUnit, TimestampMicrosecondType,
+    DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, IntervalMonthDayNanoType, IntervalUnit,
+    Time64MicrosecondType, TimeUnit, TimestampMicrosecondType,
 };
+use arrow::error::ArrowError;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-/// A column's values as texts; none when arrow-pg spells them as PostgreSQL does.
-pub(super) fn texts(array: &ArrayRef) -> Option<ArrayRef> {
+const DAY: i64 = 86_400_000_000;
+
+/// A column's values as texts; none when they are written as others write them: whole numbers and
+/// texts, and what only arrays spell in their own way.
+#[must_use]
+pub fn texts(array: &ArrayRef) -> Option<ArrayRef> {
     let texts: StringArray = match array.data_type() {
         DataType::Float64 => {
             let values = array.as_primitive::<Float64Type>().iter();
@@ -30,15 +39,79 @@ pub(super) fn texts(array: &ArrayRef) -> Option<ArrayRef> {
         DataType::Timestamp(TimeUnit::Microsecond, zone) => {
             let zone = if zone.is_some() { "+00" } else { "" };
             let values = array.as_primitive::<TimestampMicrosecondType>().iter();
-            values.map(|v| v.map(|v| timestamp_text(v) + zone)).collect()
+            values.map(|v| v.map(|v| timestamp_text(v, zone))).collect()
         }
         DataType::Interval(IntervalUnit::MonthDayNano) => {
             let values = array.as_primitive::<IntervalMonthDayNanoType>().iter();
             values.map(|v| v.map(|v| interval_text(v.months, v.days, v.nanoseconds / 1000))).collect()
         }
+        DataType::List(_) => array_texts(array.as_list::<i32>()).ok()?,
         _ => return None,
     };
     Some(Arc::new(texts))
+}
+
+/// The values of any type as texts, in the form that they have within arrays.
+pub(crate) fn element_texts(array: &ArrayRef) -> Result<StringArray, ArrowError> {
+    if let Some(texts) = texts(array) {
+        return Ok(texts.as_string::<i32>().clone());
+    }
+    Ok(match array.data_type() {
+        DataType::Utf8 => array.as_string::<i32>().clone(),
+        DataType::Boolean => array.as_boolean().iter().map(|v| v.map(|v| if v { "t" } else { "f" })).collect(),
+        DataType::Date32 => array.as_primitive::<Date32Type>().iter().map(|v| v.map(date_text)).collect(),
+        DataType::Binary => array.as_binary::<i32>().iter().map(|v| v.map(bytea_text)).collect(),
+        _ => cast(array, &DataType::Utf8)?.as_string::<i32>().clone(),
+    })
+}
+
+/// Arrays as texts.
+pub(crate) fn array_texts(arrays: &ListArray) -> Result<StringArray, ArrowError> {
+    let nested = arrays.value_type().is_nested();
+    let elements = element_texts(arrays.values())?;
+    let offsets = arrays.value_offsets();
+    let text = |row: usize| {
+        let mut text = String::from("{");
+        for at in offsets[row] as usize..offsets[row + 1] as usize {
+            if at > offsets[row] as usize {
+                text.push(',');
+            }
+            match elements.is_valid(at).then(|| elements.value(at)) {
+                None => text.push_str("NULL"),
+                Some(element) if nested || !wants_quotes(element) => text.push_str(element),
+                Some(element) => push_quoted(element, &mut text),
+            }
+        }
+        text.push('}');
+        text
+    };
+    Ok((0..arrays.len()).map(|row| arrays.is_valid(row).then(|| text(row))).collect())
+}
+
+/// Whether an element without quotes would be read as something else.
+fn wants_quotes(element: &str) -> bool {
+    let special = |c: char| matches!(c, '{' | '}' | ',' | '"' | '\\' | ' ' | '\t' | '\n' | '\r' | '\x0b' | '\x0c');
+    element.is_empty() || element.eq_ignore_ascii_case("null") || element.contains(special)
+}
+
+fn push_quoted(element: &str, text: &mut String) {
+    text.push('"');
+    for c in element.chars() {
+        if matches!(c, '"' | '\\') {
+            text.push('\\');
+        }
+        text.push(c);
+    }
+    text.push('"');
+}
+
+fn bytea_text(bytes: &[u8]) -> String {
+    let mut text = String::from("\\x");
+    for byte in bytes {
+        // Strings take all.
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
 }
 
 /// An interval in PostgreSQL's own style: a part has a sign of its own, and a plus after a minus.
@@ -79,9 +152,19 @@ fn time_text(micros: i64) -> String {
 }
 
 /// Microseconds since 1970, in the Gregorian calendar; years before 1 are told as BC.
-fn timestamp_text(micros: i64) -> String {
-    const DAY: i64 = 86_400_000_000;
-    let (day, time) = (micros.div_euclid(DAY), micros.rem_euclid(DAY));
+fn timestamp_text(micros: i64, zone: &str) -> String {
+    let (day, bc) = day_text(micros.div_euclid(DAY));
+    format!("{day} {}{zone}{bc}", time_text(micros.rem_euclid(DAY)))
+}
+
+/// Days since 1970.
+fn date_text(days: i32) -> String {
+    let (day, bc) = day_text(i64::from(days));
+    day + bc
+}
+
+/// Year, month and day, and what stands after them for years before 1.
+fn day_text(day: i64) -> (String, &'static str) {
     // Howard Hinnant's civil_from_days: eras of 400 years that begin in March.
     let z = day + 719_468;
     let (era, of_era) = (z.div_euclid(146_097), z.rem_euclid(146_097));
@@ -92,7 +175,7 @@ fn timestamp_text(micros: i64) -> String {
     let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
     let year = year_of_era + era * 400 + i64::from(month <= 2);
     let (shown, bc) = if year > 0 { (year, "") } else { (1 - year, " BC") };
-    format!("{shown:04}-{month:02}-{day:02} {}{bc}", time_text(time))
+    (format!("{shown:04}-{month:02}-{day:02}"), bc)
 }
 
 /// A float as PostgreSQL prints it: the shortest digits that give it back, with an exponent from
@@ -138,9 +221,22 @@ mod tests {
             (253_402_300_799_000_000, "9999-12-31 23:59:59"),
         ];
         for (micros, text) in cases {
-            assert_eq!(timestamp_text(micros), text);
+            assert_eq!(timestamp_text(micros, ""), text);
         }
         assert_eq!((time_text(0), time_text(45_296_500_000)), ("00:00:00".into(), "12:34:56.5".into()));
+    }
+
+    #[test]
+    fn arrays_are_spelled_as_postgresql_does() {
+        let texts = ["", "a b", "NULL", "q\"\\", "plain", "a,b"];
+        let words = ListArray::from_iter_primitive::<Date32Type, _, _>([Some([Some(0), None]), None]);
+        assert_eq!(array_texts(&words).expect("texts"), StringArray::from(vec![Some("{1970-01-01,NULL}"), None]));
+        let field = Arc::new(arrow::datatypes::Field::new_list_field(DataType::Utf8, true));
+        let offsets = arrow::buffer::OffsetBuffer::new(vec![0, 0, 6].into());
+        let words = ListArray::new(field, offsets, Arc::new(StringArray::from(texts.to_vec())), None);
+        let spelled = array_texts(&words).expect("texts");
+        assert_eq!(spelled.value(0), "{}");
+        assert_eq!(spelled.value(1), r#"{"","a b","NULL","q\"\\",plain,"a,b"}"#);
     }
 
     #[test]
