@@ -11,7 +11,7 @@ use crate::ops::first::First;
 use crate::ops::gathered::{GROUP_WORDS, Gathered, ROW_WORDS};
 use crate::ops::grouping::{Grouping, NullKeys, row_codec};
 use crate::ops::index::Index;
-use crate::ops::join::{Forgetting, Join};
+use crate::ops::join::{Forgetting, Join, Temporal};
 use crate::ops::lifetime::{self, Lifetime, Timing};
 use crate::ops::materialize::Materialize;
 use crate::ops::pairs::Condition;
@@ -84,7 +84,8 @@ pub(crate) fn shape_of(spec: &Plan, node: NodeId) -> Result<String> {
             let [left, right] = [0, 1].map(|side| &spec.nodes[plan.inputs[side].0].schema);
             let filter = join.filter.as_ref().map_or_else(String::new, |filter| format!(" if {filter}"));
             format!(
-                "{:?} join of {} with {} on {} = {}{}{filter}",
+                "{}{:?} join of {} with {} on {} = {}{}{filter}",
+                if join.temporal { "temporal " } else { "" },
                 join.kind,
                 types_of(left),
                 types_of(right),
@@ -265,6 +266,14 @@ pub(crate) fn join(tables: &Tables<'_>, node: NodeId) -> Result<([Grouping; 2], 
     let gathered = Gathered::new(tables.table(node, 0, KeyKind::Bytes, 2 * GROUP_WORDS), rows.into());
     let codecs = [row_codec(schemas[0])?, row_codec(schemas[1])?];
     let logic = Join::new(join.kind, Arc::clone(&plan.schema), gathered, codecs, condition);
+    if join.temporal {
+        if !matches!(join.kind, plan::JoinKind::Inner | plan::JoinKind::Left) {
+            return Err(Error::Plan(format!("{}: a temporal join gives pairs, or pairs and left rows", plan.name)));
+        }
+        let grouping = grouping_of(join, schemas[0], 0)?;
+        let temporal = Temporal::new(Arc::clone(schemas[0]), grouping, !tables.is_new(node));
+        return Ok(([left, right], logic.temporal(temporal)));
+    }
     if join.forgets.is_empty() {
         return Ok(([left, right], logic));
     }

@@ -185,6 +185,10 @@ impl Database {
         let mut endless: Vec<Option<&str>> = Vec::new();
         for node in &plan.nodes {
             let below = node.inputs.iter().find_map(|input| endless[input.0]);
+            let held = match &node.operator {
+                Operator::Join(join) if join.temporal => endless[node.inputs[1].0],
+                _ => below,
+            };
             let inserts = node.inputs.iter().all(|input| plan.nodes[input.0].append_only);
             let keeps = match &node.operator {
                 Operator::Join(join) => join.forgets.len() < node.inputs.len(),
@@ -195,7 +199,7 @@ impl Database {
                 _ => false,
             };
             let is_ours = node.name.strip_prefix(kept.as_str()).is_some_and(|rest| rest.starts_with('/'));
-            if let Some(source) = below.filter(|_| keeps && is_ours) {
+            if let Some(source) = held.filter(|_| keeps && is_ours) {
                 return Ok(Some(format!(
                     "the state of {view:?} grows as long as it runs: {} keeps rows of {:?}, which never ends",
                     node.name,

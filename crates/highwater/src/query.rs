@@ -314,7 +314,7 @@ impl Database {
         };
         let plan = state.objects.scratch(&self.session, object, &rows)?;
         drop(state);
-        let plan = self.session.runnable(plan)?;
+        let plan = self.session.recomputable(plan)?;
         let rows = self.rows_of_plan(&plan, wall)?;
         let batches = shaped(&object.schema, rows.batches)?;
         Ok(Rows { schema: Arc::clone(&object.schema), batches })

@@ -1,5 +1,6 @@
-//! A pipeline's plan as text: one line an operator, with what it reads, does and keeps.
+//! A pipeline's plan as text: some lines an operator, with what it reads, does and keeps.
 
+use crate::growth;
 use crate::types::pg_name;
 use arrow::datatypes::SchemaRef;
 use datafusion::physical_expr::PhysicalExpr;
@@ -73,6 +74,7 @@ fn node_lines(plan: &Plan, node: &Node) -> Vec<String> {
         }
         Operator::Sink(_) => lines.push("  state: the outbox of one checkpoint".to_owned()),
     }
+    lines.extend(growth::size(plan, node).map(|size| format!("  size: {size}")));
     lines.push(format!("  append-only: {}", if node.append_only { "yes" } else { "no" }));
     lines
 }
@@ -111,7 +113,8 @@ fn join_lines(plan: &Plan, node: &Node, join: &Join) -> Vec<String> {
         JoinKind::Anti => "anti",
         JoinKind::Mark => "mark",
     };
-    let mut lines = vec![format!("  kind: {kind}")];
+    let when = if join.temporal { ", each left row once, with the right side as it is then" } else { "" };
+    let mut lines = vec![format!("  kind: {kind}{when}")];
     let same = if join.nulls_match { "is not distinct from" } else { "=" };
     let pairs = join.left_keys.iter().zip(&join.right_keys);
     let pairs: Vec<String> = pairs.map(|(left, right)| format!("{left} {same} {right}")).collect();
@@ -124,7 +127,8 @@ fn join_lines(plan: &Plan, node: &Node, join: &Join) -> Vec<String> {
         let time = plan.nodes[node.inputs[forget.side].0].schema.field(forget.time).name();
         lines.extend(forget.passing.iter().map(|passing| passing_line(plan, side, time, *passing)));
     }
-    lines.push("  state: the rows of both sides by key".to_owned());
+    let sides = if join.temporal { "the right side" } else { "both sides" };
+    lines.push(format!("  state: the rows of {sides} by key"));
     lines
 }
 

@@ -11,6 +11,7 @@ use crate::function::{self, ScalarFunction};
 use crate::ignored;
 use crate::lateral;
 use crate::lower;
+use crate::present::{self, Presents};
 use crate::respell::respelled;
 use crate::statement::{Name, Query, Statement};
 use crate::subquery;
@@ -45,7 +46,7 @@ use datafusion::optimizer::replace_distinct_aggregate::ReplaceDistinctWithAggreg
 use datafusion::optimizer::rewrite_set_comparison::RewriteSetComparison;
 use datafusion::optimizer::scalar_subquery_to_join::ScalarSubqueryToJoin;
 use datafusion::optimizer::simplify_expressions::{ExprSimplifier, SimplifyExpressions};
-use datafusion::optimizer::{Optimizer, OptimizerContext};
+use datafusion::optimizer::{Optimizer, OptimizerContext, OptimizerRule};
 use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 use datafusion::sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use datafusion::sql::sqlparser::ast;
@@ -181,6 +182,7 @@ impl Session {
             .with_type_planner(Arc::clone(&types))
             .build();
         state.register_relation_planner(Arc::new(Windows)).expect("a session takes planners");
+        state.register_relation_planner(Arc::new(Presents)).expect("a session takes planners");
         state.register_function_rewrite(Arc::new(PlainText)).expect("a session takes rewrites");
         arrays::register(&mut state).expect("a session takes functions");
         Self { state, types, functions: Vec::new() }
@@ -338,6 +340,18 @@ impl Session {
         subquery::outside_of_where(plan).map_err(|e| Error::Plan(Box::new(e)))
     }
 
+    /// A view's bound query as DataFusion can run it, for what the view holds.
+    ///
+    /// # Errors
+    /// Those of [`Session::runnable`], and `Unsupported` when the query has temporal joins.
+    pub fn recomputable(&self, plan: LogicalPlan) -> Result<LogicalPlan> {
+        if present::is_in(&plan).map_err(|e| Error::Plan(Box::new(e)))? {
+            let hint = "what the view holds depends on when its rows came";
+            return Err(Error::unsupported("computing FOR SYSTEM_TIME AS OF PROCTIME() from scratch", hint, None));
+        }
+        self.runnable(plan)
+    }
+
     /// A bound query in the form that lowering takes: types coerced, expressions simplified,
     /// subqueries turned into joins, filters and projections pushed down, DISTINCT turned into
     /// GROUP BY. Rules that go by statistics, by the order of rows or by what is there now have no
@@ -357,15 +371,17 @@ impl Session {
         let plan = subquery::compared_apart(plan).map_err(refused)?;
         let plan = first.optimize(plan, &context, |_, _| {}).map_err(refused)?;
         let plan = subquery::exact(plan).map_err(refused)?;
-        stream_rules().optimize(plan, &context, |_, _| {}).map_err(refused)
+        let rules = stream_rules(present::is_in(&plan).map_err(refused)?);
+        rules.optimize(plan, &context, |_, _| {}).map_err(refused)
     }
 }
 
 /// How often the rules are tried: a subquery in a subquery takes one more.
 const PASSES: usize = 8;
 
-fn stream_rules() -> Optimizer {
-    Optimizer::with_rules(vec![
+/// `is_ordered` says that which joins come first matters: so it is with temporal ones.
+fn stream_rules(is_ordered: bool) -> Optimizer {
+    let mut rules: Vec<Arc<dyn OptimizerRule + Send + Sync>> = vec![
         Arc::new(SimplifyExpressions::new()),
         Arc::new(ReplaceDistinctWithAggregate::new()),
         Arc::new(DecorrelatePredicateSubquery::new()),
@@ -373,11 +389,14 @@ fn stream_rules() -> Optimizer {
         Arc::new(DecorrelateLateralJoin::new()),
         Arc::new(ExtractEquijoinPredicate::new()),
         Arc::new(EliminateDuplicatedExpr::new()),
-        Arc::new(EliminateCrossJoin::new()),
-        Arc::new(EliminateOuterJoin::new()),
-        Arc::new(PushDownFilter::new()),
-        Arc::new(OptimizeProjections::new()),
-    ])
+    ];
+    if !is_ordered {
+        rules.push(Arc::new(EliminateCrossJoin::new()));
+    }
+    rules.push(Arc::new(EliminateOuterJoin::new()));
+    rules.push(Arc::new(PushDownFilter::new()));
+    rules.push(Arc::new(OptimizeProjections::new()));
+    Optimizer::with_rules(rules)
 }
 
 /// Gives a view's columns the names of its column list and types that PostgreSQL has, and checks that

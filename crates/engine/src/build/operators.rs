@@ -155,7 +155,9 @@ impl<'s> Wiring<'_, 's> {
         let (groupings, logic) = made.unzip();
         let [left, right] = groupings.map_or([None, None], |groupings| groupings.map(Some));
         let dealt = vec![self.grouped(id, 0, left), self.grouped(id, 1, right)];
-        let local = join.forgets.iter().flat_map(|forget| self.marks_of(&forget.passing)).collect();
+        let marks = join.forgets.iter().flat_map(|forget| self.marks_of(&forget.passing));
+        let fills = spec.plan.awaited_by(id).into_iter().filter_map(|awaited| self.built[awaited.0].fills.clone());
+        let local = marks.chain(fills).collect();
         self.stateful(id, Inputs { dealt, local }, logic)
     }
 

@@ -66,6 +66,8 @@ struct Side {
     changes: Vec<Change>,
     /// Rows that the operator took away.
     forgotten: Vec<Change>,
+    /// What was changed goes with the end of the epoch.
+    leaves: bool,
 }
 
 /// What the epoch did to one row.
@@ -218,7 +220,7 @@ impl Gathered {
         assert!(rows.len() <= SIDES && groups.words_per_row() == rows.len() * GROUP_WORDS, "two words a side");
         Self {
             groups,
-            sides: rows.into_iter().map(|rows| Side { rows, changes: Vec::new(), forgotten: Vec::new() }).collect(),
+            sides: rows.into_iter().map(Side::new).collect(),
             ends: false,
             given: [0; SIDES],
             hashes: Vec::new(),
@@ -265,6 +267,22 @@ impl Gathered {
 
     /// Adds and removes the rows of a batch of group keys and rows.
     pub(crate) fn apply(&mut self, side: usize, batch: &Batch) -> Result<()> {
+        self.place(side, batch)?;
+        self.add_counts(side, batch);
+        self.remember(side, batch);
+        Ok(())
+    }
+
+    /// Makes rows that are there changes of the open epoch, as if they had come in it: their counts are
+    /// the weights of a batch of group keys and rows.
+    pub(crate) fn renew(&mut self, side: usize, batch: &Batch) -> Result<()> {
+        self.place(side, batch)?;
+        self.remember(side, batch);
+        Ok(())
+    }
+
+    /// Finds the groups and rows of a batch, and makes those that are not there.
+    fn place(&mut self, side: usize, batch: &Batch) -> Result<()> {
         let keys = batch.rows.column(0).as_binary::<i32>();
         hash_keys(keys, &mut self.hashes);
         let group_keys = ByteKeys::new(keys.value_data(), keys.value_offsets())?;
@@ -274,21 +292,23 @@ impl Gathered {
         let Placed { data, offsets, hashes } = &self.placed;
         let row_keys = ByteKeys::new(data, offsets)?;
         self.sides[side].rows.upsert_bytes(hashes, row_keys, &mut self.row_slots, &mut self.created)?;
-        self.link_created(side)?;
-        self.add_counts(side, batch);
-        Ok(())
+        self.link_created(side)
     }
 
     fn add_counts(&mut self, side: usize, batch: &Batch) {
-        let Side { rows, changes, .. } = &mut self.sides[side];
+        let rows = &mut self.sides[side].rows;
         let add = |words: &mut [u64], at: usize, row: usize| {
             words[at] = words[at].wrapping_add(batch.weight(row) as u64);
         };
         rows.update(&self.row_slots, |row, words| add(words, COUNT, row));
         let total = side * GROUP_WORDS + TOTAL;
         self.groups.update(&self.group_slots, |row, words| add(words, total, row));
+    }
+
+    fn remember(&mut self, side: usize, batch: &Batch) {
         let slots = self.group_slots.iter().zip(&self.row_slots).enumerate();
-        changes.extend(slots.map(|(row, (&group, &slot))| Change { group, row: slot, count: batch.weight(row) }));
+        let changes = slots.map(|(row, (&group, &slot))| Change { group, row: slot, count: batch.weight(row) });
+        self.sides[side].changes.extend(changes);
     }
 
     /// Puts the rows of a batch that are new at the front of their groups' chains.
@@ -489,6 +509,12 @@ impl Gathered {
         Ok(())
     }
 
+    /// Lets all rows of a side that the epoch changed go with its end, as if they had been deleted right
+    /// after it. Called when all touched groups were looked at, and again until the end is over.
+    pub(crate) fn leave(&mut self, side: usize) {
+        self.sides[side].leaves = true;
+    }
+
     /// Removes rows that are gone, and groups that have no rows any more: those of a chunk of changes on
     /// each side. True when it was the last, which ends the epoch. Called when all touched groups were
     /// looked at.
@@ -502,6 +528,7 @@ impl Gathered {
         if self.sides.iter().any(|side| !side.changes.is_empty()) {
             return Ok(false);
         }
+        self.sides.iter_mut().for_each(|side| side.leaves = false);
         self.ends = false;
         self.given = [0; SIDES];
         Ok(true)
@@ -511,8 +538,11 @@ impl Gathered {
     /// removes them, and their groups with the last row.
     fn drop_rows(&mut self, side: usize) -> Result<()> {
         let Self { groups, sides, slots, .. } = self;
-        let (Side { rows, changes, .. }, head) = (&mut sides[side], side * GROUP_WORDS + HEAD);
+        let (Side { rows, changes, leaves, .. }, head) = (&mut sides[side], side * GROUP_WORDS + HEAD);
         let mut gone = last_chunk(changes);
+        if *leaves {
+            take_away(groups, rows, &gone, side * GROUP_WORDS + TOTAL);
+        }
         gone.retain(|change| count_of(rows, change.row) == 0);
         slots.clear();
         for change in &gone {
@@ -544,6 +574,10 @@ impl Gathered {
 }
 
 impl Side {
+    const fn new(rows: Table) -> Self {
+        Self { rows, changes: Vec::new(), forgotten: Vec::new(), leaves: false }
+    }
+
     /// What was forgotten goes with what was changed; some of it was both.
     fn take_forgotten(&mut self) {
         if self.forgotten.is_empty() {
@@ -569,6 +603,14 @@ impl Side {
         }
         Ok(())
     }
+}
+
+/// Lets rows count nothing, and takes what they counted from the totals of their groups.
+fn take_away(groups: &mut Table, rows: &mut Table, gone: &[Change], total: usize) {
+    let (in_groups, in_rows): (Vec<Slot>, Vec<Slot>) = gone.iter().map(|change| (change.group, change.row)).unzip();
+    let counts: Vec<i64> = in_rows.iter().map(|row| count_of(rows, *row)).collect();
+    rows.update(&in_rows, |_, words| words[COUNT] = 0);
+    groups.update(&in_groups, |at, words| words[total] = words[total].wrapping_sub(counts[at] as u64));
 }
 
 fn count_of(rows: &Table, row: Slot) -> i64 {

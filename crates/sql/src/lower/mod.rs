@@ -28,6 +28,7 @@ mod unnest;
 use crate::close;
 use crate::error::{Error, Kind, Result};
 use crate::maintain;
+use crate::present;
 use crate::session::{self, Relations, Session};
 use crate::session_window;
 use crate::statement::{Name, Query};
@@ -71,6 +72,8 @@ pub struct Builder<'a> {
     carried: Vec<Vec<Carried>>,
     /// Where the query at hand says EMIT ON WINDOW CLOSE.
     closes: Option<Position>,
+    /// The statement at hand.
+    text: String,
     /// The view or sink that the pipeline was made for.
     first: Option<String>,
     /// How later views read the rows of a view, and how what one view reads twice is read again.
@@ -106,6 +109,7 @@ impl<'a> Builder<'a> {
             watermarks: BTreeMap::new(),
             carried: Vec::new(),
             closes: None,
+            text: String::new(),
             first: None,
             taps: BTreeMap::new(),
         }
@@ -210,11 +214,13 @@ impl<'a> Builder<'a> {
     fn bind(&mut self, maintained: Maintained<'_>) -> Result<LogicalPlan> {
         let Maintained { name, columns, query, relations, closes } = maintained;
         self.closes = closes;
+        self.text.clone_from(&query.text);
         self.first.get_or_insert_with(|| name.to_owned());
         maintain::check(query, self.session)?;
         let plan = self.session.bind(query, relations)?;
         let plan = temporal::bounded(plan).map_err(|e| Error::of_planner(e, &query.text))?;
         maintain::check_functions(&plan)?;
+        present::check(&plan, &query.text)?;
         let plan = session::rename(plan, columns, &query.text)?;
         let is_deep = |field: &&Arc<Field>| match field.data_type() {
             DataType::List(of) => of.data_type().is_nested(),
@@ -263,6 +269,9 @@ impl<'a> Builder<'a> {
                 }
                 if let Some(session) = session_window::session_of(node) {
                     return self.sessions(session, owner);
+                }
+                if let Some(present) = present::present_of(node) {
+                    return Err(present.misplaced(&self.text));
                 }
                 if let Some(close) = close::close_of(node) {
                     return self.window_close(&close.input, owner);
@@ -333,6 +342,7 @@ impl<'a> Builder<'a> {
             Operator::Aggregate(_) | Operator::First(_) | Operator::Regroup(_) | Operator::Upsert(_) => false,
             Operator::Lifetime(lifetime) if lifetime.until.is_some() => false,
             Operator::Closing(_) => true,
+            Operator::Join(join) if join.temporal => self.plan.nodes[inputs[0].0].append_only,
             Operator::Join(join) if !matches!(join.kind, JoinKind::Inner | JoinKind::Semi) => false,
             _ => inputs.iter().all(|i| self.plan.nodes[i.0].append_only),
         };

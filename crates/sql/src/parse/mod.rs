@@ -15,6 +15,7 @@ mod watermark;
 use crate::asof;
 use crate::cursor::Cursor;
 use crate::error::{Error, Result};
+use crate::present;
 use crate::statement::{ObjectKind, Query, Show, Statement};
 use datafusion::sql::sqlparser::ast::{self, AccessExpr, Expr, LimitClause, Value, VisitMut as _, VisitorMut};
 use datafusion::sql::sqlparser::tokenizer::Token;
@@ -80,11 +81,9 @@ pub(crate) fn query(c: &mut Cursor<'_>) -> Result<Query> {
     if !starts_query(c) {
         return Err(c.unexpected("a query"));
     }
-    if let Some(at) = c.find(&["FOR", "SYSTEM_TIME"]) {
-        let hint = "join the table as it is: what changes in it then changes what was joined before";
-        return Err(Error::unsupported("FOR SYSTEM_TIME AS OF", hint, Some(at)));
-    }
+    let presents = present::asked(c)?;
     let mut ast = c.sqlparser(|parser| parser.parse_query())?;
+    present::mark(&mut ast, &presents, c.text)?;
     // Nothing breaks off.
     let _: ControlFlow<()> = ast.visit(&mut Respelled);
     Ok(Query { ast, text: c.text.to_owned() })
