@@ -4,7 +4,7 @@ use super::*;
 use crate::ops::gathered::ROW_WORDS;
 use crate::ops::gathered::tests::{Disk, in_memory};
 use crate::ops::grouping::{Grouping, NullKeys, row_codec};
-use arrow::array::{AsArray, Int64Array};
+use arrow::array::{Array, AsArray, Int64Array};
 use arrow::compute::SortOptions;
 use arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use datafusion_physical_expr::PhysicalExpr;

@@ -7,6 +7,7 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use highwater_core::Rng;
 use highwater_state::KeyKind;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 fn spec() -> plan::Upsert {
     plan::Upsert { keys: vec![1, 2], deletes: true }

@@ -8,7 +8,7 @@ use crate::ops::expressions::Preparation;
 use crate::ops::extremes::Extremes;
 use crate::ops::watermark::Mark;
 use crate::plan::{self, AggregateFunction, Aggregation, NodeId, Passing};
-use arrow::array::{Int64Array, RecordBatch, TimestampMicrosecondArray};
+use arrow::array::{Array, Int64Array, RecordBatch, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit};
 use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::expressions::Column;
