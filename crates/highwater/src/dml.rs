@@ -22,6 +22,7 @@ use datafusion::datasource::{MemTable, provider_as_source};
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::sql::sqlparser::ast;
 use highwater_sql::statement::{CreateTable, Delete, Insert, Name, Query, Update, constant, returning};
+use highwater_sql::types::{JSONB, pg_name};
 use highwater_sql::{Relations, is_default, references, rows_of};
 use highwater_tables::{Change, Overlay, Table, TableWrite, Write};
 use std::collections::BTreeMap;
@@ -418,6 +419,9 @@ pub(crate) fn assign(array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
     if let (DataType::List(_), DataType::Utf8) = (array.data_type(), to) {
         return Ok(highwater_sql::spelling::texts(array).unwrap_or_else(|| Arc::clone(array)));
     }
+    if has_jsonb(to) != has_jsonb(array.data_type()) {
+        return assign_jsonb(array, to);
+    }
     if matches!(to, DataType::Utf8) && array.data_type() == &DataType::Boolean {
         let text = array.as_boolean().iter().map(|v| v.map(|v| if v { "true" } else { "false" }));
         return Ok(Arc::new(text.collect::<arrow::array::StringArray>()));
@@ -435,6 +439,30 @@ pub(crate) fn assign(array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
         let sqlstate = if is_out_of_range(&message) { "22003" } else { "22P02" };
         invalid(sqlstate, cast_message(message.trim_start_matches("Cast error: ")), None)
     })
+}
+
+/// Whether a type is jsonb or an array of it.
+fn has_jsonb(of: &DataType) -> bool {
+    match of {
+        DataType::List(of) => of.data_type() == &JSONB,
+        other => *other == JSONB,
+    }
+}
+
+/// Texts are read as jsonb, and a jsonb is written as text; there is no other assignment of it.
+fn assign_jsonb(array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
+    match array.data_type() {
+        DataType::Null => Ok(new_null_array(to, array.len())),
+        DataType::Utf8 => {
+            let read = parse_text_column(array.as_string::<i32>(), to);
+            read.map_err(|bad| invalid(bad.sqlstate, bad.message, None))
+        }
+        _ if *to == DataType::Utf8 => Ok(arrow::compute::cast(array, to)?),
+        from => {
+            let (from, to) = (pg_name(from), pg_name(to));
+            Err(invalid("42804", format!("a column of type {to} is given an expression of type {from}"), None))
+        }
+    }
 }
 
 fn refuse_existing(

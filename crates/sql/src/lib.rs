@@ -12,6 +12,7 @@ pub mod error;
 mod explain;
 mod function;
 mod ignored;
+pub mod jsonb;
 mod lateral;
 pub mod lower;
 mod maintain;
@@ -28,7 +29,7 @@ mod upsert;
 mod window;
 
 pub use datafusion::sql::sqlparser::ast::SelectItem;
-pub use error::{Error, Kind, Result};
+pub use error::{DataError, Error, Kind, Result};
 pub use explain::explain;
 pub use function::{CallError, CallFailed, ScalarFunction, Volatility};
 pub use parse::{is_default, parse, rows_of};

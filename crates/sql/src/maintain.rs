@@ -222,7 +222,7 @@ impl Gate<'_> {
                 if known {
                     return ControlFlow::Continue(());
                 }
-                let hint = "there are TUMBLE, HOP, UNNEST and generate_series";
+                let hint = "there are TUMBLE, HOP, UNNEST, generate_series and those of jsonb";
                 self.refuse(format!("{function}() in FROM"), hint, at)
             }
             TableFactor::Table { .. } | TableFactor::Derived { .. } | TableFactor::NestedJoin { .. } => {

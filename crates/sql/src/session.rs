@@ -7,6 +7,7 @@ use crate::arrays::{self, Arrays, Casts};
 use crate::error::{Error, Result};
 use crate::function::{self, ScalarFunction};
 use crate::ignored;
+use crate::jsonb::{self, Jsonb, Settled};
 use crate::lateral;
 use crate::respell::respelled;
 use crate::statement::{Name, Query, Statement};
@@ -155,13 +156,15 @@ impl Session {
         let types: Arc<dyn TypePlanner> = Arc::new(Types);
         let mut state = SessionStateBuilder::new()
             .with_config(config)
-            .with_expr_planners(vec![Arc::new(Arrays)])
+            .with_expr_planners(vec![Arc::new(Jsonb), Arc::new(Arrays)])
+            .with_analyzer_rule(Arc::new(Settled))
             .with_default_features()
             .with_type_planner(Arc::clone(&types))
             .build();
         state.register_relation_planner(Arc::new(Windows)).expect("a session takes planners");
         state.register_function_rewrite(Arc::new(PlainText)).expect("a session takes rewrites");
         arrays::register(&mut state).expect("a session takes functions");
+        jsonb::register(&mut state).expect("a session takes functions");
         Self { state, types, functions: Vec::new() }
     }
 
@@ -241,10 +244,12 @@ impl Session {
         let names = Names { session: self, relations };
         let options = ParserOptions::from(&self.state.config_options().sql_parser);
         let ast = Box::new(respelled(&query.ast));
-        SqlToRel::new_with_options(&names, options)
+        let plan = SqlToRel::new_with_options(&names, options)
             .sql_statement_to_plan_with_context(ast::Statement::Query(ast), &mut context)
             .and_then(lateral::inlined)
-            .map_err(|e| Error::of_planner(e, &query.text))
+            .map_err(|e| Error::of_planner(e, &query.text))?;
+        jsonb::check(&plan)?;
+        Ok(plan)
     }
 
     /// An expression without columns, computed as far as it can be before rows are there.
@@ -259,9 +264,16 @@ impl Session {
             .with_current_time()
             .build();
         let simplifier = ExprSimplifier::new(context);
-        let expr = expr.transform_up(|e| Casts.rewrite(e, &schema, self.state.config_options()));
-        let expr = expr.map_err(|e| Error::Plan(Box::new(e)))?.data;
+        let options = self.state.config_options();
+        let expr = expr
+            .transform_up(|e| {
+                let arrays = Casts.rewrite(e, &schema, options)?;
+                arrays.transform_data(|e| jsonb::Casts.rewrite(e, &schema, options))
+            })
+            .map_err(|e| Error::Plan(Box::new(e)))?
+            .data;
         let expr = simplifier.coerce(expr, &schema).map_err(|e| Error::Plan(Box::new(e)))?;
+        let expr = expr.transform_up(|e| jsonb::settled(e, &schema)).map_err(|e| Error::Plan(Box::new(e)))?.data;
         simplifier.simplify(expr).map_err(|e| Error::Plan(Box::new(e)))
     }
 
@@ -392,11 +404,10 @@ impl FunctionRewrite for PlainText {
     }
 
     fn rewrite(&self, expr: Expr, schema: &DFSchema, _: &ConfigOptions) -> Result<Transformed<Expr>, DataFusionError> {
-        if !matches!(expr, Expr::ScalarFunction(_)) {
-            return Ok(Transformed::no(expr));
-        }
+        let Expr::ScalarFunction(call) = &expr else { return Ok(Transformed::no(expr)) };
         let plain = match expr.get_type(schema)? {
-            DataType::Utf8View | DataType::LargeUtf8 => DataType::Utf8,
+            DataType::Utf8View => DataType::Utf8,
+            DataType::LargeUtf8 if !jsonb::gives_jsonb(call, schema) => DataType::Utf8,
             DataType::BinaryView | DataType::LargeBinary => DataType::Binary,
             _ => return Ok(Transformed::no(expr)),
         };

@@ -3,11 +3,13 @@
 //! Invariant: every record that is not blank gives exactly one row or is reported as bad, whatever
 //! the stretches it comes in; so offsets count records and rows alike.
 
+use super::documents;
 use super::records::{Framing, Records};
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::{csv, json};
 use serde_json::Value;
+use std::sync::Arc;
 
 /// The most records decoded at a time.
 pub(super) const MOST_RECORDS: usize = 8192;
@@ -63,16 +65,23 @@ impl Layout {
         // One more than is ever decoded at a time, lest a decoder stop before the last newline.
         let size = MOST_RECORDS + 1;
         match self {
-            Self::Json { schema } => json::ReaderBuilder::new(schema.clone())
-                .with_batch_size(size)
-                .build_decoder()
-                .map(Inner::Json)
-                .map_err(|error| error.to_string()),
+            Self::Json { schema } if schema.fields().iter().any(|field| has_nested_document(field.data_type())) => {
+                Err("a JSON file has no arrays of jsonb: take jsonb".to_owned())
+            }
+            Self::Json { schema } => {
+                let schema = if documents::has_documents(schema) {
+                    Arc::new(documents::without_documents(schema))
+                } else {
+                    Arc::clone(schema)
+                };
+                let builder = json::ReaderBuilder::new(schema).with_batch_size(size);
+                builder.build_decoder().map(Inner::Json).map_err(|error| error.to_string())
+            }
             Self::Csv { file, .. } if file.fields().iter().any(|field| field.data_type().is_nested()) => {
                 Err("a CSV file has no arrays: take NDJSON or Parquet".to_owned())
             }
             Self::Csv { file, places, delimiter } => Ok(Inner::Csv(Box::new(
-                csv::ReaderBuilder::new(file.clone())
+                csv::ReaderBuilder::new(Arc::new(documents::as_texts(file)))
                     .with_delimiter(*delimiter)
                     .with_batch_size(size)
                     .with_projection(places.clone())
@@ -133,9 +142,25 @@ impl Decoder {
         let batch = decoded?;
         let found = batch.as_ref().map_or(0, RecordBatch::num_rows);
         match (&self.layout, found == expected) {
-            (_, true) => Ok(batch),
+            (_, true) => batch.map(|batch| self.with_documents(batch, records)).transpose(),
             (Layout::Json { .. }, false) => Err("a line must hold exactly one object".into()),
             (Layout::Csv { .. }, false) => Err("a carriage return stands within a value without quotes".into()),
+        }
+    }
+
+    /// The rows with their columns of jsonb.
+    fn with_documents(&self, batch: RecordBatch, records: Records<'_>) -> Result<RecordBatch, String> {
+        let framing = self.layout.framing();
+        match &self.layout {
+            Layout::Json { schema } if documents::has_documents(schema) => {
+                let records = records.iter().filter(|record| !framing.is_blank(record));
+                documents::from_records(records, &batch, schema)
+            }
+            Layout::Csv { file, places, .. } if documents::has_documents(file) => {
+                let columns = file.project(places).map_err(|error| error.to_string())?;
+                documents::of_texts(&batch, &Arc::new(columns))
+            }
+            _ => Ok(batch),
         }
     }
 
@@ -164,6 +189,10 @@ impl Decoder {
 /// integer where the column is one.
 fn has_fraction(record: &[u8]) -> bool {
     record.windows(2).any(|pair| pair[0].is_ascii_digit() && matches!(pair[1], b'.' | b'e' | b'E'))
+}
+
+fn has_nested_document(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::List(of) if of.data_type() == &DataType::LargeUtf8)
 }
 
 fn check_integers(record: &[u8], schema: &SchemaRef) -> Result<(), String> {
@@ -195,7 +224,6 @@ fn check_object(record: &[u8]) -> Result<(), String> {
 mod tests {
     use super::*;
     use arrow::datatypes::{Field, Schema};
-    use std::sync::Arc;
 
     #[test]
     fn a_fraction_is_no_integer() {

@@ -5,6 +5,7 @@
 //! batch: a byte for text, a row for Parquet.
 
 mod decode;
+mod documents;
 mod parquet;
 mod place;
 mod records;

@@ -2,7 +2,6 @@
 
 use super::{Session, encode, errors, parameters, status_of};
 use arrow::datatypes::{DataType, SchemaRef};
-use arrow_pg::datatypes::{field_into_pg_type, into_pg_type};
 use futures::Sink;
 use highwater::{Connection, Statement};
 use pgwire::api::portal::{Format, Portal};
@@ -55,17 +54,13 @@ impl QueryParser for Parser {
     }
 
     fn get_parameter_types(&self, prepared: &Prepared) -> PgWireResult<Vec<Type>> {
-        prepared.parameters.iter().map(into_pg_type).collect()
+        prepared.parameters.iter().map(encode::pg_type).collect()
     }
 
     fn get_result_schema(&self, prepared: &Prepared, format: Option<&Format>) -> PgWireResult<Vec<FieldInfo>> {
         let Some(columns) = &prepared.columns else { return Ok(Vec::new()) };
-        let format = format.unwrap_or(&Format::UnifiedText);
-        let field = |(at, field): (usize, &arrow::datatypes::FieldRef)| {
-            let data_type = field_into_pg_type(field)?;
-            Ok(FieldInfo::new(field.name().clone(), None, None, data_type, format.format_for(at)))
-        };
-        columns.fields().iter().enumerate().map(field).collect()
+        let fields = encode::fields(columns, format.unwrap_or(&Format::UnifiedText))?;
+        Ok(fields.as_ref().clone())
     }
 }
 
