@@ -5,7 +5,9 @@ use crate::types::{self, JSONB, array_of, is_jsonb, is_text};
 use arrow::array::{ArrayRef, LargeStringArray};
 use arrow::datatypes::DataType;
 use datafusion::common::{Result, ScalarValue, plan_err};
-use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
+use datafusion::logical_expr::{
+    ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature, Volatility,
+};
 use std::any::Any;
 use std::sync::Arc;
 
@@ -56,7 +58,12 @@ pub(super) struct JsonbFunction {
 
 impl JsonbFunction {
     pub(super) fn udf(name: &str, kind: Kind) -> ScalarUDF {
-        let signature = Signature::user_defined(Volatility::Immutable);
+        let signature = if matches!(kind, Kind::BuildObject | Kind::BuildArray) {
+            let of_any = vec![TypeSignature::Nullary, TypeSignature::UserDefined];
+            Signature::one_of(of_any, Volatility::Immutable)
+        } else {
+            Signature::user_defined(Volatility::Immutable)
+        };
         ScalarUDF::from(Self { name: name.to_owned(), kind, signature })
     }
 
