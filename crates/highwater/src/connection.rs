@@ -255,6 +255,9 @@ impl Connection {
             "client_encoding" if !matches!(value.to_ascii_lowercase().as_str(), "utf8" | "utf-8" | "unicode") => {
                 return Err(wrong(name, "takes UTF8"));
             }
+            "timezone" if is_no_zone(value) => {
+                return Err(wrong(name, "takes a time zone, such as 'UTC' or 'Europe/Berlin'"));
+            }
             "timezone" if !matches!(value.to_ascii_lowercase().as_str(), "utc" | "etc/utc" | "gmt") => {
                 notice = Some(format!("times with time zone are shown in UTC, not in {value:?}"));
             }
@@ -355,6 +358,11 @@ pub(crate) fn invalid(sqlstate: &'static str, message: impl Into<String>, at: Op
 
 fn wrong(name: &Name, takes: &str) -> Error {
     Error::Sql(highwater_sql::Error::option(&name.value, takes, Some(name.at)))
+}
+
+/// Whether a name is that of no time zone. What has digits may be an offset, which PostgreSQL takes.
+fn is_no_zone(value: &str) -> bool {
+    !value.contains(|c: char| c.is_ascii_digit()) && !highwater_sql::zones::is_known(value)
 }
 
 fn flag(value: &str) -> Option<bool> {

@@ -6,11 +6,12 @@
 //!   `string_agg` gives, which is of the type that jsonb has here, is cast to text.
 //! - A function that gives rows, in FROM, and its one column have the same name unless told otherwise.
 //! - `value = ANY (array)` becomes a function, and so does ALL.
+//! - `AT TIME ZONE` becomes a function.
 //! - A slice without a bound has the first or the last possible one.
 //!
 //! Spans stay, so that errors find their places.
 
-use crate::{arrays, jsonb};
+use crate::{arrays, jsonb, zones};
 use datafusion::sql::sqlparser::ast::{
     AccessExpr, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
     FunctionArguments, Ident, ObjectName, ObjectNamePart, Query, Subscript, TableAlias, TableAliasColumnDef,
@@ -106,6 +107,10 @@ impl VisitorMut for Respell {
                 if let Some(name) = arrays::comparison(compare_op, true) {
                     *expr = call(&name, Span::empty(), vec![(**left).clone(), (**right).clone()]);
                 }
+            }
+            Expr::AtTimeZone { timestamp, time_zone } => {
+                let args = vec![(**time_zone).clone(), (**timestamp).clone()];
+                *expr = call(zones::AT_ZONE, Span::empty(), args);
             }
             Expr::CompoundFieldAccess { access_chain, .. } => access_chain.iter_mut().for_each(bounded),
             _ => {}
@@ -253,6 +258,7 @@ mod tests {
             ("SELECT jsonb_agg(DISTINCT a ORDER BY a)", "SELECT to_jsonb(array_agg(DISTINCT a ORDER BY a))"),
             ("SELECT jsonb_object_agg(k, v)", "SELECT jsonb_of_pairs(array_agg(jsonb_object_pair(k, v)))"),
             ("SELECT string_agg(a, ',')", "SELECT CAST(string_agg(a, ',') AS TEXT)"),
+            ("SELECT a AT TIME ZONE 'UTC'", "SELECT timezone('UTC', a)"),
             ("SELECT a[:2], a[2:]", "SELECT a[1:2], a[2:2147483647]"),
         ] {
             assert_eq!(respelled(&template(written)).to_string(), expected, "{written}");

@@ -14,6 +14,7 @@ use crate::statement::{Name, Query, Statement};
 use crate::subquery;
 use crate::types::{self, Types};
 use crate::window::{self, Windows};
+use crate::zones::AtZone;
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::config::ConfigOptions;
@@ -165,6 +166,7 @@ impl Session {
         state.register_function_rewrite(Arc::new(PlainText)).expect("a session takes rewrites");
         arrays::register(&mut state).expect("a session takes functions");
         jsonb::register(&mut state).expect("a session takes functions");
+        state.register_udf(Arc::new(AtZone::udf())).expect("a session takes functions");
         Self { state, types, functions: Vec::new() }
     }
 

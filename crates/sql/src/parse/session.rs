@@ -90,7 +90,9 @@ pub(super) fn set(c: &mut Cursor<'_>, system: bool) -> Result<Statement> {
     }
     if c.accept(&["TIME", "ZONE"]) {
         let name = Name { value: "timezone".to_owned(), at };
-        return Ok(Statement::Set { system, name, value: c.value()? });
+        let value = c.value()?;
+        let value = if value.eq_ignore_ascii_case("local") { "default".to_owned() } else { value };
+        return Ok(Statement::Set { system, name, value });
     }
     let name = setting_name(c)?;
     if !c.accept(&["TO"]) {
