@@ -82,6 +82,27 @@ def documents(client):
     refused("22P02", lambda: client.execute("INSERT INTO documents VALUES (9, %s)", ("{",)))
 
 
+def zones(client):
+    client.execute("CREATE TABLE zoned (id int PRIMARY KEY, at timestamptz)")
+    client.execute("SET TIME ZONE 'Europe/Berlin'")
+    noon = datetime.datetime(2024, 1, 1, 12)
+    instant = datetime.datetime(2024, 1, 1, 11, tzinfo=UTC)
+    for at, mark in enumerate(["%s", "%t", "%b"]):
+        client.execute(f"INSERT INTO zoned VALUES ({2 * at}, {mark})", (noon,))
+        client.execute(f"INSERT INTO zoned VALUES ({2 * at + 1}, {mark})", (instant,))
+    client.execute("INSERT INTO zoned VALUES (6, %s)", ("2024-01-01 12:00:00",))
+    with client.cursor() as cursor, cursor.copy("COPY zoned FROM STDIN") as copy:
+        copy.write("7\t2024-01-01 12:00:00\n")
+    for binary in (False, True):
+        rows = client.execute("SELECT at FROM zoned ORDER BY id", binary=binary).fetchall()
+        assert rows == [(instant,)] * 8, (binary, rows)
+    assert client.execute("SELECT count(*) FROM zoned WHERE at = %s", (instant,)).fetchone() == (8,)
+    with client.cursor() as cursor, cursor.copy("COPY (SELECT at FROM zoned WHERE id = 7) TO STDOUT") as rows:
+        assert b"".join(rows) == b"2024-01-01 12:00:00+01\n"
+    refused("22023", lambda: client.execute("SET TIME ZONE 'Europe/Atlantis'"))
+    client.execute("RESET timezone")
+
+
 def copy_in(client):
     client.execute("CREATE TABLE copied (id bigint PRIMARY KEY, name text, at timestamp)")
     with client.cursor() as cursor:
@@ -294,6 +315,7 @@ with connect(autocommit=True, application_name="driver.py") as client:
     assert client.execute("SHOW application_name").fetchone() == ("driver.py",)
     types(client)
     documents(client)
+    zones(client)
     copy_in(client)
     transactions(client, connect)
     cursors(client)

@@ -7,7 +7,9 @@
 use crate::cursor::Cursors;
 use crate::error::{Error, Result};
 use crate::prepared::Prepared;
+use arrow::datatypes::Schema;
 use highwater_sql::statement::Name;
+use highwater_sql::zones::Zone;
 use highwater_tables::{Change, Overlay, Snapshot, Table, TableStore, TableWrite, Write};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -258,8 +260,8 @@ impl Connection {
             "timezone" if is_no_zone(value) => {
                 return Err(wrong(name, "takes a time zone, such as 'UTC' or 'Europe/Berlin'"));
             }
-            "timezone" if !matches!(value.to_ascii_lowercase().as_str(), "utc" | "etc/utc" | "gmt") => {
-                notice = Some(format!("times with time zone are shown in UTC, not in {value:?}"));
+            "timezone" if !highwater_sql::zones::is_known(value) => {
+                notice = Some(format!("times with time zone are shown in UTC, not in {value:?}: name a zone"));
             }
             known if SETTINGS.iter().any(|(name, _)| *name == known) => {}
             other => notice = Some(format!("setting {other:?} is kept, but nothing reads it")),
@@ -280,6 +282,18 @@ impl Connection {
 
     pub(crate) fn is_on(&self, name: &str) -> bool {
         self.setting(name).and_then(flag).unwrap_or(false)
+    }
+
+    /// Its time zone; none for UTC.
+    pub(crate) fn zone(&self) -> Option<Zone> {
+        self.setting("timezone").and_then(Zone::of)
+    }
+
+    /// The time zone in which columns are read and shown, if they have instants and it is not UTC.
+    pub(crate) fn zone_for(&self, schema: &Schema) -> Option<Zone> {
+        let changes =
+            |zone: &Zone| schema.fields().iter().any(|field| zone.of_type(field.data_type()) != *field.data_type());
+        self.zone().filter(changes)
     }
 
     /// How long a statement may take; none for ever.

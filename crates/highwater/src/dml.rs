@@ -23,6 +23,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::sql::sqlparser::ast;
 use highwater_sql::statement::{CreateTable, Delete, Insert, Name, Query, Update, constant, returning};
 use highwater_sql::types::{JSONB, pg_name};
+use highwater_sql::zones::Zone;
 use highwater_sql::{Relations, is_default, references, rows_of};
 use highwater_tables::{Change, Overlay, Table, TableWrite, Write};
 use std::collections::BTreeMap;
@@ -140,13 +141,20 @@ impl Database {
     ) -> Result<RecordBatch> {
         let (given, places) = match &insert.source {
             None => (Vec::new(), Vec::new()),
-            Some(query) => match values(target, &insert.columns, query, parameters)? {
-                Some((arrays, places)) => (arrays, places),
-                None => {
-                    let query = with_defaults(target, insert, query)?;
-                    self.queried(connection, target, insert, &query, parameters).await?
+            Some(query) => {
+                // Texts of instants are read by what the plan knows of the session's zone.
+                let short = match connection.zone_for(target.schema()) {
+                    Some(_) => None,
+                    None => values(target, &insert.columns, query, parameters)?,
+                };
+                match short {
+                    Some(given) => given,
+                    None => {
+                        let query = with_defaults(target, insert, query)?;
+                        self.queried(connection, target, insert, &query, parameters).await?
+                    }
                 }
-            },
+            }
         };
         let count = given.first().map_or(1, |array| array.len());
         let rows = self.completed(target, &given, &places, count)?;
@@ -175,7 +183,8 @@ impl Database {
         }
         let whole = arrow::compute::concat_batches(&rows.schema, &rows.batches)?;
         let arrays = places.iter().zip(whole.columns());
-        let arrays = arrays.map(|(at, array)| assign(array, target.schema().field(*at).data_type()));
+        let zone = connection.zone();
+        let arrays = arrays.map(|(at, array)| assign_in(zone.as_ref(), array, target.schema().field(*at).data_type()));
         Ok((arrays.collect::<Result<_>>()?, places))
     }
 
@@ -240,7 +249,10 @@ impl Database {
         loop {
             let mut effect = match self.point_update(connection, &target, update, parameters)? {
                 Some((changes, rows)) => Effect::of(changes, rows),
-                None => updated(&target, &self.rows_to_change(connection, &target, &query, parameters).await?)?,
+                None => {
+                    let found = self.rows_to_change(connection, &target, &query, parameters).await?;
+                    updated(&target, &found, connection.zone().as_ref())?
+                }
             };
             let tag = Tag::Update(effect.count);
             let answer = self.answered(tag, &update.table, alias, &update.returning, &update.text, &effect).await?;
@@ -441,6 +453,30 @@ pub(crate) fn assign(array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
     })
 }
 
+/// The same in a session's zone, by which a time without an offset is an instant.
+fn assign_in(zone: Option<&Zone>, array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
+    let Some(zone) = zone else { return assign(array, to) };
+    let (from_local, to_local) = (zone.of_type(array.data_type()), zone.of_type(to));
+    match (*array.data_type() != from_local, *to != to_local) {
+        (false, true) if array.data_type() != &DataType::Null => {
+            let local = match array.as_string_opt::<i32>() {
+                Some(texts) => {
+                    let read = parse_text_column(texts, &to_local);
+                    read.map_err(|bad| invalid(bad.sqlstate, bad.message, None))?
+                }
+                None => assign(array, &to_local)?,
+            };
+            assign(&local, to)
+        }
+        (true, false) => {
+            let (from, to, zone) = (pg_name(array.data_type()), pg_name(to), zone.name());
+            let hint = "SET TIME ZONE 'UTC', or name the zone with AT TIME ZONE";
+            Err(invalid("0A000", format!("an assignment of {from} to {to} in the time zone {zone}: {hint}"), None))
+        }
+        _ => assign(array, to),
+    }
+}
+
 /// Whether a type is jsonb or an array of it.
 fn has_jsonb(of: &DataType) -> bool {
     match of {
@@ -495,13 +531,13 @@ fn deleted(target: &Target, found: &[RecordBatch]) -> Result<Effect> {
     Ok(Effect { count: changes.len() as u64, write: Write::Changes(changes), rows })
 }
 
-pub(crate) fn updated(target: &Target, found: &[RecordBatch]) -> Result<Effect> {
+pub(crate) fn updated(target: &Target, found: &[RecordBatch], zone: Option<&Zone>) -> Result<Effect> {
     let mut rows = Vec::new();
     let mut changes: BTreeMap<Vec<u8>, Change> = BTreeMap::new();
     let mut inserted = Vec::new();
     for batch in found {
         let fields = target.schema().fields().iter().zip(&batch.columns()[2..]);
-        let columns = fields.map(|(field, array)| assign(array, field.data_type())).collect::<Result<_>>()?;
+        let columns = fields.map(|(field, array)| assign_in(zone, array, field.data_type())).collect::<Result<_>>()?;
         let new = RecordBatch::try_new(Arc::clone(target.schema()), columns)?;
         target.check_nulls(&new)?;
         let (keys, values) = (bytes(batch, 0)?, bytes(batch, 1)?);

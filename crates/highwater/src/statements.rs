@@ -54,6 +54,21 @@ impl Database {
         text: &str,
         parameters: &Parameters,
     ) -> Result<Answer> {
+        let Some(zone) = connection.zone() else {
+            return self.dispatch_in_utc(connection, statement, text, parameters).await;
+        };
+        self.check_zone(connection, statement)?;
+        let parameters = parameters.in_utc()?;
+        Ok(self.dispatch_in_utc(connection, statement, text, &parameters).await?.zoned(&zone))
+    }
+
+    async fn dispatch_in_utc(
+        &self,
+        connection: &mut Connection,
+        statement: &Statement,
+        text: &str,
+        parameters: &Parameters,
+    ) -> Result<Answer> {
         let before = connection.position;
         let mut answer = match statement {
             Statement::Query(query) | Statement::CopyOut(CopyOut { query, .. }) => {

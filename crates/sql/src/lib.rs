@@ -27,6 +27,7 @@ pub mod text;
 pub mod types;
 mod upsert;
 mod window;
+pub mod zoned;
 pub mod zones;
 
 pub use datafusion::sql::sqlparser::ast::SelectItem;

@@ -1,7 +1,7 @@
-//! Time zones: `AT TIME ZONE`, in both directions.
+//! Time zones: `AT TIME ZONE`, in both directions, and the zone of a session.
 //!
-//! A session's own zone is UTC, so a zone matters only where a query names one, and what it gives
-//! depends on its arguments alone. Zones are those of the IANA database that Arrow has.
+//! What the functions here give depends on their arguments alone; `zoned` puts a session's zone into
+//! them. Zones are those of the IANA database that Arrow has.
 
 use crate::error::DataError;
 use crate::types::{is_text, pg_name};
@@ -16,15 +16,87 @@ use std::sync::Arc;
 /// What `value AT TIME ZONE zone` is as a function, as in PostgreSQL.
 pub(crate) const AT_ZONE: &str = "timezone";
 
-/// `timezone(zone, value)`
+/// What an instant's hour in a zone is as a function.
+const HOUR: &str = "hour_at_time_zone";
+
+/// `timezone(zone, value)`, or the begin of an instant's hour in a zone.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(crate) struct AtZone {
+    name: &'static str,
     signature: Signature,
 }
 
 impl AtZone {
     pub(crate) fn udf() -> ScalarUDF {
-        ScalarUDF::from(Self { signature: Signature::user_defined(Volatility::Immutable) })
+        Self::named(AT_ZONE)
+    }
+
+    pub(crate) fn hour() -> ScalarUDF {
+        Self::named(HOUR)
+    }
+
+    fn named(name: &'static str) -> ScalarUDF {
+        ScalarUDF::from(Self { name, signature: Signature::user_defined(Volatility::Immutable) })
+    }
+}
+
+/// Names of the zone that needs no other.
+const UTC: [&str; 7] = ["UTC", "Etc/UTC", "GMT", "Etc/GMT", "UCT", "Zulu", "Universal"];
+
+/// A time zone by its name.
+#[derive(Clone, Debug)]
+pub struct Zone {
+    name: Arc<str>,
+    tz: Tz,
+}
+
+impl Zone {
+    /// A session's zone; none for UTC, and for what is no zone.
+    #[must_use]
+    pub fn of(setting: &str) -> Option<Self> {
+        Self::named(setting).filter(|zone| !UTC.contains(&zone.name()))
+    }
+
+    /// The zone of a name, in any case.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        let tz = zone_of(name)?;
+        Some(Self { name: tz.to_string().into(), tz })
+    }
+
+    /// As the database spells it.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) const fn tz(&self) -> &Tz {
+        &self.tz
+    }
+
+    /// The instant at which its clocks show a time: microseconds since 1970.
+    #[must_use]
+    pub fn instant(&self, local: i64) -> Option<i64> {
+        instant(&self.tz, local)
+    }
+
+    /// What its clocks show at an instant: microseconds since 1970.
+    #[must_use]
+    pub fn local(&self, instant: i64) -> Option<i64> {
+        local(&self.tz, instant)
+    }
+
+    /// A type whose instants are read and shown in this zone.
+    #[must_use]
+    pub fn of_type(&self, data_type: &DataType) -> DataType {
+        match data_type {
+            DataType::Timestamp(unit, Some(_)) => DataType::Timestamp(*unit, Some(Arc::clone(&self.name))),
+            DataType::List(of) => {
+                let element = self.of_type(of.data_type());
+                DataType::List(Arc::new(of.as_ref().clone().with_data_type(element)))
+            }
+            other => other.clone(),
+        }
     }
 }
 
@@ -83,8 +155,20 @@ fn ahead_at(zone: &Tz, shown: NaiveDateTime) -> Option<i32> {
     })
 }
 
-fn computed(zones: &ArrayRef, times: &ArrayRef) -> Result<ArrayRef> {
-    let (zones, is_instant) = (zones.as_string::<i32>(), matches!(times.data_type(), DataType::Timestamp(_, Some(_))));
+/// The instant at which the hour of an instant began.
+fn hour(zone: &Tz, instant: i64) -> Option<i64> {
+    let shown = local(zone, instant)?;
+    instant.checked_sub(shown.rem_euclid(3_600_000_000))
+}
+
+fn computed(zones: &ArrayRef, times: &ArrayRef, name: &str) -> Result<ArrayRef> {
+    let compute = match (name, times.data_type()) {
+        (HOUR, _) => hour,
+        (_, DataType::Timestamp(_, Some(_))) => local,
+        _ => instant,
+    };
+    let is_local = name != HOUR && matches!(times.data_type(), DataType::Timestamp(_, Some(_)));
+    let zones = zones.as_string::<i32>();
     let times = times.as_primitive::<TimestampMicrosecondType>();
     let mut last: Option<(&str, Tz)> = None;
     let mut made = Vec::with_capacity(times.len());
@@ -93,23 +177,22 @@ fn computed(zones: &ArrayRef, times: &ArrayRef) -> Result<ArrayRef> {
             made.push(None);
             continue;
         }
-        let name = zones.value(row);
+        let named = zones.value(row);
         let zone = match last {
-            Some((known, zone)) if known == name => zone,
-            _ => zone_of(name).ok_or_else(|| refused("22023", format!("time zone \"{name}\" not recognized")))?,
+            Some((known, zone)) if known == named => zone,
+            _ => zone_of(named).ok_or_else(|| refused("22023", format!("time zone \"{named}\" not recognized")))?,
         };
-        last = Some((name, zone));
-        let time = times.value(row);
-        let time = if is_instant { local(&zone, time) } else { instant(&zone, time) };
+        last = Some((named, zone));
+        let time = compute(&zone, times.value(row));
         made.push(Some(time.ok_or_else(|| refused("22008", "timestamp out of range".to_owned()))?));
     }
     let made = TimestampMicrosecondArray::from(made);
-    Ok(if is_instant { Arc::new(made) } else { Arc::new(made.with_timezone("UTC")) })
+    Ok(if is_local { Arc::new(made) } else { Arc::new(made.with_timezone("UTC")) })
 }
 
 impl ScalarUDFImpl for AtZone {
     fn name(&self) -> &str {
-        AT_ZONE
+        self.name
     }
 
     fn signature(&self) -> &Signature {
@@ -124,21 +207,21 @@ impl ScalarUDFImpl for AtZone {
             }
             _ => {
                 let given: Vec<String> = given.iter().map(pg_name).collect();
-                plan_err!("function {AT_ZONE}({}) does not exist", given.join(", "))
+                plan_err!("function {}({}) does not exist", self.name, given.join(", "))
             }
         }
     }
 
     fn return_type(&self, args: &[DataType]) -> Result<DataType> {
-        let is_instant = matches!(args.get(1), Some(DataType::Timestamp(_, Some(_))));
-        Ok(DataType::Timestamp(TimeUnit::Microsecond, (!is_instant).then(|| "UTC".into())))
+        let is_local = self.name != HOUR && matches!(args.get(1), Some(DataType::Timestamp(_, Some(_))));
+        Ok(DataType::Timestamp(TimeUnit::Microsecond, (!is_local).then(|| "UTC".into())))
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let is_constant = args.args.iter().all(|value| matches!(value, ColumnarValue::Scalar(_)));
         let rows = if is_constant { 1 } else { args.number_rows };
         let arrays = args.args.iter().map(|value| value.to_array(rows)).collect::<Result<Vec<_>>>()?;
-        let result = computed(&arrays[0], &arrays[1])?;
+        let result = computed(&arrays[0], &arrays[1], self.name)?;
         if is_constant {
             return ScalarValue::try_from_array(&result, 0).map(ColumnarValue::Scalar);
         }
@@ -171,6 +254,8 @@ mod tests {
             assert_eq!(instant(&zone, micros(shown)), Some(micros(utc)), "{name} {shown}");
             assert_eq!(local(&zone, micros(utc)), Some(micros(shown)), "{name} {utc}");
         }
+        let kathmandu = zone_of("Asia/Kathmandu").expect("a zone");
+        assert_eq!(hour(&kathmandu, micros("2024-01-01 12:30:00")), Some(micros("2024-01-01 12:15:00")));
         // Passed over.
         let berlin = zone_of("Europe/Berlin").expect("a zone");
         assert_eq!(instant(&berlin, micros("2024-03-31 02:30:00")), Some(micros("2024-03-31 01:30:00")));

@@ -14,6 +14,7 @@ use arrow::datatypes::{
 };
 use highwater_sql::arrays::text;
 use highwater_sql::jsonb::{self, Malformed};
+use highwater_sql::zones::Zone;
 use std::sync::Arc;
 use thiserror::Error as ThisError;
 
@@ -90,7 +91,10 @@ fn read(values: &StringArray, to: &DataType) -> Read<ArrayRef> {
             Arc::new(each::<TimestampMicrosecondType>(values, datetimes::timestamp)?)
         }
         DataType::Timestamp(TimeUnit::Microsecond, Some(zone)) => {
-            let instants = each::<TimestampMicrosecondType>(values, datetimes::instant)?;
+            let instants = match Zone::of(zone) {
+                Some(zone) => each::<TimestampMicrosecondType>(values, |text| datetimes::instant_in(&zone, text))?,
+                None => each::<TimestampMicrosecondType>(values, datetimes::instant)?,
+            };
             Arc::new(instants.with_timezone(Arc::clone(zone)))
         }
         DataType::Interval(IntervalUnit::MonthDayNano) => {
