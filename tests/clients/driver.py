@@ -227,6 +227,44 @@ def many_rows(client):
         assert [cursor.fetchone() for cursor in cursors] == [(i, i) for i in range(50)]
 
 
+def pipelines(client):
+    client.execute("CREATE TABLE piped (id int PRIMARY KEY, name text)")
+    insert = "INSERT INTO piped VALUES (%s, %s)"
+    # What stands between two synchronizations is one transaction.
+    with client.pipeline():
+        for i in range(500):
+            client.execute(insert, (i, f"n{i}"))
+        own = client.execute("SELECT count(*) FROM piped")
+        assert own.fetchone() == (500,)
+    assert client.execute("SELECT count(*) FROM piped").fetchone() == (500,)
+
+    def duplicate():
+        with client.pipeline():
+            client.execute(insert, (1000, "new"))
+            client.execute(insert, (1, "there already"))
+            client.execute(insert, (1001, "not tried"))
+
+    refused("23505", duplicate)
+    assert client.execute("SELECT count(*) FROM piped WHERE id >= 1000").fetchone() == (0,)
+    with client.pipeline() as pipeline:
+        client.execute(insert, (1000, "kept"))
+        pipeline.sync()
+        client.execute("UPDATE piped SET name = 'other' WHERE id = 1000")
+        client.execute("DELETE FROM piped WHERE id < 500")
+        pipeline.sync()
+    assert client.execute("SELECT * FROM piped").fetchall() == [(1000, "other")]
+    assert client.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
+    with client.pipeline(), client.transaction():
+        client.execute(insert, (1, "within"))
+        client.execute(insert, (2, "within"))
+    assert client.execute("SELECT count(*) FROM piped").fetchone() == (3,)
+    with client.pipeline():
+        client.execute(insert, (3, "flushed"))
+        client.execute("FLUSH")
+        client.execute("DELETE FROM piped WHERE id = 3")
+    assert client.execute("SELECT count(*) FROM piped").fetchone() == (3,)
+
+
 def prepared(client):
     for i in range(20):
         row = client.execute("SELECT id FROM copied WHERE id = %s", (i,), prepare=True).fetchone()
@@ -320,6 +358,7 @@ with connect(autocommit=True, application_name="driver.py") as client:
     transactions(client, connect)
     cursors(client)
     many_rows(client)
+    pipelines(client)
     prepared(client)
     notices(client)
     cancelling(client)

@@ -2,7 +2,7 @@
 //! `cargo run --release -p highwater-connectors --example speed`.
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use highwater_connectors::{Connectors, Created, Options};
+use highwater_connectors::{Connectors, Created, Options, Shape};
 use highwater_engine::Result;
 use highwater_engine::source::{Polled, Source};
 use std::sync::Arc;
@@ -18,7 +18,8 @@ fn open(connector: &str, options: &[(&str, &str)], declared: Option<SchemaRef>) 
     let options = options.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
     let options = Options::new(options)?;
     let (name, columns) = ("s", declared.as_ref());
-    let created = Created { connector, name, incarnation: 0, options: &options, columns, format: None };
+    let created =
+        Created { connector, name, incarnation: 0, options: &options, columns, format: None, shape: Shape::default() };
     Connectors::default().source(&created)
 }
 

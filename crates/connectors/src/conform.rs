@@ -3,11 +3,11 @@
 //! Columns are matched by name, exactly or else whatever their case; those not asked for need not be
 //! made at all.
 
-use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch};
-use arrow::buffer::BooleanBuffer;
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, ListArray, RecordBatch};
+use arrow::buffer::{BooleanBuffer, NullBuffer};
 use arrow::compute::kernels::cast::{CastOptions, cast_with_options};
 use arrow::compute::{can_cast_types, cast};
-use arrow::datatypes::{DataType, Schema, SchemaRef};
+use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use highwater_engine::{Error, Result};
 use std::sync::Arc;
@@ -77,6 +77,13 @@ pub(crate) fn cast_marking(column: &ArrayRef, to: &DataType) -> Result<(ArrayRef
     if column.data_type() == to {
         return Ok((Arc::clone(column), None));
     }
+    match (column.data_type(), to) {
+        (DataType::List(_), DataType::List(field)) => return cast_elements(column.as_list(), field),
+        (DataType::LargeList(own) | DataType::FixedSizeList(own, _), DataType::List(_)) => {
+            return cast_marking(&cast(column, &DataType::List(Arc::clone(own)))?, to);
+        }
+        _ => {}
+    }
     let converted = cast(column, to)?;
     if converted.null_count() == column.null_count() {
         return Ok((converted, None));
@@ -85,11 +92,30 @@ pub(crate) fn cast_marking(column: &ArrayRef, to: &DataType) -> Result<(ArrayRef
     Ok((converted, Some(BooleanArray::new(lost, None))))
 }
 
+/// The same of arrays, which do not fit when one of their elements does not.
+fn cast_elements(list: &ListArray, field: &FieldRef) -> Result<(ArrayRef, Option<BooleanArray>), ArrowError> {
+    let (elements, lost) = cast_marking(list.values(), field.data_type())?;
+    let made = |nulls: Option<NullBuffer>| -> Result<ArrayRef, ArrowError> {
+        Ok(Arc::new(ListArray::try_new(Arc::clone(field), list.offsets().clone(), elements, nulls)?))
+    };
+    let offsets = list.value_offsets();
+    let is_lost = |row: usize| {
+        let mut places = offsets[row] as usize..offsets[row + 1] as usize;
+        list.is_valid(row) && lost.as_ref().is_some_and(|lost| places.any(|at| lost.value(at)))
+    };
+    let lost = BooleanBuffer::collect_bool(list.len(), is_lost);
+    if lost.count_set_bits() == 0 {
+        return Ok((made(list.nulls().cloned())?, None));
+    }
+    let nulls = NullBuffer::union(list.nulls(), Some(&NullBuffer::new(!&lost)));
+    Ok((made(nulls)?, Some(BooleanArray::new(lost, None))))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use arrow::array::{Int32Array, Int64Array, StringArray};
-    use arrow::datatypes::Field;
+    use arrow::datatypes::{Field, Int64Type};
 
     #[test]
     fn columns_are_found_by_name_and_cast() {
@@ -114,5 +140,19 @@ mod tests {
         let (converted, lost) = cast_marking(&column, &DataType::Int32).expect("cast");
         assert_eq!(converted.null_count(), 2);
         assert_eq!(lost, Some(BooleanArray::from(vec![false, false, true])));
+    }
+
+    #[test]
+    fn arrays_with_elements_that_do_not_fit_are_marked() {
+        let rows = [Some(vec![Some(1), None]), Some(vec![Some(2), Some(1 << 40)]), None, Some(Vec::new())];
+        let column: ArrayRef = Arc::new(ListArray::from_iter_primitive::<Int64Type, _, _>(rows));
+        let to = DataType::List(Arc::new(Field::new_list_field(DataType::Int32, true)));
+        for (column, expected) in
+            [(column.slice(1, 3), Some(BooleanArray::from(vec![true, false, false]))), (column.slice(2, 2), None)]
+        {
+            let (converted, lost) = cast_marking(&column, &to).expect("cast");
+            assert_eq!(lost, expected);
+            assert_eq!((converted.data_type(), converted.is_null(0)), (&to, true));
+        }
     }
 }

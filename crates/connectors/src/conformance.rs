@@ -1,6 +1,6 @@
 //! What every source must do, whatever it reads: the one suite that all of them pass.
 
-use crate::{Connectors, Created, Format, OptionSpec, Options, Settings, check_source};
+use crate::{Connectors, Created, Format, OptionSpec, Options, Settings, Shape, check_source};
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
@@ -33,6 +33,26 @@ pub(crate) fn try_source(
         options: &options,
         columns: declared,
         format,
+        shape: Shape::default(),
+    })
+}
+
+/// A source of a test whose statement says more of its rows, or why there is none.
+pub(crate) fn try_shaped(
+    entries: &[(&str, &str)],
+    declared: &SchemaRef,
+    format: Format,
+    shape: Shape<'_>,
+) -> Result<Arc<dyn Source>> {
+    let options = options(entries);
+    Connectors::default().source(&Created {
+        connector: "file",
+        name: "s",
+        incarnation: 0,
+        options: &options,
+        columns: Some(declared),
+        format: Some(format),
+        shape,
     })
 }
 

@@ -4,6 +4,7 @@
 
 use crate::format::Format;
 use crate::options::{OptionSpec, Settings};
+use crate::shape::{Envelope, Shape};
 use arrow::datatypes::SchemaRef;
 use highwater_engine::Result;
 use highwater_engine::sink::Sink;
@@ -68,8 +69,11 @@ pub struct SourceRequest<'a> {
     pub settings: &'a Settings,
     /// The declared columns; absent when there are none.
     pub columns: Option<&'a SchemaRef>,
-    /// That of FORMAT PLAIN ENCODE.
+    /// That of FORMAT ... ENCODE.
     pub format: Option<Format>,
+    /// What else the statement says of its rows. For a program's connector an item is a row, and nothing
+    /// is included.
+    pub shape: Shape<'a>,
 }
 
 /// What a CREATE SINK asks for.
@@ -83,6 +87,8 @@ pub struct SinkRequest<'a> {
     pub incarnation: u64,
     /// The options of WITH and ENCODE (...), with defaults for those that are not given.
     pub settings: &'a Settings,
-    /// That of FORMAT PLAIN ENCODE.
+    /// That of FORMAT ... ENCODE.
     pub format: Option<Format>,
+    /// FORMAT; plain for a program's connector.
+    pub envelope: Envelope,
 }

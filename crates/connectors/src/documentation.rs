@@ -2,7 +2,7 @@
 //! the tables anew: `HIGHWATER_WRITE_DOCS=1 cargo test --release -p highwater-connectors documentation`.
 
 use crate::options::{OptionSpec, check_specs};
-use crate::{Connectors, Created, Options};
+use crate::{Connectors, Created, Options, Shape};
 use std::fmt::Write;
 use std::path::PathBuf;
 
@@ -84,7 +84,15 @@ fn declared_options_are_sound() {
 #[test]
 fn unknown_connectors_name_the_nearest() {
     let (all, none) = (Connectors::default(), Options::default());
-    let of = |connector| Created { connector, name: "s", incarnation: 0, options: &none, columns: None, format: None };
+    let of = |connector| Created {
+        connector,
+        name: "s",
+        incarnation: 0,
+        options: &none,
+        columns: None,
+        format: None,
+        shape: Shape::default(),
+    };
     let message = all.source(&of("nexmrk")).expect_err("unknown").to_string();
     assert!(message.ends_with("did you mean 'nexmark'?"), "{message}");
     let message = all.sink(&of("postgres")).expect_err("unknown").to_string();

@@ -150,7 +150,7 @@ fn listed(schema: &Schema) -> String {
 #[cfg(test)]
 mod tests {
     use crate::connector::{SourceConnector, SourceRequest};
-    use crate::{Connectors, Created, Options};
+    use crate::{Connectors, Created, Options, Shape};
     use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
     use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
     use highwater_engine::Result;
@@ -216,7 +216,15 @@ mod tests {
         let connectors = Connectors::new(&[Arc::new(stubborn)], &[])?;
         let options = Options::default();
         let (connector, name) = ("stubborn", "s");
-        let created = Created { connector, name, incarnation: 0, options: &options, columns, format: None };
+        let created = Created {
+            connector,
+            name,
+            incarnation: 0,
+            options: &options,
+            columns,
+            format: None,
+            shape: Shape::default(),
+        };
         let source = connectors.source(&created)?;
         source.open("all", None)?.poll(most)
     }

@@ -19,6 +19,7 @@ mod nexmark;
 mod options;
 mod pace;
 mod registry;
+mod shape;
 mod share;
 
 #[cfg(test)]
@@ -31,5 +32,6 @@ pub use contract::check_source;
 pub use format::Format;
 pub use options::{Kind, OptionSpec, Options, Settings};
 pub use registry::{Connectors, Created};
+pub use shape::{DELETED, ERROR_COLUMNS, ERRORS_KEPT, Envelope, Included, Metadata, Shape};
 
 pub(crate) use format::FORMAT_OPTION;

@@ -7,6 +7,7 @@ use crate::connector::{SinkConnector, SinkRequest, SourceConnector, SourceReques
 use crate::format::Format;
 use crate::guard::GuardedConnector;
 use crate::options::{OptionSpec, Options, Settings, check_specs, nearest};
+use crate::shape::{Envelope, Shape};
 use crate::{blackhole, datagen, file, file_sink, nexmark};
 use arrow::datatypes::SchemaRef;
 use highwater_core::SystemClock;
@@ -36,8 +37,10 @@ pub struct Created<'a> {
     /// The columns that CREATE SOURCE declares, if any: a part of those that the source has, or what
     /// they are to be where that is for the statement to say.
     pub columns: Option<&'a SchemaRef>,
-    /// That of FORMAT PLAIN ENCODE.
+    /// That of FORMAT ... ENCODE.
     pub format: Option<Format>,
+    /// What else the statement says of its rows.
+    pub shape: Shape<'a>,
 }
 
 /// A connector of this crate; `F` makes the source or sink.
@@ -75,7 +78,7 @@ const SOURCES: [BuiltIn<MakeSource>; 3] = [
         name: "file",
         doc: "NDJSON, CSV and Parquet files; each file is a split, read from exactly where it was left.",
         options: file::OPTIONS,
-        make: |asked| Ok(Arc::new(file::FileSource::new(asked.settings, asked.columns.cloned(), asked.format)?)),
+        make: |asked| Ok(Arc::new(file::FileSource::new(asked)?)),
     },
 ];
 
@@ -84,7 +87,7 @@ const SINKS: [BuiltIn<MakeSink>; 2] = [
         name: "file",
         doc: "NDJSON, CSV or Parquet files in a folder, exactly once: one file for each part of a checkpoint's output, named <prefix>-<checkpoint>-<part>, put in place whole and never changed.",
         options: file_sink::OPTIONS,
-        make: |asked| Ok(Arc::new(file_sink::FileSink::new(asked.name, asked.settings, asked.format)?)),
+        make: |asked| Ok(Arc::new(file_sink::FileSink::new(asked)?)),
     },
     BuiltIn {
         name: "blackhole",
@@ -176,12 +179,13 @@ impl Connectors {
     /// `Plan` that names the connector, option or column; `Connector` when the outside cannot be
     /// asked.
     pub fn source(&self, created: &Created<'_>) -> Result<Arc<dyn Source>> {
-        let Created { connector, name, options, format, .. } = *created;
+        let Created { connector, name, options, format, shape, .. } = *created;
         let found = self.sources().find(|known| known.name() == connector);
         let found = found.ok_or_else(|| unknown(connector, "source", self.sources().map(SourceConnector::name)))?;
         let settings = Settings::read(connector, found.options(), options)?;
         let columns = created.columns.filter(|columns| !columns.fields().is_empty());
-        found.source(&SourceRequest { name, settings: &settings, columns, format })
+        refuse_shape(connector, "source", &shape)?;
+        found.source(&SourceRequest { name, settings: &settings, columns, format, shape })
     }
 
     /// Makes a sink.
@@ -189,12 +193,27 @@ impl Connectors {
     /// # Errors
     /// `Plan` that names the connector or option.
     pub fn sink(&self, created: &Created<'_>) -> Result<Arc<dyn Sink>> {
-        let Created { connector, name, incarnation, options, format, .. } = *created;
+        let Created { connector, name, incarnation, options, format, shape, .. } = *created;
         let found = self.sinks().find(|known| known.name() == connector);
         let found = found.ok_or_else(|| unknown(connector, "sink", self.sinks().map(SinkConnector::name)))?;
         let settings = Settings::read(connector, found.options(), options)?;
-        found.sink(&SinkRequest { name, incarnation, settings: &settings, format })
+        refuse_shape(connector, "sink", &shape)?;
+        let envelope = shape.envelope;
+        found.sink(&SinkRequest { name, incarnation, settings: &settings, format, envelope })
     }
+}
+
+/// Refuses what only files have.
+fn refuse_shape(connector: &str, kind: &str, shape: &Shape<'_>) -> Result<()> {
+    if connector == "file" {
+        return Ok(());
+    }
+    let clause = match (shape.envelope, shape.included.first()) {
+        (Envelope::Plain, None) => return Ok(()),
+        (Envelope::Plain, Some(included)) => format!("INCLUDE ... AS {}", included.name),
+        (envelope, _) => format!("FORMAT {}", envelope.name()),
+    };
+    Err(Error::Plan(format!("{clause} is not for a {kind} with connector '{connector}': only 'file' has it")))
 }
 
 fn check_name(name: &str, is_taken: bool) -> Result<()> {

@@ -12,7 +12,9 @@
 pub(crate) mod changes;
 mod operators;
 mod telling;
+mod watermark;
 
+use crate::backlog::Backlog;
 use crate::batch::Batch;
 use crate::changes::Wake;
 use crate::control::{Control, Next, Supplied};
@@ -32,7 +34,7 @@ use crate::wire::Flow;
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
 use highwater_core::{CheckpointId, WorkerIndex};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -57,6 +59,20 @@ struct Built<'s> {
     changes: Flows<'s>,
     /// The contents of a restored node, once, for operators that are new; none where nobody is.
     backfill: Option<Flows<'s>>,
+    /// The marks of a watermark, on every worker.
+    marks: Option<Flows<'s>>,
+    /// Up to which epoch a change source's rows are of its backfill, all of which are not given yet.
+    filling: Option<Filling>,
+}
+
+/// The last epoch of which something is so; none when none is.
+type Filling = Rc<Cell<Option<u64>>>;
+
+impl<'s> Built<'s> {
+    /// Of a node that gives changes and nothing else.
+    const fn changes(changes: Flows<'s>) -> Self {
+        Self { changes, backfill: None, marks: None, filling: None }
+    }
 }
 
 /// Builds the dataflow of a run on one worker.
@@ -73,6 +89,7 @@ pub(crate) fn build(worker: &mut Worker, spec: &Arc<RunSpec>, memory: &Memory) {
             reads: spec.reads.clone(),
             worker: WorkerIndex(place.worker as u32),
             memory: memory.clone(),
+            backlog: Backlog::default(),
         };
         let mut wiring = Wiring {
             scope,
@@ -182,14 +199,9 @@ impl<'s> Wiring<'_, 's> {
         let spec = Arc::clone(self.spec);
         let node = &spec.plan.nodes[id.0];
         match &node.operator {
-            Operator::Source(source) => {
-                let changes = self.source(id, source, ticks.clone());
-                Built { changes, backfill: None }
-            }
-            Operator::Changes(source) => {
-                let changes = self.changes(id, source, ticks.clone());
-                Built { changes, backfill: None }
-            }
+            Operator::Source(source) => Built::changes(self.source(id, source, ticks.clone())),
+            Operator::Changes(source) => self.changes(id, source, ticks.clone()),
+            Operator::Watermark(watermark) => self.watermark(id, watermark),
             Operator::Map(map) => {
                 let mapper = Mapper::new(map.clone(), Arc::clone(&node.schema));
                 self.stateless(id, move |batch, out| {
@@ -209,7 +221,9 @@ impl<'s> Wiring<'_, 's> {
                 self.stateless(id, move |batch, out| unnest(&plan, &schema, &batch, out))
             }
             Operator::Aggregate(_) => self.aggregate(id),
+            Operator::Closing(closing) => self.closing(id, closing),
             Operator::Materialize => self.materialize(id),
+            Operator::Upsert(_) => self.upsert(id),
             Operator::Union => {
                 let schema = Arc::clone(&node.schema);
                 self.stateless(id, move |batch, out| {
@@ -217,8 +231,10 @@ impl<'s> Wiring<'_, 's> {
                     Ok(())
                 })
             }
-            Operator::Join(_) => self.join(id),
+            Operator::Join(join) => self.join(id, join),
+            Operator::First(_) => self.first(id),
             Operator::Regroup(_) => self.regroup(id),
+            Operator::Lifetime(_) => self.lifetime(id),
             Operator::Sink(_) => self.sink(id),
         }
     }
@@ -232,11 +248,12 @@ impl<'s> Wiring<'_, 's> {
         self.scope.concatenate((0..inputs).map(|at| self.input_at(id, at)).collect::<Vec<_>>())
     }
 
-    /// What a node reads of one input: its changes, and its contents where this node is new to it.
+    /// What a node reads of one input: its changes, and its contents where this node is new to it
+    /// and is not for logs.
     fn input_at(&self, id: NodeId, at: usize) -> Flows<'s> {
         let input = self.spec.plan.nodes[id.0].inputs[at];
         let built = self.built[input.0].clone();
-        match built.backfill.filter(|_| self.spec.is_new(id)) {
+        match built.backfill.filter(|_| self.spec.is_new(id) && !self.spec.plan.is_for_logs(id)) {
             Some(backfill) => self.scope.concatenate([built.changes, backfill]),
             None => built.changes,
         }

@@ -14,7 +14,7 @@ use crate::snapshot::Receipt;
 use crate::tick::Tick;
 use highwater_checkpoint::Trigger;
 use highwater_checkpoint::lifecycle::{Attempt, Decision as Step, Fact, Lifecycle, Limits, Stage};
-use highwater_core::{CheckpointId, Clock};
+use highwater_core::{CheckpointId, Clock, WallMicros};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -31,14 +31,19 @@ const RETRY: Duration = Duration::from_millis(500);
 const LONGEST_RETRY: Duration = Duration::from_secs(30);
 /// How long a clean stop waits for deliveries; they are in the final checkpoint anyway.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
+/// The least time between two ticks for the sake of time alone.
+const DUE_PACE: Duration = Duration::from_millis(50);
+/// The least time between what time changed and a checkpoint that nothing but the end of all sources
+/// asks for.
+const DUE_PAUSE: Duration = Duration::from_secs(5);
 
 /// What a pipeline's handle asks of its control.
 #[derive(Debug)]
 pub(crate) enum Request {
     /// A checkpoint now; the answer comes when it is published or has failed.
     Checkpoint(Trigger, Sender<CheckpointReport>),
-    /// A snapshot for a read.
-    Read(u64),
+    /// A snapshot for a read, as soon as the views show the log up to a position, if one is given.
+    Read(u64, Option<u64>),
     /// An answer when all backfills are over and every view shows the log up to this position.
     Reach(u64, Sender<()>),
     /// An answer when an epoch that begins from now on is complete.
@@ -76,6 +81,8 @@ pub(crate) enum SupplyTold {
     After(Duration),
     Waiting,
     Ended,
+    /// It is no source: rows come or go at this time of day, if at any, whatever the sources have.
+    Due(Option<WallMicros>),
 }
 
 /// What the control wants done after it has looked.
@@ -98,6 +105,13 @@ pub(crate) struct Control {
     workers: usize,
     /// By worker and source.
     supplies: BTreeMap<(usize, usize), Supply>,
+    /// When time alone changes something, by worker and operator; none where nothing is to come, or
+    /// where a tick at that time has been sent.
+    due: BTreeMap<(usize, usize), Option<WallMicros>>,
+    /// No tick is sent for the sake of time alone before this.
+    due_at: Duration,
+    /// The time of day of the newest tick, or of the restored checkpoint's.
+    wall: WallMicros,
     /// Backfills under way, by worker and source, in thousandths.
     backfills: BTreeMap<(usize, usize), u16>,
     /// The rows of the backfills that are over are in epochs before this one.
@@ -141,6 +155,8 @@ pub(crate) struct Control {
     /// Rows, deliveries or a newer plan since the last barrier.
     changed: bool,
     reads: Vec<u64>,
+    /// Reads that wait for a position.
+    later_reads: Vec<(u64, u64)>,
     to_publish: Option<CheckpointId>,
     undelivered: Arc<AtomicUsize>,
     /// Parts delivered, as far as the last barrier or this control knows.
@@ -172,6 +188,8 @@ pub(crate) struct ControlSetup {
     /// The nodes among them that read changes.
     pub(crate) changes: BTreeSet<usize>,
     pub(crate) workers: usize,
+    /// The time of day at which the restored checkpoint's epoch began.
+    pub(crate) wall: WallMicros,
     pub(crate) undelivered: Arc<AtomicUsize>,
     /// What the change sources read, if there are any.
     pub(crate) log: Option<Arc<dyn SharedLog>>,
@@ -197,6 +215,9 @@ impl Control {
             settings: setup.settings,
             workers: setup.workers,
             supplies: BTreeMap::new(),
+            due: BTreeMap::new(),
+            due_at: Duration::ZERO,
+            wall: setup.wall,
             backfills: BTreeMap::new(),
             backfilled_before: 0,
             log: setup.log,
@@ -218,6 +239,7 @@ impl Control {
             replies: Vec::new(),
             changed: false,
             reads: Vec::new(),
+            later_reads: Vec::new(),
             to_publish: None,
             undelivered: setup.undelivered,
             delivered,
@@ -226,6 +248,8 @@ impl Control {
             finished: setup.finished,
             told_finished: false,
         };
+        // A new run is not paused, whatever the one before was.
+        this.run.counters.paused.store(false, Relaxed);
         if setup.is_new {
             this.step(Fact::Request(Trigger::Creation, true));
         }
@@ -240,6 +264,10 @@ impl Control {
             SupplyTold::After(wait) => Supply::At(now + wait),
             SupplyTold::Waiting => Supply::Waiting,
             SupplyTold::Ended => Supply::Ended,
+            SupplyTold::Due(due) => {
+                self.due.insert((told.worker, told.source), due);
+                return;
+            }
         };
         self.changed |= told.gave_rows;
         let source = (told.worker, told.source);
@@ -312,7 +340,8 @@ impl Control {
 
     /// Somebody waits for a position that no tick has had.
     fn must_reach(&self) -> bool {
-        let wanted = self.reaching.iter().map(|(wanted, _)| *wanted).max();
+        let wanted = self.reaching.iter().map(|(wanted, _)| *wanted);
+        let wanted = wanted.chain(self.later_reads.iter().map(|(wanted, _)| *wanted)).max();
         self.log.is_some() && wanted.is_some_and(|wanted| wanted > self.horizon)
     }
 
@@ -418,10 +447,10 @@ impl Control {
             now,
             unfinished: self.next_epoch - self.complete,
             window: WINDOW,
-            supply: if self.must_reach() { Supply::Ready } else { self.supply() },
+            supply: if self.must_reach() { Supply::Ready } else { self.supply().and(self.timer(now)) },
             paused: self.paused || self.stopping.is_some() || creating,
             barrier: self.barrier.is_some(),
-            to_tell: self.to_publish.is_some() || !self.reads.is_empty() || self.is_marked(),
+            to_tell: self.to_publish.is_some() || !self.reads.is_empty() || self.is_marked() || self.has_due_read(),
             look_at: self.checkpoint_at.into_iter().chain(self.wake_at).chain(self.relief_due()).min(),
         }
     }
@@ -429,6 +458,15 @@ impl Control {
     /// Somebody waits for the epoch that has not begun.
     fn is_marked(&self) -> bool {
         self.marks.iter().any(|(mark, _)| *mark == self.next_epoch)
+    }
+
+    /// A read waits for a position that is reached, or will not be.
+    fn has_due_read(&self) -> bool {
+        self.later_reads.iter().any(|(position, _)| self.is_due(*position))
+    }
+
+    const fn is_due(&self, position: u64) -> bool {
+        position <= self.horizon || self.log.is_none() || self.paused || self.stopping.is_some()
     }
 
     /// When the next checkpoint that frees memory may be asked for, if one is wanted.
@@ -442,9 +480,32 @@ impl Control {
         self.supplies.values().fold(unknown, |all, one| all.and(*one))
     }
 
+    /// When time alone changes something; else as if a source had ended.
+    fn timer(&self, now: Duration) -> Supply {
+        let Some(due) = self.due.values().flatten().min() else { return Supply::Ended };
+        let wait = due.0.saturating_sub(self.clock.wall().0);
+        let wait = Duration::from_micros(u64::try_from(wait).unwrap_or_default());
+        Supply::At((now + wait).max(self.due_at))
+    }
+
+    /// Lets the time of day go on, and never back, and takes note of what is due by then.
+    fn next_wall(&mut self, now: Duration) -> WallMicros {
+        self.wall = self.wall.max(self.clock.wall());
+        for due in self.due.values_mut().filter(|due| due.is_some_and(|due| due <= self.wall)) {
+            *due = None;
+            self.changed = true;
+            self.due_at = now + DUE_PACE;
+            // Whose sources have ended is checkpointed at once, but not at every row's end.
+            self.not_before = self.not_before.max(now + DUE_PAUSE);
+        }
+        self.wall
+    }
+
     fn tick(&mut self, now: Duration, rows: bool) -> Tick {
         let published = self.to_publish.take();
-        let checkpoint = self.barrier.take().map(|(attempt, trigger)| self.start_checkpoint(now, attempt, trigger));
+        let wall = self.next_wall(now);
+        let barrier = self.barrier.take();
+        let checkpoint = barrier.map(|(attempt, trigger)| self.start_checkpoint(now, wall, attempt, trigger));
         if rows {
             // Sources that were due say anew what they have; until then they are not asked again.
             for supply in self.supplies.values_mut().filter(|supply| matches!(supply, Supply::At(at) if *at <= now)) {
@@ -454,31 +515,38 @@ impl Control {
         if let Some(log) = self.log.as_ref().filter(|_| rows) {
             self.horizon = log.horizon(self.horizon, u64::from(self.budget)).max(self.horizon);
         }
+        let mut reads = std::mem::take(&mut self.reads);
+        if !self.later_reads.is_empty() {
+            let (due, waiting) =
+                std::mem::take(&mut self.later_reads).into_iter().partition(|(position, _)| self.is_due(*position));
+            self.later_reads = waiting;
+            let due: Vec<(u64, u64)> = due;
+            reads.extend(due.into_iter().map(|(_, read)| read));
+        }
         let tick = Tick {
             horizon: self.horizon,
             epoch: self.next_epoch,
-            wall: self.clock.wall(),
+            wall,
             max_rows: if rows { self.budget } else { 0 },
             checkpoint,
             published,
-            reads: std::mem::take(&mut self.reads),
+            reads,
         };
         self.next_epoch += 1;
         self.ticked.push_back((now, rows, self.horizon));
         tick
     }
 
-    fn start_checkpoint(&mut self, now: Duration, attempt: Attempt, trigger: Trigger) -> CheckpointId {
+    fn start_checkpoint(
+        &mut self,
+        now: Duration,
+        wall: WallMicros,
+        attempt: Attempt,
+        trigger: Trigger,
+    ) -> CheckpointId {
         self.changed = false;
         let replies = std::mem::take(&mut self.replies);
-        let started = Started {
-            attempt,
-            at: now,
-            wall: self.clock.wall(),
-            epoch: self.run.epoch(self.next_epoch),
-            trigger,
-            replies,
-        };
+        let started = Started { attempt, at: now, wall, epoch: self.run.epoch(self.next_epoch), trigger, replies };
         let id = self.checkpointing.start(started);
         self.step(Fact::Barrier(attempt));
         id
@@ -497,7 +565,8 @@ impl Control {
                     // Who asks gets one, whether anything changed or not.
                     self.step(Fact::Request(trigger, true));
                 }
-                Request::Read(read) => self.reads.push(read),
+                Request::Read(read, None) => self.reads.push(read),
+                Request::Read(read, Some(position)) => self.later_reads.push((position, read)),
                 Request::Reach(position, reply) => {
                     self.reaching.push((position, reply));
                     self.answer_reached();
@@ -507,7 +576,10 @@ impl Control {
                     self.draining.push(reply);
                     self.notice_ends();
                 }
-                Request::Pause(paused) => self.paused = paused,
+                Request::Pause(paused) => {
+                    self.paused = paused;
+                    self.run.counters.paused.store(paused, Relaxed);
+                }
                 Request::Settings(settings) => {
                     let now = self.clock.monotonic();
                     self.checkpoint_at = settings.interval.map(|interval| now + interval);

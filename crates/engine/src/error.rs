@@ -41,6 +41,14 @@ pub enum Error {
     /// Something was waited for beyond its deadline.
     #[error("timed out: {0}")]
     Timeout(String),
+    /// The rows that a read asks for take more memory than it may have.
+    #[error("the rows of {pipeline} take more than {bytes} bytes of memory: ask for fewer, or raise query_memory")]
+    TooMuch {
+        /// The pipeline that is read.
+        pipeline: String,
+        /// What the read may take.
+        bytes: u64,
+    },
     /// The machine gave an error that is none of the above.
     #[error("{what}: {source}")]
     Io {

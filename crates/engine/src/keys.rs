@@ -291,6 +291,17 @@ impl Distributor<Flow> for ByKeyGroup {
     fn flush<T: Clone, P: Push<Message<T, Flow>>>(&mut self, _time: &T, _pushers: &mut [P]) {}
 }
 
+/// Gives all batches to the first worker.
+pub(crate) struct ToFirst;
+
+impl Distributor<Flow> for ToFirst {
+    fn partition<T: Clone, P: Push<Message<T, Flow>>>(&mut self, flow: &mut Flow, time: &T, pushers: &mut [P]) {
+        Message::push_at(flow, time.clone(), &mut pushers[0]);
+    }
+
+    fn flush<T: Clone, P: Push<Message<T, Flow>>>(&mut self, _time: &T, _pushers: &mut [P]) {}
+}
+
 /// The values of an integer-form key column.
 pub(crate) fn integers(key: &dyn Array) -> Option<&PrimitiveArray<UInt64Type>> {
     key.as_primitive_opt::<UInt64Type>()

@@ -3,7 +3,7 @@
 //!
 //! Invariant: nothing here blocks or allocates on a worker once it is set up.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// Buckets a doubling, as a power of two.
@@ -100,6 +100,8 @@ pub struct Counters {
     pub rows_in: AtomicU64,
     /// Rows that sources left out because they were bad.
     pub skipped_rows: AtomicU64,
+    /// Rows left out because their time was before the watermark.
+    pub late_rows: AtomicU64,
     /// Epochs complete on all workers.
     pub epochs: AtomicU64,
     /// From an epoch's tick until it is complete everywhere.
@@ -132,6 +134,8 @@ pub struct Counters {
     pub horizon: AtomicU64,
     /// The share of the slowest backfill that is done, in thousandths; 1,000 when none is under way.
     pub backfill: AtomicU64,
+    /// Whether its sources are asked for nothing, as somebody has paused it.
+    pub paused: AtomicBool,
 }
 
 /// Measures the longest pause between two finished batches in each window of 100 ms.

@@ -7,7 +7,7 @@
 mod reading;
 
 pub(crate) use reading::finish;
-pub use reading::{Scan, Subscription};
+pub use reading::{BegunScan, Scan, Subscription};
 
 use crate::checkpointing::{CheckpointReport, CheckpointSettings, History};
 use crate::control::Request;
@@ -71,6 +71,8 @@ pub struct Metrics {
     pub rows_in: u64,
     /// Bad rows left out.
     pub skipped_rows: u64,
+    /// Rows left out as they were late.
+    pub late_rows: u64,
     /// Epochs complete.
     pub epochs: u64,
     /// From an epoch's tick until it was complete, in microseconds.
@@ -106,6 +108,8 @@ pub struct Metrics {
     pub horizon: u64,
     /// How much of the slowest backfill is done, in thousandths; 1,000 when none is under way.
     pub backfill: u64,
+    /// Whether somebody has paused it.
+    pub paused: bool,
 }
 
 /// A pipeline; cheap to clone.
@@ -303,6 +307,7 @@ impl Pipeline {
         Metrics {
             rows_in: c.rows_in.load(Relaxed),
             skipped_rows: c.skipped_rows.load(Relaxed),
+            late_rows: c.late_rows.load(Relaxed),
             epochs: c.epochs.load(Relaxed),
             epoch_us: c.epoch_time.percentiles(),
             latency_us: c.latency.percentiles(),
@@ -320,6 +325,7 @@ impl Pipeline {
             restarts: self.inner.restarts.load(Relaxed),
             horizon: c.horizon.load(Relaxed),
             backfill: c.backfill.load(Relaxed),
+            paused: c.paused.load(Relaxed),
         }
     }
 

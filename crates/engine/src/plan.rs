@@ -9,6 +9,7 @@ use crate::changes::ChangeSource;
 use crate::sink::Sink;
 use crate::source::Source;
 use arrow::array::RecordBatch;
+use arrow::compute::SortOptions;
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::expressions::Column;
@@ -35,18 +36,34 @@ impl Plan {
         self.nodes.iter().any(|other| other.inputs.contains(&node))
     }
 
+    /// Whether only logs read a node, directly or through maps; see [`Sink::is_log`].
+    #[must_use]
+    pub fn is_for_logs(&self, node: NodeId) -> bool {
+        match &self.nodes[node.0].operator {
+            Operator::Sink(sink) => sink.is_log(),
+            Operator::Map(_) => {
+                let mut readers = (0..self.nodes.len()).filter(|&at| self.nodes[at].inputs.contains(&node));
+                self.is_read(node) && readers.all(|at| self.is_for_logs(NodeId(at)))
+            }
+            _ => false,
+        }
+    }
+
     /// The columns of a view by which its rows can be looked up, in the order of the keys of its
     /// node; none when it has no key, or does not show all of it.
     #[must_use]
     pub fn lookup_columns(&self, view: &View) -> Option<Vec<usize>> {
-        let Operator::Aggregate(aggregation) = &self.nodes[view.node.0].operator else { return None };
-        let keys = 0..aggregation.keys.len();
-        let Some(map) = view.finish.as_ref().filter(|map| !map.columns.is_empty()) else { return Some(keys.collect()) };
+        let keys: Vec<usize> = match &self.nodes[view.node.0].operator {
+            Operator::Aggregate(aggregation) => (0..aggregation.keys.len()).collect(),
+            Operator::Upsert(upsert) => upsert.keys.clone(),
+            _ => return None,
+        };
+        let Some(map) = view.finish.as_ref().filter(|map| !map.columns.is_empty()) else { return Some(keys) };
         let shows = |column: &Arc<dyn PhysicalExpr>, key: usize| {
             let any: &dyn Any = column.as_ref();
             any.downcast_ref::<Column>().is_some_and(|column| column.index() == key)
         };
-        keys.map(|key| map.columns.iter().position(|column| shows(column, key))).collect()
+        keys.into_iter().map(|key| map.columns.iter().position(|column| shows(column, key))).collect()
     }
 }
 
@@ -74,6 +91,8 @@ pub enum Operator {
     Source(Arc<dyn Source>),
     /// Reads changes up to the horizon that the clock has chosen; no inputs.
     Changes(Arc<dyn ChangeSource>),
+    /// Keeps the watermark of its input, and leaves out the rows that are late.
+    Watermark(Watermark),
     /// Filters, then projects. Stateless.
     Map(Map),
     /// HOP: one row in, one row per window out, with `window_start` and `window_end` appended.
@@ -82,16 +101,65 @@ pub enum Operator {
     Unnest(Unnest),
     /// GROUP BY: keeps accumulators by key; its output columns are the keys, then the aggregates.
     Aggregate(Aggregation),
+    /// GROUP BY of which each group is given once, when its time is final, and is forgotten then.
+    Closing(Closing),
     /// Keeps the rows themselves with their counts, so that they can be read and changes consolidate.
     Materialize,
+    /// Keeps the last row of each key; its input only ever adds rows.
+    Upsert(Upsert),
     /// The rows of all its inputs, which have the same columns.
     Union,
     /// Pairs the rows of its two inputs.
     Join(Join),
+    /// Passes on the first rows of each group in an order.
+    First(First),
     /// Keeps its input's rows by group; at an epoch's end what each touched group gives is computed anew.
     Regroup(Regroup),
+    /// Gives each row while its time has come and is not over.
+    Lifetime(Lifetime),
     /// Collects its input for an outside target.
     Sink(Arc<dyn Sink>),
+}
+
+/// Which rows replace which, and what deletes them.
+#[derive(Clone, Debug)]
+pub struct Upsert {
+    /// The places of the key's columns among the node's; none of them is null. The input's first
+    /// columns are the node's.
+    pub keys: Vec<usize>,
+    /// Whether the input has one column more, a boolean that is true where the key's row is deleted.
+    pub deletes: bool,
+}
+
+/// How a watermark is made. After an epoch it is the greatest time that was seen less the delay, and it
+/// never goes back; a row whose time is before the watermark of the epoch before is late.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Watermark {
+    /// The event time: a column of the input, a timestamp in microseconds. Rows without one are never late.
+    pub time: usize,
+    /// How far behind the greatest time it is.
+    pub delay_us: i64,
+}
+
+/// When the values of a column are final by one watermark: a value `v` when `v + after_us` is not
+/// beyond it. Then no row with that value comes any more, nor does one with a smaller value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Passing {
+    /// A node with [`Operator::Watermark`].
+    pub watermark: NodeId,
+    /// How far it must be beyond the value.
+    pub after_us: i64,
+}
+
+/// A GROUP BY whose groups are given when they are final.
+#[derive(Clone, Debug)]
+pub struct Closing {
+    /// Its keys and aggregates; there are keys.
+    pub aggregation: Aggregation,
+    /// Which of the keys is the time, a timestamp in microseconds. A group without one is never given.
+    pub time: usize,
+    /// When its values are final: when they are by all of these. Not empty.
+    pub passing: Vec<Passing>,
 }
 
 /// A join of a left input, which is the first, and a right one.
@@ -107,6 +175,19 @@ pub struct Join {
     pub nulls_match: bool,
     /// What else a pair must fulfil, over the left columns and then the right ones.
     pub filter: Option<Arc<dyn PhysicalExpr>>,
+    /// Which rows need not be kept for ever; at most one entry a side.
+    pub forgets: Vec<Forget>,
+}
+
+/// Rows of one side of a join that never pair with rows that are yet to come, nor change.
+#[derive(Clone, Debug)]
+pub struct Forget {
+    /// 0 for the left one.
+    pub side: usize,
+    /// A column of the side, a timestamp in microseconds. Rows without one are kept.
+    pub time: usize,
+    /// When its values are final in this sense: when they are by all of these. Not empty.
+    pub passing: Vec<Passing>,
 }
 
 /// Which rows a join gives. Those of one side come without the other side's columns.
@@ -126,6 +207,26 @@ pub enum JoinKind {
     Anti,
     /// All left rows, with a boolean column that says whether they have a pair.
     Mark,
+}
+
+/// The first rows of groups. Rows that the order does not tell apart come in the order of their values.
+#[derive(Clone, Debug)]
+pub struct First {
+    /// The groups' keys, over the input's columns; nulls are equal. Empty for one group.
+    pub keys: Vec<Arc<dyn PhysicalExpr>>,
+    /// The order, over the input's columns.
+    pub order: Vec<SortKey>,
+    /// How many rows of each group; more than 0.
+    pub rows: usize,
+}
+
+/// One expression to order by.
+#[derive(Clone, Debug)]
+pub struct SortKey {
+    /// Over the input's columns.
+    pub expr: Arc<dyn PhysicalExpr>,
+    /// Its direction, and where nulls stand.
+    pub options: SortOptions,
 }
 
 /// Groups of rows whose output is computed anew when they change.
@@ -158,6 +259,16 @@ pub trait Compute {
     /// # Errors
     /// `Data` when a row cannot be computed with.
     fn compute(&mut self, rows: RecordBatch) -> crate::error::Result<RecordBatch>;
+}
+
+/// When rows are there. Times are microseconds since 1970, in columns of whole numbers without nulls,
+/// and are compared with the time of each epoch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lifetime {
+    /// The column with the first microsecond at which a row is there; always when absent.
+    pub from: Option<usize>,
+    /// The column with the first one at which it is no more; never when absent.
+    pub until: Option<usize>,
 }
 
 /// A filter and a projection over one input.
@@ -239,10 +350,65 @@ pub enum AggregateFunction {
 pub struct View {
     /// The view's name.
     pub name: String,
-    /// A node that keeps rows and can be read: [`Operator::Aggregate`] or [`Operator::Materialize`].
+    /// A node that keeps rows and can be read: [`Operator::Aggregate`], [`Operator::Materialize`] or
+    /// [`Operator::Upsert`].
     pub node: NodeId,
     /// A projection and HAVING applied when reading; the view's own table is not stored twice.
     pub finish: Option<Map>,
     /// The view's columns.
     pub schema: SchemaRef,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Result;
+    use crate::sink::Target;
+    use arrow::datatypes::Schema;
+
+    #[derive(Debug)]
+    struct Nowhere {
+        is_log: bool,
+    }
+
+    impl Sink for Nowhere {
+        fn check(&self, _: &SchemaRef, _: bool) -> Result<()> {
+            Ok(())
+        }
+
+        fn open(&self, _: &SchemaRef) -> Result<Box<dyn Target>> {
+            Err(crate::Error::Plan("nobody delivers".to_owned()))
+        }
+
+        fn is_log(&self) -> bool {
+            self.is_log
+        }
+    }
+
+    #[test]
+    fn what_only_logs_read_is_for_logs() {
+        let map = || Operator::Map(Map { filter: None, columns: Vec::new() });
+        let sink = |is_log| Operator::Sink(Arc::new(Nowhere { is_log }));
+        let nodes = [
+            (vec![], Operator::Materialize),
+            (vec![NodeId(0)], map()),
+            (vec![NodeId(1)], sink(true)),
+            (vec![NodeId(0)], sink(true)),
+            (vec![NodeId(0)], map()),
+            (vec![NodeId(4)], sink(true)),
+            (vec![NodeId(4)], sink(false)),
+            (vec![NodeId(0)], map()),
+        ];
+        let node = |(inputs, operator)| Node {
+            name: String::new(),
+            incarnation: 0,
+            inputs,
+            operator,
+            schema: Arc::new(Schema::empty()),
+            append_only: false,
+        };
+        let plan = Plan { nodes: nodes.into_iter().map(node).collect(), views: Vec::new() };
+        let for_logs: Vec<usize> = (0..plan.nodes.len()).filter(|&at| plan.is_for_logs(NodeId(at))).collect();
+        assert_eq!(for_logs, [1, 2, 3, 5]);
+    }
 }

@@ -9,7 +9,7 @@ use crate::batch::Batch;
 use crate::error::{Error, Result};
 use crate::subscription::Tap;
 use arrow::array::ArrayRef;
-use highwater_core::{Epoch, WorkerIndex};
+use highwater_core::{Epoch, WallMicros, WorkerIndex};
 use std::collections::HashMap;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -49,6 +49,8 @@ pub(crate) enum Wish {
 
 #[derive(Debug)]
 enum Answer {
+    /// A part is of this moment; its rows follow.
+    Begun(Moment),
     Rows(usize, Vec<Batch>),
     Done(Moment),
     Busy,
@@ -61,6 +63,8 @@ pub(crate) struct Moment {
     pub(crate) epoch: Epoch,
     /// Where the change sources were.
     pub(crate) horizon: u64,
+    /// The epoch's time.
+    pub(crate) wall: WallMicros,
 }
 
 /// One operator's share of a read on one worker; ends when dropped, unless it was finished before.
@@ -80,11 +84,16 @@ pub(crate) struct Ticket {
     pub(crate) read: u64,
     answers: Receiver<Answer>,
     reads: Reads,
-    nodes: usize,
+    begun: usize,
+    done: usize,
+    /// What the rows may take in memory.
+    most_bytes: u64,
+    bytes: u64,
+    answered: Answered,
 }
 
 /// The rows of the nodes asked for, as of one epoch.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Answered {
     pub(crate) moment: Moment,
     pub(crate) nodes: Vec<Vec<Batch>>,
@@ -104,10 +113,10 @@ impl Reads {
         }
         let read = open.next;
         open.next += 1;
-        let count = nodes.len();
+        let answered = Answered { moment: Moment::default(), nodes: vec![Vec::new(); nodes.len()] };
         open.requests.insert(read, Request { nodes, wish, sender });
         drop(open);
-        Ok(Ticket { read, answers, reads: self.clone(), nodes: count })
+        Ok(Ticket { read, answers, reads: self.clone(), begun: 0, done: 0, most_bytes: u64::MAX, bytes: 0, answered })
     }
 
     /// The share of an operator in a read, for each time that the read names it.
@@ -173,6 +182,11 @@ impl ReadPart {
         }
     }
 
+    /// Tells that its rows are those of its moment, whenever they come.
+    pub(crate) fn begin(&self) {
+        self.send(|_| Answer::Begun(self.moment));
+    }
+
     pub(crate) fn finish(mut self) {
         self.over = true;
         self.send(|_| Answer::Done(self.moment));
@@ -194,36 +208,63 @@ impl Drop for ReadPart {
 }
 
 impl Ticket {
+    /// Lets its rows take no more than this.
+    pub(crate) const fn limit(&mut self, bytes: u64) {
+        self.most_bytes = bytes;
+    }
+
+    /// Waits until it is known of what moment all parts are. `None` when the read has to be asked for
+    /// again.
+    ///
+    /// # Errors
+    /// As [`Ticket::wait`].
+    pub(crate) fn begin(&mut self, pipeline: &str, workers: usize, timeout: Duration) -> Result<Option<Moment>> {
+        let parts = workers * self.answered.nodes.len();
+        let is_begun = self.answer(pipeline, timeout, |ticket| ticket.begun + ticket.done >= parts)?;
+        Ok(is_begun.then_some(self.answered.moment))
+    }
+
     /// Waits for the parts of all workers. `None` when the read has to be asked for again.
     ///
     /// # Errors
     /// `NotRunning` when the pipeline fails meanwhile, `Timeout` after `timeout` without an answer.
-    pub(crate) fn wait(self, pipeline: &str, workers: usize, timeout: Duration) -> Result<Option<Answered>> {
-        let mut nodes = vec![Vec::new(); self.nodes];
-        let mut moment = Moment::default();
-        let mut left = workers * self.nodes;
+    pub(crate) fn wait(mut self, pipeline: &str, workers: usize, timeout: Duration) -> Result<Option<Answered>> {
+        let parts = workers * self.answered.nodes.len();
+        let is_over = self.answer(pipeline, timeout, |ticket| ticket.done >= parts)?;
+        Ok(is_over.then(|| std::mem::take(&mut self.answered)))
+    }
+
+    /// Takes answers until `enough`; false when the read has to be asked for again.
+    fn answer(&mut self, pipeline: &str, timeout: Duration, enough: impl Fn(&Self) -> bool) -> Result<bool> {
         let mut deadline = Instant::now() + timeout;
-        while left > 0 {
+        while !enough(self) {
             match self.answers.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(Answer::Begun(as_of)) => {
+                    self.answered.moment = as_of;
+                    self.begun += 1;
+                }
                 Ok(Answer::Rows(node, rows)) => {
-                    nodes[node].extend(rows);
+                    self.bytes += rows.iter().map(|batch| batch.rows.get_array_memory_size() as u64).sum::<u64>();
+                    if self.bytes > self.most_bytes {
+                        return Err(Error::TooMuch { pipeline: pipeline.to_owned(), bytes: self.most_bytes });
+                    }
+                    self.answered.nodes[node].extend(rows);
                     deadline = Instant::now() + timeout;
                 }
                 Ok(Answer::Done(as_of)) => {
-                    moment = as_of;
-                    left -= 1;
+                    self.answered.moment = as_of;
+                    self.done += 1;
                 }
-                Ok(Answer::Busy) => return Ok(None),
+                Ok(Answer::Busy) | Err(RecvTimeoutError::Disconnected) => return Ok(false),
                 Ok(Answer::Failed(reason)) => {
                     return Err(Error::NotRunning { pipeline: pipeline.to_owned(), reason });
                 }
                 Err(RecvTimeoutError::Timeout) => {
                     return Err(Error::Timeout(format!("a read of {pipeline} had no answer for {timeout:?}")));
                 }
-                Err(RecvTimeoutError::Disconnected) => return Ok(None),
             }
         }
-        Ok(Some(Answered { moment, nodes }))
+        Ok(true)
     }
 }
 

@@ -413,7 +413,8 @@ impl RunSpec {
     /// Whether a restored node must give its contents to nodes that are new.
     pub(crate) fn backfills(&self, node: NodeId) -> bool {
         let mut readers = (0..self.plan.nodes.len()).filter(|&at| self.plan.nodes[at].inputs.contains(&node));
-        !self.is_new(node) && readers.any(|reader| self.is_new(NodeId(reader)))
+        let wants = |reader: usize| self.is_new(NodeId(reader)) && !self.plan.is_for_logs(NodeId(reader));
+        !self.is_new(node) && readers.any(wants)
     }
 
     pub(crate) fn source(&self, node: NodeId, source: &Arc<dyn Source>, place: Place, wake: Wake) -> SourceSetup {
@@ -501,6 +502,7 @@ impl RunSpec {
             sources,
             changes: changes.collect(),
             workers,
+            wall: self.restored.as_ref().map_or_else(Default::default, |restored| restored.manifest.wall),
             undelivered: Arc::clone(&self.undelivered),
             log: change_sources(&self.plan).next().map(|(_, source)| source.log()),
             is_new: !unchanged,

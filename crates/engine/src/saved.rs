@@ -9,7 +9,7 @@ use crate::ops::source::Place;
 use crate::pipeline::finish;
 use crate::plan::{NodeId, Operator, Plan, View};
 use crate::run::{Facilities, number_nodes, restore};
-use crate::stateful::Logic;
+use crate::stateful;
 use crate::tables::{self, Tables};
 use arrow::array::RecordBatch;
 use highwater_checkpoint::{FetchOptions, Manifest, resolve};
@@ -99,8 +99,9 @@ pub(crate) fn read(pipeline: &str, plan: &Plan, views: &[&View], facilities: &Fa
 fn contents(tables: &Tables<'_>, node: NodeId) -> Result<Vec<crate::batch::Batch>> {
     let mut rows = Vec::new();
     match &tables.plan.nodes[node.0].operator {
-        Operator::Aggregate(_) => tables::aggregate(tables, node)?.1.contents(&mut rows)?,
-        Operator::Materialize => tables::materialize(tables, node)?.1.contents(&mut rows)?,
+        Operator::Aggregate(_) => stateful::contents(&mut tables::aggregate(tables, node)?.1, &mut rows)?,
+        Operator::Materialize => stateful::contents(&mut tables::materialize(tables, node)?.1, &mut rows)?,
+        Operator::Upsert(_) => stateful::contents(&mut tables::upsert(tables, node)?.1, &mut rows)?,
         other => return Err(Error::Plan(format!("{other:?} keeps no rows"))),
     }
     Ok(rows)

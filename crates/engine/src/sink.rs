@@ -20,6 +20,11 @@ use arrow::datatypes::SchemaRef;
 use highwater_core::CheckpointId;
 use std::fmt::Debug;
 
+/// The column, of a log's rows, of the epoch that changed them; see [`Sink::is_log`].
+pub const EPOCH: &str = "__epoch";
+/// The column, of a log's rows, of the time of that epoch, in microseconds since 1970-01-01 UTC.
+pub const TIME: &str = "__time";
+
 /// A sink as a statement describes it; shared by all workers.
 pub trait Sink: Debug + Send + Sync {
     /// Checks that rows of `schema` can be delivered; called when the sink is created.
@@ -29,12 +34,29 @@ pub trait Sink: Debug + Send + Sync {
     /// `Plan` that names the option or column.
     fn check(&self, schema: &SchemaRef, append_only: bool) -> Result<()>;
 
+    /// The places of the columns by which rows are known: all changes of a key of one checkpoint are then
+    /// in one part, and the later ones of that key are delivered behind them, as long as the number of
+    /// workers stays. Empty when that does not matter.
+    ///
+    /// # Errors
+    /// `Plan` when there is no such column.
+    fn key(&self, _schema: &SchemaRef) -> Result<Vec<usize>> {
+        Ok(Vec::new())
+    }
+
     /// Opens the target for one worker's parts, at the first delivery and again after each that
     /// failed. Runs on a background thread.
     ///
     /// # Errors
     /// `Connector` when it cannot be reached.
     fn open(&self, schema: &SchemaRef) -> Result<Box<dyn Target>>;
+
+    /// Whether it is a log of what changes, and not a copy of what there is. Then it is not given
+    /// what its input held when it was made; one worker delivers all of it; and its rows have two
+    /// columns more, [`EPOCH`] and [`TIME`], both Int64 and never null.
+    fn is_log(&self) -> bool {
+        false
+    }
 }
 
 /// Proof that a checkpoint is published: a tick that tells so yields one on every worker, as

@@ -1,11 +1,14 @@
 //! How an operator with state lives through epochs: alignment, barriers, slices of background work.
 //!
 //! It owns the order of things and nothing of what an operator computes. Input of later epochs waits
-//! until the frontier has passed the current one; at an epoch's end the operator emits its changes,
-//! and, if the epoch's tick says so, its tables are frozen and then copied out in slices between
-//! batches. Invariants: a table is never touched by another thread; a slice ends after some
-//! milliseconds; the capability of the current epoch is held until it is closed.
+//! until the frontier has passed the current one; at an epoch's end the operator emits its changes, in
+//! slices between which others have their turn, and then, if the epoch's tick says so, its tables are
+//! frozen and copied out in slices between batches. Invariants: a table is never touched by another
+//! thread; a slice ends after some milliseconds; the capability of the current epoch is held, and
+//! nothing of a later one applied, frozen or read, until it is closed; nothing is evicted between the
+//! slices of a close, as it goes on from slots that it has found.
 
+use crate::backlog::Backlog;
 use crate::batch::Batch;
 use crate::error::{Error, Result};
 use crate::memory::{Held, Memory};
@@ -16,7 +19,7 @@ use crate::snapshot::Snapshots;
 use crate::subscription::Tap;
 use crate::tick::{Tick, TickLog};
 use arrow::array::ArrayRef;
-use highwater_core::{CheckpointId, OperatorId, WorkerIndex};
+use highwater_core::{CheckpointId, OperatorId, WallMicros, WorkerIndex};
 use highwater_state::scope::{GroupFact, RollingBase, WrittenBytes};
 use highwater_state::{FileNumber, FreezeOptions, Record, Table};
 use std::collections::VecDeque;
@@ -56,13 +59,18 @@ pub(crate) trait Logic {
     /// Takes rows of the current epoch from one of its inputs.
     fn apply(&mut self, input: usize, batch: Batch) -> Result<()>;
 
-    /// Ends the current epoch: its changes, consolidated, go to `out`.
-    fn close(&mut self, out: &mut Vec<Batch>) -> Result<()>;
+    /// Tells the time of the epoch that ends next; it never goes back.
+    fn at(&mut self, _now: WallMicros) {}
 
-    /// The whole contents as inserts, for an operator that is new to this one's output.
-    fn contents(&mut self, _out: &mut Vec<Batch>) -> Result<()> {
-        unreadable()
+    /// When time alone changes what it gives, if it ever does.
+    fn due(&self) -> Option<WallMicros> {
+        None
     }
+
+    /// Works on the end of the current epoch until `deadline`, and at least a step: its changes,
+    /// consolidated, go to `out` in batches of some thousand rows. True when all are given; until then
+    /// it is called again, and between the calls no rows are applied and nothing is evicted.
+    fn close(&mut self, deadline: Instant, out: &mut Vec<Batch>) -> Result<bool>;
 
     /// From the next epoch on, whether [`Logic::close`] gives changes though no operator reads them.
     fn watch(&mut self, _watched: bool) {}
@@ -88,6 +96,14 @@ fn unreadable<T>() -> Result<T> {
     Err(Error::Plan("its rows cannot be read: only those of a view's own table can".to_owned()))
 }
 
+/// All rows of an operator as inserts, in one go.
+pub(crate) fn contents(logic: &mut impl Logic, out: &mut Vec<Batch>) -> Result<()> {
+    logic.load_more(&mut || true)?;
+    logic.begin_read()?;
+    while !logic.read_on(Instant::now() + Duration::from_secs(1), out)? {}
+    Ok(())
+}
+
 /// What an operator shares with the rest of its pipeline on its worker.
 #[derive(Clone)]
 pub(crate) struct Surroundings {
@@ -97,6 +113,7 @@ pub(crate) struct Surroundings {
     pub(crate) reads: Reads,
     pub(crate) worker: WorkerIndex,
     pub(crate) memory: Memory,
+    pub(crate) backlog: Backlog,
 }
 
 /// What a turn of [`Stateful::turn`] leaves.
@@ -116,6 +133,7 @@ pub(crate) struct Stateful<L> {
     id: OperatorId,
     /// The epoch that is open: all before are closed.
     epoch: u64,
+    stage: Stage,
     /// Epoch, input and rows.
     stash: VecDeque<(u64, usize, Batch)>,
     rolling: RollingBase,
@@ -139,6 +157,19 @@ pub(crate) struct Stateful<L> {
     backfill: bool,
 }
 
+/// How far the open epoch is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Its rows are applied.
+    Open,
+    /// Its changes are given.
+    Changes,
+    /// What is to be given of the contents is loaded.
+    Loading,
+    /// The contents are given.
+    Contents,
+}
+
 /// A checkpoint whose pages are being copied out.
 struct Copying {
     checkpoint: CheckpointId,
@@ -153,7 +184,7 @@ struct Copying {
     changed: u64,
 }
 
-/// What an epoch's close gives to the outputs.
+/// What a slice of an epoch's close gives to the outputs.
 #[derive(Default)]
 pub(crate) struct Emitted {
     pub(crate) changes: Vec<Batch>,
@@ -173,6 +204,7 @@ impl<L: Logic> Stateful<L> {
             name,
             id,
             epoch: 0,
+            stage: Stage::Open,
             stash: VecDeque::new(),
             rolling: RollingBase::default(),
             written: WrittenBytes::default(),
@@ -188,6 +220,7 @@ impl<L: Logic> Stateful<L> {
 
     /// Keeps a batch of one of the inputs until its epoch is current.
     pub(crate) fn take(&mut self, epoch: u64, input: usize, batch: Batch) {
+        self.around.backlog.add(epoch, batch.len());
         self.stash.push_back((epoch, input, batch));
     }
 
@@ -196,32 +229,56 @@ impl<L: Logic> Stateful<L> {
         self.epoch
     }
 
+    /// When time alone changes what the operator gives, as far as the closed epochs tell.
+    pub(crate) fn due(&self) -> Option<WallMicros> {
+        self.logic.due()
+    }
+
     /// Works for at most some milliseconds. `complete(e)` tells whether no more input of epoch `e`
-    /// can come; `emit` sends what an epoch gives, at that epoch.
+    /// can come; `emit` sends what an epoch gives, at that epoch, and is called for each slice of it.
     pub(crate) fn turn(&mut self, complete: impl Fn(u64) -> bool, mut emit: impl FnMut(u64, Emitted)) -> Result<Turn> {
-        let started = Instant::now();
+        let deadline = Instant::now() + SLICE;
         self.settle()?;
         loop {
-            let worked = self.apply_one(started + SLICE)?;
+            let worked = self.apply_one(deadline)?;
             let copied = self.background()?;
             if worked == Applied::Nothing {
-                if complete(self.epoch) && self.around.ticks.get(self.epoch).is_some() {
-                    let emitted = self.close()?;
+                if self.may_close(&complete) {
+                    let mut emitted = Emitted::default();
+                    let over = self.close(deadline, &mut emitted)?;
                     emit(self.epoch, emitted);
+                    if !over {
+                        return Ok(Turn::Again);
+                    }
                     self.epoch += 1;
+                } else if self.stage != Stage::Open {
+                    self.gap.idle();
+                    return Ok(Turn::Again);
                 } else if copied == Turn::Rest {
                     self.gap.idle();
                     return Ok(Turn::Rest);
                 }
             }
-            if worked == Applied::Unloaded || started.elapsed() >= SLICE {
+            if worked == Applied::Unloaded || Instant::now() >= deadline {
                 return Ok(Turn::Again);
             }
         }
     }
 
+    /// Whether the open epoch's close is to begin, or to go on: not while others have not caught up
+    /// with what it gave.
+    fn may_close(&self, complete: impl Fn(u64) -> bool) -> bool {
+        match self.stage {
+            Stage::Open => complete(self.epoch) && self.around.ticks.get(self.epoch).is_some(),
+            _ => !self.around.backlog.is_long(self.epoch),
+        }
+    }
+
     /// Applies one stashed batch of the open epoch.
     fn apply_one(&mut self, deadline: Instant) -> Result<Applied> {
+        if self.stage != Stage::Open {
+            return Ok(Applied::Nothing);
+        }
         let Some(at) = self.stash.iter().position(|(epoch, ..)| *epoch == self.epoch) else {
             return Ok(Applied::Nothing);
         };
@@ -229,34 +286,70 @@ impl<L: Logic> Stateful<L> {
         if !self.logic.load_for(*input, batch, deadline)? {
             return Ok(Applied::Unloaded);
         }
-        let (_, input, batch) = self.stash.remove(at).expect("found just now");
+        let (epoch, input, batch) = self.stash.remove(at).expect("found just now");
+        self.around.backlog.remove(epoch, batch.len());
         self.logic.apply(input, batch)?;
         self.gap.finished(Instant::now(), &self.around.run.counters.gap);
         Ok(Applied::One)
     }
 
-    fn close(&mut self) -> Result<Emitted> {
-        let mut emitted = Emitted::default();
+    /// A slice of the open epoch's close; true when it was the last.
+    fn close(&mut self, deadline: Instant, emitted: &mut Emitted) -> Result<bool> {
         let tick = self.around.ticks.get(self.epoch).expect("an epoch is closed after its tick");
-        self.logic.close(&mut emitted.changes)?;
-        self.tell_taps(tick.epoch, &emitted.changes);
-        if std::mem::take(&mut self.backfill) {
-            self.logic.contents(&mut emitted.backfill)?;
+        if matches!(self.stage, Stage::Open | Stage::Changes) {
+            if self.stage == Stage::Open {
+                self.logic.at(tick.wall);
+                self.stage = Stage::Changes;
+            }
+            let over = self.logic.close(deadline, &mut emitted.changes)?;
+            self.tell_taps(tick.epoch, &emitted.changes, over);
+            if !over {
+                if !emitted.changes.is_empty() {
+                    self.gap.finished(Instant::now(), &self.around.run.counters.gap);
+                }
+                return Ok(false);
+            }
+            self.stage = Stage::Loading;
         }
+        if self.backfill && !self.give_contents(deadline, &mut emitted.backfill)? {
+            return Ok(false);
+        }
+        self.backfill = false;
+        self.stage = Stage::Open;
+        self.end_epoch(&tick)?;
+        Ok(true)
+    }
+
+    /// The whole contents as inserts, for an operator that is new to this one's output: those that are
+    /// read until `deadline`; true when they were the last.
+    fn give_contents(&mut self, deadline: Instant, out: &mut Vec<Batch>) -> Result<bool> {
+        if self.stage == Stage::Loading {
+            self.loaded = self.logic.load_more(&mut || Instant::now() < deadline)?;
+            if !self.loaded {
+                return Ok(false);
+            }
+            self.logic.begin_read()?;
+            self.stage = Stage::Contents;
+        }
+        self.logic.read_on(deadline, out)
+    }
+
+    /// What follows when all of an epoch is given: its barrier, and the reads that want its rows.
+    fn end_epoch(&mut self, tick: &Rc<Tick>) -> Result<()> {
         if let Some(checkpoint) = tick.checkpoint {
             self.freeze(checkpoint)?;
         }
         for read in &tick.reads {
             for part in self.around.reads.part(*read, &self.name, self.around.worker) {
                 match part.wish().clone() {
-                    Wish::Keys(keys) => self.look_up(part, &keys, &tick)?,
+                    Wish::Keys(keys) => self.look_up(part, &keys, tick)?,
                     Wish::All | Wish::Changes(_) => self.waiting_reads.push_back(part),
                 }
             }
         }
-        self.begin_reads(&tick)?;
+        self.begin_reads(tick)?;
         self.tell_size();
-        Ok(emitted)
+        Ok(())
     }
 
     /// Enters what the tables hold into the counters and the worker's memory.
@@ -276,7 +369,7 @@ impl<L: Logic> Stateful<L> {
     /// Evicts clean pages while memory is above its budget; asks for a checkpoint when none is clean.
     fn evict(&mut self) -> Turn {
         let wanted = self.held.to_free();
-        if wanted == 0 || self.all_dirty {
+        if wanted == 0 || self.all_dirty || self.stage != Stage::Open {
             return Turn::Rest;
         }
         let mut freed = 0;
@@ -292,19 +385,20 @@ impl<L: Logic> Stateful<L> {
         Turn::Rest
     }
 
-    fn tell_taps(&mut self, epoch: u64, changes: &[Batch]) {
-        if self.taps.is_empty() {
+    /// Tells some of an epoch's changes, and whether they are the last.
+    fn tell_taps(&mut self, epoch: u64, changes: &[Batch], over: bool) {
+        if self.taps.is_empty() || changes.is_empty() && !over {
             return;
         }
         let epoch = self.around.run.epoch(epoch);
-        self.taps.retain(|tap| tap.send(epoch, changes));
+        self.taps.retain(|tap| tap.send(epoch, changes, over));
         if self.taps.is_empty() {
             self.logic.watch(false);
         }
     }
 
     fn moment(&self, tick: &Tick) -> Moment {
-        Moment { epoch: self.around.run.epoch(tick.epoch), horizon: tick.horizon }
+        Moment { epoch: self.around.run.epoch(tick.epoch), horizon: tick.horizon, wall: tick.wall }
     }
 
     /// Answers a read of some keys at once.
@@ -345,6 +439,7 @@ impl<L: Logic> Stateful<L> {
         for part in parts {
             first.join(part);
         }
+        first.begin();
         self.reading = Some(first);
         Ok(())
     }
@@ -472,3 +567,6 @@ enum Applied {
     /// The batch waits for state that is being restored.
     Unloaded,
 }
+
+#[cfg(test)]
+mod tests;

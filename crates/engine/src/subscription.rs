@@ -1,8 +1,8 @@
 //! A view's rows and then its changes, epoch by epoch, for somebody outside the dataflow.
 //!
 //! It begins with a read of all rows as of one epoch ([`crate::reads`]); from the next epoch on each
-//! worker sends what the epoch changed, also when that is nothing, so that the reader knows when it
-//! has an epoch whole. Nothing waits for a reader: one that falls too far behind is cut off and told.
+//! worker sends what the epoch changed, in pieces of which the last says so, also when that is nothing:
+//! so the reader knows when it has an epoch whole. Nothing waits for a reader: one that falls too far behind is cut off and told.
 //! Invariant: of every epoch after the first rows a reader gets all changes, in the order of epochs,
 //! or an error.
 
@@ -18,8 +18,14 @@ use std::time::{Duration, Instant};
 /// Rows that may wait for a reader, each message counting as one more.
 const MOST_WAITING: u64 = 1 << 22;
 
-/// One worker's changes of one epoch.
-type Told = (Epoch, Vec<Batch>);
+/// Some of one worker's changes of one epoch.
+#[derive(Debug)]
+struct Told {
+    epoch: Epoch,
+    changes: Vec<Batch>,
+    /// The worker has no more of this epoch.
+    over: bool,
+}
 
 /// Where an operator's workers send changes.
 #[derive(Clone, Debug)]
@@ -40,7 +46,7 @@ pub(crate) struct Changes {
     told: Receiver<Told>,
     waiting: Arc<Waiting>,
     workers: usize,
-    /// Epochs of which not every worker has told, with how many have.
+    /// Epochs of which not every worker has told all, with how many have.
     partial: BTreeMap<Epoch, (usize, Vec<Batch>)>,
 }
 
@@ -56,8 +62,8 @@ fn size_of(batches: &[Batch]) -> u64 {
 }
 
 impl Tap {
-    /// Sends an epoch's changes; false when nobody wants more.
-    pub(crate) fn send(&self, epoch: Epoch, changes: &[Batch]) -> bool {
+    /// Sends some of an epoch's changes, and whether they are the last; false when nobody wants more.
+    pub(crate) fn send(&self, epoch: Epoch, changes: &[Batch], over: bool) -> bool {
         if self.waiting.cut.load(Relaxed) {
             return false;
         }
@@ -66,7 +72,7 @@ impl Tap {
             self.waiting.cut.store(true, Relaxed);
             return false;
         }
-        self.sender.send((epoch, changes.to_vec())).is_ok()
+        self.sender.send(Told { epoch, changes: changes.to_vec(), over }).is_ok()
     }
 }
 
@@ -82,11 +88,11 @@ impl Changes {
                 return Ok(Some(whole));
             }
             match self.told.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                Ok((epoch, batches)) => {
-                    self.waiting.rows.fetch_sub(size_of(&batches), Relaxed);
+                Ok(Told { epoch, changes, over }) => {
+                    self.waiting.rows.fetch_sub(size_of(&changes), Relaxed);
                     let (workers, all) = self.partial.entry(epoch).or_default();
-                    *workers += 1;
-                    all.extend(batches);
+                    *workers += usize::from(over);
+                    all.extend(changes);
                 }
                 Err(_) if self.waiting.cut.load(Relaxed) => {
                     let reason = format!("this reader of its changes is more than {MOST_WAITING} rows behind");
@@ -101,7 +107,7 @@ impl Changes {
         }
     }
 
-    /// The oldest epoch of which all workers have told; epochs without changes are passed over.
+    /// The oldest epoch of which all workers have told all; epochs without changes are passed over.
     fn whole(&mut self) -> Option<(Epoch, Vec<Batch>)> {
         loop {
             let first = self.partial.first_entry().filter(|entry| entry.get().0 == self.workers)?;
@@ -126,9 +132,12 @@ mod tests {
     #[test]
     fn an_epoch_is_given_when_all_workers_have_told_of_it() {
         let (tap, mut changes) = tap(2);
-        assert!(tap.send(Epoch(1), &rows(3)) && tap.send(Epoch(1), &[]) && tap.send(Epoch(2), &rows(1)));
+        assert!(tap.send(Epoch(1), &rows(3), true) && tap.send(Epoch(1), &rows(2), false));
+        assert!(changes.next("p", Duration::ZERO).expect("runs").is_none(), "one worker has more of epoch 1");
+        assert!(tap.send(Epoch(1), &[], true) && tap.send(Epoch(2), &rows(1), true));
         let (epoch, batches) = changes.next("p", Duration::ZERO).expect("runs").expect("whole");
-        assert_eq!((epoch, batches[0].len()), (Epoch(1), 3));
+        let lengths: Vec<usize> = batches.iter().map(Batch::len).collect();
+        assert_eq!((epoch, lengths), (Epoch(1), vec![3, 2]));
         assert!(changes.next("p", Duration::ZERO).expect("runs").is_none(), "one worker has not told of epoch 2");
         drop(tap);
         assert!(changes.next("p", Duration::ZERO).expect_err("ended").to_string().contains("ended"));
@@ -138,7 +147,7 @@ mod tests {
     fn a_slow_reader_is_cut_off_and_told() {
         let (tap, mut changes) = tap(1);
         let many = rows(1 << 20);
-        let sent = (0..).take_while(|epoch| tap.send(Epoch(*epoch), &many)).count();
+        let sent = (0..).take_while(|epoch| tap.send(Epoch(*epoch), &many, true)).count();
         assert_eq!(sent, 3);
         drop(tap);
         for _ in 0..sent {

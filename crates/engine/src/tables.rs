@@ -3,18 +3,22 @@
 use crate::error::{Error, Result};
 use crate::keys::KeyCodec;
 use crate::ops::accumulate::{Argument, Layout};
-use crate::ops::aggregate::{Aggregate, Shape};
+use crate::ops::aggregate::{Aggregate, Closing, Shape};
 use crate::ops::distinct::Distinct;
 use crate::ops::expressions::Preparation;
 use crate::ops::extremes::Extremes;
+use crate::ops::first::First;
 use crate::ops::gathered::{GROUP_WORDS, Gathered, ROW_WORDS};
 use crate::ops::grouping::{Grouping, NullKeys, row_codec};
-use crate::ops::join::Join;
+use crate::ops::join::{Forgetting, Join};
+use crate::ops::lifetime::{self, Lifetime, Timing};
 use crate::ops::materialize::Materialize;
 use crate::ops::pairs::Condition;
 use crate::ops::regroup::Regroup;
 use crate::ops::source::Place;
-use crate::plan::{self, Aggregation, NodeId, Operator, Plan};
+use crate::ops::upsert::{Keying, Upsert};
+use crate::ops::watermark::{Bound, KEEPER_WORDS, Keeper};
+use crate::plan::{self, Aggregation, NodeId, Operator, Plan, SortKey};
 use crate::run::is_of;
 use arrow::datatypes::SchemaRef;
 use datafusion_physical_expr::PhysicalExpr;
@@ -67,6 +71,9 @@ pub(crate) fn shape_of(spec: &Plan, node: NodeId) -> Result<String> {
     Ok(match &plan.operator {
         Operator::Source(_) => "source".into(),
         Operator::Changes(_) => format!("changes of {}", types_of(&plan.schema)),
+        Operator::Watermark(watermark) => {
+            format!("watermark of column {} less {} us", watermark.time, watermark.delay_us)
+        }
         Operator::Map(_) => "map".into(),
         Operator::Hop(_) => "hop".into(),
         Operator::Unnest(_) => "unnest".into(),
@@ -85,25 +92,44 @@ pub(crate) fn shape_of(spec: &Plan, node: NodeId) -> Result<String> {
                 if join.nulls_match { ", nulls too" } else { "" },
             )
         }
+        Operator::First(first) => {
+            let input = &spec.nodes[plan.inputs[0].0];
+            let order = |key: &SortKey| format!("{} {:?}", key.expr, key.options);
+            let order: Vec<String> = first.order.iter().map(order).collect();
+            format!(
+                "{} rows of {} by {} in order of {}{}",
+                first.rows,
+                types_of(&input.schema),
+                keys_of(&first.keys, &input.schema)?,
+                order.join(", "),
+                if input.append_only { ", no others" } else { "" },
+            )
+        }
         Operator::Regroup(regroup) => {
             let input = &spec.nodes[plan.inputs[0].0].schema;
             let (keys, what) = (keys_of(&regroup.keys, input)?, regroup.recompute.describe());
             format!("rows of {} by {keys} for {what}", types_of(input))
         }
+        Operator::Lifetime(times) => format!("lifetimes of {} by {times:?}", types_of(&plan.schema)),
         Operator::Materialize => format!("rows of {}", types_of(&plan.schema)),
-        Operator::Aggregate(aggregation) => {
-            let input = &spec.nodes[plan.inputs[0].0];
-            let (preparation, layout) = prepare(aggregation, &input.schema, input.append_only)?;
-            let columns: Vec<&Argument> = preparation.described.iter().collect();
-            format!(
-                "groups of {}: {} words, {:?} over {:?}",
-                types_of(&plan.schema),
-                layout.words,
-                layout.places,
-                columns
-            ) + &distinct_of(&preparation.distinct)
+        Operator::Upsert(upsert) => format!("last rows of {} by {:?}", types_of(&plan.schema), upsert.keys),
+        Operator::Aggregate(aggregation) => groups_of(spec, node, aggregation)?,
+        Operator::Closing(closing) => {
+            let after: Vec<i64> = closing.passing.iter().map(|passing| passing.after_us).collect();
+            let groups = groups_of(spec, node, &closing.aggregation)?;
+            format!("{groups}, given when key {} is final after {after:?} us", closing.time)
         }
     })
+}
+
+fn groups_of(spec: &Plan, node: NodeId, aggregation: &Aggregation) -> Result<String> {
+    let plan = &spec.nodes[node.0];
+    let input = &spec.nodes[plan.inputs[0].0];
+    let (preparation, layout) = prepare(aggregation, &input.schema, input.append_only)?;
+    let columns: Vec<&Argument> = preparation.described.iter().collect();
+    let groups =
+        format!("groups of {}: {} words, {:?} over {:?}", types_of(&plan.schema), layout.words, layout.places, columns);
+    Ok(groups + &distinct_of(&preparation.distinct))
 }
 
 fn types_of(schema: &SchemaRef) -> String {
@@ -134,8 +160,37 @@ fn prepare(aggregation: &Aggregation, input: &SchemaRef, append_only: bool) -> R
 
 /// A GROUP BY of one worker.
 pub(crate) fn aggregate(tables: &Tables<'_>, node: NodeId) -> Result<(Preparation, Aggregate)> {
+    let Operator::Aggregate(aggregation) = &tables.plan.nodes[node.0].operator else {
+        unreachable!("called for aggregations")
+    };
+    groups(tables, node, aggregation, tables.plan.is_read(node))
+}
+
+/// A GROUP BY of one worker that gives each group once.
+pub(crate) fn closing(tables: &Tables<'_>, node: NodeId) -> Result<(Preparation, Closing)> {
+    let Operator::Closing(plan) = &tables.plan.nodes[node.0].operator else {
+        unreachable!("called for groups that are closed")
+    };
+    let (preparation, groups) = groups(tables, node, &plan.aggregation, false)?;
+    Ok((preparation, Closing::new(groups, plan.time, Bound::new(plan.passing.clone()))))
+}
+
+/// The keeper of a watermark, on whichever worker.
+pub(crate) fn watermark(tables: &Tables<'_>, node: NodeId) -> Result<Keeper> {
+    let Operator::Watermark(watermark) = &tables.plan.nodes[node.0].operator else {
+        unreachable!("called for watermarks")
+    };
+    Ok(Keeper::new(watermark, tables.table(node, 0, KeyKind::Bytes, KEEPER_WORDS)))
+}
+
+/// The groups of an aggregation on one worker; `emits` says whether their changes are given.
+fn groups(
+    tables: &Tables<'_>,
+    node: NodeId,
+    aggregation: &Aggregation,
+    emits: bool,
+) -> Result<(Preparation, Aggregate)> {
     let plan = &tables.plan.nodes[node.0];
-    let Operator::Aggregate(aggregation) = &plan.operator else { unreachable!("called for aggregations") };
     let input = &tables.plan.nodes[plan.inputs[0].0];
     let (preparation, layout) = prepare(aggregation, &input.schema, input.append_only)?;
     let codec = preparation.codec()?;
@@ -157,7 +212,7 @@ pub(crate) fn aggregate(tables: &Tables<'_>, node: NodeId) -> Result<(Preparatio
         layout,
         schema: Arc::clone(&plan.schema),
         keys: aggregation.keys.len(),
-        emits: tables.plan.is_read(node),
+        emits,
         creates_global: aggregation.keys.is_empty() && owns_global && tables.is_new(node),
     };
     Ok((preparation, Aggregate::new(shape, narrow, wide, sets, distincts)?))
@@ -177,6 +232,16 @@ pub(crate) fn materialize(tables: &Tables<'_>, node: NodeId) -> Result<(Preparat
     Ok((preparation, logic))
 }
 
+/// The last rows of keys on one worker, and what prepares its input.
+pub(crate) fn upsert(tables: &Tables<'_>, node: NodeId) -> Result<(Keying, Upsert)> {
+    let plan = &tables.plan.nodes[node.0];
+    let Operator::Upsert(upsert) = &plan.operator else { unreachable!("called for upserts") };
+    let named = |error: Error| Error::Plan(format!("{}: {error}", plan.name));
+    let kept = [tables.table(node, 0, KeyKind::Bytes, 1), tables.table(node, 1, KeyKind::Placed, 0)];
+    let logic = Upsert::new(upsert, &plan.schema, kept, tables.plan.is_read(node)).map_err(named)?;
+    Ok((Keying::new(upsert, &plan.schema).map_err(named)?, logic))
+}
+
 /// A join of one worker, and what prepares each of its inputs.
 pub(crate) fn join(tables: &Tables<'_>, node: NodeId) -> Result<([Grouping; 2], Join)> {
     let plan = &tables.plan.nodes[node.0];
@@ -192,7 +257,12 @@ pub(crate) fn join(tables: &Tables<'_>, node: NodeId) -> Result<([Grouping; 2], 
     let gathered = Gathered::new(tables.table(node, 0, KeyKind::Bytes, 2 * GROUP_WORDS), rows.into());
     let codecs = [row_codec(schemas[0])?, row_codec(schemas[1])?];
     let logic = Join::new(join.kind, Arc::clone(&plan.schema), gathered, codecs, condition);
-    Ok(([left, right], logic))
+    if join.forgets.is_empty() {
+        return Ok(([left, right], logic));
+    }
+    let groupings = [grouping_of(join, schemas[0], 0)?, grouping_of(join, schemas[1], 1)?];
+    let forgetting = Forgetting::new(&join.forgets, schemas.map(Arc::clone), groupings);
+    Ok(([left, right], logic.forgetting(forgetting)))
 }
 
 fn grouping_of(join: &plan::Join, input: &SchemaRef, side: usize) -> Result<Grouping> {
@@ -203,6 +273,19 @@ fn grouping_of(join: &plan::Join, input: &SchemaRef, side: usize) -> Result<Grou
         (false, false) => NullKeys::Drop,
     };
     Grouping::new(keys, input, nulls)
+}
+
+/// The first rows of groups, on one worker.
+pub(crate) fn first(tables: &Tables<'_>, node: NodeId) -> Result<(Grouping, First)> {
+    let plan = &tables.plan.nodes[node.0];
+    let Operator::First(first) = &plan.operator else { unreachable!("called for first rows") };
+    let input = &tables.plan.nodes[plan.inputs[0].0];
+    let grouping = Grouping::new(&first.keys, &input.schema, NullKeys::Group)?;
+    let rows = tables.table(node, 1, KeyKind::Placed, ROW_WORDS);
+    let gathered = Gathered::new(tables.table(node, 0, KeyKind::Bytes, GROUP_WORDS), vec![rows]);
+    let (schema, codec) = (Arc::clone(&plan.schema), row_codec(&input.schema)?);
+    let logic = First::new(gathered, schema, codec, first.order.clone(), first.rows, input.append_only)?;
+    Ok((grouping, logic))
 }
 
 /// Groups that are computed anew, on one worker.
@@ -216,4 +299,13 @@ pub(crate) fn regroup(tables: &Tables<'_>, node: NodeId) -> Result<(Grouping, Re
     let codecs = [row_codec(input)?, row_codec(&plan.schema)?];
     let schemas = [Arc::clone(input), Arc::clone(&plan.schema)];
     Ok((grouping, Regroup::new(regroup.recompute.start()?, gathered, schemas, codecs)))
+}
+
+/// Rows with lifetimes, on one worker.
+pub(crate) fn lifetime(tables: &Tables<'_>, node: NodeId) -> Result<(Timing, Lifetime)> {
+    let plan = &tables.plan.nodes[node.0];
+    let Operator::Lifetime(times) = &plan.operator else { unreachable!("called for lifetimes") };
+    let input = &tables.plan.nodes[plan.inputs[0].0].schema;
+    let table = tables.table(node, 0, KeyKind::Bytes, lifetime::WORDS);
+    Ok((Timing::new(times.clone(), input)?, Lifetime::new(Arc::clone(&plan.schema), table)?))
 }

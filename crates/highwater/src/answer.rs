@@ -6,6 +6,7 @@ use crate::titles::titled;
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::compute::cast;
 use arrow::datatypes::{Field, Schema, SchemaRef};
+use datafusion::common::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::memory::MemoryStream;
 use datafusion::sql::sqlparser::ast::Query;
@@ -137,9 +138,22 @@ impl RowStream {
     ///
     /// # Errors
     /// As [`RowStream::next`].
-    pub async fn collect(mut self) -> Result<Rows> {
-        let mut batches = Vec::new();
+    pub async fn collect(self) -> Result<Rows> {
+        self.collect_within(u64::MAX).await
+    }
+
+    /// All rows, if they take no more than so many bytes.
+    ///
+    /// # Errors
+    /// As [`RowStream::next`], and `Query` when they take more.
+    pub(crate) async fn collect_within(mut self, most_bytes: u64) -> Result<Rows> {
+        let (mut batches, mut bytes) = (Vec::new(), 0);
         while let Some(batch) = self.next().await? {
+            bytes += batch.get_array_memory_size() as u64;
+            if bytes > most_bytes {
+                let message = format!("the rows take more than {most_bytes} bytes of memory (query_memory)");
+                return Err(DataFusionError::ResourcesExhausted(message).into());
+            }
             batches.push(batch);
         }
         Ok(Rows { schema: self.schema, batches })
@@ -174,13 +188,13 @@ impl Answer {
         self
     }
 
-    /// Its rows, or none of one column.
+    /// Its rows, or none of one column, if they take no more than so many bytes.
     ///
     /// # Errors
-    /// As [`RowStream::next`].
-    pub(crate) async fn collect(self) -> Result<Rows> {
+    /// As [`RowStream::collect_within`].
+    pub(crate) async fn collect_within(self, most_bytes: u64) -> Result<Rows> {
         match self.rows {
-            Some(rows) => rows.collect().await,
+            Some(rows) => rows.collect_within(most_bytes).await,
             None => Ok(Rows::none("result")),
         }
     }

@@ -84,6 +84,7 @@ fn reads(entry: &Entry) -> BTreeSet<String> {
     match highwater_sql::parse(&entry.sql) {
         Ok(Statement::CreateView(view) | Statement::CreateMaterializedView(view)) => references(&view.query),
         Ok(Statement::CreateSink(sink)) => references(&sink.query),
+        Ok(Statement::CreateSubscription(subscription)) => references(&subscription.query),
         _ => BTreeSet::new(),
     }
 }

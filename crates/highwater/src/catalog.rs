@@ -30,6 +30,8 @@ pub(crate) enum Kind {
     MaterializedView,
     /// CREATE SINK.
     Sink,
+    /// CREATE SUBSCRIPTION.
+    Subscription,
 }
 
 impl std::fmt::Display for Kind {
@@ -40,6 +42,7 @@ impl std::fmt::Display for Kind {
             Self::View => "VIEW",
             Self::MaterializedView => "MATERIALIZED VIEW",
             Self::Sink => "SINK",
+            Self::Subscription => "SUBSCRIPTION",
         })
     }
 }

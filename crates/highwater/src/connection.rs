@@ -8,7 +8,7 @@ use crate::cursor::Cursors;
 use crate::error::{Error, Result};
 use crate::prepared::Prepared;
 use arrow::datatypes::Schema;
-use highwater_sql::statement::Name;
+use highwater_sql::statement::{Name, SetScope};
 use highwater_sql::zones::Zone;
 use highwater_tables::{Change, Overlay, Snapshot, Table, TableStore, TableWrite, Write};
 use std::collections::BTreeMap;
@@ -46,6 +46,13 @@ const SETTINGS: &[(&str, &str)] = &[
     ("transaction_read_only", "off"),
 ];
 
+/// Whether the transaction writes nothing.
+pub(crate) const READ_ONLY: &str = "transaction_read_only";
+/// The same for transactions that do not say it.
+const DEFAULT_READ_ONLY: &str = "default_transaction_read_only";
+/// Settings that are always those of one transaction.
+const OF_TRANSACTION: [&str; 3] = [READ_ONLY, "transaction_isolation", "transaction_deferrable"];
+
 /// The version of PostgreSQL whose behaviour clients may expect.
 pub const SERVER_VERSION: &str = "15.0 (Highwater)";
 
@@ -55,6 +62,8 @@ pub const SERVER_VERSION: &str = "15.0 (Highwater)";
 pub struct Connection {
     settings: BTreeMap<String, String>,
     pub(crate) transaction: Option<Transaction>,
+    /// Cursors that no transaction ends.
+    pub(crate) held: Cursors,
     /// What PREPARE has made, by name.
     pub(crate) prepared: BTreeMap<String, Arc<Prepared>>,
     /// The position of its last commit.
@@ -114,9 +123,19 @@ pub(crate) struct Transaction {
     pub(crate) snapshot: Option<Arc<Snapshot>>,
     tables: BTreeMap<u32, Written>,
     pub(crate) cursors: Cursors,
+    pub(crate) settings: Option<TransactionSettings>,
     bytes: usize,
     is_implicit: bool,
     pub(crate) failed: bool,
+}
+
+/// The settings around a transaction that has changed some.
+#[derive(Debug)]
+pub(crate) struct TransactionSettings {
+    /// Those that it came with, and goes with when it is rolled back.
+    before: BTreeMap<String, String>,
+    /// Those that it leaves when it is committed.
+    after: BTreeMap<String, String>,
 }
 
 /// What a transaction has written to one table.
@@ -194,11 +213,32 @@ impl Connection {
         self.transaction.get_or_insert_with(|| Transaction { is_implicit: true, ..Transaction::default() });
     }
 
+    /// Whether it is in a transaction that nobody asked for.
+    #[must_use]
+    pub fn is_in_implicit_transaction(&self) -> bool {
+        self.transaction.as_ref().is_some_and(|transaction| transaction.is_implicit)
+    }
+
+    /// Begins a transaction; one that nobody asked for goes on as one. False when there is one.
+    pub(crate) fn begin(&mut self) -> bool {
+        match &mut self.transaction {
+            Some(transaction) => std::mem::take(&mut transaction.is_implicit),
+            none => {
+                *none = Some(Transaction::default());
+                true
+            }
+        }
+    }
+
     /// A statement has failed, or its answer could not be given: so has the transaction. One that
     /// nobody asked for is over.
     pub fn fail_transaction(&mut self) {
         match &mut self.transaction {
-            Some(transaction) if transaction.is_implicit => self.transaction = None,
+            Some(transaction) if transaction.is_implicit => {
+                let settings = transaction.settings.take();
+                self.transaction = None;
+                self.end_settings(settings, false);
+            }
             Some(transaction) => transaction.failed = true,
             None => {}
         }
@@ -207,6 +247,9 @@ impl Connection {
     /// A setting, if it is known or was set.
     #[must_use]
     pub fn setting(&self, name: &str) -> Option<&str> {
+        if name == READ_ONLY && !self.settings.contains_key(name) {
+            return self.setting(DEFAULT_READ_ONLY);
+        }
         let default = || SETTINGS.iter().find(|(known, _)| *known == name).map(|(_, default)| *default);
         self.settings.get(name).map(String::as_str).or_else(default)
     }
@@ -225,22 +268,61 @@ impl Connection {
     /// # Errors
     /// `Sql` with 22023 for a value that cannot be used, 55P02 for a setting that cannot be changed.
     pub fn set(&mut self, name: &str, value: &str) -> Result<Option<String>> {
-        self.set_at(
-            &Name { value: name.to_owned(), at: highwater_sql::Position { offset: 1, line: 1, column: 1 } },
-            value,
-        )
+        self.set_for(name, value, SetScope::Session)
     }
 
-    pub(crate) fn set_at(&mut self, name: &Name, value: &str) -> Result<Option<String>> {
+    pub(crate) fn set_for(&mut self, name: &str, value: &str, scope: SetScope) -> Result<Option<String>> {
+        let at = highwater_sql::Position { offset: 1, line: 1, column: 1 };
+        self.set_at(&Name { value: name.to_owned(), at }, value, scope)
+    }
+
+    pub(crate) fn set_at(&mut self, name: &Name, value: &str, scope: SetScope) -> Result<Option<String>> {
         let key = name.value.as_str();
-        if value.eq_ignore_ascii_case("default") {
-            self.settings.remove(key);
-            return Ok(None);
+        let resets = value.eq_ignore_ascii_case("default");
+        let notice = if resets { None } else { self.checked(name, value)? };
+        let is_of_transaction = OF_TRANSACTION.contains(&key);
+        let is_local = is_of_transaction || scope == SetScope::Transaction;
+        if is_local && self.transaction.is_none() {
+            let what = if is_of_transaction { "SET TRANSACTION" } else { "SET LOCAL" };
+            return Ok(Some(format!("{what} can only be used in transaction blocks")));
         }
+        let value = match key {
+            READ_ONLY | DEFAULT_READ_ONLY if flag(value) == Some(true) => "on",
+            READ_ONLY | DEFAULT_READ_ONLY if flag(value) == Some(false) => "off",
+            _ => value,
+        };
+        let change = |settings: &mut BTreeMap<String, String>| {
+            if resets {
+                settings.remove(key);
+            } else {
+                settings.insert(key.to_owned(), value.to_owned());
+            }
+        };
+        if let Some(transaction) = &mut self.transaction {
+            let around = transaction.settings.get_or_insert_with(|| TransactionSettings {
+                before: self.settings.clone(),
+                after: self.settings.clone(),
+            });
+            if !is_local {
+                change(&mut around.after);
+            }
+        }
+        change(&mut self.settings);
+        Ok(notice)
+    }
+
+    /// Checks a new value; gives a notice when it means nothing here.
+    fn checked(&self, name: &Name, value: &str) -> Result<Option<String>> {
+        let key = name.value.as_str();
         let mut notice = None;
         match key {
-            "rw_implicit_flush" | "background_ddl" => {
-                flag(value).ok_or_else(|| wrong(name, "takes on or off"))?;
+            "rw_implicit_flush" | "background_ddl" | READ_ONLY | DEFAULT_READ_ONLY => {
+                let wanted = flag(value).ok_or_else(|| wrong(name, "takes on or off"))?;
+                let has_read = self.transaction.as_ref().is_some_and(|transaction| transaction.snapshot.is_some());
+                if key == READ_ONLY && !wanted && has_read && self.is_on(READ_ONLY) {
+                    let message = "transaction read-write mode must be set before any query";
+                    return Err(invalid("25001", message, None));
+                }
             }
             "statement_timeout" => {
                 timeout(value).ok_or_else(|| wrong(name, "takes milliseconds, or a time such as '5s'"))?;
@@ -266,16 +348,31 @@ impl Connection {
             known if SETTINGS.iter().any(|(name, _)| *name == known) => {}
             other => notice = Some(format!("setting {other:?} is kept, but nothing reads it")),
         }
-        self.settings.insert(key.to_owned(), value.to_owned());
         Ok(notice)
     }
 
-    /// Forgets settings and prepared statements, as DISCARD ALL does.
+    /// After a transaction settings are what it leaves, or what they were.
+    pub(crate) fn end_settings(&mut self, around: Option<TransactionSettings>, committed: bool) {
+        if let Some(TransactionSettings { before, after }) = around {
+            self.settings = if committed { after } else { before };
+        }
+    }
+
+    /// Refuses what writes where the transaction is read only.
+    pub(crate) fn check_may_write(&self, what: &str) -> Result<()> {
+        if self.is_on(READ_ONLY) {
+            return Err(invalid("25006", format!("cannot execute {what} in a read-only transaction"), None));
+        }
+        Ok(())
+    }
+
+    /// Forgets settings, cursors and prepared statements, as DISCARD ALL does.
     pub(crate) fn discard(&mut self) -> Result<()> {
         if self.transaction.is_some() {
             return Err(invalid("25001", "DISCARD ALL cannot run inside a transaction block", None));
         }
         self.settings.clear();
+        self.held.clear();
         self.prepared.clear();
         Ok(())
     }

@@ -100,7 +100,8 @@
 //! ```
 
 pub use highwater_connectors::{
-    Format, Kind, OptionSpec, Settings, SinkConnector, SinkRequest, SourceConnector, SourceRequest, check_source,
+    Envelope, Format, Included, Kind, Metadata, OptionSpec, Settings, Shape, SinkConnector, SinkRequest,
+    SourceConnector, SourceRequest, check_source,
 };
 pub use highwater_engine::sink::{DeliveryPermit, Sink, Target};
 pub use highwater_engine::source::{Extent, Offset, Polled, Source, SplitReader};

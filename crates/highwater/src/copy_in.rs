@@ -39,6 +39,7 @@ impl Database {
     pub fn begin_copy(&self, connection: &Connection, copy: &Copy) -> Result<CopyIn> {
         connection.begin_statement();
         connection.check_not_failed()?;
+        connection.check_may_write("COPY FROM")?;
         let target = self.target(&copy.table)?;
         let places = target.places(&copy.columns, target.schema().fields().len())?;
         let zone = connection.zone();

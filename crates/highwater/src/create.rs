@@ -6,18 +6,20 @@ use crate::connection::{Connection, invalid};
 use crate::database::{Database, State};
 use crate::dml::Target;
 use crate::error::{Error, Result};
-use crate::objects::{Body, Object, Reading};
+use crate::objects::{Body, Fed, Object, Reading, Subscribed};
 use crate::outcome::Outcome;
 use crate::settings;
 use arrow::datatypes::{Field, Schema, SchemaRef};
-use highwater_connectors::{Created, Format, Options};
-use highwater_engine::plan::Operator;
-use highwater_engine::source::Extent;
+use highwater_connectors::{Created, DELETED, ERROR_COLUMNS, Envelope, Format, Included, Metadata, Options, Shape};
+use highwater_engine::Trigger;
+use highwater_engine::plan::{self, Operator};
+use highwater_engine::source::{Extent, Source};
+use highwater_sql::lower::FedTable;
 use highwater_sql::statement::{
-    self, CreateSink, CreateSource, CreateTable, CreateView, Encoding, Name, Property, Statement,
+    self, CreateSink, CreateSource, CreateSubscription, CreateTable, CreateView, Encoding, Name, Property, Statement,
 };
 use highwater_sql::{references, same_text, session};
-use highwater_tables::TableSpec;
+use highwater_tables::{JournalSpec, TableSpec};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -46,6 +48,9 @@ impl Database {
         if let Free::Exists(outcome) = self.free(&state, Kind::Table, &table.name, table.if_not_exists, text)? {
             return Ok(outcome);
         }
+        if table.feed.is_some() {
+            return self.create_fed(&mut state, table, text);
+        }
         let entry = entry(&state, Kind::Table, &table.name, text, None);
         let object = self.table_object(table, entry)?;
         state.catalog.add(object.entry.clone())?;
@@ -64,9 +69,59 @@ impl Database {
             key,
             append_only: statement.append_only,
         };
+        let watermark = watermark(statement.watermark.as_ref(), &schema)?;
         let target = Target { table: self.tables.table(spec)?, statement: Arc::new(statement) };
         self.check_defaults(&target)?;
-        Ok(Object { entry, schema, body: Body::Table(target) })
+        Ok(Object { entry, schema, body: Body::Table(target), watermark })
+    }
+
+    /// A table that a connector fills is kept by a pipeline, which it is the first of.
+    fn create_fed(&self, state: &mut State, table: CreateTable, text: &str) -> Result<Outcome> {
+        self.check_name(&table.name)?;
+        let name = table.name.value.clone();
+        let entry = entry(state, Kind::Table, &table.name, text, Some(name.clone()));
+        let object = self.fed_object(table, entry)?;
+        self.plan_with(state, &object)?;
+        self.keep(state, object)?;
+        let done = Outcome::done("CREATE TABLE");
+        Ok(self.growth(state, &name)?.into_iter().fold(done, Outcome::noticed))
+    }
+
+    fn fed_object(&self, statement: CreateTable, entry: Entry) -> Result<Object> {
+        let Some(feed) = &statement.feed else {
+            return Err(invalid("XX000", "it has no connector", Some(&statement.name)));
+        };
+        let declared: Vec<Field> = statement
+            .columns
+            .iter()
+            .map(|c| Field::new(&c.column.name.value, c.column.data_type.clone(), !c.column.not_null))
+            .collect();
+        let declared = Arc::new(Schema::new(declared));
+        let key: Vec<String> = statement.key.iter().map(|name| name.value.clone()).collect();
+        let included = included(&feed.included);
+        let format = feed.format.as_ref();
+        let (connector, options) = connector(&statement.name, &feed.options, format)?;
+        let source = self.connectors.source(&Created {
+            connector: &connector,
+            name: &entry.name,
+            incarnation: entry.incarnation,
+            options: &options,
+            columns: Some(&declared),
+            format: format.map(|f| encoding(f.encoding)),
+            shape: Shape { envelope: envelope(format), key: &key, included: &included },
+        })?;
+        let columns = declared.fields().len() + included.len();
+        let given = source.schema();
+        let fields = given.fields()[..columns].iter().map(|field| field.as_ref().clone().with_nullable(true));
+        let schema: SchemaRef = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+        let table = FedTable {
+            key: key.iter().map(|name| schema.index_of(name)).collect::<Result<_, _>>()?,
+            schema: Arc::clone(&schema),
+            deletes: given.column_with_name(DELETED).is_some(),
+            error_columns: if keeps_errors(source.as_ref()) { ERROR_COLUMNS.len() } else { 0 },
+            source,
+        };
+        Ok(Object { entry, schema, body: Body::Fed(Arc::new(Fed { statement, table })), watermark: None })
     }
 
     pub(crate) fn create_view(&self, view: CreateView, text: &str) -> Result<Outcome> {
@@ -110,7 +165,15 @@ impl Database {
         let mut endless: Vec<Option<&str>> = Vec::new();
         for node in &plan.nodes {
             let below = node.inputs.iter().find_map(|input| endless[input.0]);
-            let keeps = matches!(node.operator, Operator::Join(_) | Operator::Regroup(_) | Operator::Materialize);
+            let inserts = node.inputs.iter().all(|input| plan.nodes[input.0].append_only);
+            let keeps = match &node.operator {
+                Operator::Join(join) => join.forgets.len() < node.inputs.len(),
+                Operator::Regroup(_) | Operator::Materialize => true,
+                // It forgets what is not among the first rows, unless that may go again.
+                Operator::First(_) => !inserts,
+                Operator::Lifetime(lifetime) => lifetime.until.is_none(),
+                _ => false,
+            };
             let is_ours = node.name.strip_prefix(view).is_some_and(|rest| rest.starts_with('/'));
             if let Some(source) = below.filter(|_| keeps && is_ours) {
                 return Ok(Some(format!(
@@ -120,7 +183,8 @@ impl Database {
             }
             endless.push(match &node.operator {
                 Operator::Source(source) if source.extent() == Extent::Endless => node.name.strip_suffix("/source"),
-                Operator::Aggregate(_) => None,
+                Operator::Aggregate(_) | Operator::Closing(_) | Operator::First(_) | Operator::Upsert(_) => None,
+                Operator::Lifetime(lifetime) if lifetime.until.is_some() => None,
                 _ => below,
             });
         }
@@ -171,6 +235,35 @@ impl Database {
         let object = self.kept_object(&state, entry, Body::Sink(sink))?;
         self.keep(&mut state, object)?;
         Ok(Outcome::done("CREATE SINK"))
+    }
+
+    /// Adds a subscription. When it returns, all that changes from then on will be in its journal.
+    pub(crate) fn create_subscription(&self, subscription: CreateSubscription, text: &str) -> Result<Outcome> {
+        let mut state = self.state();
+        let (name, skips) = (&subscription.name, subscription.if_not_exists);
+        if let Free::Exists(outcome) = self.free(&state, Kind::Subscription, name, skips, text)? {
+            return Ok(outcome);
+        }
+        self.check_name(name)?;
+        let pipeline = crate::subscription::subject(&state, &subscription.from)?;
+        let entry = entry(&state, Kind::Subscription, name, text, Some(pipeline.clone()));
+        let object = self.subscription_object(&state, subscription, entry)?;
+        self.keep(&mut state, object)?;
+        let running = state.running.get(&pipeline).filter(|_| !state.deferring).cloned();
+        drop(state);
+        let done = Outcome::done("CREATE SUBSCRIPTION");
+        // A checkpoint that has the subscription, from which a crash goes on.
+        match running.map(|running| running.checkpoint(Trigger::Manual)) {
+            Some(Err(error)) => Ok(done.noticed(format!("it begins with the next checkpoint: {error}"))),
+            _ => Ok(done),
+        }
+    }
+
+    fn subscription_object(&self, state: &State, statement: CreateSubscription, entry: Entry) -> Result<Object> {
+        let retention = crate::subscription::retention(&statement)?;
+        let id = u32::try_from(entry.id).map_err(|_| invalid("54000", "too many objects", None))?;
+        let journal = self.tables.journal(JournalSpec { id, name: entry.name.clone(), retention })?;
+        self.kept_object(state, entry, Body::Subscription(Subscribed { statement, journal }))
     }
 
     /// Refuses a name under which nothing can be kept.
@@ -240,11 +333,13 @@ impl Database {
     /// An object of the catalog, made from its text once more.
     pub(crate) fn object(&self, state: &State, entry: Entry) -> Result<Object> {
         match highwater_sql::parse(&entry.sql)? {
+            Statement::CreateTable(table) if table.feed.is_some() => self.fed_object(table, entry),
             Statement::CreateTable(table) => self.table_object(table, entry),
             Statement::CreateSource(source) => self.source_object(&source, entry),
             Statement::CreateView(view) => self.view_object(state, view, entry),
             Statement::CreateMaterializedView(view) => self.kept_object(state, entry, Body::Materialized(view)),
             Statement::CreateSink(sink) => self.kept_object(state, entry, Body::Sink(sink)),
+            Statement::CreateSubscription(subscription) => self.subscription_object(state, subscription, entry),
             _ => Err(Error::Sql(highwater_sql::Error::Invalid {
                 sqlstate: "XX001",
                 message: format!("the catalog's text of {:?} creates nothing", entry.name),
@@ -257,6 +352,7 @@ impl Database {
         let format = statement.format.as_ref();
         let (connector, options) = connector(&statement.name, &statement.options, format)?;
         let columns = declared(statement);
+        let included = included(&statement.included);
         let source = self.connectors.source(&Created {
             connector: &connector,
             name: &entry.name,
@@ -264,8 +360,20 @@ impl Database {
             options: &options,
             columns: columns.as_ref(),
             format: format.map(|f| encoding(f.encoding)),
+            shape: Shape { included: &included, ..Shape::default() },
         })?;
-        Ok(Object { entry, schema: source.schema(), body: Body::Source(source) })
+        if keeps_errors(source.as_ref()) {
+            let at = statement.options.iter().find(|option| option.key == "on_error").map(|option| option.at);
+            let error = highwater_sql::Error::Unsupported {
+                clause: "on_error = 'dead_letter' of a source".to_owned(),
+                hint: "CREATE TABLE ... WITH (connector = ...) keeps rows, and those that could not be read".to_owned(),
+                position: at,
+            };
+            return Err(error.into());
+        }
+        let schema = source.schema();
+        let watermark = watermark(statement.watermark.as_ref(), &schema)?;
+        Ok(Object { entry, schema, body: Body::Source(source), watermark })
     }
 
     fn view_object(&self, state: &State, view: CreateView, entry: Entry) -> Result<Object> {
@@ -274,12 +382,12 @@ impl Database {
         let plan = self.session.bind(&view.query, &relations)?;
         let plan = session::rename(plan, &view.columns, &view.query.text)?;
         let schema = session::view_schema(plan.schema());
-        Ok(Object { entry, schema, body: Body::View(view) })
+        Ok(Object { entry, schema, body: Body::View(view), watermark: None })
     }
 
     /// An object with a pipeline: its columns come of planning it.
     fn kept_object(&self, state: &State, entry: Entry, body: Body) -> Result<Object> {
-        let mut object = Object { entry, body, schema: Arc::new(Schema::empty()) };
+        let mut object = Object { entry, body, schema: Arc::new(Schema::empty()), watermark: None };
         let plan = self.plan_with(state, &object)?;
         object.schema = match &object.body {
             Body::Materialized(_) => {
@@ -304,12 +412,45 @@ fn entry(state: &State, kind: Kind, name: &Name, text: &str, pipeline: Option<St
     }
 }
 
+/// A statement's watermark over the columns of what it makes.
+fn watermark(watermark: Option<&statement::Watermark>, schema: &Schema) -> Result<Option<plan::Watermark>> {
+    let Some(watermark) = watermark else { return Ok(None) };
+    Ok(Some(plan::Watermark { time: watermark.place(schema)?, delay_us: watermark.delay_us }))
+}
+
 fn declared(source: &CreateSource) -> Option<SchemaRef> {
     if source.columns.is_empty() {
         return None;
     }
     let field = |c: &statement::Column| Field::new(&c.name.value, c.data_type.clone(), !c.not_null);
     Some(Arc::new(Schema::new(source.columns.iter().map(field).collect::<Vec<_>>())))
+}
+
+/// Whether a source gives rows that could not be read.
+fn keeps_errors(source: &dyn Source) -> bool {
+    source.schema().column_with_name(ERROR_COLUMNS[0]).is_some()
+}
+
+/// The connectors' words for INCLUDE.
+fn included(included: &[statement::Included]) -> Vec<Included> {
+    let of = |included: &statement::Included| Included {
+        what: match included.what {
+            statement::Metadata::Key => Metadata::Key,
+            statement::Metadata::File => Metadata::File,
+            statement::Metadata::Offset => Metadata::Offset,
+        },
+        name: included.name.value.clone(),
+    };
+    included.iter().map(of).collect()
+}
+
+/// The connectors' word for a FORMAT.
+pub(crate) fn envelope(format: Option<&statement::Format>) -> Envelope {
+    match format.map(|format| format.envelope) {
+        None | Some(statement::Envelope::Plain) => Envelope::Plain,
+        Some(statement::Envelope::Upsert) => Envelope::Upsert,
+        Some(statement::Envelope::Debezium) => Envelope::Debezium,
+    }
 }
 
 /// The connector's name and its other options, those of ENCODE (...) included.

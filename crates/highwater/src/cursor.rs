@@ -1,54 +1,109 @@
-//! Cursors: the rows of a query that a transaction takes piece by piece, forwards.
+//! Cursors: rows that a client takes piece by piece, forwards.
 //!
-//! A cursor sees what its transaction saw when it was declared, and ends with the transaction.
+//! A cursor over a query sees what its transaction saw when it was declared, and ends with the
+//! transaction; WITH HOLD it goes on after COMMIT with the same rows. A cursor over a subscription
+//! belongs to the session.
 
 use crate::answer::{Answer, RowStream, Tag};
-use crate::connection::{Connection, Transaction, invalid};
+use crate::connection::{Connection, invalid};
 use crate::database::Database;
 use crate::error::{Error, Result};
 use crate::outcome::Rows;
 use crate::parameters::Parameters;
+use crate::subscription::{Following, patience};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use highwater_sql::statement::{Fetch, Name, Query};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
-/// The cursors of a transaction, by name.
+/// Cursors by name.
 pub(crate) type Cursors = BTreeMap<String, Cursor>;
 
 /// One cursor.
 #[derive(Debug)]
 pub(crate) struct Cursor {
-    query: Query,
+    /// What it reads, in SQL.
+    text: String,
     schema: SchemaRef,
-    /// Nobody locks it: a stream alone cannot be shared between threads.
-    rows: Mutex<RowStream>,
-    /// What was computed and not yet taken.
-    left: Option<RecordBatch>,
+    /// It outlives its transaction.
+    hold: bool,
+    origin: Origin,
+    /// The row that was taken last, unless the end was passed.
+    current: Option<RecordBatch>,
+}
+
+/// Where rows come from.
+#[derive(Debug)]
+enum Origin {
+    Query {
+        /// Nobody locks it: a stream alone cannot be shared between threads.
+        rows: Mutex<RowStream>,
+        /// What was computed and not yet taken.
+        left: Option<RecordBatch>,
+    },
+    Changes(Box<Following>),
 }
 
 impl Cursor {
-    /// Up to `count` rows, or all.
-    async fn take(&mut self, count: Option<u64>) -> Result<Rows> {
-        let mut wanted = count.map_or(usize::MAX, |count| usize::try_from(count).unwrap_or(usize::MAX));
-        let rows = self.rows.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let mut batches = Vec::new();
-        while wanted > 0 {
-            let next = match self.left.take() {
-                Some(left) => Some(left),
-                None => rows.next().await?,
-            };
-            let Some(batch) = next else { break };
-            if batch.num_rows() > wanted {
-                self.left = Some(batch.slice(wanted, batch.num_rows() - wanted));
-            }
-            let taken = batch.num_rows().min(wanted);
-            wanted -= taken;
-            batches.push(batch.slice(0, taken));
-        }
-        Ok(Rows { schema: self.schema.clone(), batches })
+    fn of_query(query: &Query, rows: RowStream, hold: bool) -> Self {
+        let (text, schema) = (query.ast.to_string(), rows.schema().clone());
+        let origin = Origin::Query { rows: Mutex::new(rows), left: None };
+        Self { text, schema, hold, origin, current: None }
     }
+
+    pub(crate) fn of_changes(text: String, following: Following) -> Self {
+        let schema = following.schema().clone();
+        Self { text, schema, hold: true, origin: Origin::Changes(Box::new(following)), current: None }
+    }
+
+    pub(crate) const fn outlives_transactions(&self) -> bool {
+        self.hold
+    }
+
+    /// Up to `count` rows, or all; for 0 the row that was taken last.
+    async fn take(&mut self, count: Option<u64>, patience: Option<Duration>) -> Result<Rows> {
+        let count = count.map(|count| usize::try_from(count).unwrap_or(usize::MAX));
+        if count == Some(0) {
+            return Ok(Rows { schema: self.schema.clone(), batches: self.current.iter().cloned().collect() });
+        }
+        let batches = match &mut self.origin {
+            Origin::Query { rows, left } => {
+                let rows = rows.get_mut().unwrap_or_else(PoisonError::into_inner);
+                take_from(rows, left, count.unwrap_or(usize::MAX)).await?
+            }
+            Origin::Changes(following) => following.take(count, patience).await?,
+        };
+        let taken = Rows { schema: self.schema.clone(), batches };
+        let last = taken.batches.iter().rfind(|batch| batch.num_rows() > 0);
+        let last = last.filter(|_| count == Some(taken.count()));
+        self.current = last.map(|batch| batch.slice(batch.num_rows() - 1, 1));
+        Ok(taken)
+    }
+}
+
+/// Up to so many rows of a stream of which some are left over.
+async fn take_from(
+    rows: &mut RowStream,
+    left: &mut Option<RecordBatch>,
+    mut wanted: usize,
+) -> Result<Vec<RecordBatch>> {
+    let mut batches = Vec::new();
+    while wanted > 0 {
+        let next = match left.take() {
+            Some(left) => Some(left),
+            None => rows.next().await?,
+        };
+        let Some(batch) = next else { break };
+        if batch.num_rows() > wanted {
+            *left = Some(batch.slice(wanted, batch.num_rows() - wanted));
+        }
+        let taken = batch.num_rows().min(wanted);
+        wanted -= taken;
+        batches.push(batch.slice(0, taken));
+    }
+    Ok(batches)
 }
 
 impl Database {
@@ -56,31 +111,34 @@ impl Database {
         &self,
         connection: &mut Connection,
         name: &Name,
+        hold: bool,
         query: &Query,
         parameters: &Parameters,
     ) -> Result<Answer> {
-        let Some(transaction) = &connection.transaction else {
+        if connection.transaction.is_none() && !hold {
             let message = "DECLARE CURSOR can only be used in transaction blocks";
             return Err(invalid("25P01", message, None));
-        };
-        if transaction.cursors.contains_key(&name.value) {
-            return Err(invalid("42P03", format!("cursor {:?} already exists", name.value), Some(name)));
         }
+        check_new(connection, name)?;
         let answer = self.answer_query(connection, query, parameters).await?;
         let rows = answer.rows.ok_or_else(|| invalid("XX000", "a query came without rows", None))?;
-        let cursor = Cursor { query: query.clone(), schema: rows.schema().clone(), rows: Mutex::new(rows), left: None };
-        if let Some(transaction) = &mut connection.transaction {
-            transaction.cursors.insert(name.value.clone(), cursor);
-        }
-        Ok(Answer::done(Tag::Plain("DECLARE CURSOR".to_owned())))
+        let cursor = Cursor::of_query(query, rows, hold);
+        let cursors = match &mut connection.transaction {
+            Some(transaction) => &mut transaction.cursors,
+            None => &mut connection.held,
+        };
+        cursors.insert(name.value.clone(), cursor);
+        Ok(Answer { notices: answer.notices, ..Answer::done(Tag::Plain("DECLARE CURSOR".to_owned())) })
     }
 
     pub(crate) async fn fetch(&self, connection: &mut Connection, fetch: &Fetch) -> Result<Answer> {
-        let rows = cursors(connection)
-            .and_then(|cursors| cursors.get_mut(&fetch.cursor.value))
-            .ok_or_else(|| unknown(&fetch.cursor))?
-            .take(fetch.count)
-            .await?;
+        let patience = patience(&fetch.options)?;
+        let cursor = find(connection, &fetch.cursor)?;
+        if let (Origin::Query { .. }, Some(option)) = (&cursor.origin, fetch.options.first()) {
+            let reason = "is for cursors of subscriptions: what this one reads is there";
+            return Err(highwater_sql::Error::option(&option.key, reason, Some(option.at)).into());
+        }
+        let rows = cursor.take(fetch.count, patience).await?;
         if fetch.skips {
             return Ok(Answer::done(Tag::Plain(format!("MOVE {}", rows.count()))));
         }
@@ -88,38 +146,66 @@ impl Database {
     }
 }
 
+/// Refuses the name of a cursor that there is.
+pub(crate) fn check_new(connection: &Connection, name: &Name) -> Result<()> {
+    if connection.all_cursors().any(|(other, _)| *other == name.value) {
+        return Err(invalid("42P03", format!("cursor {:?} already exists", name.value), Some(name)));
+    }
+    Ok(())
+}
+
 /// Ends a cursor, or all.
 pub(crate) fn close(connection: &mut Connection, name: Option<&Name>) -> Result<Answer> {
-    let cursors = cursors(connection);
     let Some(name) = name else {
-        if let Some(cursors) = cursors {
-            cursors.clear();
+        if let Some(transaction) = &mut connection.transaction {
+            transaction.cursors.clear();
         }
+        connection.held.clear();
         return Ok(Answer::done(Tag::Plain("CLOSE CURSOR ALL".to_owned())));
     };
-    cursors.and_then(|cursors| cursors.remove(&name.value)).ok_or_else(|| unknown(name))?;
+    find(connection, name)?;
+    if let Some(transaction) = &mut connection.transaction {
+        transaction.cursors.remove(&name.value);
+    }
+    connection.held.remove(&name.value);
     Ok(Answer::done(Tag::Plain("CLOSE CURSOR".to_owned())))
 }
 
-fn cursors(connection: &mut Connection) -> Option<&mut Cursors> {
-    connection.transaction.as_mut().map(|transaction: &mut Transaction| &mut transaction.cursors)
+fn find<'a>(connection: &'a mut Connection, name: &Name) -> Result<&'a mut Cursor> {
+    let of_transaction = connection.transaction.as_mut().and_then(|t| t.cursors.get_mut(&name.value));
+    match of_transaction {
+        Some(cursor) => Ok(cursor),
+        None => connection.held.get_mut(&name.value).ok_or_else(|| unknown(name)),
+    }
 }
 
 fn unknown(name: &Name) -> Error {
     invalid("34000", format!("cursor {:?} does not exist", name.value), Some(name))
 }
 
+/// A cursor as `pg_cursors` shows it.
+pub(crate) struct ShownCursor<'a> {
+    pub(crate) name: &'a String,
+    pub(crate) text: &'a String,
+    pub(crate) hold: bool,
+}
+
 impl Connection {
+    fn all_cursors(&self) -> impl Iterator<Item = (&String, &Cursor)> {
+        let of_transaction = self.transaction.iter().flat_map(|transaction| &transaction.cursors);
+        of_transaction.chain(&self.held)
+    }
+
     /// The columns of a cursor.
     #[must_use]
     pub fn cursor(&self, name: &str) -> Option<SchemaRef> {
-        let cursor = self.transaction.as_ref()?.cursors.get(name)?;
+        let (_, cursor) = self.all_cursors().find(|(known, _)| *known == name)?;
         Some(cursor.schema.clone())
     }
 
-    /// The names and queries of all cursors.
-    pub(crate) fn cursors(&self) -> Vec<(&String, String)> {
-        let cursors = self.transaction.iter().flat_map(|transaction| &transaction.cursors);
-        cursors.map(|(name, cursor)| (name, cursor.query.ast.to_string())).collect()
+    /// All cursors.
+    pub(crate) fn cursors(&self) -> Vec<ShownCursor<'_>> {
+        let all = self.all_cursors();
+        all.map(|(name, cursor)| ShownCursor { name, text: &cursor.text, hold: cursor.hold }).collect()
     }
 }

@@ -9,7 +9,7 @@ use crate::catalog::Catalog;
 use crate::config::Config;
 use crate::connection::Connection;
 use crate::error::{Error, Result};
-use crate::objects::Objects;
+use crate::objects::{Objects, Targets};
 use crate::outcome::{Outcome, Rows};
 use crate::restore::Restoring;
 use crate::show;
@@ -36,6 +36,7 @@ pub struct Database {
     /// What [`Database::execute`] runs for.
     own: Mutex<Connection>,
     state: Mutex<State>,
+    pub(crate) targets: Targets,
     /// A pipeline was restored, or could not be.
     pub(crate) restored: Condvar,
     /// Held as long as the data folder is ours.
@@ -124,6 +125,7 @@ impl Database {
             session,
             connectors,
             runtime: Arc::new(runtime.map_err(folder)?),
+            targets: state.objects.targets(),
             state: Mutex::new(state),
             restored: Condvar::new(),
             config,

@@ -104,10 +104,17 @@ impl Effect {
 impl Database {
     /// A table by name.
     pub(crate) fn target(&self, name: &Name) -> Result<Target> {
+        if let Some(target) = self.targets.get(&name.value) {
+            return Ok(target);
+        }
         let state = self.state();
         let object = crate::show::find(&state, name)?;
         match &object.body {
             Body::Table(target) => Ok(target.clone()),
+            Body::Fed(_) => {
+                let message = format!("{:?} is filled by its connector and cannot be written", name.value);
+                Err(invalid("42809", message, Some(name)))
+            }
             _ => Err(invalid("42809", format!("{:?} is a {}, not a TABLE", name.value, object.entry.kind), Some(name))),
         }
     }
@@ -127,7 +134,8 @@ impl Database {
         let mut effect = Effect { write: Write::Changes(Vec::new()), count: rows.num_rows() as u64, rows: vec![rows] };
         effect.write = Write::Insert(target.table.insert(effect.rows[0].clone())?);
         let tag = Tag::Insert(effect.count);
-        let answer = self.answered(tag, &insert.table, None, &insert.returning, &insert.text, &effect).await?;
+        let called = insert.alias.as_ref();
+        let answer = self.answered(tag, &insert.table, called, &insert.returning, &insert.text, &effect).await?;
         self.write(connection, &target, &mut effect).await?;
         Ok(answer)
     }
@@ -171,7 +179,8 @@ impl Database {
         query: &Query,
         parameters: &Parameters,
     ) -> Result<(Vec<ArrayRef>, Vec<usize>)> {
-        let rows = self.answer_query(connection, query, parameters).await?.collect().await?;
+        let rows = self.answer_query(connection, query, parameters).await?;
+        let rows = rows.collect_within(self.config.query_memory.0).await?;
         let given = rows.schema.fields().len();
         let places = target.places(&insert.columns, given)?;
         let limit = target.schema().fields().len();
@@ -304,7 +313,7 @@ impl Database {
         let over = connection.overlay(&target.table);
         let rows = TableRows::new(&target.table, &snapshot, over, true);
         let plan = self.planned_with(connection, query, parameters, Some((&target.table.spec().name, rows))).await?;
-        Ok(self.run_plan(&plan).await?.collect().await?.batches)
+        Ok(self.run_plan(&plan).await?.collect_within(self.config.query_memory.0).await?.batches)
     }
 
     /// Commits what a statement does, or adds it to the transaction.
@@ -379,7 +388,7 @@ impl Database {
         relations.insert(&table.value, provider_as_source(Arc::new(rows)));
         debug_assert!(references(&query).len() == 1, "RETURNING reads the table's new rows alone");
         let plan = self.session.runnable(self.session.bind(&query, &relations)?)?;
-        let rows = self.run_plan(&plan).await?.collect().await?;
+        let rows = self.run_plan(&plan).await?.collect_within(self.config.query_memory.0).await?;
         Ok(Answer::collected(tag, rows).titled(&query.ast))
     }
 }

@@ -214,6 +214,7 @@ const fn engine_state(error: &highwater_engine::Error) -> &'static str {
         highwater_engine::Error::Connector { .. } => "08000",
         highwater_engine::Error::NotRunning { .. } => "55000",
         highwater_engine::Error::Timeout(_) => "57014",
+        highwater_engine::Error::TooMuch { .. } => "53200",
         _ => "58030",
     }
 }

@@ -4,20 +4,33 @@ use crate::catalog::Kind;
 use crate::connection::Connection;
 use crate::database::Database;
 use crate::error::Result;
-use crate::objects::Body;
+use crate::objects::{Body, Object};
 use crate::outcome::Rows;
 use crate::show::{self, numbers, texts};
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::MemTable;
 use highwater_engine::checkpoint::{Manifest, inspect};
 use highwater_engine::{Metrics, Pipeline};
+use highwater_sql::lower::errors_name;
 use highwater_sql::statement::Show;
 use std::sync::Arc;
 
 type Named = (&'static str, Arc<dyn TableProvider>);
 
-const NAMES: [&str; 9] =
-    ["tables", "views", "view_progress", "sources", "source_splits", "sinks", "operators", "settings", "checkpoints"];
+const NAMES: [&str; 10] = [
+    "tables",
+    "views",
+    "view_progress",
+    "sources",
+    "source_splits",
+    "dead_letters",
+    "sinks",
+    "operators",
+    "settings",
+    "checkpoints",
+];
 
 /// All of them as they are now. Those that read the store are empty unless the query's text names
 /// them.
@@ -39,6 +52,7 @@ fn relation(database: &Database, connection: &Connection, name: &str, is_named: 
         "view_progress" => progress(database),
         "sources" => objects(database, Kind::Source),
         "source_splits" => splits(database, newest()),
+        "dead_letters" => dead_letters(database, connection, is_named)?,
         "sinks" => objects(database, Kind::Sink),
         "operators" => operators(newest()),
         "settings" => show::settings(&connection.settings()),
@@ -59,9 +73,9 @@ fn objects(database: &Database, kind: Kind) -> Rows {
 
 fn views(database: &Database) -> Rows {
     let state = database.state();
-    let is_view = |o: &&crate::objects::Object| matches!(o.body, Body::View(_) | Body::Materialized(_));
+    let is_view = |o: &&Object| matches!(o.body, Body::View(_) | Body::Materialized(_));
     let all: Vec<_> = state.objects.iter().filter(is_view).collect();
-    let status = |object: &&crate::objects::Object| match &object.entry.pipeline {
+    let status = |object: &&Object| match &object.entry.pipeline {
         None => String::new(),
         Some(pipeline) => match state.running.get(pipeline) {
             Some(running) => show::status(&running.status()),
@@ -89,6 +103,7 @@ fn progress(database: &Database) -> Rows {
         ("status", texts(pipelines.iter().map(|p| show::status(&p.status())))),
         ("backfill_percent", numbers(metrics.iter().map(|m| m.backfill / 10))),
         ("rows_in", count(|m| m.rows_in)),
+        ("late_rows", count(|m| m.late_rows)),
         ("epochs", count(|m| m.epochs)),
         ("log_position", count(|m| m.horizon)),
         ("log_newest", numbers(pipelines.iter().map(|_| newest))),
@@ -132,6 +147,45 @@ fn splits(database: &Database, manifests: Vec<(String, Manifest)>) -> Rows {
         ("split", column(2)),
         ("checkpointed_offset", column(3)),
     ])
+}
+
+/// The rows that connectors' tables could not read, as their pipelines keep them. The columns are those
+/// of [`highwater_connectors::ERROR_COLUMNS`] with the table in the place of the first one.
+fn dead_letters(database: &Database, connection: &Connection, is_named: bool) -> Result<Rows> {
+    let names = ["source", "split", "offset", "at", "raw", "error"];
+    let types = [
+        DataType::Utf8,
+        DataType::Utf8,
+        DataType::Utf8,
+        DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+        DataType::Utf8,
+        DataType::Utf8,
+    ];
+    let fields = names.into_iter().zip(types).map(|(name, of)| Field::new(name, of, true));
+    let mut rows = Rows { schema: Arc::new(Schema::new(fields.collect::<Vec<_>>())), batches: Vec::new() };
+    if is_named {
+        rows.batches = tokio::task::block_in_place(|| kept_letters(database, connection, &rows.schema))?;
+    }
+    Ok(rows)
+}
+
+fn kept_letters(database: &Database, connection: &Connection, schema: &SchemaRef) -> Result<Vec<RecordBatch>> {
+    let keeping: Vec<String> = {
+        let state = database.state();
+        let keeps = |object: &&Object| matches!(&object.body, Body::Fed(fed) if fed.table.error_columns > 0);
+        state.objects.iter().filter(keeps).map(|object| object.name().to_owned()).collect()
+    };
+    database.wait_for_pipelines(connection, &keeping.iter().cloned().collect())?;
+    let mut all = Vec::new();
+    for table in keeping {
+        let running = database.running(&database.state(), &table)?;
+        for batch in running.scan(&[errors_name(&table)])?.views.into_iter().flatten() {
+            let mut columns = batch.columns().to_vec();
+            columns[0] = texts((0..batch.num_rows()).map(|_| table.clone()));
+            all.push(RecordBatch::try_new(Arc::clone(schema), columns)?);
+        }
+    }
+    Ok(all)
 }
 
 fn operators(manifests: Vec<(String, Manifest)>) -> Rows {

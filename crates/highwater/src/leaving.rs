@@ -1,10 +1,11 @@
-//! What dropped objects leave behind: checkpoints of pipelines and rows of tables.
+//! What dropped objects leave behind: checkpoints of pipelines, rows of tables, journals.
 //!
 //! The catalog forgets an object and notes what it leaves in one write; then that is removed, and the
 //! note goes. What could not be removed, as the process died or a store did not answer, is removed
 //! when the database is opened again. Invariant: what belongs to an object of the catalog is never
 //! removed.
 
+use crate::catalog::{Entry, Kind};
 use crate::database::{Database, State};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -18,22 +19,27 @@ pub(crate) struct Leaving {
     /// Tables, by their objects' numbers.
     #[serde(default)]
     pub(crate) tables: BTreeSet<u32>,
+    /// Journals of subscriptions, by their objects' numbers.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub(crate) journals: BTreeSet<u32>,
 }
 
 impl Leaving {
     pub(crate) fn is_empty(&self) -> bool {
-        self.pipelines.is_empty() && self.tables.is_empty()
+        self.pipelines.is_empty() && self.tables.is_empty() && self.journals.is_empty()
     }
 
     pub(crate) fn extend(&mut self, more: Self) {
         self.pipelines.extend(more.pipelines);
         self.tables.extend(more.tables);
+        self.journals.extend(more.journals);
     }
 
     /// Takes out what was removed.
     pub(crate) fn subtract(&mut self, removed: &Self) {
         self.pipelines.retain(|pipeline| !removed.pipelines.contains(pipeline));
         self.tables.retain(|table| !removed.tables.contains(table));
+        self.journals.retain(|journal| !removed.journals.contains(journal));
     }
 }
 
@@ -49,11 +55,13 @@ impl Database {
         let others = state.catalog.entries().iter().filter(|entry| !names.contains(&entry.name));
         let kept: BTreeSet<&String> = others.filter_map(|entry| entry.pipeline.as_ref()).collect();
         let (smaller, pipelines) = touched.into_iter().partition(|pipeline| kept.contains(pipeline));
-        let table = |name: &String| {
-            let entry = entry(name).filter(|entry| entry.kind == crate::catalog::Kind::Table)?;
-            u32::try_from(entry.id).ok()
+        // A table of a pipeline is not among those that clients write.
+        let is_written = |entry: &&Entry| entry.kind == Kind::Subscription || entry.pipeline.is_none();
+        let numbers = |kind: Kind| -> BTreeSet<u32> {
+            let of_kind = names.iter().filter_map(entry).filter(|entry| entry.kind == kind).filter(is_written);
+            of_kind.filter_map(|entry| u32::try_from(entry.id).ok()).collect()
         };
-        (Leaving { pipelines, tables: names.iter().filter_map(table).collect() }, smaller)
+        (Leaving { pipelines, tables: numbers(Kind::Table), journals: numbers(Kind::Subscription) }, smaller)
     }
 
     /// Removes what dropped objects have left, as far as that is possible now.
@@ -74,6 +82,12 @@ impl Database {
             match self.tables.drop_table(table) {
                 Ok(()) => drop(removed.tables.insert(table)),
                 Err(error) => tracing::warn!(table, %error, "its rows are removed at the next start"),
+            }
+        }
+        for journal in state.catalog.leaving().journals.iter().copied() {
+            match self.tables.drop_journal(journal) {
+                Ok(()) => drop(removed.journals.insert(journal)),
+                Err(error) => tracing::warn!(journal, %error, "its changes are removed at the next start"),
             }
         }
         if !removed.is_empty()

@@ -96,6 +96,7 @@ mod database;
 mod dml;
 mod embed;
 mod error;
+mod fed;
 mod hw_catalog;
 mod leaving;
 mod objects;
@@ -115,6 +116,7 @@ mod settings;
 mod show;
 mod statements;
 mod subscribe;
+mod subscription;
 mod system;
 mod titles;
 mod upsert;
@@ -151,6 +153,6 @@ pub use highwater_engine::{
 };
 /// Values in PostgreSQL's text form.
 pub use highwater_sql::spelling;
-pub use highwater_sql::statement::{CopyOptions, Statement};
+pub use highwater_sql::statement::{CopyOptions, SetScope, Statement};
 pub use highwater_sql::{CallError, CallFailed, Piece, Position, ScalarFunction, Volatility, parse, split};
 pub use highwater_tables::Usage as TablesUsage;

@@ -7,39 +7,68 @@ use crate::dml::Target;
 use crate::error::Result;
 use arrow::datatypes::SchemaRef;
 use datafusion::logical_expr::{LogicalPlan, TableSource};
+use highwater_engine::plan::Watermark;
 use highwater_engine::source::Source;
-use highwater_sql::lower::source_name;
+use highwater_sql::lower::{FedTable, source_name};
 use highwater_sql::session::{self, Relations};
-use highwater_sql::statement::{CreateSink, CreateView, Name, Query};
-use highwater_sql::{Session, named, references};
+use highwater_sql::statement::{CreateSink, CreateSubscription, CreateTable, CreateView, Name, Query};
+use highwater_sql::{Position, Session, named, references};
+use highwater_tables::Journal;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 /// One object.
 #[derive(Clone, Debug)]
 pub(crate) struct Object {
     pub(crate) entry: Entry,
     pub(crate) body: Body,
-    /// Its columns; a sink's are those of what it takes.
+    /// Its columns; a sink's or subscription's are those of what it takes.
     pub(crate) schema: SchemaRef,
+    /// Of a source or table.
+    pub(crate) watermark: Option<Watermark>,
 }
 
 /// What an object is made of.
 #[derive(Clone, Debug)]
 pub(crate) enum Body {
     Table(Target),
+    /// A table that a connector fills, kept by its pipeline.
+    Fed(Arc<Fed>),
     Source(Arc<dyn Source>),
     View(CreateView),
     Materialized(CreateView),
     Sink(CreateSink),
+    Subscription(Subscribed),
+}
+
+/// A subscription, and what it keeps.
+#[derive(Clone, Debug)]
+pub(crate) struct Subscribed {
+    pub(crate) statement: CreateSubscription,
+    pub(crate) journal: Arc<Journal>,
+}
+
+impl Body {
+    /// Whether it takes a query's rows elsewhere, so that nothing reads it.
+    pub(crate) const fn is_output(&self) -> bool {
+        matches!(self, Self::Sink(_) | Self::Subscription(_))
+    }
+}
+
+/// A table that a connector fills.
+#[derive(Debug)]
+pub(crate) struct Fed {
+    pub(crate) statement: CreateTable,
+    pub(crate) table: FedTable,
 }
 
 impl Object {
     pub(crate) fn query(&self) -> Option<&Query> {
         match &self.body {
-            Body::Source(_) | Body::Table(_) => None,
+            Body::Source(_) | Body::Table(_) | Body::Fed(_) => None,
             Body::View(view) | Body::Materialized(view) => Some(&view.query),
             Body::Sink(sink) => Some(&sink.query),
+            Body::Subscription(subscribed) => Some(&subscribed.statement.query),
         }
     }
 
@@ -47,7 +76,15 @@ impl Object {
     fn columns(&self) -> &[Name] {
         match &self.body {
             Body::View(view) | Body::Materialized(view) => &view.columns,
-            Body::Source(_) | Body::Table(_) | Body::Sink(_) => &[],
+            Body::Source(_) | Body::Table(_) | Body::Fed(_) | Body::Sink(_) | Body::Subscription(_) => &[],
+        }
+    }
+
+    /// Where its statement says EMIT ON WINDOW CLOSE, if it does.
+    pub(crate) const fn closes(&self) -> Option<Position> {
+        match &self.body {
+            Body::Materialized(view) => view.closes,
+            Body::Source(_) | Body::Table(_) | Body::View(_) | Body::Sink(_) => None,
         }
     }
 
@@ -85,6 +122,21 @@ pub(crate) type HasRead<'a> = dyn Fn(&Object, &Object) -> Result<Arc<dyn TableSo
 #[derive(Debug, Default)]
 pub(crate) struct Objects {
     all: Vec<Object>,
+    targets: Targets,
+}
+
+/// The tables by name, for statements that write rows: these do not wait while something is defined.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Targets(Arc<RwLock<BTreeMap<String, Target>>>);
+
+impl Targets {
+    pub(crate) fn get(&self, name: &str) -> Option<Target> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    fn change(&self, change: impl FnOnce(&mut BTreeMap<String, Target>)) {
+        change(&mut self.0.write().unwrap_or_else(PoisonError::into_inner));
+    }
 }
 
 impl Objects {
@@ -96,11 +148,22 @@ impl Objects {
         self.all.iter()
     }
 
+    /// The tables among them, now and later.
+    pub(crate) fn targets(&self) -> Targets {
+        self.targets.clone()
+    }
+
     pub(crate) fn add(&mut self, object: Object) {
+        if let Body::Table(target) = &object.body {
+            self.targets.change(|targets| {
+                targets.insert(object.name().to_owned(), target.clone());
+            });
+        }
         self.all.push(object);
     }
 
     pub(crate) fn remove(&mut self, names: &[String]) {
+        self.targets.change(|targets| targets.retain(|name, _| !names.contains(name)));
         self.all.retain(|object| !names.iter().any(|name| name == object.name()));
     }
 
@@ -130,14 +193,15 @@ impl Objects {
     /// The sources and materialized views that names come down to, through plain views.
     pub(crate) fn leaves(&self, names: &BTreeSet<String>) -> Vec<&Object> {
         let closed = self.closed(names, |_| false);
-        let is_leaf = |o: &&Object| matches!(o.body, Body::Source(_) | Body::Table(_) | Body::Materialized(_));
+        let is_leaf =
+            |o: &&Object| matches!(o.body, Body::Source(_) | Body::Table(_) | Body::Fed(_) | Body::Materialized(_));
         closed.into_iter().filter(is_leaf).collect()
     }
 
-    /// The sources and tables that names come down to, through all views.
+    /// The sources and tables that names come down to, through all views, those that connectors fill too.
     pub(crate) fn sources(&self, names: &BTreeSet<String>) -> Vec<&Object> {
         let closed = self.closed(names, |_| true);
-        closed.into_iter().filter(|o| matches!(o.body, Body::Source(_) | Body::Table(_))).collect()
+        closed.into_iter().filter(|o| matches!(o.body, Body::Source(_) | Body::Table(_) | Body::Fed(_))).collect()
     }
 
     /// The objects that names stand for and what these read, in the order of creation: through plain
@@ -145,7 +209,7 @@ impl Objects {
     fn closed(&self, names: &BTreeSet<String>, goes_through: impl Fn(&Object) -> bool) -> Vec<&Object> {
         let mut wanted = names.clone();
         let mut found: Vec<&Object> = Vec::new();
-        for object in self.all.iter().rev().filter(|o| !matches!(o.body, Body::Sink(_))) {
+        for object in self.all.iter().rev().filter(|o| !o.body.is_output()) {
             if !wanted.contains(object.name()) {
                 continue;
             }
@@ -207,8 +271,8 @@ impl Objects {
                     let plan = bound(session, read, &relations)?;
                     relations.view(name, plan);
                 }
-                Body::Source(_) | Body::Table(_) => relations.insert(name, rows(object, read)?),
-                Body::Sink(_) => {}
+                Body::Source(_) | Body::Table(_) | Body::Fed(_) => relations.insert(name, rows(object, read)?),
+                Body::Sink(_) | Body::Subscription(_) => {}
             }
         }
         bound(session, object, &relations)
@@ -225,6 +289,9 @@ impl Objects {
     /// The name of the node by which an object reads a source.
     pub(crate) fn node_of(&self, object: &Object, source: &Object) -> String {
         let pipeline = object.entry.pipeline.as_deref().unwrap_or_default();
+        if source.is_of(pipeline) {
+            return source.name().to_owned();
+        }
         let is_first = self.of_pipeline(pipeline).next().is_none_or(|first| first.name() == object.name());
         source_name(object.name(), is_first, source.name())
     }
@@ -242,5 +309,6 @@ impl Objects {
 fn bound(session: &Session, object: &Object, relations: &Relations) -> Result<LogicalPlan> {
     let query = object.query().expect("only what has a query is bound");
     let plan = session.bind(query, relations)?;
-    Ok(session::rename(plan, object.columns(), &query.text)?)
+    let plan = session::rename(plan, object.columns(), &query.text)?;
+    Ok(if object.closes().is_some() { session::on_close(plan) } else { plan })
 }

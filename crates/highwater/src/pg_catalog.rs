@@ -456,14 +456,15 @@ fn roles(connection: &Connection) -> RecordBatch {
     table(columns).expect("columns of one length")
 }
 
-/// `pg_cursors` of the session's transaction.
+/// `pg_cursors` of the session and its transaction.
 fn cursors(connection: &Connection) -> RecordBatch {
     let all = connection.cursors();
     let flag = |name: &str| plain(name, Arc::new(BooleanArray::from(vec![false; all.len()])) as ArrayRef);
+    let hold: Vec<bool> = all.iter().map(|cursor| cursor.hold).collect();
     let columns = vec![
-        plain("name", texts(all.iter().map(|(name, _)| (*name).clone()))),
-        plain("statement", texts(all.iter().map(|(_, query)| query.clone()))),
-        flag("is_holdable"),
+        plain("name", texts(all.iter().map(|cursor| cursor.name.clone()))),
+        plain("statement", texts(all.iter().map(|cursor| cursor.text.clone()))),
+        plain("is_holdable", Arc::new(BooleanArray::from(hold)) as ArrayRef),
         flag("is_binary"),
         flag("is_scrollable"),
     ];

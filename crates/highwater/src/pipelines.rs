@@ -6,19 +6,21 @@
 //! it names first, and keeps the queries of the others once more as a part of its own: the catalog
 //! says which pipeline an object is of, so its plan is the same after a restart.
 
-use crate::create::{connector, encoding};
+use crate::create::{connector, encoding, envelope};
 use crate::database::{Database, State};
 use crate::error::{Error, Result};
-use crate::objects::{Body, Object, Reading};
+use crate::objects::{Body, Object, Reading, Subscribed};
 use crate::outcome::Outcome;
 use crate::settings::{self, ViewSettings};
-use highwater_connectors::Created;
+use highwater_connectors::{Created, Shape};
 use highwater_engine::PipelineSpec;
 use highwater_engine::checkpoint::{self, inspect};
 use highwater_engine::plan::Plan;
+use highwater_engine::sink::Sink;
 use highwater_sql::lower::{Builder, Maintained};
 use highwater_sql::statement::{CreateSink, Name, ObjectKind};
 use highwater_sql::{references, same_text};
+use highwater_tables::JournalSink;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -36,22 +38,37 @@ impl Database {
             builder.incarnation(object.name(), object.entry.incarnation);
             match &object.body {
                 Body::Source(source) => builder.source(object.name(), Arc::clone(source)),
+                Body::Fed(fed) => builder.fed(object.name(), fed.table.clone()),
                 Body::Table(target) => builder.table(object.name(), Arc::new(self.tables.source(&target.table))),
                 _ => {}
             }
+            if let Some(watermark) = &object.watermark {
+                builder.watermark(object.name(), watermark.clone());
+            }
         }
         for object in objects {
+            if let Body::Fed(fed) = &object.body {
+                builder.fed(object.name(), fed.table.clone());
+                builder.incarnation(object.name(), object.entry.incarnation);
+                builder.fed_table(object.name())?;
+            }
             let Some(query) = object.query() else { continue };
             let pipeline = object.entry.pipeline.as_deref().expect("kept objects have a pipeline");
             let reading = Reading::Pipeline(pipeline);
             let relations = state.objects.relations(&self.session, &references(query), reading)?;
-            let kept = Maintained { name: object.name(), columns: &[], query, relations: &relations };
+            let closes = object.closes();
+            let kept = Maintained { name: object.name(), columns: &[], query, relations: &relations, closes };
             match &object.body {
                 Body::Materialized(view) => {
                     builder.view(Maintained { columns: &view.columns, ..kept })?;
                 }
                 Body::Sink(sink) => self.add_sink(&mut builder, kept, sink, object.entry.incarnation)?,
-                Body::Table(_) | Body::Source(_) | Body::View(_) => {}
+                Body::Subscription(Subscribed { statement, journal }) => {
+                    let key = builder.key_of(&statement.from.value);
+                    let sink: Arc<dyn Sink> = Arc::new(JournalSink::new(Arc::clone(journal), key));
+                    builder.sink(kept, |_, _| Ok(sink))?;
+                }
+                Body::Table(_) | Body::Fed(_) | Body::Source(_) | Body::View(_) => {}
             }
         }
         Ok(builder.finish())
@@ -73,6 +90,7 @@ impl Database {
             options: &options,
             columns: None,
             format: format.map(|f| encoding(f.encoding)),
+            shape: Shape { envelope: envelope(format), ..Shape::default() },
         };
         builder.sink(kept, |_, _| self.connectors.sink(&created))?;
         Ok(())

@@ -10,7 +10,6 @@ use crate::connection::Connection;
 use crate::database::Database;
 use crate::dml::Target;
 use crate::error::{Error, Result};
-use crate::objects::Body;
 use crate::outcome::Rows;
 use crate::parameters::Parameters;
 use crate::values::{exact_value, value};
@@ -122,11 +121,7 @@ impl Database {
     }
 
     fn point_target(&self, name: &str) -> Option<Target> {
-        let state = self.state();
-        match &state.objects.get(name)?.body {
-            Body::Table(target) if target.table.has_key() => Some(target.clone()),
-            _ => None,
-        }
+        self.targets.get(name).filter(|target| target.table.has_key())
     }
 
     /// The row that a condition names by its key, if it is there; none at all when the condition is

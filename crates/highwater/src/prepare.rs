@@ -81,7 +81,7 @@ impl Database {
             Statement::Execute { name, .. } => prepared::find(connection, name)?.described.columns.clone(),
             Statement::Insert(insert) => {
                 self.infer_insert(insert, told, &mut known)?;
-                self.returned(&insert.table, None, &insert.returning, &insert.text)?
+                self.returned(&insert.table, insert.alias.as_ref(), &insert.returning, &insert.text)?
             }
             Statement::Update(update) => {
                 let target = self.target(&update.table)?;
@@ -193,7 +193,7 @@ impl Database {
         let mut relations = Relations::default();
         relations.stream(&insert.table.value, numbered(&with_hidden(&target)));
         relations.stream(EXCLUDED, numbered(target.schema()));
-        let query = update.query(&insert.table, &target.columns(), &insert.text);
+        let query = update.query(&insert.table, insert.alias.as_ref(), &target.columns(), &insert.text);
         self.infer_over(&query, &relations, told, known).map(|_| ())
     }
 

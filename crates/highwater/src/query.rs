@@ -5,6 +5,7 @@ use crate::connection::{Connection, invalid};
 use crate::database::{Database, State};
 use crate::dml::Target;
 use crate::error::{Error, Result};
+use crate::fed;
 use crate::objects::{Body, Object, Reading};
 use crate::outcome::{Outcome, Rows};
 use crate::parameters::Parameters;
@@ -12,6 +13,7 @@ use crate::provider::TableRows;
 use crate::replay::{self, Until};
 use crate::views::{Scanned, shaped};
 use arrow::array::RecordBatch;
+use arrow::temporal_conversions::timestamp_us_to_datetime;
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::provider_as_source;
 use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryPool};
@@ -20,7 +22,7 @@ use datafusion::execution::{SessionState, TaskContext};
 use datafusion::logical_expr::{LogicalPlan, TableSource};
 use datafusion::physical_plan::execute_stream;
 use highwater_engine::checkpoint::inspect;
-use highwater_engine::core::{CheckpointId, Epoch};
+use highwater_engine::core::{CheckpointId, Epoch, WallMicros};
 use highwater_engine::source::{Extent, Offset, Source};
 use highwater_engine::{Pipeline, Status, Trigger};
 use highwater_sql::statement::{CreateView, Query};
@@ -49,6 +51,8 @@ struct Seen {
     epoch: Epoch,
     /// Where it is in the log of tables.
     horizon: u64,
+    /// What now() is in it.
+    wall: WallMicros,
     offsets: Offsets,
     rows: Vec<RecordBatch>,
     snapshot: Arc<Snapshot>,
@@ -197,8 +201,15 @@ impl Database {
 
     /// Runs a plan.
     pub(crate) async fn run_plan(&self, plan: &LogicalPlan) -> Result<Answer> {
+        self.run_plan_at(plan, None).await
+    }
+
+    async fn run_plan_at(&self, plan: &LogicalPlan, wall: Option<WallMicros>) -> Result<Answer> {
         let mut state = self.session.state().clone();
         state.mark_start_execution();
+        if let Some(now) = wall.and_then(|wall| timestamp_us_to_datetime(wall.0)) {
+            state.execution_props_mut().query_execution_start_time = Some(now.and_utc());
+        }
         let physical = state.create_physical_plan(plan).await?;
         Ok(Answer::streamed(RowStream::new(execute_stream(physical, self.task(&state))?)))
     }
@@ -211,8 +222,9 @@ impl Database {
         Arc::new(TaskContext::from(state).with_runtime(Arc::new(own)))
     }
 
-    fn rows_of_plan(&self, plan: &LogicalPlan) -> Result<Rows> {
-        self.runtime.block_on(async { self.run_plan(plan).await?.collect().await })
+    /// A plan's rows; now() is what `wall` says, if anything.
+    fn rows_of_plan(&self, plan: &LogicalPlan, wall: Option<WallMicros>) -> Result<Rows> {
+        self.runtime.block_on(async { self.run_plan_at(plan, wall).await?.collect_within(u64::MAX).await })
     }
 
     /// Reads a view, and computes it from scratch over the rows that it has seen. The view's
@@ -231,11 +243,11 @@ impl Database {
         pipeline.pause(true)?;
         let seen = self.seen(&pipeline, view);
         let resumed = pipeline.pause(false);
-        let Seen { checkpoint, epoch, horizon, offsets, rows, snapshot } = seen?;
+        let Seen { checkpoint, epoch, horizon, wall, offsets, rows, snapshot } = seen?;
         resumed?;
         let batches = shaped(&object.schema, rows)?;
         let view = Rows { schema: Arc::clone(&object.schema), batches };
-        let recomputed = self.recompute_object(&object, Some(&offsets), &snapshot, Some(horizon))?;
+        let recomputed = self.recompute_object(&object, Some(&offsets), &snapshot, Some((horizon, wall)))?;
         Ok(Compared { checkpoint, epoch, view, recomputed })
     }
 
@@ -269,8 +281,8 @@ impl Database {
         let rows = scan.views.pop().expect("one view was asked for");
         // Taken after the scan, so that it has all that the view shows.
         let snapshot = Arc::new(self.tables.snapshot()?);
-        let (epoch, horizon) = (scan.epoch, scan.horizon);
-        Ok(Seen { checkpoint: manifest.checkpoint, epoch, horizon, offsets, rows, snapshot })
+        let (epoch, horizon, wall) = (scan.epoch, scan.horizon, scan.wall);
+        Ok(Seen { checkpoint: manifest.checkpoint, epoch, horizon, wall, offsets, rows, snapshot })
     }
 
     fn recompute_object(
@@ -278,27 +290,32 @@ impl Database {
         object: &Object,
         offsets: Option<&Offsets>,
         snapshot: &Arc<Snapshot>,
-        horizon: Option<u64>,
+        as_of: Option<(u64, WallMicros)>,
     ) -> Result<Rows> {
+        let (horizon, wall) = as_of.unzip();
         let state = self.state();
+        let until_of = |reader: &Object, read: &Object, source: &dyn Source| match offsets {
+            Some(all) => {
+                let node = state.objects.node_of(reader, read);
+                Ok(Until::Offsets(all.get(&node).cloned().unwrap_or_default()))
+            }
+            None => until(read, source),
+        };
         let rows = |reader: &Object, read: &Object| match &read.body {
             Body::Table(target) => logged(target, snapshot, horizon),
             Body::Source(source) => {
-                let until = match offsets {
-                    Some(all) => {
-                        let node = state.objects.node_of(reader, read);
-                        Until::Offsets(all.get(&node).cloned().unwrap_or_default())
-                    }
-                    None => until(read, source.as_ref())?,
-                };
-                Ok(provider_as_source(replay::table(source, &until)?))
+                Ok(provider_as_source(replay::table(source, &until_of(reader, read, source.as_ref())?)?))
+            }
+            Body::Fed(fed) => {
+                let until = until_of(reader, read, fed.table.source.as_ref())?;
+                Ok(provider_as_source(fed::from_scratch(&fed.table, &until)?))
             }
             _ => Err(invalid("XX000", format!("{:?} has no rows of its own", read.name()), None)),
         };
         let plan = state.objects.scratch(&self.session, object, &rows)?;
         drop(state);
         let plan = self.session.runnable(plan)?;
-        let rows = self.rows_of_plan(&plan)?;
+        let rows = self.rows_of_plan(&plan, wall)?;
         let batches = shaped(&object.schema, rows.batches)?;
         Ok(Rows { schema: Arc::clone(&object.schema), batches })
     }
@@ -376,8 +393,10 @@ impl Database {
         let reads: std::collections::BTreeSet<String> =
             state.objects.of_pipeline(name).flat_map(Object::reads).collect();
         let sources = state.objects.sources(&reads);
-        let extents = sources.iter().filter_map(|object| match &object.body {
+        let read = sources.iter().copied().chain(state.objects.of_pipeline(name));
+        let extents = read.filter_map(|object| match &object.body {
             Body::Source(source) => Some(source.extent()),
+            Body::Fed(fed) => Some(fed.table.source.extent()),
             _ => None,
         });
         let extent = extents.max();

@@ -118,6 +118,18 @@ fn compare(a: &Offset, b: &Offset, split: &str) -> highwater_engine::Result<Orde
     order(a, b).ok_or_else(|| Error::data(split, format!("offsets {a} and {b} are of different kinds")))
 }
 
+/// All rows of a source, split after split, in memory.
+pub(crate) fn rows(source: &dyn Source, until: &Until) -> Result<Vec<RecordBatch>> {
+    let mut all = Vec::new();
+    for split in splits(source, until)? {
+        read_split(source, &split, until, &mut |batch| {
+            all.push(batch);
+            Ok(())
+        })?;
+    }
+    Ok(all)
+}
+
 /// A source as a table that DataFusion reads while it runs a query, never held in memory whole.
 pub(crate) fn table(source: &Arc<dyn Source>, until: &Until) -> Result<Arc<dyn TableProvider>> {
     let schema = source.schema();

@@ -67,7 +67,7 @@ impl Database {
                 Err(reason) => state.broken.object(entry, &reason),
             }
         }
-        let has_sink = |pipeline: &String| state.objects.of_pipeline(pipeline).any(|o| matches!(o.body, Body::Sink(_)));
+        let has_sink = |pipeline: &String| state.objects.of_pipeline(pipeline).any(|o| o.body.is_output());
         let is_whole = |pipeline: &String| state.broken.why_not_running(pipeline).is_none();
         let mut seen = BTreeSet::new();
         let in_order = state.objects.iter().filter_map(|object| object.entry.pipeline.clone());

@@ -25,6 +25,7 @@ pub(crate) fn rows(database: &Database, what: Show) -> Result<Rows> {
         Show::Views => names(database, Kind::View),
         Show::MaterializedViews => names(database, Kind::MaterializedView),
         Show::Sinks => names(database, Kind::Sink),
+        Show::Subscriptions => crate::subscription::shown(database),
         Show::Jobs => jobs(database)?,
         Show::Checkpoints(view) => checkpoints(database, view.as_ref())?,
         Show::Create(name) => {
@@ -103,6 +104,7 @@ fn jobs(database: &Database) -> Result<Rows> {
         ("freeze_us_max", count(|m| m.freeze_us.max)),
         ("restarts", count(|m| m.restarts)),
         ("skipped_rows", count(|m| m.skipped_rows)),
+        ("late_rows", count(|m| m.late_rows)),
     ]))
 }
 

@@ -2,7 +2,7 @@
 //! allows, and what each leaves behind.
 
 use crate::answer::{Answer, Tag};
-use crate::connection::{Connection, Transaction, invalid};
+use crate::connection::{Connection, READ_ONLY, invalid};
 use crate::cursor;
 use crate::database::Database;
 use crate::error::{Error, Result};
@@ -10,7 +10,7 @@ use crate::outcome::{Outcome, Rows};
 use crate::parameters::Parameters;
 use crate::prepared;
 use crate::show;
-use highwater_sql::statement::{CopyOut, Show, Statement};
+use highwater_sql::statement::{CopyOut, SetScope, Show, Statement};
 use std::sync::Arc;
 
 impl Database {
@@ -70,6 +70,9 @@ impl Database {
         parameters: &Parameters,
     ) -> Result<Answer> {
         let before = connection.position;
+        if let Some(what) = writes(statement) {
+            connection.check_may_write(&what)?;
+        }
         let mut answer = match statement {
             Statement::Query(query) | Statement::CopyOut(CopyOut { query, .. }) => {
                 self.answer_query(connection, query, parameters).await?
@@ -78,15 +81,16 @@ impl Database {
             Statement::Update(update) => self.update(connection, update, parameters).await?,
             Statement::Delete(delete) => self.delete(connection, delete, parameters).await?,
             Statement::ExplainQuery(query) => self.explain_query(connection, query).await?,
-            Statement::Begin => begin(connection),
+            Statement::Begin { read_only } => begin(connection, *read_only)?,
             Statement::Commit => self.end_transaction(connection, true).await?,
             Statement::Rollback => self.end_transaction(connection, false).await?,
-            Statement::Set { system, name, value } => {
-                let notice = connection.set_at(name, value)?;
-                if *system {
+            Statement::Set { scope, name, value } => {
+                let notice = connection.set_at(name, value, *scope)?;
+                let is_for_all = *scope == SetScope::System;
+                if is_for_all {
                     self.state().catalog.set_system(&name.value, value)?;
                 }
-                let tag = Tag::Plain(if *system { "ALTER SYSTEM" } else { "SET" }.to_owned());
+                let tag = Tag::Plain(if is_for_all { "ALTER SYSTEM" } else { "SET" }.to_owned());
                 Answer { notices: notice.into_iter().collect(), ..Answer::done(tag) }
             }
             Statement::Show(Show::Setting(name)) => {
@@ -103,7 +107,10 @@ impl Database {
             }
             Statement::Prepare(prepare) => self.prepare(connection, prepare).await?,
             Statement::Deallocate(name) => prepared::deallocate(connection, name.as_ref())?,
-            Statement::Declare { cursor, query } => self.declare(connection, cursor, query, parameters).await?,
+            Statement::Declare { cursor, hold, query } => {
+                self.declare(connection, cursor, *hold, query, parameters).await?
+            }
+            Statement::DeclareSubscription(declared) => self.declare_subscription(connection, declared)?,
             Statement::Fetch(fetch) => self.fetch(connection, fetch).await?,
             Statement::Close(name) => cursor::close(connection, name.as_ref())?,
             Statement::Copy(_) => return Err(invalid("0A000", "COPY needs a client that sends the data", None)),
@@ -133,6 +140,7 @@ impl Database {
             Statement::CreateView(view) => self.create_view(view, text),
             Statement::CreateMaterializedView(view) => self.create_materialized(connection, view, text),
             Statement::CreateSink(sink) => self.create_sink(sink, text),
+            Statement::CreateSubscription(subscription) => self.create_subscription(subscription, text),
             Statement::Drop { kind, name, if_exists, cascade } => self.drop_object(kind, &name, if_exists, cascade),
             Statement::ExplainView(view) => self.explain_view(view, text),
             Statement::Show(what) => show::show(self, what),
@@ -146,14 +154,20 @@ impl Database {
 
     async fn end_transaction(&self, connection: &mut Connection, commit: bool) -> Result<Answer> {
         let tag = |text: &str| Tag::Plain(text.to_owned());
-        let Some(transaction) = connection.transaction.take() else {
+        let Some(mut transaction) = connection.transaction.take() else {
             let notices = vec!["there is no transaction in progress".to_owned()];
             return Ok(Answer { notices, ..Answer::done(tag(if commit { "COMMIT" } else { "ROLLBACK" })) });
         };
+        let settings = transaction.settings.take();
         if !commit || transaction.failed {
+            connection.end_settings(settings, false);
             return Ok(Answer::done(tag("ROLLBACK")));
         }
-        self.commit(connection, transaction).await?;
+        let cursors = std::mem::take(&mut transaction.cursors);
+        let committed = self.commit(connection, transaction).await;
+        connection.end_settings(settings, committed.is_ok());
+        committed?;
+        connection.held.extend(cursors.into_iter().filter(|(_, cursor)| cursor.outlives_transactions()));
         Ok(Answer::done(tag("COMMIT")))
     }
 
@@ -195,13 +209,35 @@ pub(crate) const fn ends_transaction(statement: &Statement) -> bool {
     matches!(statement, Statement::Commit | Statement::Rollback)
 }
 
-fn begin(connection: &mut Connection) -> Answer {
-    let answer = Answer::done(Tag::Plain("BEGIN".to_owned()));
-    if connection.transaction.is_some() {
-        return Answer { notices: vec!["there is already a transaction in progress".to_owned()], ..answer };
+fn begin(connection: &mut Connection, read_only: Option<bool>) -> Result<Answer> {
+    let mut answer = Answer::done(Tag::Plain("BEGIN".to_owned()));
+    if !connection.begin() {
+        answer.notices.push("there is already a transaction in progress".to_owned());
     }
-    connection.transaction = Some(Transaction::default());
-    answer
+    if let Some(read_only) = read_only {
+        let notice = connection.set_for(READ_ONLY, if read_only { "on" } else { "off" }, SetScope::Transaction)?;
+        answer.notices.extend(notice);
+    }
+    Ok(answer)
+}
+
+/// What a statement that writes is called, if it does.
+fn writes(statement: &Statement) -> Option<String> {
+    let what = match statement {
+        Statement::Insert(_) => "INSERT",
+        Statement::Update(_) => "UPDATE",
+        Statement::Delete(_) => "DELETE",
+        Statement::CreateTable(_) => "CREATE TABLE",
+        Statement::CreateSource(_) => "CREATE SOURCE",
+        Statement::CreateView(_) => "CREATE VIEW",
+        Statement::CreateMaterializedView(_) => "CREATE MATERIALIZED VIEW",
+        Statement::CreateSink(_) => "CREATE SINK",
+        Statement::CreateSubscription(_) => "CREATE SUBSCRIPTION",
+        Statement::AlterView { .. } => "ALTER MATERIALIZED VIEW",
+        Statement::Drop { kind, .. } => return Some(format!("DROP {kind}")),
+        _ => return None,
+    };
+    Some(what.to_owned())
 }
 
 const fn changes_objects(statement: &Statement) -> bool {
@@ -212,6 +248,7 @@ const fn changes_objects(statement: &Statement) -> bool {
             | Statement::CreateView(_)
             | Statement::CreateMaterializedView(_)
             | Statement::CreateSink(_)
+            | Statement::CreateSubscription(_)
             | Statement::AlterView { .. }
             | Statement::Drop { .. }
     )

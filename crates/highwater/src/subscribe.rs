@@ -79,7 +79,7 @@ impl Database {
         let mut state = self.state();
         self.settle(&mut state)?;
         let object = crate::show::find(&state, &name)?;
-        if !matches!(object.body, Body::Materialized(_)) {
+        if !matches!(object.body, Body::Materialized(_) | Body::Fed(_)) {
             let message = format!("{view:?} is a {}, not a MATERIALIZED VIEW", object.entry.kind);
             return Err(crate::connection::invalid("42809", message, None));
         }

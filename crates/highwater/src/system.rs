@@ -25,7 +25,7 @@ use datafusion::sql::sqlparser::ast;
 use datafusion_pg_catalog::pg_catalog::context::EmptyContextProvider;
 use datafusion_pg_catalog::pg_catalog::setup_pg_catalog;
 use datafusion_pg_catalog::sql::PostgresCompatibilityParser;
-use highwater_sql::statement::Query;
+use highwater_sql::statement::{CreateTable, Query};
 use std::ops::ControlFlow;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
@@ -109,23 +109,29 @@ impl Database {
     }
 }
 
-/// How catalogs show an object; none for sinks, which cannot be read.
+/// How catalogs show an object; none for sinks and subscriptions, which cannot be read.
 fn shown(object: &Object) -> Option<Shown> {
     let schema = Arc::clone(&object.schema);
     let (kind, query) = match &object.body {
-        Body::Table(target) => {
-            let key = target.statement.key.iter().filter_map(|name| schema.index_of(&name.value).ok()).collect();
-            let columns = target.statement.columns.iter();
-            let columns = columns.map(|c| (c.column.not_null, c.default.as_ref().map(ToString::to_string))).collect();
-            return Some(Shown { schema, kind: "r", key, columns, definition: None });
-        }
+        Body::Table(target) => return Some(shown_table(schema, &target.statement)),
+        Body::Fed(fed) => return Some(shown_table(schema, &fed.statement)),
         Body::Source(..) => ("r", None),
         Body::View(view) => ("v", Some(&view.query)),
         Body::Materialized(view) => ("m", Some(&view.query)),
-        Body::Sink(_) => return None,
+        Body::Sink(_) | Body::Subscription(_) => return None,
     };
     let definition = query.map(|query| query.ast.to_string());
     Some(Shown { schema, kind, key: Vec::new(), columns: Vec::new(), definition })
+}
+
+fn shown_table(schema: SchemaRef, table: &CreateTable) -> Shown {
+    let key = table.key.iter().filter_map(|name| schema.index_of(&name.value).ok()).collect();
+    let columns = table.columns.iter();
+    let mut columns: Vec<_> =
+        columns.map(|c| (c.column.not_null, c.default.as_ref().map(ToString::to_string))).collect();
+    // Those of INCLUDE.
+    columns.resize(schema.fields().len(), (false, None));
+    Shown { schema, kind: "r", key, columns, definition: None }
 }
 
 type Listed = Arc<RwLock<Relations>>;

@@ -48,7 +48,8 @@ impl Database {
         loop {
             let (mut effect, free) = self.merged(connection, upsert).await?;
             let (tag, returning) = (Tag::Insert(effect.count), &insert.returning);
-            let answer = self.answered(tag, &insert.table, None, returning, &insert.text, &effect).await?;
+            let called = insert.alias.as_ref();
+            let answer = self.answered(tag, &insert.table, called, returning, &insert.text, &effect).await?;
             match self.write(connection, target, &mut effect).await {
                 // A key that is taken though the same keys were free before is one that DO UPDATE gives.
                 Err(error)
@@ -113,10 +114,10 @@ impl Database {
             let table = MemTable::try_new(rows.schema(), vec![vec![rows]])?;
             relations.insert(name, provider_as_source(Arc::new(table)));
         }
-        let query = update.query(&insert.table, &target.columns(), &insert.text);
+        let query = update.query(&insert.table, insert.alias.as_ref(), &target.columns(), &insert.text);
         let plan = self.session.bind_with(&query, &relations, &parameters.types())?;
         let plan = self.in_zone(self.session.runnable(parameters.put_into(plan)?)?, zone)?;
-        Ok(self.run_plan(&plan).await?.collect().await?.batches)
+        Ok(self.run_plan(&plan).await?.collect_within(self.config.query_memory.0).await?.batches)
     }
 }
 

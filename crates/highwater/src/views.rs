@@ -1,4 +1,5 @@
-//! The rows of materialized views, for queries: all of a pipeline's views as of one epoch.
+//! The rows of materialized views, for queries: all of a pipeline's views as of one epoch, and those of
+//! several pipelines over tables as of one position in the tables' log.
 //!
 //! A view whose pipeline does not run is read as its newest checkpoint holds it, and the client is
 //! told that it is stale. A row that is named by the view's key is looked up without reading others.
@@ -13,9 +14,14 @@ use arrow::datatypes::SchemaRef;
 use datafusion::datasource::{MemTable, provider_as_source};
 use datafusion::logical_expr::TableSource;
 use highwater_engine::core::{Clock as _, Epoch, SystemClock};
-use highwater_engine::{Pipeline, Saved};
+use highwater_engine::{BegunScan, Pipeline, Saved};
+use highwater_tables::Stop;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How long a query waits for a pipeline that is behind the others.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What names in a query stand for.
 pub(crate) type Tables = BTreeMap<String, Arc<dyn TableSource>>;
@@ -32,7 +38,8 @@ pub(crate) struct Scanned {
 }
 
 impl Database {
-    /// The rows of materialized views, those of one pipeline as of one epoch. Blocks.
+    /// The rows of materialized views, those of one pipeline as of one epoch, those of several as of
+    /// one position in the log of tables. Blocks.
     pub(crate) fn scanned(&self, connection: &Connection, leaves: &[Object]) -> Result<Scanned> {
         let mut of_pipeline: BTreeMap<&str, Vec<&Object>> = BTreeMap::new();
         for object in leaves {
@@ -42,34 +49,107 @@ impl Database {
         }
         let wanted: BTreeSet<String> = of_pipeline.keys().map(|pipeline| (*pipeline).to_owned()).collect();
         self.wait_for_pipelines(connection, &wanted)?;
+        loop {
+            if let Some(scanned) = self.scanned_once(connection, &of_pipeline)? {
+                return Ok(scanned);
+            }
+            connection.check_cancelled()?;
+        }
+    }
+
+    /// Nothing when a pipeline began anew meanwhile.
+    fn scanned_once(
+        &self,
+        connection: &Connection,
+        of_pipeline: &BTreeMap<&str, Vec<&Object>>,
+    ) -> Result<Option<Scanned>> {
         let mut scanned = Scanned::default();
+        let stop = self.stop_for(connection, of_pipeline, &mut scanned.notices)?;
+        let position = stop.as_ref().map(Stop::position);
+        let mut begun = Vec::new();
         for (pipeline, objects) in of_pipeline {
             let names: Vec<String> = objects.iter().map(|o| o.name().to_owned()).collect();
-            let running = self.running(&self.state(), pipeline);
-            let views = match running.and_then(|running| Ok(running.scan(&names)?)) {
+            // A pipeline that reads no table shows none at any position.
+            let reads_tables = !self.tables_of(&self.state(), pipeline).is_empty();
+            let at = position.filter(|_| reads_tables);
+            begun.push(match self.begin_scan(pipeline, &names, at) {
                 Ok(scan) => {
-                    scanned.epochs.push((pipeline.to_owned(), scan.epoch));
-                    // A pipeline that reads no table shows none at any position.
-                    if !self.tables_of(&self.state(), pipeline).is_empty() {
-                        scanned.horizon = scanned.horizon.into_iter().chain([scan.horizon]).min();
+                    if at.is_some_and(|position| position != scan.horizon()) {
+                        scanned.notices.push(format!("{}: as of another moment than other views", names.join(", ")));
                     }
-                    scan.views
+                    let horizon = reads_tables.then(|| scan.horizon());
+                    scanned.horizon = scanned.horizon.into_iter().chain(horizon).min();
+                    Ok(scan)
                 }
                 Err(Error::Engine(reason @ highwater_engine::Error::NotRunning { .. })) => {
-                    let saved = self.saved(pipeline, &names, reason)?;
-                    scanned.epochs.push((pipeline.to_owned(), saved.epoch));
-                    scanned.notices.push(saved.notice);
-                    saved.views
+                    Err(self.saved(pipeline, &names, reason)?)
                 }
                 Err(error) => return Err(error),
+            });
+        }
+        // What the scans show is settled: the tables' changes may go on to the views.
+        drop(stop);
+        let mut memory = self.config.query_memory.0;
+        for ((pipeline, objects), begun) in of_pipeline.iter().zip(begun) {
+            let (epoch, views) = match begun {
+                Ok(scan) => match scan.finish(memory)? {
+                    Some(scan) => (scan.epoch, scan.views),
+                    None => return Ok(None),
+                },
+                Err(Stale { epoch, notice, views }) => {
+                    scanned.notices.push(notice);
+                    (epoch, views)
+                }
             };
-            for (object, rows) in objects.into_iter().zip(views) {
+            let batches = views.iter().flatten();
+            memory = memory.saturating_sub(batches.map(|batch| batch.get_array_memory_size() as u64).sum());
+            scanned.epochs.push(((*pipeline).to_owned(), epoch));
+            for (object, rows) in objects.iter().zip(views) {
                 let rows = shaped(&object.schema, rows)?;
                 let table = MemTable::try_new(Arc::clone(&object.schema), vec![rows])?;
                 scanned.tables.insert(object.name().to_owned(), provider_as_source(Arc::new(table)));
             }
         }
-        Ok(scanned)
+        Ok(Some(scanned))
+    }
+
+    fn begin_scan(&self, pipeline: &str, views: &[String], at: Option<u64>) -> Result<BegunScan> {
+        let running = self.running(&self.state(), pipeline)?;
+        match running.begin_scan(views, at.map(|position| (position, PATIENCE))) {
+            // Better another moment than none.
+            Err(highwater_engine::Error::Timeout(_)) if at.is_some() => Ok(running.begin_scan(views, None)?),
+            begun => Ok(begun?),
+        }
+    }
+
+    /// Where several pipelines read tables, holds the tables' changes back from them, so that all are
+    /// seen at one position; before that waits until none is far behind. None, with a notice, when one
+    /// stays behind.
+    fn stop_for(
+        &self,
+        connection: &Connection,
+        of_pipeline: &BTreeMap<&str, Vec<&Object>>,
+        notices: &mut Vec<String>,
+    ) -> Result<Option<Stop>> {
+        let running: Vec<Pipeline> = {
+            let state = self.state();
+            let reading = of_pipeline.keys().filter(|pipeline| !self.tables_of(&state, pipeline).is_empty());
+            reading.filter_map(|pipeline| state.running.get(*pipeline).cloned()).collect()
+        };
+        if running.len() < 2 {
+            return Ok(None);
+        }
+        let (position, deadline) = (self.tables.position(), Instant::now() + PATIENCE);
+        let mut patience = || Instant::now() < deadline && connection.check_cancelled().is_ok();
+        for pipeline in &running {
+            // One that fails is read from its checkpoint, with a notice of its own.
+            if let Ok(false) = pipeline.wait_reached(position, &mut patience) {
+                connection.check_cancelled()?;
+                notices.push(format!("views are shown as of different moments: {} is behind", pipeline.name()));
+                return Ok(None);
+            }
+        }
+        Ok(Some(self.tables.stop()))
     }
 
     /// Views of a pipeline that does not run, and what to tell of them. When there is nothing to
@@ -98,7 +178,8 @@ impl Database {
     pub(crate) fn keyed_view(&self, name: &str) -> Option<KeyedView> {
         let (schema, pipeline) = {
             let state = self.state();
-            let object = state.objects.get(name).filter(|object| matches!(object.body, Body::Materialized(_)))?;
+            let is_kept = |object: &&Object| matches!(object.body, Body::Materialized(_) | Body::Fed(_));
+            let object = state.objects.get(name).filter(is_kept)?;
             let pipeline = object.entry.pipeline.as_ref().filter(|pipeline| !state.waiting.contains(*pipeline))?;
             (Arc::clone(&object.schema), state.running.get(pipeline)?.clone())
         };

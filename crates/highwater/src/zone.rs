@@ -22,10 +22,8 @@ impl Database {
                 self.check_kept("a materialized view", &view.query, &zone)
             }
             Statement::CreateSink(sink) => self.check_kept("a sink", &sink.query, &zone),
-            Statement::Insert(Insert { table, returning, text, .. }) => {
-                self.check_returning(table, None, returning, text, &zone)
-            }
-            Statement::Update(Update { table, alias, returning, text, .. })
+            Statement::Insert(Insert { table, alias, returning, text, .. })
+            | Statement::Update(Update { table, alias, returning, text, .. })
             | Statement::Delete(Delete { table, alias, returning, text, .. }) => {
                 self.check_returning(table, alias.as_ref(), returning, text, &zone)
             }

@@ -14,7 +14,7 @@ CREATE SOURCE s (k bigint, v bigint) WITH (connector = 'datagen', datagen.rows =
 ";
 
 /// Queries whose result is determined, also in batch: orders have no ties, or ties make no difference.
-const QUERIES: [(&str, &str); 64] = [
+const QUERIES: [(&str, &str); 68] = [
     ("inner_join", "SELECT l.id AS lid, r.id AS rid, x, y FROM l JOIN r ON l.k = r.k"),
     ("left_join", "SELECT l.id AS lid, r.id AS rid, y FROM l LEFT JOIN r ON l.k = r.k"),
     ("right_join", "SELECT l.id AS lid, r.id AS rid, x FROM l RIGHT JOIN r ON l.k = r.k"),
@@ -28,6 +28,10 @@ const QUERIES: [(&str, &str); 64] = [
     ("left_less", "SELECT l.id AS lid, r.id AS rid FROM l LEFT JOIN r ON l.x > r.y + 5"),
     ("self_join", "SELECT a.id AS one, b.id AS other FROM l a JOIN l b ON a.k = b.k WHERE a.id <= b.id"),
     ("duplicates", "SELECT m.k, z, x FROM m JOIN l ON m.k = l.k"),
+    ("asof", "SELECT l.id AS lid, r.id AS rid, y FROM l ASOF JOIN r ON l.k = r.k AND l.x >= r.y"),
+    ("asof_left", "SELECT l.id AS lid, r.id AS rid FROM l ASOF LEFT JOIN r ON l.k = r.k AND r.y > l.x"),
+    ("asof_copies", "SELECT m.k, z, r.id AS rid FROM m ASOF JOIN r ON m.z > r.y AND m.k = r.k"),
+    ("asof_all", "SELECT l.id AS lid, r.id AS rid FROM l ASOF LEFT JOIN r ON l.x <= r.y"),
     ("not_distinct", "SELECT l.id AS lid, r.id AS rid FROM l JOIN r ON l.k IS NOT DISTINCT FROM r.k"),
     ("three_ways", "SELECT l.id AS lid, r.id AS rid, z FROM l JOIN r ON l.k = r.k LEFT JOIN m ON m.k = r.k"),
     ("using_key", "SELECT k, x, y FROM l JOIN r USING (k)"),

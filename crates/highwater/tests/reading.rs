@@ -111,6 +111,75 @@ fn a_view_of_a_failed_pipeline_is_read_as_it_was_saved() {
     database.shutdown().expect("stops");
 }
 
+#[test]
+fn views_of_several_pipelines_are_seen_at_one_position() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let database = open(folder.path());
+    database
+        .script(
+            "CREATE TABLE accounts (id bigint PRIMARY KEY, balance bigint);
+             CREATE MATERIALIZED VIEW low AS SELECT sum(balance) AS s FROM accounts WHERE id < 50;
+             CREATE MATERIALIZED VIEW high AS SELECT sum(balance) AS s FROM accounts WHERE id >= 50;",
+        )
+        .expect("created");
+    let opened: Vec<String> = (0..100).map(|id| format!("({id}, 1000)")).collect();
+    database.execute(&format!("INSERT INTO accounts VALUES {}", opened.join(", "))).expect("inserted");
+    database.execute("FLUSH").expect("flushed");
+    assert_eq!(database.pipelines().len(), 2, "each view has a pipeline of its own");
+    let over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for thread in 0..2 {
+            let (database, over) = (&database, &over);
+            scope.spawn(move || {
+                let mut number = 0;
+                while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                    let (from, to) = (number % 50, 50 + (number * 7 + thread) % 50);
+                    // One statement moves money from the one view to the other.
+                    let transfer = format!(
+                        "UPDATE accounts SET balance = balance + CASE WHEN id = {from} THEN -3 ELSE 3 END \
+                         WHERE id = {from} OR id = {to}"
+                    );
+                    database.execute(&transfer).expect("moved");
+                    number += 1;
+                }
+            });
+        }
+        let all = "SELECT l.s + h.s, (SELECT sum(balance) FROM accounts) FROM low l, high h";
+        for _ in 0..200 {
+            assert_eq!(rows(&database, all), ["100000|100000"]);
+        }
+        over.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    database.shutdown().expect("stops");
+}
+
+#[test]
+fn a_query_takes_no_more_memory_than_it_may() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut config = config(folder.path());
+    config.query_memory = highwater::Bytes(1 << 20);
+    let database = Database::open(config).expect("a database");
+    database
+        .script(
+            "CREATE TABLE t (a bigint PRIMARY KEY, b varchar);
+             CREATE MATERIALIZED VIEW v AS SELECT a, b FROM t;
+             CREATE TABLE u (a bigint, b varchar);",
+        )
+        .expect("created");
+    for from in (0..50_000).step_by(10_000) {
+        let some: Vec<String> = (from..from + 10_000).map(|id| format!("({id}, 'some text')")).collect();
+        database.execute(&format!("INSERT INTO t VALUES {}", some.join(", "))).expect("inserted");
+    }
+    database.execute("FLUSH").expect("flushed");
+    for refused in ["SELECT count(*) FROM v", "INSERT INTO u SELECT a, b FROM t", "UPDATE t SET b = 'other'"] {
+        let error = database.execute(refused).expect_err(refused);
+        assert_eq!(error.sqlstate(), "53200", "{refused}: {error}");
+    }
+    assert_eq!(rows(&database, "SELECT count(*) FROM t"), ["50000"]);
+    assert_eq!(rows(&database, "SELECT b FROM t WHERE a = 7"), ["some text"]);
+    database.shutdown().expect("stops");
+}
+
 /// Applies events to a view's rows.
 fn follow(event: ViewEvent, held: &mut BTreeMap<String, i64>) {
     match event {

@@ -4,8 +4,8 @@
 //! read. Without users everybody may do everything, which is for loopback only.
 
 use crate::exit::{Exit, Failure, Outcome};
-use highwater::Statement;
 use highwater::engine::core::Rng;
+use highwater::{SetScope, Statement};
 use pgwire::api::auth::sasl::scram::gen_salted_password;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -52,16 +52,17 @@ impl Role {
             | Statement::ExplainView(_)
             | Statement::Show(_)
             | Statement::Describe(_)
-            | Statement::Begin
+            | Statement::Begin { .. }
             | Statement::Commit
             | Statement::Rollback
             | Statement::DiscardAll
             | Statement::Execute { .. }
             | Statement::Deallocate(_)
             | Statement::Declare { .. }
+            | Statement::DeclareSubscription(_)
             | Statement::Fetch(_)
             | Statement::Close(_)
-            | Statement::Set { system: false, .. } => true,
+            | Statement::Set { scope: SetScope::Session | SetScope::Transaction, .. } => true,
             Statement::Insert(_)
             | Statement::Update(_)
             | Statement::Delete(_)

@@ -1,6 +1,7 @@
 //! A cursor over a statement's tokens: what the hand-written part of the parser is made of.
 //! Queries, expressions and types are left to sqlparser, which is given the tokens it may read.
 
+use crate::asof;
 use crate::error::{Error, Result};
 use crate::statement::Name;
 use crate::text::{self, DIALECT, Position};
@@ -182,6 +183,12 @@ impl<'a> Cursor<'a> {
         words.iter().enumerate().all(|(i, w)| is_word(self.token_at(at + i), w))
     }
 
+    /// Where these words stand in what is not read yet.
+    pub(crate) fn find(&self, words: &[&str]) -> Option<Position> {
+        let at = (self.next..self.end).find(|at| self.words_at(*at, words))?;
+        Position::of(self.text, self.tokens[at].span.start)
+    }
+
     pub(crate) fn token_at(&self, at: usize) -> Option<&Token> {
         self.tokens.get(at).map(|t| &t.token)
     }
@@ -191,7 +198,8 @@ impl<'a> Cursor<'a> {
         &mut self,
         read: impl FnOnce(&mut Parser<'static>) -> Result<T, ParserError>,
     ) -> Result<T> {
-        let tokens = self.tokens[self.next..self.end].to_vec();
+        let mut tokens = self.tokens[self.next..self.end].to_vec();
+        asof::respell(&mut tokens);
         let mut parser = Parser::new(&DIALECT).with_tokens_with_locations(tokens);
         let value = read(&mut parser).map_err(|e| self.of_sqlparser(&e, &parser))?;
         self.next += parser.index().min(self.end - self.next);

@@ -4,7 +4,8 @@ use crate::types::pg_name;
 use arrow::datatypes::SchemaRef;
 use datafusion::physical_expr::PhysicalExpr;
 use highwater_engine::plan::{
-    Aggregate, AggregateFunction, Aggregation, Join, JoinKind, Map, Node, Operator, Plan, Regroup, Unnest, View,
+    Aggregate, AggregateFunction, Aggregation, Closing, First, Join, JoinKind, Lifetime, Map, Node, Operator, Passing,
+    Plan, Regroup, SortKey, Unnest, View,
 };
 use std::sync::Arc;
 
@@ -38,6 +39,11 @@ fn node_lines(plan: &Plan, node: &Node) -> Vec<String> {
     }];
     match &node.operator {
         Operator::Source(_) | Operator::Changes(_) => lines.push(format!("  columns: {}", columns_of(&node.schema))),
+        Operator::Watermark(watermark) => {
+            let time = node.schema.field(watermark.time).name();
+            lines.push(format!("  watermark: {time} less {} us; rows before it are left out", watermark.delay_us));
+            lines.push("  state: the watermark".to_owned());
+        }
         Operator::Map(map) => lines.extend(map_lines(map, &node.schema)),
         Operator::Hop(hop) => lines.push(format!(
             "  time: {}, slide: {} us, size: {} us",
@@ -46,11 +52,21 @@ fn node_lines(plan: &Plan, node: &Node) -> Vec<String> {
             hop.size_us
         )),
         Operator::Unnest(unnest) => lines.push(format!("  elements: {}", unnested(unnest, &node.schema))),
-        Operator::Aggregate(aggregation) => lines.extend(aggregation_lines(aggregation)),
+        Operator::Aggregate(aggregation) => {
+            lines.extend(aggregation_lines(aggregation));
+            lines.push("  state: one row a key".to_owned());
+        }
+        Operator::Closing(closing) => lines.extend(closing_lines(plan, node, closing)),
         Operator::Union => {}
-        Operator::Join(join) => lines.extend(join_lines(join)),
+        Operator::Join(join) => lines.extend(join_lines(plan, node, join)),
+        Operator::First(first) => lines.extend(first_lines(first)),
         Operator::Regroup(regroup) => lines.extend(regroup_lines(regroup)),
+        Operator::Lifetime(lifetime) => lines.extend(lifetime_lines(lifetime, &node.schema)),
         Operator::Materialize => lines.push("  state: one row for each distinct row".to_owned()),
+        Operator::Upsert(upsert) => {
+            let keys: Vec<String> = upsert.keys.iter().map(|key| node.schema.field(*key).name().clone()).collect();
+            lines.extend([key_line(&keys), "  state: the last row of each key".to_owned()]);
+        }
         Operator::Sink(_) => lines.push("  state: the outbox of one checkpoint".to_owned()),
     }
     lines.push(format!("  append-only: {}", if node.append_only { "yes" } else { "no" }));
@@ -81,7 +97,7 @@ fn map_lines(map: &Map, schema: &SchemaRef) -> Vec<String> {
     lines
 }
 
-fn join_lines(join: &Join) -> Vec<String> {
+fn join_lines(plan: &Plan, node: &Node, join: &Join) -> Vec<String> {
     let kind = match join.kind {
         JoinKind::Inner => "inner",
         JoinKind::Left => "left",
@@ -99,8 +115,28 @@ fn join_lines(join: &Join) -> Vec<String> {
     if let Some(filter) = &join.filter {
         lines.push(format!("  filter: {filter}"));
     }
+    for forget in &join.forgets {
+        let side = if forget.side == 0 { "forgets left rows when" } else { "forgets right rows when" };
+        let time = plan.nodes[node.inputs[forget.side].0].schema.field(forget.time).name();
+        lines.extend(forget.passing.iter().map(|passing| passing_line(plan, side, time, *passing)));
+    }
     lines.push("  state: the rows of both sides by key".to_owned());
     lines
+}
+
+fn first_lines(first: &First) -> Vec<String> {
+    let keys: Vec<String> = first.keys.iter().map(ToString::to_string).collect();
+    let order = |key: &SortKey| {
+        let direction = if key.options.descending { "desc" } else { "asc" };
+        let nulls = if key.options.nulls_first { "first" } else { "last" };
+        format!("{} {direction} nulls {nulls}", key.expr)
+    };
+    let order: Vec<String> = first.order.iter().map(order).collect();
+    vec![
+        key_line(&keys),
+        format!("  rows: {} of each group, by {}", first.rows, order.join(", ")),
+        "  state: the rows of each group; of an append-only input only those that are given".to_owned(),
+    ]
 }
 
 fn regroup_lines(regroup: &Regroup) -> Vec<String> {
@@ -108,6 +144,15 @@ fn regroup_lines(regroup: &Regroup) -> Vec<String> {
     let mut lines = vec![key_line(&keys)];
     lines.extend(regroup.recompute.describe().lines().map(|line| format!("  computes: {line}")));
     lines.push("  state: the rows of each group, and what it gave".to_owned());
+    lines
+}
+
+fn lifetime_lines(lifetime: &Lifetime, schema: &SchemaRef) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (word, column) in [("from", lifetime.from), ("until", lifetime.until)] {
+        lines.extend(column.map(|column| format!("  {word}: {}", schema.field(column).name())));
+    }
+    lines.push("  state: one row for each distinct row that is not over".to_owned());
     lines
 }
 
@@ -122,8 +167,21 @@ fn aggregation_lines(aggregation: &Aggregation) -> Vec<String> {
     if !calls.is_empty() {
         lines.push(format!("  aggregates: {}", calls.join(", ")));
     }
-    lines.push("  state: one row a key".to_owned());
     lines
+}
+
+fn closing_lines(plan: &Plan, node: &Node, closing: &Closing) -> Vec<String> {
+    let mut lines = aggregation_lines(&closing.aggregation);
+    let time = node.schema.field(closing.time).name();
+    lines.extend(closing.passing.iter().map(|passing| passing_line(plan, "given when", time, *passing)));
+    lines.push("  state: one row a key until it is given".to_owned());
+    lines
+}
+
+/// What happens when the watermark of a node is beyond a value.
+fn passing_line(plan: &Plan, what: &str, value: &str, passing: Passing) -> String {
+    let watermark = &plan.nodes[passing.watermark.0].name;
+    format!("  {what}: {value} + {} us <= {watermark}", passing.after_us)
 }
 
 fn call(aggregate: &Aggregate) -> String {

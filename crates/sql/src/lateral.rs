@@ -164,6 +164,11 @@ impl Over<'_> {
         if !unnest.struct_type_columns.is_empty() || self.keeps_left && is_unnested {
             return Ok(None);
         }
+        let is_list = |from: &usize| unnest.list_type_columns.iter().any(|(at, _)| at == from);
+        // What stands beside the elements is not null because there are none.
+        if self.keeps_left && !unnest.dependency_indices.iter().all(is_list) {
+            return Ok(None);
+        }
         let null_handling =
             if self.keeps_left { NullHandling::PreserveAndExpandEmpty } else { unnest.options.null_handling };
         let mut options = UnnestOptions::new().with_null_handling(null_handling);
@@ -184,8 +189,7 @@ impl Over<'_> {
         }
         let mut made = Vec::with_capacity(unnest.dependency_indices.len());
         for (own, from) in unnest.schema.columns().into_iter().zip(&unnest.dependency_indices) {
-            let is_list = unnest.list_type_columns.iter().any(|(at, _)| at == from);
-            let element = elements.iter().find(|(name, _)| is_list && *name == own.name);
+            let element = elements.iter().find(|(name, _)| is_list(from) && *name == own.name);
             made.push((own, element.map_or_else(|| columns[*from].1.clone(), |(_, element)| element.clone())));
         }
         let plan = LogicalPlanBuilder::from(plan).unnest_columns_with_options(lists, options)?.build()?;
@@ -287,6 +291,7 @@ mod tests {
             "SELECT t.id FROM t, t AS u",
             "SELECT id, s.n FROM t, LATERAL (SELECT count(*) AS n FROM unnest(t.a) AS u(x)) AS s",
             "SELECT id, x FROM t LEFT JOIN unnest(a) AS u(x) ON x > 1",
+            "SELECT id, x, one FROM t LEFT JOIN LATERAL (SELECT unnest(t.a) AS x, 1 AS one) AS u ON true",
         ] {
             assert!(bound(query).contains("Join"), "{query}");
         }

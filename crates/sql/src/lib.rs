@@ -6,6 +6,8 @@
 //! sources and sinks come in as the engine's traits, a program's functions as [`ScalarFunction`]s.
 
 pub mod arrays;
+mod asof;
+mod close;
 mod copy;
 mod cursor;
 pub mod error;
@@ -20,9 +22,11 @@ mod parse;
 mod references;
 mod respell;
 pub mod session;
+mod session_window;
 pub mod spelling;
 pub mod statement;
 mod subquery;
+mod temporal;
 pub mod text;
 pub mod types;
 mod upsert;

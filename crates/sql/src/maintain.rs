@@ -8,7 +8,9 @@ use crate::error::{Error, Result};
 use crate::respell::rows_function;
 use crate::session::Session;
 use crate::statement::Query;
+use crate::temporal;
 use crate::text::Position;
+use crate::window;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::{Expr as LogicalExpr, LogicalPlan, Volatility};
 use datafusion::sql::sqlparser::ast::{
@@ -27,7 +29,7 @@ const CLOCK: &str = "its result changes without any row changing";
 /// `Unsupported` with the clause's name and position.
 pub(crate) fn check(query: &Query, session: &Session) -> Result<()> {
     let cursor = Cursor::new(&query.text)?;
-    let mut gate = Gate { cursor: &cursor, session, laterals: 0 };
+    let mut gate = Gate { cursor: &cursor, session, laterals: 0, clocks: Vec::new() };
     match query.ast.visit(&mut gate) {
         ControlFlow::Break(error) => Err(*error),
         ControlFlow::Continue(()) => Ok(()),
@@ -63,6 +65,8 @@ struct Gate<'a> {
     session: &'a Session,
     /// How many LATERAL subqueries the walk is in.
     laterals: usize,
+    /// Where now() may stand.
+    clocks: Vec<Span>,
 }
 
 type Walk = ControlFlow<Box<Error>>;
@@ -75,6 +79,9 @@ impl Visitor for Gate<'_> {
     }
 
     fn pre_visit_select(&mut self, select: &Select) -> Walk {
+        if let Some(selection) = &select.selection {
+            temporal::clocks(selection, &mut self.clocks);
+        }
         self.select(select)
     }
 
@@ -218,11 +225,10 @@ impl Gate<'_> {
                 if rows_in(factor).is_some() {
                     return self.rows(factor, at);
                 }
-                let known = ["tumble", "hop"].contains(&function.to_lowercase().as_str());
-                if known {
+                if window::is_window(&function) {
                     return ControlFlow::Continue(());
                 }
-                let hint = "there are TUMBLE, HOP, UNNEST, generate_series and those of jsonb";
+                let hint = "there are TUMBLE, HOP, SESSION, UNNEST, generate_series and those of jsonb";
                 self.refuse(format!("{function}() in FROM"), hint, at)
             }
             TableFactor::Table { .. } | TableFactor::Derived { .. } | TableFactor::NestedJoin { .. } => {
@@ -256,7 +262,11 @@ impl Gate<'_> {
 
     fn function(&self, function: &Function) -> Walk {
         let name = function.name.to_string().to_lowercase();
-        let at = self.at(function.name.span());
+        let span = function.name.span();
+        let at = self.at(span);
+        if self.clocks.contains(&span) {
+            return ControlFlow::Continue(());
+        }
         if let Some(scalar) = self.session.state().scalar_functions().get(&name)
             && scalar.signature().volatility != Volatility::Immutable
         {
@@ -278,7 +288,7 @@ fn rows_in(factor: &TableFactor) -> Option<&'static str> {
 /// Joins that have no operator, by name.
 const fn refused_join(join: &JoinOperator) -> Option<&'static str> {
     match join {
-        JoinOperator::AsOf { .. } => Some("ASOF JOIN"),
+        JoinOperator::AsOf { .. } => Some("ASOF JOIN with MATCH_CONDITION"),
         JoinOperator::CrossApply | JoinOperator::OuterApply => Some("APPLY"),
         JoinOperator::ArrayJoin | JoinOperator::LeftArrayJoin | JoinOperator::InnerArrayJoin => Some("ARRAY JOIN"),
         _ => None,

@@ -4,6 +4,8 @@
 //! windows; only the optimizer's rules differ, because a dataflow cannot run what a batch can.
 
 use crate::arrays::{self, Arrays, Casts};
+use crate::asof;
+use crate::close;
 use crate::error::{Error, Result};
 use crate::function::{self, ScalarFunction};
 use crate::ignored;
@@ -240,6 +242,7 @@ impl Session {
         parameters: &[Option<DataType>],
     ) -> Result<LogicalPlan> {
         ignored::check(query)?;
+        asof::check(query)?;
         let parameters =
             parameters.iter().map(|p| p.as_ref().map(|p| Arc::new(Field::new("", p.clone(), true)))).collect();
         let mut context = PlannerContext::new().with_prepare_param_data_types(parameters);
@@ -248,8 +251,9 @@ impl Session {
         let ast = Box::new(respelled(&query.ast));
         let plan = SqlToRel::new_with_options(&names, options)
             .sql_statement_to_plan_with_context(ast::Statement::Query(ast), &mut context)
-            .and_then(lateral::inlined)
             .map_err(|e| Error::of_planner(e, &query.text))?;
+        let plan = asof::expand(plan, &query.text)?;
+        let plan = lateral::inlined(plan).map_err(|e| Error::of_planner(e, &query.text))?;
         jsonb::check(&plan)?;
         Ok(plan)
     }
@@ -297,8 +301,13 @@ impl Session {
     /// A bound query as DataFusion can run it.
     ///
     /// # Errors
-    /// `Plan` when a window cannot be expanded, or a subquery cannot be rewritten.
+    /// `Plan` when a window cannot be expanded, or a subquery cannot be rewritten; `Unsupported` when it
+    /// is one that goes by watermarks.
     pub fn runnable(&self, plan: LogicalPlan) -> Result<LogicalPlan> {
+        if close::is_in(&plan).map_err(|e| Error::Plan(Box::new(e)))? {
+            let hint = "what the view holds depends on when its rows came";
+            return Err(Error::unsupported("computing EMIT ON WINDOW CLOSE from scratch", hint, None));
+        }
         let plan = window::expand(plan).map_err(|e| Error::Plan(Box::new(e)))?;
         subquery::outside_of_where(plan).map_err(|e| Error::Plan(Box::new(e)))
     }
@@ -389,6 +398,12 @@ pub fn rename(plan: LogicalPlan, columns: &[Name], text: &str) -> Result<Logical
         .map_err(|e| Error::of_planner(e, text))
 }
 
+/// A query that says EMIT ON WINDOW CLOSE; only a dataflow can run it.
+#[must_use]
+pub fn on_close(plan: LogicalPlan) -> LogicalPlan {
+    close::on_close(plan)
+}
+
 /// A view's columns as others see them: nullable, without qualifiers.
 #[must_use]
 pub fn view_schema(schema: &DFSchema) -> SchemaRef {
@@ -453,6 +468,9 @@ impl ContextProvider for Names<'_> {
     }
 
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
+        if name == asof::MARK {
+            return Some(asof::marker());
+        }
         self.session.state.scalar_functions().get(name).cloned()
     }
 

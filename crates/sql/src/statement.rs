@@ -1,9 +1,10 @@
 //! The statements that Highwater speaks, as plain data with the positions that errors need.
 
 pub use crate::copy::{Copy, CopyOptions, CopyOut};
+use crate::error::{Error, Kind, Result};
 use crate::text::Position;
 pub use crate::upsert::{ConflictUpdate, EXCLUDED, OnConflict, ROW_NUMBER};
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Schema, TimeUnit};
 use datafusion::sql::sqlparser::ast;
 use std::fmt;
 
@@ -33,13 +34,60 @@ pub struct Property {
     pub at: Position,
 }
 
-/// FORMAT PLAIN ENCODE ... (...).
+/// FORMAT ... ENCODE ... (...).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Format {
+    /// What an item stands for.
+    pub envelope: Envelope,
+    /// Where the envelope's name stands.
+    pub at: Position,
     /// How rows are written.
     pub encoding: Encoding,
     /// What stands in parentheses.
     pub options: Vec<Property>,
+}
+
+/// What an item of a source or sink stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Envelope {
+    /// A row.
+    Plain,
+    /// A key and its row, or a key without one.
+    Upsert,
+    /// A change as Debezium writes it.
+    Debezium,
+}
+
+impl Envelope {
+    /// Its name in the statement.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "PLAIN",
+            Self::Upsert => "UPSERT",
+            Self::Debezium => "DEBEZIUM",
+        }
+    }
+}
+
+/// INCLUDE what AS name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Included {
+    /// What the column holds.
+    pub what: Metadata,
+    /// The column.
+    pub name: Name,
+}
+
+/// What a source knows of a row beside its values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Metadata {
+    /// The key that came with it.
+    Key,
+    /// The file that it stands in.
+    File,
+    /// Where it stands in there.
+    Offset,
 }
 
 /// How rows are written.
@@ -51,6 +99,18 @@ pub enum Encoding {
     Csv,
     /// Parquet.
     Parquet,
+}
+
+impl Encoding {
+    /// Its name in the statement.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Json => "JSON",
+            Self::Csv => "CSV",
+            Self::Parquet => "PARQUET",
+        }
+    }
 }
 
 /// A query with the text it was parsed from.
@@ -71,6 +131,10 @@ pub struct CreateSource {
     pub if_not_exists: bool,
     /// Empty when the connector knows its columns.
     pub columns: Vec<Column>,
+    /// INCLUDE.
+    pub included: Vec<Included>,
+    /// WATERMARK FOR.
+    pub watermark: Option<Watermark>,
     /// WITH.
     pub options: Vec<Property>,
     /// FORMAT ... ENCODE.
@@ -88,6 +152,38 @@ pub struct Column {
     pub not_null: bool,
 }
 
+/// WATERMARK FOR column AS column - INTERVAL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Watermark {
+    /// The event time.
+    pub column: Name,
+    /// How far behind the greatest time it is.
+    pub delay_us: i64,
+    /// Where the clause stands.
+    pub at: Position,
+}
+
+impl Watermark {
+    /// The place of its column among these.
+    ///
+    /// # Errors
+    /// `Unknown` when there is no such column, `Invalid` when it is not a timestamp in microseconds (42804).
+    pub fn place(&self, columns: &Schema) -> Result<usize> {
+        let Name { value, at } = &self.column;
+        let Ok(place) = columns.index_of(value) else {
+            return Err(Error::Unknown { kind: Kind::Column, name: value.clone(), position: Some(*at) });
+        };
+        if matches!(columns.field(place).data_type(), DataType::Timestamp(TimeUnit::Microsecond, _)) {
+            return Ok(place);
+        }
+        Err(Error::Invalid {
+            sqlstate: "42804",
+            message: format!("the watermark's column {value:?} is not a timestamp"),
+            position: Some(*at),
+        })
+    }
+}
+
 /// CREATE TABLE.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CreateTable {
@@ -99,12 +195,25 @@ pub struct CreateTable {
     pub columns: Vec<TableColumn>,
     /// PRIMARY KEY, in its order; empty for none.
     pub key: Vec<Name>,
-    /// WATERMARK FOR column AS expression.
-    pub watermark: Option<(Name, ast::Expr)>,
+    /// WATERMARK FOR.
+    pub watermark: Option<Watermark>,
     /// APPEND ONLY.
     pub append_only: bool,
+    /// What fills it; none for a table that clients write.
+    pub feed: Option<Feed>,
     /// The statement's text, for positions.
     pub text: String,
+}
+
+/// The connector that fills a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Feed {
+    /// INCLUDE.
+    pub included: Vec<Included>,
+    /// WITH.
+    pub options: Vec<Property>,
+    /// FORMAT ... ENCODE.
+    pub format: Option<Format>,
 }
 
 /// A column of a CREATE TABLE.
@@ -126,6 +235,8 @@ pub const ROW_VALUE: &str = "__row_value";
 pub struct Insert {
     /// The table.
     pub table: Name,
+    /// What it is called in DO UPDATE and RETURNING.
+    pub alias: Option<Name>,
     /// The columns that the rows give; empty for all from the first on.
     pub columns: Vec<Name>,
     /// The rows; absent for DEFAULT VALUES.
@@ -188,10 +299,64 @@ pub struct Prepare {
 pub struct Fetch {
     /// The cursor.
     pub cursor: Name,
-    /// How many rows; all that are left when absent.
+    /// How many rows, 0 for the one that was taken last; all that are left when absent.
     pub count: Option<u64>,
     /// MOVE: the rows are skipped.
     pub skips: bool,
+    /// WITH, of a subscription's cursor: how long to wait for rows.
+    pub options: Vec<Property>,
+}
+
+/// DECLARE cursor SUBSCRIPTION CURSOR.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeclareSubscription {
+    /// The cursor.
+    pub cursor: Name,
+    /// What it reads.
+    pub subscription: Name,
+    /// From where on.
+    pub since: Since,
+    /// Where that stands.
+    pub at: Position,
+}
+
+/// From where on a subscription's cursor reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Since {
+    /// What changes after it was declared.
+    Now,
+    /// The oldest change that is kept.
+    Begin,
+    /// What changed at this time or later, in milliseconds since 1970-01-01 UTC.
+    Time(i64),
+    /// All rows of the view, and then what changes in them.
+    Full,
+}
+
+/// CREATE SUBSCRIPTION.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CreateSubscription {
+    /// The new subscription.
+    pub name: Name,
+    /// IF NOT EXISTS.
+    pub if_not_exists: bool,
+    /// The view whose changes it keeps.
+    pub from: Name,
+    /// All columns of that view.
+    pub query: Query,
+    /// WITH.
+    pub options: Vec<Property>,
+}
+
+/// For how long SET sets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SetScope {
+    /// SET LOCAL: until the transaction ends.
+    Transaction,
+    /// SET: for the session.
+    Session,
+    /// ALTER SYSTEM: for all sessions, now and later.
+    System,
 }
 
 /// CREATE VIEW and CREATE MATERIALIZED VIEW.
@@ -207,6 +372,8 @@ pub struct CreateView {
     pub options: Vec<Property>,
     /// AS.
     pub query: Query,
+    /// Where EMIT ON WINDOW CLOSE stands, if it does.
+    pub closes: Option<Position>,
 }
 
 /// CREATE SINK.
@@ -237,6 +404,8 @@ pub enum Show {
     MaterializedViews,
     /// SHOW SINKS.
     Sinks,
+    /// SHOW SUBSCRIPTIONS.
+    Subscriptions,
     /// SHOW JOBS.
     Jobs,
     /// SHOW CHECKPOINTS [FOR v].
@@ -262,6 +431,8 @@ pub enum ObjectKind {
     MaterializedView,
     /// SINK.
     Sink,
+    /// SUBSCRIPTION.
+    Subscription,
 }
 
 impl fmt::Display for ObjectKind {
@@ -272,6 +443,7 @@ impl fmt::Display for ObjectKind {
             Self::View => "VIEW",
             Self::MaterializedView => "MATERIALIZED VIEW",
             Self::Sink => "SINK",
+            Self::Subscription => "SUBSCRIPTION",
         })
     }
 }
@@ -292,7 +464,10 @@ pub enum Statement {
     /// COPY ... TO STDOUT.
     CopyOut(CopyOut),
     /// BEGIN or START TRANSACTION.
-    Begin,
+    Begin {
+        /// READ ONLY or READ WRITE, if it says so.
+        read_only: Option<bool>,
+    },
     /// COMMIT or END.
     Commit,
     /// ROLLBACK or ABORT.
@@ -314,9 +489,13 @@ pub enum Statement {
     Declare {
         /// The cursor.
         cursor: Name,
+        /// WITH HOLD: it outlives its transaction.
+        hold: bool,
         /// What it reads.
         query: Query,
     },
+    /// DECLARE cursor SUBSCRIPTION CURSOR FOR subscription.
+    DeclareSubscription(DeclareSubscription),
     /// FETCH or MOVE.
     Fetch(Fetch),
     /// CLOSE cursor, or ALL when absent.
@@ -329,6 +508,8 @@ pub enum Statement {
     CreateMaterializedView(CreateView),
     /// CREATE SINK.
     CreateSink(CreateSink),
+    /// CREATE SUBSCRIPTION.
+    CreateSubscription(CreateSubscription),
     /// SELECT, VALUES, WITH.
     Query(Query),
     /// EXPLAIN of a query.
@@ -368,8 +549,8 @@ pub enum Statement {
     Flush,
     /// SET x TO y.
     Set {
-        /// ALTER SYSTEM: for all sessions, now and later.
-        system: bool,
+        /// For how long.
+        scope: SetScope,
         /// The setting.
         name: Name,
         /// Its new value; `default` for DEFAULT.

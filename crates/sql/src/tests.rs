@@ -8,6 +8,7 @@ use crate::session::{rename, view_schema};
 use crate::statement::{CreateSource, CreateView, Name, Query, Statement};
 use crate::{Error, Relations, Result, Session, explain, parse, references};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use highwater_engine::plan::Watermark;
 use highwater_engine::sink::{Sink, Target};
 use highwater_engine::source::{Offset, Source, SplitReader};
 use std::fmt::Write as _;
@@ -56,12 +57,14 @@ struct World {
     session: Session,
     relations: Relations,
     sources: Vec<(String, SchemaRef)>,
+    watermarks: Vec<(String, Watermark)>,
     views: Vec<CreateView>,
 }
 
 impl World {
     fn new() -> Self {
-        Self { session: Session::new(1), relations: Relations::default(), sources: Vec::new(), views: Vec::new() }
+        let (sources, watermarks, views) = (Vec::new(), Vec::new(), Vec::new());
+        Self { session: Session::new(1), relations: Relations::default(), sources, watermarks, views }
     }
 
     fn run(&mut self, text: &str) -> Result<String> {
@@ -71,7 +74,8 @@ impl World {
                 let names = |names: &[Name]| names.iter().map(|n| n.value.clone()).collect::<Vec<_>>().join(", ");
                 let columns: Vec<Name> = table.columns.iter().map(|c| c.column.name.clone()).collect();
                 let ends = if table.append_only { " append only" } else { "" };
-                Ok(format!("CREATE TABLE ({}) key ({}){ends}\n", names(&columns), names(&table.key)))
+                let fed = if table.feed.is_some() { " fed" } else { "" };
+                Ok(format!("CREATE TABLE ({}) key ({}){ends}{fed}\n", names(&columns), names(&table.key)))
             }
             Statement::Insert(insert) => {
                 let rows = insert.source.as_ref().map_or("defaults".to_owned(), |query| query.ast.to_string());
@@ -90,7 +94,7 @@ impl World {
                 let values: Vec<String> = values.iter().map(ToString::to_string).collect();
                 Ok(format!("EXECUTE {name} ({})\n", values.join(", ")))
             }
-            Statement::Declare { cursor, query } => Ok(format!("DECLARE {cursor}: {}", self.run(&query.text)?)),
+            Statement::Declare { cursor, query, .. } => Ok(format!("DECLARE {cursor}: {}", self.run(&query.text)?)),
             Statement::CopyOut(copy) => Ok(format!("COPY OUT of {}\n", copy.query.ast)),
             Statement::CreateView(view) => {
                 let plan = self.session.bind(&view.query, &self.relations)?;
@@ -126,6 +130,10 @@ impl World {
         let fields = source.columns.iter().map(|c| Field::new(&c.name.value, c.data_type.clone(), !c.not_null));
         let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
         self.relations.stream(&source.name.value, Arc::clone(&schema));
+        if let Some(watermark) = &source.watermark {
+            let time = watermark.place(&schema).expect("the parser has checked it");
+            self.watermarks.push((source.name.value.clone(), Watermark { time, delay_us: watermark.delay_us }));
+        }
         self.sources.push((source.name.value, schema));
         let options: Vec<String> = source.options.iter().map(|p| format!("{}={}", p.key, p.value)).collect();
         let format = source.format.map(|f| format!(" {:?}", f.encoding)).unwrap_or_default();
@@ -141,12 +149,15 @@ impl World {
         for (name, schema) in &self.sources {
             builder.source(name, Arc::new(Columns(Arc::clone(schema))));
         }
+        for (name, watermark) in &self.watermarks {
+            builder.watermark(name, watermark.clone());
+        }
         let asked = view.map(|v| &v.query).or(sink.map(|s| s.1)).expect("one of both");
         for view in self.needed(asked).into_iter().chain(view) {
             builder.view(maintained(&view.name.value, view, &self.relations))?;
         }
         if let Some((name, query)) = sink {
-            let sink = Maintained { name, columns: &[], query, relations: &self.relations };
+            let sink = Maintained { name, columns: &[], query, relations: &self.relations, closes: None };
             builder.sink(sink, |_, _| Ok(Arc::new(Nowhere)))?;
         }
         let plan = builder.finish();
@@ -172,7 +183,7 @@ impl World {
 }
 
 fn maintained<'a>(name: &'a str, view: &'a CreateView, relations: &'a Relations) -> Maintained<'a> {
-    Maintained { name, columns: &view.columns, query: &view.query, relations }
+    Maintained { name, columns: &view.columns, query: &view.query, relations, closes: view.closes }
 }
 
 fn lines(lines: &[String]) -> String {
@@ -221,6 +232,43 @@ fn check(path: &Path) {
         return std::fs::write(path, &replayed).expect("a writable script");
     }
     assert_eq!(replayed.trim_end(), script.trim_end(), "{}", path.display());
+}
+
+#[test]
+fn joins_forget_by_the_watermarks_of_both_sides() {
+    let mut world = World::new();
+    let columns = "k bigint, v bigint, ts timestamp";
+    for sql in [
+        format!("CREATE SOURCE e ({columns}, WATERMARK FOR ts AS ts) WITH (connector = 'file')"),
+        format!("CREATE SOURCE plain ({columns}) WITH (connector = 'file')"),
+    ] {
+        world.run(&sql).expect("a source");
+    }
+    let near = "b.ts BETWEEN a.ts - INTERVAL '1' MINUTE AND a.ts + INTERVAL '2' MINUTE";
+    let cases: [(&str, String, &[&str]); 4] = [
+        (
+            "near",
+            format!("e a JOIN e b ON a.k = b.k AND {near}"),
+            &["right rows when: ts + 60000001 us", "left rows when: ts + 120000001 us"],
+        ),
+        ("below", "e a LEFT JOIN e b ON a.k = b.k AND a.ts < b.ts".to_owned(), &["right rows when: ts + 1 us"]),
+        (
+            "windows",
+            "TUMBLE(e, ts, INTERVAL '10' SECOND) a JOIN TUMBLE(e, ts, INTERVAL '10' SECOND) b
+             ON a.window_start = b.window_start AND a.window_end = b.window_end"
+                .to_owned(),
+            &["left rows when: window_start + 10000000 us", "right rows when: window_start + 10000000 us"],
+        ),
+        ("other", format!("e a JOIN plain b ON a.k = b.k AND {near}"), &[]),
+    ];
+    for (name, from, forgets) in cases {
+        let view = format!("CREATE MATERIALIZED VIEW {name} AS SELECT a.v, b.v AS w FROM {from}");
+        let explained = world.run(&view).expect(&view);
+        for forgotten in forgets {
+            assert!(explained.contains(&format!("forgets {forgotten} <= e/watermark")), "{forgotten}: {explained}");
+        }
+        assert_eq!(explained.matches("forgets").count(), forgets.len(), "{explained}");
+    }
 }
 
 #[test]

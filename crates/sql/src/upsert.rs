@@ -20,7 +20,7 @@ pub struct OnConflict {
     pub update: Option<ConflictUpdate>,
 }
 
-/// DO UPDATE. Expressions see the row that exists by the table's name, the new one as `excluded`.
+/// DO UPDATE. Expressions see the row that exists by the table's name or alias, the new one as `excluded`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ConflictUpdate {
     /// SET.
@@ -30,12 +30,14 @@ pub struct ConflictUpdate {
 }
 
 impl ConflictUpdate {
-    /// The query for the rows to change, as [`crate::statement::Update::query`]. It reads `table`, whose rows exist, and
-    /// [`EXCLUDED`]; both have their rows' numbers as [`ROW_NUMBER`].
+    /// The query for the rows to change, as [`crate::statement::Update::query`]. It reads `table`, which
+    /// expressions call by its alias and whose rows exist, and [`EXCLUDED`]; both have their rows'
+    /// numbers as [`ROW_NUMBER`].
     #[must_use]
-    pub fn query(&self, table: &Name, columns: &[String], text: &str) -> Query {
+    pub fn query(&self, table: &Name, alias: Option<&Name>, columns: &[String], text: &str) -> Query {
+        let called = alias.unwrap_or(table);
         let ours = |column: &str| {
-            let parts = [&table.value, column].map(|part| ast::Ident::with_quote('"', part));
+            let parts = [&called.value, column].map(|part| ast::Ident::with_quote('"', part));
             ast::Expr::CompoundIdentifier(parts.to_vec())
         };
         let value = |column: &String| {
@@ -45,9 +47,10 @@ impl ConflictUpdate {
         let item = |(at, expr)| ast::SelectItem::ExprWithAlias { expr, alias: new_column(at) };
         let hidden = [ROW_KEY, ROW_VALUE].map(|name| ast::SelectItem::UnnamedExpr(ours(name)));
         let items = hidden.into_iter().chain(columns.iter().map(value).enumerate().map(item)).collect();
-        let name = table.value.replace('"', "\"\"");
+        let [name, called] = [table, called].map(|name| name.value.replace('"', "\"\""));
         let mut query = crate::text::template(&format!(
-            "SELECT 1 FROM \"{name}\" JOIN {EXCLUDED} ON \"{name}\".{ROW_NUMBER} = {EXCLUDED}.{ROW_NUMBER}"
+            "SELECT 1 FROM \"{name}\" AS \"{called}\" \
+             JOIN {EXCLUDED} ON \"{called}\".{ROW_NUMBER} = {EXCLUDED}.{ROW_NUMBER}"
         ));
         if let ast::SetExpr::Select(select) = query.body.as_mut() {
             select.projection = items;

@@ -1,9 +1,11 @@
-//! TUMBLE and HOP in FROM: how they are bound, and what they mean in batch.
+//! TUMBLE, HOP and SESSION in FROM: how they are bound, and what TUMBLE and HOP mean in batch.
 //!
 //! TUMBLE is a projection. HOP is a node of its own, which a dataflow runs as an operator and a
 //! batch query as an unnested list of window starts. A window starts at a multiple of its slide
 //! since 1970 and contains its start but not its end; rows without a time are in no hopping window.
+//! SESSION is a node that `session_window` owns.
 
+use crate::session_window::{self, session_of};
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, ListArray};
 use arrow::buffer::OffsetBuffer;
 use arrow::compute::cast;
@@ -34,16 +36,68 @@ pub(crate) const END: &str = "window_end";
 /// The most windows that HOP puts one row into.
 const MOST_WINDOWS: i64 = 10_000;
 
-/// Binds TUMBLE(t, ts, size) and HOP(t, ts, slide, size).
+/// Binds TUMBLE(t, ts, size), HOP(t, ts, slide, size) and SESSION(t, keys, ts, gap).
 #[derive(Debug)]
 pub(crate) struct Windows;
 
+/// Which of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Function {
+    Tumble,
+    Hop,
+    Session,
+}
+
 /// A call as it stands in FROM.
 struct Call {
-    hop: bool,
+    function: Function,
     arguments: Vec<SqlExpr>,
     alias: Option<TableAlias>,
     span: Option<Span>,
+}
+
+impl Function {
+    fn of(name: &str) -> Option<Self> {
+        match name.to_ascii_lowercase().as_str() {
+            "tumble" => Some(Self::Tumble),
+            "hop" => Some(Self::Hop),
+            "session" => Some(Self::Session),
+            _ => None,
+        }
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Tumble => "TUMBLE",
+            Self::Hop => "HOP",
+            Self::Session => "SESSION",
+        }
+    }
+
+    /// How many intervals stand at the end.
+    const fn intervals(self) -> usize {
+        match self {
+            Self::Hop => 2,
+            Self::Tumble | Self::Session => 1,
+        }
+    }
+
+    /// Refuses another number of arguments than it takes.
+    fn check(self, arguments: usize) -> Result<()> {
+        match (self, arguments) {
+            (Self::Tumble, 3) | (Self::Hop, 4) | (Self::Session, 3..) => Ok(()),
+            (Self::Tumble, _) => plan_err!("TUMBLE takes 3 arguments: TUMBLE(table, time, size)"),
+            (Self::Hop, _) => plan_err!("HOP takes 4 arguments: HOP(table, time, slide, size)"),
+            (Self::Session, _) => {
+                plan_err!("SESSION takes 3 or more arguments: SESSION(table, key, ..., time, gap)")
+            }
+        }
+    }
+}
+
+/// Whether a name in FROM is one of these functions.
+pub(crate) fn is_window(name: &str) -> bool {
+    Function::of(name).is_some()
 }
 
 impl RelationPlanner for Windows {
@@ -71,11 +125,7 @@ impl RelationPlanner for Windows {
 fn window_call(relation: &TableFactor) -> Option<Call> {
     let TableFactor::Table { name, alias, args: Some(args), .. } = relation else { return None };
     let [ObjectNamePart::Identifier(ident)] = name.0.as_slice() else { return None };
-    let hop = match ident.value.to_ascii_lowercase().as_str() {
-        "hop" => true,
-        "tumble" => false,
-        _ => return None,
-    };
+    let function = Function::of(&ident.value)?;
     let arguments = args
         .args
         .iter()
@@ -85,27 +135,26 @@ fn window_call(relation: &TableFactor) -> Option<Call> {
         })
         .collect::<Option<Vec<_>>>()?;
     let span = Span::try_from_sqlparser_span(ident.span);
-    Some(Call { hop, arguments, alias: alias.clone(), span })
+    Some(Call { function, arguments, alias: alias.clone(), span })
 }
 
 fn plan_call(call: Call, context: &mut dyn RelationPlannerContext) -> Result<LogicalPlan> {
-    let (name, wanted) = if call.hop { ("HOP", 4) } else { ("TUMBLE", 3) };
-    if call.arguments.len() != wanted {
-        let form = if call.hop { "HOP(table, time, slide, size)" } else { "TUMBLE(table, time, size)" };
-        return plan_err!("{name} takes {wanted} arguments: {form}");
-    }
-    let mut arguments = call.arguments.into_iter();
-    let mut next = || arguments.next().expect("counted above");
-    let input = context.plan(table_of(next(), name)?)?;
-    let time_sql = next();
+    let Call { function, mut arguments, .. } = call;
+    let name = function.name();
+    function.check(arguments.len())?;
+    let intervals = arguments.split_off(arguments.len() - function.intervals());
+    let time_sql = arguments.pop().expect("counted above");
+    let mut arguments = arguments.into_iter();
+    let input = context.plan(table_of(arguments.next().expect("counted above"), name)?)?;
     let time_span = Span::try_from_sqlparser_span(time_sql.span());
     let time = context.sql_to_expr(time_sql, input.schema())?;
     let unit_us = unit_of(&time, input.schema(), name).map_err(|e| {
         let message = e.message().into_owned();
         e.with_diagnostic(Diagnostic::new_error(message, time_span))
     })?;
+    let keys = arguments.map(|sql| context.sql_to_expr(sql, input.schema())).collect::<Result<Vec<_>>>()?;
     let mut durations = Vec::new();
-    for sql in arguments {
+    for sql in intervals {
         let span = Span::try_from_sqlparser_span(sql.span());
         let expr = context.sql_to_expr(sql, &DFSchema::empty())?;
         durations.push(micros_of(&expr, unit_us).map_err(|e| {
@@ -113,12 +162,13 @@ fn plan_call(call: Call, context: &mut dyn RelationPlannerContext) -> Result<Log
             e.with_diagnostic(Diagnostic::new_error(message, span))
         })?);
     }
-    match durations.as_slice() {
-        [size] => tumble(input, time, *size),
-        [slide, size] if *slide > 0 && size / slide > MOST_WINDOWS => {
+    match (function, durations.as_slice()) {
+        (Function::Session, [gap]) => session_window::session(input, keys, time, *gap),
+        (Function::Tumble, [size]) => tumble(input, time, *size),
+        (Function::Hop, [slide, size]) if *slide > 0 && size / slide > MOST_WINDOWS => {
             plan_err!("HOP puts each row into {} windows; at most {MOST_WINDOWS} are possible", size / slide)
         }
-        [slide, size] => hop(input, time, *slide, *size),
+        (Function::Hop, [slide, size]) => hop(input, time, *slide, *size),
         _ => plan_err!("{name} has the wrong number of intervals"),
     }
 }
@@ -181,20 +231,20 @@ fn micros_of(interval: &Expr, unit_us: i64) -> Result<i64> {
     Ok(micros)
 }
 
-fn interval(micros: i64) -> Result<Expr> {
+pub(crate) fn interval(micros: i64) -> Result<Expr> {
     let nanos =
         micros.checked_mul(1000).ok_or_else(|| plan_datafusion_err!("a window's length is less than 292 years"))?;
     Ok(lit(ScalarValue::new_interval_mdn(0, 0, nanos)))
 }
 
 /// The qualifier that all columns share, for the window's columns to share too.
-fn qualifier(schema: &DFSchema) -> Option<TableReference> {
+pub(crate) fn qualifier(schema: &DFSchema) -> Option<TableReference> {
     let mut all = schema.iter().map(|(q, _)| q);
     let first = all.next()??;
     all.all(|q| q == Some(first)).then(|| first.clone())
 }
 
-fn all_columns(plan: &LogicalPlan) -> Vec<Expr> {
+pub(crate) fn all_columns(plan: &LogicalPlan) -> Vec<Expr> {
     plan.schema().columns().into_iter().map(col).collect()
 }
 
@@ -303,11 +353,16 @@ impl UserDefinedLogicalNodeCore for Hop {
     }
 }
 
-/// Replaces every [`Hop`] by nodes that DataFusion can run, in subqueries too.
+/// Replaces every [`Hop`] and every SESSION by nodes that DataFusion can run, in subqueries too.
 pub(crate) fn expand(plan: LogicalPlan) -> Result<LogicalPlan> {
-    let expanded = plan.transform_up_with_subqueries(|node| match hop_of(&node) {
-        Some(hop) => Ok(Transformed::yes(hop.clone().expand()?)),
-        None => Ok(Transformed::no(node)),
+    let expanded = plan.transform_up_with_subqueries(|node| {
+        if let Some(hop) = hop_of(&node) {
+            return Ok(Transformed::yes(hop.clone().expand()?));
+        }
+        match session_of(&node) {
+            Some(session) => Ok(Transformed::yes(session.over(session.input.clone())?)),
+            None => Ok(Transformed::no(node)),
+        }
     })?;
     Ok(expanded.data)
 }

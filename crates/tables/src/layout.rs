@@ -7,6 +7,8 @@
 //! | `rows` | `table u32, row key` | the row's other columns |
 //! | `log` | `table u32, position u64` | changes, see [`encode_change`] |
 //! | `commits` | `position u64` | rows changed, u32 |
+//! | `journals` | `journal u32, 0 u8, checkpoint u64` | `first i64, last i64, pieces u32`, see [`Head`] |
+//! | `journals` | `journal u32, 1 u8, checkpoint u64, piece u32` | changes, an Arrow IPC stream |
 //!
 //! Numbers are big-endian, so that keys sort as the numbers do.
 
@@ -19,6 +21,7 @@ pub(crate) const POSITION_KEY: &[u8] = b"position";
 pub(crate) const ROWS: &str = "rows";
 pub(crate) const LOG: &str = "log";
 pub(crate) const COMMITS: &str = "commits";
+pub(crate) const JOURNALS: &str = "journals";
 /// Bytes before the row's own key.
 pub(crate) const PREFIX: usize = 4;
 
@@ -56,6 +59,55 @@ pub(crate) fn position_of(value: &[u8]) -> Result<u64> {
 pub(crate) fn count_of(value: &[u8]) -> Result<u32> {
     let value = value.try_into().map_err(|_| Error::corrupt("a count that has not four bytes"))?;
     Ok(u32::from_be_bytes(value))
+}
+
+/// What is known of a journal's entry without reading it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Head {
+    /// The times of its first and of its last change, in microseconds since 1970-01-01 UTC.
+    pub(crate) first: i64,
+    pub(crate) last: i64,
+    pub(crate) pieces: u32,
+}
+
+impl Head {
+    pub(crate) fn encode(&self) -> [u8; 20] {
+        let mut bytes = [0; 20];
+        bytes[..8].copy_from_slice(&self.first.to_be_bytes());
+        bytes[8..16].copy_from_slice(&self.last.to_be_bytes());
+        bytes[16..].copy_from_slice(&self.pieces.to_be_bytes());
+        bytes
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self> {
+        let bytes: &[u8; 20] =
+            bytes.try_into().map_err(|_| Error::corrupt("an entry of a journal that has not twenty bytes"))?;
+        let time = |from: usize| i64::from_be_bytes(bytes[from..from + 8].try_into().expect("eight bytes"));
+        Ok(Self { first: time(0), last: time(8), pieces: count_of(&bytes[16..])? })
+    }
+}
+
+/// The key of what is known of a journal's entry.
+pub(crate) fn head_key(journal: u32, checkpoint: u64) -> [u8; 13] {
+    let mut key = [0; 13];
+    key[..4].copy_from_slice(&journal.to_be_bytes());
+    key[5..].copy_from_slice(&checkpoint.to_be_bytes());
+    key
+}
+
+/// The checkpoint in such a key.
+pub(crate) fn head_checkpoint(key: &[u8]) -> Result<u64> {
+    let checkpoint = key.get(5..).unwrap_or_default();
+    position_of(checkpoint)
+}
+
+/// The key of a piece of a journal's entry.
+pub(crate) fn piece_key(journal: u32, checkpoint: u64, piece: u32) -> [u8; 17] {
+    let mut key = [0; 17];
+    key[..13].copy_from_slice(&head_key(journal, checkpoint));
+    key[4] = 1;
+    key[13..].copy_from_slice(&piece.to_be_bytes());
+    key
 }
 
 /// One change of a row: `weight i8 | key length u32 | key | value length u32 | value`, little-endian.
@@ -117,6 +169,17 @@ mod tests {
             let read: Result<Vec<_>> = Changes(&bytes[..cut]).collect();
             assert!(read.is_err() || read.is_ok_and(|read| read.len() == 1), "cut at {cut}");
         }
+    }
+
+    #[test]
+    fn keys_of_journals_sort_and_read_back() {
+        let head = Head { first: -1, last: 1 << 50, pieces: 3 };
+        assert_eq!(Head::decode(&head.encode()).expect("whole"), head);
+        assert!(Head::decode(&head.encode()[1..]).is_err());
+        assert_eq!(head_checkpoint(&head_key(7, 9)).expect("a key"), 9);
+        assert!(head_key(1, u64::MAX).as_slice() < piece_key(1, 0, 0).as_slice());
+        assert!(piece_key(1, 2, u32::MAX) < piece_key(1, 3, 0));
+        assert!(piece_key(1, u64::MAX, u32::MAX).as_slice() < head_key(2, 0).as_slice());
     }
 
     #[test]

@@ -7,11 +7,13 @@
 //! [`Snapshot::get`]. The way to a view: [`TableSource`], a change source of the engine, gives the
 //! rows that were there and then the changes, position by position.
 //!
-//! Rows, log and position stand in one RocksDB, so they cannot disagree. The crate knows no SQL.
+//! Rows, log and position stand in one RocksDB, so they cannot disagree. Beside them stand the
+//! journals of subscriptions: what changed in views ([`Journal`]). The crate knows no SQL.
 
 mod codec;
 mod commit;
 mod error;
+mod journal;
 mod layout;
 mod log;
 mod reader;
@@ -22,8 +24,9 @@ mod table;
 mod write;
 
 pub use error::{Error, Result};
+pub use journal::{Journal, JournalPlace, JournalRead, JournalSink, JournalSpec};
 pub use scan::{Overlay, Piece};
 pub use snapshot::Snapshot;
-pub use store::{StoreOptions, TableStore, Usage};
+pub use store::{Stop, StoreOptions, TableStore, Usage};
 pub use table::{Table, TableSource, TableSpec};
 pub use write::{Change, Insert, TableWrite, Write};

@@ -95,6 +95,8 @@ struct Inner {
     memory: VecDeque<(u32, usize)>,
     bytes: usize,
     next_wake: u64,
+    /// Positions beyond which nothing is shown for now, with how many want that.
+    stops: BTreeMap<u64, usize>,
     /// All readers are known: what none of them needs may go.
     settled: bool,
 }
@@ -110,6 +112,13 @@ struct TableLog {
     /// By name, where the oldest checkpoint of each reader stands; none when that is not known.
     readers: BTreeMap<String, Option<u64>>,
     wakes: Vec<(u64, Wake)>,
+}
+
+impl Inner {
+    /// The newest position that readers may see.
+    fn shown(&self) -> u64 {
+        self.stops.keys().next().map_or(self.newest, |stop| self.newest.min(*stop))
+    }
 }
 
 impl std::fmt::Debug for TableLog {
@@ -176,25 +185,61 @@ impl Log {
         }
     }
 
+    /// Shows its readers nothing beyond the newest position, which it returns, until [`Log::go_on`].
+    pub(crate) fn stop(&self) -> u64 {
+        let mut inner = self.inner();
+        let newest = inner.newest;
+        *inner.stops.entry(newest).or_default() += 1;
+        newest
+    }
+
+    /// Takes one [`Log::stop`] back.
+    pub(crate) fn go_on(&self, position: u64) {
+        let mut inner = self.inner();
+        match inner.stops.get_mut(&position) {
+            Some(wanted) if *wanted > 1 => *wanted -= 1,
+            _ => {
+                inner.stops.remove(&position);
+            }
+        }
+        let wakes: Vec<Wake> =
+            inner.tables.values().flat_map(|log| &log.wakes).map(|(_, wake)| Arc::clone(wake)).collect();
+        drop(inner);
+        for wake in wakes {
+            wake();
+        }
+    }
+
     /// See [`highwater_engine::changes::SharedLog::horizon`].
     pub(crate) fn horizon(&self, after: u64, max_rows: u64) -> u64 {
         let inner = self.inner();
+        let shown = inner.shown();
+        if after >= shown {
+            return after;
+        }
         let from = inner.index.partition_point(|(position, _)| *position <= after);
         let mut rows = 0;
         let mut horizon = after;
-        for (position, count) in inner.index.range(from..) {
+        for (position, count) in inner.index.range(from..).take_while(|(position, _)| *position <= shown) {
             rows += u64::from(*count);
             if rows > max_rows && horizon > after {
                 return horizon;
             }
             horizon = *position;
         }
-        horizon.max(inner.newest)
+        horizon.max(shown)
     }
 
-    /// Where a table's newest entry stands.
-    pub(crate) fn newest_of(&self, table: u32) -> u64 {
-        self.inner().tables.get(&table).map_or(0, |log| log.newest)
+    /// Whether a table has changes after `position` that its readers may see now.
+    pub(crate) fn shows_more(&self, table: u32, position: u64) -> bool {
+        let inner = self.inner();
+        let Some(log) = inner.tables.get(&table).filter(|log| log.newest > position) else { return false };
+        let shown = inner.shown();
+        if log.newest <= shown {
+            return true;
+        }
+        // Its newest change is held back; an older one may not be.
+        shown > position
     }
 
     /// Whether everything of a table after `position` is still there.

@@ -270,7 +270,7 @@ impl ChangeReader for TableReader {
 
     fn has_more(&self) -> bool {
         let is_ready = |backfill: &Backfill| backfill.slot.lock().unwrap_or_else(PoisonError::into_inner).is_some();
-        self.core.log.newest_of(self.table.id()) > self.position || self.backfill.as_ref().is_some_and(is_ready)
+        self.core.log.shows_more(self.table.id(), self.position) || self.backfill.as_ref().is_some_and(is_ready)
     }
 
     fn backfill(&self) -> Option<f64> {

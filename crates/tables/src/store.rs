@@ -1,12 +1,14 @@
-//! The store: one RocksDB with the rows and the log, its threads, and what it may use.
+//! The store: one RocksDB with the rows, the log and the journals, its threads, and what it may use.
 //!
-//! Two threads work for it: the committer, which alone writes, and one that reads backfills.
+//! Two threads work for it: the committer, which alone writes rows and log, and one that reads
+//! backfills.
 
 use crate::commit::{Committer, Pending};
 use crate::error::{Error, Result};
+use crate::journal::{Journal, JournalSpec};
 use crate::layout::{
-    COMMITS, FORMAT, FORMAT_KEY, LOG, POSITION_KEY, PREFIX, ROWS, count_of, log_key, log_position, position_of,
-    row_range,
+    COMMITS, FORMAT, FORMAT_KEY, JOURNALS, LOG, POSITION_KEY, PREFIX, ROWS, count_of, log_key, log_position,
+    position_of, row_range,
 };
 use crate::log::Log;
 use crate::reader::Backfills;
@@ -19,7 +21,7 @@ use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, Direction, IteratorMode,
     LogLevel, Options, ReadOptions, SliceTransform, WriteBufferManager,
 };
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -46,7 +48,7 @@ impl std::fmt::Debug for StoreOptions {
 /// What a store holds.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Usage {
-    /// Bytes of files, rows and log.
+    /// Bytes of files: rows, log and journals.
     pub file_bytes: Bytes,
     /// The newest position of the log.
     pub position: u64,
@@ -85,6 +87,7 @@ pub(crate) trait RowsFamily {
     fn rows(&self) -> &ColumnFamily;
     fn log_entries(&self) -> &ColumnFamily;
     fn commits(&self) -> &ColumnFamily;
+    fn journals(&self) -> &ColumnFamily;
 }
 
 impl RowsFamily for DB {
@@ -99,6 +102,31 @@ impl RowsFamily for DB {
     fn commits(&self) -> &ColumnFamily {
         self.cf_handle(COMMITS).expect("it was opened with this family")
     }
+
+    fn journals(&self) -> &ColumnFamily {
+        self.cf_handle(JOURNALS).expect("it was opened with this family")
+    }
+}
+
+/// While it is there no reader of the log sees anything beyond its position.
+#[derive(Debug)]
+pub struct Stop {
+    position: u64,
+    core: Arc<Core>,
+}
+
+impl Stop {
+    /// The newest position that readers see.
+    #[must_use]
+    pub const fn position(&self) -> u64 {
+        self.position
+    }
+}
+
+impl Drop for Stop {
+    fn drop(&mut self) {
+        self.core.log.go_on(self.position);
+    }
 }
 
 /// An open table store; `Send` and `Sync`.
@@ -107,6 +135,8 @@ pub struct TableStore {
     core: Arc<Core>,
     sender: Mutex<Option<Sender<Pending>>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    /// By number.
+    journals: Mutex<BTreeMap<u32, Arc<Journal>>>,
 }
 
 impl TableStore {
@@ -115,8 +145,8 @@ impl TableStore {
     /// # Errors
     /// When RocksDB cannot open it, or it is of another format.
     pub fn open(options: &StoreOptions) -> Result<Self> {
-        let families =
-            [ROWS, LOG, COMMITS].map(|name| ColumnFamilyDescriptor::new(name, family_options(options, name == ROWS)));
+        let families = [ROWS, LOG, COMMITS, JOURNALS]
+            .map(|name| ColumnFamilyDescriptor::new(name, family_options(options, name == ROWS)));
         let db = DB::open_cf_descriptors(&database_options(options), &options.path, families)
             .map_err(Error::store("open the table store"))?;
         check_format(&db)?;
@@ -131,7 +161,30 @@ impl TableStore {
             spawn("hw-commit", move || committer.run()),
             spawn("hw-backfill", move || Backfills::serve(&requests)),
         ];
-        Ok(Self { core, sender: Mutex::new(Some(sender)), threads: Mutex::new(threads) })
+        let journals = Mutex::default();
+        Ok(Self { core, sender: Mutex::new(Some(sender)), threads: Mutex::new(threads), journals })
+    }
+
+    /// A journal, new or known from before.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn journal(&self, spec: JournalSpec) -> Result<Arc<Journal>> {
+        let id = spec.id;
+        let journal = Arc::new(Journal::open(Arc::clone(&self.core), spec)?);
+        self.journals.lock().unwrap_or_else(PoisonError::into_inner).insert(id, Arc::clone(&journal));
+        Ok(journal)
+    }
+
+    /// Removes a journal; whoever reads it is told.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub fn drop_journal(&self, id: u32) -> Result<()> {
+        if let Some(journal) = self.journals.lock().unwrap_or_else(PoisonError::into_inner).remove(&id) {
+            journal.close();
+        }
+        crate::journal::remove(&self.core.db, id)
     }
 
     /// A table, new or known from before.
@@ -201,6 +254,13 @@ impl TableStore {
         self.core.log.newest()
     }
 
+    /// Holds back what is committed from now on from the readers of the log, views among them, until the
+    /// answer is dropped. Commits go on.
+    #[must_use]
+    pub fn stop(&self) -> Stop {
+        Stop { position: self.core.log.stop(), core: Arc::clone(&self.core) }
+    }
+
     /// The tables that a reader reads, by their numbers, and no others: what it may come back to is
     /// kept. A store that is opened knows no readers; it keeps all until [`TableStore::settle`].
     pub fn set_readers(&self, reader: &str, tables: &[u32]) {
@@ -217,7 +277,7 @@ impl TableStore {
     pub fn usage(&self) -> Usage {
         let db = &self.core.db;
         let size = |family| db.property_int_value_cf(family, "rocksdb.total-sst-files-size").ok().flatten();
-        let sizes = [db.rows(), db.log_entries(), db.commits()].map(size);
+        let sizes = [db.rows(), db.log_entries(), db.commits(), db.journals()].map(size);
         Usage {
             file_bytes: Bytes(sizes.into_iter().flatten().sum()),
             position: self.position(),

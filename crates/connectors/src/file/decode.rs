@@ -4,6 +4,7 @@
 //! the stretches it comes in; so offsets count records and rows alike.
 
 use super::documents;
+use super::envelope::{Changes, Opened};
 use super::records::{Framing, Records};
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, SchemaRef};
@@ -22,6 +23,8 @@ pub(super) enum Layout {
         /// The columns.
         schema: SchemaRef,
     },
+    /// One JSON object a line that stands for a change; gives more columns than the row's.
+    Changes(Arc<Changes>),
     /// Values with delimiters between them.
     Csv {
         /// What the file holds, in its order.
@@ -56,7 +59,7 @@ pub(super) struct Decoder {
 impl Layout {
     pub(super) const fn framing(&self) -> Framing {
         match self {
-            Self::Json { .. } => Framing::Lines,
+            Self::Json { .. } | Self::Changes(_) => Framing::Lines,
             Self::Csv { delimiter, .. } => Framing::Quoted { delimiter: *delimiter },
         }
     }
@@ -65,18 +68,8 @@ impl Layout {
         // One more than is ever decoded at a time, lest a decoder stop before the last newline.
         let size = MOST_RECORDS + 1;
         match self {
-            Self::Json { schema } if schema.fields().iter().any(|field| has_nested_document(field.data_type())) => {
-                Err("a JSON file has no arrays of jsonb: take jsonb".to_owned())
-            }
-            Self::Json { schema } => {
-                let schema = if documents::has_documents(schema) {
-                    Arc::new(documents::without_documents(schema))
-                } else {
-                    Arc::clone(schema)
-                };
-                let builder = json::ReaderBuilder::new(schema).with_batch_size(size);
-                builder.build_decoder().map(Inner::Json).map_err(|error| error.to_string())
-            }
+            Self::Json { schema } => objects(schema, size),
+            Self::Changes(changes) => objects(&changes.rows, size),
             Self::Csv { file, .. } if file.fields().iter().any(|field| field.data_type().is_nested()) => {
                 Err("a CSV file has no arrays: take NDJSON or Parquet".to_owned())
             }
@@ -89,6 +82,17 @@ impl Layout {
             ))),
         }
     }
+}
+
+/// Reads objects; their columns of jsonb are left to `documents`.
+fn objects(schema: &SchemaRef, size: usize) -> Result<Inner, String> {
+    let schema = if documents::has_documents(schema) {
+        Arc::new(documents::without_documents(schema))
+    } else {
+        Arc::clone(schema)
+    };
+    let decoder = json::ReaderBuilder::new(schema).with_batch_size(size).build_decoder();
+    decoder.map(Inner::Json).map_err(|error| error.to_string())
 }
 
 impl Decoder {
@@ -124,26 +128,23 @@ impl Decoder {
 
     /// All of the records or the reason why not; `None` when all are blank.
     fn try_decode(&mut self, records: Records<'_>) -> Result<Option<RecordBatch>, String> {
+        if let Layout::Changes(changes) = &self.layout {
+            let changes = Arc::clone(changes);
+            return self.try_changes(&changes, records);
+        }
         let framing = self.layout.framing();
         let mut expected = 0;
         for record in records.iter().filter(|record| !framing.is_blank(record)) {
             expected += 1;
             if let Layout::Json { schema } = &self.layout {
-                check_object(record)?;
-                if has_fraction(record) {
-                    check_integers(record, schema)?;
-                }
+                check_row(record, schema)?;
             }
         }
-        let decoded = self.feed(records.bytes());
-        if decoded.is_err() {
-            self.inner = self.layout.build()?;
-        }
-        let batch = decoded?;
+        let batch = self.feed_or_begin_again(records.bytes())?;
         let found = batch.as_ref().map_or(0, RecordBatch::num_rows);
         match (&self.layout, found == expected) {
             (_, true) => batch.map(|batch| self.with_documents(batch, records)).transpose(),
-            (Layout::Json { .. }, false) => Err("a line must hold exactly one object".into()),
+            (Layout::Json { .. } | Layout::Changes(_), false) => Err("a line must hold exactly one object".into()),
             (Layout::Csv { .. }, false) => Err("a carriage return stands within a value without quotes".into()),
         }
     }
@@ -162,6 +163,40 @@ impl Decoder {
             }
             _ => Ok(batch),
         }
+    }
+
+    /// All of the changes that items stand for.
+    fn try_changes(&mut self, changes: &Changes, items: Records<'_>) -> Result<Option<RecordBatch>, String> {
+        let mut opened = Opened::default();
+        let mut expected = 0;
+        for item in items.iter().filter(|item| !Framing::Lines.is_blank(item)) {
+            expected += 1;
+            let start = opened.rows.len();
+            changes.open(item, &mut opened)?;
+            check_row(&opened.rows[start..], &changes.rows)?;
+        }
+        match self.feed_or_begin_again(&opened.rows)? {
+            Some(rows) if rows.num_rows() == expected => {
+                let rows = if documents::has_documents(&changes.rows) {
+                    let lines = opened.rows.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+                    documents::from_records(lines, &rows, &changes.rows)?
+                } else {
+                    rows
+                };
+                changes.finish(&rows, opened).map(Some)
+            }
+            None if expected == 0 => Ok(None),
+            _ => Err("a row must be exactly one object".into()),
+        }
+    }
+
+    /// After an error the decoder is a new one.
+    fn feed_or_begin_again(&mut self, bytes: &[u8]) -> Result<Option<RecordBatch>, String> {
+        let decoded = self.feed(bytes);
+        if decoded.is_err() {
+            self.inner = self.layout.build()?;
+        }
+        decoded
     }
 
     fn feed(&mut self, bytes: &[u8]) -> Result<Option<RecordBatch>, String> {
@@ -184,15 +219,16 @@ impl Decoder {
     }
 }
 
-/// A line that begins and ends like an object; the decoder alone would let one span lines.
+/// Refuses what the decoder would take and should not.
+fn check_row(record: &[u8], schema: &SchemaRef) -> Result<(), String> {
+    check_object(record)?;
+    if has_fraction(record) { check_integers(record, schema) } else { Ok(()) }
+}
+
 /// Whether a number with a point or an exponent may stand in a record: the decoder would cut it to an
 /// integer where the column is one.
 fn has_fraction(record: &[u8]) -> bool {
     record.windows(2).any(|pair| pair[0].is_ascii_digit() && matches!(pair[1], b'.' | b'e' | b'E'))
-}
-
-fn has_nested_document(data_type: &DataType) -> bool {
-    matches!(data_type, DataType::List(of) if of.data_type() == &DataType::LargeUtf8)
 }
 
 fn check_integers(record: &[u8], schema: &SchemaRef) -> Result<(), String> {
@@ -211,6 +247,7 @@ fn check_integers(record: &[u8], schema: &SchemaRef) -> Result<(), String> {
     Ok(())
 }
 
+/// A line that begins and ends like an object; the decoder alone would let one span lines.
 fn check_object(record: &[u8]) -> Result<(), String> {
     let trimmed = record.trim_ascii();
     if trimmed.first() == Some(&b'{') && trimmed.last() == Some(&b'}') {

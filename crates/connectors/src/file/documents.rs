@@ -14,6 +14,11 @@ pub(super) fn is_document(field: &Field) -> bool {
     field.data_type() == &DataType::LargeUtf8
 }
 
+/// Whether a column is an array of jsonb, which no file has: it is a jsonb itself there.
+pub(super) fn is_array(field: &Field) -> bool {
+    matches!(field.data_type(), DataType::List(of) if of.data_type() == &DataType::LargeUtf8)
+}
+
 pub(super) fn has_documents(schema: &Schema) -> bool {
     schema.fields().iter().any(|field| is_document(field))
 }

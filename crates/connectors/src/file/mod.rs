@@ -2,26 +2,37 @@
 //! grows.
 //!
 //! Owns the options and the choice of reader. A split is a file; its offset is exact after every
-//! batch: a byte for text, a row for Parquet.
+//! batch: a byte for text, a row for Parquet. Where rows replace each other all files are one split,
+//! which is read in the order of their names.
 
 mod decode;
 mod documents;
+mod envelope;
+mod given;
 mod parquet;
 mod place;
 mod records;
+mod sequence;
 mod text;
 
 #[cfg(test)]
+mod shape_tests;
+#[cfg(test)]
 mod tests;
 
+use crate::connector::SourceRequest;
 use crate::options::{Kind, OptionSpec, Settings};
+use crate::shape::{Envelope, Metadata};
 use crate::{FORMAT_OPTION, Format};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use decode::{Decoder, Layout};
+use envelope::Changes;
+use given::Given;
 use highwater_engine::source::{Extent, Offset, Source, SplitReader};
 use highwater_engine::{Error, Result};
 use place::Place;
 use records::Records;
+use sequence::Sequence;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,7 +42,7 @@ pub(crate) const OPTIONS: &[OptionSpec] = &[
     FORMAT_OPTION,
     OptionSpec::new("file.watch", Kind::Boolean, "Never end: look for new files, and for complete lines that are appended. Put Parquet files in place by renaming them.").or("false"),
     OptionSpec::new("file.discovery.interval", Kind::Duration, "With file.watch, how often to look.").or("1s"),
-    OptionSpec::new("on_error", Kind::Choice(&["fail", "skip"]), "What to do with a row that does not fit the columns: fail, naming file, line and reason; or leave it out and count it.").or("fail"),
+    OptionSpec::new("on_error", Kind::Choice(&["fail", "skip", "dead_letter"]), "What to do with a row that does not fit the columns: fail, naming file, line and reason; leave it out and count it; or, for a table, also keep it in hw_catalog.dead_letters, the newest 10,000 of each file.").or("fail"),
     OptionSpec::new("csv.header", Kind::Boolean, "Whether each CSV file begins with the columns' names. Without them columns are taken by place.").or("true"),
     OptionSpec::new("csv.delimiter", Kind::Text, "The character between two values of a CSV file; \\t for a tab.").or(","),
 ];
@@ -41,6 +52,8 @@ pub(crate) const OPTIONS: &[OptionSpec] = &[
 enum OnError {
     Fail,
     Skip,
+    /// Give it as a row of its own kind.
+    Keep,
 }
 
 /// Whether a file is all there or may grow.
@@ -57,22 +70,30 @@ impl Arrival {
     }
 }
 
+/// The split that all files are where they are read in order.
+const ALL: &str = "all";
+
 /// The source as a statement describes it.
 #[derive(Clone, Debug)]
 pub(crate) struct FileSource {
     place: Place,
     format: Format,
+    /// The columns that files hold.
     schema: SchemaRef,
-    csv: text::Columns,
+    given: Arc<Given>,
+    columns: text::Columns,
     arrival: Arrival,
     on_error: OnError,
+    /// Whether rows replace each other, so that files are read one after the other.
+    in_order: bool,
 }
 
 impl FileSource {
-    pub(crate) fn new(settings: &Settings, declared: Option<SchemaRef>, format: Option<Format>) -> Result<Self> {
+    pub(crate) fn new(asked: &SourceRequest<'_>) -> Result<Self> {
+        let settings = asked.settings;
         let path = settings.text("path").expect("it is required");
         let place = Place::of(path)?;
-        let format = Format::choose(format, settings, path)?;
+        let format = Format::choose(asked.format, settings, path)?;
         let interval = settings.duration("file.discovery.interval").expect("it has a default");
         let arrival = if settings.flag("file.watch") { Arrival::Followed(interval) } else { Arrival::Complete };
         let files = place.list(format)?;
@@ -80,8 +101,8 @@ impl FileSource {
             let why = format!("there is no {} file; with file.watch = 'true' they may come later", format.name());
             return Err(settings.refuse("path", path, &why));
         }
-        let csv = text::Columns::Csv { header: settings.flag("csv.header"), delimiter: delimiter(settings)? };
-        let schema = match (declared.filter(|schema| !schema.fields().is_empty()), format, files.first()) {
+        let declared = asked.columns.filter(|schema| !schema.fields().is_empty()).cloned();
+        let schema = match (declared, format, files.first()) {
             (Some(schema), ..) => schema,
             (None, Format::Parquet, Some(first)) => parquet::columns_of(&place.resolve(first))?,
             (None, ..) => {
@@ -90,8 +111,67 @@ impl FileSource {
             }
         };
         check_types(&schema, format)?;
-        let on_error = if settings.text("on_error") == Some("skip") { OnError::Skip } else { OnError::Fail };
-        Ok(Self { place, format, schema, csv, arrival, on_error })
+        let on_error = match settings.text("on_error") {
+            Some("skip") => OnError::Skip,
+            Some("dead_letter") => OnError::Keep,
+            _ => OnError::Fail,
+        };
+        check_parquet(asked, format, on_error)?;
+        let given = Arc::new(Given::new(&schema, &asked.shape, on_error == OnError::Keep)?);
+        let columns = columns(asked, format, &schema)?;
+        let in_order = !asked.shape.key.is_empty();
+        Ok(Self { place, format, schema, given, columns, arrival, on_error, in_order })
+    }
+
+    /// Opens one file.
+    fn open_file(&self, name: &str, arrival: Arrival, offset: Option<&Offset>) -> Result<Box<dyn SplitReader>> {
+        let path = self.place.resolve(name);
+        let object = format!("file '{}'", path.display());
+        let (schema, on_error) = (Arc::clone(&self.schema), self.on_error);
+        if self.format == Format::Parquet {
+            let file = parquet::ParquetFile { path, object, schema, arrival, on_error };
+            return Ok(Box::new(file.open(offset)?));
+        }
+        let (name, given, columns) = (name.to_owned(), Arc::clone(&self.given), self.columns.clone());
+        let file = text::TextFile { path, name, object, schema, given, columns, arrival, on_error };
+        Ok(Box::new(file.open(offset)?))
+    }
+}
+
+/// How a text file's columns are found.
+fn columns(asked: &SourceRequest<'_>, format: Format, schema: &SchemaRef) -> Result<text::Columns> {
+    let shape = asked.shape;
+    Ok(match (format, shape.envelope) {
+        (Format::Json, Envelope::Plain) => text::Columns::Json,
+        (Format::Json, envelope) => {
+            let text = shape.included.iter().find(|included| included.what == Metadata::Key);
+            let text = text.map(|included| included.name.as_str());
+            text::Columns::Changes(Arc::new(Changes::new(envelope, schema, shape.key, text)))
+        }
+        (Format::Csv | Format::Parquet, Envelope::Plain) => {
+            let settings = asked.settings;
+            text::Columns::Csv { header: settings.flag("csv.header"), delimiter: delimiter(settings)? }
+        }
+        (_, envelope) => {
+            return Err(Error::Plan(format!("FORMAT {} is for JSON files, not {}", envelope.name(), format.name())));
+        }
+    })
+}
+
+/// Refuses what only text files have.
+fn check_parquet(asked: &SourceRequest<'_>, format: Format, on_error: OnError) -> Result<()> {
+    if format != Format::Parquet {
+        return Ok(());
+    }
+    if on_error == OnError::Keep {
+        let why = "rows of Parquet files have no text that could be kept: use 'skip'";
+        return Err(asked.settings.refuse("on_error", "dead_letter", why));
+    }
+    match asked.shape.included.first() {
+        Some(included) => {
+            Err(Error::Plan(format!("INCLUDE ... AS {} is for JSON and CSV files, not PARQUET", included.name)))
+        }
+        None => Ok(()),
     }
 }
 
@@ -105,7 +185,14 @@ fn delimiter(settings: &Settings) -> Result<u8> {
 
 /// Refuses column types that text files cannot hold, by trying to decode one.
 fn check_types(schema: &SchemaRef, format: Format) -> Result<()> {
+    let refused = |field: &Field| {
+        let (name, data_type, format) = (field.name(), field.data_type(), format.name());
+        Error::Plan(format!("column '{name}' of type {data_type} cannot be read from {format} files"))
+    };
     for field in schema.fields() {
+        if documents::is_array(field) {
+            return Err(refused(field));
+        }
         let first = Arc::new(Field::new("first", DataType::Utf8, true));
         let row = Arc::new(Schema::new(vec![first, Arc::new(field.as_ref().clone().with_nullable(true))]));
         let (layout, sample) = match format {
@@ -116,11 +203,7 @@ fn check_types(schema: &SchemaRef, format: Format) -> Result<()> {
         let decoded =
             Decoder::new(layout).map(|mut decoder| decoder.decode(Records::new(sample.as_bytes(), &[sample.len()])));
         if !decoded.is_ok_and(|(_, bad)| bad.is_empty()) {
-            let (name, data_type) = (field.name(), field.data_type());
-            return Err(Error::Plan(format!(
-                "column '{name}' of type {data_type} cannot be read from {} files",
-                format.name()
-            )));
+            return Err(refused(field));
         }
     }
     Ok(())
@@ -128,16 +211,16 @@ fn check_types(schema: &SchemaRef, format: Format) -> Result<()> {
 
 impl Source for FileSource {
     fn schema(&self) -> SchemaRef {
-        Arc::clone(&self.schema)
+        Arc::clone(&self.given.schema)
     }
 
     fn splits(&self) -> Result<Vec<String>> {
-        self.place.list(self.format)
+        if self.in_order { Ok(vec![ALL.to_owned()]) } else { self.place.list(self.format) }
     }
 
     fn discovery(&self) -> Option<Duration> {
         match (self.arrival, &self.place) {
-            (Arrival::Followed(interval), Place::Folder(_) | Place::Pattern { .. }) => Some(interval),
+            (Arrival::Followed(interval), Place::Folder(_) | Place::Pattern { .. }) if !self.in_order => Some(interval),
             _ => None,
         }
     }
@@ -153,18 +236,9 @@ impl Source for FileSource {
     fn open(&self, split: &str, offset: Option<&Offset>) -> Result<Box<dyn SplitReader>> {
         // A split that was seen but not read from yet is recorded without a position.
         let offset = offset.filter(|offset| !offset.is_null());
-        let path = self.place.resolve(split);
-        let object = format!("file '{}'", path.display());
-        let (schema, arrival, on_error) = (Arc::clone(&self.schema), self.arrival, self.on_error);
-        let columns = match self.format {
-            Format::Parquet => {
-                let file = parquet::ParquetFile { path, object, schema, arrival, on_error };
-                return Ok(Box::new(file.open(offset)?));
-            }
-            Format::Json => text::Columns::Json,
-            Format::Csv => self.csv.clone(),
-        };
-        let file = text::TextFile { path, object, schema, columns, arrival, on_error };
-        Ok(Box::new(file.open(offset)?))
+        if self.in_order {
+            return Ok(Box::new(Sequence::open(self.clone(), offset)?));
+        }
+        self.open_file(split, self.arrival, offset)
     }
 }

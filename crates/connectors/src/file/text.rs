@@ -5,6 +5,8 @@
 //! that is followed gives complete lines only.
 
 use super::decode::{Bad, Decoder, Layout, MOST_RECORDS};
+use super::envelope::Changes;
+use super::given::{Given, Unread, merged};
 use super::records::{Framing, Records};
 use super::{Arrival, OnError};
 use crate::conform::place_of;
@@ -12,6 +14,7 @@ use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use arrow::csv;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::error::ArrowError;
 use highwater_engine::source::{Offset, Polled, SplitReader};
 use highwater_engine::{Error, Result};
 use memchr::memchr_iter;
@@ -35,6 +38,8 @@ const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 pub(super) enum Columns {
     /// By the members' names.
     Json,
+    /// The same, in items that stand for changes.
+    Changes(Arc<Changes>),
     /// By the names in the first record, or by place when there is no such record.
     Csv {
         /// Whether there is one.
@@ -48,9 +53,14 @@ pub(super) enum Columns {
 #[derive(Clone, Debug)]
 pub(super) struct TextFile {
     pub(super) path: PathBuf,
+    /// The split's name.
+    pub(super) name: String,
     /// How messages call it.
     pub(super) object: String,
+    /// The columns that the file holds.
     pub(super) schema: SchemaRef,
+    /// What is given of them.
+    pub(super) given: Arc<Given>,
     pub(super) columns: Columns,
     pub(super) arrival: Arrival,
     pub(super) on_error: OnError,
@@ -75,6 +85,8 @@ pub(super) struct TextReader {
     /// The lines before it.
     line: u64,
     skipped: u64,
+    /// Bad records from the file's start on; counted where they are kept.
+    bad: u64,
 }
 
 /// What a look at the file brought.
@@ -89,17 +101,18 @@ impl TextFile {
     /// # Errors
     /// `Data` when the offset is not one of a text file.
     pub(super) fn open(self, offset: Option<&Offset>) -> Result<TextReader> {
-        let (byte, line) = match offset {
-            None => (0, 0),
+        let (byte, line, bad) = match offset {
+            None => (0, 0, 0),
             Some(offset) => {
                 let field = |name: &str| offset.get(name).and_then(Offset::as_u64);
-                field("byte")
+                let (byte, line) = field("byte")
                     .zip(field("line"))
-                    .ok_or_else(|| Error::data(&self.object, format!("{offset} is not an offset of a text file")))?
+                    .ok_or_else(|| Error::data(&self.object, format!("{offset} is not an offset of a text file")))?;
+                (byte, line, field("bad").unwrap_or(0))
             }
         };
         let framing = match self.columns {
-            Columns::Json => Framing::Lines,
+            Columns::Json | Columns::Changes(_) => Framing::Lines,
             Columns::Csv { delimiter, .. } => Framing::Quoted { delimiter },
         };
         let mut reader = TextReader {
@@ -114,6 +127,7 @@ impl TextFile {
             byte,
             line,
             skipped: 0,
+            bad,
         };
         if let Some(layout) = reader.layout_without_header() {
             reader.decoder = Some(reader.decoder(layout)?);
@@ -125,11 +139,12 @@ impl TextFile {
 impl TextReader {
     fn layout_without_header(&self) -> Option<Layout> {
         let schema = Arc::clone(&self.from.schema);
-        match self.from.columns {
+        match &self.from.columns {
             Columns::Json => Some(Layout::Json { schema }),
+            Columns::Changes(changes) => Some(Layout::Changes(Arc::clone(changes))),
             Columns::Csv { header: false, delimiter } => {
                 let places = (0..schema.fields().len()).collect();
-                Some(Layout::Csv { file: schema, places, delimiter })
+                Some(Layout::Csv { file: schema, places, delimiter: *delimiter })
             }
             Columns::Csv { header: true, .. } => None,
         }
@@ -241,7 +256,8 @@ impl TextReader {
     }
 
     fn layout_of_header(&self, names: &Schema, delimiter: u8) -> Result<Layout> {
-        let mut types = vec![DataType::Utf8; names.fields().len()];
+        // By column of the file: what is taken of it, and whether it may be null.
+        let mut types = vec![(DataType::Utf8, true); names.fields().len()];
         let mut places = Vec::with_capacity(self.from.schema.fields().len());
         for column in self.from.schema.fields() {
             let place = place_of(names, column.name()).ok_or_else(|| {
@@ -249,11 +265,12 @@ impl TextReader {
                 let reason = format!("its header lacks the column '{}'; it has {}", column.name(), has.join(", "));
                 Error::data(&self.from.object, reason)
             })?;
-            types[place] = column.data_type().clone();
+            types[place] = (column.data_type().clone(), column.is_nullable());
             places.push(place);
         }
         let fields = names.fields().iter().zip(types);
-        let file: Vec<Field> = fields.map(|(name, data_type)| Field::new(name.name(), data_type, true)).collect();
+        let file = fields.map(|(name, (data_type, nullable))| Field::new(name.name(), data_type, nullable));
+        let file: Vec<Field> = file.collect();
         Ok(Layout::Csv { file: Arc::new(Schema::new(file)), places, delimiter })
     }
 
@@ -266,27 +283,80 @@ impl TextReader {
         self.byte += length as u64 - u64::from(std::mem::take(&mut self.closed));
     }
 
+    /// The records found.
+    fn found(&self) -> Records<'_> {
+        let found = Records::new(&self.buffer[self.start..], &self.ends);
+        if self.byte == 0 && found.bytes().starts_with(BYTE_ORDER_MARK) {
+            return found.without_prefix(BYTE_ORDER_MARK.len());
+        }
+        found
+    }
+
     /// The good rows among the records found, unless one is bad and that is not allowed.
     fn decode(&mut self) -> Result<Option<RecordBatch>> {
-        let mut found = Records::new(&self.buffer[self.start..], &self.ends);
-        if self.byte == 0 && found.bytes().starts_with(BYTE_ORDER_MARK) {
-            found = found.without_prefix(BYTE_ORDER_MARK.len());
+        let mut decoder = self.decoder.take().expect("the header was read before any record");
+        let (rows, bad) = decoder.decode(self.found());
+        self.decoder = Some(decoder);
+        if let (Some(first), OnError::Fail) = (bad.first(), self.from.on_error) {
+            return Err(self.bad_record(first));
         }
-        let decoder = self.decoder.as_mut().expect("the header was read before any record");
-        let (rows, bad) = decoder.decode(found);
-        if let Some(first) = bad.first() {
-            match self.from.on_error {
-                OnError::Fail => return Err(self.bad_record(first)),
-                OnError::Skip => self.skipped += bad.len() as u64,
+        self.skipped += bad.len() as u64;
+        let rows = match rows.len() {
+            0 => None,
+            1 => rows.into_iter().next(),
+            _ => {
+                let rows = concat_batches(&rows[0].schema(), &rows);
+                Some(rows.map_err(|error| Error::data(&self.from.object, error))?)
+            }
+        };
+        self.give(rows, &bad).map_err(|error| Error::data(&self.from.object, error))
+    }
+
+    /// The rows as the source gives them; where bad ones are kept, these in their places.
+    fn give(&mut self, rows: Option<RecordBatch>, bad: &[Bad]) -> Result<Option<RecordBatch>, ArrowError> {
+        let given = Arc::clone(&self.from.given);
+        if given.is_bare() {
+            return rows.map(|rows| given.bare(&rows)).transpose();
+        }
+        let (starts, is_bad) = self.walk(bad);
+        let good = starts.iter().zip(&is_bad).filter(|(_, is_bad)| !**is_bad).map(|(start, _)| *start);
+        let good: Vec<u64> = good.collect();
+        let rows = rows.map(|rows| given.rows(&rows, &self.from.name, &good)).transpose()?;
+        if self.from.on_error != OnError::Keep || bad.is_empty() {
+            return Ok(rows);
+        }
+        let first = self.bad;
+        self.bad += bad.len() as u64;
+        let unread = bad.iter().zip(first..).map(|(bad, number)| self.unread(bad, number)).collect();
+        let unread = given.unread(&self.from.name, unread)?;
+        match rows {
+            Some(rows) => merged(&rows, &unread, &is_bad).map(Some),
+            None => Ok(Some(unread)),
+        }
+    }
+
+    /// Where each record that is not blank begins in the file, and whether it is bad.
+    fn walk(&self, bad: &[Bad]) -> (Vec<u64>, Vec<bool>) {
+        let found = self.found();
+        let (mut at, mut next_bad) = (found.origin(), bad.iter().peekable());
+        let (mut starts, mut is_bad) = (Vec::new(), Vec::new());
+        for record in found.iter() {
+            let start = at;
+            at += record.len();
+            if !self.framing.is_blank(record) {
+                starts.push(self.byte + start as u64);
+                is_bad.push(next_bad.next_if(|bad| bad.at == start).is_some());
             }
         }
-        match rows.len() {
-            0 => Ok(None),
-            1 => Ok(rows.into_iter().next()),
-            _ => concat_batches(&rows[0].schema(), &rows)
-                .map(Some)
-                .map_err(|error| Error::data(&self.from.object, error)),
-        }
+        (starts, is_bad)
+    }
+
+    fn unread(&self, bad: &Bad, number: u64) -> Unread {
+        let at = self.start + bad.at;
+        let end = self.ends.iter().map(|end| self.start + end).find(|end| *end > at).unwrap_or(self.buffer.len());
+        let line = self.line + memchr_iter(b'\n', &self.buffer[self.start..at]).count() as u64;
+        let offset = json!({ "byte": self.byte + bad.at as u64, "line": line });
+        Unread::new(number, &offset, &self.buffer[at..end], &bad.reason)
     }
 
     fn bad_record(&self, bad: &Bad) -> Error {
@@ -312,13 +382,14 @@ impl SplitReader for TextReader {
         }
         let rows = self.decode()?;
         self.advance();
-        let Some(rows) = rows else { return Ok(Polled::Idle(Duration::ZERO)) };
-        let rows = RecordBatch::try_new(Arc::clone(&self.from.schema), rows.columns().to_vec());
-        rows.map(Polled::Rows).map_err(|error| Error::data(&self.from.object, error))
+        Ok(rows.map_or(Polled::Idle(Duration::ZERO), Polled::Rows))
     }
 
     fn offset(&self) -> Offset {
-        json!({ "byte": self.byte, "line": self.line })
+        match self.from.on_error {
+            OnError::Keep => json!({ "byte": self.byte, "line": self.line, "bad": self.bad }),
+            OnError::Fail | OnError::Skip => json!({ "byte": self.byte, "line": self.line }),
+        }
     }
 
     fn skipped(&self) -> u64 {

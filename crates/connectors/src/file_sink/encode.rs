@@ -45,7 +45,7 @@ impl Encoding {
         Arc::new(Schema::new(fields))
     }
 
-    /// Each row as often as its weight says.
+    /// Each row as often as its weight says; not for what is written by key.
     ///
     /// # Errors
     /// A reason, when a delete has no place in the file.
@@ -58,6 +58,7 @@ impl Encoding {
                 Changes::AppendOnly if weight < 0 => return Err("a delete came to an append-only sink".into()),
                 Changes::InsertsOnly if weight < 0 => continue,
                 Changes::AppendOnly | Changes::InsertsOnly => {}
+                Changes::Upsert | Changes::Debezium => unreachable!("these are written by key"),
                 Changes::Changelog => {
                     let op = if weight < 0 { "D" } else { "I" };
                     ops.extend(std::iter::repeat_n(op, weight.unsigned_abs() as usize));

@@ -5,12 +5,15 @@
 //! link(2) from a file that is complete and synced, so it appears once and whole or not at all; and
 //! nothing that has a final name is ever changed.
 
+mod by_key;
 mod encode;
 
 #[cfg(test)]
 mod tests;
 
+use crate::connector::SinkRequest;
 use crate::options::{Kind, OptionSpec, Settings};
+use crate::shape::Envelope;
 use crate::{FORMAT_OPTION, Format};
 use arrow::array::{RecordBatch, new_null_array};
 use arrow::compute::concat_batches;
@@ -30,10 +33,33 @@ use std::sync::{Arc, OnceLock};
 pub(crate) const OPTIONS: &[OptionSpec] = &[
     OptionSpec::new("path", Kind::Text, "The folder; made when it is not there.").required(),
     FORMAT_OPTION,
-    OptionSpec::new("type", Kind::Choice(&["append-only", "changelog"]), "append-only: rows as they come; an input that updates or deletes is refused. changelog: every insert and delete as a row, told apart by the column __op, 'I' or 'D'; an update is both.").or("append-only"),
-    OptionSpec::new("force_append_only", Kind::Boolean, "With append-only, take an input that updates or deletes and leave its deletes out.").or("false"),
-    OptionSpec::new("prefix", Kind::Text, "What file names begin with: letters, digits, - and _. Two sinks of one folder need two. Default: the sink's name."),
-    OptionSpec::new("parquet.compression", Kind::Choice(&["zstd", "snappy", "lz4", "none"]), "How Parquet files are compressed.").or("zstd"),
+    OptionSpec::new(
+        "type",
+        Kind::Choice(&["append-only", "changelog", "upsert", "debezium"]),
+        "append-only: rows as they come; an input that updates or deletes is refused. changelog: every insert and delete as a row, told apart by the column __op, 'I' or 'D'; an update is both. upsert and debezium: what became of each key since the last checkpoint, as FORMAT UPSERT and FORMAT DEBEZIUM write it. Default: what FORMAT says, append-only for PLAIN.",
+    ),
+    OptionSpec::new(
+        "primary_key",
+        Kind::Text,
+        "With upsert and debezium, the columns by which a row is known, with commas between them.",
+    ),
+    OptionSpec::new(
+        "force_append_only",
+        Kind::Boolean,
+        "With append-only, take an input that updates or deletes and leave its deletes out.",
+    )
+    .or("false"),
+    OptionSpec::new(
+        "prefix",
+        Kind::Text,
+        "What file names begin with: letters, digits, - and _. Two sinks of one folder need two. Default: the sink's name.",
+    ),
+    OptionSpec::new(
+        "parquet.compression",
+        Kind::Choice(&["zstd", "snappy", "lz4", "none"]),
+        "How Parquet files are compressed.",
+    )
+    .or("zstd"),
 ];
 
 /// What becomes of updates and deletes.
@@ -45,6 +71,17 @@ enum Changes {
     InsertsOnly,
     /// They are rows of their own.
     Changelog,
+    /// What became of each key: its row or none.
+    Upsert,
+    /// What became of each key: the row before and after.
+    Debezium,
+}
+
+impl Changes {
+    /// Whether rows are known by a key.
+    const fn is_by_key(self) -> bool {
+        matches!(self, Self::Upsert | Self::Debezium)
+    }
 }
 
 /// The sink as a statement describes it.
@@ -53,19 +90,16 @@ pub(crate) struct FileSink {
     folder: PathBuf,
     prefix: String,
     encoding: Encoding,
+    /// The columns by which a row is known.
+    key: Vec<String>,
 }
 
 impl FileSink {
-    pub(crate) fn new(name: &str, settings: &Settings, format: Option<Format>) -> Result<Self> {
+    pub(crate) fn new(asked: &SinkRequest<'_>) -> Result<Self> {
+        let (name, settings, format) = (asked.name, asked.settings, asked.format);
         let path = settings.text("path").expect("it is required");
-        let changes = match (settings.text("type"), settings.flag("force_append_only")) {
-            (Some("changelog"), false) => Changes::Changelog,
-            (Some("changelog"), true) => {
-                return Err(settings.refuse("force_append_only", "true", "it goes with type = 'append-only' only"));
-            }
-            (_, true) => Changes::InsertsOnly,
-            (_, false) => Changes::AppendOnly,
-        };
+        let changes = changes_of(settings, asked.envelope)?;
+        let key = key_of(settings, changes)?;
         let prefix = match settings.text("prefix") {
             Some(prefix) if prefix.is_empty() || safe(prefix) != prefix => {
                 return Err(settings.refuse("prefix", prefix, "expected letters, digits, - and _"));
@@ -73,13 +107,17 @@ impl FileSink {
             Some(prefix) => prefix.to_owned(),
             None => safe(name),
         };
+        let format = Format::choose(format, settings, "")?;
+        if changes.is_by_key() && format != Format::Json {
+            return Err(Error::Plan(format!("upsert and debezium write JSON, not {}", format.name())));
+        }
         let encoding = Encoding {
-            format: Format::choose(format, settings, "")?,
+            format,
             changes,
             compression: encode::compression(settings.text("parquet.compression").unwrap_or_default()),
         };
         let folder = PathBuf::from(path.strip_prefix("file://").unwrap_or(path));
-        Ok(Self { folder, prefix, encoding })
+        Ok(Self { folder, prefix, encoding, key })
     }
 
     fn target(&self, schema: &SchemaRef) -> Result<FileTarget> {
@@ -88,10 +126,58 @@ impl FileSink {
         if let Some(parent) = std::path::absolute(&self.folder).ok().as_deref().and_then(Path::parent) {
             sync_folder(parent)?;
         }
-        let target = FileTarget { sink: self.clone(), schema: self.encoding.schema(schema) };
+        let keys = self.keys(schema)?;
+        let target = FileTarget { sink: self.clone(), schema: self.encoding.schema(schema), keys };
         target.remove_leftovers()?;
         Ok(target)
     }
+
+    /// The places of the key's columns.
+    fn keys(&self, schema: &SchemaRef) -> Result<Vec<usize>> {
+        let place = |name: &String| {
+            let found = schema.index_of(name);
+            found
+                .map_err(|_| Error::Plan(format!("option 'primary_key' names '{name}', which the input does not have")))
+        };
+        self.key.iter().map(place).collect()
+    }
+}
+
+/// What becomes of changes, by the option and by FORMAT.
+fn changes_of(settings: &Settings, envelope: Envelope) -> Result<Changes> {
+    let by_format = match envelope {
+        Envelope::Plain => None,
+        Envelope::Upsert => Some("upsert"),
+        Envelope::Debezium => Some("debezium"),
+    };
+    let chosen = match (settings.text("type"), by_format) {
+        (Some(chosen), Some(format)) if chosen != format => {
+            return Err(settings.refuse("type", chosen, &format!("but the statement says FORMAT {}", envelope.name())));
+        }
+        (chosen, format) => chosen.or(format).unwrap_or("append-only"),
+    };
+    match (chosen, settings.flag("force_append_only")) {
+        ("append-only", true) => Ok(Changes::InsertsOnly),
+        ("append-only", false) => Ok(Changes::AppendOnly),
+        (_, true) => Err(settings.refuse("force_append_only", "true", "it goes with type = 'append-only' only")),
+        ("upsert", false) => Ok(Changes::Upsert),
+        ("debezium", false) => Ok(Changes::Debezium),
+        (_, false) => Ok(Changes::Changelog),
+    }
+}
+
+/// The columns by which a row is known; empty where that is not asked.
+fn key_of(settings: &Settings, changes: Changes) -> Result<Vec<String>> {
+    let names = settings.text("primary_key");
+    let key: Vec<String> = names.iter().flat_map(|names| names.split(',')).map(|name| name.trim().to_owned()).collect();
+    if let Some(names) = names.filter(|_| !changes.is_by_key()) {
+        return Err(settings.refuse("primary_key", names, "it goes with type = 'upsert' and 'debezium' only"));
+    }
+    if changes.is_by_key() && (key.is_empty() || key.iter().any(String::is_empty)) {
+        let why = "upsert and debezium need the option 'primary_key': the columns by which a row is known";
+        return Err(Error::Plan(why.into()));
+    }
+    Ok(key)
 }
 
 /// A name in which other characters than letters, digits, - and _ are replaced by _.
@@ -121,13 +207,14 @@ impl Sink for FileSink {
         if self.encoding.changes == Changes::AppendOnly && !append_only {
             return Err(Error::Plan(
                 "option 'type' of connector 'file' is 'append-only', but the input updates or deletes rows: set \
-                 type = 'changelog', or force_append_only = 'true' to leave deletes out"
+                 type = 'changelog', 'upsert' or 'debezium', or force_append_only = 'true' to leave deletes out"
                     .into(),
             ));
         }
         if self.encoding.changes == Changes::Changelog && schema.column_with_name(OP_COLUMN).is_some() {
             return Err(Error::Plan(format!("a changelog adds the column '{OP_COLUMN}', which the input has already")));
         }
+        self.keys(schema)?;
         for field in schema.fields() {
             // Some writers find out only when they meet a value of the type.
             let nullable = Arc::new(Schema::new(vec![Field::new(field.name(), field.data_type().clone(), true)]));
@@ -142,6 +229,10 @@ impl Sink for FileSink {
         Ok(())
     }
 
+    fn key(&self, schema: &SchemaRef) -> Result<Vec<usize>> {
+        self.keys(schema)
+    }
+
     fn open(&self, schema: &SchemaRef) -> Result<Box<dyn Target>> {
         Ok(Box::new(self.target(schema)?))
     }
@@ -151,6 +242,7 @@ impl Sink for FileSink {
 struct FileTarget {
     sink: FileSink,
     schema: SchemaRef,
+    keys: Vec<usize>,
 }
 
 /// What sets this process's temporary files apart from those of others, dead or alive.
@@ -192,8 +284,18 @@ impl FileTarget {
         let name = self.part_name(checkpoint, part);
         let place = self.sink.folder.join(&name);
         let data = |reason: String| Error::data(format!("sink file '{}'", place.display()), reason);
-        let rows = batches.iter().map(|batch| self.sink.encoding.expand(batch));
-        let rows: Vec<RecordBatch> = rows.collect::<Result<_, _>>().map_err(data)?;
+        if batches.is_empty() {
+            return Ok(());
+        }
+        let encoding = &self.sink.encoding;
+        let rows: Result<Vec<RecordBatch>, String> = match encoding.changes {
+            Changes::Upsert => {
+                by_key::net(batches, &self.keys).and_then(|net| net.upserts(&self.keys)).map(|rows| vec![rows])
+            }
+            Changes::Debezium => by_key::net(batches, &self.keys).and_then(|net| net.changes()).map(|rows| vec![rows]),
+            _ => batches.iter().map(|batch| encoding.expand(batch)).collect(),
+        };
+        let rows = rows.map_err(data)?;
         if rows.iter().all(|rows| rows.num_rows() == 0) {
             return Ok(());
         }

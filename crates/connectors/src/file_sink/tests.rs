@@ -18,7 +18,9 @@ fn sink(folder: &TempDir, entries: &[(&str, &str)]) -> FileSink {
 fn try_sink(folder: &TempDir, entries: &[(&str, &str)]) -> Result<FileSink> {
     let mut all = vec![("path", folder.path().to_str().expect("UTF-8"))];
     all.extend(entries);
-    FileSink::new("out", &settings("file", OPTIONS, &all)?, None)
+    let settings = &settings("file", OPTIONS, &all)?;
+    let envelope = Envelope::Plain;
+    FileSink::new(&SinkRequest { name: "out", incarnation: 0, settings, format: None, envelope })
 }
 
 fn rows(ids: std::ops::Range<i64>) -> RecordBatch {
@@ -115,8 +117,11 @@ fn a_delivery_that_fails_leaves_nothing() {
     let target = sink.target(&rows(0..0).schema()).expect("opens");
     let (checkpoint, part) = first_part();
     fs::create_dir(folder.path().join("gone")).expect("made");
-    let elsewhere =
-        FileTarget { sink: FileSink { folder: folder.path().join("gone"), ..sink }, schema: target.schema.clone() };
+    let elsewhere = FileTarget {
+        sink: FileSink { folder: folder.path().join("gone"), ..sink },
+        schema: target.schema.clone(),
+        keys: Vec::new(),
+    };
     fs::remove_dir(folder.path().join("gone")).expect("removed");
     let error = elsewhere.put(checkpoint, part, &[Batch::inserts(rows(0..2))]).expect_err("no folder");
     assert!(matches!(error, Error::Connector { .. }), "{error}");
@@ -157,6 +162,45 @@ fn weights_become_rows() {
     assert_eq!(delivered(&[("type", "changelog")], &inserts).expect("delivered").lines().last(), Some("3,I"));
 }
 
+/// Of keys from 0 on: unchanged, replaced in either order of its changes, gone, there for a while, new.
+fn changes_by_key() -> [Batch; 2] {
+    let batch = |changes: &[(i64, &str, i64)]| {
+        let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(changes.iter().map(|change| change.0)));
+        let names: ArrayRef = Arc::new(StringArray::from_iter_values(changes.iter().map(|change| change.1)));
+        let rows = RecordBatch::try_from_iter([("id", ids), ("name", names)]).expect("a batch");
+        Batch::weighted(rows, Int64Array::from_iter_values(changes.iter().map(|change| change.2)))
+    };
+    let first = batch(&[(5, "new", 1), (1, "b", 1), (0, "a", -1), (1, "a", -1), (2, "a", -1), (2, "b", 1)]);
+    let second = batch(&[(0, "a", 1), (3, "a", -1), (4, "a", 1), (4, "a", -1), (2, "b", -1), (2, "c", 1)]);
+    [first, second]
+}
+
+#[test]
+fn what_became_of_each_key_is_written() {
+    let delivered = |kind: &str, key: &str| {
+        let folder = folder();
+        let sink = sink(&folder, &[("format", "json"), ("type", kind), ("primary_key", key)]);
+        let batches = changes_by_key();
+        let target = sink.target(&batches[0].rows.schema()).expect("opens");
+        let (checkpoint, part) = first_part();
+        target.put(checkpoint, part, &batches).map(|()| content(&folder, FIRST))
+    };
+    let upserts = r#"{"key":{"id":1},"value":{"id":1,"name":"b"}}
+{"key":{"id":2},"value":{"id":2,"name":"c"}}
+{"key":{"id":3},"value":null}
+{"key":{"id":5},"value":{"id":5,"name":"new"}}
+"#;
+    assert_eq!(delivered("upsert", "id").expect("delivered"), upserts);
+    let changes = r#"{"before":{"id":1,"name":"a"},"after":{"id":1,"name":"b"},"op":"u"}
+{"before":{"id":2,"name":"a"},"after":{"id":2,"name":"c"},"op":"u"}
+{"before":{"id":3,"name":"a"},"after":null,"op":"d"}
+{"before":null,"after":{"id":5,"name":"new"},"op":"c"}
+"#;
+    assert_eq!(delivered("debezium", "id").expect("delivered"), changes);
+    let error = delivered("upsert", "name").expect_err("not a key").to_string();
+    assert!(error.contains("two rows have the same primary key"), "{error}");
+}
+
 #[test]
 fn no_rows_make_no_file() {
     let folder = folder();
@@ -173,7 +217,13 @@ fn statements_that_cannot_be_are_refused() {
     let refused = |entries: &[(&str, &str)]| try_sink(&folder, entries).expect_err("refused").to_string();
     assert!(refused(&[]).contains("add FORMAT PLAIN ENCODE"));
     assert!(refused(&[("format", "csv"), ("prefix", "a/b")]).contains("expected letters"));
-    assert!(refused(&[("format", "csv"), ("type", "upsert")]).contains("expected 'append-only' or 'changelog'"));
+    assert!(refused(&[("format", "csv"), ("type", "other")]).contains("expected 'append-only' or 'changelog'"));
+    assert!(refused(&[("format", "json"), ("type", "upsert")]).contains("need the option 'primary_key'"));
+    assert!(refused(&[("format", "csv"), ("type", "upsert"), ("primary_key", "id")]).contains("write JSON, not CSV"));
+    assert!(refused(&[("format", "json"), ("primary_key", "id")]).contains("it goes with type = 'upsert'"));
+    let by_key = sink(&folder, &[("format", "json"), ("type", "upsert"), ("primary_key", "name, age")]);
+    let error = by_key.check(&schema, false).expect_err("no such column").to_string();
+    assert_eq!(error, "option 'primary_key' names 'age', which the input does not have");
     assert!(refused(&[("format", "csv"), ("type", "changelog"), ("force_append_only", "true")]).contains("goes with"));
     let plain = sink(&folder, &[("format", "csv")]);
     assert!(plain.check(&schema, true).is_ok());

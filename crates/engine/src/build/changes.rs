@@ -1,6 +1,6 @@
 //! The Timely operator of a change source: read to the horizon of each tick, on one worker.
 
-use super::{Builder, Flows, Parcels, Wiring};
+use super::{Builder, Built, Filling, Parcels, Wiring};
 use crate::changes::{ChangeReader, ChangeSource};
 use crate::clock::Supply;
 use crate::control::{BACKFILLED, SupplyTold};
@@ -25,7 +25,7 @@ impl<'s> Wiring<'_, 's> {
         id: NodeId,
         source: &Arc<dyn ChangeSource>,
         ticks: Parcels<'s, Tick>,
-    ) -> Flows<'s> {
+    ) -> Built<'s> {
         let name = self.spec.plan.nodes[id.0].name.clone();
         let mut builder = OperatorBuilder::new(name.clone(), self.scope);
         let info = builder.operator_info();
@@ -41,6 +41,8 @@ impl<'s> Wiring<'_, 's> {
         let open = || source.open(&run.pipeline, offset.as_ref(), wake).map(Some);
         let opened = if is_ours { run.step(&name, open).flatten() } else { None };
         let mut reader: Option<Box<dyn ChangeReader>> = opened;
+        let filling = Filling::default();
+        let fills = Filling::clone(&filling);
         builder.build(move |_| {
             move |frontiers| {
                 let mut rows = rows.activate();
@@ -58,6 +60,9 @@ impl<'s> Wiring<'_, 's> {
                                     run.counters.rows_in.fetch_add(batch.len() as u64, Relaxed);
                                     session.give_container(&mut Flow(Some(batch)));
                                 })?;
+                            }
+                            if reader.backfill().is_some() {
+                                fills.set(Some(tick.epoch));
                             }
                             offsets.insert(LOG_SPLIT.to_owned(), reader.offset());
                         }
@@ -79,7 +84,7 @@ impl<'s> Wiring<'_, 's> {
                 }
             }
         });
-        changes
+        Built { filling: Some(filling), ..Built::changes(changes) }
     }
 }
 

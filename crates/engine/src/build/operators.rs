@@ -7,25 +7,29 @@ use super::{Builder, Built, Flows, Parcels, Wiring};
 use crate::batch::Batch;
 use crate::control::BACKFILLED;
 use crate::error::{Error, Result};
-use crate::keys::ByKeyGroup;
+use crate::keys::{ByKeyGroup, KeyCodec, ToFirst};
 use crate::ops::expressions::Preparation;
 use crate::ops::grouping::Grouping;
 use crate::ops::outbox::Outbox;
 use crate::ops::source::SourceSplits;
 use crate::parcel::Parcel;
-use crate::plan::{NodeId, Operator};
+use crate::plan::{Join, NodeId, Operator};
+use crate::sink::Sink;
 use crate::stateful::{Logic, Stateful, Surroundings, Turn};
 use crate::tables;
 use crate::tick::Tick;
 use crate::wire::Flow;
+use arrow::array::{ArrayRef, RecordBatch};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
+use timely::communication::Pull;
+use timely::dataflow::channels::Message;
 use timely::dataflow::channels::pact::{DistributorPact, Pipeline};
-use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::operators::generic::operator::Operator as _;
+use timely::dataflow::operators::generic::{InputHandleCore, OutputBuilder};
 use timely::progress::frontier::MutableAntichain;
 
 impl<'s> Wiring<'_, 's> {
@@ -34,8 +38,7 @@ impl<'s> Wiring<'_, 's> {
         id: NodeId,
         apply: impl FnMut(Batch, &mut Vec<Batch>) -> Result<()> + 'static,
     ) -> Built<'s> {
-        let changes = self.applied(id, self.input(id), apply);
-        Built { changes, backfill: None }
+        Built::changes(self.applied(id, self.input(id), apply))
     }
 
     /// A stream of a node's batches with something done to each.
@@ -122,7 +125,7 @@ impl<'s> Wiring<'_, 's> {
         let made = spec.run.step(&spec.plan.nodes[id.0].name, || tables::aggregate(&spec.tables(self.place), id));
         let (preparation, logic) = made.unzip();
         let keyed = self.keyed(id, preparation);
-        self.stateful(id, vec![keyed], logic)
+        self.stateful(id, Inputs::dealt(vec![keyed]), logic)
     }
 
     pub(super) fn materialize(&mut self, id: NodeId) -> Built<'s> {
@@ -130,16 +133,38 @@ impl<'s> Wiring<'_, 's> {
         let made = spec.run.step(&spec.plan.nodes[id.0].name, || tables::materialize(&spec.tables(self.place), id));
         let (preparation, logic) = made.unzip();
         let keyed = self.keyed(id, preparation);
-        self.stateful(id, vec![keyed], logic)
+        self.stateful(id, Inputs::dealt(vec![keyed]), logic)
     }
 
-    pub(super) fn join(&mut self, id: NodeId) -> Built<'s> {
+    pub(super) fn upsert(&mut self, id: NodeId) -> Built<'s> {
+        let spec = Arc::clone(self.spec);
+        let made = spec.run.step(&spec.plan.nodes[id.0].name, || tables::upsert(&spec.tables(self.place), id));
+        let (keying, logic) = made.unzip();
+        let keyed = self.applied(id, self.input(id), move |batch, out| {
+            if let Some(keying) = &keying {
+                out.push(keying.apply(&batch)?);
+            }
+            Ok(())
+        });
+        self.stateful(id, Inputs::dealt(vec![keyed]), logic)
+    }
+
+    pub(super) fn join(&mut self, id: NodeId, join: &Join) -> Built<'s> {
         let spec = Arc::clone(self.spec);
         let made = spec.run.step(&spec.plan.nodes[id.0].name, || tables::join(&spec.tables(self.place), id));
         let (groupings, logic) = made.unzip();
         let [left, right] = groupings.map_or([None, None], |groupings| groupings.map(Some));
-        let inputs = vec![self.grouped(id, 0, left), self.grouped(id, 1, right)];
-        self.stateful(id, inputs, logic)
+        let dealt = vec![self.grouped(id, 0, left), self.grouped(id, 1, right)];
+        let local = join.forgets.iter().flat_map(|forget| self.marks_of(&forget.passing)).collect();
+        self.stateful(id, Inputs { dealt, local }, logic)
+    }
+
+    pub(super) fn first(&mut self, id: NodeId) -> Built<'s> {
+        let spec = Arc::clone(self.spec);
+        let made = spec.run.step(&spec.plan.nodes[id.0].name, || tables::first(&spec.tables(self.place), id));
+        let (grouping, logic) = made.unzip();
+        let grouped = self.grouped(id, 0, grouping);
+        self.stateful(id, vec![grouped], logic)
     }
 
     pub(super) fn regroup(&mut self, id: NodeId) -> Built<'s> {
@@ -147,10 +172,23 @@ impl<'s> Wiring<'_, 's> {
         let made = spec.run.step(&spec.plan.nodes[id.0].name, || tables::regroup(&spec.tables(self.place), id));
         let (grouping, logic) = made.unzip();
         let grouped = self.grouped(id, 0, grouping);
-        self.stateful(id, vec![grouped], logic)
+        self.stateful(id, Inputs::dealt(vec![grouped]), logic)
     }
 
-    fn keyed(&self, id: NodeId, preparation: Option<Preparation>) -> Flows<'s> {
+    pub(super) fn lifetime(&mut self, id: NodeId) -> Built<'s> {
+        let spec = Arc::clone(self.spec);
+        let made = spec.run.step(&spec.plan.nodes[id.0].name, || tables::lifetime(&spec.tables(self.place), id));
+        let (timing, logic) = made.unzip();
+        let timed = self.applied(id, self.input(id), move |batch, out| {
+            if let Some(timing) = &timing {
+                out.push(timing.apply(&batch)?);
+            }
+            Ok(())
+        });
+        self.stateful(id, Inputs::dealt(vec![timed]), logic)
+    }
+
+    pub(super) fn keyed(&self, id: NodeId, preparation: Option<Preparation>) -> Flows<'s> {
         self.applied(id, self.input(id), move |batch, out| {
             if let Some(preparation) = &preparation {
                 out.extend(preparation.apply(&batch)?);
@@ -168,7 +206,12 @@ impl<'s> Wiring<'_, 's> {
         })
     }
 
-    fn stateful<L: Logic + 'static>(&mut self, id: NodeId, inputs: Vec<Flows<'s>>, logic: Option<L>) -> Built<'s> {
+    fn living<L: Logic>(&self, id: NodeId, logic: L) -> Stateful<L> {
+        let (name, number) = (self.spec.plan.nodes[id.0].name.clone(), self.spec.operator_ids[id.0]);
+        Stateful::new(logic, name, number, self.around.clone(), self.spec.backfills(id))
+    }
+
+    pub(super) fn stateful<L: Logic + 'static>(&mut self, id: NodeId, from: Inputs<'s>, logic: Option<L>) -> Built<'s> {
         let node = &self.spec.plan.nodes[id.0];
         let mut builder = OperatorBuilder::new(node.name.clone(), self.scope);
         let info = builder.operator_info();
@@ -176,26 +219,22 @@ impl<'s> Wiring<'_, 's> {
         self.around.snapshots.wake_operator(self.scope.activator_for(info.address));
         let (groups, workers) = (self.spec.key_groups, self.place.workers);
         let pact = || DistributorPact(move |_: usize| ByKeyGroup::new(groups, workers));
-        let mut inputs: Vec<_> = inputs.into_iter().map(|input| builder.new_input(input, pact())).collect();
+        let mut dealt: Vec<_> = from.dealt.into_iter().map(|input| builder.new_input(input, pact())).collect();
+        let mut local: Vec<_> = from.local.into_iter().map(|input| builder.new_input(input, Pipeline)).collect();
         let (changes, changes_out) = builder.new_output::<Flow>();
         let (backfill, backfill_out) = builder.new_output::<Flow>();
         let (_done, done_out) = builder.new_output::<Parcel<()>>();
         let mut changes = OutputBuilder::<_, Builder<Flow>>::from(changes);
         let mut backfill = OutputBuilder::<_, Builder<Flow>>::from(backfill);
-        let (backfills, number) = (self.spec.backfills(id), self.spec.operator_ids[id.0]);
-        let (run, name) = (Arc::clone(&self.spec.run), node.name.clone());
-        let mut operator =
-            logic.map(|logic| Stateful::new(logic, name.clone(), number, self.around.clone(), backfills));
+        let (backfills, run, name) = (self.spec.backfills(id), Arc::clone(&self.spec.run), node.name.clone());
+        let mut operator = logic.map(|logic| self.living(id, logic));
+        let mut timer = self.timer(id, &mut builder);
         builder.build_reschedule(move |mut capabilities| {
+            timer.begin(&mut capabilities);
             move |frontiers| {
                 let Some(operator) = &mut operator else { return false };
-                for (at, input) in inputs.iter_mut().enumerate() {
-                    input.for_each(|time, flow| {
-                        if let Some(batch) = flow.0.take() {
-                            operator.take(*time.time(), at, batch);
-                        }
-                    });
-                }
+                take_all(operator, &mut dealt, 0);
+                take_all(operator, &mut local, dealt.len());
                 if run.has_failed() || capabilities.is_empty() {
                     return false;
                 }
@@ -205,7 +244,7 @@ impl<'s> Wiring<'_, 's> {
                     operator.turn(
                         |epoch| frontier.is_none_or(|frontier| frontier > epoch),
                         |epoch, emitted| {
-                            let mut session_of = |at: usize, batches: Vec<Batch>| {
+                            for (at, batches) in [emitted.changes, emitted.backfill].into_iter().enumerate() {
                                 let time = capabilities[at].delayed(&epoch);
                                 for batch in batches.into_iter().filter(|batch| !batch.is_empty()) {
                                     let flow = &mut Flow(Some(batch));
@@ -214,18 +253,18 @@ impl<'s> Wiring<'_, 's> {
                                         _ => backfill.session(&time).give_container(flow),
                                     }
                                 }
-                            };
-                            session_of(0, emitted.changes);
-                            session_of(1, emitted.backfill);
+                            }
                         },
                     )
                 });
+                if turn.is_some() {
+                    timer.tell(operator.due(), operator.open_epoch());
+                }
                 if frontier.is_none() && turn == Some(Turn::Rest) {
                     capabilities.clear();
+                    timer.end();
                 } else {
-                    for capability in &mut capabilities {
-                        capability.downgrade(&operator.open_epoch());
-                    }
+                    capabilities.iter_mut().for_each(|capability| capability.downgrade(&operator.open_epoch()));
                 }
                 // Timely takes the answer for whether the operator may end, not for when it runs again.
                 let again = turn == Some(Turn::Again);
@@ -236,13 +275,64 @@ impl<'s> Wiring<'_, 's> {
             }
         });
         self.done.push(done_out);
-        Built { changes: changes_out, backfill: backfills.then_some(backfill_out) }
+        Built { backfill: backfills.then_some(backfill_out), ..Built::changes(changes_out) }
+    }
+
+    /// What a node reads, all of it on the first worker.
+    fn on_one_worker(&self, id: NodeId) -> Flows<'s> {
+        let input = self.input(id);
+        if self.place.workers == 1 {
+            return input;
+        }
+        input.unary::<Builder<Flow>, _, _, _>(DistributorPact(|_| ToFirst), "gather", move |_, _| {
+            move |input, output| {
+                input.for_each(|time, flow| {
+                    let Some(batch) = flow.0.take() else { return };
+                    output.session(&time).give_container(&mut Flow(Some(batch)));
+                });
+            }
+        })
+    }
+
+    /// A sink's rows, on the worker that owns their key where the sink has one.
+    fn input_of_sink(&self, id: NodeId, sink: &dyn Sink) -> Flows<'s> {
+        let node = &self.spec.plan.nodes[id.0];
+        // Whether it has one was checked when it was made, and is the same on every worker.
+        let places = sink.key(&node.schema).unwrap_or_default();
+        if places.is_empty() {
+            return self.input(id);
+        }
+        let types = places.iter().map(|place| node.schema.field(*place).data_type().clone()).collect();
+        let codec = self.spec.run.step(&node.name, || KeyCodec::new(types));
+        let keyed = self.applied(id, self.input(id), move |batch, out| {
+            if let Some(codec) = &codec {
+                let keys: Vec<ArrayRef> = places.iter().map(|place| Arc::clone(batch.rows.column(*place))).collect();
+                out.push(codec.key_wide_with(&keys, batch.rows.columns(), &batch)?);
+            }
+            Ok(())
+        });
+        let (groups, workers) = (self.spec.key_groups, self.place.workers);
+        let pact = DistributorPact(move |_: usize| ByKeyGroup::new(groups, workers));
+        let exchanged = keyed.unary::<Builder<Flow>, _, _, _>(pact, "by key", |_, _| {
+            |input, output| {
+                input.for_each(|time, flow| {
+                    output.session(&time).give_container(flow);
+                });
+            }
+        });
+        let schema = Arc::clone(&node.schema);
+        self.applied(id, exchanged, move |batch, out| {
+            let columns = batch.rows.columns()[1..].to_vec();
+            let rows = RecordBatch::try_new(Arc::clone(&schema), columns).map_err(|e| Error::data("sink", e))?;
+            out.push(batch.with_rows(rows));
+            Ok(())
+        })
     }
 
     pub(super) fn sink(&mut self, id: NodeId) -> Built<'s> {
         let node = &self.spec.plan.nodes[id.0];
         let Operator::Sink(sink) = &node.operator else { unreachable!("called for sinks") };
-        let input_stream = self.input(id);
+        let input_stream = if sink.is_log() { self.on_one_worker(id) } else { self.input_of_sink(id, sink.as_ref()) };
         let mut builder = OperatorBuilder::new(node.name.clone(), self.scope);
         let info = builder.operator_info();
         let here = self.scope.activator_for(Rc::clone(&info.address));
@@ -291,7 +381,36 @@ impl<'s> Wiring<'_, 's> {
             }
         });
         self.done.push(done_out);
-        Built { changes: changes_out, backfill: None }
+        Built::changes(changes_out)
+    }
+}
+
+/// What an operator with state reads.
+pub(super) struct Inputs<'s> {
+    /// Dealt by key group.
+    pub(super) dealt: Vec<Flows<'s>>,
+    /// After them, taken as they are on each worker.
+    pub(super) local: Vec<Flows<'s>>,
+}
+
+impl<'s> Inputs<'s> {
+    const fn dealt(dealt: Vec<Flows<'s>>) -> Self {
+        Self { dealt, local: Vec::new() }
+    }
+}
+
+/// Hands an operator what came in on some of its inputs, which are numbered from `first` on.
+fn take_all<L: Logic, P: Pull<Message<u64, Flow>>>(
+    operator: &mut Stateful<L>,
+    inputs: &mut [InputHandleCore<u64, Flow, P>],
+    first: usize,
+) {
+    for (at, input) in inputs.iter_mut().enumerate() {
+        input.for_each(|time, flow| {
+            if let Some(batch) = flow.0.take() {
+                operator.take(*time.time(), first + at, batch);
+            }
+        });
     }
 }
 
@@ -309,21 +428,24 @@ struct OutboxEpochs {
 }
 
 impl OutboxEpochs {
+    /// Takes the rows of the open epoch that have come, and closes the epochs before `frontier`.
     fn close_up_to(&mut self, frontier: Option<u64>) -> Result<()> {
-        while frontier.is_none_or(|frontier| frontier > self.epoch) {
+        loop {
             let Some(tick) = self.around.ticks.get(self.epoch) else { return Ok(()) };
+            for batch in self.stash.remove(&self.epoch).into_iter().flatten() {
+                self.outbox.put(&batch, &tick)?;
+            }
+            if frontier.is_some_and(|frontier| frontier <= self.epoch) {
+                return Ok(());
+            }
             // What was frozen before belongs to the checkpoint published before this epoch.
             if let Some(published) = tick.published {
                 self.outbox.published(published);
-            }
-            for batch in self.stash.remove(&self.epoch).into_iter().flatten() {
-                self.outbox.put(&batch)?;
             }
             if let Some(checkpoint) = tick.checkpoint {
                 self.around.snapshots.outboxes(checkpoint, self.outbox.freeze());
             }
             self.epoch += 1;
         }
-        Ok(())
     }
 }

@@ -1,9 +1,11 @@
-//! How sources tell the control on worker 0 what they have: through the dataflow or, where there is
-//! one worker only, at once.
+//! How sources tell the control on worker 0 what they have, and other operators when time alone changes
+//! what they give: through the dataflow or, where there is one worker only, at once.
 
 use super::{Builder, Parcels, SharedControl, WakeHere, Wiring};
-use crate::control::{Supplied, SupplyTold};
+use crate::control::{BACKFILLED, Supplied, SupplyTold};
 use crate::parcel::Parcel;
+use crate::plan::{NodeId, Operator};
+use highwater_core::WallMicros;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::operators::{Capability, InputCapability};
@@ -41,6 +43,43 @@ impl<'s> Wiring<'_, 's> {
             }
         };
         Teller { source, worker: self.place.worker, way, last: None, asked: false, gave_rows: false }
+    }
+
+    /// A timer for a stateful operator that has its other outputs already.
+    pub(super) fn timer(&mut self, id: NodeId, builder: &mut OperatorBuilder<'s, u64>) -> Timer {
+        let is_timed = matches!(self.spec.plan.nodes[id.0].operator, Operator::Lifetime(_));
+        Timer(is_timed.then(|| self.teller(id.0, builder)))
+    }
+}
+
+/// Tells when time alone changes what a stateful operator gives; says nothing for those to which time
+/// does nothing.
+pub(super) struct Timer(Option<Teller>);
+
+impl Timer {
+    /// It may speak from the start, with the capability of its output, which is the operator's last.
+    pub(super) fn begin(&mut self, capabilities: &mut Vec<Capability<u64>>) {
+        match self.0.as_mut().map(|teller| &mut teller.way) {
+            Some(Way::Stream(_, held)) => *held = capabilities.pop(),
+            Some(Way::Direct(_, _, may)) => *may = true,
+            None => {}
+        }
+    }
+
+    /// Tells what is due; what it says from now on belongs to `epoch` or a later one.
+    pub(super) fn tell(&mut self, due: Option<WallMicros>, epoch: u64) {
+        let Some(teller) = &mut self.0 else { return };
+        teller.tell(SupplyTold::Due(due), BACKFILLED);
+        if let Way::Stream(_, Some(held)) = &mut teller.way {
+            held.downgrade(&epoch);
+        }
+    }
+
+    /// There will be no more epochs.
+    pub(super) fn end(&mut self) {
+        if let Some(teller) = &mut self.0 {
+            teller.end();
+        }
     }
 }
 

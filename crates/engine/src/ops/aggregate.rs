@@ -2,10 +2,15 @@
 //!
 //! Keys that are one integer live in one table, all others (and the nulls among those) in a second
 //! whose keys are bytes. When nobody reads this operator's changes, rows are applied as they come
-//! and a view reads the table itself. When somebody does, an epoch's batches wait for its end: then
-//! every touched group's old words are copied once, the batches are applied, and one change a group
-//! goes out. Invariant: a group with no rows has no slot, but for the one group of an aggregation
-//! without keys, which always exists.
+//! and a view reads the table itself. When somebody does, an epoch's batches wait for its end, where
+//! `changing` applies them and gives one change a group. Invariant: a group with no rows has no slot,
+//! but for the one group of an aggregation without keys, which always exists.
+
+mod changing;
+
+mod closing;
+
+pub(crate) use closing::Closing;
 
 use crate::batch::Batch;
 use crate::error::{Error, Result};
@@ -13,10 +18,13 @@ use crate::keys::{KeyCodec, hash_keys, integers};
 use crate::ops::accumulate::{Input, Layout, Place, ROWS, Scratch};
 use crate::ops::distinct::Distinct;
 use crate::ops::extremes::Extremes;
-use crate::stateful::Logic;
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions};
+use crate::slices::{last_chunk, until};
+use crate::stateful::{Logic, contents};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
+use changing::{Changing, Finished};
 use highwater_state::{ByteKeys, Rows, Slot, Table};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -36,7 +44,8 @@ pub(crate) struct Aggregate {
     /// Somebody outside reads them.
     watched: bool,
     /// The epoch's batches, kept until its end when changes are read.
-    pending: Vec<Batch>,
+    pending: VecDeque<Batch>,
+    changing: Changing,
     /// The changes of one group without keys start with its insert.
     announce_empty: bool,
     /// Groups that had no rows left at some moment of this epoch, by table.
@@ -98,7 +107,8 @@ impl Aggregate {
             distincts,
             emits: shape.emits,
             watched: false,
-            pending: Vec::new(),
+            pending: VecDeque::new(),
+            changing: Changing::default(),
             announce_empty: shape.creates_global && shape.emits,
             emptied: [Vec::new(), Vec::new()],
             read: ReadState::default(),
@@ -168,52 +178,33 @@ impl Aggregate {
         Ok(())
     }
 
-    /// Frees the groups that have no rows left.
-    fn drop_empty(&mut self) -> Result<()> {
+    /// Frees groups that have no rows left, of each table a chunk; true when they were the last.
+    fn drop_empty(&mut self) -> Result<bool> {
         let keeps_global = self.keys == 0;
         for which in [Which::Narrow, Which::Wide] {
-            let mut slots = std::mem::take(&mut self.emptied[which as usize]);
+            let mut slots = last_chunk(&mut self.emptied[which as usize]);
             if slots.is_empty() || keeps_global {
                 continue;
             }
             slots.sort_unstable();
             slots.dedup();
             let table = self.table(which);
+            // A group that stands in two chunks is gone in the second, where it has no rows as well.
             slots.retain(|slot| table.words(*slot)[ROWS] == 0);
             table.delete(&slots)?;
         }
-        Ok(())
+        Ok(self.emptied.iter().all(Vec::is_empty))
     }
 
-    /// Applies the epoch's batches and gives one change for each touched group.
-    fn change(&mut self, out: &mut Vec<Batch>) -> Result<()> {
-        let batches = std::mem::take(&mut self.pending);
-        let mut found = Vec::with_capacity(batches.len());
-        let mut touched: [Vec<Slot>; 2] = [Vec::new(), Vec::new()];
-        for batch in &batches {
-            let mut slots = Vec::new();
-            let which = self.find(batch.rows.column(0), &mut slots)?;
-            touched[which as usize].extend_from_slice(&slots);
-            found.push((which, slots));
+    /// A step of the epoch's end; true when it was the last.
+    fn step(&mut self, out: &mut Vec<Batch>) -> Result<bool> {
+        if !self.change(out)? {
+            return Ok(false);
         }
-        let mut before = Vec::new();
-        for which in [Which::Narrow, Which::Wide] {
-            let slots = &mut touched[which as usize];
-            slots.sort_unstable();
-            slots.dedup();
-            if !slots.is_empty() {
-                before.push((which, self.finish_slots(which, slots)?));
-            }
+        if std::mem::take(&mut self.announce_empty) {
+            contents(self, out)?;
         }
-        for (batch, (which, slots)) in batches.iter().zip(&found) {
-            self.update(*which, slots, batch)?;
-        }
-        for (which, old) in before {
-            let slots = std::mem::take(&mut touched[which as usize]);
-            let new = self.finish_slots(which, &slots)?;
-            out.extend(difference(&old, &new, &self.schema)?);
-        }
-        Ok(())
+        self.drop_empty()
     }
 
     /// The output rows of some groups, and which of them exist.
@@ -225,7 +216,17 @@ impl Aggregate {
         for slot in slots {
             words.extend_from_slice(table.words(*slot));
         }
-        let keys = match which {
+        let keys = self.keys_of(which, slots);
+        let exists = words.chunks_exact(stride).map(|row| always || row[ROWS] != 0).collect();
+        let sets: Vec<ArrayRef> = self.live_extremes(&keys)?;
+        let rows = self.finish(&keys, &words, sets)?;
+        Ok(Finished { rows, exists })
+    }
+
+    /// The keys of some groups.
+    fn keys_of(&mut self, which: Which, slots: &[Slot]) -> Keys {
+        let table = self.table(which);
+        match which {
             Which::Narrow => Keys::Integers(slots.iter().map(|slot| table.key_u64(*slot)).collect()),
             Which::Wide => {
                 let mut keys = ByteRows::default();
@@ -234,11 +235,7 @@ impl Aggregate {
                 }
                 Keys::Bytes(keys)
             }
-        };
-        let exists = words.chunks_exact(stride).map(|row| always || row[ROWS] != 0).collect();
-        let sets: Vec<ArrayRef> = self.live_extremes(&keys)?;
-        let rows = self.finish(&keys, &words, sets)?;
-        Ok(Finished { rows, exists })
+        }
     }
 
     /// The multisets' results for groups as they are now, one column an aggregate that needs one.
@@ -405,7 +402,7 @@ impl Logic for Aggregate {
 
     fn apply(&mut self, _: usize, batch: Batch) -> Result<()> {
         if self.emits || self.watched {
-            self.pending.push(batch);
+            self.pending.push_back(batch);
             return Ok(());
         }
         let mut slots = std::mem::take(&mut self.buffers.slots);
@@ -415,21 +412,8 @@ impl Logic for Aggregate {
         Ok(())
     }
 
-    fn close(&mut self, out: &mut Vec<Batch>) -> Result<()> {
-        if !self.pending.is_empty() {
-            self.change(out)?;
-            self.announce_empty = false;
-        } else if std::mem::take(&mut self.announce_empty) {
-            self.contents(out)?;
-        }
-        self.drop_empty()
-    }
-
-    fn contents(&mut self, out: &mut Vec<Batch>) -> Result<()> {
-        self.load_more(&mut || true)?;
-        self.begin_read()?;
-        while !self.read_on(Instant::now() + std::time::Duration::from_secs(1), out)? {}
-        Ok(())
+    fn close(&mut self, deadline: Instant, out: &mut Vec<Batch>) -> Result<bool> {
+        until(deadline, || self.step(out))
     }
 
     fn watch(&mut self, watched: bool) {
@@ -533,44 +517,4 @@ impl Keys {
             Self::Bytes(keys) => use_keys(&mut keys.iter().map(crate::ops::extremes::wide_group)),
         }
     }
-}
-
-/// Output rows of groups, some of which do not exist (yet, or any more).
-struct Finished {
-    rows: RecordBatch,
-    exists: Vec<bool>,
-}
-
-/// The changes from `old` to `new` of the same groups: deletes, then inserts, of what differs.
-fn difference(old: &Finished, new: &Finished, schema: &SchemaRef) -> Result<Option<Batch>> {
-    let broken = |e| Error::data("aggregate", e);
-    let same = same_rows(&old.rows, &new.rows)?;
-    let pick = |exists: &[bool], other: &[bool]| -> arrow::array::UInt32Array {
-        let rows = 0..exists.len();
-        rows.filter(|&row| exists[row] && !(other[row] && same[row])).map(|row| row as u32).collect()
-    };
-    let deletes = pick(&old.exists, &new.exists);
-    let inserts = pick(&new.exists, &old.exists);
-    if deletes.is_empty() && inserts.is_empty() {
-        return Ok(None);
-    }
-    let weights: Vec<i64> =
-        std::iter::repeat_n(-1, deletes.len()).chain(std::iter::repeat_n(1, inserts.len())).collect();
-    let deleted = arrow::compute::take_record_batch(&old.rows, &deletes).map_err(broken)?;
-    let inserted = arrow::compute::take_record_batch(&new.rows, &inserts).map_err(broken)?;
-    let rows = arrow::compute::concat_batches(schema, [&deleted, &inserted]).map_err(broken)?;
-    let weights = (!deletes.is_empty()).then(|| Int64Array::from(weights));
-    Ok(Some(Batch { rows, weights }))
-}
-
-/// Whether rows of two batches are the same, nulls being the same as nulls.
-fn same_rows(a: &RecordBatch, b: &RecordBatch) -> Result<Vec<bool>> {
-    let mut same = vec![true; a.num_rows()];
-    for (a, b) in a.columns().iter().zip(b.columns()) {
-        let equal = arrow::compute::kernels::cmp::not_distinct(a, b).map_err(|e| Error::data("aggregate", e))?;
-        for (same, equal) in same.iter_mut().zip(equal.values().iter()) {
-            *same &= equal;
-        }
-    }
-    Ok(same)
 }

@@ -7,11 +7,12 @@
 
 use crate::error::{Error, Result};
 use crate::keys::{integers, one_form};
-use crate::ops::extremes::{narrow_group, wide_group};
+use crate::ops::extremes::{narrow_group, pairs_of, wide_group};
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::DataType;
 use arrow::row::{RowConverter, SortField};
 use highwater_state::{ByteKeys, Slot, Table, hash_placed};
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 /// The distinct values of one argument column.
@@ -99,6 +100,12 @@ impl Distinct {
             self.drop_empty()?;
         }
         Ok(own)
+    }
+
+    /// Removes the values of groups that are gone.
+    pub(crate) fn forget(&mut self, groups: &BTreeSet<Vec<u8>>) -> Result<()> {
+        let gone = pairs_of(&mut self.table, groups)?;
+        Ok(self.table.delete(&gone)?)
     }
 
     /// The keys of the rows whose value is not null.

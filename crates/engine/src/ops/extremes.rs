@@ -53,6 +53,19 @@ fn group_length(key: &[u8]) -> usize {
     if key[8] == 0 { 17 } else { 13 + u32::from_be_bytes(key[9..13].try_into().expect("four bytes")) as usize }
 }
 
+/// The slots of a table of (group, value) pairs that belong to some groups.
+pub(crate) fn pairs_of(table: &mut Table, groups: &BTreeSet<Vec<u8>>) -> Result<Vec<Slot>> {
+    let (mut found, mut slots) = (Vec::new(), Vec::new());
+    for page in 0..table.page_count() {
+        table.live_slots(page, &mut slots)?;
+        found.extend(slots.iter().copied().filter(|slot| {
+            let key = table.key_bytes(*slot);
+            groups.contains(&key[..group_length(key)])
+        }));
+    }
+    Ok(found)
+}
+
 fn broken(error: arrow::error::ArrowError) -> Error {
     Error::data("min/max", error)
 }
@@ -127,6 +140,15 @@ impl Extremes {
             self.drop_empty(keys)?;
         }
         Ok(())
+    }
+
+    /// Removes the values of groups that are gone.
+    pub(crate) fn forget(&mut self, groups: &BTreeSet<Vec<u8>>) -> Result<()> {
+        let gone = pairs_of(&mut self.table, groups)?;
+        for slot in &gone {
+            self.order.remove(self.table.key_bytes(*slot));
+        }
+        Ok(self.table.delete(&gone)?)
     }
 
     /// A count may pass below zero within an epoch; it is kept until it is zero.

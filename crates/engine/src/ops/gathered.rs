@@ -8,12 +8,15 @@
 //! frozen, evicted, restored and dealt anew like everything else.
 //!
 //! What the open epoch changed is remembered by row, so that a row's count as of the epoch's begin is
-//! its count less its change; nothing is removed before [`Gathered::end_epoch`]. Invariants between
-//! epochs: a row is in the chain of its group, and its count is above 0; a group has rows on some side.
+//! its count less its change; nothing is removed before [`Gathered::end_epoch`]. At an epoch's end first
+//! what it changed is looked at and then what is gone is removed, both by some thousand changes a call.
+//! Invariants between epochs: a row is in the chain of its group, and its count is above 0; a group has
+//! rows on some side.
 
 use crate::batch::Batch;
 use crate::error::{Error, Result};
 use crate::keys::hash_keys;
+use crate::slices::last_chunk;
 use arrow::array::{Array, AsArray, BinaryArray};
 use highwater_state::{ByteKeys, Slot, Table, hash_placed};
 use std::ops::Range;
@@ -25,6 +28,9 @@ pub(crate) const SIDES: usize = 2;
 pub(crate) const GROUP_WORDS: usize = 2;
 /// Words of a row, less the operator's.
 pub(crate) const ROW_WORDS: usize = 2;
+
+/// Changes of which the groups are given together; one group may have more.
+const TOGETHER: usize = 16 << 10;
 
 /// Of a group's words for a side: the position of the chain's first row, and the sum of counts.
 const HEAD: usize = 0;
@@ -38,6 +44,10 @@ const EXTRA: usize = 2;
 pub(crate) struct Gathered {
     groups: Table,
     sides: Vec<Side>,
+    /// The open epoch ends: its changes are sorted, and once a row.
+    ends: bool,
+    /// How many changes of each side belong to touched groups that were given.
+    given: [usize; SIDES],
     hashes: Vec<u64>,
     placed: Placed,
     group_slots: Vec<Slot>,
@@ -49,8 +59,10 @@ pub(crate) struct Gathered {
 
 struct Side {
     rows: Table,
-    /// What the open epoch changed; from [`Gathered::touched`] on, sorted and once a row.
+    /// What the open epoch changed; once it ends sorted, once a row, and less and less.
     changes: Vec<Change>,
+    /// Rows that the operator took away.
+    forgotten: Vec<Change>,
 }
 
 /// What the epoch did to one row.
@@ -66,6 +78,13 @@ struct Change {
 pub(crate) struct Touched {
     group: Slot,
     pub(crate) sides: [TouchedSide; SIDES],
+}
+
+impl Touched {
+    /// Where the group is, as long as it has rows.
+    pub(crate) const fn slot(&self) -> Slot {
+        self.group
+    }
 }
 
 /// One side of it: how many rows it had and has.
@@ -196,7 +215,9 @@ impl Gathered {
         assert!(rows.len() <= SIDES && groups.words_per_row() == rows.len() * GROUP_WORDS, "two words a side");
         Self {
             groups,
-            sides: rows.into_iter().map(|rows| Side { rows, changes: Vec::new() }).collect(),
+            sides: rows.into_iter().map(|rows| Side { rows, changes: Vec::new(), forgotten: Vec::new() }).collect(),
+            ends: false,
+            given: [0; SIDES],
             hashes: Vec::new(),
             placed: Placed::default(),
             group_slots: Vec::new(),
@@ -209,6 +230,11 @@ impl Gathered {
 
     pub(crate) fn tables(&mut self) -> Vec<&mut Table> {
         std::iter::once(&mut self.groups).chain(self.sides.iter_mut().map(|side| &mut side.rows)).collect()
+    }
+
+    /// The table of a side's rows.
+    pub(crate) fn rows_of(&mut self, side: usize) -> &mut Table {
+        &mut self.sides[side].rows
     }
 
     /// Loads the key groups of some group keys, of all tables, until `deadline`; true when all are
@@ -246,11 +272,11 @@ impl Gathered {
         let row_keys = ByteKeys::new(data, offsets)?;
         self.sides[side].rows.upsert_bytes(hashes, row_keys, &mut self.row_slots, &mut self.created)?;
         self.link_created(side)?;
-        self.count(side, batch);
+        self.add_counts(side, batch);
         Ok(())
     }
 
-    fn count(&mut self, side: usize, batch: &Batch) {
+    fn add_counts(&mut self, side: usize, batch: &Batch) {
         let Side { rows, changes } = &mut self.sides[side];
         let add = |words: &mut [u64], at: usize, row: usize| {
             words[at] = words[at].wrapping_add(batch.weight(row) as u64);
@@ -287,26 +313,37 @@ impl Gathered {
 
 /// The end of an epoch: what it changed, the rows of the groups that it changed, and what is gone.
 impl Gathered {
-    /// The groups that the epoch changed; asked once an epoch, when all its batches are applied.
+    /// The next groups that the epoch changed; none when all were given. Asked when all batches of the
+    /// epoch are applied.
     ///
     /// # Errors
     /// `Data` when more of a row was removed than was there.
     pub(crate) fn touched(&mut self) -> Result<Vec<Touched>> {
-        let mut slots = std::mem::take(&mut self.slots);
-        slots.clear();
-        for side in &mut self.sides {
-            side.consolidate()?;
-            slots.extend(side.changes.iter().map(|change| change.group));
+        if !self.ends {
+            self.consolidate()?;
+            self.ends = true;
         }
-        self.groups.make_slots_resident(&slots)?;
-        self.slots = slots;
         let mut touched = Vec::new();
-        let mut at = [0; SIDES];
-        while let Some(group) = self.next_group(at) {
+        let mut at = self.given;
+        let enough = at.iter().sum::<usize>() + TOGETHER;
+        while at.iter().sum::<usize>() < enough
+            && let Some(group) = self.next_group(at)
+        {
             let sides = std::array::from_fn(|side| self.touched_side(side, group, &mut at[side]));
             touched.push(Touched { group, sides });
         }
+        self.given = at;
         Ok(touched)
+    }
+
+    /// Makes the changes one a row, by group and row.
+    fn consolidate(&mut self) -> Result<()> {
+        self.slots.clear();
+        for side in &mut self.sides {
+            side.consolidate()?;
+            self.slots.extend(side.changes.iter().map(|change| change.group));
+        }
+        Ok(self.groups.make_slots_resident(&self.slots)?)
     }
 
     fn next_group(&self, at: [usize; SIDES]) -> Option<Slot> {
@@ -396,6 +433,11 @@ impl Gathered {
         &self.sides[side].rows.key_bytes(slot)[1..]
     }
 
+    /// How often a row is there now.
+    pub(crate) fn count(&self, side: usize, slot: Slot) -> i64 {
+        count_of(&self.sides[side].rows, slot)
+    }
+
     /// The operator's word of a row of a part.
     pub(crate) fn extra(&self, side: usize, slot: Slot) -> i64 {
         self.sides[side].rows.words(slot)[EXTRA] as i64
@@ -407,31 +449,56 @@ impl Gathered {
         self.sides[side].rows.update(slots, add);
     }
 
-    /// Removes the rows that are gone and the groups without rows.
-    pub(crate) fn end_epoch(&mut self, touched: &[Touched]) -> Result<()> {
+    /// Takes rows of a group that the epoch changed away, as if they had been deleted.
+    pub(crate) fn forget(&mut self, side: usize, group: &Touched, gone: &[Slot]) -> Result<()> {
+        if gone.is_empty() {
+            return Ok(());
+        }
+        let Self { groups, sides, .. } = self;
+        let Side { rows, forgotten, .. } = &mut sides[side];
+        rows.make_slots_resident(gone)?;
+        let sum: i64 = gone.iter().map(|row| count_of(rows, *row)).sum();
+        rows.update(gone, |_, words| words[COUNT] = 0);
+        let total = side * GROUP_WORDS + TOTAL;
+        groups.update(&[group.group], |_, words| words[total] = words[total].wrapping_sub(sum as u64));
+        forgotten.extend(gone.iter().map(|row| Change { group: group.group, row: *row, count: 0 }));
+        Ok(())
+    }
+
+    /// Removes rows that are gone, and groups that have no rows any more: those of a chunk of changes on
+    /// each side. True when it was the last, which ends the epoch. Called when all touched groups were
+    /// looked at.
+    pub(crate) fn end_epoch(&mut self) -> Result<bool> {
+        for side in &mut self.sides {
+            side.take_forgotten();
+        }
         for side in 0..self.sides.len() {
             self.drop_rows(side)?;
         }
-        let groups = &self.groups;
-        let is_empty = |group: Slot| groups.words(group).chunks_exact(GROUP_WORDS).all(|side| side[HEAD] == 0);
-        let gone: Vec<Slot> = touched.iter().map(|touched| touched.group).filter(|group| is_empty(*group)).collect();
-        Ok(self.groups.delete(&gone)?)
+        if self.sides.iter().any(|side| !side.changes.is_empty()) {
+            return Ok(false);
+        }
+        self.ends = false;
+        self.given = [0; SIDES];
+        Ok(true)
     }
 
-    /// Takes the rows without a count out of their chains and removes them; forgets the changes.
+    /// Forgets a chunk of a side's changes; takes their rows without a count out of their chains and
+    /// removes them, and their groups with the last row.
     fn drop_rows(&mut self, side: usize) -> Result<()> {
         let Self { groups, sides, slots, .. } = self;
         let (Side { rows, changes }, head) = (&mut sides[side], side * GROUP_WORDS + HEAD);
-        changes.retain(|change| count_of(rows, change.row) == 0);
+        let mut gone = last_chunk(changes);
+        gone.retain(|change| count_of(rows, change.row) == 0);
         slots.clear();
-        for change in changes.iter() {
+        for change in &gone {
             let (before, after) = neighbours(rows.words(change.row));
             let key_group = rows.key_group(change.row);
             slots.extend(named(rows, key_group, before)?);
             slots.extend(named(rows, key_group, after)?);
         }
         rows.make_slots_resident(slots)?;
-        for change in changes.iter() {
+        for change in &gone {
             let (before, after) = neighbours(rows.words(change.row));
             let key_group = rows.key_group(change.row);
             match named(rows, key_group, before)? {
@@ -443,12 +510,26 @@ impl Gathered {
             }
         }
         slots.clear();
-        slots.extend(changes.drain(..).map(|change| change.row));
-        Ok(rows.delete(slots)?)
+        slots.extend(gone.iter().map(|change| change.row));
+        rows.delete(slots)?;
+        let is_empty = |group: &Slot| groups.words(*group).chunks_exact(GROUP_WORDS).all(|side| side[HEAD] == 0);
+        slots.clear();
+        slots.extend(gone.iter().map(|change| change.group).filter(is_empty));
+        Ok(groups.delete(slots)?)
     }
 }
 
 impl Side {
+    /// What was forgotten goes with what was changed; some of it was both.
+    fn take_forgotten(&mut self) {
+        if self.forgotten.is_empty() {
+            return;
+        }
+        self.changes.append(&mut self.forgotten);
+        self.changes.sort_unstable_by_key(|change| change.row);
+        self.changes.dedup_by_key(|change| change.row);
+    }
+
     /// One change a row, by group and row.
     fn consolidate(&mut self) -> Result<()> {
         self.changes.sort_unstable();

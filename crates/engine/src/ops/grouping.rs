@@ -74,14 +74,18 @@ impl Grouping {
 
     /// One batch of keys and rows, and one of the rows that belong to no group.
     pub(crate) fn apply(&self, batch: &Batch) -> Result<Vec<Batch>> {
+        self.of_rows(batch, &self.row_codec.wide(batch.rows.columns(), batch.len())?)
+    }
+
+    /// The same for rows of which the form that is kept is known.
+    pub(crate) fn of_rows(&self, batch: &Batch, row: &ArrayRef) -> Result<Vec<Batch>> {
         let keys: Vec<ArrayRef> = self.keys.iter().map(|key| column(key, &batch.rows)).collect::<Result<_>>()?;
-        let row = self.row_codec.wide(batch.rows.columns(), batch.len())?;
-        let all = self.key_codec.key_wide_with(&keys, &[Arc::clone(&row)], batch)?;
+        let all = self.key_codec.key_wide_with(&keys, &[Arc::clone(row)], batch)?;
         let Some(valid) = self.valid(&keys)?.filter(|valid| valid.false_count() > 0) else { return Ok(vec![all]) };
         let mut parts = vec![all.filter(&valid).map_err(broken)?];
         if self.nulls == NullKeys::Loose {
             let null = not(&valid).map_err(broken)?;
-            parts.push(keyed(row, &[], batch)?.filter(&null).map_err(broken)?);
+            parts.push(keyed(Arc::clone(row), &[], batch)?.filter(&null).map_err(broken)?);
         }
         parts.retain(|part| !part.is_empty());
         Ok(parts)

@@ -1,24 +1,33 @@
 //! Joins: both sides' rows by key, and at an epoch's end the change of what they give.
 //!
-//! Rows are applied as they come. At the end only groups that the epoch touched are looked at, and of
-//! them only the rows that can matter: a side is read whole where the other one has changed. Pairs are
+//! Rows are applied as they come. At the end only groups that the epoch touched are looked at, a
+//! portion of them at a time, and of them only the rows that can matter: a side is read whole where the
+//! other one has changed. What a portion gives is made a chunk at a time, with cursors that are kept
+//! from call to call, as one group may give more than fits into memory. Pairs are
 //! found by `pairs`; rows that are given for having a pair, or none, by `unpaired`. Without a condition
 //! a row has a pair when the other side's group has rows, so a group's totals tell; with one each row
 //! keeps the number of its pairs. Rows of which a key is null, where nulls do not pair, are handed on
 //! without state.
 
+mod forgetting;
+
+pub(crate) use forgetting::Forgetting;
+
 use crate::batch::Batch;
 use crate::error::{Error, Result};
 use crate::keys::KeyCodec;
-use crate::ops::gathered::{Gathered, Part, Touched, Want};
+use crate::ops::gathered::{Gathered, Part, SIDES, Touched, Want};
 use crate::ops::grouping::is_loose;
-use crate::ops::pairs::{Condition, Pairing};
+use crate::ops::pairs::{Condition, Pairing, Wanted};
 use crate::ops::unpaired::Unpaired;
 use crate::plan::JoinKind;
+use crate::slices::{CHUNK, until};
 use crate::stateful::Logic;
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::SchemaRef;
 use highwater_state::{Slot, Table};
+use std::collections::VecDeque;
+use std::ops::Range;
 use std::time::Instant;
 
 /// Rows of touched groups that are looked at together; one group may have more.
@@ -49,8 +58,28 @@ pub(crate) struct Join {
     /// By side, for whole rows.
     codecs: [KeyCodec; 2],
     condition: Option<Condition>,
-    /// By side, the epoch's rows that belong to no group.
-    loose: [Vec<Batch>; 2],
+    /// The epoch's rows that belong to no group, with their sides.
+    loose: VecDeque<(usize, Batch)>,
+    /// Groups that the ending epoch changed.
+    touched: Vec<Touched>,
+    /// How many of them have been in a portion.
+    begun: usize,
+    portion: Option<Portion>,
+    forgetting: Option<Forgetting>,
+}
+
+/// Groups that are looked at together, and how far.
+struct Portion {
+    /// Their places in the touched groups.
+    groups: Range<usize>,
+    pairing: Pairing,
+    /// All pairs were looked at.
+    is_paired: bool,
+    /// The row of a side that is looked at next for having a pair, or none.
+    side: usize,
+    row: usize,
+    /// Whether each row of this side had a pair and whether it has one.
+    paired: Vec<(bool, bool)>,
 }
 
 /// Which rows of each side are wanted of each of some groups.
@@ -66,11 +95,22 @@ impl Join {
         codecs: [KeyCodec; 2],
         condition: Option<Condition>,
     ) -> Self {
-        Self { kind, schema, gathered, codecs, condition, loose: [Vec::new(), Vec::new()] }
+        let (loose, touched) = (VecDeque::new(), Vec::new());
+        Self { kind, schema, gathered, codecs, condition, loose, touched, begun: 0, portion: None, forgetting: None }
+    }
+
+    /// Rows that never pair again are forgotten; marks of watermarks are inputs after those of the sides.
+    pub(crate) fn forgetting(mut self, forgetting: Forgetting) -> Self {
+        self.forgetting = Some(forgetting);
+        self
     }
 
     const fn counts_pairs_of(&self, side: usize) -> bool {
         self.condition.is_some() && self.kind.gives_rows_of(side)
+    }
+
+    const fn counts(&self) -> [bool; 2] {
+        [self.counts_pairs_of(0), self.counts_pairs_of(1)]
     }
 
     /// Whether pairs must be looked at for what changed on one side of a group.
@@ -100,12 +140,13 @@ impl Join {
         }
     }
 
-    /// The first groups of `touched` that are to be looked at together, and what is wanted of them.
-    fn portion<'t>(&self, touched: &'t [Touched]) -> (&'t [Touched], Wants) {
+    /// How many of the first groups of `touched` are to be looked at together, and what is wanted of
+    /// them.
+    fn together(&self, touched: &[Touched]) -> (usize, Wants) {
         let (mut wants, mut rows) = (Wants::default(), 0);
         for (at, group) in touched.iter().enumerate() {
             if rows >= TOGETHER {
-                return (&touched[..at], wants);
+                return (at, wants);
             }
             for side in 0..2 {
                 let want = self.want(group, side);
@@ -113,41 +154,94 @@ impl Join {
                 wants.0[side].push(want);
             }
         }
-        (touched, wants)
+        (touched.len(), wants)
     }
 
-    /// The changes that some groups give.
-    fn change(&mut self, groups: &[Touched], wants: &Wants, out: &mut Vec<Batch>) -> Result<()> {
+    /// A step of the epoch's end; true when it was the last.
+    fn step(&mut self, out: &mut Vec<Batch>) -> Result<bool> {
+        if let Some((side, batch)) = self.loose.pop_front() {
+            out.extend(self.pass_loose(side, batch)?);
+            return Ok(false);
+        }
+        if self.portion.is_none() {
+            self.portion = self.begin_portion()?;
+        }
+        let Some(mut portion) = self.portion.take() else {
+            let is_over = self.gathered.end_epoch()?;
+            if is_over {
+                self.forget()?;
+            }
+            return Ok(is_over);
+        };
+        if !self.go_on(&mut portion, out)? {
+            self.portion = Some(portion);
+        }
+        Ok(false)
+    }
+
+    /// Reads the next touched groups that are looked at together; none when all were.
+    fn begin_portion(&mut self) -> Result<Option<Portion>> {
+        if self.begun == self.touched.len() {
+            self.touched = self.gathered.touched()?;
+            self.begun = 0;
+        }
+        if self.touched.is_empty() {
+            return Ok(None);
+        }
+        let (count, wants) = self.together(&self.touched[self.begun..]);
+        let range = self.begun..self.begun + count;
+        self.begun = range.end;
+        let groups = &self.touched[range.clone()];
         let parts = [self.gathered.part(0, groups, &wants.0[0])?, self.gathered.part(1, groups, &wants.0[1])?];
         let rows = [self.columns(0, &parts[0])?, self.columns(1, &parts[1])?];
-        let counts = [self.counts_pairs_of(0), self.counts_pairs_of(1)];
-        let mut more = [Vec::new(), Vec::new()];
-        if self.kind.gives_pairs() || self.condition.is_some() {
-            let pairing = Pairing {
-                parts: [&parts[0], &parts[1]],
-                rows: [&rows[0], &rows[1]],
-                condition: self.condition.as_ref(),
-                gives: self.kind.gives_pairs().then_some(&self.schema),
-                counts,
-            };
-            let paired = pairing.run()?;
-            out.extend(paired.out);
-            more = paired.more;
+        let pairing = Pairing::new(parts, rows, self.counts());
+        let is_paired = !self.kind.gives_pairs() && self.condition.is_none();
+        Ok(Some(Portion { groups: range, pairing, is_paired, side: 0, row: 0, paired: Vec::new() }))
+    }
+
+    /// Looks at the next chunk of a portion; true when it was the last.
+    fn go_on(&mut self, portion: &mut Portion, out: &mut Vec<Batch>) -> Result<bool> {
+        if portion.is_paired {
+            self.give_rows(portion, out)?;
+        } else {
+            let gives = self.kind.gives_pairs().then_some(&self.schema);
+            let wanted = Wanted { condition: self.condition.as_ref(), gives, counts: self.counts() };
+            portion.is_paired = portion.pairing.step(&wanted, out)?;
         }
-        let kind = self.kind;
-        for side in (0..2).filter(|side| kind.gives_rows_of(*side)) {
-            let part = &parts[side];
-            let paired = if counts[side] {
-                self.paired_rows(side, part, &more[side])
-            } else {
-                paired_groups(side, part, groups)
-            };
-            out.extend(self.unpaired(side).change(part, &rows[side], &paired)?);
-            if counts[side] {
-                self.keep_counts(side, part, &more[side]);
-            }
+        Ok(portion.is_paired && self.side_from(portion.side).is_none())
+    }
+
+    /// The next side of which rows are given.
+    fn side_from(&self, side: usize) -> Option<usize> {
+        (side..2).find(|side| self.kind.gives_rows_of(*side))
+    }
+
+    /// Gives the next rows of a portion that are given for having a pair, or none.
+    fn give_rows(&mut self, portion: &mut Portion, out: &mut Vec<Batch>) -> Result<()> {
+        let Some(side) = self.side_from(portion.side) else { return Ok(()) };
+        if portion.row == 0 {
+            portion.paired = self.paired(side, portion);
         }
+        let Pairing { parts, rows: columns, more, .. } = &portion.pairing;
+        let part = &parts[side];
+        // A row gives two where its mark changes.
+        let rows = portion.row..part.len().min(portion.row + CHUNK / 2);
+        out.extend(self.unpaired(side).change(part, &columns[side], &portion.paired, rows.clone())?);
+        if self.counts_pairs_of(side) {
+            self.keep_counts(side, part, &more[side], rows.clone());
+        }
+        (portion.side, portion.row) = if rows.end == part.len() { (side + 1, 0) } else { (side, rows.end) };
         Ok(())
+    }
+
+    /// Whether each row of a side of a portion had a pair and whether it has one.
+    fn paired(&self, side: usize, portion: &Portion) -> Vec<(bool, bool)> {
+        let part = &portion.pairing.parts[side];
+        if self.counts_pairs_of(side) {
+            self.paired_rows(side, part, &portion.pairing.more[side])
+        } else {
+            paired_groups(side, part, &self.touched[portion.groups.clone()])
+        }
     }
 
     /// The columns of a part's rows.
@@ -161,9 +255,9 @@ impl Join {
         numbers.zip(more).map(|(old, more)| (old > 0, old + more > 0)).collect()
     }
 
-    /// Enters how many more pairs the rows of a part have.
-    fn keep_counts(&mut self, side: usize, part: &Part, more: &[i64]) {
-        let changed: Vec<usize> = (0..part.len()).filter(|row| more[*row] != 0).collect();
+    /// Enters how many more pairs some rows of a part have.
+    fn keep_counts(&mut self, side: usize, part: &Part, more: &[i64], rows: Range<usize>) {
+        let changed: Vec<usize> = rows.filter(|row| more[*row] != 0).collect();
         let slots: Vec<Slot> = changed.iter().map(|row| part.slots[*row]).collect();
         let more: Vec<i64> = changed.iter().map(|row| more[*row]).collect();
         self.gathered.add_extra(side, &slots, &more);
@@ -173,18 +267,13 @@ impl Join {
         Unpaired { kind: self.kind, schema: SchemaRef::clone(&self.schema), side }
     }
 
-    /// Hands on the rows that belong to no group.
-    fn pass_loose(&mut self, out: &mut Vec<Batch>) -> Result<()> {
-        for side in 0..2 {
-            for batch in std::mem::take(&mut self.loose[side]) {
-                let bytes = batch.rows.column(0).as_binary::<i32>();
-                let rows = (0..bytes.len()).map(|row| bytes.value(row));
-                let columns = self.codecs[side].columns_of_bytes(rows)?;
-                let given = self.unpaired(side).never(columns, batch.len())?;
-                out.extend(given.map(|rows| Batch { rows, weights: batch.weights.clone() }));
-            }
-        }
-        Ok(())
+    /// Hands on rows of a side that belong to no group.
+    fn pass_loose(&self, side: usize, batch: Batch) -> Result<Option<Batch>> {
+        let bytes = batch.rows.column(0).as_binary::<i32>();
+        let rows = (0..bytes.len()).map(|row| bytes.value(row));
+        let columns = self.codecs[side].columns_of_bytes(rows)?;
+        let given = self.unpaired(side).never(columns, batch.len())?;
+        Ok(given.map(|rows| Batch { rows, weights: batch.weights }))
     }
 }
 
@@ -203,34 +292,32 @@ impl Logic for Join {
         self.gathered.tables()
     }
 
-    fn load_for(&mut self, _: usize, batch: &Batch, deadline: Instant) -> Result<bool> {
-        if is_loose(batch) || self.gathered.is_loaded() {
+    fn load_for(&mut self, input: usize, batch: &Batch, deadline: Instant) -> Result<bool> {
+        if input >= SIDES || is_loose(batch) || self.gathered.is_loaded() {
             return Ok(true);
         }
         self.gathered.load_for(batch.rows.column(0).as_ref(), deadline)
     }
 
     fn apply(&mut self, input: usize, batch: Batch) -> Result<()> {
+        if let Some(watermark) = input.checked_sub(SIDES) {
+            if let Some(forgetting) = &mut self.forgetting {
+                forgetting.take(watermark, &batch);
+            }
+            return Ok(());
+        }
         if !is_loose(&batch) {
             return self.gathered.apply(input, &batch);
         }
         if !self.kind.gives_rows_of(input) {
             return Err(Error::data("join", "a row without a key came from a side that gives none"));
         }
-        self.loose[input].push(batch);
+        self.loose.push_back((input, batch));
         Ok(())
     }
 
-    fn close(&mut self, out: &mut Vec<Batch>) -> Result<()> {
-        self.pass_loose(out)?;
-        let touched = self.gathered.touched()?;
-        let mut left = touched.as_slice();
-        while !left.is_empty() {
-            let (groups, wants) = self.portion(left);
-            self.change(groups, &wants, out)?;
-            left = &left[groups.len()..];
-        }
-        self.gathered.end_epoch(&touched)
+    fn close(&mut self, deadline: Instant, out: &mut Vec<Batch>) -> Result<bool> {
+        until(deadline, || self.step(out))
     }
 }
 

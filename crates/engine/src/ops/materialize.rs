@@ -7,10 +7,12 @@
 use crate::batch::Batch;
 use crate::error::{Error, Result};
 use crate::keys::{KeyCodec, hash_keys};
+use crate::slices::{last_chunk, until};
 use crate::stateful::Logic;
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::datatypes::SchemaRef;
 use highwater_state::{ByteKeys, Rows, Slot, Table};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -23,7 +25,7 @@ pub(crate) struct Materialize {
     emits: bool,
     /// Somebody outside reads them.
     watched: bool,
-    passing: Vec<Batch>,
+    passing: VecDeque<Batch>,
     /// Rows whose count was not above zero at some moment of this epoch.
     suspects: Vec<Slot>,
     hashes: Vec<u64>,
@@ -41,7 +43,7 @@ impl Materialize {
             table,
             emits,
             watched: false,
-            passing: Vec::new(),
+            passing: VecDeque::new(),
             suspects: Vec::new(),
             hashes: Vec::new(),
             slots: Vec::new(),
@@ -55,6 +57,32 @@ impl Materialize {
         let columns = self.codec.columns_of_bytes(keys)?;
         RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)
             .map_err(|e| Error::data("view", e))
+    }
+
+    /// A step of the epoch's end; true when it was the last.
+    fn step(&mut self, out: &mut Vec<Batch>) -> Result<bool> {
+        if !self.suspects.is_empty() {
+            self.drop_empty()?;
+        } else if let Some(batch) = self.passing.pop_front() {
+            let bytes = batch.rows.column(0).as_binary::<i32>();
+            let rows = self.decode((0..bytes.len()).map(|row| bytes.value(row)))?;
+            out.push(Batch { rows, weights: batch.weights });
+        }
+        Ok(self.suspects.is_empty() && self.passing.is_empty())
+    }
+
+    /// Frees those of a chunk of suspects that are not in the view any more.
+    fn drop_empty(&mut self) -> Result<()> {
+        let mut suspects = last_chunk(&mut self.suspects);
+        suspects.sort_unstable();
+        suspects.dedup();
+        let table = &self.table;
+        if suspects.iter().any(|slot| (table.words(*slot)[0] as i64) < 0) {
+            return Err(Error::data("view", "a row was deleted that is not there: its input is inconsistent"));
+        }
+        // A row that stands in two chunks is gone in the second, which counts 0 as well.
+        suspects.retain(|slot| table.words(*slot)[0] == 0);
+        Ok(self.table.delete(&suspects)?)
     }
 
     /// Rows as often as their counts say.
@@ -113,35 +141,13 @@ impl Logic for Materialize {
             self.suspects.extend(suspects);
         }
         if self.emits || self.watched {
-            self.passing.push(batch);
+            self.passing.push_back(batch);
         }
         Ok(())
     }
 
-    fn close(&mut self, out: &mut Vec<Batch>) -> Result<()> {
-        let mut suspects = std::mem::take(&mut self.suspects);
-        suspects.sort_unstable();
-        suspects.dedup();
-        let table = &self.table;
-        if suspects.iter().any(|slot| (table.words(*slot)[0] as i64) < 0) {
-            return Err(Error::data("view", "a row was deleted that is not there: its input is inconsistent"));
-        }
-        suspects.retain(|slot| table.words(*slot)[0] == 0);
-        self.table.delete(&suspects)?;
-        for batch in std::mem::take(&mut self.passing) {
-            let bytes = batch.rows.column(0).as_binary::<i32>();
-            let rows = self.decode((0..bytes.len()).map(|row| bytes.value(row)))?;
-            let weights: Option<Int64Array> = batch.weights;
-            out.push(Batch { rows, weights });
-        }
-        Ok(())
-    }
-
-    fn contents(&mut self, out: &mut Vec<Batch>) -> Result<()> {
-        self.table.load_next(&mut || true)?;
-        self.begin_read()?;
-        while !self.read_on(Instant::now() + std::time::Duration::from_secs(1), out)? {}
-        Ok(())
+    fn close(&mut self, deadline: Instant, out: &mut Vec<Batch>) -> Result<bool> {
+        until(deadline, || self.step(out))
     }
 
     fn watch(&mut self, watched: bool) {

@@ -8,11 +8,14 @@ use crate::background::Background;
 use crate::batch::Batch;
 use crate::error::{Error, Result};
 use crate::shared::{Run, caught};
-use crate::sink::{DeliveryPermit, Sink, Target};
+use crate::sink::{DeliveryPermit, EPOCH, Sink, TIME, Target};
 use crate::snapshot::OutboxPart;
+use crate::tick::Tick;
 use crate::wire;
-use arrow::datatypes::SchemaRef;
-use highwater_core::CheckpointId;
+use arrow::array::{Int64Array, RecordBatch};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::error::ArrowError;
+use highwater_core::{CheckpointId, Epoch, WallMicros};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -85,9 +88,15 @@ impl Outbox {
         self.delivered
     }
 
-    /// Takes rows of a closed epoch.
-    pub(crate) fn put(&mut self, batch: &Batch) -> Result<()> {
-        wire::encode(batch, &mut self.current).map_err(|e| Error::data(&self.name, e))
+    /// Takes rows of the open epoch.
+    pub(crate) fn put(&mut self, batch: &Batch, tick: &Tick) -> Result<()> {
+        let encoded = if self.sink.is_log() {
+            let stamped = stamped(batch, self.run.epoch(tick.epoch), tick.wall);
+            stamped.and_then(|batch| wire::encode(&batch, &mut self.current))
+        } else {
+            wire::encode(batch, &mut self.current)
+        };
+        encoded.map_err(|e| Error::data(&self.name, e))
     }
 
     /// What a checkpoint must hold for this sink.
@@ -188,4 +197,37 @@ fn deliver_one(
     };
     let delivered = caught(&part.sink, || target.deliver(permit, part.part, &rows));
     (Some(target), delivered)
+}
+
+/// The rows with the columns that a log has more.
+fn stamped(batch: &Batch, epoch: Epoch, time: WallMicros) -> Result<Batch, ArrowError> {
+    let mut fields = batch.rows.schema().fields().to_vec();
+    let mut columns = batch.rows.columns().to_vec();
+    for (name, value) in [(EPOCH, epoch.0 as i64), (TIME, time.0)] {
+        fields.push(Arc::new(Field::new(name, DataType::Int64, false)));
+        columns.push(Arc::new(Int64Array::from_value(value, batch.len())));
+    }
+    Ok(batch.with_rows(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::{Array as _, ArrayRef, AsArray as _, StringArray};
+    use arrow::datatypes::Int64Type;
+
+    #[test]
+    fn the_rows_of_a_log_tell_their_epoch_and_its_time() {
+        let column: ArrayRef = Arc::new(StringArray::from(vec!["a", "b"]));
+        let rows = RecordBatch::try_from_iter([("x", column)]).expect("one column");
+        let batch = Batch::weighted(rows, Int64Array::from(vec![1, -1]));
+        let stamped = stamped(&batch, Epoch(7), WallMicros(1_500_000)).expect("stamped");
+        let column = |name: &str| {
+            let column = stamped.rows.column_by_name(name).expect("a column");
+            assert_eq!(column.null_count(), 0);
+            column.as_primitive::<Int64Type>().values().to_vec()
+        };
+        assert_eq!((column(EPOCH), column(TIME)), (vec![7, 7], vec![1_500_000, 1_500_000]));
+        assert_eq!(stamped.weights, batch.weights);
+    }
 }

@@ -2,15 +2,17 @@
 //!
 //! A pair is there as often as the product of its rows' counts says. Only pairs of which one row was
 //! changed are looked at, each once: the changed rows of the left with all of the right, and the
-//! other rows of the left with the changed ones of the right. They are looked at in bounded chunks, so
-//! that no cross product is ever made whole. Where it matters whether a row has any pair, the number
-//! of its pairs is kept; this module says by how much it changes. Invariant: a row that is new starts
-//! at 0, and all of its pairs are looked at.
+//! other rows of the left with the changed ones of the right. They are looked at a chunk at a time, in
+//! an order that a cursor goes through, so that no cross product is ever made whole and between two
+//! chunks others may have their turn. Where it matters whether a row has any pair, the number of its
+//! pairs is kept; this module says by how much it changes. Invariant: a row that is new starts at 0,
+//! and all of its pairs are looked at.
 
 use crate::batch::Batch;
 use crate::error::{Error, Result};
 use crate::ops::expressions::mask;
 use crate::ops::gathered::Part;
+use crate::slices::CHUNK;
 use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::compute::{filter, take};
 use arrow::datatypes::{Field, Schema, SchemaRef};
@@ -21,9 +23,6 @@ use datafusion_physical_expr::expressions::Column;
 use datafusion_physical_expr::utils::collect_columns;
 use std::any::Any;
 use std::sync::Arc;
-
-/// Pairs that are looked at together.
-const CHUNK: usize = 8192;
 
 /// What a pair must fulfil beside its keys, over no more columns than it names.
 pub(crate) struct Condition {
@@ -89,11 +88,8 @@ impl Condition {
     }
 }
 
-/// Pairs the rows of the same groups of two parts.
-pub(crate) struct Pairing<'a> {
-    pub(crate) parts: [&'a Part; 2],
-    /// The parts' columns.
-    pub(crate) rows: [&'a [ArrayRef]; 2],
+/// What a join wants of pairs.
+pub(crate) struct Wanted<'a> {
     pub(crate) condition: Option<&'a Condition>,
     /// The schema of pairs that are given; none when only the numbers of pairs are wanted.
     pub(crate) gives: Option<&'a SchemaRef>,
@@ -101,98 +97,144 @@ pub(crate) struct Pairing<'a> {
     pub(crate) counts: [bool; 2],
 }
 
-/// What pairing gives.
-pub(crate) struct Paired {
-    /// By side: how much more pairs each row of the part has.
+/// Pairs the rows of the same groups of two parts, step by step.
+pub(crate) struct Pairing {
+    pub(crate) parts: [Part; 2],
+    /// The parts' columns.
+    pub(crate) rows: [Vec<ArrayRef>; 2],
+    /// By side, where they are kept: how much more pairs each row of the part has, by the pairs that
+    /// were looked at.
     pub(crate) more: [Vec<i64>; 2],
-    pub(crate) out: Vec<Batch>,
+    next: Cursor,
 }
 
-impl Pairing<'_> {
-    /// Looks at all pairs that one group after another has.
-    pub(crate) fn run(&self) -> Result<Paired> {
-        let [left, right] = self.parts;
-        let mut paired = Paired { more: self.parts.map(|part| vec![0; part.len()]), out: Vec::new() };
+/// The pair that is looked at next.
+#[derive(Default)]
+struct Cursor {
+    group: usize,
+    /// Its left row.
+    row: usize,
+    /// Which it is among the rows of the right that are looked at with that one.
+    other: usize,
+    /// The changed rows of the right in this group.
+    changed: Vec<u32>,
+}
+
+/// How many more of a pair there are in the output.
+#[inline]
+fn weight(parts: &[Part; 2], left: usize, right: usize) -> i64 {
+    let [l, r] = parts;
+    l.new[left] * r.new[right] - l.old[left] * r.old[right]
+}
+
+/// How many more pairs the row of a side has through its other row.
+#[inline]
+fn more(parts: &[Part; 2], side: usize, row: usize, other: usize) -> i64 {
+    let (mine, others) = (&parts[side], &parts[1 - side]);
+    match (mine.old[row], mine.new[row]) {
+        (_, 0) => 0,
+        (0, _) => others.new[other],
+        _ => others.new[other] - others.old[other],
+    }
+}
+
+impl Wanted<'_> {
+    #[inline]
+    fn matters(&self, parts: &[Part; 2], left: usize, right: usize) -> bool {
+        self.gives.is_some() && weight(parts, left, right) != 0
+            || self.counts[0] && more(parts, 0, left, right) != 0
+            || self.counts[1] && more(parts, 1, right, left) != 0
+    }
+}
+
+impl Pairing {
+    /// Begins with the first pair of some parts.
+    pub(crate) fn new(parts: [Part; 2], rows: [Vec<ArrayRef>; 2], counts: [bool; 2]) -> Self {
+        let more = std::array::from_fn(|side| vec![0; if counts[side] { parts[side].len() } else { 0 }]);
+        let mut pairing = Self { parts, rows, more, next: Cursor::default() };
+        pairing.enter(0);
+        pairing
+    }
+
+    /// Looks at the next chunk of pairs; true when it was the last.
+    pub(crate) fn step(&mut self, wanted: &Wanted<'_>, out: &mut Vec<Batch>) -> Result<bool> {
         let mut pairs = [Vec::with_capacity(CHUNK), Vec::with_capacity(CHUNK)];
-        let mut changed: Vec<u32> = Vec::new();
-        let mut all: Vec<u32> = Vec::new();
-        for group in 0..left.groups() {
-            let here = right.of(group);
-            if here.is_empty() {
-                continue;
-            }
-            changed.clear();
-            changed.extend(here.clone().filter(|row| right.is_changed(*row)).map(|row| row as u32));
-            all.clear();
-            all.extend(here.map(|row| row as u32));
-            for row in left.of(group) {
-                let others = if left.is_changed(row) { &all } else { &changed };
-                self.pair(row, others, &mut pairs, &mut paired)?;
-            }
+        let mut left = CHUNK;
+        while left > 0 && self.next.group < self.parts[0].groups() {
+            left -= self.look(wanted, left, &mut pairs);
         }
-        self.flush(&mut pairs, &mut paired)?;
-        Ok(paired)
+        self.take_account(wanted, pairs, out)?;
+        Ok(self.next.group >= self.parts[0].groups())
     }
 
-    /// Pairs a row of the left with rows of the right.
-    fn pair(&self, row: usize, others: &[u32], pairs: &mut [Vec<u32>; 2], paired: &mut Paired) -> Result<()> {
-        for others in others.chunks(CHUNK) {
-            for other in others.iter().copied().filter(|other| self.matters(row, *other as usize)) {
-                pairs[0].push(row as u32);
-                pairs[1].push(other);
-            }
-            if pairs[0].len() >= CHUNK {
-                self.flush(pairs, paired)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// How many more of a pair there are in the output.
-    #[inline]
-    fn weight(&self, left: usize, right: usize) -> i64 {
-        let [l, r] = self.parts;
-        l.new[left] * r.new[right] - l.old[left] * r.old[right]
-    }
-
-    /// How many more pairs the row of a side has through its other row.
-    #[inline]
-    fn more(&self, side: usize, row: usize, other: usize) -> i64 {
-        let (mine, others) = (self.parts[side], self.parts[1 - side]);
-        match (mine.old[row], mine.new[row]) {
-            (_, 0) => 0,
-            (0, _) => others.new[other],
-            _ => others.new[other] - others.old[other],
+    /// Makes a group the one that is looked at.
+    fn enter(&mut self, group: usize) {
+        let Self { parts: [left, right], next, .. } = self;
+        next.group = group;
+        next.other = 0;
+        next.changed.clear();
+        if group < left.groups() {
+            let changed = right.of(group).filter(|row| right.is_changed(*row));
+            next.changed.extend(changed.map(|row| row as u32));
+            // Where the right has nothing, the group is over.
+            next.row = if right.of(group).is_empty() { left.of(group).end } else { left.of(group).start };
         }
     }
 
-    #[inline]
-    fn matters(&self, left: usize, right: usize) -> bool {
-        self.gives.is_some() && self.weight(left, right) != 0
-            || self.counts[0] && self.more(0, left, right) != 0
-            || self.counts[1] && self.more(1, right, left) != 0
+    /// Looks at no more than `most` pairs of the group; gives how many it looked at.
+    fn look(&mut self, wanted: &Wanted<'_>, most: usize, pairs: &mut [Vec<u32>; 2]) -> usize {
+        let (parts, next) = (&self.parts, &mut self.next);
+        let (left, right) = (&parts[0], parts[1].of(next.group));
+        let end = left.of(next.group).end;
+        let mut looked = 0;
+        while next.row < end && looked < most {
+            let (row, from) = (next.row, next.other);
+            let mut pair = |other: u32| {
+                if wanted.matters(parts, row, other as usize) {
+                    pairs[0].push(row as u32);
+                    pairs[1].push(other);
+                }
+            };
+            let all = left.is_changed(row);
+            let others = if all { right.len() } else { next.changed.len() };
+            let to = others.min(from + most - looked);
+            if all {
+                for other in right.start + from..right.start + to {
+                    pair(other as u32);
+                }
+            } else {
+                for other in &next.changed[from..to] {
+                    pair(*other);
+                }
+            }
+            looked += to - from;
+            (next.row, next.other) = if to == others { (row + 1, 0) } else { (row, to) };
+        }
+        if next.row == end {
+            let group = next.group + 1;
+            self.enter(group);
+        }
+        looked
     }
 
     /// Takes account of the pairs that fulfil the condition.
-    fn flush(&self, pairs: &mut [Vec<u32>; 2], paired: &mut Paired) -> Result<()> {
+    fn take_account(&mut self, wanted: &Wanted<'_>, pairs: [Vec<u32>; 2], out: &mut Vec<Batch>) -> Result<()> {
         if pairs[0].is_empty() {
             return Ok(());
         }
-        let mut indices = pairs.each_mut().map(|side| UInt32Array::from(std::mem::take(side)));
-        if let Some(condition) = self.condition {
-            let holds = condition.holds(self.rows, [&indices[0], &indices[1]])?;
+        let mut indices = pairs.map(UInt32Array::from);
+        if let Some(condition) = wanted.condition {
+            let holds = condition.holds([&self.rows[0], &self.rows[1]], [&indices[0], &indices[1]])?;
             indices = keep(&indices, &holds)?;
         }
-        for side in 0..2 {
-            if self.counts[side] {
-                let others = indices[1 - side].values().iter();
-                for (row, other) in indices[side].values().iter().zip(others) {
-                    paired.more[side][*row as usize] += self.more(side, *row as usize, *other as usize);
-                }
+        for side in (0..2).filter(|side| wanted.counts[*side]) {
+            let others = indices[1 - side].values().iter();
+            for (row, other) in indices[side].values().iter().zip(others) {
+                self.more[side][*row as usize] += more(&self.parts, side, *row as usize, *other as usize);
             }
         }
-        if let Some(schema) = self.gives {
-            paired.out.extend(self.given(schema, indices)?);
+        if let Some(schema) = wanted.gives {
+            out.extend(self.given(schema, indices)?);
         }
         Ok(())
     }
@@ -200,7 +242,7 @@ impl Pairing<'_> {
     /// The output rows of pairs, less those that weigh nothing, as only their numbers changed.
     fn given(&self, schema: &SchemaRef, mut indices: [UInt32Array; 2]) -> Result<Option<Batch>> {
         let both = indices[0].values().iter().zip(indices[1].values().iter());
-        let mut weights: Vec<i64> = both.map(|(l, r)| self.weight(*l as usize, *r as usize)).collect();
+        let mut weights: Vec<i64> = both.map(|(l, r)| weight(&self.parts, *l as usize, *r as usize)).collect();
         if weights.contains(&0) {
             let weighs: BooleanArray = weights.iter().map(|weight| Some(*weight != 0)).collect();
             indices = keep(&indices, &weighs)?;
@@ -209,8 +251,8 @@ impl Pairing<'_> {
         if weights.is_empty() {
             return Ok(None);
         }
-        let mut columns = take_all(self.rows[0], &indices[0])?;
-        columns.extend(take_all(self.rows[1], &indices[1])?);
+        let mut columns = take_all(&self.rows[0], &indices[0])?;
+        columns.extend(take_all(&self.rows[1], &indices[1])?);
         let options = RecordBatchOptions::new().with_row_count(Some(weights.len()));
         let rows = RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options).map_err(broken)?;
         Ok(Some(Batch { rows, weights: weights_of(weights) }))

@@ -1,6 +1,7 @@
 //! Groups whose output is computed anew: their rows are kept, and at an epoch's end what each touched
 //! group gave is exchanged for what it gives.
 //!
+//! Some groups are computed at a time, one at the least, between which others have their turn.
 //! What a group gave is computed from its rows as they were when the epoch began, so it is not stored.
 //! Rows are handed over in the order of their row format, each as often as its count says, so that
 //! ties are resolved the same way each time. Invariant: a group without rows gives nothing.
@@ -11,17 +12,19 @@ use crate::keys::KeyCodec;
 use crate::ops::gathered::{Gathered, Touched, Want};
 use crate::ops::pairs::weights_of;
 use crate::plan::Compute;
+use crate::slices::{CHUNK, until};
 use crate::stateful::Logic;
 use arrow::array::{AsArray, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::compute::{concat_batches, take_record_batch};
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use highwater_state::Table;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
 /// Rows of touched groups that are computed together; one group may have more.
-const TOGETHER: usize = 64 << 10;
+const TOGETHER: usize = 32 << 10;
 
 /// One worker's share of the groups.
 pub(crate) struct Regroup {
@@ -32,6 +35,10 @@ pub(crate) struct Regroup {
     output: SchemaRef,
     /// For whole rows of the output.
     results: KeyCodec,
+    /// Groups that the ending epoch changed.
+    touched: Vec<Touched>,
+    /// How many of them are done.
+    done: usize,
 }
 
 fn broken(error: ArrowError) -> Error {
@@ -53,23 +60,39 @@ impl Regroup {
         [input, output]: [SchemaRef; 2],
         [rows, results]: [KeyCodec; 2],
     ) -> Self {
-        Self { compute, gathered, input, rows, output, results }
+        Self { compute, gathered, input, rows, output, results, touched: Vec::new(), done: 0 }
     }
 
-    /// The first groups of `touched` that are computed together.
-    fn portion(touched: &[Touched]) -> &[Touched] {
+    /// How many of the first groups of `touched` are computed together.
+    fn together(touched: &[Touched]) -> usize {
         let mut rows = 0;
         for (at, group) in touched.iter().enumerate() {
             if rows >= TOGETHER {
-                return &touched[..at];
+                return at;
             }
             rows += group.sides[0].rows(Want::All);
         }
-        touched
+        touched.len()
     }
 
-    /// The changes that some groups give.
-    fn change(&mut self, groups: &[Touched]) -> Result<Option<Batch>> {
+    /// A step of the epoch's end; true when it was the last.
+    fn step(&mut self, out: &mut Vec<Batch>) -> Result<bool> {
+        if self.done == self.touched.len() {
+            self.touched = self.gathered.touched()?;
+            self.done = 0;
+            if self.touched.is_empty() {
+                return self.gathered.end_epoch();
+            }
+        }
+        let groups = self.done..self.done + Self::together(&self.touched[self.done..]);
+        self.done = groups.end;
+        self.change(groups, out)?;
+        Ok(false)
+    }
+
+    /// The changes that some touched groups give.
+    fn change(&mut self, groups: Range<usize>, out: &mut Vec<Batch>) -> Result<()> {
+        let groups = &self.touched[groups];
         let wants: Vec<Want> =
             groups.iter().map(|group| if group.sides[0].is_changed { Want::All } else { Want::Nothing }).collect();
         let part = self.gathered.part(0, groups, &wants)?;
@@ -81,7 +104,7 @@ impl Regroup {
         let rows = RecordBatch::try_new_with_options(Arc::clone(&self.input), columns, &options).map_err(broken)?;
         let old = self.compute(&rows, &repeated(&order, &part.old))?;
         let new = self.compute(&rows, &repeated(&order, &part.new))?;
-        self.difference(&old, &new)
+        self.difference(&old, &new, out)
     }
 
     /// What groups give for some of `rows`.
@@ -95,7 +118,7 @@ impl Regroup {
     }
 
     /// Deletes of what is only in `old` and inserts of what is only in `new`.
-    fn difference(&self, old: &RecordBatch, new: &RecordBatch) -> Result<Option<Batch>> {
+    fn difference(&self, old: &RecordBatch, new: &RecordBatch, out: &mut Vec<Batch>) -> Result<()> {
         let both = concat_batches(&self.output, [old, new]).map_err(broken)?;
         let bytes = self.results.wide(both.columns(), both.num_rows())?;
         let bytes = bytes.as_binary::<i32>();
@@ -111,11 +134,11 @@ impl Regroup {
                 weights.push(weight);
             }
         }
-        if rows.is_empty() {
-            return Ok(None);
+        for (rows, weights) in rows.chunks(CHUNK).zip(weights.chunks(CHUNK)) {
+            let rows = take_record_batch(&both, &UInt32Array::from(rows.to_vec())).map_err(broken)?;
+            out.push(Batch { rows, weights: weights_of(weights.to_vec()) });
         }
-        let rows = take_record_batch(&both, &UInt32Array::from(rows)).map_err(broken)?;
-        Ok(Some(Batch { rows, weights: weights_of(weights) }))
+        Ok(())
     }
 }
 
@@ -135,15 +158,8 @@ impl Logic for Regroup {
         self.gathered.apply(0, &batch)
     }
 
-    fn close(&mut self, out: &mut Vec<Batch>) -> Result<()> {
-        let touched = self.gathered.touched()?;
-        let mut left = touched.as_slice();
-        while !left.is_empty() {
-            let groups = Self::portion(left);
-            out.extend(self.change(groups)?);
-            left = &left[groups.len()..];
-        }
-        self.gathered.end_epoch(&touched)
+    fn close(&mut self, deadline: Instant, out: &mut Vec<Batch>) -> Result<bool> {
+        until(deadline, || self.step(out))
     }
 }
 

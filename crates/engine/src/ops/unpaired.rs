@@ -11,6 +11,7 @@ use crate::ops::pairs::{take_all, weights_of};
 use crate::plan::JoinKind;
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array, new_null_array};
 use arrow::datatypes::SchemaRef;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// What is given of a side's rows, and where its columns stand.
@@ -39,11 +40,18 @@ impl Given {
 }
 
 impl Unpaired {
-    /// What changes in the output for the rows of a part; `paired` has for each row whether it had a
-    /// pair and whether it has one.
-    pub(crate) fn change(&self, part: &Part, columns: &[ArrayRef], paired: &[(bool, bool)]) -> Result<Option<Batch>> {
+    /// What changes in the output for some rows of a part; `paired` has for each row of the part
+    /// whether it had a pair and whether it has one.
+    pub(crate) fn change(
+        &self,
+        part: &Part,
+        columns: &[ArrayRef],
+        paired: &[(bool, bool)],
+        rows: Range<usize>,
+    ) -> Result<Option<Batch>> {
         let mut given = Given::default();
-        for (row, &(was, is)) in paired.iter().enumerate() {
+        for row in rows {
+            let (was, is) = paired[row];
             let (old, new) = (part.old[row], part.new[row]);
             let only = |wanted: bool| i64::from(is == wanted) * new - i64::from(was == wanted) * old;
             match self.kind {

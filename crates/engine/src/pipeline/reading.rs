@@ -7,11 +7,11 @@ use crate::control::Request;
 use crate::error::{Error, Result};
 use crate::ops::expressions::Mapper;
 use crate::plan::View;
-use crate::reads::{Answered, Moment, Wish};
+use crate::reads::{Answered, Moment, Ticket, Wish};
 use crate::run::RunSpec;
 use crate::subscription::{Changes, tap};
 use arrow::array::{ArrayRef, RecordBatch};
-use highwater_core::Epoch;
+use highwater_core::{Epoch, WallMicros};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -25,8 +25,41 @@ pub struct Scan {
     pub epoch: Epoch,
     /// The position in the log of changes that they show.
     pub horizon: u64,
+    /// The time of day that now() is in them.
+    pub wall: WallMicros,
     /// In the order asked for, in each view's schema.
     pub views: Vec<Vec<RecordBatch>>,
+}
+
+/// A scan of which the rows are yet to come.
+#[derive(Debug)]
+pub struct BegunScan {
+    moment: Moment,
+    ticket: Ticket,
+    views: Vec<View>,
+    pipeline: String,
+    workers: usize,
+}
+
+impl BegunScan {
+    /// The position in the log of changes that it shows.
+    #[must_use]
+    pub const fn horizon(&self) -> u64 {
+        self.moment.horizon
+    }
+
+    /// The rows, which may take so many bytes; none when the pipeline began anew meanwhile, and the
+    /// scan has to as well.
+    ///
+    /// # Errors
+    /// As [`Pipeline::scan`], and `TooMuch`.
+    pub fn finish(mut self, most_bytes: u64) -> Result<Option<Scan>> {
+        self.ticket.limit(most_bytes);
+        let Some(answered) = self.ticket.wait(&self.pipeline, self.workers, READ_PATIENCE)? else { return Ok(None) };
+        let rows = self.views.iter().zip(answered.nodes).map(|(view, batches)| finish(view, batches));
+        let Moment { epoch, horizon, wall } = answered.moment;
+        Ok(Some(Scan { epoch, horizon, wall, views: rows.collect::<Result<_>>()? }))
+    }
 }
 
 /// A view's rows as of one epoch, and its changes from then on.
@@ -67,12 +100,31 @@ impl Pipeline {
     /// # Errors
     /// `Plan` for a view it does not have, `NotRunning` when it has failed or stopped, `Timeout`.
     pub fn scan(&self, views: &[String]) -> Result<Scan> {
+        loop {
+            if let Some(scan) = self.begin_scan(views, None)?.finish(u64::MAX)? {
+                return Ok(scan);
+            }
+        }
+    }
+
+    /// Begins a scan: returns as soon as it is known which epoch it is of. With a position and a
+    /// patience it is of the first epoch that shows the log of changes up to there; of the newest one
+    /// if the pipeline is paused.
+    ///
+    /// # Errors
+    /// As [`Pipeline::scan`].
+    pub fn begin_scan(&self, views: &[String], at: Option<(u64, Duration)>) -> Result<BegunScan> {
         let spec = self.running()?;
-        let found = views.iter().map(|name| view_of(&spec, name)).collect::<Result<Vec<_>>>()?;
-        let answered = self.read(&spec, &found, &Wish::All)?;
-        let rows = found.iter().zip(answered.nodes).map(|(view, batches)| finish(view, batches));
-        let Moment { epoch, horizon } = answered.moment;
-        Ok(Scan { epoch, horizon, views: rows.collect::<Result<_>>()? })
+        let found = views.iter().map(|name| view_of(&spec, name).cloned()).collect::<Result<Vec<_>>>()?;
+        let position = at.map(|(position, _)| position);
+        let patience = at.map_or(READ_PATIENCE, |(_, patience)| patience);
+        loop {
+            let mut ticket = self.ask_to_read(&spec, &found.iter().collect::<Vec<_>>(), &Wish::All, position)?;
+            if let Some(moment) = ticket.begin(self.name(), spec.workers(), patience)? {
+                let (pipeline, workers) = (self.name().to_owned(), spec.workers());
+                return Ok(BegunScan { moment, ticket, views: found, pipeline, workers });
+            }
+        }
     }
 
     /// The rows of a view with given keys, as of one epoch: `keys` has one array a column of
@@ -127,10 +179,14 @@ impl Pipeline {
 
     /// Nothing when the read has to be asked for again.
     fn read_once(&self, spec: &RunSpec, views: &[&View], wish: &Wish) -> Result<Option<Answered>> {
+        self.ask_to_read(spec, views, wish, None)?.wait(&self.inner.name, spec.workers(), READ_PATIENCE)
+    }
+
+    fn ask_to_read(&self, spec: &RunSpec, views: &[&View], wish: &Wish, at: Option<u64>) -> Result<Ticket> {
         let nodes = views.iter().map(|view| spec.plan.nodes[view.node.0].name.clone()).collect();
         let ticket = self.inner.reads.ask(nodes, wish.clone()).map_err(|reason| self.inner.not_running(reason))?;
-        self.inner.ask(Request::Read(ticket.read))?;
-        ticket.wait(&self.inner.name, spec.workers(), READ_PATIENCE)
+        self.inner.ask(Request::Read(ticket.read, at))?;
+        Ok(ticket)
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod numbers;
 mod reading;
+mod watermarks;
 
 use highwater_engine::core::Bytes;
 use highwater_engine::{CheckpointSettings, Engine, EngineConfig, PipelineSpec, Status, Trigger};

@@ -99,6 +99,8 @@ pub(crate) enum Wanted {
     ViewOnView,
     /// And every number twice, with its group's row.
     Joined,
+    /// And all pairs of numbers of one key.
+    Squared,
 }
 
 fn aggregate(function: AggregateFunction, argument: Option<(&str, usize)>) -> Aggregate {
@@ -109,6 +111,18 @@ fn aggregate(function: AggregateFunction, argument: Option<(&str, usize)>) -> Ag
         filter: None,
         input: DataType::Int64,
         output: DataType::Int64,
+    }
+}
+
+fn join_by_key() -> Join {
+    let key = || vec![Arc::new(Column::new("key", 0)) as Arc<dyn PhysicalExpr>];
+    Join {
+        kind: JoinKind::Inner,
+        left_keys: key(),
+        right_keys: key(),
+        nulls_match: false,
+        filter: None,
+        forgets: Vec::new(),
     }
 }
 
@@ -155,14 +169,17 @@ pub(crate) fn plan_of(numbers: &Arc<Numbers>, wanted: Wanted) -> Plan {
         views.push(view("totals", 2, &totals));
     }
     if wanted == Wanted::Joined {
-        let key = || vec![Arc::new(Column::new("key", 0)) as Arc<dyn PhysicalExpr>];
-        let join =
-            Join { kind: JoinKind::Inner, left_keys: key(), right_keys: key(), nulls_match: false, filter: None };
         let pairs = Arc::new(Schema::new([schema().fields().to_vec(), groups.fields().to_vec()].concat()));
         nodes.push(node("twice", vec![NodeId(0), NodeId(0)], Operator::Union, &schema(), true));
-        nodes.push(node("join", vec![NodeId(2), NodeId(1)], Operator::Join(join), &pairs, false));
+        nodes.push(node("join", vec![NodeId(2), NodeId(1)], Operator::Join(join_by_key()), &pairs, false));
         nodes.push(node("pairs", vec![NodeId(3)], Operator::Materialize, &pairs, false));
         views.push(view("pairs", 4, &pairs));
+    }
+    if wanted == Wanted::Squared {
+        let pairs = Arc::new(Schema::new([schema().fields().to_vec(), schema().fields().to_vec()].concat()));
+        nodes.push(node("join", vec![NodeId(0); 2], Operator::Join(join_by_key()), &pairs, false));
+        nodes.push(node("pairs", vec![NodeId(2)], Operator::Materialize, &pairs, false));
+        views.push(view("pairs", 3, &pairs));
     }
     Plan { nodes, views }
 }

@@ -87,6 +87,37 @@ fn a_subscriber_gets_rows_and_then_every_change() {
 }
 
 #[test]
+fn an_epoch_that_is_given_in_pieces_is_seen_whole() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let engine = engine(folder.path(), 2);
+    let numbers = Numbers::new(0, 1);
+    let pipeline = engine.create(spec_of("p", &numbers, Wanted::Squared)).expect("creates");
+    let read = || -> usize {
+        let scan = pipeline.scan(&["pairs".to_owned()]).expect("reads");
+        scan.views[0].iter().map(RecordBatch::num_rows).sum()
+    };
+    // Of whole epochs, each number stands in a pair with each one.
+    let is_whole = |pairs: usize| pairs.isqrt().pow(2) == pairs;
+    let mut subscription = pipeline.subscribe("pairs").expect("subscribes");
+    let mut pairs: usize = subscription.rows.iter().map(RecordBatch::num_rows).sum();
+    for total in [300, 700] {
+        numbers.end.store(total as u64, Relaxed);
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while pairs < total * total {
+            assert!(Instant::now() < deadline, "the pairs did not come");
+            let found = read();
+            assert!(is_whole(found), "{found} pairs are no whole epoch");
+            let Some((_, changes)) = subscription.next(Duration::from_millis(100)).expect("runs") else { continue };
+            assert!(changes.iter().all(|batch| (0..batch.len()).all(|row| batch.weight(row) == 1)));
+            pairs += changes.iter().map(Batch::len).sum::<usize>();
+            assert!(is_whole(pairs), "{pairs} pairs are no whole epoch");
+        }
+        assert_eq!((pairs, read()), (total * total, total * total));
+    }
+    engine.shutdown().expect("stops");
+}
+
+#[test]
 fn a_pipeline_that_failed_is_read_as_its_checkpoint_holds_it() {
     let folder = tempfile::tempdir().expect("a folder");
     let engine = engine(folder.path(), 2);

@@ -2,6 +2,7 @@
 //! crashes, over restarts without them, and the errors that a program meets.
 
 mod errors;
+mod fed;
 mod functions;
 mod parts;
 mod restart;

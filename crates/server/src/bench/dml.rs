@@ -1,17 +1,23 @@
 //! `dml`: how many single-row INSERTs, COPY rows and point reads a second, over the wire with several
-//! connections, and the same on a PostgreSQL beside it when one is named.
+//! connections, how many rows a second a program that embeds the database inserts by batches, and the same on a PostgreSQL beside it when one is named.
 
 use super::{Plan, Scratch, emit, rounded, start_logs};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::figures;
 use crate::table::aligned;
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use futures::SinkExt as _;
+use highwater::{Config, Database};
 use serde_json::{Value, json};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 use tokio_postgres::{Client, NoTls};
+
+/// Rows of a batch that a program inserts.
+const BATCH_ROWS: i64 = 50_000;
 
 /// Arguments of `highwater bench dml`.
 #[derive(Debug, clap::Args)]
@@ -71,9 +77,12 @@ pub(super) fn main(arguments: &Arguments) -> Outcome {
         Ok::<_, tokio_postgres::Error>((highwater, beside))
     });
     drop(served);
+    let batches = batches(&scratch.path.join("batches"), arguments.plan.seconds);
     let (highwater, beside) = measured.map_err(|error| Failure::new(Exit::Statement, told(&error)))?;
     let mut fields = json!({ "connections": arguments.connections, "copy_rows": arguments.copy_rows });
     fields["highwater"] = highwater;
+    fields["highwater"]["batch_rows_per_s"] =
+        json!(batches.map_err(|error| Failure::new(Exit::Statement, error.to_string()))?.round());
     fields["postgresql"] = beside.unwrap_or(Value::Null);
     show(&fields);
     emit("dml", &arguments.plan, fields)?;
@@ -146,6 +155,27 @@ async fn copy(client: &Client, arguments: &Arguments) -> Result<(i64, f64), toki
     Ok((next, next as f64 / started.elapsed().as_secs_f64()))
 }
 
+/// Rows a second that a program brings in by [`Database::insert`], a batch at a time.
+fn batches(folder: &Path, seconds: u64) -> highwater::Result<f64> {
+    let database = Database::open(Config::new(folder))?;
+    database.execute("CREATE TABLE bench_batch (id bigint PRIMARY KEY, a bigint, b varchar)")?;
+    let started = Instant::now();
+    let mut next: i64 = 0;
+    while started.elapsed() < Duration::from_secs(seconds) {
+        let ids = next..next + BATCH_ROWS;
+        let id = Int64Array::from_iter_values(ids.clone());
+        let a = Int64Array::from_iter_values(ids.clone().map(|id| id * 7));
+        let b = StringArray::from_iter_values(ids.map(|id| format!("name {id}")));
+        let columns: [(&str, ArrayRef); 3] = [("id", Arc::new(id)), ("a", Arc::new(a)), ("b", Arc::new(b))];
+        let rows = RecordBatch::try_from_iter(columns).map_err(highwater::Error::from)?;
+        database.insert("bench_batch", &rows)?;
+        next += BATCH_ROWS;
+    }
+    let rate = next as f64 / started.elapsed().as_secs_f64();
+    database.shutdown()?;
+    Ok(rate)
+}
+
 /// What each connection does over and over.
 #[derive(Clone, Copy)]
 enum Kind {
@@ -202,16 +232,20 @@ async fn all_at_once(dsn: &str, arguments: &Arguments, kind: Kind) -> Result<f64
 }
 
 fn show(fields: &Value) {
-    let keys = ["copy_rows_per_s", "inserts_per_s", "point_reads_per_s", "updates_per_s"];
+    let keys = ["copy_rows_per_s", "batch_rows_per_s", "inserts_per_s", "point_reads_per_s", "updates_per_s"];
     let mut rows = Vec::new();
     for server in ["highwater", "postgresql"] {
         if fields[server].is_null() {
             continue;
         }
         let mut row = vec![server.to_owned()];
-        row.extend(keys.iter().map(|key| figures::rate(fields[server][*key].as_f64().map_or(0.0, rounded))));
+        let cell = |key: &&str| match fields[server][*key].as_f64() {
+            Some(rate) => figures::rate(rounded(rate)),
+            None => "-".to_owned(),
+        };
+        row.extend(keys.iter().map(cell));
         rows.push(row);
     }
-    let names = ["server", "COPY rows/s", "INSERTs/s", "point reads/s", "UPDATEs/s"].map(str::to_owned);
-    eprint!("{}", aligned(&names, &[false, true, true, true, true], &rows));
+    let names = ["server", "COPY rows/s", "batch rows/s", "INSERTs/s", "point reads/s", "UPDATEs/s"].map(str::to_owned);
+    eprint!("{}", aligned(&names, &[false, true, true, true, true, true], &rows));
 }

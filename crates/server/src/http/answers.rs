@@ -82,6 +82,8 @@ pub(super) struct PipelineAnswer {
     rows_in: u64,
     /// Bad rows that its sources left out.
     skipped_rows: u64,
+    /// Rows left out as they were before the watermark.
+    late_rows: u64,
     /// Epochs completed.
     epochs: u64,
     /// From an epoch's tick until it was complete.
@@ -122,6 +124,7 @@ impl PipelineAnswer {
             reason,
             rows_in: metrics.rows_in,
             skipped_rows: metrics.skipped_rows,
+            late_rows: metrics.late_rows,
             epochs: metrics.epochs,
             epoch: metrics.epoch_us.into(),
             gap: metrics.gap_us.into(),

@@ -78,7 +78,8 @@ async fn reasons(shared: &Shared) -> Vec<Reason> {
         return of_all("a statement is defining something, and the pipelines were not seen before it");
     };
     let reason = |pipeline: &highwater::Pipeline| {
-        let reason = reason(&pipeline.status(), pipeline.metrics().backfill)?;
+        let metrics = pipeline.metrics();
+        let reason = reason(&pipeline.status(), metrics.backfill, metrics.paused)?;
         Some(Reason { pipeline: Some(pipeline.name().to_owned()), reason })
     };
     let restoring = |pipeline: &String| Reason {
@@ -93,11 +94,12 @@ async fn reasons(shared: &Shared) -> Vec<Reason> {
 }
 
 /// Why a pipeline holds up readiness, if it does. `backfill` is in thousandths.
-pub(super) fn reason(status: &Status, backfill: u64) -> Option<String> {
+pub(super) fn reason(status: &Status, backfill: u64, paused: bool) -> Option<String> {
     match status {
         Status::Starting => Some("it is starting".to_owned()),
         Status::Failed { reason, restarts } => Some(format!("it failed, after {restarts} restarts: {reason}")),
         Status::Lost { reason } => Some(format!("another process has taken it over: {reason}")),
+        Status::Running if paused => Some("it is paused, and shows nothing newer until it is resumed".to_owned()),
         Status::Running if backfill < WHOLE => {
             Some(format!("a backfill is under way: {:.1} % done", backfill as f64 / 10.0))
         }

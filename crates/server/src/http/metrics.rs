@@ -85,7 +85,7 @@ pub(super) const BUILD: Family =
     Family { name: "highwater_build_info", kind: Kind::Gauge, help: "Always 1; the label version says which this is." };
 
 /// Every family with a label `pipeline`.
-pub(super) const OF_PIPELINE: [OfPipeline; 22] = [
+pub(super) const OF_PIPELINE: [OfPipeline; 23] = [
     of_pipeline("highwater_pipeline_up", Kind::Gauge, Of::Up, "1 when it runs or has read all its input, else 0."),
     of_pipeline(
         "highwater_pipeline_rows_in_total",
@@ -98,6 +98,12 @@ pub(super) const OF_PIPELINE: [OfPipeline; 22] = [
         Kind::Counter,
         Of::Count(|m| m.skipped_rows),
         "Bad rows that its sources left out.",
+    ),
+    of_pipeline(
+        "highwater_pipeline_late_rows_total",
+        Kind::Counter,
+        Of::Count(|m| m.late_rows),
+        "Rows left out as they were before the watermark.",
     ),
     of_pipeline("highwater_pipeline_epochs_total", Kind::Counter, Of::Count(|m| m.epochs), "Epochs completed."),
     of_pipeline(

@@ -206,13 +206,15 @@ fn only_what_makes_views_wrong_or_old_holds_up_readiness() {
         (Status::Lost { reason }, 1000, Some("boom")),
     ];
     for (status, backfill, wanted) in cases {
-        let found = health::reason(&status, backfill);
+        let found = health::reason(&status, backfill, false);
         let is_right = match (&found, wanted) {
             (Some(found), Some(wanted)) => found.contains(wanted),
             (found, wanted) => found.is_none() && wanted.is_none(),
         };
         assert!(is_right, "{status:?}: {found:?}");
     }
+    assert!(health::reason(&Status::Running, 1000, true).is_some_and(|reason| reason.contains("paused")));
+    assert!(health::reason(&Status::Finished, 1000, true).is_none());
 }
 
 #[test]

@@ -19,6 +19,7 @@ use pgwire::api::cancel::CancelHandler;
 use pgwire::api::{ClientInfo, ConnectionManager, ErrorHandler, PgWireServerHandlers};
 use pgwire::error::{PgWireError, PgWireResult};
 use pgwire::messages::cancel::CancelRequest;
+use pgwire::messages::extendedquery::Execute;
 use pgwire::messages::response::TransactionStatus;
 use std::collections::HashMap;
 use std::hash::RandomState;
@@ -67,6 +68,8 @@ pub(crate) struct Session {
     cancelled: Arc<Notify>,
     canceller: Canceller,
     copy: Mutex<Option<CopyIn>>,
+    /// A write that waits for the next message: when that is Sync it is alone.
+    deferred: Mutex<Option<Execute>>,
     role: Mutex<Role>,
     /// Its number among all connections, once it is admitted.
     number: Mutex<Option<i32>>,
@@ -83,6 +86,7 @@ impl Session {
             cancelled: Arc::default(),
             server: Arc::clone(server),
             copy: Mutex::default(),
+            deferred: Mutex::default(),
             role: Mutex::new(Role::Reader),
             number: Mutex::default(),
             permit: Mutex::default(),
@@ -124,6 +128,11 @@ impl Session {
             Err(_) if self.canceller.is_committing() => work.await,
             Err(by) => Err(errors::error("57014", format!("canceling statement due to {by}"))),
         }
+    }
+
+    /// Takes the write that waits.
+    fn deferred(&self) -> Option<Execute> {
+        self.deferred.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Refuses what the client's role may not do.
@@ -185,6 +194,7 @@ impl ErrorHandler for Session {
     fn on_error<C: ClientInfo>(&self, _: &C, error: &mut PgWireError) {
         // Whatever failed, the transaction has. Messages are handled one after another, so that
         // nobody else holds the connection.
+        drop(self.deferred());
         if let Ok(mut connection) = self.connection.try_lock() {
             connection.fail_transaction();
         }

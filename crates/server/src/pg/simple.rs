@@ -5,7 +5,7 @@
 
 use super::{Session, encode, errors, status_of};
 use futures::{Sink, StreamExt as _};
-use highwater::{Answer, Connection, Parameters, Piece, Statement};
+use highwater::{Answer, Connection, Parameters, Piece, SetScope, Statement};
 use pgwire::api::copy::send_copy_in_response;
 use pgwire::api::portal::Format;
 use pgwire::api::query::{SimpleQueryHandler, send_execution_response, send_query_response, send_ready_for_query};
@@ -27,6 +27,9 @@ impl SimpleQueryHandler for Session {
         C::Error: Debug,
         PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
     {
+        if self.deferred().is_some() {
+            return Err(errors::error("08P01", "a simple query came before the Sync of what was executed"));
+        }
         client.set_state(PgWireConnectionState::QueryInProgress);
         let mut connection = self.connection.lock().await;
         let limit = connection.statement_timeout();
@@ -141,7 +144,7 @@ impl Session {
 }
 
 /// Whether a statement only reads and writes rows, or concerns the session alone.
-const fn is_transactional(statement: &Statement) -> bool {
+pub(super) const fn is_transactional(statement: &Statement) -> bool {
     matches!(
         statement,
         Statement::Query(_)
@@ -152,7 +155,7 @@ const fn is_transactional(statement: &Statement) -> bool {
             | Statement::Prepare(_)
             | Statement::Execute { .. }
             | Statement::Deallocate(_)
-            | Statement::Set { system: false, .. }
+            | Statement::Set { scope: SetScope::Session | SetScope::Transaction, .. }
             | Statement::Show(_)
             | Statement::ExplainQuery(_)
     )

@@ -1,8 +1,10 @@
 //! Tests of `highwater serve` from outside, with clients that people use: statements and their
-//! results (`tests/slt`), drivers, roles and TLS, and SIGKILL under concurrent writers.
+//! results (`tests/slt`), also with kills between them, drivers, roles and TLS, and SIGKILL under concurrent writers.
 
 mod clients;
 mod kill;
+mod quiet;
 mod scripts;
 mod server;
 mod slt;
+mod subscription;

@@ -11,7 +11,9 @@ use arrow::array::{
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::compute::kernels::cmp;
 use arrow::compute::{concat, take};
-use arrow::datatypes::{DataType, Field, Int32Type, Int64Type};
+use arrow::datatypes::{
+    DataType, Field, Int32Type, Int64Type, IntervalMonthDayNano, IntervalMonthDayNanoType, TimestampMicrosecondType,
+};
 use arrow::error::ArrowError;
 use arrow::row::{RowConverter, SortField};
 use datafusion::logical_expr::Operator;
@@ -105,7 +107,7 @@ pub(super) fn length(args: &[ArrayRef]) -> Result<ArrayRef> {
 pub(super) fn lower(args: &[ArrayRef]) -> Result<ArrayRef> {
     let lengths = length(args)?;
     let lengths = lengths.as_primitive::<Int32Type>();
-    Ok(Arc::new(lengths.iter().map(|length| length.map(|_| 1)).collect::<Int32Array>()))
+    Ok(Arc::new(lengths.iter().map(|length| length.map(|_| 1_i32)).collect::<Int32Array>()))
 }
 
 /// `array_dims(array)`
@@ -121,7 +123,7 @@ pub(super) fn dimensions(args: &[ArrayRef]) -> Result<ArrayRef> {
 /// `array_ndims(array)`
 pub(super) fn dimension_count(args: &[ArrayRef]) -> Result<ArrayRef> {
     let arrays = args[0].as_list::<i32>();
-    let count = |row: usize| (arrays.is_valid(row) && length_of(arrays, row) > 0).then_some(1);
+    let count = |row: usize| (arrays.is_valid(row) && length_of(arrays, row) > 0).then_some(1_i32);
     Ok(Arc::new((0..arrays.len()).map(count).collect::<Int32Array>()))
 }
 
@@ -375,8 +377,7 @@ pub(super) fn series(args: &[ArrayRef]) -> Result<ArrayRef> {
         let step = bounds.get(2).map_or(1, |step| step.value(row));
         let count = steps(first, last, step)?;
         if values.len() + count > MOST_NUMBERS {
-            let message = format!("series of more than {MOST_NUMBERS} numbers together");
-            return Err(ArrowError::InvalidArgumentError(message));
+            return Err(too_many());
         }
         // A product may go around; the sum comes back.
         values.extend((0..count as i64).map(|at| first.wrapping_add(at.wrapping_mul(step))));
@@ -387,6 +388,50 @@ pub(super) fn series(args: &[ArrayRef]) -> Result<ArrayRef> {
     Ok(Arc::new(ListArray::try_new(field, offsets, Arc::new(Int64Array::from(values)), None)?))
 }
 
+/// Refuses series of times, with the arguments of [`series`], that are too long or may have no end.
+pub(super) fn check_times(args: &[ArrayRef]) -> Result<()> {
+    let [firsts, lasts] = [&args[0], &args[1]].map(|times| times.as_primitive::<TimestampMicrosecondType>());
+    let step = args[2].as_primitive::<IntervalMonthDayNanoType>();
+    let mut together = 0;
+    for row in 0..step.len() {
+        if firsts.is_null(row) || lasts.is_null(row) || step.is_null(row) {
+            continue;
+        }
+        let distance = (i128::from(lasts.value(row)) - i128::from(firsts.value(row))) * 1000;
+        let step = least_nanos(step.value(row))?;
+        // Steps of nothing are refused where the series is made.
+        let count = if step == 0 { 0 } else { (distance / step + 1).max(0) };
+        if count > LONGEST_SERIES {
+            return Err(too_long(count));
+        }
+        together += count as usize;
+        if together > MOST_NUMBERS {
+            return Err(too_many());
+        }
+    }
+    Ok(())
+}
+
+/// The shortest time that an interval may be.
+fn least_nanos(step: IntervalMonthDayNano) -> Result<i128> {
+    const DAY: i128 = 86_400_000_000_000;
+    let parts = [i128::from(step.months) * 28 * DAY, i128::from(step.days) * DAY, i128::from(step.nanoseconds)];
+    if parts.iter().any(|part| *part < 0) && parts.iter().any(|part| *part > 0) {
+        let message = "a series of times by a step that goes forwards and backwards is not made";
+        return Err(ArrowError::InvalidArgumentError(message.to_owned()));
+    }
+    Ok(parts.iter().sum())
+}
+
+fn too_long(count: i128) -> ArrowError {
+    let message = format!("a series of {count} elements: one of more than {LONGEST_SERIES} is not made");
+    ArrowError::InvalidArgumentError(message)
+}
+
+fn too_many() -> ArrowError {
+    ArrowError::InvalidArgumentError(format!("series of more than {MOST_NUMBERS} elements together"))
+}
+
 /// How many numbers a series has.
 fn steps(first: i64, last: i64, step: i64) -> Result<usize> {
     if step == 0 {
@@ -394,11 +439,7 @@ fn steps(first: i64, last: i64, step: i64) -> Result<usize> {
     }
     let distance = (i128::from(last) - i128::from(first)) * i128::from(step.signum());
     let count = if distance < 0 { 0 } else { distance / i128::from(step).abs() + 1 };
-    if count > LONGEST_SERIES {
-        let message = format!("a series of {count} numbers: one of more than {LONGEST_SERIES} is not made");
-        return Err(ArrowError::InvalidArgumentError(message));
-    }
-    Ok(count as usize)
+    if count > LONGEST_SERIES { Err(too_long(count)) } else { Ok(count as usize) }
 }
 
 #[cfg(test)]

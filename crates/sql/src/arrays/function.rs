@@ -284,6 +284,8 @@ impl ScalarUDFImpl for ArrayFunction {
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         if self.kind == Kind::Series && matches!(args.args[0].data_type(), DataType::Timestamp(..)) {
+            let bounds = ColumnarValue::values_to_arrays(&args.args)?;
+            compute::check_times(&bounds)?;
             let given = args.return_field.data_type().clone();
             return gen_series_udf().invoke_with_args(args)?.cast_to(&given, None);
         }

@@ -11,7 +11,7 @@ use datafusion::common::DFSchema;
 use datafusion::logical_expr::expr::AggregateFunction as Call;
 use datafusion::logical_expr::{self, Expr, ExprSchemable};
 use datafusion::physical_expr::PhysicalExpr;
-use highwater_engine::plan::{Aggregate, AggregateFunction, Aggregation, Operator};
+use highwater_engine::plan::{Aggregate, AggregateFunction, Aggregation, NodeId, Operator};
 use std::sync::Arc;
 
 /// How long the keys' part of a node's name may be.
@@ -27,10 +27,24 @@ impl Builder<'_> {
     }
 
     /// GROUP BY of a flow's rows.
-    pub(super) fn grouped(&mut self, aggregate: &logical_expr::Aggregate, mut flow: Flow, owner: &str) -> Result<Flow> {
+    pub(super) fn grouped(&mut self, aggregate: &logical_expr::Aggregate, flow: Flow, owner: &str) -> Result<Flow> {
         if !Self::is_kept(aggregate) {
             return self.regrouped(aggregate, flow, owner);
         }
+        let schema = view_schema(&aggregate.schema);
+        let (aggregation, input) = self.aggregation(aggregate, flow, owner)?;
+        let what = format!("aggregate({})", key_names(&aggregate.group_expr));
+        let node = self.add(owner, &what, vec![input], Operator::Aggregate(aggregation), &schema);
+        Ok(Flow::whole(node, &schema))
+    }
+
+    /// Keys and aggregates that are kept incrementally, over the columns of the node that comes with them.
+    pub(super) fn aggregation(
+        &mut self,
+        aggregate: &logical_expr::Aggregate,
+        mut flow: Flow,
+        owner: &str,
+    ) -> Result<(Aggregation, NodeId)> {
         let input = aggregate.input.schema();
         let schema = view_schema(&aggregate.schema);
         if flow.is_filtered() {
@@ -47,10 +61,7 @@ impl Builder<'_> {
         let flow = self.sparing(flow, &all_expressions(&keys, &aggregates), owner);
         let keys = keys.into_iter().map(|key| flow.over_node(key)).collect();
         let aggregates = aggregates.into_iter().map(|a| over_node(a, &flow)).collect();
-        let operator = Operator::Aggregate(Aggregation { keys, aggregates });
-        let what = format!("aggregate({})", key_names(&aggregate.group_expr));
-        let node = self.add(owner, &what, vec![flow.node], operator, &schema);
-        Ok(Flow::whole(node, &schema))
+        Ok((Aggregation { keys, aggregates }, flow.node))
     }
 
     fn call(&self, expr: &Expr, input: &DFSchema, output: DataType) -> Result<Aggregate> {

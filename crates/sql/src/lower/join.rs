@@ -36,9 +36,16 @@ impl Builder<'_> {
             None => None,
         };
         let nulls_match = join.null_equality == NullEquality::NullEqualsNull;
-        let operator = Operator::Join(Join { kind, left_keys, right_keys, nulls_match, filter });
+        let mut operator = Join { kind, left_keys, right_keys, nulls_match, filter, forgets: Vec::new() };
+        operator.forgets = self.forgets(&operator, inputs[0], inputs[1]);
         let schema = view_schema(&join.schema);
-        let node = self.add(owner, &format!("join({})", names(&left_on, &right_on)), inputs, operator, &schema);
+        let node = self.add(
+            owner,
+            &format!("join({})", names(&left_on, &right_on)),
+            inputs,
+            Operator::Join(operator),
+            &schema,
+        );
         Ok(Flow::whole(node, &schema))
     }
 }

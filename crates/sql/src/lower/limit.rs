@@ -2,6 +2,7 @@
 
 use super::Builder;
 use super::compute::{Template, over_rows};
+use super::first::Ranked;
 use super::flow::Flow;
 use super::ties;
 use crate::error::{Error, Result};
@@ -34,8 +35,12 @@ impl Builder<'_> {
     }
 
     fn first_rows(&mut self, limit: &Limit, sort: &Sort, owner: &str) -> Result<Flow> {
-        let flow = self.lower(&sort.input, owner)?;
+        let mut flow = self.lower(&sort.input, owner)?;
         let input = sort.input.schema();
+        if let (skip, Some(fetch)) = bounds(limit)? {
+            let ranked = Ranked { keys: &[], order: &sort.expr, input };
+            flow = self.first(&ranked, skip.saturating_add(fetch), flow, owner)?;
+        }
         let mut expr = sort.expr.clone();
         expr.extend(ties::all_columns(input));
         let rows = Arc::new(over_rows(input)?);
@@ -51,10 +56,16 @@ fn over(limit: &Limit, input: &Arc<LogicalPlan>) -> Limit {
 
 /// Whether no row is left out, whatever rows there are.
 fn keeps_all(limit: &Limit) -> Result<bool> {
+    let (skip, fetch) = bounds(limit)?;
+    let fits = |fetch: usize| limit.input.max_rows().is_some_and(|most| most <= fetch);
+    Ok(skip == 0 && fetch.is_none_or(fits))
+}
+
+/// How many rows are left out, and how many are taken then.
+fn bounds(limit: &Limit) -> Result<(usize, Option<usize>)> {
     let refused = || Error::unsupported("LIMIT or OFFSET of an expression", "give a number", None);
     let plan = |e| Error::Plan(Box::new(e));
     let SkipType::Literal(skip) = limit.get_skip_type().map_err(plan)? else { return Err(refused()) };
     let FetchType::Literal(fetch) = limit.get_fetch_type().map_err(plan)? else { return Err(refused()) };
-    let fits = |fetch: usize| limit.input.max_rows().is_some_and(|most| most <= fetch);
-    Ok(skip == 0 && fetch.is_none_or(fits))
+    Ok((skip, fetch))
 }

@@ -6,41 +6,55 @@
 //! It knows no connectors: sources and sinks come from the caller.
 
 mod aggregate;
+mod closing;
 mod compute;
+mod fed;
+mod first;
 mod flow;
 mod grouping;
 mod hop;
 mod join;
+mod lifetime;
 mod limit;
 mod over;
+mod passing;
 mod regroup;
 mod scan;
-mod ties;
+mod sessions;
+pub(crate) mod ties;
 mod union;
 mod unnest;
 
+use crate::close;
 use crate::error::{Error, Result};
 use crate::maintain;
 use crate::session::{self, Relations, Session};
+use crate::session_window;
 use crate::statement::{Name, Query};
+use crate::temporal;
+use crate::text::Position;
 use crate::types::pg_name;
 use crate::window;
 use arrow::datatypes::{DataType, Field, SchemaRef};
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
-use datafusion::logical_expr::{Distinct, Expr, LogicalPlan, Projection};
+use datafusion::logical_expr::{Distinct, Expr, Filter, LogicalPlan, Projection};
 use datafusion::physical_expr::expressions::{BinaryExpr, NegativeExpr, lit};
 use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
+pub use fed::{FedTable, errors_name};
 use flow::Flow;
 use highwater_engine::changes::ChangeSource;
-use highwater_engine::plan::{JoinKind, Node, NodeId, Operator, Plan, View};
+use highwater_engine::plan::{JoinKind, Node, NodeId, Operator, Plan, View, Watermark};
 use highwater_engine::sink::Sink;
 use highwater_engine::source::Source;
+use passing::Carried;
 pub use scan::source_name;
 use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+
+type Physical = Arc<dyn PhysicalExpr>;
 
 /// Makes the plan of one pipeline, view by view in the order of their creation.
 #[derive(Debug)]
@@ -49,7 +63,14 @@ pub struct Builder<'a> {
     plan: Plan,
     sources: BTreeMap<String, Arc<dyn Source>>,
     changes: BTreeMap<String, Arc<dyn ChangeSource>>,
+    fed: BTreeMap<String, FedTable>,
     incarnations: BTreeMap<String, u64>,
+    /// Of sources and tables.
+    watermarks: BTreeMap<String, Watermark>,
+    /// By node, what its columns carry.
+    carried: Vec<Vec<Carried>>,
+    /// Where the query at hand says EMIT ON WINDOW CLOSE.
+    closes: Option<Position>,
     /// The view or sink that the pipeline was made for.
     first: Option<String>,
     /// How later views read the rows of a view, and how what one view reads twice is read again.
@@ -67,6 +88,8 @@ pub struct Maintained<'a> {
     pub query: &'a Query,
     /// What the query's names stand for: sources and materialized views as streams.
     pub relations: &'a Relations,
+    /// Where EMIT ON WINDOW CLOSE stands, if it does.
+    pub closes: Option<Position>,
 }
 
 impl<'a> Builder<'a> {
@@ -78,7 +101,11 @@ impl<'a> Builder<'a> {
             plan: Plan::default(),
             sources: BTreeMap::new(),
             changes: BTreeMap::new(),
+            fed: BTreeMap::new(),
             incarnations: BTreeMap::new(),
+            watermarks: BTreeMap::new(),
+            carried: Vec::new(),
+            closes: None,
             first: None,
             taps: BTreeMap::new(),
         }
@@ -97,6 +124,12 @@ impl<'a> Builder<'a> {
     /// Makes a source known; it becomes a node when a view reads it.
     pub fn source(&mut self, name: &str, source: Arc<dyn Source>) {
         self.sources.insert(name.to_owned(), source);
+    }
+
+    /// Makes the watermark of a source or table known, which then keeps the views that read it from
+    /// late rows.
+    pub fn watermark(&mut self, name: &str, watermark: Watermark) {
+        self.watermarks.insert(name.to_owned(), watermark);
     }
 
     /// Adds a materialized view and returns its columns.
@@ -142,6 +175,13 @@ impl<'a> Builder<'a> {
         Ok(())
     }
 
+    /// The columns by which the rows of a view of this pipeline are known, if there are such.
+    #[must_use]
+    pub fn key_of(&self, view: &str) -> Option<Vec<usize>> {
+        let view = self.plan.views.iter().find(|known| known.name == view)?;
+        self.plan.lookup_columns(view)
+    }
+
     /// The whole pipeline.
     #[must_use]
     pub fn finish(self) -> Plan {
@@ -149,10 +189,12 @@ impl<'a> Builder<'a> {
     }
 
     fn bind(&mut self, maintained: Maintained<'_>) -> Result<LogicalPlan> {
-        let Maintained { name, columns, query, relations } = maintained;
+        let Maintained { name, columns, query, relations, closes } = maintained;
+        self.closes = closes;
         self.first.get_or_insert_with(|| name.to_owned());
         maintain::check(query, self.session)?;
         let plan = self.session.bind(query, relations)?;
+        let plan = temporal::bounded(plan).map_err(|e| Error::of_planner(e, &query.text))?;
         maintain::check_functions(&plan)?;
         let plan = session::rename(plan, columns, &query.text)?;
         let is_deep = |field: &&Arc<Field>| match field.data_type() {
@@ -167,6 +209,7 @@ impl<'a> Builder<'a> {
                 None,
             ));
         }
+        let plan = if closes.is_some() { session::on_close(plan) } else { plan };
         self.session.for_stream(plan, &query.text)
     }
 
@@ -186,9 +229,7 @@ impl<'a> Builder<'a> {
                     return self.over(window, Some(&filter.predicate), owner);
                 }
                 let flow = self.lower(&filter.input, owner)?;
-                let mut predicate = self.physical(std::slice::from_ref(&filter.predicate), filter.input.schema())?;
-                let flow = self.sparing(flow, &predicate, owner);
-                Ok(flow.filter(predicate.pop().expect("one expression gives one")))
+                self.filtered(filter, flow, owner)
             }
             LogicalPlan::Aggregate(aggregate) => self.aggregate(aggregate, owner),
             LogicalPlan::Join(join) => self.join(join, owner),
@@ -197,11 +238,28 @@ impl<'a> Builder<'a> {
             LogicalPlan::Unnest(unnest) => self.unnest(unnest, owner),
             LogicalPlan::Sort(sort) => self.sort(sort, owner),
             LogicalPlan::Limit(limit) => self.limit(limit, owner),
-            node => match window::hop_of(node) {
-                Some(hop) => self.hop(hop, owner),
-                None => Err(Error::unsupported(clause_of(node), "it cannot be kept current yet", None)),
-            },
+            node => {
+                if let Some(hop) = window::hop_of(node) {
+                    return self.hop(hop, owner);
+                }
+                if let Some(session) = session_window::session_of(node) {
+                    return self.sessions(session, owner);
+                }
+                if let Some(close) = close::close_of(node) {
+                    return self.window_close(&close.input, owner);
+                }
+                match temporal::lifetime_of(node) {
+                    Some(lifetime) => self.lifetime(lifetime, owner),
+                    None => Err(Error::unsupported(clause_of(node), "it cannot be kept current yet", None)),
+                }
+            }
         }
+    }
+
+    fn filtered(&mut self, filter: &Filter, flow: Flow, owner: &str) -> Result<Flow> {
+        let mut predicate = self.physical(std::slice::from_ref(&filter.predicate), filter.input.schema())?;
+        let flow = self.sparing(flow, &predicate, owner);
+        Ok(flow.filter(predicate.pop().expect("one expression gives one")))
     }
 
     fn projection(&mut self, projection: &Projection, flow: Flow, owner: &str) -> Result<Flow> {
@@ -246,22 +304,27 @@ impl<'a> Builder<'a> {
 
     fn keeps_rows(&self, node: NodeId) -> bool {
         let operator = &self.plan.nodes[node.0].operator;
-        matches!(operator, Operator::Aggregate(_) | Operator::Materialize)
+        matches!(operator, Operator::Aggregate(_) | Operator::Materialize | Operator::Upsert(_))
     }
 
     fn add(&mut self, owner: &str, what: &str, inputs: Vec<NodeId>, operator: Operator, schema: &SchemaRef) -> NodeId {
         let append_only = match &operator {
             Operator::Source(_) => true,
             Operator::Changes(source) => source.append_only(),
-            Operator::Aggregate(_) | Operator::Regroup(_) => false,
+            Operator::Aggregate(_) | Operator::First(_) | Operator::Regroup(_) | Operator::Upsert(_) => false,
+            Operator::Lifetime(lifetime) if lifetime.until.is_some() => false,
+            Operator::Closing(_) => true,
             Operator::Join(join) if !matches!(join.kind, JoinKind::Inner | JoinKind::Semi) => false,
             _ => inputs.iter().all(|i| self.plan.nodes[i.0].append_only),
         };
         let name = self.unused(format!("{owner}/{what}"));
         let schema = Arc::clone(schema);
         let incarnation = self.incarnations.get(owner).copied().unwrap_or_default();
+        let node = NodeId(self.plan.nodes.len());
+        let carried = self.carried_by(node, &operator, &inputs, schema.fields().len());
+        self.carried.push(carried);
         self.plan.nodes.push(Node { name, incarnation, inputs, operator, schema, append_only });
-        NodeId(self.plan.nodes.len() - 1)
+        node
     }
 
     /// Numbers what one view does twice, in the order from its sources.

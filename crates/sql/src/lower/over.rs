@@ -1,10 +1,12 @@
 //! OVER: window functions, computed anew for the groups of rows that share their partitions.
 //!
-//! A filter right above goes into the same group: so only the first rows of a top-k pass on.
+//! A filter right above goes into the same group: so only the first rows of a top-k pass on. Where it
+//! takes rows by their number, only those come into the group at all.
 
 use super::Builder;
 use super::aggregate::key_names;
 use super::compute::{Template, over_rows};
+use super::first::top_of;
 use super::flow::Flow;
 use super::ties;
 use crate::error::{Error, Result};
@@ -13,10 +15,13 @@ use std::sync::Arc;
 
 impl Builder<'_> {
     pub(super) fn over(&mut self, window: &Window, filter: Option<&Expr>, owner: &str) -> Result<Flow> {
-        let flow = self.lower(&window.input, owner)?;
+        let mut flow = self.lower(&window.input, owner)?;
         let input = window.input.schema();
         window.window_expr.iter().try_for_each(super::no_subquery)?;
         let keys = shared_partition(&window.window_expr);
+        if let Some((ranked, most)) = filter.and_then(|filter| top_of(window, filter)) {
+            flow = self.first(&ranked, most, flow, owner)?;
+        }
         let mut rows = Arc::new(over_rows(input)?);
         if let Some(expr) = ties::window_order(&window.window_expr, input) {
             rows = Arc::new(LogicalPlan::Sort(Sort { expr, input: rows, fetch: None }));

@@ -2,6 +2,7 @@
 
 use super::Builder;
 use super::compute::{Computed, Template, over_rows};
+use super::first::distinct_on;
 use super::flow::Flow;
 use super::{aggregate, ties};
 use crate::error::{Error, Result};
@@ -47,6 +48,10 @@ impl Builder<'_> {
         let node = LogicalPlan::Aggregate(node.map_err(|e| Error::Plan(Box::new(e)))?);
         let keys = aggregate.group_expr.as_slice();
         let what = format!("regroup({})", aggregate::key_names(keys));
+        let flow = match distinct_on(aggregate) {
+            Some(ranked) => self.first(&ranked, 1, flow, owner)?,
+            None => flow,
+        };
         let source = self.settle(flow, owner);
         let kept = Flow::whole(source, &view_schema(input));
         let (groups, computed) = self.computed(Template { node, keys, input, what }, kept, owner)?;
@@ -109,5 +114,12 @@ fn never() -> Aggregation {
 }
 
 const fn left_join() -> Join {
-    Join { kind: JoinKind::Left, left_keys: Vec::new(), right_keys: Vec::new(), nulls_match: false, filter: None }
+    Join {
+        kind: JoinKind::Left,
+        left_keys: Vec::new(),
+        right_keys: Vec::new(),
+        nulls_match: false,
+        filter: None,
+        forgets: Vec::new(),
+    }
 }

@@ -29,7 +29,7 @@ impl Builder<'_> {
     }
 
     /// How a relation's rows are read, making its source's node on first use.
-    fn tap(&mut self, name: &str, owner: &str) -> Result<Flow> {
+    pub(super) fn tap(&mut self, name: &str, owner: &str) -> Result<Flow> {
         if self.plan.views.iter().any(|view| view.name == name)
             && let Some(flow) = self.taps.get(name)
         {
@@ -39,6 +39,15 @@ impl Builder<'_> {
         let node_of = source_name(owner, is_first, name);
         if let Some(flow) = self.taps.get(&node_of) {
             return Ok(flow.clone());
+        }
+        if !is_first {
+            let incarnation = self.incarnations.get(owner).copied().unwrap_or_default();
+            self.incarnations.insert(node_of.clone(), incarnation);
+        }
+        if let Some(table) = self.fed.get(name).cloned() {
+            let flow = self.fed_nodes(&table, &node_of);
+            self.taps.insert(node_of, flow.clone());
+            return Ok(flow);
         }
         let (operator, schema) = if let Some(source) = self.sources.get(name) {
             (Operator::Source(Arc::clone(source)), source.schema())
@@ -52,7 +61,10 @@ impl Builder<'_> {
             let incarnation = self.incarnations.get(owner).copied().unwrap_or_default();
             self.incarnations.insert(node_of.clone(), incarnation);
         }
-        let node = self.add(&node_of, "source", Vec::new(), operator, &schema);
+        let mut node = self.add(&node_of, "source", Vec::new(), operator, &schema);
+        if let Some(watermark) = self.watermarks.get(name).cloned() {
+            node = self.add(&node_of, "watermark", vec![node], Operator::Watermark(watermark), &schema);
+        }
         let flow = Flow::whole(node, &schema);
         self.taps.insert(node_of, flow.clone());
         Ok(flow)

@@ -12,7 +12,7 @@ const BY_ROW: [&str; 4] = ["row_number", "ntile", "lag", "lead"];
 const BY_ORDER: [&str; 6] = ["first_value", "last_value", "nth_value", "array_agg", "string_agg", "listagg"];
 
 /// All columns that have an order, as sort keys.
-pub(super) fn all_columns(schema: &DFSchema) -> Vec<SortExpr> {
+pub(crate) fn all_columns(schema: &DFSchema) -> Vec<SortExpr> {
     let columns = schema.columns().into_iter().zip(schema.fields());
     let columns = columns.filter(|(_, field)| has_order(field.data_type()));
     columns.map(|(column, _)| col(column).sort(true, false)).collect()

@@ -1,8 +1,8 @@
-//! Clauses that several statements share: WITH (...) and FORMAT ... ENCODE ...
+//! Clauses that several statements share: INCLUDE, WITH (...) and FORMAT ... ENCODE ...
 
 use crate::cursor::Cursor;
 use crate::error::{Error, Result};
-use crate::statement::{Encoding, Format, Property};
+use crate::statement::{Encoding, Envelope, Format, Included, Metadata, Property};
 use datafusion::sql::sqlparser::tokenizer::Token;
 
 /// `(key = value, dotted.key = value, ...)`; each key once.
@@ -47,22 +47,58 @@ pub(super) fn with(c: &mut Cursor<'_>) -> Result<Vec<Property>> {
     if c.accept(&["WITH"]) { properties(c) } else { Ok(Vec::new()) }
 }
 
-/// FORMAT PLAIN ENCODE JSON | CSV | PARQUET [(...)], which may be absent.
+/// FORMAT PLAIN | UPSERT | DEBEZIUM ENCODE JSON | CSV | PARQUET [(...)], which may be absent.
 pub(super) fn format(c: &mut Cursor<'_>) -> Result<Option<Format>> {
     if !c.accept(&["FORMAT"]) {
         return Ok(None);
     }
-    for later in ["UPSERT", "DEBEZIUM", "MAXWELL", "CANAL", "NATIVE"] {
-        if c.is(&[later]) {
-            let clause = format!("FORMAT {later}");
-            return Err(Error::unsupported(clause, "use FORMAT PLAIN", Some(c.position())));
+    let at = c.position();
+    let envelope = envelope(c)?;
+    c.expect(&["ENCODE"])?;
+    let encoded_at = c.position();
+    let encoding = encoding(c)?;
+    if envelope != Envelope::Plain && encoding != Encoding::Json {
+        let clause = format!("FORMAT {} ENCODE {}", envelope.name(), encoding.name());
+        return Err(Error::unsupported(clause, "use ENCODE JSON", Some(encoded_at)));
+    }
+    let options = if c.peek() == Some(&Token::LParen) { properties(c)? } else { Vec::new() };
+    Ok(Some(Format { envelope, at, encoding, options }))
+}
+
+fn envelope(c: &mut Cursor<'_>) -> Result<Envelope> {
+    for envelope in [Envelope::Plain, Envelope::Upsert, Envelope::Debezium] {
+        if c.accept(&[envelope.name()]) {
+            return Ok(envelope);
         }
     }
-    c.expect(&["PLAIN"])?;
-    c.expect(&["ENCODE"])?;
-    let encoding = encoding(c)?;
-    let options = if c.peek() == Some(&Token::LParen) { properties(c)? } else { Vec::new() };
-    Ok(Some(Format { encoding, options }))
+    for later in ["MAXWELL", "CANAL", "NATIVE", "DEBEZIUM_MONGO"] {
+        if c.is(&[later]) {
+            let clause = format!("FORMAT {later}");
+            return Err(Error::unsupported(clause, "use FORMAT PLAIN, UPSERT or DEBEZIUM", Some(c.position())));
+        }
+    }
+    Err(c.unexpected("PLAIN, UPSERT or DEBEZIUM"))
+}
+
+/// INCLUDE what AS name, as often as it stands there.
+pub(super) fn included(c: &mut Cursor<'_>) -> Result<Vec<Included>> {
+    let mut all = Vec::new();
+    while c.accept(&["INCLUDE"]) {
+        let at = c.position();
+        let known = [("KEY", Metadata::Key), ("FILE", Metadata::File), ("OFFSET", Metadata::Offset)];
+        let Some((_, what)) = known.into_iter().find(|(word, _)| c.accept(&[word])) else {
+            for later in ["TIMESTAMP", "PARTITION", "HEADER", "PAYLOAD"] {
+                if c.is(&[later]) {
+                    let clause = format!("INCLUDE {later}");
+                    return Err(Error::unsupported(clause, "there are KEY, FILE and OFFSET", Some(at)));
+                }
+            }
+            return Err(c.unexpected("KEY, FILE or OFFSET"));
+        };
+        c.expect(&["AS"])?;
+        all.push(Included { what, name: c.ident("a column's name")? });
+    }
+    Ok(all)
 }
 
 fn encoding(c: &mut Cursor<'_>) -> Result<Encoding> {

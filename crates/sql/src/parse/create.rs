@@ -1,9 +1,12 @@
-//! CREATE SOURCE, VIEW, MATERIALIZED VIEW and SINK.
+//! CREATE SOURCE, VIEW, MATERIALIZED VIEW, SINK and SUBSCRIPTION.
 
-use super::{clauses, query};
+use super::{clauses, query, watermark};
 use crate::cursor::Cursor;
 use crate::error::{Error, Result};
-use crate::statement::{Column, CreateSink, CreateSource, CreateView, Name, Query, Statement};
+use crate::statement::{
+    Column, CreateSink, CreateSource, CreateSubscription, CreateView, Envelope, Included, Metadata, Name, Query,
+    Statement, Watermark, columns_of,
+};
 use crate::types;
 use arrow::datatypes::DataType;
 use datafusion::sql::sqlparser::ast::{SetExpr, TableFactor};
@@ -22,6 +25,8 @@ pub(super) fn create(c: &mut Cursor<'_>) -> Result<Statement> {
         source(c).map(Statement::CreateSource)
     } else if c.accept(&["SINK"]) {
         sink(c).map(Statement::CreateSink)
+    } else if c.accept(&["SUBSCRIPTION"]) {
+        subscription(c).map(Statement::CreateSubscription)
     } else if c.accept(&["VIEW"]) {
         view(c, false).map(Statement::CreateView)
     } else if c.accept(&["MATERIALIZED", "VIEW"]) {
@@ -38,32 +43,66 @@ fn other(c: &Cursor<'_>) -> Error {
             let hint = "CREATE makes a TABLE, SOURCE, VIEW, MATERIALIZED VIEW or SINK";
             Error::unsupported(format!("CREATE {word}"), hint, Some(c.position()))
         }
-        None => c.unexpected("TABLE, SOURCE, VIEW, MATERIALIZED VIEW or SINK"),
+        None => c.unexpected("TABLE, SOURCE, VIEW, MATERIALIZED VIEW, SINK or SUBSCRIPTION"),
     }
 }
 
 fn source(c: &mut Cursor<'_>) -> Result<CreateSource> {
     let if_not_exists = c.accept(&["IF", "NOT", "EXISTS"]);
     let name = c.name("the source's name")?;
-    let columns = if c.peek() == Some(&Token::LParen) { columns(c)? } else { Vec::new() };
-    let at = c.position();
-    if c.is(&["INCLUDE"]) || c.is(&["APPEND"]) {
-        let clause = if c.is(&["INCLUDE"]) { "INCLUDE" } else { "APPEND ONLY" };
-        return Err(Error::unsupported(clause, "leave it out", Some(at)));
+    let (columns, watermark) = if c.peek() == Some(&Token::LParen) { columns(c)? } else { (Vec::new(), None) };
+    if c.is(&["APPEND"]) {
+        return Err(Error::unsupported("APPEND ONLY", "leave it out", Some(c.position())));
     }
+    let included_at = c.position();
+    let included = clauses::included(c)?;
+    if included.iter().any(|included| included.what == Metadata::Key) {
+        return Err(Error::unsupported("INCLUDE KEY", KEPT, Some(included_at)));
+    }
+    refuse_twice(&included, columns.iter().map(|column| &column.name))?;
     let options = clauses::with(c)?;
     if options.is_empty() {
         return Err(c.unexpected("WITH (connector = ...)"));
     }
     let format = clauses::format(c)?;
-    Ok(CreateSource { name, if_not_exists, columns, options, format })
+    if let Some(format) = format.as_ref().filter(|format| format.envelope != Envelope::Plain) {
+        return Err(Error::unsupported(format!("FORMAT {}", format.envelope.name()), KEPT, Some(format.at)));
+    }
+    Ok(CreateSource { name, if_not_exists, columns, included, watermark, options, format })
 }
 
-fn columns(c: &mut Cursor<'_>) -> Result<Vec<Column>> {
+/// What to do where rows must be known to be replaced.
+const KEPT: &str = "a source's rows are only ever added: CREATE TABLE ... WITH (connector = ...) keeps them by key";
+
+/// A column of INCLUDE is none of the others.
+pub(super) fn refuse_twice<'a>(included: &[Included], columns: impl Iterator<Item = &'a Name>) -> Result<()> {
+    let mut taken: Vec<&str> = columns.map(|name| name.value.as_str()).collect();
+    for Included { name, .. } in included {
+        if taken.contains(&name.value.as_str()) {
+            return Err(Error::Invalid {
+                sqlstate: "42701",
+                message: format!("column {:?} is given more than once", name.value),
+                position: Some(name.at),
+            });
+        }
+        taken.push(&name.value);
+    }
+    Ok(())
+}
+
+/// Columns and a watermark, or the watermark alone where the connector knows its columns.
+fn columns(c: &mut Cursor<'_>) -> Result<(Vec<Column>, Option<Watermark>)> {
     c.expect_token(&Token::LParen)?;
-    let mut all: Vec<Column> = Vec::new();
+    let (mut all, mut watermark): (Vec<Column>, _) = (Vec::new(), None);
     loop {
         refuse_table_constraint(c)?;
+        if watermark::accept(c, &mut watermark)? {
+            if c.accept_token(&Token::Comma) {
+                continue;
+            }
+            c.expect_token(&Token::RParen)?;
+            break;
+        }
         let column = column(c)?;
         if all.iter().any(|other| other.name.value == column.name.value) {
             return Err(Error::Invalid {
@@ -75,18 +114,19 @@ fn columns(c: &mut Cursor<'_>) -> Result<Vec<Column>> {
         all.push(column);
         if !c.accept_token(&Token::Comma) {
             c.expect_token(&Token::RParen)?;
-            return Ok(all);
+            break;
         }
     }
+    if let Some(watermark) = watermark.as_ref().filter(|_| !all.is_empty()) {
+        watermark::check(watermark, &all)?;
+    }
+    Ok((all, watermark))
 }
 
 fn refuse_table_constraint(c: &Cursor<'_>) -> Result<()> {
     let at = Some(c.position());
-    if c.is(&["WATERMARK", "FOR"]) {
-        return Err(Error::unsupported("WATERMARK", "windows are kept without it", at));
-    }
     if c.is(&["PRIMARY", "KEY"]) {
-        return Err(Error::unsupported("PRIMARY KEY", "a source's rows are only ever added", at));
+        return Err(Error::unsupported("PRIMARY KEY", KEPT, at));
     }
     Ok(())
 }
@@ -110,8 +150,7 @@ fn column(c: &mut Cursor<'_>) -> Result<Column> {
         if c.accept(&["NOT", "NULL"]) {
             not_null = true;
         } else if c.accept(&["PRIMARY", "KEY"]) {
-            let hint = "a source's rows are only ever added";
-            return Err(Error::unsupported("PRIMARY KEY", hint, at));
+            return Err(Error::unsupported("PRIMARY KEY", KEPT, at));
         } else if c.is(&["AS"]) || c.is(&["GENERATED"]) || c.is(&["DEFAULT"]) {
             let hint = "compute the column in a view over the source";
             return Err(Error::unsupported("a computed column", hint, at));
@@ -132,11 +171,16 @@ fn view(c: &mut Cursor<'_>, materialized: bool) -> Result<CreateView> {
     let query = query(c)?;
     c.finish()?;
     c.restore(whole);
-    if c.is(&["EMIT"]) {
-        let hint = "each epoch's changes are shown as they come";
-        return Err(Error::unsupported("EMIT ON WINDOW CLOSE", hint, Some(c.position())));
+    let at = c.position();
+    let closes = c.is(&["EMIT"]).then_some(at);
+    if closes.is_some() {
+        c.expect(&["EMIT", "ON", "WINDOW", "CLOSE"])?;
+        if !materialized {
+            let hint = "a plain view is a name for a query: say it of the materialized view over it";
+            return Err(Error::unsupported("EMIT ON WINDOW CLOSE of a plain view", hint, closes));
+        }
     }
-    Ok(CreateView { name, if_not_exists, columns, options, query })
+    Ok(CreateView { name, if_not_exists, columns, options, query, closes })
 }
 
 fn column_names(c: &mut Cursor<'_>) -> Result<Vec<Name>> {
@@ -175,6 +219,16 @@ fn all_of(c: &mut Cursor<'_>) -> Result<Query> {
         *place = name;
     }
     Ok(Query { ast, text: c.text.to_owned() })
+}
+
+fn subscription(c: &mut Cursor<'_>) -> Result<CreateSubscription> {
+    let if_not_exists = c.accept(&["IF", "NOT", "EXISTS"]);
+    let name = c.name("the subscription's name")?;
+    c.expect(&["FROM"])?;
+    let from = c.name("a materialized view's name")?;
+    let query = columns_of(&from, &[], c.text);
+    let options = clauses::with(c)?;
+    Ok(CreateSubscription { name, if_not_exists, from, query, options })
 }
 
 /// AS SELECT ..., up to the WITH ( that belongs to the sink: sqlparser would take it for table hints.

@@ -1,9 +1,9 @@
-//! DECLARE, FETCH, MOVE and CLOSE: cursors that go forwards, within a transaction.
+//! DECLARE, FETCH, MOVE and CLOSE: cursors that go forwards, over queries and subscriptions.
 
-use super::parse;
+use super::{clauses, parse};
 use crate::cursor::Cursor;
 use crate::error::{Error, Result};
-use crate::statement::{Fetch, Statement};
+use crate::statement::{DeclareSubscription, Fetch, Since, Statement};
 use datafusion::sql::sqlparser::tokenizer::Token;
 
 /// A statement about cursors, if one stands here.
@@ -26,6 +26,13 @@ pub(super) fn statement(c: &mut Cursor<'_>) -> Result<Option<Statement>> {
 
 fn declare(c: &mut Cursor<'_>) -> Result<Statement> {
     let cursor = c.ident("a name for the cursor")?;
+    if c.accept(&["SUBSCRIPTION"]) {
+        c.expect(&["CURSOR", "FOR"])?;
+        let subscription = c.name("a subscription's name")?;
+        let at = c.position();
+        let since = since(c)?;
+        return Ok(Statement::DeclareSubscription(DeclareSubscription { cursor, subscription, since, at }));
+    }
     loop {
         let at = Some(c.position());
         if c.is(&["BINARY"]) {
@@ -39,16 +46,37 @@ fn declare(c: &mut Cursor<'_>) -> Result<Statement> {
         }
     }
     c.expect(&["CURSOR"])?;
-    if c.is(&["WITH", "HOLD"]) {
-        let hint = "a cursor ends with its transaction";
-        return Err(Error::unsupported("a cursor WITH HOLD", hint, Some(c.position())));
+    let hold = c.accept(&["WITH", "HOLD"]);
+    if !hold {
+        c.accept(&["WITHOUT", "HOLD"]);
     }
-    c.accept(&["WITHOUT", "HOLD"]);
     c.expect(&["FOR"])?;
     let at = c.position();
     match parse(&c.rest())? {
-        Statement::Query(query) => Ok(Statement::Declare { cursor, query }),
+        Statement::Query(query) => Ok(Statement::Declare { cursor, hold, query }),
         _ => Err(Error::unsupported("a cursor for this statement", "a cursor reads a query", Some(at))),
+    }
+}
+
+/// SINCE now() | begin() | milliseconds, or FULL; nothing is SINCE now().
+fn since(c: &mut Cursor<'_>) -> Result<Since> {
+    if c.accept(&["FULL"]) {
+        return Ok(Since::Full);
+    }
+    if !c.accept(&["SINCE"]) {
+        return Ok(Since::Now);
+    }
+    for (function, since) in [("NOW", Since::Now), ("PROCTIME", Since::Now), ("BEGIN", Since::Begin)] {
+        if c.accept(&[function]) {
+            c.expect_token(&Token::LParen)?;
+            c.expect_token(&Token::RParen)?;
+            return Ok(since);
+        }
+    }
+    let unexpected = c.unexpected("now(), begin() or milliseconds since 1970");
+    match c.peek() {
+        Some(Token::Number(..)) => c.value()?.parse().map(Since::Time).map_err(|_| unexpected),
+        _ => Err(unexpected),
     }
 }
 
@@ -59,7 +87,8 @@ fn fetch(c: &mut Cursor<'_>, skips: bool) -> Result<Statement> {
         c.accept(&["IN"]);
     }
     let cursor = c.ident("a cursor's name")?;
-    Ok(Statement::Fetch(Fetch { cursor, count, skips }))
+    let options = clauses::with(c)?;
+    Ok(Statement::Fetch(Fetch { cursor, count, skips, options }))
 }
 
 /// How many rows; none for all.
@@ -79,7 +108,7 @@ fn count(c: &mut Cursor<'_>) -> Result<Option<u64>> {
     let at = c.position();
     let Some(Token::Number(..) | Token::Minus) = c.peek() else { return Ok(Some(1)) };
     match c.value()?.parse() {
-        Ok(count) if count > 0 => Ok(Some(count)),
-        _ => Err(Error::unsupported("FETCH of no row or of rows before", "cursors go forwards only", Some(at))),
+        Ok(count) => Ok(Some(count)),
+        Err(_) => Err(Error::unsupported("FETCH of rows before", "cursors go forwards only", Some(at))),
     }
 }

@@ -12,6 +12,7 @@ use datafusion::sql::sqlparser::tokenizer::Token;
 pub(super) fn insert(c: &mut Cursor<'_>) -> Result<Insert> {
     let text = c.text.to_owned();
     let table = c.name("a table's name")?;
+    let alias = if c.accept(&["AS"]) { Some(c.ident("an alias")?) } else { None };
     let starts_query = c.peek_at(1).is_some_and(
         |token| matches!(token, Token::Word(w) if ["SELECT", "VALUES", "WITH"].iter().any(|k| w.value.eq_ignore_ascii_case(k))),
     );
@@ -26,7 +27,7 @@ pub(super) fn insert(c: &mut Cursor<'_>) -> Result<Insert> {
         Some(source)
     };
     let on_conflict = if c.is(&["ON", "CONFLICT"]) { Some(on_conflict(c)?) } else { None };
-    Ok(Insert { table, columns, source, on_conflict, returning: returning(c)?, text })
+    Ok(Insert { table, alias, columns, source, on_conflict, returning: returning(c)?, text })
 }
 
 fn on_conflict(c: &mut Cursor<'_>) -> Result<OnConflict> {

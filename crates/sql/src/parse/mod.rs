@@ -8,10 +8,12 @@ mod dml;
 mod prepared;
 mod session;
 mod table;
+mod watermark;
 
+use crate::asof;
 use crate::cursor::Cursor;
 use crate::error::{Error, Result};
-use crate::statement::{ObjectKind, Query, Show, Statement};
+use crate::statement::{ObjectKind, Query, SetScope, Show, Statement};
 use datafusion::sql::sqlparser::ast::{self, AccessExpr, Expr, LimitClause, Value, VisitMut as _, VisitorMut};
 use datafusion::sql::sqlparser::tokenizer::Token;
 use std::ops::ControlFlow;
@@ -76,14 +78,18 @@ pub(crate) fn query(c: &mut Cursor<'_>) -> Result<Query> {
     if !starts_query(c) {
         return Err(c.unexpected("a query"));
     }
+    if let Some(at) = c.find(&["FOR", "SYSTEM_TIME"]) {
+        let hint = "join the table as it is: what changes in it then changes what was joined before";
+        return Err(Error::unsupported("FOR SYSTEM_TIME AS OF", hint, Some(at)));
+    }
     let mut ast = c.sqlparser(|parser| parser.parse_query())?;
     // Nothing breaks off.
     let _: ControlFlow<()> = ast.visit(&mut Respelled);
     Ok(Query { ast, text: c.text.to_owned() })
 }
 
-/// What the planner takes in another spelling only: `FETCH FIRST n ROWS ONLY` is `LIMIT n`, and the
-/// field of `(x).field` is a text.
+/// What the planner takes in another spelling only: `FETCH FIRST n ROWS ONLY` is `LIMIT n`, the field
+/// of `(x).field` is a text, and the condition of an ASOF join is marked.
 struct Respelled;
 
 impl VisitorMut for Respelled {
@@ -97,6 +103,18 @@ impl VisitorMut for Respelled {
         if let LimitClause::LimitOffset { limit: limit @ None, .. } = query.limit_clause.get_or_insert_with(none) {
             let one = || Expr::Value(Value::Number("1".to_owned(), false).into());
             *limit = query.fetch.take().map(|fetch| fetch.quantity.unwrap_or_else(one));
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_select(&mut self, select: &mut ast::Select) -> ControlFlow<()> {
+        select.from.iter_mut().for_each(asof::mark);
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_table_factor(&mut self, factor: &mut ast::TableFactor) -> ControlFlow<()> {
+        if let ast::TableFactor::NestedJoin { table_with_joins, .. } = factor {
+            asof::mark(table_with_joins);
         }
         ControlFlow::Continue(())
     }
@@ -145,12 +163,13 @@ fn explain(c: &mut Cursor<'_>) -> Result<Statement> {
 }
 
 fn show(c: &mut Cursor<'_>) -> Result<Show> {
-    let lists: [(&[&str], Show); 7] = [
+    let lists: [(&[&str], Show); 8] = [
         (&["TABLES"], Show::Tables),
         (&["SOURCES"], Show::Sources),
         (&["VIEWS"], Show::Views),
         (&["MATERIALIZED", "VIEWS"], Show::MaterializedViews),
         (&["SINKS"], Show::Sinks),
+        (&["SUBSCRIPTIONS"], Show::Subscriptions),
         (&["JOBS"], Show::Jobs),
         (&["CHECKPOINTS"], Show::Checkpoints(None)),
     ];
@@ -170,12 +189,13 @@ fn show(c: &mut Cursor<'_>) -> Result<Show> {
 }
 
 fn object_kind(c: &mut Cursor<'_>) -> Result<ObjectKind> {
-    let kinds: [(&[&str], ObjectKind); 5] = [
+    let kinds: [(&[&str], ObjectKind); 6] = [
         (&["TABLE"], ObjectKind::Table),
         (&["SOURCE"], ObjectKind::Source),
         (&["VIEW"], ObjectKind::View),
         (&["MATERIALIZED", "VIEW"], ObjectKind::MaterializedView),
         (&["SINK"], ObjectKind::Sink),
+        (&["SUBSCRIPTION"], ObjectKind::Subscription),
     ];
     for (words, kind) in kinds {
         if c.accept(words) {
@@ -187,7 +207,7 @@ fn object_kind(c: &mut Cursor<'_>) -> Result<ObjectKind> {
             return Err(Error::unsupported(later, "there are no such objects yet", Some(c.position())));
         }
     }
-    Err(c.unexpected("TABLE, SOURCE, VIEW, MATERIALIZED VIEW or SINK"))
+    Err(c.unexpected("TABLE, SOURCE, VIEW, MATERIALIZED VIEW, SINK or SUBSCRIPTION"))
 }
 
 fn checkpoint(c: &mut Cursor<'_>) -> Result<Statement> {
@@ -199,7 +219,7 @@ fn checkpoint(c: &mut Cursor<'_>) -> Result<Statement> {
 fn alter(c: &mut Cursor<'_>) -> Result<Statement> {
     if c.accept(&["SYSTEM"]) {
         c.expect(&["SET"])?;
-        return session::set(c, true);
+        return session::set(c, SetScope::System);
     }
     if !c.accept(&["MATERIALIZED", "VIEW"]) {
         let at = Some(c.position());

@@ -2,21 +2,21 @@
 
 use crate::cursor::Cursor;
 use crate::error::{Error, Result};
-use crate::statement::{Name, Show, Statement};
+use crate::statement::{Name, SetScope, Show, Statement};
+use crate::text::Position;
 use datafusion::sql::sqlparser::tokenizer::Token;
 
 /// A statement of the session, if one stands here.
 pub(super) fn statement(c: &mut Cursor<'_>) -> Result<Option<Statement>> {
     if c.accept(&["SET"]) {
-        return set(c, false).map(Some);
+        return set(c, SetScope::Session).map(Some);
     }
     if c.accept(&["RESET"]) {
         let name = setting_name(c)?;
-        return Ok(Some(Statement::Set { system: false, name, value: "default".to_owned() }));
+        return Ok(Some(Statement::Set { scope: SetScope::Session, name, value: "default".to_owned() }));
     }
     if c.accept(&["BEGIN"]) || c.accept(&["START", "TRANSACTION"]) {
-        modes(c)?;
-        return Ok(Some(Statement::Begin));
+        return Ok(Some(Statement::Begin { read_only: modes(c)? }));
     }
     if c.accept(&["COMMIT"]) || c.accept(&["END"]) {
         end_of_transaction(c)?;
@@ -37,19 +37,19 @@ pub(super) fn statement(c: &mut Cursor<'_>) -> Result<Option<Statement>> {
     Ok(None)
 }
 
-/// TRANSACTION, WORK and the modes of a transaction, which all are what they are here.
-fn modes(c: &mut Cursor<'_>) -> Result<()> {
+/// TRANSACTION, WORK and the modes of a transaction: whether it is read only, if that is said. All
+/// other modes are what they are here.
+fn modes(c: &mut Cursor<'_>) -> Result<Option<bool>> {
     if !c.accept(&["TRANSACTION"]) {
         c.accept(&["WORK"]);
     }
+    let mut read_only = None;
     while !c.at_end() {
         let at = c.position();
-        let known: [&[&str]; 7] = [
+        let known: [&[&str]; 5] = [
             &["ISOLATION", "LEVEL", "READ", "COMMITTED"],
             &["ISOLATION", "LEVEL", "READ", "UNCOMMITTED"],
             &["ISOLATION", "LEVEL", "REPEATABLE", "READ"],
-            &["READ", "WRITE"],
-            &["READ", "ONLY"],
             &["NOT", "DEFERRABLE"],
             &["DEFERRABLE"],
         ];
@@ -57,12 +57,28 @@ fn modes(c: &mut Cursor<'_>) -> Result<()> {
             let hint = "transactions are isolated by snapshots: REPEATABLE READ";
             return Err(Error::unsupported("ISOLATION LEVEL SERIALIZABLE", hint, Some(at)));
         }
-        if !known.iter().any(|words| c.accept(words)) {
+        if c.accept(&["READ", "ONLY"]) {
+            read_only = Some(true);
+        } else if c.accept(&["READ", "WRITE"]) {
+            read_only = Some(false);
+        } else if !known.iter().any(|words| c.accept(words)) {
             return Err(c.unexpected("a transaction mode"));
         }
         c.accept_token(&Token::Comma);
     }
-    Ok(())
+    Ok(read_only)
+}
+
+/// SET [SESSION CHARACTERISTICS AS] TRANSACTION as the setting that it sets.
+fn transaction(read_only: Option<bool>, scope: SetScope, at: Position) -> Statement {
+    let default = if scope == SetScope::Transaction { "" } else { "default_" };
+    let (setting, value) = match read_only {
+        None => ("transaction_isolation", "default"),
+        Some(true) => ("transaction_read_only", "on"),
+        Some(false) => ("transaction_read_only", "off"),
+    };
+    let name = Name { value: format!("{default}{setting}"), at };
+    Statement::Set { scope, name, value: value.to_owned() }
 }
 
 fn end_of_transaction(c: &mut Cursor<'_>) -> Result<()> {
@@ -78,21 +94,26 @@ fn end_of_transaction(c: &mut Cursor<'_>) -> Result<()> {
 }
 
 /// What stands after SET.
-pub(super) fn set(c: &mut Cursor<'_>, system: bool) -> Result<Statement> {
+pub(super) fn set(c: &mut Cursor<'_>, mut scope: SetScope) -> Result<Statement> {
     let at = c.position();
-    if c.accept(&["SESSION", "CHARACTERISTICS", "AS", "TRANSACTION"]) || c.accept(&["TRANSACTION"]) {
-        modes(c)?;
-        let name = Name { value: "transaction_isolation".to_owned(), at };
-        return Ok(Statement::Set { system, name, value: "default".to_owned() });
-    }
-    if !c.accept(&["SESSION"]) {
-        c.accept(&["LOCAL"]);
+    if scope == SetScope::Session {
+        if c.accept(&["SESSION", "CHARACTERISTICS", "AS", "TRANSACTION"]) {
+            return Ok(transaction(modes(c)?, scope, at));
+        }
+        if c.accept(&["TRANSACTION"]) {
+            return Ok(transaction(modes(c)?, SetScope::Transaction, at));
+        }
+        if c.accept(&["LOCAL"]) {
+            scope = SetScope::Transaction;
+        } else {
+            c.accept(&["SESSION"]);
+        }
     }
     if c.accept(&["TIME", "ZONE"]) {
         let name = Name { value: "timezone".to_owned(), at };
         let value = c.value()?;
         let value = if value.eq_ignore_ascii_case("local") { "default".to_owned() } else { value };
-        return Ok(Statement::Set { system, name, value });
+        return Ok(Statement::Set { scope, name, value });
     }
     let name = setting_name(c)?;
     if !c.accept(&["TO"]) {
@@ -102,7 +123,7 @@ pub(super) fn set(c: &mut Cursor<'_>, system: bool) -> Result<Statement> {
     while c.accept_token(&Token::Comma) {
         values.push(c.value()?);
     }
-    Ok(Statement::Set { system, name, value: values.join(", ") })
+    Ok(Statement::Set { scope, name, value: values.join(", ") })
 }
 
 /// SHOW ALL or SHOW setting.

@@ -1,9 +1,11 @@
 //! CREATE TABLE.
 
-use super::create::{column_name, data_type};
+use super::clauses;
+use super::create::{column_name, data_type, refuse_twice};
+use super::watermark;
 use crate::cursor::Cursor;
 use crate::error::{Error, Result};
-use crate::statement::{Column, CreateTable, Name, TableColumn};
+use crate::statement::{Column, CreateTable, Envelope, Feed, Included, Metadata, Name, TableColumn};
 use arrow::datatypes::DataType;
 use datafusion::sql::sqlparser::ast::Expr;
 use datafusion::sql::sqlparser::parser::Parser;
@@ -25,6 +27,7 @@ pub(super) fn table(c: &mut Cursor<'_>) -> Result<CreateTable> {
         key: Vec::new(),
         watermark: None,
         append_only: false,
+        feed: None,
         text,
     };
     c.expect_token(&Token::LParen)?;
@@ -42,12 +45,53 @@ pub(super) fn table(c: &mut Cursor<'_>) -> Result<CreateTable> {
         });
     }
     table.append_only = c.accept(&["APPEND", "ONLY"]);
-    if c.is(&["WITH"]) || c.is(&["FORMAT"]) {
-        let hint = "CREATE SOURCE and a materialized view over it keep a connector's rows";
-        return Err(Error::unsupported("a table with a connector", hint, Some(c.position())));
+    if ["INCLUDE", "WITH", "FORMAT"].iter().any(|word| c.is(&[word])) {
+        table.feed = Some(feed(c)?);
     }
     check(&mut table)?;
+    check_feed(&table)?;
     Ok(table)
+}
+
+/// INCLUDE ..., WITH (...) and FORMAT ... of a table that a connector fills.
+fn feed(c: &mut Cursor<'_>) -> Result<Feed> {
+    let included = clauses::included(c)?;
+    let options = clauses::with(c)?;
+    if options.is_empty() {
+        return Err(c.unexpected("WITH (connector = ...)"));
+    }
+    Ok(Feed { included, options, format: clauses::format(c)? })
+}
+
+/// What a table cannot have that a connector fills, and what it needs for its format.
+fn check_feed(table: &CreateTable) -> Result<()> {
+    let Some(Feed { included, format, .. }) = &table.feed else { return Ok(()) };
+    refuse_twice(included, table.columns.iter().map(|column| &column.column.name))?;
+    if let Some(column) = table.columns.iter().find(|column| column.default.is_some()) {
+        let hint = "a connector gives all columns";
+        return Err(Error::unsupported("DEFAULT", hint, Some(column.column.name.at)));
+    }
+    if let Some(watermark) = &table.watermark {
+        let hint = "a source has one: CREATE SOURCE";
+        return Err(Error::unsupported("WATERMARK of a table with a connector", hint, Some(watermark.at)));
+    }
+    if table.append_only && !table.key.is_empty() {
+        let hint = "rows replace those with the same PRIMARY KEY: leave one of them out";
+        return Err(Error::unsupported("APPEND ONLY", hint, Some(table.key[0].at)));
+    }
+    let envelope = format.as_ref().map_or(Envelope::Plain, |format| format.envelope);
+    let key = included.iter().find(|included| included.what == Metadata::Key);
+    if let Some(Included { name, .. }) = key.filter(|_| envelope != Envelope::Upsert) {
+        return Err(Error::unsupported("INCLUDE KEY", "only FORMAT UPSERT has keys", Some(name.at)));
+    }
+    match format {
+        Some(format) if envelope != Envelope::Plain && table.key.is_empty() => Err(Error::Invalid {
+            sqlstate: "42P16",
+            message: format!("FORMAT {} needs a PRIMARY KEY: rows are replaced and deleted by it", envelope.name()),
+            position: Some(format.at),
+        }),
+        _ => Ok(()),
+    }
 }
 
 fn element(c: &mut Cursor<'_>, table: &mut CreateTable) -> Result<()> {
@@ -69,10 +113,7 @@ fn element(c: &mut Cursor<'_>, table: &mut CreateTable) -> Result<()> {
         }
         return c.expect_token(&Token::RParen);
     }
-    if c.accept(&["WATERMARK", "FOR"]) {
-        let column = c.ident("a column's name")?;
-        c.expect(&["AS"])?;
-        table.watermark = Some((column, c.sqlparser(Parser::parse_expr)?));
+    if watermark::accept(c, &mut table.watermark)? {
         return Ok(());
     }
     for clause in ["UNIQUE", "CHECK", "FOREIGN", "EXCLUDE", "LIKE", "CONSTRAINT"] {
@@ -154,18 +195,18 @@ fn check(table: &mut CreateTable) -> Result<()> {
                 position: Some(name.at),
             });
         }
+        let mut included = table.feed.iter().flat_map(|feed| &feed.included);
+        if included.any(|included| included.what == Metadata::Key && included.name.value == name.value) {
+            continue;
+        }
         let column = table.columns.iter_mut().find(|column| column.column.name.value == name.value);
         column.ok_or_else(|| unknown(name))?.column.not_null = true;
     }
-    let Some((name, _)) = &table.watermark else { return Ok(()) };
-    let column = table.columns.iter().find(|column| column.column.name.value == name.value);
-    match column.map(|column| &column.column.data_type) {
-        Some(DataType::Timestamp(..)) => Ok(()),
-        Some(_) => Err(Error::Invalid {
-            sqlstate: "42804",
-            message: format!("the watermark's column {:?} is not a timestamp", name.value),
-            position: Some(name.at),
-        }),
-        None => Err(unknown(name)),
+    let Some(watermark) = &table.watermark else { return Ok(()) };
+    watermark::check(watermark, table.columns.iter().map(|column| &column.column))?;
+    if table.append_only {
+        return Ok(());
     }
+    let clause = "WATERMARK of a table that is not APPEND ONLY";
+    Err(Error::unsupported(clause, "write APPEND ONLY after the columns", Some(watermark.at)))
 }

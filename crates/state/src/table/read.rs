@@ -3,10 +3,10 @@
 //! A read and a checkpoint may be in progress together; each has its own undo.
 
 use super::freeze::Frozen;
-use super::{KeyKind, Progress, Table};
+use super::{KeyKind, Progress, Slot, Table};
 use crate::bits;
 use crate::error::{Error, Result};
-use crate::page::{Purpose, heap_key};
+use crate::page::{Bitmap, Purpose, heap_key};
 use crate::record::PageView;
 
 /// Rows of a snapshot: keys in the form of the table's kind, and their words row by row.
@@ -123,6 +123,31 @@ impl Table {
             self.reading = Some(frozen);
         }
         done.map(|()| Progress { pages_left, ..Progress::default() })
+    }
+
+    /// How many pages its loaded key groups have.
+    #[must_use]
+    pub const fn page_count(&self) -> usize {
+        self.pages.len()
+    }
+
+    /// Replaces `slots` by those of a page that hold a key, whose page is in memory then: for who must
+    /// look at every row as it is now.
+    ///
+    /// # Errors
+    /// When the page was evicted and cannot be read back.
+    ///
+    /// # Panics
+    /// When there is no such page.
+    pub fn live_slots(&mut self, page: usize, slots: &mut Vec<Slot>) -> Result<()> {
+        let mut live = Vec::new();
+        bits::positions(self.pages[page].bitmap(Bitmap::Live).iter().copied(), &mut live);
+        slots.clear();
+        if !live.is_empty() {
+            self.ensure_resident(page)?;
+            slots.extend(live.iter().map(|at| Slot::new(page, usize::from(*at))));
+        }
+        Ok(())
     }
 
     /// Gives up a read; nothing happens if none is in progress.

@@ -35,6 +35,12 @@ impl Disk {
         make(row_words, worker, workers, Some(&self.source), Some(&Arc::new(restore)))
     }
 
+    /// A table of an only worker as of the last checkpoint.
+    pub(crate) fn table(&self, table: u8, key: KeyKind, words: usize) -> Table {
+        let restore = Restore::new(self.source.clone(), self.parts.clone()).expect("parts");
+        table_of(table, key, words, (0, 1), Some(&self.source), Some(&Arc::new(restore)))
+    }
+
     /// Makes a checkpoint of all workers, and drops what is clean then.
     pub(crate) fn checkpoint(&mut self, workers: Vec<Vec<&mut Table>>) {
         for (worker, mut tables) in workers.into_iter().enumerate() {
@@ -72,19 +78,29 @@ fn make(
     source: Option<&PageSource>,
     restore: Option<&Arc<Restore>>,
 ) -> Gathered {
-    let groups = KeyGroups::new(4).expect("a power of two");
-    let table = |table: u8, key: KeyKind, words: usize| {
-        let id = TableId { operator: OperatorId(1), table };
-        let owned = groups.owned_by(worker, workers);
-        let options = TableOptions { id, key, words, groups, owned, source: source.cloned() };
-        match restore {
-            Some(restore) => Table::restoring(options, Arc::clone(restore)),
-            None => Table::new(options),
-        }
-    };
+    let table = |number, key, words| table_of(number, key, words, (worker, workers), source, restore);
     let rows = row_words.iter().enumerate();
     let rows = rows.map(|(side, words)| table(side as u8 + 1, KeyKind::Placed, *words)).collect();
     Gathered::new(table(0, KeyKind::Bytes, row_words.len() * GROUP_WORDS), rows)
+}
+
+/// A table of a worker among some, whose number comes first.
+fn table_of(
+    table: u8,
+    key: KeyKind,
+    words: usize,
+    (worker, workers): (usize, usize),
+    source: Option<&PageSource>,
+    restore: Option<&Arc<Restore>>,
+) -> Table {
+    let groups = KeyGroups::new(4).expect("a power of two");
+    let id = TableId { operator: OperatorId(1), table };
+    let owned = groups.owned_by(worker, workers);
+    let options = TableOptions { id, key, words, groups, owned, source: source.cloned() };
+    match restore {
+        Some(restore) => Table::restoring(options, Arc::clone(restore)),
+        None => Table::new(options),
+    }
 }
 
 /// Counts by group and row.
@@ -176,8 +192,14 @@ fn compare(all: &mut [Gathered], old: &[Twin; 2], new: &[Twin; 2]) {
                 assert_eq!(group.sides[side].is_changed, before != after);
             }
         }
-        gathered.end_epoch(&touched).expect("an epoch's end");
+        end_epoch(gathered);
     }
+}
+
+/// Goes to the end of an epoch whose touched groups were all looked at.
+fn end_epoch(gathered: &mut Gathered) {
+    assert!(gathered.touched().expect("an epoch").is_empty(), "all were looked at");
+    while !gathered.end_epoch().expect("an epoch's end") {}
 }
 
 fn rows_of(all: &[Gathered]) -> [u64; 2] {
@@ -225,8 +247,8 @@ fn a_chain_over_many_pages_is_evicted_and_restored() {
     let mut all = vec![disk.gathered(&[2, 2], 0, 1)];
     let inserts: Vec<Step> = (0..20_000).map(|number| step(number, 1)).collect();
     apply_at_once(&mut all, &inserts);
-    let touched = all[0].touched().expect("an epoch");
-    all[0].end_epoch(&touched).expect("an epoch's end");
+    assert_eq!(all[0].touched().expect("an epoch").len(), 1);
+    end_epoch(&mut all[0]);
     disk.checkpoint(all.iter_mut().map(Gathered::tables).collect());
     for (round, left) in [(2, 10_000), (3, 6667)] {
         let deletes: Vec<Step> = (0..20_000)
@@ -238,7 +260,7 @@ fn a_chain_over_many_pages_is_evicted_and_restored() {
         let part = all[0].part(0, &touched, &[Want::All]).expect("rows");
         assert_eq!(part.new.iter().sum::<i64>(), left);
         assert_eq!(part.old.iter().sum::<i64>(), left + deletes.len() as i64);
-        all[0].end_epoch(&touched).expect("an epoch's end");
+        end_epoch(&mut all[0]);
         disk.checkpoint(all.iter_mut().map(Gathered::tables).collect());
         all = vec![disk.gathered(&[2, 2], 0, 1)];
     }
@@ -246,10 +268,45 @@ fn a_chain_over_many_pages_is_evicted_and_restored() {
 
 /// Like [`apply`], on one worker and in one batch.
 fn apply_at_once(all: &mut [Gathered], steps: &[Step]) {
+    apply_side_at_once(all, 0, steps);
+}
+
+fn apply_side_at_once(all: &mut [Gathered], side: usize, steps: &[Step]) {
     let batch = batch_of(&steps.iter().collect::<Vec<_>>());
     let deadline = Instant::now() + Duration::from_secs(60);
     assert!(all[0].load_for(batch.rows.column(0).as_ref(), deadline).expect("loads"));
-    all[0].apply(0, &batch).expect("applies");
+    all[0].apply(side, &batch).expect("applies");
+}
+
+#[test]
+fn groups_that_come_and_go_in_more_than_a_chunk_leave_nothing() {
+    let key = |number: u32| number.to_be_bytes().to_vec();
+    let groups = 3 * TOGETHER as u32;
+    let mut all = [in_memory(&[2, 2])];
+    for weight in [1, -1] {
+        // Each group has two rows on one side and one on the other.
+        for (side, row) in [(0, b"a"), (0, b"b"), (1, b"a")] {
+            let row = |number| [key(number), row.to_vec()].concat();
+            let steps: Vec<Step> = (0..groups).map(|number| (side, key(number), row(number), weight)).collect();
+            apply_side_at_once(&mut all, side, &steps);
+        }
+        let mut seen = 0;
+        loop {
+            let touched = all[0].touched().expect("an epoch");
+            if touched.is_empty() {
+                break;
+            }
+            assert!(touched.len() <= TOGETHER, "{} groups at a time", touched.len());
+            let part = all[0].part(0, &touched, &vec![Want::All; touched.len()]).expect("rows");
+            assert_eq!(part.len(), 2 * touched.len());
+            seen += touched.len();
+        }
+        assert_eq!(seen, groups as usize);
+        end_epoch(&mut all[0]);
+        let left = if weight > 0 { u64::from(groups) } else { 0 };
+        assert_eq!(rows_of(&all), [2 * left, left]);
+        assert_eq!(all[0].groups.len(), left);
+    }
 }
 
 #[test]

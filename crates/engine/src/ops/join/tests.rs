@@ -5,7 +5,7 @@ use crate::ops::gathered::tests::{Disk, in_memory};
 use crate::ops::gathered::{ROW_WORDS, SIDES};
 use crate::ops::grouping::{Grouping, NullKeys, row_codec};
 use arrow::array::{Int64Array, RecordBatch};
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use datafusion_expr::Operator;
 use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::expressions::{BinaryExpr, Column};
@@ -148,18 +148,36 @@ impl World {
         }
     }
 
-    /// Ends an epoch: what came out until then must be what all that went in gives.
-    fn close(&mut self) {
-        let mut out = Vec::new();
-        self.join.close(&mut out).expect("closes");
-        for batch in &out {
-            assert!(!batch.is_empty() && (0..batch.len()).all(|row| batch.weight(row) != 0));
-            assert_eq!(batch.rows.schema_ref(), &output_schema(self.case.kind));
-            for row in 0..batch.len() {
-                add(&mut self.output, value_of(&batch.rows, row), batch.weight(row));
+    /// Ends an epoch: what came out until then must be what all that went in gives. The deadline is
+    /// over, so that each call does one step, which gives no more than a chunk. Gives their number.
+    fn close(&mut self) -> usize {
+        let (mut calls, mut over) = (0, false);
+        while !over {
+            let mut out = Vec::new();
+            over = self.join.close(Instant::now(), &mut out).expect("closes");
+            calls += 1;
+            assert!(out.iter().map(Batch::len).sum::<usize>() <= CHUNK, "a step gives at most a chunk");
+            for batch in &out {
+                assert!(!batch.is_empty() && (0..batch.len()).all(|row| batch.weight(row) != 0));
+                assert_eq!(batch.rows.schema_ref(), &output_schema(self.case.kind));
+                for row in 0..batch.len() {
+                    add(&mut self.output, value_of(&batch.rows, row), batch.weight(row));
+                }
             }
         }
         assert_eq!(self.output, self.case.output(&self.sides), "{:?}", self.case);
+        calls
+    }
+
+    /// The same changes on both sides, of the group of key 1.
+    fn apply_to_both(&mut self, values: Range<i64>, weight: i64) {
+        let changes: Vec<(Row, i64)> = values.map(|value| ((Some(1), value), weight)).collect();
+        for side in 0..2 {
+            for (row, weight) in &changes {
+                add(&mut self.sides[side], *row, *weight);
+            }
+            self.apply(side, &changes);
+        }
     }
 
     /// Random changes in some batches; deletes may come before their inserts.
@@ -200,7 +218,7 @@ fn value_of(rows: &RecordBatch, row: usize) -> Vec<Option<i64>> {
     let value = |column: &ArrayRef| match column.as_boolean_opt() {
         Some(marks) => Some(i64::from(marks.value(row))),
         None => {
-            let numbers = column.as_primitive::<arrow::datatypes::Int64Type>();
+            let numbers = column.as_primitive::<Int64Type>();
             numbers.is_valid(row).then(|| numbers.value(row))
         }
     };
@@ -245,15 +263,11 @@ fn a_product_larger_than_a_chunk_is_whole() {
         for filtered in [false, true] {
             let case = Case { kind, nulls_match: false, filtered };
             let mut world = World::new(case, in_memory(&case.row_words()));
-            for (from, to, weight) in [(0, 150, 1), (100, 250, 2), (0, 100, -1)] {
-                for side in 0..2 {
-                    let changes: Vec<(Row, i64)> = (from..to).map(|value| ((Some(1), value), weight)).collect();
-                    for (row, weight) in &changes {
-                        add(&mut world.sides[side], *row, *weight);
-                    }
-                    world.apply(side, &changes);
-                }
-                world.close();
+            // Rows come, more come beside them, and some of both go.
+            for (values, weight) in [(0..250, 1), (200..330, 2), (0..120, -1)] {
+                world.apply_to_both(values, weight);
+                let calls = world.close();
+                assert!(!kind.gives_pairs() || calls > 50_000 / CHUNK, "{calls} steps");
             }
         }
     }
@@ -268,9 +282,55 @@ fn more_groups_than_are_looked_at_together_are_all_closed() {
         let changes: Vec<(Row, i64)> = (0..groups).map(|key| ((Some(key), key), 1)).collect();
         world.apply(side, &changes);
         let mut out = Vec::new();
-        world.join.close(&mut out).expect("closes");
+        assert!(world.join.close(Instant::now() + Duration::from_secs(60), &mut out).expect("closes"));
         rows += out.iter().map(|batch| (0..batch.len()).map(|row| batch.weight(row)).sum::<i64>()).sum::<i64>();
     }
     // The pairs of the second epoch take the places of as many rows without one.
     assert_eq!(rows, 2 * TOGETHER as i64);
+}
+
+#[test]
+fn a_product_of_thousands_by_thousands_comes_batch_by_batch() {
+    let rows = 3000;
+    let case = Case { kind: JoinKind::Inner, nulls_match: false, filtered: true };
+    let mut world = World::new(case, in_memory(&case.row_words()));
+    world.apply_to_both(0..rows, 1);
+    let mut seen = vec![false; (rows * rows) as usize];
+    let (mut pairs, mut calls, mut over) = (0, 0, false);
+    while !over {
+        let mut out = Vec::new();
+        over = world.join.close(Instant::now(), &mut out).expect("closes");
+        calls += 1;
+        assert!(out.iter().map(Batch::len).sum::<usize>() <= CHUNK, "a step gives at most a chunk");
+        for batch in &out {
+            let values = |column: usize| batch.rows.column(column).as_primitive::<Int64Type>().values().iter();
+            for (row, (left, right)) in values(1).zip(values(3)).enumerate() {
+                assert!(left < right && batch.weight(row) == 1);
+                assert!(
+                    !std::mem::replace(&mut seen[(left * rows + right) as usize], true),
+                    "{left} and {right} twice"
+                );
+                pairs += 1;
+            }
+        }
+    }
+    assert_eq!(pairs, rows * (rows - 1) / 2);
+    assert!(calls >= rows * rows / CHUNK as i64, "{calls} steps");
+}
+
+#[test]
+fn many_rows_without_a_pair_are_given_in_steps() {
+    for kind in [JoinKind::Left, JoinKind::Anti, JoinKind::Mark] {
+        let case = Case { kind, nulls_match: false, filtered: false };
+        let mut world = World::new(case, in_memory(&case.row_words()));
+        let left: Vec<(Row, i64)> = (0..3 * CHUNK as i64).map(|value| ((Some(1), value), 1)).collect();
+        for (side, changes) in [(0, left), (1, vec![((Some(1), 0), 1)])] {
+            for (row, weight) in &changes {
+                add(&mut world.sides[side], *row, *weight);
+            }
+            world.apply(side, &changes);
+            let calls = world.close();
+            assert!(calls > 3, "{calls} steps");
+        }
+    }
 }

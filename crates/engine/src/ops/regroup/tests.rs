@@ -64,6 +64,19 @@ fn expected(rows: &Rows) -> Rows {
     groups.into_iter().map(|(key, (sum, first))| (vec![key, Some(sum), Some(first)], 1)).collect()
 }
 
+fn apply(regroup: &mut Regroup, steps: &[(Vec<Option<i64>>, i64)]) {
+    let columns = [0, 1].map(|at| Arc::new(steps.iter().map(|(row, _)| row[at]).collect::<Int64Array>()) as ArrayRef);
+    let weights: Int64Array = steps.iter().map(|(_, weight)| Some(*weight)).collect();
+    let batch = RecordBatch::try_new(schema(&["k", "v"]), columns.to_vec()).expect("two columns");
+    let key: Arc<dyn PhysicalExpr> = Arc::new(Column::new("k", 0));
+    let grouping = Grouping::new(&[key], &schema(&["k", "v"]), NullKeys::Group).expect("keys");
+    for part in grouping.apply(&Batch::weighted(batch, weights)).expect("keys") {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        assert!(regroup.load_for(0, &part, deadline).expect("loads"));
+        regroup.apply(0, part).expect("applies");
+    }
+}
+
 fn epoch(regroup: &mut Regroup, rng: &mut Rng, rows: &mut Rows, output: &mut Rows) {
     let mut steps = Vec::new();
     for _ in 0..rng.below(30) {
@@ -78,19 +91,17 @@ fn epoch(regroup: &mut Regroup, rng: &mut Rng, rows: &mut Rows, output: &mut Row
         steps.push((row, weight));
     }
     steps.reverse();
-    let columns = [0, 1].map(|at| Arc::new(steps.iter().map(|(row, _)| row[at]).collect::<Int64Array>()) as ArrayRef);
-    let weights: Int64Array = steps.iter().map(|(_, weight)| Some(*weight)).collect();
-    let batch = RecordBatch::try_new(schema(&["k", "v"]), columns.to_vec()).expect("two columns");
-    let key: Arc<dyn PhysicalExpr> = Arc::new(Column::new("k", 0));
-    let grouping = Grouping::new(&[key], &schema(&["k", "v"]), NullKeys::Group).expect("keys");
-    for part in grouping.apply(&Batch::weighted(batch, weights)).expect("keys") {
-        let deadline = Instant::now() + Duration::from_secs(60);
-        assert!(regroup.load_for(0, &part, deadline).expect("loads"));
-        regroup.apply(0, part).expect("applies");
-    }
+    apply(regroup, &steps);
     let mut out = Vec::new();
-    regroup.close(&mut out).expect("closes");
-    for batch in &out {
+    // A deadline that is over: one step a call.
+    while !regroup.close(Instant::now(), &mut out).expect("closes") {}
+    count_output(&out, output);
+    assert_eq!(*output, expected(rows));
+}
+
+fn count_output(out: &[Batch], output: &mut Rows) {
+    for batch in out {
+        assert!(batch.len() <= CHUNK);
         for row in 0..batch.len() {
             assert_ne!(batch.weight(row), 0, "changes are consolidated");
             let value = |column: &ArrayRef| {
@@ -100,7 +111,6 @@ fn epoch(regroup: &mut Regroup, rng: &mut Rng, rows: &mut Rows, output: &mut Row
             add(output, batch.rows.columns().iter().map(value).collect(), batch.weight(row));
         }
     }
-    assert_eq!(*output, expected(rows));
 }
 
 #[test]
@@ -112,6 +122,29 @@ fn groups_agree_with_computing_all_of_them() {
         for _ in 0..40 {
             epoch(&mut regroup, &mut rng, &mut rows, &mut output);
         }
+    }
+}
+
+#[test]
+fn many_groups_are_computed_in_steps() {
+    let groups = 3 * TOGETHER as i64;
+    let mut regroup = regroup(in_memory(&[ROW_WORDS]));
+    let (mut rows, mut output) = (Rows::new(), Rows::new());
+    // All groups come, then half of them change and a third of these go.
+    for (every, value, weight) in [(1, 5, 1), (2, 3, 2), (6, 3, -2), (6, 5, -1)] {
+        let changed = (0..groups).filter(|key| key % every == 0);
+        let steps: Vec<_> = changed.map(|key| (vec![Some(key), Some(value)], weight)).collect();
+        for (row, weight) in &steps {
+            add(&mut rows, row.clone(), *weight);
+        }
+        apply(&mut regroup, &steps);
+        let (mut out, mut calls) = (Vec::new(), 1_usize);
+        while !regroup.close(Instant::now(), &mut out).expect("closes") {
+            calls += 1;
+        }
+        assert!(calls > steps.len() / TOGETHER, "{calls} steps for {} groups", steps.len());
+        count_output(&out, &mut output);
+        assert_eq!(output, expected(&rows));
     }
 }
 

@@ -1,6 +1,7 @@
 //! Each function against a slow twin over vectors of options.
 
 use super::*;
+use arrow::array::{IntervalMonthDayNanoArray, TimestampMicrosecondArray};
 
 type Rows = Vec<Option<Vec<Option<i64>>>>;
 
@@ -85,7 +86,7 @@ fn arrays_are_made_longer_and_shorter() {
     let twin: Rows = each(&rows, &values, |row, value| row.iter().copied().filter(|v| *v != value).collect());
     assert_eq!(rows_of(&remove(&[Arc::clone(&array), Arc::clone(&value)]).expect("arrays")), twin);
     let nine = numbers(&vec![Some(9); rows.len()]);
-    let swap = |v: Option<i64>, value| if v == value { Some(9) } else { v };
+    let swap = |v: Option<i64>, value: Option<i64>| if v == value { Some(9) } else { v };
     let twin: Rows = each(&rows, &values, |row, value| row.iter().map(|v| swap(*v, value)).collect());
     assert_eq!(rows_of(&replace(&[array, value, nine]).expect("arrays")), twin);
 }
@@ -95,7 +96,7 @@ fn elements_are_found() {
     let (rows, array, values) = cases();
     let value = numbers(&values);
     let found = position(&[Arc::clone(&array), Arc::clone(&value)]).expect("places");
-    let place = |row: &[Option<i64>], value| row.iter().position(|v| *v == value).map(|at| at as i32 + 1);
+    let place = |row: &[Option<i64>], value: Option<i64>| row.iter().position(|v| *v == value).map(|at| at as i32 + 1);
     let twin: Vec<Option<i32>> = each(&rows, &values, place).into_iter().map(Option::flatten).collect();
     assert_eq!(found.as_primitive::<Int32Type>(), &Int32Array::from(twin));
     for all in [false, true] {
@@ -150,4 +151,22 @@ fn series_end_where_they_should() {
     assert_eq!(rows_of(&none), Rows::from([Some(Vec::new())]));
     assert!(series(&[numbers(&[Some(1)]), numbers(&[Some(2)]), numbers(&[Some(0)])]).is_err());
     assert!(series(&[numbers(&[Some(1)]), numbers(&[Some(i64::MAX)])]).is_err());
+}
+
+#[test]
+fn series_of_times_are_looked_at_before_they_are_made() {
+    let interval = IntervalMonthDayNano::new;
+    let hour = 3_600_000_000_000;
+    for (last, step, is_made) in [
+        (86_400_000_000, interval(0, 0, hour), true),
+        (86_400_000_000, interval(0, 0, -1), true),
+        (86_400_000_000, interval(0, 0, 1), false),
+        (-86_400_000_000, interval(0, -1, -hour), true),
+        (86_400_000_000, interval(1, -30, 0), false),
+        (i64::MAX, interval(i32::MAX, i32::MAX, i64::MAX), true),
+    ] {
+        let [first, last] = [0, last].map(|time| -> ArrayRef { Arc::new(TimestampMicrosecondArray::from(vec![time])) });
+        let step: ArrayRef = Arc::new(IntervalMonthDayNanoArray::from(vec![step]));
+        assert_eq!(check_times(&[first, last, step]).is_ok(), is_made);
+    }
 }
