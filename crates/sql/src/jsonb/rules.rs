@@ -22,7 +22,7 @@ use datafusion::logical_expr::{Distinct, Expr, ExprSchemable, LogicalPlan, Opera
 use datafusion::optimizer::AnalyzerRule;
 
 /// Functions of DataFusion that take values of any type as they are.
-const OF_ANY: [&str; 11] = [
+const OF_ANY: [&str; 12] = [
     "coalesce",
     "nullif",
     "make_array",
@@ -34,6 +34,7 @@ const OF_ANY: [&str; 11] = [
     "lag",
     "lead",
     "arrow_typeof",
+    "grouping",
 ];
 
 /// Whether a type is jsonb, or an array of it.
