@@ -63,6 +63,9 @@ struct Built<'s> {
     marks: Option<Flows<'s>>,
     /// Up to which epoch a change source's rows are of its backfill, all of which are not given yet.
     filling: Option<Filling>,
+    /// A row in each epoch after which a change source's backfill is not over, on every worker; none
+    /// where no temporal join waits for it.
+    fills: Option<Flows<'s>>,
 }
 
 /// The last epoch of which something is so; none when none is.
@@ -71,7 +74,7 @@ type Filling = Rc<Cell<Option<u64>>>;
 impl<'s> Built<'s> {
     /// Of a node that gives changes and nothing else.
     const fn changes(changes: Flows<'s>) -> Self {
-        Self { changes, backfill: None, marks: None, filling: None }
+        Self { changes, backfill: None, marks: None, filling: None, fills: None }
     }
 }
 
@@ -224,6 +227,7 @@ impl<'s> Wiring<'_, 's> {
             Operator::Closing(closing) => self.closing(id, closing),
             Operator::Materialize => self.materialize(id),
             Operator::Upsert(_) => self.upsert(id),
+            Operator::Index(_) => self.index(id),
             Operator::Union => {
                 let schema = Arc::clone(&node.schema);
                 self.stateless(id, move |batch, out| {

@@ -302,6 +302,20 @@ impl Distributor<Flow> for ToFirst {
     fn flush<T: Clone, P: Push<Message<T, Flow>>>(&mut self, _time: &T, _pushers: &mut [P]) {}
 }
 
+/// Gives all batches to every worker.
+pub(crate) struct ToAll;
+
+impl Distributor<Flow> for ToAll {
+    fn partition<T: Clone, P: Push<Message<T, Flow>>>(&mut self, flow: &mut Flow, time: &T, pushers: &mut [P]) {
+        let Some(batch) = flow.0.take() else { return };
+        for pusher in pushers {
+            Message::push_at(&mut Flow(Some(batch.clone())), time.clone(), pusher);
+        }
+    }
+
+    fn flush<T: Clone, P: Push<Message<T, Flow>>>(&mut self, _time: &T, _pushers: &mut [P]) {}
+}
+
 /// The values of an integer-form key column.
 pub(crate) fn integers(key: &dyn Array) -> Option<&PrimitiveArray<UInt64Type>> {
     key.as_primitive_opt::<UInt64Type>()

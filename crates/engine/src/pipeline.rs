@@ -117,6 +117,8 @@ pub struct Metrics {
 pub struct Pipeline {
     inner: Arc<Inner>,
     owner: Weak<Pipelines>,
+    /// What people call it, where that is not its name.
+    title: Option<Arc<str>>,
 }
 
 impl std::fmt::Debug for Pipeline {
@@ -212,6 +214,18 @@ impl Pipeline {
         &self.inner.name
     }
 
+    /// What this handle calls it for people; its name unless it was told otherwise.
+    #[must_use]
+    pub fn title(&self) -> &str {
+        self.title.as_deref().unwrap_or(&self.inner.name)
+    }
+
+    /// The same with another title; handles that are there keep theirs.
+    #[must_use]
+    pub fn titled(self, title: &str) -> Self {
+        Self { title: Some(title.into()), ..self }
+    }
+
     /// What it is doing.
     #[must_use]
     pub fn status(&self) -> Status {
@@ -271,6 +285,13 @@ impl Pipeline {
                 }
             }
         }
+    }
+
+    /// Parts of outboxes that are published and that the sinks do not have yet. What a checkpoint has
+    /// published counts once an epoch has begun and ended since.
+    #[must_use]
+    pub fn undelivered(&self) -> usize {
+        self.inner.state().run.as_ref().map_or(0, |run| run.spec.undelivered())
     }
 
     /// Makes a checkpoint and waits until it is published or has failed.
@@ -464,7 +485,7 @@ impl Pipelines {
             self.all().remove(&inner.name);
             return Err(error);
         }
-        Ok(Pipeline { inner, owner: Arc::downgrade(self) })
+        Ok(Pipeline { inner, owner: Arc::downgrade(self), title: None })
     }
 
     /// Begins a run from the newest checkpoint.

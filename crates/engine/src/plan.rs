@@ -49,6 +49,31 @@ impl Plan {
         }
     }
 
+    /// The change sources behind the right side of a temporal join: its left rows wait until all of
+    /// those have given their backfills.
+    #[must_use]
+    pub fn awaited_by(&self, join: NodeId) -> Vec<NodeId> {
+        let node = &self.nodes[join.0];
+        if !matches!(&node.operator, Operator::Join(join) if join.temporal) {
+            return Vec::new();
+        }
+        let mut is_behind = vec![false; join.0];
+        is_behind[node.inputs[1].0] = true;
+        for at in (0..join.0).rev() {
+            if is_behind[at] {
+                self.nodes[at].inputs.iter().for_each(|input| is_behind[input.0] = true);
+            }
+        }
+        let is_awaited = |at: &usize| is_behind[*at] && matches!(self.nodes[*at].operator, Operator::Changes(_));
+        (0..join.0).filter(is_awaited).map(NodeId).collect()
+    }
+
+    /// Whether left rows of a temporal join wait for the backfill of a change source.
+    #[must_use]
+    pub fn is_awaited(&self, source: NodeId) -> bool {
+        (source.0 + 1..self.nodes.len()).any(|join| self.awaited_by(NodeId(join)).contains(&source))
+    }
+
     /// The columns of a view by which its rows can be looked up, in the order of the keys of its
     /// node; none when it has no key, or does not show all of it.
     #[must_use]
@@ -56,6 +81,7 @@ impl Plan {
         let keys: Vec<usize> = match &self.nodes[view.node.0].operator {
             Operator::Aggregate(aggregation) => (0..aggregation.keys.len()).collect(),
             Operator::Upsert(upsert) => upsert.keys.clone(),
+            Operator::Index(index) => index.keys.clone(),
             _ => return None,
         };
         let Some(map) = view.finish.as_ref().filter(|map| !map.columns.is_empty()) else { return Some(keys) };
@@ -107,6 +133,9 @@ pub enum Operator {
     Materialize,
     /// Keeps the last row of each key; its input only ever adds rows.
     Upsert(Upsert),
+    /// Keeps its input's rows by some columns, so that those with given values can be looked up; gives
+    /// nothing on.
+    Index(Index),
     /// The rows of all its inputs, which have the same columns.
     Union,
     /// Pairs the rows of its two inputs.
@@ -129,6 +158,13 @@ pub struct Upsert {
     pub keys: Vec<usize>,
     /// Whether the input has one column more, a boolean that is true where the key's row is deleted.
     pub deletes: bool,
+}
+
+/// By what rows are looked up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Index {
+    /// The places of the columns; rows with a null there are left out. Not empty.
+    pub keys: Vec<usize>,
 }
 
 /// How a watermark is made. After an epoch it is the greatest time that was seen less the delay, and it
@@ -177,6 +213,10 @@ pub struct Join {
     pub filter: Option<Arc<dyn PhysicalExpr>>,
     /// Which rows need not be kept for ever; at most one entry a side.
     pub forgets: Vec<Forget>,
+    /// Whether left rows, which are only ever added, are paired once, with the right rows that are there
+    /// after their epoch, and are not kept. Then it is [`JoinKind::Inner`] or [`JoinKind::Left`] and
+    /// forgets nothing.
+    pub temporal: bool,
 }
 
 /// Rows of one side of a join that never pair with rows that are yet to come, nor change.
@@ -351,7 +391,7 @@ pub struct View {
     /// The view's name.
     pub name: String,
     /// A node that keeps rows and can be read: [`Operator::Aggregate`], [`Operator::Materialize`] or
-    /// [`Operator::Upsert`].
+    /// [`Operator::Upsert`]; or looked up and nothing else: [`Operator::Index`].
     pub node: NodeId,
     /// A projection and HAVING applied when reading; the view's own table is not stored twice.
     pub finish: Option<Map>,

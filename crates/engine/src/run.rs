@@ -353,7 +353,7 @@ pub(crate) fn number_nodes(plan: &Plan, manifest: Option<&Manifest>) -> Result<N
     for (index, node) in plan.nodes.iter().enumerate() {
         let kind = tables::shape_of(plan, NodeId(index))?;
         let id = match known.iter().find(|operator| is_of(node, operator)) {
-            Some(operator) if operator.kind == kind => operator.id,
+            Some(operator) if tables::goes_on(&node.operator, &operator.kind, &kind) => operator.id,
             Some(operator) => {
                 return Err(Error::Plan(format!(
                     "the state of {} in the checkpoint is of {}, the plan wants {kind}: drop and create it anew",
@@ -437,6 +437,11 @@ impl RunSpec {
     pub(crate) fn log_offset(&self, node: NodeId) -> Option<Offset> {
         let restored = self.restored.as_ref().filter(|_| !self.is_new(node))?;
         restored.manifest.sources.get(&self.plan.nodes[node.0].name)?.get(LOG_SPLIT).cloned()
+    }
+
+    /// Parts of outboxes that are published and not delivered.
+    pub(crate) fn undelivered(&self) -> usize {
+        self.undelivered.load(std::sync::atomic::Ordering::Relaxed)
     }
 
     pub(crate) fn outbox(&self, node: NodeId, sink: &Arc<dyn Sink>, place: Place) -> OutboxSetup {

@@ -34,9 +34,15 @@ pub trait Sink: Debug + Send + Sync {
     /// `Plan` that names the option or column.
     fn check(&self, schema: &SchemaRef, append_only: bool) -> Result<()>;
 
+    /// Whether one worker delivers all rows, so that those that change one thing come in the order in
+    /// which they changed.
+    fn is_gathered(&self) -> bool {
+        self.is_log()
+    }
+
     /// The places of the columns by which rows are known: all changes of a key of one checkpoint are then
     /// in one part, and the later ones of that key are delivered behind them, as long as the number of
-    /// workers stays. Empty when that does not matter.
+    /// workers stays. Empty when that does not matter, and where one worker delivers all rows.
     ///
     /// # Errors
     /// `Plan` when there is no such column.
@@ -52,8 +58,9 @@ pub trait Sink: Debug + Send + Sync {
     fn open(&self, schema: &SchemaRef) -> Result<Box<dyn Target>>;
 
     /// Whether it is a log of what changes, and not a copy of what there is. Then it is not given
-    /// what its input held when it was made; one worker delivers all of it; and its rows have two
-    /// columns more, [`EPOCH`] and [`TIME`], both Int64 and never null.
+    /// what its input held when it was made; one worker delivers all of it, unless [`Sink::is_gathered`]
+    /// says otherwise; and its rows have two columns more, [`EPOCH`] and [`TIME`], both Int64 and never
+    /// null.
     fn is_log(&self) -> bool {
         false
     }

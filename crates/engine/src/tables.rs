@@ -10,7 +10,8 @@ use crate::ops::extremes::Extremes;
 use crate::ops::first::First;
 use crate::ops::gathered::{GROUP_WORDS, Gathered, ROW_WORDS};
 use crate::ops::grouping::{Grouping, NullKeys, row_codec};
-use crate::ops::join::{Forgetting, Join};
+use crate::ops::index::Index;
+use crate::ops::join::{Forgetting, Join, Temporal};
 use crate::ops::lifetime::{self, Lifetime, Timing};
 use crate::ops::materialize::Materialize;
 use crate::ops::pairs::Condition;
@@ -83,7 +84,8 @@ pub(crate) fn shape_of(spec: &Plan, node: NodeId) -> Result<String> {
             let [left, right] = [0, 1].map(|side| &spec.nodes[plan.inputs[side].0].schema);
             let filter = join.filter.as_ref().map_or_else(String::new, |filter| format!(" if {filter}"));
             format!(
-                "{:?} join of {} with {} on {} = {}{}{filter}",
+                "{}{:?} join of {} with {} on {} = {}{}{filter}",
+                if join.temporal { "temporal " } else { "" },
                 join.kind,
                 types_of(left),
                 types_of(right),
@@ -112,6 +114,7 @@ pub(crate) fn shape_of(spec: &Plan, node: NodeId) -> Result<String> {
         }
         Operator::Lifetime(times) => format!("lifetimes of {} by {times:?}", types_of(&plan.schema)),
         Operator::Materialize => format!("rows of {}", types_of(&plan.schema)),
+        Operator::Index(index) => format!("rows of {} for look-ups by {:?}", types_of(&plan.schema), index.keys),
         Operator::Upsert(upsert) => format!("last rows of {} by {:?}", types_of(&plan.schema), upsert.keys),
         Operator::Aggregate(aggregation) => groups_of(spec, node, aggregation)?,
         Operator::Closing(closing) => {
@@ -120,6 +123,12 @@ pub(crate) fn shape_of(spec: &Plan, node: NodeId) -> Result<String> {
             format!("{groups}, given when key {} is final after {after:?} us", closing.time)
         }
     })
+}
+
+/// Whether a node goes on from what is kept for it in these words: a table may have got columns since.
+pub(crate) fn goes_on(operator: &Operator, kept: &str, shape: &str) -> bool {
+    let has_more = || shape.strip_prefix(kept).is_some_and(|more| more.starts_with(", "));
+    kept == shape || matches!(operator, Operator::Changes(_)) && has_more()
 }
 
 fn groups_of(spec: &Plan, node: NodeId, aggregation: &Aggregation) -> Result<String> {
@@ -257,6 +266,14 @@ pub(crate) fn join(tables: &Tables<'_>, node: NodeId) -> Result<([Grouping; 2], 
     let gathered = Gathered::new(tables.table(node, 0, KeyKind::Bytes, 2 * GROUP_WORDS), rows.into());
     let codecs = [row_codec(schemas[0])?, row_codec(schemas[1])?];
     let logic = Join::new(join.kind, Arc::clone(&plan.schema), gathered, codecs, condition);
+    if join.temporal {
+        if !matches!(join.kind, plan::JoinKind::Inner | plan::JoinKind::Left) {
+            return Err(Error::Plan(format!("{}: a temporal join gives pairs, or pairs and left rows", plan.name)));
+        }
+        let grouping = grouping_of(join, schemas[0], 0)?;
+        let temporal = Temporal::new(Arc::clone(schemas[0]), grouping, !tables.is_new(node));
+        return Ok(([left, right], logic.temporal(temporal)));
+    }
     if join.forgets.is_empty() {
         return Ok(([left, right], logic));
     }
@@ -299,6 +316,20 @@ pub(crate) fn regroup(tables: &Tables<'_>, node: NodeId) -> Result<(Grouping, Re
     let codecs = [row_codec(input)?, row_codec(&plan.schema)?];
     let schemas = [Arc::clone(input), Arc::clone(&plan.schema)];
     Ok((grouping, Regroup::new(regroup.recompute.start()?, gathered, schemas, codecs)))
+}
+
+/// Rows that can be looked up, on one worker.
+pub(crate) fn index(tables: &Tables<'_>, node: NodeId) -> Result<(Grouping, Index)> {
+    let plan = &tables.plan.nodes[node.0];
+    let Operator::Index(index) = &plan.operator else { unreachable!("called for indexes") };
+    let input = &tables.plan.nodes[plan.inputs[0].0].schema;
+    let column = |key: &usize| Arc::new(Column::new(input.field(*key).name(), *key)) as Arc<dyn PhysicalExpr>;
+    let keys: Vec<Arc<dyn PhysicalExpr>> = index.keys.iter().map(column).collect();
+    let grouping = Grouping::new(&keys, input, NullKeys::Drop)?;
+    let rows = tables.table(node, 1, KeyKind::Placed, ROW_WORDS);
+    let gathered = Gathered::new(tables.table(node, 0, KeyKind::Bytes, GROUP_WORDS), vec![rows]);
+    let codec = KeyCodec::new(grouping.types().to_vec())?;
+    Ok((grouping, Index::new(gathered, Arc::clone(&plan.schema), codec, row_codec(input)?)))
 }
 
 /// Rows with lifetimes, on one worker.

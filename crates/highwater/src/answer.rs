@@ -112,9 +112,11 @@ impl RowStream {
             return Ok(Some(batch));
         }
         let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-        let column = |(array, field): (&ArrayRef, &Arc<Field>)| match array.data_type() == field.data_type() {
-            true => Ok(Arc::clone(array)),
-            false => cast(array, field.data_type()),
+        let column = |(array, field): (&ArrayRef, &Arc<Field>)| {
+            if array.data_type() == field.data_type() {
+                return Ok(Arc::clone(array));
+            }
+            cast(array, field.data_type())
         };
         let columns = batch.columns().iter().zip(self.schema.fields()).map(column).collect::<Result<_, _>>()?;
         Ok(Some(RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)?))

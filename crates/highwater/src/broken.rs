@@ -40,6 +40,15 @@ impl Broken {
         self.objects.get(name).map(|(entry, _)| entry)
     }
 
+    /// The texts of objects were changed.
+    pub(crate) fn replace(&mut self, changed: &[Entry]) {
+        for (entry, _) in self.objects.values_mut() {
+            if let Some(new) = changed.iter().find(|new| new.id == entry.id) {
+                entry.clone_from(new);
+            }
+        }
+    }
+
     /// Objects and pipelines were dropped.
     pub(crate) fn forget(&mut self, names: &[String], pipelines: &BTreeSet<String>) {
         self.objects.retain(|name, _| !names.contains(name));
@@ -83,7 +92,12 @@ impl Broken {
 fn reads(entry: &Entry) -> BTreeSet<String> {
     match highwater_sql::parse(&entry.sql) {
         Ok(Statement::CreateView(view) | Statement::CreateMaterializedView(view)) => references(&view.query),
-        Ok(Statement::CreateSink(sink)) => references(&sink.query),
+        Ok(Statement::CreateSink(sink)) => {
+            let mut names = references(&sink.query);
+            names.extend(sink.into.map(|table| table.value));
+            names
+        }
+        Ok(Statement::CreateIndex(index)) => references(&index.query),
         Ok(Statement::CreateSubscription(subscription)) => references(&subscription.query),
         _ => BTreeSet::new(),
     }

@@ -28,6 +28,8 @@ pub(crate) enum Kind {
     View,
     /// CREATE MATERIALIZED VIEW.
     MaterializedView,
+    /// CREATE INDEX.
+    Index,
     /// CREATE SINK.
     Sink,
     /// CREATE SUBSCRIPTION.
@@ -41,6 +43,7 @@ impl std::fmt::Display for Kind {
             Self::Source => "SOURCE",
             Self::View => "VIEW",
             Self::MaterializedView => "MATERIALIZED VIEW",
+            Self::Index => "INDEX",
             Self::Sink => "SINK",
             Self::Subscription => "SUBSCRIPTION",
         })
@@ -54,19 +57,37 @@ pub(crate) struct Entry {
     pub(crate) id: u64,
     /// Unique among all objects.
     pub(crate) name: String,
-    /// How many objects of this name were dropped before it was made.
+    /// The name under which its state, checkpoints and deliveries are kept, unless that is `name`: it
+    /// stays what it was when the object is renamed. Unique among all objects.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) kept: Option<String>,
+    /// How many objects were dropped that were kept under the same name.
     #[serde(default)]
     pub(crate) incarnation: u64,
     /// What it is.
     pub(crate) kind: Kind,
     /// The statement that made it, without the semicolon.
     pub(crate) sql: String,
-    /// The pipeline that keeps it current; none for sources and plain views.
+    /// The text was changed since, as an object was renamed or a table got a column.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) rewritten: bool,
+    /// Of a table: for each column that it got later the number of the first object that sees it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) added: Vec<u64>,
+    /// The pipeline that keeps it current, by the name under which its first object is kept; none for
+    /// sources and plain views.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) pipeline: Option<String>,
     /// What ALTER has set since.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) settings: BTreeMap<String, String>,
+}
+
+impl Entry {
+    /// The name under which the engine knows it.
+    pub(crate) fn kept(&self) -> &str {
+        self.kept.as_deref().unwrap_or(&self.name)
+    }
 }
 
 /// The file's content.
@@ -75,7 +96,7 @@ struct Content {
     format: u32,
     next_id: u64,
     objects: Vec<Entry>,
-    /// How many objects of a name were dropped.
+    /// By the name under which they were kept, how many objects were dropped.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     dropped: BTreeMap<String, u64>,
     /// What ALTER SYSTEM has set.
@@ -121,9 +142,19 @@ impl Catalog {
         self.content.next_id
     }
 
-    /// How many objects of a name were dropped.
-    pub(crate) fn dropped(&self, name: &str) -> u64 {
-        self.content.dropped.get(name).copied().unwrap_or_default()
+    /// How many objects were dropped that were kept under a name.
+    pub(crate) fn dropped(&self, kept: &str) -> u64 {
+        self.content.dropped.get(kept).copied().unwrap_or_default()
+    }
+
+    /// The name under which a new object is kept: its own, unless one that was renamed is kept there.
+    pub(crate) fn free_to_keep(&self, name: &str) -> String {
+        let is_taken = |kept: &String| {
+            self.content.objects.iter().any(|entry| entry.kept() == kept || entry.pipeline.as_ref() == Some(kept))
+        };
+        let numbered = (2..).map(|number: u64| format!("{name}#{number}"));
+        let mut all = std::iter::once(name.to_owned()).chain(numbered);
+        all.find(|kept| !is_taken(kept)).expect("there are more numbers than objects")
     }
 
     /// Adds an object and makes that durable.
@@ -152,9 +183,22 @@ impl Catalog {
     pub(crate) fn remove(&mut self, names: &[String], leaving: Leaving) -> Result<()> {
         self.change(|content| {
             content.leaving.extend(leaving);
-            content.objects.retain(|entry| !names.contains(&entry.name));
-            for name in names {
-                *content.dropped.entry(name.clone()).or_default() += 1;
+            let all = std::mem::take(&mut content.objects).into_iter();
+            let (gone, objects): (Vec<Entry>, Vec<Entry>) = all.partition(|entry| names.contains(&entry.name));
+            content.objects = objects;
+            for entry in gone {
+                *content.dropped.entry(entry.kept().to_owned()).or_default() += 1;
+            }
+        })
+    }
+
+    /// Puts changed objects in the places of those with the same numbers, and makes that durable.
+    pub(crate) fn replace(&mut self, changed: &[Entry]) -> Result<()> {
+        self.change(|content| {
+            for entry in &mut content.objects {
+                if let Some(new) = changed.iter().find(|new| new.id == entry.id) {
+                    entry.clone_from(new);
+                }
             }
         })
     }
@@ -218,9 +262,12 @@ mod tests {
         Entry {
             id,
             name: name.to_owned(),
+            kept: None,
             incarnation: 0,
             kind: Kind::View,
             sql: format!("CREATE VIEW {name} AS SELECT 1"),
+            rewritten: false,
+            added: Vec::new(),
             pipeline: None,
             settings: BTreeMap::new(),
         }
@@ -238,6 +285,21 @@ mod tests {
         assert_eq!(again.entries(), catalog.entries());
         assert_eq!(again.next_id(), 3);
         assert_eq!(again.entries()[0].settings["retain"], "5");
+    }
+
+    #[test]
+    fn a_name_is_free_at_once_and_what_is_kept_under_it_stays() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut catalog = Catalog::open(folder.path()).expect("new");
+        catalog.add(entry(1, "a")).expect("written");
+        catalog.replace(&[Entry { kept: Some("a".to_owned()), ..entry(1, "b") }]).expect("written");
+        assert_eq!((catalog.entries()[0].name.as_str(), catalog.entries()[0].kept()), ("b", "a"));
+        assert_eq!((catalog.free_to_keep("a"), catalog.free_to_keep("b")), ("a#2".to_owned(), "b".to_owned()));
+        catalog.add(Entry { kept: Some("a#2".to_owned()), ..entry(2, "a") }).expect("written");
+        assert_eq!(catalog.free_to_keep("a"), "a#3");
+        catalog.remove(&["b".to_owned()], Leaving::default()).expect("written");
+        let again = Catalog::open(folder.path()).expect("read");
+        assert_eq!((again.free_to_keep("a"), again.dropped("a"), again.dropped("b")), ("a".to_owned(), 1, 0));
     }
 
     #[test]

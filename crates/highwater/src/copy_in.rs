@@ -41,7 +41,13 @@ impl Database {
         connection.check_not_failed()?;
         connection.check_may_write("COPY FROM")?;
         let target = self.target(&copy.table)?;
-        let places = target.places(&copy.columns, target.schema().fields().len())?;
+        let mut places = target.places(&copy.columns, target.schema().fields().len())?;
+        if copy.columns.is_empty() {
+            places.retain(|at| !target.generated.has(*at));
+        } else if let Some(column) = places.iter().position(|at| target.generated.has(*at)) {
+            let column = &copy.columns[column];
+            return Err(invalid("42P10", format!("column {:?} is a generated column", column.value), Some(column)));
+        }
         let zone = connection.zone();
         let field = |at: &usize| {
             let field = target.schema().field(*at).clone();

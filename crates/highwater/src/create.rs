@@ -4,11 +4,14 @@
 use crate::catalog::{Entry, Kind};
 use crate::connection::{Connection, invalid};
 use crate::database::{Database, State};
-use crate::dml::Target;
+use crate::dml::{Target, default_of};
 use crate::error::{Error, Result};
+use crate::generated::ComputedSource;
 use crate::objects::{Body, Fed, Object, Reading, Subscribed};
 use crate::outcome::Outcome;
 use crate::settings;
+use crate::table_sink::{self, check_into, table_of};
+use arrow::array::new_empty_array;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use highwater_connectors::{Created, DELETED, ERROR_COLUMNS, Envelope, Format, Included, Metadata, Options, Shape};
 use highwater_engine::Trigger;
@@ -16,7 +19,8 @@ use highwater_engine::plan::{self, Operator};
 use highwater_engine::source::{Extent, Source};
 use highwater_sql::lower::FedTable;
 use highwater_sql::statement::{
-    self, CreateSink, CreateSource, CreateSubscription, CreateTable, CreateView, Encoding, Name, Property, Statement,
+    self, CreateIndex, CreateSink, CreateSource, CreateSubscription, CreateTable, CreateView, Encoding, Name, Property,
+    Statement,
 };
 use highwater_sql::{references, same_text, session};
 use highwater_tables::{JournalSpec, TableSpec};
@@ -62,16 +66,31 @@ impl Database {
         let field = |c: &statement::TableColumn| Field::new(&c.column.name.value, c.column.data_type.clone(), true);
         let schema: SchemaRef = Arc::new(Schema::new(statement.columns.iter().map(field).collect::<Vec<_>>()));
         let key = statement.key.iter().map(|name| schema.index_of(&name.value)).collect::<Result<_, _>>()?;
+        let generated = statement.columns.iter().enumerate();
+        let generated = generated.filter_map(|(at, c)| Some((at, c.column.generated.as_ref()?)));
+        let generated: Vec<_> = generated.collect();
+        let generated = self.session.generated(&statement.name, &schema, &generated, &statement.text)?;
+        // What older rows have in the columns that were added.
+        let base = schema.fields().len().saturating_sub(entry.added.len());
+        let default = |c: &statement::TableColumn| {
+            default_of(&self.session, c.default.as_ref(), &statement.text, &c.column.data_type, 1)
+        };
+        let defaults = statement.columns.iter().map(default).collect::<Result<Vec<_>>>()?;
         let spec = TableSpec {
             id: u32::try_from(entry.id).map_err(|_| crate::connection::invalid("54000", "too many objects", None))?,
             name: entry.name.clone(),
             schema: Arc::clone(&schema),
             key,
             append_only: statement.append_only,
+            added: defaults[base..].to_vec(),
         };
         let watermark = watermark(statement.watermark.as_ref(), &schema)?;
-        let target = Target { table: self.tables.table(spec)?, statement: Arc::new(statement) };
-        self.check_defaults(&target)?;
+        let table = self.tables.table(spec)?;
+        let target = Target { table, statement: Arc::new(statement), generated: Arc::new(generated) };
+        let all: Vec<usize> = (0..schema.fields().len()).filter(|at| !target.generated.has(*at)).collect();
+        let none: Vec<_> = all.iter().map(|at| new_empty_array(schema.field(*at).data_type())).collect();
+        // Refuses values that are not of their columns' types.
+        target.completed(&self.session, &none, &all, 0)?;
         Ok(Object { entry, schema, body: Body::Table(target), watermark })
     }
 
@@ -79,7 +98,8 @@ impl Database {
     fn create_fed(&self, state: &mut State, table: CreateTable, text: &str) -> Result<Outcome> {
         self.check_name(&table.name)?;
         let name = table.name.value.clone();
-        let entry = entry(state, Kind::Table, &table.name, text, Some(name.clone()));
+        let pipeline = state.catalog.free_to_keep(&name);
+        let entry = entry(state, Kind::Table, &table.name, text, Some(pipeline));
         let object = self.fed_object(table, entry)?;
         self.plan_with(state, &object)?;
         self.keep(state, object)?;
@@ -103,7 +123,7 @@ impl Database {
         let (connector, options) = connector(&statement.name, &feed.options, format)?;
         let source = self.connectors.source(&Created {
             connector: &connector,
-            name: &entry.name,
+            name: entry.kept(),
             incarnation: entry.incarnation,
             options: &options,
             columns: Some(&declared),
@@ -158,27 +178,32 @@ impl Database {
 
     /// What keeps rows of a source that never ends, in words, if anything of a view does.
     fn growth(&self, state: &State, view: &str) -> Result<Option<String>> {
-        let pipeline = state.objects.get(view).and_then(|object| object.entry.pipeline.as_deref());
-        let Some(pipeline) = pipeline else { return Ok(None) };
+        let Some(object) = state.objects.get(view) else { return Ok(None) };
+        let (kept, Some(pipeline)) = (object.kept().to_owned(), &object.entry.pipeline) else { return Ok(None) };
         let plan = self.pipeline_plan(state, pipeline)?;
         // By node: an endless source whose rows come there one by one.
         let mut endless: Vec<Option<&str>> = Vec::new();
         for node in &plan.nodes {
             let below = node.inputs.iter().find_map(|input| endless[input.0]);
+            let held = match &node.operator {
+                Operator::Join(join) if join.temporal => endless[node.inputs[1].0],
+                _ => below,
+            };
             let inserts = node.inputs.iter().all(|input| plan.nodes[input.0].append_only);
             let keeps = match &node.operator {
                 Operator::Join(join) => join.forgets.len() < node.inputs.len(),
-                Operator::Regroup(_) | Operator::Materialize => true,
+                Operator::Regroup(_) | Operator::Materialize | Operator::Index(_) => true,
                 // It forgets what is not among the first rows, unless that may go again.
                 Operator::First(_) => !inserts,
                 Operator::Lifetime(lifetime) => lifetime.until.is_none(),
                 _ => false,
             };
-            let is_ours = node.name.strip_prefix(view).is_some_and(|rest| rest.starts_with('/'));
-            if let Some(source) = below.filter(|_| keeps && is_ours) {
+            let is_ours = node.name.strip_prefix(kept.as_str()).is_some_and(|rest| rest.starts_with('/'));
+            if let Some(source) = held.filter(|_| keeps && is_ours) {
                 return Ok(Some(format!(
-                    "the state of {view:?} grows as long as it runs: {} keeps rows of {source:?}, which never ends",
-                    node.name
+                    "the state of {view:?} grows as long as it runs: {} keeps rows of {:?}, which never ends",
+                    node.name,
+                    state.objects.shown(source)
                 )));
             }
             endless.push(match &node.operator {
@@ -194,16 +219,17 @@ impl Database {
     /// Waits until a new view shows what its tables hold. A view that cannot, or that nobody waits
     /// for any more, is dropped again.
     fn wait_for_backfill(&self, connection: &Connection, view: &str) -> Result<()> {
-        let pipeline = {
+        let (id, pipeline) = {
             let state = self.state();
-            let object = state.objects.get(view);
-            let pipeline = object.and_then(|object| object.entry.pipeline.clone());
-            pipeline.filter(|p| !self.tables_of(&state, p).is_empty()).and_then(|p| state.running.get(&p).cloned())
+            let Some(entry) = state.objects.get(view).map(|object| &object.entry) else { return Ok(()) };
+            let pipeline = entry.pipeline.as_ref().filter(|p| !self.tables_of(&state, p).is_empty());
+            (entry.id, pipeline.and_then(|p| state.running.get(p).cloned()))
         };
         let Some(pipeline) = pipeline else { return Ok(()) };
         let Err(refused) = self.wait_reached(pipeline, self.tables.position(), connection) else { return Ok(()) };
         let mut state = self.state();
-        if state.objects.readers(view).is_empty() {
+        let is_it = state.objects.get(view).is_some_and(|object| object.entry.id == id);
+        if is_it && state.objects.readers(view).is_empty() {
             self.forget(&mut state, &[view.to_owned()])?;
         }
         Err(refused)
@@ -214,13 +240,38 @@ impl Database {
         self.check_name(&view.name)?;
         let shared = state.objects.pipeline_of(&view.query);
         if let (Some(pipeline), Some(option)) = (&shared, view.options.first()) {
-            let reason = format!("the view shares the checkpoints of {pipeline}: ALTER that view");
+            let title = state.objects.title(pipeline);
+            let reason = format!("the view shares the checkpoints of {title}: ALTER that view");
             let error = highwater_sql::Error::option(&option.key, reason, Some(option.at));
             return Err(error.into());
         }
-        let pipeline = shared.unwrap_or_else(|| view.name.value.clone());
+        let pipeline = shared.unwrap_or_else(|| state.catalog.free_to_keep(&view.name.value));
         let entry = entry(state, Kind::MaterializedView, &view.name, text, Some(pipeline));
         self.kept_object(state, entry, Body::Materialized(view))
+    }
+
+    /// Adds an index, which is filled as a view is.
+    pub(crate) fn create_index(&self, connection: &Connection, index: CreateIndex, text: &str) -> Result<Outcome> {
+        let mut state = self.state();
+        let (name, skips) = (&index.name, index.if_not_exists);
+        if let Free::Exists(outcome) = self.free(&state, Kind::Index, name, skips, text)? {
+            return Ok(outcome);
+        }
+        self.check_name(name)?;
+        crate::index::check(&state, &index)?;
+        let shared = state.objects.pipeline_of(&index.query);
+        let pipeline = shared.unwrap_or_else(|| state.catalog.free_to_keep(&name.value));
+        let name = name.value.clone();
+        let entry = entry(&state, Kind::Index, &index.name, text, Some(pipeline));
+        let object = self.kept_object(&state, entry, Body::Index(index))?;
+        self.keep(&mut state, object)?;
+        let waits = !state.deferring && !connection.is_on("background_ddl");
+        let grows = self.growth(&state, &name)?;
+        drop(state);
+        if waits {
+            self.wait_for_backfill(connection, &name)?;
+        }
+        Ok(grows.into_iter().fold(Outcome::done("CREATE INDEX"), Outcome::noticed))
     }
 
     pub(crate) fn create_sink(&self, sink: CreateSink, text: &str) -> Result<Outcome> {
@@ -229,8 +280,9 @@ impl Database {
             return Ok(outcome);
         }
         self.check_name(&sink.name)?;
+        check_into(&state, &sink)?;
         let shared = state.objects.pipeline_of(&sink.query);
-        let pipeline = shared.unwrap_or_else(|| sink.name.value.clone());
+        let pipeline = shared.unwrap_or_else(|| state.catalog.free_to_keep(&sink.name.value));
         let entry = entry(&state, Kind::Sink, &sink.name, text, Some(pipeline));
         let object = self.kept_object(&state, entry, Body::Sink(sink))?;
         self.keep(&mut state, object)?;
@@ -338,6 +390,7 @@ impl Database {
             Statement::CreateSource(source) => self.source_object(&source, entry),
             Statement::CreateView(view) => self.view_object(state, view, entry),
             Statement::CreateMaterializedView(view) => self.kept_object(state, entry, Body::Materialized(view)),
+            Statement::CreateIndex(index) => self.kept_object(state, entry, Body::Index(index)),
             Statement::CreateSink(sink) => self.kept_object(state, entry, Body::Sink(sink)),
             Statement::CreateSubscription(subscription) => self.subscription_object(state, subscription, entry),
             _ => Err(Error::Sql(highwater_sql::Error::Invalid {
@@ -355,7 +408,7 @@ impl Database {
         let included = included(&statement.included);
         let source = self.connectors.source(&Created {
             connector: &connector,
-            name: &entry.name,
+            name: entry.kept(),
             incarnation: entry.incarnation,
             options: &options,
             columns: columns.as_ref(),
@@ -371,14 +424,51 @@ impl Database {
             };
             return Err(error.into());
         }
+        let source = self.with_generated(statement, &entry.sql, source)?;
         let schema = source.schema();
         let watermark = watermark(statement.watermark.as_ref(), &schema)?;
         Ok(Object { entry, schema, body: Body::Source(source), watermark })
     }
 
+    /// A source with the columns that its statement computes.
+    fn with_generated(&self, statement: &CreateSource, text: &str, source: Arc<dyn Source>) -> Result<Arc<dyn Source>> {
+        if statement.columns.iter().all(|column| column.generated.is_none()) {
+            return Ok(source);
+        }
+        let given = source.schema();
+        let mut fields: Vec<Arc<Field>> = Vec::new();
+        if statement.columns.iter().all(|column| column.generated.is_some()) {
+            fields.extend(given.fields().iter().cloned());
+        }
+        let mut generated = Vec::new();
+        for column in &statement.columns {
+            let name = &column.name;
+            if fields.iter().any(|field| *field.name() == name.value) {
+                let message = format!("column {:?} is given more than once", name.value);
+                return Err(invalid("42701", message, Some(name)));
+            }
+            match &column.generated {
+                Some(expr) => {
+                    generated.push((fields.len(), expr));
+                    fields.push(Arc::new(Field::new(&name.value, column.data_type.clone(), true)));
+                }
+                None => fields.push(Arc::clone(&given.fields()[given.index_of(&name.value)?])),
+            }
+        }
+        // Those of INCLUDE.
+        let more: Vec<_> = given.fields().iter().filter(|g| fields.iter().all(|f| f.name() != g.name())).collect();
+        fields.extend(more.into_iter().cloned());
+        let schema: SchemaRef = Arc::new(Schema::new(fields));
+        let generated = self.session.generated(&statement.name, &schema, &generated, text)?;
+        let source = ComputedSource::new(source, schema, generated);
+        source.check()?;
+        Ok(Arc::new(source))
+    }
+
     fn view_object(&self, state: &State, view: CreateView, entry: Entry) -> Result<Object> {
         let names = references(&view.query);
         let relations = state.objects.relations(&self.session, &names, Reading::Stream)?;
+        let relations = state.objects.seen_by(&entry, relations)?;
         let plan = self.session.bind(&view.query, &relations)?;
         let plan = session::rename(plan, &view.columns, &view.query.text)?;
         let schema = session::view_schema(plan.schema());
@@ -391,22 +481,32 @@ impl Database {
         let plan = self.plan_with(state, &object)?;
         object.schema = match &object.body {
             Body::Materialized(_) => {
-                let view = plan.views.iter().find(|view| view.name == object.entry.name);
+                let view = plan.views.iter().find(|view| view.name == object.kept());
                 Arc::clone(&view.expect("the plan has the view that it was made for").schema)
             }
-            _ => Arc::clone(&plan.nodes.last().expect("a sink is a node").schema),
+            body => {
+                let node = plan.nodes.last().expect("a sink is a node");
+                if let Body::Sink(CreateSink { into: Some(into), .. }) = body {
+                    table_sink::check(&table_of(state, into)?, into, &node.schema, node.append_only)?;
+                }
+                Arc::clone(&node.schema)
+            }
         };
         Ok(object)
     }
 }
 
 fn entry(state: &State, kind: Kind, name: &Name, text: &str, pipeline: Option<String>) -> Entry {
+    let kept = state.catalog.free_to_keep(&name.value);
     Entry {
         id: state.catalog.next_id(),
         name: name.value.clone(),
-        incarnation: state.catalog.dropped(&name.value),
+        incarnation: state.catalog.dropped(&kept),
+        kept: (kept != name.value).then_some(kept),
         kind,
         sql: text.to_owned(),
+        rewritten: false,
+        added: Vec::new(),
         pipeline,
         settings: BTreeMap::new(),
     }
@@ -418,12 +518,12 @@ fn watermark(watermark: Option<&statement::Watermark>, schema: &Schema) -> Resul
     Ok(Some(plan::Watermark { time: watermark.place(schema)?, delay_us: watermark.delay_us }))
 }
 
+/// The columns that the connector is to give.
 fn declared(source: &CreateSource) -> Option<SchemaRef> {
-    if source.columns.is_empty() {
-        return None;
-    }
+    let given = source.columns.iter().filter(|column| column.generated.is_none());
     let field = |c: &statement::Column| Field::new(&c.name.value, c.data_type.clone(), !c.not_null);
-    Some(Arc::new(Schema::new(source.columns.iter().map(field).collect::<Vec<_>>())))
+    let fields: Vec<Field> = given.map(field).collect();
+    (!fields.is_empty()).then(|| Arc::new(Schema::new(fields)))
 }
 
 /// Whether a source gives rows that could not be read.

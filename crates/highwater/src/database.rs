@@ -250,7 +250,7 @@ impl Database {
         let mut outcome = Outcome::done("CHECKPOINT");
         for pipeline in pipelines {
             let report = pipeline.checkpoint(Trigger::Manual)?;
-            let name = pipeline.name();
+            let name = pipeline.title();
             outcome = outcome.noticed(format!("checkpoint {} of {name}: {:?}", report.id, report.outcome));
         }
         Ok(outcome)
@@ -275,10 +275,11 @@ impl Database {
         self.settle(&mut state)?;
         let pipeline = self.pipeline_named(&state, name)?;
         let owner = pipeline.name().to_owned();
+        let title = state.objects.title(&owner).to_owned();
         let before = self.view_settings(&state, &owner)?;
         let changed: Vec<_> = options.iter().map(|p| (p.key.clone(), p.value.clone())).collect();
-        state.catalog.set(&owner, &changed)?;
-        state.objects.set(&owner, &changed);
+        state.catalog.set(&title, &changed)?;
+        state.objects.set(&title, &changed);
         let settings = self.view_settings(&state, &owner)?;
         if settings.parallelism == before.parallelism {
             pipeline.set_checkpoints(settings.checkpoints)?;
@@ -286,10 +287,10 @@ impl Database {
             self.start(&mut state, &owner)?;
         }
         let outcome = Outcome::done("ALTER MATERIALIZED VIEW");
-        if owner == name.value {
+        if title == name.value {
             return Ok(outcome);
         }
-        Ok(outcome.noticed(format!("{name} shares the checkpoints of {owner}, which are changed")))
+        Ok(outcome.noticed(format!("{name} shares the checkpoints of {title}, which are changed")))
     }
 }
 

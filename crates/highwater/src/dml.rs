@@ -24,7 +24,7 @@ use datafusion::sql::sqlparser::ast;
 use highwater_sql::statement::{CreateTable, Delete, Insert, Name, Query, Update, constant, returning};
 use highwater_sql::types::{JSONB, pg_name};
 use highwater_sql::zones::Zone;
-use highwater_sql::{Relations, is_default, references, rows_of};
+use highwater_sql::{Generated, Relations, Session, is_default, references, rows_of};
 use highwater_tables::{Change, Overlay, Table, TableWrite, Write};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -41,6 +41,8 @@ const LOOK: Duration = Duration::from_millis(50);
 pub(crate) struct Target {
     pub(crate) table: Arc<Table>,
     pub(crate) statement: Arc<CreateTable>,
+    /// The columns that are computed from the others.
+    pub(crate) generated: Arc<Generated>,
 }
 
 impl Target {
@@ -50,6 +52,55 @@ impl Target {
 
     pub(crate) fn columns(&self) -> Vec<String> {
         self.schema().fields().iter().map(|field| field.name().clone()).collect()
+    }
+
+    /// Rows of all columns: those given, and defaults and computed values for the others.
+    pub(crate) fn completed(
+        &self,
+        session: &Session,
+        given: &[ArrayRef],
+        places: &[usize],
+        count: usize,
+    ) -> Result<RecordBatch> {
+        if let Some(at) = places.iter().find(|at| self.generated.has(**at)) {
+            let message =
+                format!("cannot insert a non-DEFAULT value into column {:?}", self.schema().field(*at).name());
+            return Err(invalid("428C9", message, None));
+        }
+        let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.schema().fields().len());
+        for (at, field) in self.schema().fields().iter().enumerate() {
+            columns.push(match places.iter().position(|place| *place == at) {
+                Some(from) => Arc::clone(&given[from]),
+                None => {
+                    let default = self.statement.columns[at].default.as_ref();
+                    default_of(session, default, &self.statement.text, field.data_type(), count)?
+                }
+            });
+        }
+        self.computed(RecordBatch::try_new(Arc::clone(self.schema()), columns)?)
+    }
+
+    /// The rows with the values of generated columns.
+    pub(crate) fn computed(&self, rows: RecordBatch) -> Result<RecordBatch> {
+        if self.generated.is_empty() {
+            return Ok(rows);
+        }
+        let mut columns = rows.columns().to_vec();
+        for (at, values) in self.generated.compute(&rows)? {
+            columns[at] = assign(&values, self.schema().field(at).data_type())?;
+        }
+        Ok(RecordBatch::try_new(Arc::clone(self.schema()), columns)?)
+    }
+
+    /// Refuses assignments to columns that do not exist or are computed.
+    pub(crate) fn check_assigned<'a>(&self, columns: impl Iterator<Item = &'a Name>) -> Result<()> {
+        for column in columns {
+            if self.places(std::slice::from_ref(column), 1)?.into_iter().any(|at| self.generated.has(at)) {
+                let message = format!("column {:?} can only be updated to DEFAULT", column.value);
+                return Err(invalid("428C9", message, Some(column)));
+            }
+        }
+        Ok(())
     }
 
     /// The places of columns that a statement names; all when it names none.
@@ -151,15 +202,17 @@ impl Database {
             None => (Vec::new(), Vec::new()),
             Some(query) => {
                 // Texts of instants are read by what the plan knows of the session's zone.
-                let short = match connection.zone_for(target.schema()) {
+                let zone = connection.zone_for(target.schema());
+                let short = match &zone {
                     Some(_) => None,
                     None => values(target, &insert.columns, query, parameters)?,
                 };
                 match short {
                     Some(given) => given,
                     None => {
-                        let query = with_defaults(target, insert, query)?;
-                        self.queried(connection, target, insert, &query, parameters).await?
+                        let session = zone.is_some().then_some(&self.session);
+                        let (query, places) = with_defaults(target, insert, query, session)?;
+                        self.queried(connection, target, insert, (&query, places), parameters).await?
                     }
                 }
             }
@@ -176,13 +229,13 @@ impl Database {
         connection: &mut Connection,
         target: &Target,
         insert: &Insert,
-        query: &Query,
+        (query, places): (&Query, Option<Vec<usize>>),
         parameters: &Parameters,
     ) -> Result<(Vec<ArrayRef>, Vec<usize>)> {
         let rows = self.answer_query(connection, query, parameters).await?;
         let rows = rows.collect_within(self.config.query_memory.0).await?;
         let given = rows.schema.fields().len();
-        let places = target.places(&insert.columns, given)?;
+        let places = places.map_or_else(|| target.places(&insert.columns, given), Ok)?;
         let limit = target.schema().fields().len();
         if given > places.len() || given > limit {
             return Err(invalid("42601", "INSERT has more expressions than target columns", Some(&insert.table)));
@@ -197,7 +250,7 @@ impl Database {
         Ok((arrays.collect::<Result<_>>()?, places))
     }
 
-    /// Rows of all columns: those given, and defaults for the others.
+    /// See [`Target::completed`].
     pub(crate) fn completed(
         &self,
         target: &Target,
@@ -205,40 +258,7 @@ impl Database {
         places: &[usize],
         count: usize,
     ) -> Result<RecordBatch> {
-        let mut columns: Vec<ArrayRef> = Vec::with_capacity(target.schema().fields().len());
-        for (at, field) in target.schema().fields().iter().enumerate() {
-            columns.push(match places.iter().position(|place| *place == at) {
-                Some(from) => Arc::clone(&given[from]),
-                None => self.default(target, at, field.data_type(), count)?,
-            });
-        }
-        Ok(RecordBatch::try_new(Arc::clone(target.schema()), columns)?)
-    }
-
-    fn default(&self, target: &Target, at: usize, data_type: &DataType, count: usize) -> Result<ArrayRef> {
-        let Some(default) = &target.statement.columns[at].default else { return Ok(new_null_array(data_type, count)) };
-        match self.without_columns(default, &target.statement.text, count)? {
-            Some(values) => assign(&values, data_type),
-            None => Ok(new_null_array(data_type, count)),
-        }
-    }
-
-    /// The values of an expression without columns, for so many rows; none when it is a query.
-    pub(crate) fn without_columns(&self, expr: &ast::Expr, text: &str, count: usize) -> Result<Option<ArrayRef>> {
-        let plan = self.session.bind(&constant(expr, text), &Relations::default())?;
-        let LogicalPlan::Projection(projection) = &plan else { return Ok(None) };
-        let expr = self.session.evaluated(projection.expr[0].clone())?;
-        Ok(Some(match expr.clone().unalias_nested().data {
-            Expr::Literal(value, _) => value.to_array_of_size(count)?,
-            // What is not the same each time, or fails.
-            _ => self.session.computed(&expr, count)?,
-        }))
-    }
-
-    /// Refuses defaults that are not of their columns' types.
-    pub(crate) fn check_defaults(&self, target: &Target) -> Result<()> {
-        let fields = target.schema().fields().iter().enumerate();
-        fields.into_iter().try_for_each(|(at, field)| self.default(target, at, field.data_type(), 1).map(|_| ()))
+        target.completed(&self.session, given, places, count)
     }
 
     pub(crate) async fn update(
@@ -249,9 +269,7 @@ impl Database {
     ) -> Result<Answer> {
         let target = self.target(&update.table)?;
         target.refuse_append_only("UPDATE")?;
-        for (column, _) in &update.assignments {
-            target.places(std::slice::from_ref(column), 1)?;
-        }
+        target.check_assigned(update.assignments.iter().map(|(column, _)| column))?;
         let query = update.query(&target.columns());
         let mut turn = None;
         let alias = update.alias.as_ref();
@@ -259,8 +277,8 @@ impl Database {
             let mut effect = match self.point_update(connection, &target, update, parameters)? {
                 Some((changes, rows)) => Effect::of(changes, rows),
                 None => {
-                    let found = self.rows_to_change(connection, &target, &query, parameters).await?;
-                    updated(&target, &found, connection.zone().as_ref())?
+                    let rows = self.rows_to_change(connection, (&update.table, &target), &query, parameters).await?;
+                    updated(&target, &rows, connection.zone().as_ref())?
                 }
             };
             let tag = Tag::Update(effect.count);
@@ -288,7 +306,10 @@ impl Database {
         loop {
             let mut effect = match self.point_delete(connection, &target, delete, parameters)? {
                 Some((changes, rows)) => Effect::of(changes, rows),
-                None => deleted(&target, &self.rows_to_change(connection, &target, &query, parameters).await?)?,
+                None => {
+                    let rows = self.rows_to_change(connection, (&delete.table, &target), &query, parameters);
+                    deleted(&target, &rows.await?)?
+                }
             };
             let tag = Tag::Delete(effect.count);
             let answer = self.answered(tag, &delete.table, alias, &delete.returning, &delete.text, &effect).await?;
@@ -305,14 +326,14 @@ impl Database {
     async fn rows_to_change(
         &self,
         connection: &mut Connection,
-        target: &Target,
+        (name, target): (&Name, &Target),
         query: &Query,
         parameters: &Parameters,
     ) -> Result<Vec<RecordBatch>> {
         let snapshot = connection.snapshot(&self.tables)?;
         let over = connection.overlay(&target.table);
         let rows = TableRows::new(&target.table, &snapshot, over, true);
-        let plan = self.planned_with(connection, query, parameters, Some((&target.table.spec().name, rows))).await?;
+        let plan = self.planned_with(connection, query, parameters, Some((&name.value, rows))).await?;
         Ok(self.run_plan(&plan).await?.collect_within(self.config.query_memory.0).await?.batches)
     }
 
@@ -413,20 +434,96 @@ pub(crate) async fn next_try<'a>(
     }
 }
 
-/// The query with the expressions that DEFAULT stands for.
-fn with_defaults(target: &Target, insert: &Insert, query: &Query) -> Result<Query> {
-    let Some(rows) = rows_of(query) else { return Ok(query.clone()) };
-    let places = target.places(&insert.columns, rows.first().map_or(0, |row| row.len()))?;
+/// The values of a DEFAULT for so many rows, as they stand in a column of a type.
+pub(crate) fn default_of(
+    session: &Session,
+    default: Option<&ast::Expr>,
+    text: &str,
+    data_type: &DataType,
+    count: usize,
+) -> Result<ArrayRef> {
+    let Some(default) = default else { return Ok(new_null_array(data_type, count)) };
+    match without_columns(session, default, text, count)? {
+        Some(values) => assign(&values, data_type),
+        None => Ok(new_null_array(data_type, count)),
+    }
+}
+
+/// The values of an expression without columns, for so many rows; none when it is a query.
+pub(crate) fn without_columns(
+    session: &Session,
+    expr: &ast::Expr,
+    text: &str,
+    count: usize,
+) -> Result<Option<ArrayRef>> {
+    let plan = session.bind(&constant(expr, text), &Relations::default())?;
+    let LogicalPlan::Projection(projection) = &plan else { return Ok(None) };
+    let expr = session.evaluated(projection.expr[0].clone())?;
+    Ok(Some(match expr.clone().unalias_nested().data {
+        Expr::Literal(value, _) => value.to_array_of_size(count)?,
+        // What is not the same each time, or fails.
+        _ => session.computed(&expr, count)?,
+    }))
+}
+
+/// The query with the expressions that DEFAULT stands for, and without generated columns that are
+/// given nothing else; and the places of its columns, where they are known. Where `elsewhere` is given,
+/// it is to compute the instants among them: the query is not in UTC, and they are.
+fn with_defaults(
+    target: &Target,
+    insert: &Insert,
+    query: &Query,
+    elsewhere: Option<&Session>,
+) -> Result<(Query, Option<Vec<usize>>)> {
+    let Some(rows) = rows_of(query) else { return Ok((query.clone(), None)) };
+    let mut places = target.places(&insert.columns, rows.first().map_or(0, |row| row.len()))?;
+    let is_left_out = |column: usize, at: usize| {
+        target.generated.has(at) && rows.iter().all(|row| row.get(column).is_some_and(is_default))
+    };
+    let kept: Vec<bool> = places.iter().enumerate().map(|(column, at)| !is_left_out(column, *at)).collect();
     let mut query = query.clone();
     if let ast::SetExpr::Values(values) = query.ast.body.as_mut() {
         for row in &mut values.rows {
             for (expr, at) in row.content.iter_mut().zip(&places).filter(|(expr, _)| is_default(expr)) {
-                let default = target.statement.columns[*at].default.clone();
+                let default = match elsewhere {
+                    Some(session) => default_text(session, target, *at)?,
+                    None => target.statement.columns[*at].default.clone(),
+                };
                 *expr = default.unwrap_or_else(|| ast::Expr::Value(ast::Value::Null.into()));
             }
+            // What is beyond the table's columns is refused later.
+            let mut column = 0;
+            row.content.retain(|_| {
+                column += 1;
+                kept.get(column - 1).is_none_or(|kept| *kept)
+            });
         }
+        let mut column = 0;
+        places.retain(|_| {
+            column += 1;
+            kept[column - 1]
+        });
+        return Ok((query, Some(places)));
     }
-    Ok(query)
+    Ok((query, None))
+}
+
+/// The expression of a DEFAULT; that of instants is their text with the offset of UTC.
+fn default_text(session: &Session, target: &Target, at: usize) -> Result<Option<ast::Expr>> {
+    let (default, data_type) = (target.statement.columns[at].default.as_ref(), target.schema().field(at).data_type());
+    let element = match data_type {
+        DataType::List(of) => of.data_type(),
+        other => other,
+    };
+    if !matches!(element, DataType::Timestamp(_, Some(_))) {
+        return Ok(default.cloned());
+    }
+    let value = default_of(session, default, &target.statement.text, data_type, 1)?;
+    let text = highwater_sql::spelling::texts(&value).filter(|text| text.is_valid(0));
+    Ok(text.map(|text| {
+        let text = text.as_string::<i32>().value(0).to_owned();
+        ast::Expr::Value(ast::Value::SingleQuotedString(text).into())
+    }))
 }
 
 /// Values of one type as another one's, as an assignment does it.
@@ -547,7 +644,7 @@ pub(crate) fn updated(target: &Target, found: &[RecordBatch], zone: Option<&Zone
     for batch in found {
         let fields = target.schema().fields().iter().zip(&batch.columns()[2..]);
         let columns = fields.map(|(field, array)| assign_in(zone, array, field.data_type())).collect::<Result<_>>()?;
-        let new = RecordBatch::try_new(Arc::clone(target.schema()), columns)?;
+        let new = target.computed(RecordBatch::try_new(Arc::clone(target.schema()), columns)?)?;
         target.check_nulls(&new)?;
         let (keys, values) = (bytes(batch, 0)?, bytes(batch, 1)?);
         let (new_keys, new_values) = target.table.encode(&new)?;

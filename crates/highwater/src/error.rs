@@ -171,7 +171,8 @@ pub(crate) fn is_out_of_range(text: &str) -> bool {
 const fn table_state(error: &highwater_tables::Error) -> &'static str {
     match error {
         highwater_tables::Error::Duplicate { .. } => "23505",
-        highwater_tables::Error::Conflict { .. } => "40001",
+        highwater_tables::Error::Conflict { .. } | highwater_tables::Error::Altered => "40001",
+        highwater_tables::Error::TooMany { .. } => "54011",
         highwater_tables::Error::Gone { .. } => "42P01",
         highwater_tables::Error::Closed => "57P01",
         highwater_tables::Error::Corrupt(_) | highwater_tables::Error::Trimmed { .. } => "XX001",

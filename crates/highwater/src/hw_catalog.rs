@@ -54,7 +54,7 @@ fn relation(database: &Database, connection: &Connection, name: &str, is_named: 
         "source_splits" => splits(database, newest()),
         "dead_letters" => dead_letters(database, connection, is_named)?,
         "sinks" => objects(database, Kind::Sink),
-        "operators" => operators(newest()),
+        "operators" => operators(database, newest()),
         "settings" => show::settings(&connection.settings()),
         _ if is_named => tokio::task::block_in_place(|| show::rows(database, Show::Checkpoints(None)))?,
         _ => show::no_checkpoints(),
@@ -83,11 +83,14 @@ fn views(database: &Database) -> Rows {
             None => state.broken.why_not_running(pipeline).unwrap_or("not running").to_owned(),
         },
     };
+    let pipeline = |o: &&crate::objects::Object| {
+        o.entry.pipeline.as_deref().map_or_else(String::new, |pipeline| state.objects.title(pipeline).to_owned())
+    };
     Rows::of(vec![
         ("id", numbers(all.iter().map(|o| o.entry.id))),
         ("name", texts(all.iter().map(|o| o.name().to_owned()))),
         ("materialized", texts(all.iter().map(|o| matches!(o.body, Body::Materialized(_)).to_string()))),
-        ("pipeline", texts(all.iter().map(|o| o.entry.pipeline.clone().unwrap_or_default()))),
+        ("pipeline", texts(all.iter().map(pipeline))),
         ("status", texts(all.iter().map(status))),
         ("definition", texts(all.iter().map(|o| o.entry.sql.clone()))),
     ])
@@ -99,7 +102,7 @@ fn progress(database: &Database) -> Rows {
     let count = |of: fn(&Metrics) -> u64| numbers(metrics.iter().map(of));
     let newest = database.tables.position();
     Rows::of(vec![
-        ("pipeline", texts(pipelines.iter().map(|p| p.name().to_owned()))),
+        ("pipeline", texts(pipelines.iter().map(|p| p.title().to_owned()))),
         ("status", texts(pipelines.iter().map(|p| show::status(&p.status())))),
         ("backfill_percent", numbers(metrics.iter().map(|m| m.backfill / 10))),
         ("rows_in", count(|m| m.rows_in)),
@@ -130,13 +133,15 @@ fn splits(database: &Database, manifests: Vec<(String, Manifest)>) -> Rows {
     let state = database.state();
     for (pipeline, manifest) in manifests {
         // What joined the pipeline later has nodes of its own.
-        let readers: Vec<String> = state.objects.of_pipeline(&pipeline).map(|o| format!("{}:", o.name())).collect();
+        let readers: Vec<String> = state.objects.of_pipeline(&pipeline).map(|o| format!("{}:", o.kept())).collect();
         for (node, splits) in &manifest.sources {
             for (split, offset) in splits {
                 let source = node.strip_suffix("/source").unwrap_or(node);
                 let of_reader = readers.iter().find_map(|reader| source.strip_prefix(reader.as_str()));
                 let source = of_reader.unwrap_or(source);
-                rows.push([pipeline.clone(), source.to_owned(), split.clone(), offset.to_string()]);
+                let title = state.objects.title(&pipeline).to_owned();
+                let source = state.objects.shown(source).to_owned();
+                rows.push([title, source, split.clone(), offset.to_string()]);
             }
         }
     }
@@ -170,16 +175,18 @@ fn dead_letters(database: &Database, connection: &Connection, is_named: bool) ->
 }
 
 fn kept_letters(database: &Database, connection: &Connection, schema: &SchemaRef) -> Result<Vec<RecordBatch>> {
-    let keeping: Vec<String> = {
+    // By the name under which a table and its pipeline are kept, what it is called.
+    let keeping: Vec<(String, String)> = {
         let state = database.state();
         let keeps = |object: &&Object| matches!(&object.body, Body::Fed(fed) if fed.table.error_columns > 0);
-        state.objects.iter().filter(keeps).map(|object| object.name().to_owned()).collect()
+        let names = |object: &Object| (object.kept().to_owned(), object.name().to_owned());
+        state.objects.iter().filter(keeps).map(names).collect()
     };
-    database.wait_for_pipelines(connection, &keeping.iter().cloned().collect())?;
+    database.wait_for_pipelines(connection, &keeping.iter().map(|(kept, _)| kept.clone()).collect())?;
     let mut all = Vec::new();
-    for table in keeping {
-        let running = database.running(&database.state(), &table)?;
-        for batch in running.scan(&[errors_name(&table)])?.views.into_iter().flatten() {
+    for (kept, table) in keeping {
+        let running = database.running(&database.state(), &kept)?;
+        for batch in running.scan(&[errors_name(&kept)])?.views.into_iter().flatten() {
             let mut columns = batch.columns().to_vec();
             columns[0] = texts((0..batch.num_rows()).map(|_| table.clone()));
             all.push(RecordBatch::try_new(Arc::clone(schema), columns)?);
@@ -188,13 +195,14 @@ fn kept_letters(database: &Database, connection: &Connection, schema: &SchemaRef
     Ok(all)
 }
 
-fn operators(manifests: Vec<(String, Manifest)>) -> Rows {
+fn operators(database: &Database, manifests: Vec<(String, Manifest)>) -> Rows {
+    let state = database.state();
     let mut rows: Vec<(String, highwater_engine::checkpoint::OperatorMeta)> = Vec::new();
     for (pipeline, manifest) in manifests {
         rows.extend(manifest.operators.into_iter().map(|operator| (pipeline.clone(), operator)));
     }
     Rows::of(vec![
-        ("pipeline", texts(rows.iter().map(|(pipeline, _)| pipeline.clone()))),
+        ("pipeline", texts(rows.iter().map(|(pipeline, _)| state.objects.title(pipeline).to_owned()))),
         ("id", numbers(rows.iter().map(|(_, operator)| u64::from(operator.id.0)))),
         ("name", texts(rows.iter().map(|(_, operator)| operator.name.clone()))),
         ("kind", texts(rows.iter().map(|(_, operator)| operator.kind.clone()))),

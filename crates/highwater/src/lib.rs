@@ -81,6 +81,7 @@
 //! # }
 //! ```
 
+mod alter;
 mod answer;
 mod broken;
 mod catalog;
@@ -97,7 +98,9 @@ mod dml;
 mod embed;
 mod error;
 mod fed;
+mod generated;
 mod hw_catalog;
+mod index;
 mod leaving;
 mod objects;
 mod outcome;
@@ -118,6 +121,7 @@ mod statements;
 mod subscribe;
 mod subscription;
 mod system;
+mod table_sink;
 mod titles;
 mod upsert;
 mod values;

@@ -11,7 +11,7 @@ use highwater_engine::plan::Watermark;
 use highwater_engine::source::Source;
 use highwater_sql::lower::{FedTable, source_name};
 use highwater_sql::session::{self, Relations};
-use highwater_sql::statement::{CreateSink, CreateSubscription, CreateTable, CreateView, Name, Query};
+use highwater_sql::statement::{CreateIndex, CreateSink, CreateSubscription, CreateTable, CreateView, Name, Query};
 use highwater_sql::{Position, Session, named, references};
 use highwater_tables::Journal;
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,7 +22,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 pub(crate) struct Object {
     pub(crate) entry: Entry,
     pub(crate) body: Body,
-    /// Its columns; a sink's or subscription's are those of what it takes.
+    /// Its columns; an index's, sink's or subscription's are those of what it takes.
     pub(crate) schema: SchemaRef,
     /// Of a source or table.
     pub(crate) watermark: Option<Watermark>,
@@ -37,6 +37,7 @@ pub(crate) enum Body {
     Source(Arc<dyn Source>),
     View(CreateView),
     Materialized(CreateView),
+    Index(CreateIndex),
     Sink(CreateSink),
     Subscription(Subscribed),
 }
@@ -49,9 +50,9 @@ pub(crate) struct Subscribed {
 }
 
 impl Body {
-    /// Whether it takes a query's rows elsewhere, so that nothing reads it.
+    /// Whether it takes a query's rows elsewhere, or keeps them for look-ups, so that nothing reads it.
     pub(crate) const fn is_output(&self) -> bool {
-        matches!(self, Self::Sink(_) | Self::Subscription(_))
+        matches!(self, Self::Index(_) | Self::Sink(_) | Self::Subscription(_))
     }
 }
 
@@ -67,16 +68,22 @@ impl Object {
         match &self.body {
             Body::Source(_) | Body::Table(_) | Body::Fed(_) => None,
             Body::View(view) | Body::Materialized(view) => Some(&view.query),
+            Body::Index(index) => Some(&index.query),
             Body::Sink(sink) => Some(&sink.query),
             Body::Subscription(subscribed) => Some(&subscribed.statement.query),
         }
     }
 
     /// The names that its columns are given.
-    fn columns(&self) -> &[Name] {
+    pub(crate) fn columns(&self) -> &[Name] {
         match &self.body {
             Body::View(view) | Body::Materialized(view) => &view.columns,
-            Body::Source(_) | Body::Table(_) | Body::Fed(_) | Body::Sink(_) | Body::Subscription(_) => &[],
+            Body::Source(_)
+            | Body::Table(_)
+            | Body::Fed(_)
+            | Body::Index(_)
+            | Body::Sink(_)
+            | Body::Subscription(_) => &[],
         }
     }
 
@@ -84,12 +91,23 @@ impl Object {
     pub(crate) const fn closes(&self) -> Option<Position> {
         match &self.body {
             Body::Materialized(view) => view.closes,
-            Body::Source(_) | Body::Table(_) | Body::View(_) | Body::Sink(_) => None,
+            Body::Source(_)
+            | Body::Table(_)
+            | Body::Fed(_)
+            | Body::View(_)
+            | Body::Index(_)
+            | Body::Sink(_)
+            | Body::Subscription(_) => None,
         }
     }
 
     pub(crate) fn name(&self) -> &str {
         &self.entry.name
+    }
+
+    /// The name under which the engine knows it.
+    pub(crate) fn kept(&self) -> &str {
+        self.entry.kept()
     }
 
     /// Whether a pipeline keeps it.
@@ -100,6 +118,14 @@ impl Object {
     /// The names that its query reads directly.
     pub(crate) fn reads(&self) -> BTreeSet<String> {
         self.query().map(references).unwrap_or_default()
+    }
+
+    /// The table that takes its rows.
+    pub(crate) fn writes(&self) -> Option<&Name> {
+        match &self.body {
+            Body::Sink(sink) => sink.into.as_ref(),
+            _ => None,
+        }
     }
 }
 
@@ -119,7 +145,7 @@ pub(crate) enum Reading<'a> {
 pub(crate) type HasRead<'a> = dyn Fn(&Object, &Object) -> Result<Arc<dyn TableSource>> + 'a;
 
 /// All objects.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Objects {
     all: Vec<Object>,
     targets: Targets,
@@ -144,6 +170,16 @@ impl Objects {
         self.all.iter().find(|object| object.name() == name)
     }
 
+    /// An object by its number.
+    pub(crate) fn get_numbered(&self, id: u64) -> Option<&Object> {
+        self.all.iter().find(|object| object.entry.id == id)
+    }
+
+    /// The names of all pipelines.
+    pub(crate) fn pipelines(&self) -> BTreeSet<String> {
+        self.all.iter().filter_map(|object| object.entry.pipeline.clone()).collect()
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Object> {
         self.all.iter()
     }
@@ -160,6 +196,23 @@ impl Objects {
             });
         }
         self.all.push(object);
+    }
+
+    /// Puts an object in the place of the one with the same number. What writes rows sees a table as it
+    /// was until [`Objects::publish`].
+    pub(crate) fn replace(&mut self, new: Object) {
+        if let Some(place) = self.all.iter_mut().find(|object| object.entry.id == new.entry.id) {
+            *place = new;
+        }
+    }
+
+    /// Lets what writes rows see the tables as they are now.
+    pub(crate) fn publish(&self) {
+        let table = |object: &Object| match &object.body {
+            Body::Table(target) => Some((object.name().to_owned(), target.clone())),
+            _ => None,
+        };
+        self.targets.change(|targets| *targets = self.all.iter().filter_map(table).collect());
     }
 
     pub(crate) fn remove(&mut self, names: &[String]) {
@@ -179,11 +232,27 @@ impl Objects {
         self.all.iter().filter(move |o| o.entry.pipeline.as_deref() == Some(pipeline))
     }
 
-    /// What reads an object, directly or not, in the order of creation.
+    /// What people call a pipeline: the name of its first object.
+    pub(crate) fn title<'a>(&'a self, pipeline: &'a str) -> &'a str {
+        self.of_pipeline(pipeline).next().map_or(pipeline, Object::name)
+    }
+
+    /// The name under which the engine knows the object of a name.
+    pub(crate) fn kept_of<'a>(&'a self, name: &'a str) -> &'a str {
+        self.get(name).map_or(name, Object::kept)
+    }
+
+    /// What people call an object that is kept under a name.
+    pub(crate) fn shown<'a>(&'a self, kept: &'a str) -> &'a str {
+        self.all.iter().find(|object| object.kept() == kept).map_or(kept, Object::name)
+    }
+
+    /// What reads an object or writes into it, directly or not, in the order of creation.
     pub(crate) fn readers(&self, name: &str) -> Vec<String> {
         let mut found = vec![name.to_owned()];
         for object in &self.all {
-            if object.reads().iter().any(|read| found.contains(read)) {
+            let writes = object.writes().is_some_and(|table| found.contains(&table.value));
+            if writes || object.reads().iter().any(|read| found.contains(read)) {
                 found.push(object.name().to_owned());
             }
         }
@@ -202,6 +271,23 @@ impl Objects {
     pub(crate) fn sources(&self, names: &BTreeSet<String>) -> Vec<&Object> {
         let closed = self.closed(names, |_| true);
         closed.into_iter().filter(|o| matches!(o.body, Body::Source(_) | Body::Table(_) | Body::Fed(_))).collect()
+    }
+
+    /// The tables that names come down to, through all views and through sinks into such tables.
+    pub(crate) fn tables_behind(&self, names: &BTreeSet<String>) -> BTreeSet<String> {
+        let mut wanted = names.clone();
+        loop {
+            let tables = self.sources(&wanted).into_iter().filter(|object| matches!(object.body, Body::Table(_)));
+            let tables: BTreeSet<String> = tables.map(|object| object.name().to_owned()).collect();
+            let known = wanted.len();
+            let feeds = |object: &&Object| object.writes().is_some_and(|into| tables.contains(&into.value));
+            for sink in self.all.iter().filter(feeds) {
+                wanted.extend(sink.reads());
+            }
+            if wanted.len() == known {
+                return tables;
+            }
+        }
     }
 
     /// The objects that names stand for and what these read, in the order of creation: through plain
@@ -238,12 +324,14 @@ impl Objects {
         for object in self.closed(names, is_inlined) {
             let name = object.name();
             if is_inlined(object) {
-                let plan = bound(session, object, &relations)?;
+                let plan = self.bound(session, object, &relations)?;
                 relations.view(name, plan);
                 continue;
             }
             match reading {
-                Reading::Stream | Reading::Pipeline(_) => relations.stream(name, Arc::clone(&object.schema)),
+                Reading::Stream | Reading::Pipeline(_) => {
+                    relations.stream_as(name, object.kept(), Arc::clone(&object.schema));
+                }
                 Reading::Tables(tables) => {
                     if let Some(table) = tables.get(name) {
                         relations.insert(name, Arc::clone(table));
@@ -268,14 +356,34 @@ impl Objects {
             match &read.body {
                 Body::Materialized(_) if is_shared(read) => relations.view(name, self.scratch(session, read, rows)?),
                 Body::Materialized(_) | Body::View(_) => {
-                    let plan = bound(session, read, &relations)?;
+                    let plan = self.bound(session, read, &relations)?;
                     relations.view(name, plan);
                 }
                 Body::Source(_) | Body::Table(_) | Body::Fed(_) => relations.insert(name, rows(object, read)?),
-                Body::Sink(_) | Body::Subscription(_) => {}
+                Body::Index(_) | Body::Sink(_) | Body::Subscription(_) => {}
             }
         }
-        bound(session, object, &relations)
+        self.bound(session, object, &relations)
+    }
+
+    /// The relations as an object sees them: tables without the columns that they got after it was
+    /// made.
+    pub(crate) fn seen_by(&self, reader: &Entry, mut relations: Relations) -> Result<Relations> {
+        for table in self.all.iter().filter(|object| !object.entry.added.is_empty()) {
+            let later = table.entry.added.iter().filter(|first| **first > reader.id).count();
+            if later > 0 {
+                relations.narrow(table.name(), table.schema.fields().len() - later)?;
+            }
+        }
+        Ok(relations)
+    }
+
+    /// An object's query with the names of its columns.
+    fn bound(&self, session: &Session, object: &Object, relations: &Relations) -> Result<LogicalPlan> {
+        let query = object.query().expect("only what has a query is bound");
+        let plan = session.bind(query, &self.seen_by(&object.entry, relations.clone())?)?;
+        let plan = session::rename(plan, object.columns(), &query.text)?;
+        Ok(if object.closes().is_some() { session::on_close(plan) } else { plan })
     }
 
     /// The pipeline that a new query joins: that of the view that it names first, or none.
@@ -290,10 +398,10 @@ impl Objects {
     pub(crate) fn node_of(&self, object: &Object, source: &Object) -> String {
         let pipeline = object.entry.pipeline.as_deref().unwrap_or_default();
         if source.is_of(pipeline) {
-            return source.name().to_owned();
+            return source.kept().to_owned();
         }
-        let is_first = self.of_pipeline(pipeline).next().is_none_or(|first| first.name() == object.name());
-        source_name(object.name(), is_first, source.name())
+        let is_first = self.of_pipeline(pipeline).next().is_none_or(|first| first.kept() == object.kept());
+        source_name(object.kept(), is_first, source.kept())
     }
 
     /// The names of all objects of a kind.
@@ -303,12 +411,4 @@ impl Objects {
         names.sort();
         names
     }
-}
-
-/// An object's query with the names of its columns.
-fn bound(session: &Session, object: &Object, relations: &Relations) -> Result<LogicalPlan> {
-    let query = object.query().expect("only what has a query is bound");
-    let plan = session.bind(query, relations)?;
-    let plan = session::rename(plan, object.columns(), &query.text)?;
-    Ok(if object.closes().is_some() { session::on_close(plan) } else { plan })
 }

@@ -6,12 +6,14 @@
 //! it names first, and keeps the queries of the others once more as a part of its own: the catalog
 //! says which pipeline an object is of, so its plan is the same after a restart.
 
+use crate::connection::invalid;
 use crate::create::{connector, encoding, envelope};
 use crate::database::{Database, State};
 use crate::error::{Error, Result};
 use crate::objects::{Body, Object, Reading, Subscribed};
 use crate::outcome::Outcome;
 use crate::settings::{self, ViewSettings};
+use crate::table_sink::{TableSink, table_of};
 use highwater_connectors::{Created, Shape};
 use highwater_engine::PipelineSpec;
 use highwater_engine::checkpoint::{self, inspect};
@@ -28,43 +30,51 @@ impl Database {
     /// The plan of an object's pipeline with the object in it, whether it is there already or not.
     pub(crate) fn plan_with(&self, state: &State, object: &Object) -> Result<Plan> {
         let pipeline = object.entry.pipeline.as_deref().expect("kept objects have a pipeline");
-        let known = state.objects.of_pipeline(pipeline).filter(|o| o.name() != object.name());
+        let known = state.objects.of_pipeline(pipeline).filter(|o| o.entry.id != object.entry.id);
         self.plan(state, known.chain([object]))
     }
 
     fn plan<'a>(&self, state: &State, objects: impl Iterator<Item = &'a Object>) -> Result<Plan> {
         let mut builder = Builder::new(&self.session);
         for object in state.objects.iter() {
-            builder.incarnation(object.name(), object.entry.incarnation);
+            builder.incarnation(object.kept(), object.entry.incarnation);
             match &object.body {
-                Body::Source(source) => builder.source(object.name(), Arc::clone(source)),
-                Body::Fed(fed) => builder.fed(object.name(), fed.table.clone()),
-                Body::Table(target) => builder.table(object.name(), Arc::new(self.tables.source(&target.table))),
+                Body::Source(source) => builder.source(object.kept(), Arc::clone(source)),
+                Body::Fed(fed) => builder.fed(object.kept(), fed.table.clone()),
+                Body::Table(target) => builder.table(object.kept(), Arc::new(self.tables.source(&target.table))),
                 _ => {}
             }
             if let Some(watermark) = &object.watermark {
-                builder.watermark(object.name(), watermark.clone());
+                builder.watermark(object.kept(), watermark.clone());
             }
         }
         for object in objects {
             if let Body::Fed(fed) = &object.body {
-                builder.fed(object.name(), fed.table.clone());
-                builder.incarnation(object.name(), object.entry.incarnation);
-                builder.fed_table(object.name())?;
+                builder.fed(object.kept(), fed.table.clone());
+                builder.incarnation(object.kept(), object.entry.incarnation);
+                builder.fed_table(object.kept())?;
             }
             let Some(query) = object.query() else { continue };
             let pipeline = object.entry.pipeline.as_deref().expect("kept objects have a pipeline");
             let reading = Reading::Pipeline(pipeline);
             let relations = state.objects.relations(&self.session, &references(query), reading)?;
+            let relations = state.objects.seen_by(&object.entry, relations)?;
             let closes = object.closes();
-            let kept = Maintained { name: object.name(), columns: &[], query, relations: &relations, closes };
+            let kept = Maintained { name: object.kept(), columns: &[], query, relations: &relations, closes };
             match &object.body {
                 Body::Materialized(view) => {
                     builder.view(Maintained { columns: &view.columns, ..kept })?;
                 }
+                Body::Index(index) => builder.index(kept, &index.columns)?,
+                Body::Sink(CreateSink { into: Some(into), .. }) => {
+                    let target = table_of(state, into)?;
+                    let of = format!("{}:{}", object.entry.incarnation, object.kept());
+                    let sink = TableSink::new(self.tables.writer(), self.session.clone(), target, of);
+                    builder.sink(kept, |_, _| Ok(Arc::new(sink)))?;
+                }
                 Body::Sink(sink) => self.add_sink(&mut builder, kept, sink, object.entry.incarnation)?,
                 Body::Subscription(Subscribed { statement, journal }) => {
-                    let key = builder.key_of(&statement.from.value);
+                    let key = builder.key_of(state.objects.kept_of(&statement.from.value));
                     let sink: Arc<dyn Sink> = Arc::new(JournalSink::new(Arc::clone(journal), key));
                     builder.sink(kept, |_, _| Ok(sink))?;
                 }
@@ -134,6 +144,7 @@ impl Database {
         }
         self.tables.set_readers(pipeline, &self.tables_of(state, pipeline));
         let running = self.engine.create(spec)?;
+        let running = running.titled(state.objects.title(pipeline));
         state.running.insert(pipeline.to_owned(), running);
         state.waiting.remove(pipeline);
         Ok(())
@@ -224,18 +235,14 @@ impl Database {
             }
             return Err(crate::show::unknown(name));
         };
-        if object.entry.kind.to_string() != kind.to_string() {
-            return Err(Error::Sql(highwater_sql::Error::Invalid {
-                sqlstate: "42809",
-                message: format!("{:?} is a {}, not a {kind}", name.value, object.entry.kind),
-                position: Some(name.at),
-            }));
-        }
+        check_kind(object, kind, name)?;
         let mut names = state.objects.readers(&name.value);
-        if !names.is_empty() && !cascade {
-            return Err(Error::InUse { name: name.value.clone(), needed_by: names });
+        // An index goes with what it is over.
+        let is_index = |name: &&String| state.objects.get(name).is_some_and(|o| matches!(o.body, Body::Index(_)));
+        let also: Vec<String> = names.iter().filter(|name| !is_index(name)).cloned().collect();
+        if !also.is_empty() && !cascade {
+            return Err(Error::InUse { name: name.value.clone(), needed_by: also });
         }
-        let also = names.clone();
         names.push(name.value.clone());
         self.forget(&mut state, &names)?;
         Ok(also.into_iter().fold(done, |done, name| done.noticed(format!("drop cascades to {name}"))))
@@ -265,8 +272,19 @@ impl Database {
     }
 }
 
+/// Refuses an object of another kind than the statement names.
+pub(crate) fn check_kind(object: &Object, kind: ObjectKind, name: &Name) -> Result<()> {
+    if object.entry.kind.to_string() == kind.to_string() {
+        return Ok(());
+    }
+    let message = format!("{:?} is a {}, not a {kind}", name.value, object.entry.kind);
+    Err(invalid("42809", message, Some(name)))
+}
+
 /// Whether the object that names a pipeline has had others of its name before: then what the root
-/// holds may be left of those.
+/// holds may be left of those. What the texts were that have changed since is not known.
 fn first_is_not_the_first(state: &State, pipeline: &str) -> bool {
-    state.objects.of_pipeline(pipeline).next().is_some_and(|first| first.entry.incarnation > 0)
+    let mut all = state.objects.of_pipeline(pipeline);
+    all.next().is_some_and(|first| first.entry.incarnation > 0 || first.entry.rewritten)
+        || all.any(|object| object.entry.rewritten)
 }

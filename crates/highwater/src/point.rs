@@ -1,6 +1,7 @@
 //! The short way of statements that name one row by its whole key: `SELECT columns FROM t WHERE key =
 //! value`, `UPDATE t SET column = value WHERE ...` and `DELETE FROM t WHERE ...`. The key is a table's
-//! primary key, or the columns by which a materialized view is grouped.
+//! primary key, or the columns by which a materialized view is grouped; other columns may have an index
+//! ([`crate::index`]).
 //!
 //! They are recognised by their form and answered without a plan. Whatever is more than that, or
 //! does not fit the types, takes the long way, which also tells what is wrong with it; so does what
@@ -30,13 +31,22 @@ struct Found {
 }
 
 impl Database {
-    /// The rows of a SELECT of this form; none when it is not of this form.
+    /// The rows of a SELECT that names a row by its key, or some rows by an index; none when it does not.
     pub(crate) fn point_select(
         &self,
         connection: &mut Connection,
         query: &Query,
         parameters: &Parameters,
     ) -> Result<Option<Rows>> {
+        let by_key = self.key_select(connection, query, parameters)?;
+        if by_key.is_some() {
+            return Ok(by_key);
+        }
+        self.index_for(query, parameters).map_or(Ok(None), |by| self.indexed(connection, &by))
+    }
+
+    /// The rows of a SELECT of this form; none when it is not of this form.
+    fn key_select(&self, connection: &mut Connection, query: &Query, parameters: &Parameters) -> Result<Option<Rows>> {
         let Some((select, table, alias)) = plain_select(&query.ast) else { return Ok(None) };
         let names = [alias.unwrap_or(table)];
         let name = folded(table);
@@ -73,7 +83,7 @@ impl Database {
         update: &Update,
         parameters: &Parameters,
     ) -> Result<Option<(Vec<Change>, Vec<RecordBatch>)>> {
-        if connection.zone_for(target.schema()).is_some() {
+        if !target.generated.is_empty() || connection.zone_for(target.schema()).is_some() {
             return Ok(None);
         }
         let mut assigned: Vec<(usize, ArrayRef)> = Vec::with_capacity(update.assignments.len());
@@ -168,7 +178,7 @@ fn key_of(
 }
 
 /// Columns of rows, under the names that they get.
-fn picked(schema: &SchemaRef, columns: &[(usize, String)], rows: Vec<RecordBatch>) -> Result<Rows> {
+pub(crate) fn picked(schema: &SchemaRef, columns: &[(usize, String)], rows: Vec<RecordBatch>) -> Result<Rows> {
     let field = |(at, name): &(usize, String)| Field::new(name, schema.field(*at).data_type().clone(), true);
     let schema = Arc::new(Schema::new(columns.iter().map(field).collect::<Vec<_>>()));
     let pick = |row: RecordBatch| {
@@ -180,7 +190,7 @@ fn picked(schema: &SchemaRef, columns: &[(usize, String)], rows: Vec<RecordBatch
 }
 
 /// A SELECT from one table with nothing but columns and a condition.
-fn plain_select(ast: &Ast) -> Option<(&Select, &Ident, Option<&Ident>)> {
+pub(crate) fn plain_select(ast: &Ast) -> Option<(&Select, &Ident, Option<&Ident>)> {
     let is_plain = ast.with.is_none()
         && ast.order_by.is_none()
         && ast.limit_clause.is_none()
@@ -214,7 +224,7 @@ fn plain_select(ast: &Ast) -> Option<(&Select, &Ident, Option<&Ident>)> {
 }
 
 /// The columns that are selected, with the names they get.
-fn projected(select: &Select, schema: &SchemaRef, table: &Ident) -> Option<Vec<(usize, String)>> {
+pub(crate) fn projected(select: &Select, schema: &SchemaRef, table: &Ident) -> Option<Vec<(usize, String)>> {
     let mut columns = Vec::new();
     for item in &select.projection {
         match item {
@@ -247,7 +257,12 @@ fn column(expr: &Expr, schema: &SchemaRef, names: &[&Ident]) -> Option<usize> {
 }
 
 /// Takes a condition apart that is equalities of columns and values, with AND between them.
-fn conjunction<'a>(expr: &'a Expr, schema: &SchemaRef, names: &[&Ident], equal: &mut Vec<(usize, &'a Expr)>) -> bool {
+pub(crate) fn conjunction<'a>(
+    expr: &'a Expr,
+    schema: &SchemaRef,
+    names: &[&Ident],
+    equal: &mut Vec<(usize, &'a Expr)>,
+) -> bool {
     match expr {
         Expr::Nested(inner) => conjunction(inner, schema, names, equal),
         Expr::BinaryOp { left, op: BinaryOperator::And, right } => {
@@ -268,6 +283,6 @@ fn conjunction<'a>(expr: &'a Expr, schema: &SchemaRef, names: &[&Ident], equal: 
     }
 }
 
-fn folded(name: &Ident) -> String {
+pub(crate) fn folded(name: &Ident) -> String {
     if name.quote_style.is_some() { name.value.clone() } else { name.value.to_lowercase() }
 }

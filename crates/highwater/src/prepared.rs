@@ -3,7 +3,7 @@
 use crate::answer::{Answer, Tag};
 use crate::connection::{Connection, invalid};
 use crate::database::Database;
-use crate::dml::assign;
+use crate::dml::{assign, without_columns};
 use crate::error::Result;
 use crate::parameters::Parameters;
 use crate::prepare::Described;
@@ -68,7 +68,7 @@ impl Database {
         if let Some(value) = values::value(expr, data_type, &Parameters::none()) {
             return Ok(value);
         }
-        match self.without_columns(expr, text, 1)? {
+        match without_columns(&self.session, expr, text, 1)? {
             Some(value) => assign(&value, data_type),
             None => Err(invalid("0A000", "a parameter of EXECUTE that is not a constant", None)),
         }

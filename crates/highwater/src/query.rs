@@ -24,7 +24,7 @@ use datafusion::physical_plan::execute_stream;
 use highwater_engine::checkpoint::inspect;
 use highwater_engine::core::{CheckpointId, Epoch, WallMicros};
 use highwater_engine::source::{Extent, Offset, Source};
-use highwater_engine::{Pipeline, Status, Trigger};
+use highwater_engine::{CheckpointOutcome, Pipeline, Status, Trigger};
 use highwater_sql::statement::{CreateView, Query};
 use highwater_sql::zones::Zone;
 use highwater_sql::{explain, references};
@@ -35,6 +35,8 @@ use std::time::{Duration, Instant};
 
 /// How long FLUSH waits for sources that may grow to give nothing more.
 const QUIET: Duration = Duration::from_millis(300);
+/// How often FLUSH looks whether sinks have delivered.
+const LOOK: Duration = Duration::from_millis(5);
 /// How long FLUSH waits in all.
 const PATIENCE: Duration = Duration::from_secs(600);
 
@@ -100,10 +102,18 @@ impl Database {
     }
 
     pub(crate) async fn explain_query(&self, connection: &mut Connection, query: &Query) -> Result<Answer> {
+        if let Some(by) = self.index_for(query, &Parameters::none()).filter(|by| by.is_for(connection)) {
+            let rows = Rows::text("QUERY PLAN", by.explained());
+            return Ok(Answer::collected(Tag::Plain("EXPLAIN".to_owned()), rows));
+        }
         let Planned { plan, epochs, .. } = self.planned(connection, query, &Parameters::none(), None).await?;
         let plan = self.session.state().optimize(&plan)?;
         let mut lines: Vec<String> = plan.display_indent().to_string().lines().map(str::to_owned).collect();
-        lines.extend(epochs.iter().map(|(pipeline, epoch)| format!("-- {pipeline} at epoch {epoch}")));
+        let state = self.state();
+        let told =
+            |(pipeline, epoch): &(String, Epoch)| format!("-- {} at epoch {epoch}", state.objects.title(pipeline));
+        lines.extend(epochs.iter().map(told));
+        drop(state);
         Ok(Answer::collected(Tag::Plain("EXPLAIN".to_owned()), Rows::text("QUERY PLAN", lines)))
     }
 
@@ -241,7 +251,7 @@ impl Database {
             (self.running(&state, &pipeline)?, object)
         };
         pipeline.pause(true)?;
-        let seen = self.seen(&pipeline, view);
+        let seen = self.seen(&pipeline, object.kept());
         let resumed = pipeline.pause(false);
         let Seen { checkpoint, epoch, horizon, wall, offsets, rows, snapshot } = seen?;
         resumed?;
@@ -314,15 +324,58 @@ impl Database {
         };
         let plan = state.objects.scratch(&self.session, object, &rows)?;
         drop(state);
-        let plan = self.session.runnable(plan)?;
+        let plan = self.session.recomputable(plan)?;
         let rows = self.rows_of_plan(&plan, wall)?;
         let batches = shaped(&object.schema, rows.batches)?;
         Ok(Rows { schema: Arc::clone(&object.schema), batches })
     }
 
     /// Waits until all that tables and sources have now is in the views: every write, the end of
-    /// sources that end, quiet of those that may grow, one epoch of those that never end.
+    /// sources that end, quiet of those that may grow, one epoch of those that never end; and until
+    /// what that brings into tables through sinks is in them and in the views over them.
     pub(crate) fn flush(&self, connection: &Connection) -> Result<Outcome> {
+        self.flush_views(connection)?;
+        let sinks = self.state().objects.iter().filter(|object| object.writes().is_some()).count();
+        for _ in 0..sinks {
+            let before = self.tables.position();
+            self.deliver_into_tables(connection)?;
+            if self.tables.position() == before {
+                break;
+            }
+            self.flush_views(connection)?;
+        }
+        Ok(Outcome::done("FLUSH"))
+    }
+
+    /// Waits until the tables have what their sinks have now.
+    fn deliver_into_tables(&self, connection: &Connection) -> Result<()> {
+        let state = self.state();
+        let sinks = state.objects.iter().filter(|object| object.writes().is_some());
+        let names: BTreeSet<&String> = sinks.filter_map(|sink| sink.entry.pipeline.as_ref()).collect();
+        let pipelines: Vec<Pipeline> = names.into_iter().filter_map(|name| state.running.get(name).cloned()).collect();
+        drop(state);
+        let deadline = Instant::now() + PATIENCE;
+        for pipeline in pipelines.iter().filter(|pipeline| pipeline.status() != Status::Finished) {
+            let report = pipeline.checkpoint(Trigger::Manual)?;
+            if let CheckpointOutcome::Failed(reason) = report.outcome {
+                let what =
+                    format!("the checkpoint of {} failed, so its sinks deliver later: {reason}", pipeline.title());
+                return Err(invalid("55000", what, None));
+            }
+            wait_for_epoch(pipeline, connection)?;
+            while pipeline.undelivered() > 0 {
+                connection.check_cancelled()?;
+                if Instant::now() >= deadline {
+                    let what = format!("a sink of {} still delivers", pipeline.title());
+                    return Err(highwater_engine::Error::Timeout(what).into());
+                }
+                std::thread::sleep(LOOK);
+            }
+        }
+        Ok(())
+    }
+
+    fn flush_views(&self, connection: &Connection) -> Result<()> {
         let pipelines: Vec<Flushed> = {
             let mut state = self.state();
             self.settle(&mut state)?;
@@ -337,13 +390,13 @@ impl Database {
             if extent == Some(Extent::Bounded) && reads_tables {
                 // Its tables do not end.
                 if !pipeline.wait_drained(|| connection.check_cancelled().is_ok())? {
-                    return connection.check_cancelled().map(|()| Outcome::done("FLUSH"));
+                    return connection.check_cancelled();
                 }
             } else if let Some(extent) = extent {
                 flush_one(&pipeline, extent, connection)?;
             }
         }
-        Ok(Outcome::done("FLUSH"))
+        Ok(())
     }
 
     /// Waits until the views over tables show all writes up to now. Tells of those that do not run:

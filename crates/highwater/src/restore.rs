@@ -107,6 +107,7 @@ impl Database {
         let mut state = self.state();
         match started {
             Ok(running) => {
+                let running = running.titled(state.objects.title(pipeline));
                 state.running.insert(pipeline.to_owned(), running);
             }
             Err(reason) => state.broken.pipeline(pipeline, &reason),
@@ -169,7 +170,8 @@ impl Database {
     /// Pipelines that are yet to be restored, the next one first.
     #[must_use]
     pub fn restoring(&self) -> Vec<String> {
-        self.state().restoring.all().cloned().collect()
+        let state = self.state();
+        state.restoring.all().map(|pipeline| state.objects.title(pipeline).to_owned()).collect()
     }
 }
 

@@ -24,6 +24,7 @@ pub(crate) fn rows(database: &Database, what: Show) -> Result<Rows> {
         Show::Sources => names(database, Kind::Source),
         Show::Views => names(database, Kind::View),
         Show::MaterializedViews => names(database, Kind::MaterializedView),
+        Show::Indexes(on) => crate::index::shown(database, on.as_ref())?,
         Show::Sinks => names(database, Kind::Sink),
         Show::Subscriptions => crate::subscription::shown(database),
         Show::Jobs => jobs(database)?,
@@ -91,7 +92,7 @@ fn jobs(database: &Database) -> Result<Rows> {
     let metrics: Vec<Metrics> = pipelines.iter().map(Pipeline::metrics).collect();
     let count = |of: fn(&Metrics) -> u64| numbers(metrics.iter().map(of));
     Ok(Rows::of(vec![
-        ("name", texts(pipelines.iter().map(|p| p.name().to_owned()))),
+        ("name", texts(pipelines.iter().map(|p| p.title().to_owned()))),
         ("status", texts(pipelines.iter().map(|p| status(&p.status())))),
         ("rows_in", count(|m| m.rows_in)),
         ("epochs", count(|m| m.epochs)),
@@ -149,9 +150,9 @@ fn checkpoints(database: &Database, view: Option<&Name>) -> Result<Rows> {
                 };
                 !reports.iter().any(same)
             });
-            lines.extend(older.map(|c| stored_line(pipeline.name(), c)));
+            lines.extend(older.map(|c| stored_line(pipeline.title(), c)));
         }
-        lines.extend(reports.into_iter().map(|r| report_line(pipeline.name(), r)));
+        lines.extend(reports.into_iter().map(|r| report_line(pipeline.title(), r)));
     }
     Ok(checkpoint_rows(&lines))
 }

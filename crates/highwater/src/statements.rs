@@ -54,13 +54,23 @@ impl Database {
         text: &str,
         parameters: &Parameters,
     ) -> Result<Answer> {
-        let Some(zone) = connection.zone() else {
-            return self.dispatch_in_utc(connection, statement, text, parameters).await;
+        let zone = connection.zone();
+        let in_utc = match &zone {
+            Some(zone) => {
+                self.check_zone(zone, statement, text)?;
+                Some(parameters.in_utc()?)
+            }
+            None => None,
         };
-        self.check_zone(connection, statement)?;
-        let parameters = parameters.in_utc()?;
-        Ok(self.dispatch_in_utc(connection, statement, text, &parameters).await?.zoned(&zone))
+        let parameters = in_utc.as_ref().unwrap_or(parameters);
+        let answer = self.dispatch_in_utc(connection, statement, text, parameters).await?;
+        Ok(match &zone {
+            Some(zone) => answer.zoned(zone),
+            None => answer,
+        })
     }
+
+    /// What comes in and goes out has its instants in UTC.
 
     async fn dispatch_in_utc(
         &self,
@@ -139,6 +149,7 @@ impl Database {
             Statement::CreateSource(source) => self.create_source(source, text),
             Statement::CreateView(view) => self.create_view(view, text),
             Statement::CreateMaterializedView(view) => self.create_materialized(connection, view, text),
+            Statement::CreateIndex(index) => self.create_index(connection, index, text),
             Statement::CreateSink(sink) => self.create_sink(sink, text),
             Statement::CreateSubscription(subscription) => self.create_subscription(subscription, text),
             Statement::Drop { kind, name, if_exists, cascade } => self.drop_object(kind, &name, if_exists, cascade),
@@ -147,6 +158,8 @@ impl Database {
             Statement::Describe(name) => show::describe(&self.state(), &name),
             Statement::Checkpoint { view, .. } => self.checkpoint(view.as_ref()),
             Statement::AlterView { name, options } => self.alter(&name, &options),
+            Statement::Rename { kind, name, to } => self.rename(kind, &name, &to),
+            Statement::AddColumn(added) => self.add_column(added),
             Statement::Flush => self.flush(connection),
             other => Err(invalid("XX000", format!("{other:?} came the wrong way"), None)),
         }
@@ -231,9 +244,12 @@ fn writes(statement: &Statement) -> Option<String> {
         Statement::CreateSource(_) => "CREATE SOURCE",
         Statement::CreateView(_) => "CREATE VIEW",
         Statement::CreateMaterializedView(_) => "CREATE MATERIALIZED VIEW",
+        Statement::CreateIndex(_) => "CREATE INDEX",
         Statement::CreateSink(_) => "CREATE SINK",
         Statement::CreateSubscription(_) => "CREATE SUBSCRIPTION",
         Statement::AlterView { .. } => "ALTER MATERIALIZED VIEW",
+        Statement::AddColumn(_) => "ALTER TABLE",
+        Statement::Rename { kind, .. } => return Some(format!("ALTER {kind}")),
         Statement::Drop { kind, .. } => return Some(format!("DROP {kind}")),
         _ => return None,
     };
@@ -247,9 +263,12 @@ const fn changes_objects(statement: &Statement) -> bool {
             | Statement::CreateSource(_)
             | Statement::CreateView(_)
             | Statement::CreateMaterializedView(_)
+            | Statement::CreateIndex(_)
             | Statement::CreateSink(_)
             | Statement::CreateSubscription(_)
             | Statement::AlterView { .. }
+            | Statement::Rename { .. }
+            | Statement::AddColumn(_)
             | Statement::Drop { .. }
     )
 }

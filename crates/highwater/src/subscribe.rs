@@ -69,12 +69,12 @@ impl Database {
     /// `Sql` with 42P01 when there is no such relation, 42809 when it is not a materialized view.
     pub fn subscribe(&self, view: &str) -> Result<Subscription<'_>> {
         self.wait_for_all_pipelines(&Connection::new())?;
-        let (_, schema) = self.followed(view)?;
+        let (_, _, schema) = self.followed(view)?;
         Ok(Subscription { database: self, view: view.to_owned(), schema, current: None })
     }
 
-    /// A view's pipeline and columns.
-    fn followed(&self, view: &str) -> Result<(Pipeline, SchemaRef)> {
+    /// A view's pipeline, its name there, and its columns.
+    fn followed(&self, view: &str) -> Result<(Pipeline, String, SchemaRef)> {
         let name = Name { value: view.to_owned(), at: highwater_sql::Position { offset: 1, line: 1, column: 1 } };
         let mut state = self.state();
         self.settle(&mut state)?;
@@ -85,7 +85,7 @@ impl Database {
         }
         let schema = Arc::clone(&object.schema);
         let pipeline = object.entry.pipeline.clone().unwrap_or_default();
-        Ok((self.running(&state, &pipeline)?, schema))
+        Ok((self.running(&state, &pipeline)?, object.kept().to_owned(), schema))
     }
 }
 
@@ -135,8 +135,8 @@ impl Subscription<'_> {
             Error::Engine(error) => error,
             other => highwater_engine::Error::NotRunning { pipeline: self.view.clone(), reason: other.to_string() },
         };
-        let (pipeline, _) = self.database.followed(&self.view).map_err(not_running)?;
-        let mut current = pipeline.subscribe(&self.view)?;
+        let (pipeline, kept, _) = self.database.followed(&self.view).map_err(not_running)?;
+        let mut current = pipeline.subscribe(&kept)?;
         let (epoch, rows) = (current.epoch, std::mem::take(&mut current.rows));
         self.current = Some(current);
         Ok(ViewEvent::Rows { epoch, rows })

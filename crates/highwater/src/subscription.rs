@@ -122,8 +122,11 @@ impl Database {
             Since::Full => {
                 let needed = BTreeSet::from([pipeline.clone()]);
                 tokio::task::block_in_place(|| self.wait_for_pipelines(connection, &needed))?;
-                let running = self.running(&self.state(), &pipeline)?;
-                following.begin_full(running, &statement.from.value)?;
+                let (running, view) = {
+                    let state = self.state();
+                    (self.running(&state, &pipeline)?, state.objects.kept_of(&statement.from.value).to_owned())
+                };
+                following.begin_full(running, &view)?;
             }
         }
         let text = format!("SUBSCRIPTION {}", name.value);

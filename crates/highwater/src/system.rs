@@ -109,7 +109,7 @@ impl Database {
     }
 }
 
-/// How catalogs show an object; none for sinks and subscriptions, which cannot be read.
+/// How catalogs show an object; none for indexes, sinks and subscriptions, which cannot be read.
 fn shown(object: &Object) -> Option<Shown> {
     let schema = Arc::clone(&object.schema);
     let (kind, query) = match &object.body {
@@ -118,7 +118,7 @@ fn shown(object: &Object) -> Option<Shown> {
         Body::Source(..) => ("r", None),
         Body::View(view) => ("v", Some(&view.query)),
         Body::Materialized(view) => ("m", Some(&view.query)),
-        Body::Sink(_) | Body::Subscription(_) => return None,
+        Body::Index(_) | Body::Sink(_) | Body::Subscription(_) => return None,
     };
     let definition = query.map(|query| query.ast.to_string());
     Some(Shown { schema, kind, key: Vec::new(), columns: Vec::new(), definition })

@@ -96,9 +96,7 @@ impl Database {
         existing: &Part,
         zone: Option<&Zone>,
     ) -> Result<Vec<RecordBatch>> {
-        for (column, _) in &update.assignments {
-            target.places(std::slice::from_ref(column), 1)?;
-        }
+        target.check_assigned(update.assignments.iter().map(|(column, _)| column))?;
         let keys: Vec<&[u8]> = existing.keys.iter().map(Vec::as_slice).collect();
         let values: Vec<&[u8]> = existing.stored.iter().map(Vec::as_slice).collect();
         let stored = target.table.decode(&keys, &values)?;

@@ -68,13 +68,14 @@ impl Database {
         let position = stop.as_ref().map(Stop::position);
         let mut begun = Vec::new();
         for (pipeline, objects) in of_pipeline {
-            let names: Vec<String> = objects.iter().map(|o| o.name().to_owned()).collect();
+            let names: Vec<String> = objects.iter().map(|o| o.kept().to_owned()).collect();
             // A pipeline that reads no table shows none at any position.
             let reads_tables = !self.tables_of(&self.state(), pipeline).is_empty();
             let at = position.filter(|_| reads_tables);
             begun.push(match self.begin_scan(pipeline, &names, at) {
                 Ok(scan) => {
                     if at.is_some_and(|position| position != scan.horizon()) {
+                        let names: Vec<&str> = objects.iter().map(|object| object.name()).collect();
                         scanned.notices.push(format!("{}: as of another moment than other views", names.join(", ")));
                     }
                     let horizon = reads_tables.then(|| scan.horizon());
@@ -145,7 +146,7 @@ impl Database {
             // One that fails is read from its checkpoint, with a notice of its own.
             if let Ok(false) = pipeline.wait_reached(position, &mut patience) {
                 connection.check_cancelled()?;
-                notices.push(format!("views are shown as of different moments: {} is behind", pipeline.name()));
+                notices.push(format!("views are shown as of different moments: {} is behind", pipeline.title()));
                 return Ok(None);
             }
         }
@@ -159,7 +160,10 @@ impl Database {
         let saved = self.engine.saved(pipeline, &plan, names);
         let Ok(Saved { checkpoint, epoch, wall, views }) = saved else { return Err(reason.into()) };
         let age = u64::try_from(SystemClock::default().wall().0 - wall.0).unwrap_or_default() / 1_000_000;
+        let state = self.state();
+        let names: Vec<&str> = names.iter().map(|kept| state.objects.shown(kept)).collect();
         let names = names.join(", ");
+        drop(state);
         let notice = format!("{names}: stale, as of checkpoint {} of {age} s ago: {reason}", checkpoint.0);
         tracing::warn!(pipeline, checkpoint = checkpoint.0, %reason, "a query reads views as a checkpoint holds them");
         Ok(Stale { epoch, notice, views })
@@ -176,15 +180,15 @@ impl Database {
 
     /// A materialized view that runs and can be looked up by some of its columns.
     pub(crate) fn keyed_view(&self, name: &str) -> Option<KeyedView> {
-        let (schema, pipeline) = {
+        let (name, schema, pipeline) = {
             let state = self.state();
             let is_kept = |object: &&Object| matches!(object.body, Body::Materialized(_) | Body::Fed(_));
             let object = state.objects.get(name).filter(is_kept)?;
             let pipeline = object.entry.pipeline.as_ref().filter(|pipeline| !state.waiting.contains(*pipeline))?;
-            (Arc::clone(&object.schema), state.running.get(pipeline)?.clone())
+            (object.kept().to_owned(), Arc::clone(&object.schema), state.running.get(pipeline)?.clone())
         };
-        let key = pipeline.lookup_columns(name).ok().flatten().filter(|key| !key.is_empty())?;
-        Some(KeyedView { name: name.to_owned(), schema, key, pipeline })
+        let key = pipeline.lookup_columns(&name).ok().flatten().filter(|key| !key.is_empty())?;
+        Some(KeyedView { name, schema, key, pipeline })
     }
 }
 
@@ -197,6 +201,7 @@ struct Stale {
 
 /// A view that can be looked up.
 pub(crate) struct KeyedView {
+    /// As the engine knows it.
     name: String,
     pub(crate) schema: SchemaRef,
     /// The columns that name a row, in the order of [`KeyedView::lookup`].

@@ -104,7 +104,7 @@ impl Shared {
 
     /// The pipeline of a name.
     async fn pipeline(&self, name: &str) -> Result<Pipeline, Failed> {
-        let found = self.pipelines().await?.into_iter().find(|pipeline| pipeline.name() == name);
+        let found = self.pipelines().await?.into_iter().find(|pipeline| pipeline.title() == name);
         found.ok_or_else(|| Failed::new("42704", format!("there is no pipeline {name:?}")))
     }
 

@@ -147,12 +147,12 @@ pub(crate) fn follow(database: &Database, stop: &Stop, screen: &mut Screen, titl
         let pipelines = database.pipelines();
         for pipeline in &pipelines {
             if let Status::Lost { reason } = pipeline.status() {
-                return Err(Failure::new(Exit::Storage, format!("{}: {reason}", pipeline.name())));
+                return Err(Failure::new(Exit::Storage, format!("{}: {reason}", pipeline.title())));
             }
             if let Status::Failed { reason, restarts } = pipeline.status()
                 && restarts >= PATIENCE
             {
-                let name = pipeline.name();
+                let name = pipeline.title();
                 return Err(Failure::new(Exit::Pipeline, format!("{name} failed {restarts} times in a row: {reason}")));
             }
         }

@@ -29,7 +29,7 @@ impl Watch {
         let metrics = pipeline.metrics();
         let history = pipeline.history();
         let at = Instant::now();
-        let name = pipeline.name().to_owned();
+        let name = pipeline.title().to_owned();
         let now = Seen { at, rows: metrics.rows_in, epoch: history.last().map(|report| report.epoch) };
         let before = self.seen.insert(name.clone(), now);
         let (rate, last) = before.map_or((0.0, None), |before| {

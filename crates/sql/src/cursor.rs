@@ -3,6 +3,7 @@
 
 use crate::asof;
 use crate::error::{Error, Result};
+use crate::present;
 use crate::statement::Name;
 use crate::text::{self, DIALECT, Position};
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
@@ -59,6 +60,12 @@ impl<'a> Cursor<'a> {
         let rest = self.alone(self.position(), Position::end(self.text));
         self.next = self.end;
         rest
+    }
+
+    /// The text of the tokens from a place up to here, as it was written.
+    pub(crate) fn since(&self, from: Location) -> &'a str {
+        let last = self.next.checked_sub(1).map(|at| self.tokens[at].span.end);
+        text::slice(self.text, from, last)
     }
 
     pub(crate) fn location(&self) -> Option<Location> {
@@ -183,10 +190,15 @@ impl<'a> Cursor<'a> {
         words.iter().enumerate().all(|(i, w)| is_word(self.token_at(at + i), w))
     }
 
-    /// Where these words stand in what is not read yet.
-    pub(crate) fn find(&self, words: &[&str]) -> Option<Position> {
-        let at = (self.next..self.end).find(|at| self.words_at(*at, words))?;
-        Position::of(self.text, self.tokens[at].span.start)
+    /// The absolute places of these words in what is not read yet.
+    pub(crate) fn places(&self, words: &[&str]) -> impl Iterator<Item = usize> {
+        (self.next..self.end).filter(move |at| self.words_at(*at, words))
+    }
+
+    /// Where the token at an absolute place starts, or the end of the text.
+    pub(crate) fn position_at(&self, at: usize) -> Position {
+        let start = self.tokens.get(at).and_then(|token| Position::of(self.text, token.span.start));
+        start.unwrap_or_else(|| Position::end(self.text))
     }
 
     pub(crate) fn token_at(&self, at: usize) -> Option<&Token> {
@@ -200,6 +212,7 @@ impl<'a> Cursor<'a> {
     ) -> Result<T> {
         let mut tokens = self.tokens[self.next..self.end].to_vec();
         asof::respell(&mut tokens);
+        present::respell(&mut tokens);
         let mut parser = Parser::new(&DIALECT).with_tokens_with_locations(tokens);
         let value = read(&mut parser).map_err(|e| self.of_sqlparser(&e, &parser))?;
         self.next += parser.index().min(self.end - self.next);
@@ -257,7 +270,8 @@ impl<'a> Cursor<'a> {
     }
 }
 
-fn is_word(token: Option<&Token>, word: &str) -> bool {
+/// Whether a token is an unquoted word.
+pub(crate) fn is_word(token: Option<&Token>, word: &str) -> bool {
     matches!(token, Some(Token::Word(w)) if w.quote_style.is_none() && w.value.eq_ignore_ascii_case(word))
 }
 

@@ -1,5 +1,6 @@
-//! A pipeline's plan as text: one line an operator, with what it reads, does and keeps.
+//! A pipeline's plan as text: some lines an operator, with what it reads, does and keeps.
 
+use crate::growth;
 use crate::types::pg_name;
 use arrow::datatypes::SchemaRef;
 use datafusion::physical_expr::PhysicalExpr;
@@ -63,12 +64,17 @@ fn node_lines(plan: &Plan, node: &Node) -> Vec<String> {
         Operator::Regroup(regroup) => lines.extend(regroup_lines(regroup)),
         Operator::Lifetime(lifetime) => lines.extend(lifetime_lines(lifetime, &node.schema)),
         Operator::Materialize => lines.push("  state: one row for each distinct row".to_owned()),
+        Operator::Index(index) => {
+            let keys: Vec<String> = index.keys.iter().map(|key| node.schema.field(*key).name().clone()).collect();
+            lines.extend([key_line(&keys), "  state: the rows of each key".to_owned()]);
+        }
         Operator::Upsert(upsert) => {
             let keys: Vec<String> = upsert.keys.iter().map(|key| node.schema.field(*key).name().clone()).collect();
             lines.extend([key_line(&keys), "  state: the last row of each key".to_owned()]);
         }
         Operator::Sink(_) => lines.push("  state: the outbox of one checkpoint".to_owned()),
     }
+    lines.extend(growth::size(plan, node).map(|size| format!("  size: {size}")));
     lines.push(format!("  append-only: {}", if node.append_only { "yes" } else { "no" }));
     lines
 }
@@ -107,7 +113,8 @@ fn join_lines(plan: &Plan, node: &Node, join: &Join) -> Vec<String> {
         JoinKind::Anti => "anti",
         JoinKind::Mark => "mark",
     };
-    let mut lines = vec![format!("  kind: {kind}")];
+    let when = if join.temporal { ", each left row once, with the right side as it is then" } else { "" };
+    let mut lines = vec![format!("  kind: {kind}{when}")];
     let same = if join.nulls_match { "is not distinct from" } else { "=" };
     let pairs = join.left_keys.iter().zip(&join.right_keys);
     let pairs: Vec<String> = pairs.map(|(left, right)| format!("{left} {same} {right}")).collect();
@@ -120,7 +127,8 @@ fn join_lines(plan: &Plan, node: &Node, join: &Join) -> Vec<String> {
         let time = plan.nodes[node.inputs[forget.side].0].schema.field(forget.time).name();
         lines.extend(forget.passing.iter().map(|passing| passing_line(plan, side, time, *passing)));
     }
-    lines.push("  state: the rows of both sides by key".to_owned());
+    let sides = if join.temporal { "the right side" } else { "both sides" };
+    lines.push(format!("  state: the rows of {sides} by key"));
     lines
 }
 

@@ -40,7 +40,7 @@ pub(crate) fn check(query: &Query, session: &Session) -> Result<()> {
 ///
 /// # Errors
 /// `Unsupported` with the function's name.
-pub(crate) fn check_functions(plan: &LogicalPlan) -> Result<()> {
+pub fn check_functions(plan: &LogicalPlan) -> Result<()> {
     let mut found = None;
     let walked = plan.apply_with_subqueries(|node| {
         node.apply_expressions(|expr| {
@@ -217,9 +217,6 @@ impl Gate<'_> {
         let at = self.at(factor.span());
         match factor {
             TableFactor::Table { sample: Some(_), .. } => self.refuse("TABLESAMPLE", "filter by a hash of a key", at),
-            TableFactor::Table { version: Some(_), .. } => {
-                self.refuse("FOR SYSTEM_TIME AS OF", "a view follows the present", at)
-            }
             TableFactor::Table { name, args: Some(_), .. } => {
                 let function = name.to_string();
                 if rows_in(factor).is_some() {
@@ -266,6 +263,9 @@ impl Gate<'_> {
         let at = self.at(span);
         if self.clocks.contains(&span) {
             return ControlFlow::Continue(());
+        }
+        if name == "proctime" {
+            return self.refuse("proctime()", "rows do not keep when they came: use a time of theirs", at);
         }
         if let Some(scalar) = self.session.state().scalar_functions().get(&name)
             && scalar.signature().volatility != Volatility::Immutable

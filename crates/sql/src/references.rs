@@ -3,8 +3,9 @@
 use crate::respell::rows_function;
 use crate::statement::Query;
 use datafusion::sql::sqlparser::ast::{
-    self, Expr, FunctionArg, FunctionArgExpr, Ident, ObjectName, ObjectNamePart, TableFactor, Visit, Visitor,
+    self, Expr, FunctionArg, FunctionArgExpr, Ident, ObjectNamePart, TableFactor, Visit, Visitor,
 };
+use datafusion::sql::sqlparser::tokenizer::Span;
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
@@ -17,16 +18,50 @@ pub fn references(query: &Query) -> BTreeSet<String> {
 /// The same in the order in which they are named; a name may come several times.
 #[must_use]
 pub fn named(query: &Query) -> Vec<String> {
+    places(query).into_iter().map(|(name, _)| name).collect()
+}
+
+/// Where a query names a relation.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    /// The name, with its schema.
+    pub(crate) span: Span,
+    pub(crate) form: Form,
+}
+
+/// What stands around a relation's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// Nothing: its columns are qualified by its own name.
+    Bare,
+    /// It has another name in the query.
+    Aliased,
+    /// It is the argument of TUMBLE or HOP, of which the same holds.
+    BareCall,
+    AliasedCall,
+}
+
+/// The names in the order in which they stand there, with their places.
+pub(crate) fn places(query: &Query) -> Vec<(String, Place)> {
+    let Found { mut named, defined } = found(query);
+    named.retain(|(name, _)| !defined.contains(name));
+    named
+}
+
+/// The names that WITH defines anywhere in a query.
+pub(crate) fn defined(query: &Query) -> BTreeSet<String> {
+    found(query).defined
+}
+
+fn found(query: &Query) -> Found {
     let mut found = Found::default();
     let _: ControlFlow<()> = query.ast.visit(&mut found);
-    let Found { mut named, defined } = found;
-    named.retain(|name| !defined.contains(name));
-    named
+    found
 }
 
 #[derive(Default)]
 struct Found {
-    named: Vec<String>,
+    named: Vec<(String, Place)>,
     defined: BTreeSet<String>,
 }
 
@@ -41,15 +76,20 @@ impl Visitor for Found {
 
     fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
         match factor {
-            TableFactor::Table { name, args: None, .. } => self.named.extend(last(name)),
+            TableFactor::Table { name, alias, args: None, .. } => {
+                let form = if alias.is_some() { Form::Aliased } else { Form::Bare };
+                let parts: Option<Vec<&Ident>> = name.0.iter().map(ObjectNamePart::as_ident).collect();
+                self.names(&parts.unwrap_or_default(), form);
+            }
             // The first argument of TUMBLE and HOP is a relation.
-            TableFactor::Table { name, args: Some(call), .. } if rows_function(name).is_none() => {
+            TableFactor::Table { name, alias, args: Some(call), .. } if rows_function(name).is_none() => {
+                let form = if alias.is_some() { Form::AliasedCall } else { Form::BareCall };
                 match call.args.first() {
                     Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Identifier(table)))) => {
-                        self.named.push(folded(table));
+                        self.names(&[table], form);
                     }
                     Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::CompoundIdentifier(parts)))) => {
-                        self.named.extend(parts.last().map(folded));
+                        self.names(&parts.iter().collect::<Vec<_>>(), form);
                     }
                     _ => {}
                 }
@@ -60,10 +100,12 @@ impl Visitor for Found {
     }
 }
 
-fn last(name: &ObjectName) -> Option<String> {
-    match name.0.last()? {
-        ObjectNamePart::Identifier(ident) => Some(folded(ident)),
-        ObjectNamePart::Function(_) => None,
+impl Found {
+    fn names(&mut self, parts: &[&Ident], form: Form) {
+        if let (Some(first), Some(last)) = (parts.first(), parts.last()) {
+            let span = Span::new(first.span.start, last.span.end);
+            self.named.push((folded(last), Place { span, form }));
+        }
     }
 }
 

@@ -11,6 +11,8 @@ use crate::function::{self, ScalarFunction};
 use crate::ignored;
 use crate::jsonb::{self, Jsonb, Settled};
 use crate::lateral;
+use crate::lower;
+use crate::present::{self, Presents};
 use crate::respell::respelled;
 use crate::statement::{Name, Query, Statement};
 use crate::subquery;
@@ -46,8 +48,8 @@ use datafusion::optimizer::replace_distinct_aggregate::ReplaceDistinctWithAggreg
 use datafusion::optimizer::rewrite_set_comparison::RewriteSetComparison;
 use datafusion::optimizer::scalar_subquery_to_join::ScalarSubqueryToJoin;
 use datafusion::optimizer::simplify_expressions::{ExprSimplifier, SimplifyExpressions};
-use datafusion::optimizer::{Optimizer, OptimizerContext};
-use datafusion::physical_expr::create_physical_expr;
+use datafusion::optimizer::{Optimizer, OptimizerContext, OptimizerRule};
+use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 use datafusion::sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use datafusion::sql::sqlparser::ast;
 use std::borrow::Cow;
@@ -85,7 +87,25 @@ impl std::fmt::Debug for Relations {
 impl Relations {
     /// A relation that only has columns, as a dataflow sees a source or a materialized view.
     pub fn stream(&mut self, name: &str, schema: SchemaRef) {
-        self.insert(name, Arc::new(Stream::new(name, schema)));
+        self.stream_as(name, name, schema);
+    }
+
+    /// The same of a relation that the dataflow knows by another name, `kept`.
+    pub fn stream_as(&mut self, name: &str, kept: &str, schema: SchemaRef) {
+        self.insert(name, Arc::new(Stream::new(kept, schema)));
+    }
+
+    /// Leaves a relation only its first columns.
+    ///
+    /// # Errors
+    /// `Plan` when it has not so many.
+    pub fn narrow(&mut self, name: &str, width: usize) -> Result<()> {
+        let Some(source) = self.sources.get(name) else { return Ok(()) };
+        let plan = LogicalPlanBuilder::scan(TableReference::bare(name), Arc::clone(source), Some((0..width).collect()))
+            .and_then(LogicalPlanBuilder::build)
+            .map_err(|e| Error::Plan(Box::new(e)))?;
+        self.view(name, plan);
+        Ok(())
     }
 
     /// A relation that stands for a query.
@@ -165,6 +185,7 @@ impl Session {
             .with_type_planner(Arc::clone(&types))
             .build();
         state.register_relation_planner(Arc::new(Windows)).expect("a session takes planners");
+        state.register_relation_planner(Arc::new(Presents)).expect("a session takes planners");
         state.register_function_rewrite(Arc::new(PlainText)).expect("a session takes rewrites");
         arrays::register(&mut state).expect("a session takes functions");
         jsonb::register(&mut state).expect("a session takes functions");
@@ -269,18 +290,37 @@ impl Session {
             .with_config_options(Arc::clone(self.state.config_options()))
             .with_current_time()
             .build();
-        let simplifier = ExprSimplifier::new(context);
+        self.simplified(expr, &schema, &ExprSimplifier::new(context)).map_err(|e| Error::Plan(Box::new(e)))
+    }
+
+    /// A bound expression with its casts and types as a plan's analysis gives them, and simplified.
+    fn simplified(&self, expr: Expr, schema: &DFSchema, simplifier: &ExprSimplifier) -> Result<Expr, DataFusionError> {
         let options = self.state.config_options();
-        let expr = expr
-            .transform_up(|e| {
-                let arrays = Casts.rewrite(e, &schema, options)?;
-                arrays.transform_data(|e| jsonb::Casts.rewrite(e, &schema, options))
-            })
-            .map_err(|e| Error::Plan(Box::new(e)))?
-            .data;
-        let expr = simplifier.coerce(expr, &schema).map_err(|e| Error::Plan(Box::new(e)))?;
-        let expr = expr.transform_up(|e| jsonb::settled(e, &schema)).map_err(|e| Error::Plan(Box::new(e)))?.data;
-        simplifier.simplify(expr).map_err(|e| Error::Plan(Box::new(e)))
+        let written = expr.transform_up(|e| {
+            let arrays = Casts.rewrite(e, schema, options)?;
+            arrays.transform_data(|e| jsonb::Casts.rewrite(e, schema, options))
+        })?;
+        let coerced = simplifier.coerce(written.data, schema)?;
+        simplifier.simplify(coerced.transform_up(|e| jsonb::settled(e, schema))?.data)
+    }
+
+    /// A bound expression over rows of these columns, whose integers fail where they would wrap around.
+    pub(crate) fn physical_over(
+        &self,
+        expr: Expr,
+        schema: &datafusion::common::DFSchemaRef,
+    ) -> Result<Arc<dyn PhysicalExpr>> {
+        let context = SimplifyContext::builder()
+            .with_schema(Arc::clone(schema))
+            .with_config_options(Arc::clone(self.state.config_options()))
+            .build();
+        let simplifier = ExprSimplifier::new(context);
+        let context = PhysicalPlanningContext::default();
+        let made = self
+            .simplified(expr, schema, &simplifier)
+            .and_then(|expr| create_physical_expr(&expr, schema, self.state.execution_props(), &context))
+            .and_then(|expr| lower::checked(expr, schema.as_arrow()));
+        made.map_err(|e| Error::Plan(Box::new(e)))
     }
 
     /// The values of an expression without columns for so many rows, where they need not be the same.
@@ -312,6 +352,18 @@ impl Session {
         subquery::outside_of_where(plan).map_err(|e| Error::Plan(Box::new(e)))
     }
 
+    /// A view's bound query as DataFusion can run it, for what the view holds.
+    ///
+    /// # Errors
+    /// Those of [`Session::runnable`], and `Unsupported` when the query has temporal joins.
+    pub fn recomputable(&self, plan: LogicalPlan) -> Result<LogicalPlan> {
+        if present::is_in(&plan).map_err(|e| Error::Plan(Box::new(e)))? {
+            let hint = "what the view holds depends on when its rows came";
+            return Err(Error::unsupported("computing FOR SYSTEM_TIME AS OF PROCTIME() from scratch", hint, None));
+        }
+        self.runnable(plan)
+    }
+
     /// A bound query in the form that lowering takes: types coerced, expressions simplified,
     /// subqueries turned into joins, filters and projections pushed down, DISTINCT turned into
     /// GROUP BY. Rules that go by statistics, by the order of rows or by what is there now have no
@@ -331,15 +383,17 @@ impl Session {
         let plan = subquery::compared_apart(plan).map_err(refused)?;
         let plan = first.optimize(plan, &context, |_, _| {}).map_err(refused)?;
         let plan = subquery::exact(plan).map_err(refused)?;
-        stream_rules().optimize(plan, &context, |_, _| {}).map_err(refused)
+        let rules = stream_rules(present::is_in(&plan).map_err(refused)?);
+        rules.optimize(plan, &context, |_, _| {}).map_err(refused)
     }
 }
 
 /// How often the rules are tried: a subquery in a subquery takes one more.
 const PASSES: usize = 8;
 
-fn stream_rules() -> Optimizer {
-    Optimizer::with_rules(vec![
+/// `is_ordered` says that which joins come first matters: so it is with temporal ones.
+fn stream_rules(is_ordered: bool) -> Optimizer {
+    let mut rules: Vec<Arc<dyn OptimizerRule + Send + Sync>> = vec![
         Arc::new(SimplifyExpressions::new()),
         Arc::new(ReplaceDistinctWithAggregate::new()),
         Arc::new(DecorrelatePredicateSubquery::new()),
@@ -347,11 +401,14 @@ fn stream_rules() -> Optimizer {
         Arc::new(DecorrelateLateralJoin::new()),
         Arc::new(ExtractEquijoinPredicate::new()),
         Arc::new(EliminateDuplicatedExpr::new()),
-        Arc::new(EliminateCrossJoin::new()),
-        Arc::new(EliminateOuterJoin::new()),
-        Arc::new(PushDownFilter::new()),
-        Arc::new(OptimizeProjections::new()),
-    ])
+    ];
+    if !is_ordered {
+        rules.push(Arc::new(EliminateCrossJoin::new()));
+    }
+    rules.push(Arc::new(EliminateOuterJoin::new()));
+    rules.push(Arc::new(PushDownFilter::new()));
+    rules.push(Arc::new(OptimizeProjections::new()));
+    Optimizer::with_rules(rules)
 }
 
 /// Gives a view's columns the names of its column list and types that PostgreSQL has, and checks that

@@ -129,7 +129,7 @@ pub struct CreateSource {
     pub name: Name,
     /// IF NOT EXISTS.
     pub if_not_exists: bool,
-    /// Empty when the connector knows its columns.
+    /// Those of the connector, unless it knows them itself, and generated ones.
     pub columns: Vec<Column>,
     /// INCLUDE.
     pub included: Vec<Included>,
@@ -150,6 +150,8 @@ pub struct Column {
     pub data_type: DataType,
     /// NOT NULL.
     pub not_null: bool,
+    /// AS: what it is computed from in the row's other columns.
+    pub generated: Option<ast::Expr>,
 }
 
 /// WATERMARK FOR column AS column - INTERVAL.
@@ -223,6 +225,21 @@ pub struct TableColumn {
     pub column: Column,
     /// DEFAULT.
     pub default: Option<ast::Expr>,
+}
+
+/// ALTER TABLE ... ADD COLUMN.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AddColumn {
+    /// The table.
+    pub table: Name,
+    /// IF NOT EXISTS.
+    pub if_not_exists: bool,
+    /// The new column.
+    pub column: TableColumn,
+    /// The column as it was written.
+    pub definition: String,
+    /// The statement's text, for positions.
+    pub text: String,
 }
 
 /// The column under which a table gives a row's key to UPDATE and DELETE.
@@ -348,6 +365,23 @@ pub struct CreateSubscription {
     pub options: Vec<Property>,
 }
 
+/// CREATE INDEX.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CreateIndex {
+    /// The new index.
+    pub name: Name,
+    /// IF NOT EXISTS.
+    pub if_not_exists: bool,
+    /// The relation whose rows it finds.
+    pub on: Name,
+    /// By which columns; at least one.
+    pub columns: Vec<Name>,
+    /// INCLUDE: the other columns that it has, all of the relation when there are none.
+    pub included: Vec<Name>,
+    /// The columns that it has.
+    pub query: Query,
+}
+
 /// For how long SET sets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SetScope {
@@ -383,9 +417,11 @@ pub struct CreateSink {
     pub name: Name,
     /// IF NOT EXISTS.
     pub if_not_exists: bool,
+    /// INTO: a table that takes the changes, instead of a connector.
+    pub into: Option<Name>,
     /// AS SELECT, or FROM as `SELECT * FROM`.
     pub query: Query,
-    /// WITH.
+    /// WITH; empty for a table.
     pub options: Vec<Property>,
     /// FORMAT ... ENCODE.
     pub format: Option<Format>,
@@ -402,6 +438,8 @@ pub enum Show {
     Views,
     /// SHOW MATERIALIZED VIEWS.
     MaterializedViews,
+    /// SHOW INDEXES [FROM v].
+    Indexes(Option<Name>),
     /// SHOW SINKS.
     Sinks,
     /// SHOW SUBSCRIPTIONS.
@@ -429,6 +467,8 @@ pub enum ObjectKind {
     View,
     /// MATERIALIZED VIEW.
     MaterializedView,
+    /// INDEX.
+    Index,
     /// SINK.
     Sink,
     /// SUBSCRIPTION.
@@ -442,6 +482,7 @@ impl fmt::Display for ObjectKind {
             Self::Source => "SOURCE",
             Self::View => "VIEW",
             Self::MaterializedView => "MATERIALIZED VIEW",
+            Self::Index => "INDEX",
             Self::Sink => "SINK",
             Self::Subscription => "SUBSCRIPTION",
         })
@@ -506,6 +547,8 @@ pub enum Statement {
     CreateView(CreateView),
     /// CREATE MATERIALIZED VIEW.
     CreateMaterializedView(CreateView),
+    /// CREATE INDEX.
+    CreateIndex(CreateIndex),
     /// CREATE SINK.
     CreateSink(CreateSink),
     /// CREATE SUBSCRIPTION.
@@ -534,6 +577,17 @@ pub enum Statement {
         /// The settings.
         options: Vec<Property>,
     },
+    /// ALTER ... RENAME TO.
+    Rename {
+        /// The kind that was named.
+        kind: ObjectKind,
+        /// The object.
+        name: Name,
+        /// What it is to be called.
+        to: Name,
+    },
+    /// ALTER TABLE ... ADD COLUMN.
+    AddColumn(AddColumn),
     /// DROP.
     Drop {
         /// The kind that was named.
@@ -600,6 +654,12 @@ pub fn columns_of(relation: &Name, columns: &[Name], text: &str) -> Query {
         items.push(ast::SelectItem::Wildcard(ast::WildcardAdditionalOptions::default()));
     }
     select(relation, None, None, items, text)
+}
+
+/// The query that computes expressions from the columns of a relation.
+pub(crate) fn computed_from(relation: &Name, expressions: impl Iterator<Item = ast::Expr>, text: &str) -> Query {
+    let item = |(at, expr)| ast::SelectItem::ExprWithAlias { expr, alias: new_column(at) };
+    select(relation, None, None, expressions.enumerate().map(item).collect(), text)
 }
 
 /// The query `SELECT expression`, for a DEFAULT.

@@ -272,6 +272,91 @@ fn joins_forget_by_the_watermarks_of_both_sides() {
 }
 
 #[test]
+fn temporal_joins_keep_the_right_side_and_give_each_row_once() {
+    let mut world = World::new();
+    for sql in [
+        "CREATE SOURCE orders (id bigint, k bigint) WITH (connector = 'file')",
+        "CREATE SOURCE prices (k bigint, price bigint) WITH (connector = 'file')",
+        "CREATE MATERIALIZED VIEW newest AS SELECT k, max(price) AS price FROM prices GROUP BY k",
+    ] {
+        world.run(sql).expect(sql);
+    }
+    let now = "FOR SYSTEM_TIME AS OF PROCTIME()";
+    for (name, from, kind) in [
+        ("a", format!("orders o JOIN newest {now} AS n ON o.k = n.k"), "inner"),
+        ("b", format!("orders o LEFT JOIN newest {now} n ON n.k = o.k AND n.price > 3"), "left"),
+        ("c", format!("orders o LEFT JOIN newest {now} USING (k)"), "left"),
+        ("c2", format!("orders o JOIN prices p ON o.k = p.k LEFT JOIN newest {now} n ON o.k = n.k"), "left"),
+        ("d", format!("orders o, newest {now} n WHERE o.k = n.k"), "inner"),
+        ("e", format!("orders o LEFT JOIN newest {now} n ON n.k = o.k WHERE n.price > o.id"), "inner"),
+    ] {
+        let view = format!("CREATE MATERIALIZED VIEW {name} AS SELECT o.id FROM {from}");
+        let explained = world.run(&view).expect(&view);
+        let at = explained.find(&format!("{name}/temporal join(")).expect(&explained);
+        let node: Vec<&str> = explained[at..].lines().collect();
+        assert!(node[1].starts_with(&format!("  kind: {kind}, each left row once")), "{explained}");
+        assert!(node[2].starts_with("  key: k@"), "{explained}");
+        let ends = node.iter().find(|line| line.starts_with("  append-only: "));
+        assert_eq!(ends, Some(&"  append-only: yes"), "{explained}");
+    }
+}
+
+#[test]
+fn explain_says_what_the_size_of_state_goes_by() {
+    let mut world = World::new();
+    let columns = "k bigint, v bigint, ts timestamp";
+    for sql in [
+        format!("CREATE SOURCE e ({columns}, WATERMARK FOR ts AS ts) WITH (connector = 'file')"),
+        format!("CREATE SOURCE plain ({columns}) WITH (connector = 'file')"),
+        "CREATE MATERIALIZED VIEW newest AS SELECT k, max(v) AS v FROM plain GROUP BY k".to_owned(),
+    ] {
+        world.run(&sql).expect(&sql);
+    }
+    let ten = "INTERVAL '10' SECOND";
+    for (name, query, size) in [
+        (
+            "both",
+            "SELECT a.v, b.v AS w FROM e a JOIN plain b ON a.k = b.k".to_owned(),
+            "every row of e, which never ends, and every row of plain, which never ends: grows without bound; about",
+        ),
+        (
+            "windows",
+            format!(
+                "SELECT a.v, b.v AS w FROM TUMBLE(e, ts, {ten}) a JOIN TUMBLE(e, ts, {ten}) b
+                 ON a.window_start = b.window_start"
+            ),
+            "the rows of e that can still pair: bounded by watermarks; about",
+        ),
+        (
+            "temporal",
+            "SELECT p.v FROM plain p JOIN newest FOR SYSTEM_TIME AS OF PROCTIME() AS n ON p.k = n.k".to_owned(),
+            "one row a distinct (k): grows with new keys; about",
+        ),
+        (
+            "top",
+            "SELECT k, v FROM (SELECT k, v, row_number() OVER (PARTITION BY k ORDER BY v DESC) AS n FROM plain) t
+             WHERE n <= 3"
+                .to_owned(),
+            "at most 3 rows a distinct (k): grows with new keys; about",
+        ),
+        (
+            "hour",
+            "SELECT k FROM plain WHERE ts > now() - INTERVAL '1' HOUR".to_owned(),
+            "the rows of plain that are not over: bounded by time; about",
+        ),
+        (
+            "values",
+            "SELECT k, count(DISTINCT v) AS n FROM plain GROUP BY k".to_owned(),
+            // The key and two words; the key, a value, a word and where it is kept.
+            "one row a distinct (k), and one a value in it: grows with new keys; about 24 and 25 bytes a row",
+        ),
+    ] {
+        let explained = world.run(&format!("CREATE MATERIALIZED VIEW {name} AS {query}")).expect(name);
+        assert!(explained.contains(&format!("  size: {size}")), "{name}: {explained}");
+    }
+}
+
+#[test]
 fn scripts() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testscripts");
     let mut paths: Vec<_> = std::fs::read_dir(folder)

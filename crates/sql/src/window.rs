@@ -5,6 +5,7 @@
 //! since 1970 and contains its start but not its end; rows without a time are in no hopping window.
 //! SESSION is a node that `session_window` owns.
 
+use crate::present::present_of;
 use crate::session_window::{self, session_of};
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, ListArray};
 use arrow::buffer::OffsetBuffer;
@@ -353,11 +354,15 @@ impl UserDefinedLogicalNodeCore for Hop {
     }
 }
 
-/// Replaces every [`Hop`] and every SESSION by nodes that DataFusion can run, in subqueries too.
+/// Replaces every [`Hop`] and every SESSION by nodes that DataFusion can run, in subqueries too, and
+/// every table at present by the table.
 pub(crate) fn expand(plan: LogicalPlan) -> Result<LogicalPlan> {
     let expanded = plan.transform_up_with_subqueries(|node| {
         if let Some(hop) = hop_of(&node) {
             return Ok(Transformed::yes(hop.clone().expand()?));
+        }
+        if let Some(present) = present_of(&node) {
+            return Ok(Transformed::yes(present.input.clone()));
         }
         match session_of(&node) {
             Some(session) => Ok(Transformed::yes(session.over(session.input.clone())?)),

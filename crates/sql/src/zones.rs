@@ -54,6 +54,10 @@ impl Zone {
     /// A session's zone; none for UTC, and for what is no zone.
     #[must_use]
     pub fn of(setting: &str) -> Option<Self> {
+        // Most sessions are in UTC, and every statement asks.
+        if UTC.contains(&setting) {
+            return None;
+        }
         Self::named(setting).filter(|zone| !UTC.contains(&zone.name()))
     }
 

@@ -6,7 +6,7 @@
 //! of two transactions that replace the same row one is refused.
 
 use crate::error::{Error, Result};
-use crate::layout::{POSITION_KEY, PREFIX, encode_change, log_key, row_key, row_range};
+use crate::layout::{POSITION_KEY, PREFIX, encode_change, fence_key, first_fence, log_key, row_key, row_range};
 use crate::log::{Decoded, Entry, PIECE_ROWS, Trim};
 use crate::store::{Core, RowsFamily as _, floor_key};
 use crate::table::Table;
@@ -29,8 +29,23 @@ const TRIM: Duration = Duration::from_secs(1);
 
 /// What somebody wants of the committer.
 pub(crate) enum Pending {
-    Commit { writes: Vec<TableWrite>, done: oneshot::Sender<Result<u64>> },
+    Commit { writes: Vec<TableWrite>, fence: Option<Fence>, done: oneshot::Sender<Result<u64>> },
     Drop { id: u32, done: oneshot::Sender<Result<()>> },
+}
+
+/// The name of a delivery, which is written once.
+#[derive(Clone, Debug)]
+pub struct Fence {
+    pub(crate) key: Vec<u8>,
+    pub(crate) checkpoint: u64,
+}
+
+impl Fence {
+    /// A checkpoint's part of the rows that `of`, a name that nobody else has, brings into a table.
+    #[must_use]
+    pub fn new(table: u32, part: u32, of: &str, checkpoint: u64) -> Self {
+        Self { key: fence_key(table, part, of), checkpoint }
+    }
 }
 
 pub(crate) struct Committer {
@@ -52,6 +67,7 @@ struct Group {
     bytes: usize,
     /// What the group has written so far, by full key.
     written: HashMap<Vec<u8>, Option<Vec<u8>>>,
+    fences: HashMap<Vec<u8>, u64>,
     waiting: Vec<oneshot::Sender<Result<u64>>>,
 }
 
@@ -94,8 +110,8 @@ impl Committer {
         let mut next = Some(first);
         while let Some(pending) = next.take() {
             match pending {
-                Pending::Commit { writes, done } => {
-                    self.join(&mut group, &writes, done);
+                Pending::Commit { writes, fence, done } => {
+                    self.join(&mut group, &writes, fence, done);
                 }
                 Pending::Drop { id, done } => {
                     // What came before it is committed before.
@@ -112,21 +128,39 @@ impl Committer {
         self.commit(group);
     }
 
-    /// Adds a transaction to the group, or refuses it.
-    fn join(&self, group: &mut Group, writes: &[TableWrite], done: oneshot::Sender<Result<u64>>) {
-        let checked = writes.iter().try_for_each(|write| self.check(group, write));
+    /// Adds a transaction to the group, or refuses it. A delivery that was written before is done when
+    /// the group is.
+    fn join(&self, group: &mut Group, writes: &[TableWrite], fence: Option<Fence>, done: oneshot::Sender<Result<u64>>) {
+        let is_new = fence.as_ref().map_or(Ok(true), |fence| self.is_new(group, fence));
+        let checked = is_new.and_then(|is_new| match is_new {
+            true => writes.iter().try_for_each(|write| self.check(group, write)).map(|()| true),
+            false => Ok(false),
+        });
         match checked {
             Err(error) => {
                 // Whoever asked may have gone.
                 let _ = done.send(Err(error));
             }
-            Ok(()) => {
-                for write in writes {
+            Ok(is_new) => {
+                for write in writes.iter().filter(|_| is_new) {
                     group.add(&self.core, write);
+                }
+                if let Some(fence) = fence.filter(|_| is_new) {
+                    group.batch.put(&fence.key, fence.checkpoint.to_be_bytes());
+                    group.fences.insert(fence.key, fence.checkpoint);
                 }
                 group.waiting.push(done);
             }
         }
+    }
+
+    /// Whether a delivery was not written yet.
+    fn is_new(&self, group: &Group, fence: &Fence) -> Result<bool> {
+        let newest = match group.fences.get(&fence.key) {
+            Some(newest) => Some(*newest),
+            None => self.core.fence(&fence.key)?,
+        };
+        Ok(newest.is_none_or(|newest| newest < fence.checkpoint))
     }
 
     fn check(&self, group: &Group, write: &TableWrite) -> Result<()> {
@@ -225,6 +259,8 @@ impl Committer {
             }
             group.batch.put_cf(db.commits(), position.to_be_bytes(), rows.to_be_bytes());
             group.batch.put(POSITION_KEY, position.to_be_bytes());
+        }
+        if rows > 0 || !group.fences.is_empty() {
             let mut options = WriteOptions::default();
             options.set_sync(true);
             if let Err(error) = db.write_opt(group.batch, &options) {
@@ -235,6 +271,8 @@ impl Committer {
                 }
                 return;
             }
+        }
+        if rows > 0 {
             self.position = position;
             let entries = group.logs.into_iter().map(|(table, changes)| (table, changes.into_entry())).collect();
             self.core.log.publish(position, rows, entries);
@@ -252,6 +290,7 @@ impl Committer {
         batch.delete_range_cf(db.rows(), first, end);
         batch.delete_range_cf(db.log_entries(), log_key(id, 0), log_key(id + 1, 0));
         batch.delete(floor_key(id));
+        batch.delete_range(first_fence(id), first_fence(id + 1));
         let mut options = WriteOptions::default();
         options.set_sync(true);
         db.write_opt(batch, &options).map_err(Error::store("drop a table"))?;

@@ -19,6 +19,15 @@ pub enum Error {
         /// The table.
         table: String,
     },
+    /// A table got a column after the statement had begun; do the statement again.
+    #[error("a table has got a column meanwhile: run the statement again")]
+    Altered,
+    /// A table cannot get another column; make a new one.
+    #[error("a table can get {most} columns after it was created")]
+    TooMany {
+        /// As many.
+        most: usize,
+    },
     /// The table was dropped meanwhile.
     #[error("relation {table:?} does not exist")]
     Gone {

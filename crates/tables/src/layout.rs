@@ -4,6 +4,7 @@
 //! | column family | key | value |
 //! |---|---|---|
 //! | `default` | `format`, `position` | u32, u64 |
+//! | `default` | `fence`, see [`fence_key`] | u64 |
 //! | `rows` | `table u32, row key` | the row's other columns |
 //! | `log` | `table u32, position u64` | changes, see [`encode_change`] |
 //! | `commits` | `position u64` | rows changed, u32 |
@@ -24,6 +25,23 @@ pub(crate) const COMMITS: &str = "commits";
 pub(crate) const JOURNALS: &str = "journals";
 /// Bytes before the row's own key.
 pub(crate) const PREFIX: usize = 4;
+
+/// Where it is noted up to which checkpoint a part of a sink's rows was written: `fence`, the table and
+/// part, big-endian, and whose they are.
+pub(crate) fn fence_key(table: u32, part: u32, of: &str) -> Vec<u8> {
+    let mut key = b"fence".to_vec();
+    key.extend_from_slice(&table.to_be_bytes());
+    key.extend_from_slice(&part.to_be_bytes());
+    key.extend_from_slice(of.as_bytes());
+    key
+}
+
+/// The first fence of a table.
+pub(crate) fn first_fence(table: u32) -> Vec<u8> {
+    let mut key = b"fence".to_vec();
+    key.extend_from_slice(&table.to_be_bytes());
+    key
+}
 
 /// The key of a row, into `out`.
 pub(crate) fn row_key(table: u32, key: &[u8], out: &mut Vec<u8>) {

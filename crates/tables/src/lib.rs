@@ -23,10 +23,11 @@ mod store;
 mod table;
 mod write;
 
+pub use commit::Fence;
 pub use error::{Error, Result};
 pub use journal::{Journal, JournalPlace, JournalRead, JournalSink, JournalSpec};
 pub use scan::{Overlay, Piece};
 pub use snapshot::Snapshot;
-pub use store::{Stop, StoreOptions, TableStore, Usage};
+pub use store::{Stop, StoreOptions, TableStore, Usage, Writer};
 pub use table::{Table, TableSource, TableSpec};
 pub use write::{Change, Insert, TableWrite, Write};

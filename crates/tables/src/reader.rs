@@ -189,8 +189,9 @@ impl TableReader {
         };
         for entry in entries {
             for Decoded { keys, batch } in entry.pieces(&self.table)? {
+                let batch = self.table.fitted(batch)?;
                 match wanted {
-                    None => emit(batch.clone()),
+                    None => emit(batch),
                     Some(wanted) => {
                         let keep: BooleanArray = keys.iter().map(|key| Some(key.is_some_and(wanted))).collect();
                         let kept = batch.filter(&keep).map_err(Error::corrupt)?;

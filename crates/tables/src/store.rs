@@ -3,7 +3,7 @@
 //! Two threads work for it: the committer, which alone writes rows and log, and one that reads
 //! backfills.
 
-use crate::commit::{Committer, Pending};
+use crate::commit::{Committer, Fence, Pending};
 use crate::error::{Error, Result};
 use crate::journal::{Journal, JournalSpec};
 use crate::layout::{
@@ -129,11 +129,63 @@ impl Drop for Stop {
     }
 }
 
+/// The way to the committer, until the store closes.
+type SharedSender = Arc<Mutex<Option<Sender<Pending>>>>;
+
+fn send(sender: &SharedSender, pending: Pending) -> Result<()> {
+    let sender = sender.lock().unwrap_or_else(PoisonError::into_inner);
+    sender.as_ref().and_then(|sender| sender.send(pending).ok()).ok_or(Error::Closed)
+}
+
+impl Core {
+    /// The newest checkpoint whose rows were written under a fence.
+    pub(crate) fn fence(&self, key: &[u8]) -> Result<Option<u64>> {
+        let newest = self.db.get(key).map_err(Error::store("read a fence"))?;
+        newest.as_deref().map(position_of).transpose()
+    }
+}
+
+/// What a sink writes into tables with; cheap to clone. It does not keep the store from closing.
+#[derive(Clone, Debug)]
+pub struct Writer {
+    core: Arc<Core>,
+    sender: SharedSender,
+}
+
+impl Writer {
+    /// All tables as they are now.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn snapshot(&self) -> Result<Snapshot> {
+        Snapshot::new(&self.core)
+    }
+
+    /// Whether a delivery was written already.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn is_delivered(&self, fence: &Fence) -> Result<bool> {
+        Ok(self.core.fence(&fence.key)?.is_some_and(|newest| newest >= fence.checkpoint))
+    }
+
+    /// Writes a delivery and its fence at once, unless it was written before, and returns when that is
+    /// durable. Blocks.
+    ///
+    /// # Errors
+    /// Those of [`TableStore::commit`].
+    pub fn deliver(&self, writes: Vec<TableWrite>, fence: Fence) -> Result<()> {
+        let (done, answer) = oneshot::channel();
+        send(&self.sender, Pending::Commit { writes, fence: Some(fence), done })?;
+        answer.blocking_recv().map_err(|_| Error::Closed)?.map(|_| ())
+    }
+}
+
 /// An open table store; `Send` and `Sync`.
 #[derive(Debug)]
 pub struct TableStore {
     core: Arc<Core>,
-    sender: Mutex<Option<Sender<Pending>>>,
+    sender: SharedSender,
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// By number.
     journals: Mutex<BTreeMap<u32, Arc<Journal>>>,
@@ -162,7 +214,7 @@ impl TableStore {
             spawn("hw-backfill", move || Backfills::serve(&requests)),
         ];
         let journals = Mutex::default();
-        Ok(Self { core, sender: Mutex::new(Some(sender)), threads: Mutex::new(threads), journals })
+        Ok(Self { core, sender: Arc::new(Mutex::new(Some(sender))), threads: Mutex::new(threads), journals })
     }
 
     /// A journal, new or known from before.
@@ -215,7 +267,7 @@ impl TableStore {
     pub fn drop_table(&self, id: u32) -> Result<()> {
         self.core.log.remove_table(id);
         let (done, answer) = oneshot::channel();
-        self.send(Pending::Drop { id, done })?;
+        send(&self.sender, Pending::Drop { id, done })?;
         answer.blocking_recv().map_err(|_| Error::Closed)?
     }
 
@@ -239,13 +291,14 @@ impl TableStore {
     /// `Closed` when the store is closing. The answer may be any error; nothing was written then.
     pub fn commit(&self, writes: Vec<TableWrite>) -> Result<oneshot::Receiver<Result<u64>>> {
         let (done, answer) = oneshot::channel();
-        self.send(Pending::Commit { writes, done })?;
+        send(&self.sender, Pending::Commit { writes, fence: None, done })?;
         Ok(answer)
     }
 
-    fn send(&self, pending: Pending) -> Result<()> {
-        let sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner);
-        sender.as_ref().and_then(|sender| sender.send(pending).ok()).ok_or(Error::Closed)
+    /// What sinks write with.
+    #[must_use]
+    pub fn writer(&self) -> Writer {
+        Writer { core: Arc::clone(&self.core), sender: Arc::clone(&self.sender) }
     }
 
     /// The newest position of the log.

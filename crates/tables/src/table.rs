@@ -5,8 +5,8 @@ use crate::error::{Error, Result};
 use crate::reader::TableReader;
 use crate::store::Core;
 use crate::write::{Change, Insert, InsertPart};
-use arrow::array::{ArrayRef, BinaryArray, RecordBatch};
-use arrow::datatypes::SchemaRef;
+use arrow::array::{ArrayRef, BinaryArray, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::datatypes::{Field, Schema, SchemaRef};
 use arrow::util::display::array_value_to_string;
 use highwater_engine::Batch;
 use highwater_engine::changes::{ChangeReader, ChangeSource, SharedLog, Wake};
@@ -27,6 +27,8 @@ pub struct TableSpec {
     pub key: Vec<usize>,
     /// Rows are only ever inserted.
     pub append_only: bool,
+    /// For each of the last columns, which it got later: the one value that older rows have there.
+    pub added: Vec<ArrayRef>,
 }
 
 /// A table of an open store.
@@ -34,14 +36,61 @@ pub struct TableSpec {
 pub struct Table {
     spec: TableSpec,
     codec: RowCodec,
-    next_row: AtomicU64,
-    turn: tokio::sync::Mutex<()>,
+    /// Shared by all that the table was and is: [`Table::renamed`], [`Table::with_column`].
+    next_row: Arc<AtomicU64>,
+    turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Table {
     pub(crate) fn new(spec: TableSpec, next_row: u64) -> Result<Self> {
-        let codec = RowCodec::new(Arc::clone(&spec.schema), spec.key.clone())?;
-        Ok(Self { spec, codec, next_row: AtomicU64::new(next_row), turn: tokio::sync::Mutex::new(()) })
+        let codec = RowCodec::new(Arc::clone(&spec.schema), spec.key.clone(), &spec.added)?;
+        Ok(Self { spec, codec, next_row: Arc::new(AtomicU64::new(next_row)), turn: Arc::default() })
+    }
+
+    /// The same table under another name.
+    ///
+    /// # Errors
+    /// None that a table which exists gives.
+    pub fn renamed(&self, name: &str) -> Result<Self> {
+        self.changed(TableSpec { name: name.to_owned(), ..self.spec.clone() })
+    }
+
+    /// The same table with one more column, where the rows that are there have the one value of `held`.
+    /// What holds the table as it was reads no row that is written with the new column, and fails with
+    /// `Altered` when it meets one.
+    ///
+    /// # Errors
+    /// `Corrupt` when the column's type cannot be stored, `TooMany` when it has got too many columns.
+    pub fn with_column(&self, field: Field, held: ArrayRef) -> Result<Self> {
+        let mut spec = self.spec.clone();
+        let fields = spec.schema.fields().iter().cloned().chain([Arc::new(field)]);
+        spec.schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+        spec.added.push(held);
+        self.changed(spec)
+    }
+
+    fn changed(&self, spec: TableSpec) -> Result<Self> {
+        let codec = RowCodec::new(Arc::clone(&spec.schema), spec.key.clone(), &spec.added)?;
+        Ok(Self { spec, codec, next_row: Arc::clone(&self.next_row), turn: Arc::clone(&self.turn) })
+    }
+
+    /// A batch that was decoded, or handed in, when the table had fewer columns, or more.
+    pub(crate) fn fitted(&self, batch: &Batch) -> Result<Batch> {
+        let (has, wants) = (batch.rows.num_columns(), self.spec.schema.fields().len());
+        if has == wants {
+            return Ok(batch.clone());
+        }
+        let mut columns = batch.rows.columns().to_vec();
+        columns.truncate(wants);
+        let places = UInt32Array::from(vec![0; batch.len()]);
+        let base = wants - self.spec.added.len();
+        for at in has..wants {
+            let held = self.spec.added[at - base].as_ref();
+            columns.push(arrow::compute::take(held, &places, None).map_err(Error::corrupt)?);
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(batch.len()));
+        let rows = RecordBatch::try_new_with_options(Arc::clone(&self.spec.schema), columns, &options);
+        Ok(batch.with_rows(rows.map_err(Error::corrupt)?))
     }
 
     /// What it is.
@@ -52,7 +101,7 @@ impl Table {
 
     /// Where statements that lost against another one queue, so that one of them tries at a time.
     #[must_use]
-    pub const fn turn(&self) -> &tokio::sync::Mutex<()> {
+    pub fn turn(&self) -> &tokio::sync::Mutex<()> {
         &self.turn
     }
 

@@ -1,10 +1,12 @@
-//! The Timely operator of a change source: read to the horizon of each tick, on one worker.
+//! The Timely operator of a change source: read to the horizon of each tick, on one worker. Where a
+//! temporal join waits for its backfill, it tells all workers in each epoch after which that goes on.
 
 use super::{Builder, Built, Filling, Parcels, Wiring};
 use crate::changes::{ChangeReader, ChangeSource};
 use crate::clock::Supply;
 use crate::control::{BACKFILLED, SupplyTold};
-use crate::error::Error;
+use crate::error::{Error, Result};
+use crate::ops::join::filling;
 use crate::plan::NodeId;
 use crate::tick::Tick;
 use crate::wire::Flow;
@@ -13,6 +15,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::operators::InputCapability;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 
@@ -33,6 +36,8 @@ impl<'s> Wiring<'_, 's> {
         let (rows, changes) = builder.new_output::<Flow>();
         let mut teller = self.teller(id.0, &mut builder);
         let mut rows = OutputBuilder::<_, Builder<Flow>>::from(rows);
+        let (told, fills) = self.spec.plan.is_awaited(id).then(|| builder.new_output::<Flow>()).unzip();
+        let told = told.map(OutputBuilder::<_, Builder<Flow>>::from);
         let (run, around, place) = (Arc::clone(&self.spec.run), self.around.clone(), self.place);
         around.snapshots.expect_operator();
         let is_ours = hash_bytes(name.as_bytes()) as usize % place.workers == place.worker;
@@ -42,7 +47,7 @@ impl<'s> Wiring<'_, 's> {
         let opened = if is_ours { run.step(&name, open).flatten() } else { None };
         let mut reader: Option<Box<dyn ChangeReader>> = opened;
         let filling = Filling::default();
-        let fills = Filling::clone(&filling);
+        let mut backfilling = Backfilling { through: Filling::clone(&filling), told };
         builder.build(move |_| {
             move |frontiers| {
                 let mut rows = rows.activate();
@@ -62,7 +67,7 @@ impl<'s> Wiring<'_, 's> {
                                 })?;
                             }
                             if reader.backfill().is_some() {
-                                fills.set(Some(tick.epoch));
+                                backfilling.goes_on(tick.epoch, &time)?;
                             }
                             offsets.insert(LOG_SPLIT.to_owned(), reader.offset());
                         }
@@ -84,7 +89,26 @@ impl<'s> Wiring<'_, 's> {
                 }
             }
         });
-        Built { filling: Some(filling), ..Built::changes(changes) }
+        let fills = fills.map(|fills| self.everywhere(id, fills));
+        Built { filling: Some(filling), fills, ..Built::changes(changes) }
+    }
+}
+
+/// Who is told that a backfill goes on after an epoch.
+struct Backfilling {
+    /// What is on this worker.
+    through: Filling,
+    /// Temporal joins, on all workers.
+    told: Option<OutputBuilder<u64, Builder<Flow>>>,
+}
+
+impl Backfilling {
+    fn goes_on(&mut self, epoch: u64, time: &InputCapability<u64>) -> Result<()> {
+        self.through.set(Some(epoch));
+        if let Some(told) = &mut self.told {
+            told.activate().session(time).give_container(&mut Flow(Some(filling()?)));
+        }
+        Ok(())
     }
 }
 

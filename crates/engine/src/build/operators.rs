@@ -155,7 +155,9 @@ impl<'s> Wiring<'_, 's> {
         let (groupings, logic) = made.unzip();
         let [left, right] = groupings.map_or([None, None], |groupings| groupings.map(Some));
         let dealt = vec![self.grouped(id, 0, left), self.grouped(id, 1, right)];
-        let local = join.forgets.iter().flat_map(|forget| self.marks_of(&forget.passing)).collect();
+        let marks = join.forgets.iter().flat_map(|forget| self.marks_of(&forget.passing));
+        let fills = spec.plan.awaited_by(id).into_iter().filter_map(|awaited| self.built[awaited.0].fills.clone());
+        let local = marks.chain(fills).collect();
         self.stateful(id, Inputs { dealt, local }, logic)
     }
 
@@ -164,12 +166,20 @@ impl<'s> Wiring<'_, 's> {
         let made = spec.run.step(&spec.plan.nodes[id.0].name, || tables::first(&spec.tables(self.place), id));
         let (grouping, logic) = made.unzip();
         let grouped = self.grouped(id, 0, grouping);
-        self.stateful(id, vec![grouped], logic)
+        self.stateful(id, Inputs::dealt(vec![grouped]), logic)
     }
 
     pub(super) fn regroup(&mut self, id: NodeId) -> Built<'s> {
         let spec = Arc::clone(self.spec);
         let made = spec.run.step(&spec.plan.nodes[id.0].name, || tables::regroup(&spec.tables(self.place), id));
+        let (grouping, logic) = made.unzip();
+        let grouped = self.grouped(id, 0, grouping);
+        self.stateful(id, Inputs::dealt(vec![grouped]), logic)
+    }
+
+    pub(super) fn index(&mut self, id: NodeId) -> Built<'s> {
+        let spec = Arc::clone(self.spec);
+        let made = spec.run.step(&spec.plan.nodes[id.0].name, || tables::index(&spec.tables(self.place), id));
         let (grouping, logic) = made.unzip();
         let grouped = self.grouped(id, 0, grouping);
         self.stateful(id, Inputs::dealt(vec![grouped]), logic)
@@ -332,7 +342,8 @@ impl<'s> Wiring<'_, 's> {
     pub(super) fn sink(&mut self, id: NodeId) -> Built<'s> {
         let node = &self.spec.plan.nodes[id.0];
         let Operator::Sink(sink) = &node.operator else { unreachable!("called for sinks") };
-        let input_stream = if sink.is_log() { self.on_one_worker(id) } else { self.input_of_sink(id, sink.as_ref()) };
+        let input_stream =
+            if sink.is_gathered() { self.on_one_worker(id) } else { self.input_of_sink(id, sink.as_ref()) };
         let mut builder = OperatorBuilder::new(node.name.clone(), self.scope);
         let info = builder.operator_info();
         let here = self.scope.activator_for(Rc::clone(&info.address));

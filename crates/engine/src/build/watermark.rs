@@ -8,10 +8,10 @@
 //! Invariant: what a backfill gives before its last piece moves no watermark.
 
 use super::operators::Inputs;
-use super::{Builder, Built, Filling, Flows, Parcels, Wiring};
+use super::{Builder, Built, Filling, Flows, Wiring};
 use crate::batch::Batch;
-use crate::ops::watermark::{Mark, Marks, on_time, seen};
-use crate::parcel::{ByAddress, Parcel};
+use crate::keys::ToAll;
+use crate::ops::watermark::{Marks, on_time, seen};
 use crate::plan::{Closing, NodeId, Passing, Watermark};
 use crate::tables;
 use crate::wire::Flow;
@@ -76,34 +76,15 @@ impl<'s> Wiring<'_, 's> {
     }
 
     /// A stream of few batches of one worker, on all of them.
-    fn everywhere(&self, id: NodeId, marks: Flows<'s>) -> Flows<'s> {
-        let workers = self.place.workers;
-        if workers == 1 {
-            return marks;
+    pub(super) fn everywhere(&self, id: NodeId, stream: Flows<'s>) -> Flows<'s> {
+        if self.place.workers == 1 {
+            return stream;
         }
-        let name = self.spec.plan.nodes[id.0].name.clone();
-        let sent: Parcels<'s, Mark> =
-            marks.unary::<Builder<Parcel<Mark>>, _, _, _>(Pipeline, &name.clone(), move |_, _| {
-                move |input, output| {
-                    input.for_each(|at, flow| {
-                        let Some(batch) = flow.0.take() else { return };
-                        let mark = Mark::of(&batch);
-                        let mut session = output.session(&at);
-                        for worker in 0..workers {
-                            session.give_container(&mut Parcel::new(worker, mark));
-                        }
-                    });
-                }
-            });
-        let run = Arc::clone(&self.spec.run);
-        let pact = DistributorPact(|_| ByAddress);
-        sent.unary::<Builder<Flow>, _, _, _>(pact, &name.clone(), move |_, _| {
-            move |input, output| {
-                input.for_each(|at, parcel| {
-                    let Some(mark) = parcel.content.take() else { return };
-                    if let Some(batch) = run.step(&name, || mark.to_batch()) {
-                        output.session(&at).give_container(&mut Flow(Some(batch)));
-                    }
+        let name = &self.spec.plan.nodes[id.0].name;
+        stream.unary::<Builder<Flow>, _, _, _>(DistributorPact(|_| ToAll), name, |_, _| {
+            |input, output| {
+                input.for_each(|time, flow| {
+                    output.session(&time).give_container(flow);
                 });
             }
         })

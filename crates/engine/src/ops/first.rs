@@ -16,7 +16,7 @@ use crate::ops::pairs::weights_of;
 use crate::plan::SortKey;
 use crate::slices::{CHUNK, until};
 use crate::stateful::Logic;
-use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use arrow::row::{RowConverter, SortField};
@@ -262,8 +262,11 @@ impl First {
             let rows: Vec<Seen> = seen.by_ref().take(part.of(at).len()).collect();
             match want {
                 Want::Nothing => {}
-                Want::Changed if self.go_on(group, rows, changes)? => {}
-                Want::Changed => again.push(group.clone()),
+                Want::Changed => {
+                    if !self.go_on(group, rows, changes)? {
+                        again.push(group.clone());
+                    }
+                }
                 Want::All => self.begin(group, rows, changes)?,
             }
         }

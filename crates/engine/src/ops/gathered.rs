@@ -18,9 +18,9 @@ use crate::error::{Error, Result};
 use crate::keys::hash_keys;
 use crate::slices::last_chunk;
 use arrow::array::{Array, AsArray, BinaryArray};
-use highwater_state::{ByteKeys, Slot, Table, hash_placed};
+use highwater_state::{ByteKeys, Slot, Table, hash_bytes, hash_placed};
 use std::ops::Range;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The most sides there are.
 pub(crate) const SIDES: usize = 2;
@@ -31,6 +31,9 @@ pub(crate) const ROW_WORDS: usize = 2;
 
 /// Changes of which the groups are given together; one group may have more.
 const TOGETHER: usize = 16 << 10;
+
+/// How long a read loads at a time what it needs.
+const LOAD: Duration = Duration::from_secs(1);
 
 /// Of a group's words for a side: the position of the chain's first row, and the sum of counts.
 const HEAD: usize = 0;
@@ -63,6 +66,8 @@ struct Side {
     changes: Vec<Change>,
     /// Rows that the operator took away.
     forgotten: Vec<Change>,
+    /// What was changed goes with the end of the epoch.
+    leaves: bool,
 }
 
 /// What the epoch did to one row.
@@ -215,7 +220,7 @@ impl Gathered {
         assert!(rows.len() <= SIDES && groups.words_per_row() == rows.len() * GROUP_WORDS, "two words a side");
         Self {
             groups,
-            sides: rows.into_iter().map(|rows| Side { rows, changes: Vec::new(), forgotten: Vec::new() }).collect(),
+            sides: rows.into_iter().map(Side::new).collect(),
             ends: false,
             given: [0; SIDES],
             hashes: Vec::new(),
@@ -262,6 +267,22 @@ impl Gathered {
 
     /// Adds and removes the rows of a batch of group keys and rows.
     pub(crate) fn apply(&mut self, side: usize, batch: &Batch) -> Result<()> {
+        self.place(side, batch)?;
+        self.add_counts(side, batch);
+        self.remember(side, batch);
+        Ok(())
+    }
+
+    /// Makes rows that are there changes of the open epoch, as if they had come in it: their counts are
+    /// the weights of a batch of group keys and rows.
+    pub(crate) fn renew(&mut self, side: usize, batch: &Batch) -> Result<()> {
+        self.place(side, batch)?;
+        self.remember(side, batch);
+        Ok(())
+    }
+
+    /// Finds the groups and rows of a batch, and makes those that are not there.
+    fn place(&mut self, side: usize, batch: &Batch) -> Result<()> {
         let keys = batch.rows.column(0).as_binary::<i32>();
         hash_keys(keys, &mut self.hashes);
         let group_keys = ByteKeys::new(keys.value_data(), keys.value_offsets())?;
@@ -271,21 +292,23 @@ impl Gathered {
         let Placed { data, offsets, hashes } = &self.placed;
         let row_keys = ByteKeys::new(data, offsets)?;
         self.sides[side].rows.upsert_bytes(hashes, row_keys, &mut self.row_slots, &mut self.created)?;
-        self.link_created(side)?;
-        self.add_counts(side, batch);
-        Ok(())
+        self.link_created(side)
     }
 
     fn add_counts(&mut self, side: usize, batch: &Batch) {
-        let Side { rows, changes } = &mut self.sides[side];
+        let rows = &mut self.sides[side].rows;
         let add = |words: &mut [u64], at: usize, row: usize| {
             words[at] = words[at].wrapping_add(batch.weight(row) as u64);
         };
         rows.update(&self.row_slots, |row, words| add(words, COUNT, row));
         let total = side * GROUP_WORDS + TOTAL;
         self.groups.update(&self.group_slots, |row, words| add(words, total, row));
+    }
+
+    fn remember(&mut self, side: usize, batch: &Batch) {
         let slots = self.group_slots.iter().zip(&self.row_slots).enumerate();
-        changes.extend(slots.map(|(row, (&group, &slot))| Change { group, row: slot, count: batch.weight(row) }));
+        let changes = slots.map(|(row, (&group, &slot))| Change { group, row: slot, count: batch.weight(row) });
+        self.sides[side].changes.extend(changes);
     }
 
     /// Puts the rows of a batch that are new at the front of their groups' chains.
@@ -308,6 +331,21 @@ impl Gathered {
             groups.update(&[group], |_, words| words[head] = u64::from(position));
         }
         Ok(())
+    }
+}
+
+/// Reads between epochs.
+impl Gathered {
+    /// The rows of some groups, of those of them that are here and this worker's.
+    pub(crate) fn find(&mut self, side: usize, keys: &BinaryArray) -> Result<Vec<Slot>> {
+        let owned = keys.iter().flatten().filter(|key| self.groups.owns(hash_bytes(key)));
+        let owned = BinaryArray::from_iter_values(owned.collect::<Vec<_>>());
+        while !self.load_for(&owned, Instant::now() + LOAD)? {}
+        let mut found = Vec::new();
+        let packed = ByteKeys::new(owned.value_data(), owned.value_offsets())?;
+        self.groups.find_bytes(&self.hashes, packed, &mut found)?;
+        let groups: Vec<(u32, Slot)> = found.into_iter().flatten().map(|group| (0, group)).collect();
+        Ok(self.follow(side, &groups)?.into_iter().map(|(_, row)| row).collect())
     }
 }
 
@@ -353,7 +391,7 @@ impl Gathered {
 
     /// What a side has of a group; its changes, if any, begin at `at`, which moves behind them.
     fn touched_side(&self, side: usize, group: Slot, at: &mut usize) -> TouchedSide {
-        let Some(Side { rows, changes }) = self.sides.get(side) else { return TouchedSide::default() };
+        let Some(Side { rows, changes, .. }) = self.sides.get(side) else { return TouchedSide::default() };
         let new = self.groups.words(group)[side * GROUP_WORDS + TOTAL] as i64;
         let mut touched = TouchedSide { changes: *at..*at, old: new, new, is_changed: false, has_new: false };
         while let Some(change) = changes.get(*at).filter(|change| change.group == group) {
@@ -369,7 +407,7 @@ impl Gathered {
     /// Rows of groups that the epoch changed, as many as `wants` says of each.
     pub(crate) fn part(&mut self, side: usize, groups: &[Touched], wants: &[Want]) -> Result<Part> {
         let walked = self.walk(side, groups, wants)?;
-        let Side { rows, changes } = &self.sides[side];
+        let Side { rows, changes, .. } = &self.sides[side];
         let mut part = Part::default();
         let mut walked = walked.as_slice();
         for (at, (group, want)) in groups.iter().zip(wants).enumerate() {
@@ -399,13 +437,19 @@ impl Gathered {
 
     /// The rows of the groups of which all are wanted, with the groups' places, in ascending order.
     fn walk(&mut self, side: usize, groups: &[Touched], wants: &[Want]) -> Result<Vec<(u32, Slot)>> {
+        let wanted = groups.iter().enumerate().filter(|(at, _)| wants[*at] == Want::All);
+        self.follow(side, &wanted.map(|(at, touched)| (at as u32, touched.group)).collect::<Vec<_>>())
+    }
+
+    /// All rows of groups, with the groups' numbers, in ascending order.
+    fn follow(&mut self, side: usize, groups: &[(u32, Slot)]) -> Result<Vec<(u32, Slot)>> {
         let rows = &mut self.sides[side].rows;
         // All chains are followed at once, so that what a step needs of the store is read together.
         let mut step: Vec<(u32, Slot)> = Vec::new();
-        for (at, Touched { group, .. }) in groups.iter().enumerate().filter(|(at, _)| wants[*at] == Want::All) {
+        for (at, group) in groups {
             let first = self.groups.words(*group)[side * GROUP_WORDS + HEAD] as u32;
             let first = named(rows, self.groups.key_group(*group), first)?;
-            step.extend(first.map(|slot| (at as u32, slot)));
+            step.extend(first.map(|slot| (*at, slot)));
         }
         let mut found = Vec::new();
         while !step.is_empty() {
@@ -465,6 +509,12 @@ impl Gathered {
         Ok(())
     }
 
+    /// Lets all rows of a side that the epoch changed go with its end, as if they had been deleted right
+    /// after it. Called when all touched groups were looked at, and again until the end is over.
+    pub(crate) fn leave(&mut self, side: usize) {
+        self.sides[side].leaves = true;
+    }
+
     /// Removes rows that are gone, and groups that have no rows any more: those of a chunk of changes on
     /// each side. True when it was the last, which ends the epoch. Called when all touched groups were
     /// looked at.
@@ -478,6 +528,7 @@ impl Gathered {
         if self.sides.iter().any(|side| !side.changes.is_empty()) {
             return Ok(false);
         }
+        self.sides.iter_mut().for_each(|side| side.leaves = false);
         self.ends = false;
         self.given = [0; SIDES];
         Ok(true)
@@ -487,8 +538,11 @@ impl Gathered {
     /// removes them, and their groups with the last row.
     fn drop_rows(&mut self, side: usize) -> Result<()> {
         let Self { groups, sides, slots, .. } = self;
-        let (Side { rows, changes }, head) = (&mut sides[side], side * GROUP_WORDS + HEAD);
+        let (Side { rows, changes, leaves, .. }, head) = (&mut sides[side], side * GROUP_WORDS + HEAD);
         let mut gone = last_chunk(changes);
+        if *leaves {
+            take_away(groups, rows, &gone, side * GROUP_WORDS + TOTAL);
+        }
         gone.retain(|change| count_of(rows, change.row) == 0);
         slots.clear();
         for change in &gone {
@@ -520,6 +574,10 @@ impl Gathered {
 }
 
 impl Side {
+    const fn new(rows: Table) -> Self {
+        Self { rows, changes: Vec::new(), forgotten: Vec::new(), leaves: false }
+    }
+
     /// What was forgotten goes with what was changed; some of it was both.
     fn take_forgotten(&mut self) {
         if self.forgotten.is_empty() {
@@ -545,6 +603,14 @@ impl Side {
         }
         Ok(())
     }
+}
+
+/// Lets rows count nothing, and takes what they counted from the totals of their groups.
+fn take_away(groups: &mut Table, rows: &mut Table, gone: &[Change], total: usize) {
+    let (in_groups, in_rows): (Vec<Slot>, Vec<Slot>) = gone.iter().map(|change| (change.group, change.row)).unzip();
+    let counts: Vec<i64> = in_rows.iter().map(|row| count_of(rows, *row)).collect();
+    rows.update(&in_rows, |_, words| words[COUNT] = 0);
+    groups.update(&in_groups, |at, words| words[total] = words[total].wrapping_sub(counts[at] as u64));
 }
 
 fn count_of(rows: &Table, row: Slot) -> i64 {

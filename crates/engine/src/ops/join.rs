@@ -10,24 +10,27 @@
 //! without state.
 
 mod forgetting;
+mod temporal;
 
 pub(crate) use forgetting::Forgetting;
+pub(crate) use temporal::{Temporal, filling};
 
 use crate::batch::Batch;
 use crate::error::{Error, Result};
 use crate::keys::KeyCodec;
 use crate::ops::gathered::{Gathered, Part, SIDES, Touched, Want};
-use crate::ops::grouping::is_loose;
+use crate::ops::grouping::{Grouping, is_loose};
 use crate::ops::pairs::{Condition, Pairing, Wanted};
 use crate::ops::unpaired::Unpaired;
 use crate::plan::JoinKind;
 use crate::slices::{CHUNK, until};
 use crate::stateful::Logic;
-use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, Int64Array, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
 use highwater_state::{Slot, Table};
 use std::collections::VecDeque;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Rows of touched groups that are looked at together; one group may have more.
@@ -66,6 +69,7 @@ pub(crate) struct Join {
     begun: usize,
     portion: Option<Portion>,
     forgetting: Option<Forgetting>,
+    temporal: Option<Temporal>,
 }
 
 /// Groups that are looked at together, and how far.
@@ -95,13 +99,30 @@ impl Join {
         codecs: [KeyCodec; 2],
         condition: Option<Condition>,
     ) -> Self {
-        let (loose, touched) = (VecDeque::new(), Vec::new());
-        Self { kind, schema, gathered, codecs, condition, loose, touched, begun: 0, portion: None, forgetting: None }
+        Self {
+            kind,
+            schema,
+            gathered,
+            codecs,
+            condition,
+            loose: VecDeque::new(),
+            touched: Vec::new(),
+            begun: 0,
+            portion: None,
+            forgetting: None,
+            temporal: None,
+        }
     }
 
     /// Rows that never pair again are forgotten; marks of watermarks are inputs after those of the sides.
     pub(crate) fn forgetting(mut self, forgetting: Forgetting) -> Self {
         self.forgetting = Some(forgetting);
+        self
+    }
+
+    /// Left rows are paired once; what tells of backfills are inputs after those of the sides.
+    pub(crate) fn temporal(mut self, temporal: Temporal) -> Self {
+        self.temporal = Some(temporal);
         self
     }
 
@@ -163,20 +184,29 @@ impl Join {
             out.extend(self.pass_loose(side, batch)?);
             return Ok(false);
         }
+        if let Some(is_over) = self.wait()? {
+            return Ok(is_over);
+        }
         if self.portion.is_none() {
             self.portion = self.begin_portion()?;
         }
-        let Some(mut portion) = self.portion.take() else {
-            let is_over = self.gathered.end_epoch()?;
-            if is_over {
-                self.forget()?;
-            }
-            return Ok(is_over);
-        };
+        let Some(mut portion) = self.portion.take() else { return self.end() };
         if !self.go_on(&mut portion, out)? {
             self.portion = Some(portion);
         }
         Ok(false)
+    }
+
+    /// A step of what follows when all changes are given; true when it was the last.
+    fn end(&mut self) -> Result<bool> {
+        if self.temporal.is_some() {
+            return self.let_go();
+        }
+        let is_over = self.gathered.end_epoch()?;
+        if is_over {
+            self.forget()?;
+        }
+        Ok(is_over)
     }
 
     /// Reads the next touched groups that are looked at together; none when all were.
@@ -267,6 +297,27 @@ impl Join {
         Unpaired { kind: self.kind, schema: SchemaRef::clone(&self.schema), side }
     }
 
+    /// Rows of a side in row format.
+    fn rows<'a>(&'a self, side: usize, slots: &'a [Slot]) -> impl Iterator<Item = &'a [u8]> {
+        slots.iter().map(move |slot| self.gathered.row(side, *slot))
+    }
+
+    /// Rows of a side as they come in, by group; `times` their counts are their weights.
+    fn regrouped(
+        &self,
+        side: usize,
+        slots: &[Slot],
+        times: i64,
+        (schema, grouping): (&SchemaRef, &Grouping),
+    ) -> Result<Vec<Batch>> {
+        let columns = self.codecs[side].columns_of_bytes(self.rows(side, slots))?;
+        let options = RecordBatchOptions::new().with_row_count(Some(slots.len()));
+        let rows = RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options);
+        let weights: Int64Array = slots.iter().map(|slot| Some(times * self.gathered.count(side, *slot))).collect();
+        let row: ArrayRef = Arc::new(BinaryArray::from_iter_values(self.rows(side, slots)));
+        grouping.of_rows(&Batch::weighted(rows.map_err(|e| Error::data("join", e))?, weights), &row)
+    }
+
     /// Hands on rows of a side that belong to no group.
     fn pass_loose(&self, side: usize, batch: Batch) -> Result<Option<Batch>> {
         let bytes = batch.rows.column(0).as_binary::<i32>();
@@ -301,7 +352,9 @@ impl Logic for Join {
 
     fn apply(&mut self, input: usize, batch: Batch) -> Result<()> {
         if let Some(watermark) = input.checked_sub(SIDES) {
-            if let Some(forgetting) = &mut self.forgetting {
+            if let Some(temporal) = &mut self.temporal {
+                temporal.goes_on();
+            } else if let Some(forgetting) = &mut self.forgetting {
                 forgetting.take(watermark, &batch);
             }
             return Ok(());

@@ -9,6 +9,7 @@ pub(crate) mod first;
 pub(crate) mod gathered;
 pub(crate) mod grouping;
 pub(crate) mod hop;
+pub(crate) mod index;
 pub(crate) mod join;
 pub(crate) mod lifetime;
 pub(crate) mod materialize;

@@ -133,10 +133,18 @@ impl Pipeline {
     /// # Errors
     /// As [`Pipeline::scan`].
     pub fn lookup(&self, view: &str, keys: Vec<ArrayRef>) -> Result<Vec<RecordBatch>> {
+        Ok(self.lookup_as_of(view, keys)?.1)
+    }
+
+    /// The same behind the position in the log of changes that the rows show.
+    ///
+    /// # Errors
+    /// As [`Pipeline::scan`].
+    pub fn lookup_as_of(&self, view: &str, keys: Vec<ArrayRef>) -> Result<(u64, Vec<RecordBatch>)> {
         let spec = self.running()?;
         let view = view_of(&spec, view)?;
         let answered = self.read(&spec, &[view], &Wish::Keys(keys.into()))?;
-        finish(view, answered.nodes.into_iter().flatten().collect())
+        Ok((answered.moment.horizon, finish(view, answered.nodes.into_iter().flatten().collect())?))
     }
 
     /// The columns by which a view can be looked up, see [`crate::plan::Plan::lookup_columns`].

@@ -123,6 +123,7 @@ fn join_by_key() -> Join {
         nulls_match: false,
         filter: None,
         forgets: Vec::new(),
+        temporal: false,
     }
 }
 

@@ -113,7 +113,7 @@ pub(super) struct PipelineAnswer {
 
 impl PipelineAnswer {
     pub(super) fn of(pipeline: &Pipeline) -> Self {
-        Self::new(pipeline.name(), &pipeline.status(), &pipeline.metrics())
+        Self::new(pipeline.title(), &pipeline.status(), &pipeline.metrics())
     }
 
     pub(super) fn new(name: &str, status: &Status, metrics: &Metrics) -> Self {

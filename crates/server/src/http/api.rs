@@ -37,7 +37,7 @@ pub(super) async fn views(State(shared): State<Arc<Shared>>) -> Answer<Vec<ViewA
     // After the views, so that the pipeline of each is there.
     let pipelines = shared.pipelines().await?;
     let answer = |view: Cataloged| {
-        let pipeline = pipelines.iter().find(|pipeline| pipeline.name() == view.pipeline);
+        let pipeline = pipelines.iter().find(|pipeline| pipeline.title() == view.pipeline);
         let read = pipeline.map(|pipeline| (pipeline.status(), pipeline.metrics()));
         ViewAnswer::new(view, read.as_ref().map(|(status, metrics)| (status, metrics)))
     };

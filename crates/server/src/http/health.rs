@@ -80,7 +80,7 @@ async fn reasons(shared: &Shared) -> Vec<Reason> {
     let reason = |pipeline: &highwater::Pipeline| {
         let metrics = pipeline.metrics();
         let reason = reason(&pipeline.status(), metrics.backfill, metrics.paused)?;
-        Some(Reason { pipeline: Some(pipeline.name().to_owned()), reason })
+        Some(Reason { pipeline: Some(pipeline.title().to_owned()), reason })
     };
     let restoring = |pipeline: &String| Reason {
         pipeline: Some(pipeline.clone()),

@@ -297,7 +297,7 @@ pub(super) async fn metrics(State(shared): State<Arc<Shared>>) -> Result<Respons
 fn read(pipeline: &Pipeline) -> Reading {
     let published = |report: &CheckpointReport| report.outcome == CheckpointOutcome::Published;
     Reading {
-        name: pipeline.name().to_owned(),
+        name: pipeline.title().to_owned(),
         is_up: matches!(pipeline.status(), Status::Running | Status::Finished),
         metrics: pipeline.metrics(),
         last: pipeline.history().into_iter().rev().find(published),

@@ -4,9 +4,11 @@ use super::simple::is_transactional;
 use super::{Session, encode, errors, parameters, status_of};
 use arrow::datatypes::{DataType, SchemaRef};
 use futures::{Sink, SinkExt as _};
-use highwater::{Connection, Parameters, Statement, TransactionState};
+use highwater::{Answer, Connection, Parameters, Statement, TransactionState};
 use pgwire::api::portal::{Format, Portal};
-use pgwire::api::query::{ExtendedQueryHandler, send_describe_response, send_ready_for_query};
+use pgwire::api::query::{
+    ExtendedQueryHandler, send_describe_response, send_execution_response, send_query_response, send_ready_for_query,
+};
 use pgwire::api::results::{CopyResponse, DescribePortalResponse, FieldInfo, Response, Tag};
 use pgwire::api::stmt::{QueryParser, StoredStatement};
 use pgwire::api::store::{Entry, PortalStore};
@@ -131,7 +133,7 @@ impl ExtendedQueryHandler for Session {
             let statement = &portal.statement.statement.statement;
             let state = self.connection.lock().await.transaction_state();
             if state == TransactionState::Idle && is_write(statement) {
-                *self.deferred.lock().unwrap_or_else(PoisonError::into_inner) = Some(message);
+                *self.deferred.lock().unwrap_or_else(PoisonError::into_inner) = Some((message, portal));
                 return Ok(());
             }
             if !is_transactional(statement) && !is_about_transactions(statement) {
@@ -143,12 +145,23 @@ impl ExtendedQueryHandler for Session {
 
     async fn on_flush<C>(&self, client: &mut C, _: Flush) -> PgWireResult<()>
     where
-        C: ClientInfo + ClientPortalStore + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
-        C::PortalStore: PortalStore<Statement = Prepared>,
+        C: ClientInfo + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
         C::Error: Debug,
         PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
     {
-        self.go_on(client).await?;
+        if let Some((_, portal)) = self.deferred() {
+            let mut connection = self.connection.lock().await;
+            connection.begin_implicitly();
+            let limit = connection.statement_timeout();
+            let answer = self.limited(self.written(&mut connection, &portal), limit).await?;
+            errors::notify(client, &answer.notices).await?;
+            if answer.rows.is_some() {
+                let response = encode::response(answer, &portal.result_column_format)?;
+                send_query_response(client, response, false).await?;
+            } else {
+                send_execution_response(client, Tag::new(&answer.tag.text(0))).await?;
+            }
+        }
         client.flush().await?;
         Ok(())
     }
@@ -278,7 +291,7 @@ impl Session {
         C::Error: Debug,
         PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
     {
-        let Some(message) = self.deferred() else { return Ok(()) };
+        let Some((message, _)) = self.deferred() else { return Ok(()) };
         self.connection.lock().await.begin_implicitly();
         self.execute(client, message).await
     }
@@ -292,9 +305,18 @@ impl Session {
         PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
     {
         match self.deferred() {
-            Some(message) => self.execute(client, message).await,
+            Some((message, _)) => self.execute(client, message).await,
             None => self.commit_implicit().await,
         }
+    }
+
+    /// What a write gives.
+    async fn written(&self, connection: &mut Connection, portal: &Portal<Prepared>) -> PgWireResult<Answer> {
+        let Prepared { statement, text, parameters, .. } = &portal.statement.statement;
+        self.check_role(statement)?;
+        let parameters = parameters::bound(portal, parameters)?;
+        let answer = self.server.database.run(connection, statement, text, &parameters).await;
+        answer.map_err(|error| errors::of(&error, 0))
     }
 
     async fn commit_implicit(&self) -> PgWireResult<()> {

@@ -16,6 +16,7 @@ mod startup;
 use crate::users::{Role, Users};
 use highwater::{Canceller, Connection, CopyIn, Database, Statement, TransactionState};
 use pgwire::api::cancel::CancelHandler;
+use pgwire::api::portal::Portal;
 use pgwire::api::{ClientInfo, ConnectionManager, ErrorHandler, PgWireServerHandlers};
 use pgwire::error::{PgWireError, PgWireResult};
 use pgwire::messages::cancel::CancelRequest;
@@ -60,6 +61,9 @@ impl Server {
 /// Ends the statement under way: the first half when it blocks, the second when it waits.
 struct Cancel(Canceller, Arc<Notify>);
 
+/// A write to execute, and what it is.
+type Deferred = (Execute, Arc<Portal<extended::Prepared>>);
+
 /// One client's connection.
 pub(crate) struct Session {
     server: Arc<Server>,
@@ -69,7 +73,7 @@ pub(crate) struct Session {
     canceller: Canceller,
     copy: Mutex<Option<CopyIn>>,
     /// A write that waits for the next message: when that is Sync it is alone.
-    deferred: Mutex<Option<Execute>>,
+    deferred: Mutex<Option<Deferred>>,
     role: Mutex<Role>,
     /// Its number among all connections, once it is admitted.
     number: Mutex<Option<i32>>,
@@ -131,7 +135,7 @@ impl Session {
     }
 
     /// Takes the write that waits.
-    fn deferred(&self) -> Option<Execute> {
+    fn deferred(&self) -> Option<Deferred> {
         self.deferred.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 

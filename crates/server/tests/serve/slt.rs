@@ -11,6 +11,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use tokio_postgres::error::ErrorPosition;
 use tokio_postgres::{Client, SimpleQueryMessage};
 
 /// The folders whose scripts are run with kills when nobody asks for more.
@@ -22,14 +23,20 @@ const KILLS: [usize; 2] = [2, 8];
 /// A connection as sqllogictest asks it.
 struct Asked(Client);
 
-/// The database's error with its SQLSTATE.
+/// The database's error with its SQLSTATE, and its place in the statement at the end.
 #[derive(Debug)]
 struct Refused(tokio_postgres::Error);
 
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0.as_db_error() {
-            Some(error) => write!(f, "{}: {}", error.code().code(), error.message()),
+            Some(error) => {
+                write!(f, "{}: {}", error.code().code(), error.message())?;
+                match error.position() {
+                    Some(ErrorPosition::Original(at)) => write!(f, " at {at}"),
+                    _ => Ok(()),
+                }
+            }
             None => write!(f, "{}", self.0),
         }
     }

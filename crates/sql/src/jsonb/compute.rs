@@ -432,7 +432,7 @@ fn numbers<T: ArrowPrimitiveType>(
     read: impl Fn(&str) -> Option<T::Native>,
 ) -> Result<PrimitiveArray<T>> {
     let mut natives = Vec::with_capacity(own.len());
-    for value in own.iter() {
+    for value in own {
         natives.push(match value {
             None => T::default_value(),
             Some(value) if jsonb::Kind::of(value) != jsonb::Kind::Number => return Err(cannot_cast(value, to)),

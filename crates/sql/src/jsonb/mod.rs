@@ -114,6 +114,23 @@ pub(crate) struct Jsonb;
 impl ExprPlanner for Jsonb {
     fn plan_binary_op(&self, expr: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
         use BinaryOperator as Op;
+        // Types are looked up for the operators that jsonb has.
+        if !matches!(
+            expr.op,
+            Op::Arrow
+                | Op::LongArrow
+                | Op::HashArrow
+                | Op::HashLongArrow
+                | Op::AtArrow
+                | Op::ArrowAt
+                | Op::Question
+                | Op::QuestionPipe
+                | Op::QuestionAnd
+                | Op::StringConcat
+                | Op::Minus
+        ) {
+            return Ok(PlannerResult::Original(expr));
+        }
         let is_own = |side: &Expr| side.get_type(schema).is_ok_and(|of| is_jsonb(&of));
         let (left_is, right_is) = (is_own(&expr.left), is_own(&expr.right));
         let is_two_sided = matches!(expr.op, Op::AtArrow | Op::ArrowAt | Op::StringConcat);

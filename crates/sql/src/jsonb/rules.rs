@@ -15,7 +15,7 @@ use arrow::datatypes::DataType;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, DataFusionError, ScalarValue, plan_err};
-use datafusion::logical_expr::expr::{Between, BinaryExpr, Cast, Like, Sort, TryCast};
+use datafusion::logical_expr::expr::{Between, BinaryExpr, Cast, Like, Placeholder, Sort, TryCast};
 use datafusion::logical_expr::expr_rewriter::{FunctionRewrite, NamePreserver};
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{Distinct, Expr, ExprSchemable, LogicalPlan, Operator};
@@ -95,6 +95,9 @@ impl AnalyzerRule for Settled {
     }
 
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan, DataFusionError> {
+        if !is_in(&plan)? {
+            return Ok(plan);
+        }
         let done = plan.transform_up_with_subqueries(|node| {
             let schema = merge_schema(&node.inputs());
             let names = NamePreserver::new(&node);
@@ -128,11 +131,44 @@ pub(crate) fn settled(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>
     plan_err!("types {} and {} cannot be matched: cast one of them", pg_name(&from), pg_name(to))
 }
 
+/// Whether there is jsonb in a plan: most have none, and need no closer look.
+fn is_in(plan: &LogicalPlan) -> Result<bool, DataFusionError> {
+    let told = |is: bool| if is { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue };
+    let mut found = false;
+    plan.apply_with_subqueries(|node| {
+        found = node.schema().fields().iter().any(|field| has_jsonb(field.data_type()));
+        if found {
+            return Ok(TreeNodeRecursion::Stop);
+        }
+        node.apply_expressions(|expr| {
+            expr.apply(|expr| {
+                found = brings(expr);
+                Ok(told(found))
+            })
+        })
+    })?;
+    Ok(found)
+}
+
+/// Whether an expression is of jsonb whatever its parts are.
+fn brings(expr: &Expr) -> bool {
+    match expr {
+        Expr::Cast(Cast { field, .. }) | Expr::TryCast(TryCast { field, .. }) => has_jsonb(field.data_type()),
+        Expr::Placeholder(Placeholder { field: Some(field), .. }) => has_jsonb(field.data_type()),
+        Expr::Literal(value, _) => has_jsonb(&value.data_type()),
+        Expr::ScalarFunction(call) => JsonbFunction::is_own(&call.func),
+        _ => false,
+    }
+}
+
 /// Refuses what is not computed with jsonb.
 ///
 /// # Errors
 /// `Invalid` (42883, 42846) as PostgreSQL has it, and `Unsupported` where an order of jsonb is wanted.
 pub(crate) fn check(plan: &LogicalPlan) -> Result<()> {
+    if !is_in(plan).map_err(|e| Error::Plan(Box::new(e)))? {
+        return Ok(());
+    }
     let mut found = None;
     let walked = plan.apply_with_subqueries(|node| {
         let schema = merge_schema(&node.inputs());

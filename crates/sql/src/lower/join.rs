@@ -7,9 +7,10 @@ use super::Builder;
 use super::aggregate::{key_name, shortened};
 use super::flow::Flow;
 use crate::error::{Error, Result};
+use crate::present;
 use crate::session::view_schema;
 use datafusion::common::{DFSchema, JoinType, NullEquality, ScalarValue};
-use datafusion::logical_expr::{self, Expr};
+use datafusion::logical_expr::{self, Expr, LogicalPlan};
 use datafusion::physical_expr::PhysicalExpr;
 use highwater_engine::plan::{Join, JoinKind, Operator};
 use std::sync::Arc;
@@ -24,7 +25,21 @@ impl Builder<'_> {
         let (left, right) = if is_turned { (&join.right, &join.left) } else { (&join.left, &join.right) };
         let pairs = join.on.iter().cloned().map(|(l, r)| if is_turned { (r, l) } else { (l, r) });
         let (left_on, right_on): (Vec<Expr>, Vec<Expr>) = pairs.unzip();
-        let inputs = vec![self.node_of(left, owner)?, self.node_of(right, owner)?];
+        let present = match kind {
+            JoinKind::Inner | JoinKind::Left => present::unmarked(right).map_err(|e| Error::Plan(Box::new(e)))?,
+            _ => None,
+        };
+        let plain: &LogicalPlan = match &present {
+            Some((plain, _)) => plain,
+            None => right,
+        };
+        let inputs = vec![self.node_of(left, owner)?, self.node_of(plain, owner)?];
+        if let Some((_, present)) = present.as_ref().filter(|_| !self.plan.nodes[inputs[0].0].append_only) {
+            let clause = format!("{} with a left side whose rows change", present::CLAUSE);
+            let hint =
+                "its rows may only ever be added: join a source or an APPEND ONLY table, or leave the clause out";
+            return Err(Error::unsupported(clause, hint, present.position(&self.text)));
+        }
         let left_keys = self.physical(&left_on, left.schema())?;
         let right_keys = self.physical(&right_on, right.schema())?;
         check_types(&left_keys, left.schema(), &right_keys, right.schema())?;
@@ -36,16 +51,14 @@ impl Builder<'_> {
             None => None,
         };
         let nulls_match = join.null_equality == NullEquality::NullEqualsNull;
-        let mut operator = Join { kind, left_keys, right_keys, nulls_match, filter, forgets: Vec::new() };
-        operator.forgets = self.forgets(&operator, inputs[0], inputs[1]);
+        let temporal = present.is_some();
+        let mut operator = Join { kind, left_keys, right_keys, nulls_match, filter, forgets: Vec::new(), temporal };
+        if !temporal {
+            operator.forgets = self.forgets(&operator, inputs[0], inputs[1]);
+        }
         let schema = view_schema(&join.schema);
-        let node = self.add(
-            owner,
-            &format!("join({})", names(&left_on, &right_on)),
-            inputs,
-            Operator::Join(operator),
-            &schema,
-        );
+        let what = format!("{}join({})", if temporal { "temporal " } else { "" }, names(&left_on, &right_on));
+        let node = self.add(owner, &what, inputs, Operator::Join(operator), &schema);
         Ok(Flow::whole(node, &schema))
     }
 }

@@ -26,8 +26,9 @@ mod union;
 mod unnest;
 
 use crate::close;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::maintain;
+use crate::present;
 use crate::session::{self, Relations, Session};
 use crate::session_window;
 use crate::statement::{Name, Query};
@@ -45,7 +46,7 @@ use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 pub use fed::{FedTable, errors_name};
 use flow::Flow;
 use highwater_engine::changes::ChangeSource;
-use highwater_engine::plan::{JoinKind, Node, NodeId, Operator, Plan, View, Watermark};
+use highwater_engine::plan::{Index, JoinKind, Node, NodeId, Operator, Plan, View, Watermark};
 use highwater_engine::sink::Sink;
 use highwater_engine::source::Source;
 use passing::Carried;
@@ -71,6 +72,8 @@ pub struct Builder<'a> {
     carried: Vec<Vec<Carried>>,
     /// Where the query at hand says EMIT ON WINDOW CLOSE.
     closes: Option<Position>,
+    /// The statement at hand.
+    text: String,
     /// The view or sink that the pipeline was made for.
     first: Option<String>,
     /// How later views read the rows of a view, and how what one view reads twice is read again.
@@ -106,6 +109,7 @@ impl<'a> Builder<'a> {
             watermarks: BTreeMap::new(),
             carried: Vec::new(),
             closes: None,
+            text: String::new(),
             first: None,
             taps: BTreeMap::new(),
         }
@@ -155,6 +159,25 @@ impl<'a> Builder<'a> {
         Ok(schema)
     }
 
+    /// Adds an index over a query's rows, by some of its columns.
+    ///
+    /// # Errors
+    /// Those of [`Builder::view`], and `Unknown` for a column that the query does not give.
+    pub fn index(&mut self, index: Maintained<'_>, by: &[Name]) -> Result<()> {
+        let plan = self.bind(index)?;
+        let schema = session::view_schema(plan.schema());
+        let place = |Name { value, at }: &Name| {
+            let unknown = |_| Error::Unknown { kind: Kind::Column, name: value.clone(), position: Some(*at) };
+            schema.index_of(value).map_err(unknown)
+        };
+        let keys: Vec<usize> = by.iter().map(place).collect::<Result<_>>()?;
+        let flow = self.lower(&plan, index.name)?.named(&schema);
+        let input = self.settle(flow, index.name);
+        let node = self.add(index.name, "index", vec![input], Operator::Index(Index { keys }), &schema);
+        self.plan.views.push(View { name: index.name.to_owned(), node, finish: None, schema });
+        Ok(())
+    }
+
     /// Adds a sink; `open` is given the columns and whether rows are only ever added.
     ///
     /// # Errors
@@ -191,11 +214,13 @@ impl<'a> Builder<'a> {
     fn bind(&mut self, maintained: Maintained<'_>) -> Result<LogicalPlan> {
         let Maintained { name, columns, query, relations, closes } = maintained;
         self.closes = closes;
+        self.text.clone_from(&query.text);
         self.first.get_or_insert_with(|| name.to_owned());
         maintain::check(query, self.session)?;
         let plan = self.session.bind(query, relations)?;
         let plan = temporal::bounded(plan).map_err(|e| Error::of_planner(e, &query.text))?;
         maintain::check_functions(&plan)?;
+        present::check(&plan, &query.text)?;
         let plan = session::rename(plan, columns, &query.text)?;
         let is_deep = |field: &&Arc<Field>| match field.data_type() {
             DataType::List(of) => of.data_type().is_nested(),
@@ -244,6 +269,9 @@ impl<'a> Builder<'a> {
                 }
                 if let Some(session) = session_window::session_of(node) {
                     return self.sessions(session, owner);
+                }
+                if let Some(present) = present::present_of(node) {
+                    return Err(present.misplaced(&self.text));
                 }
                 if let Some(close) = close::close_of(node) {
                     return self.window_close(&close.input, owner);
@@ -314,6 +342,7 @@ impl<'a> Builder<'a> {
             Operator::Aggregate(_) | Operator::First(_) | Operator::Regroup(_) | Operator::Upsert(_) => false,
             Operator::Lifetime(lifetime) if lifetime.until.is_some() => false,
             Operator::Closing(_) => true,
+            Operator::Join(join) if join.temporal => self.plan.nodes[inputs[0].0].append_only,
             Operator::Join(join) if !matches!(join.kind, JoinKind::Inner | JoinKind::Semi) => false,
             _ => inputs.iter().all(|i| self.plan.nodes[i.0].append_only),
         };
@@ -342,7 +371,7 @@ impl<'a> Builder<'a> {
 }
 
 /// Subqueries that could not be turned into joins are still expressions.
-fn no_subquery(expr: &Expr) -> Result<()> {
+pub(crate) fn no_subquery(expr: &Expr) -> Result<()> {
     let is_one = |e: &Expr| {
         let found = matches!(
             e,
@@ -362,7 +391,7 @@ fn no_subquery(expr: &Expr) -> Result<()> {
 }
 
 /// The expression with integer arithmetic that fails where it would wrap around.
-fn checked(
+pub(crate) fn checked(
     expr: Arc<dyn PhysicalExpr>,
     schema: &arrow::datatypes::Schema,
 ) -> datafusion::common::Result<Arc<dyn PhysicalExpr>> {

@@ -49,10 +49,12 @@ impl Builder<'_> {
                 let of_column = |column: usize| both((0..inputs.len()).map(|at| &input(at)[column]));
                 (0..width).map(of_column).collect()
             }
+            // Its rows may have waited while the watermark went on.
+            Operator::Join(join) if join.temporal => Vec::new(),
             Operator::Join(join) => of_join(join, input(0), input(1), width),
             // What these give of a row comes, or goes again, when other rows do, or when it is time.
             Operator::Upsert(_) | Operator::First(_) | Operator::Regroup(_) | Operator::Lifetime(_) => Vec::new(),
-            Operator::Source(_) | Operator::Changes(_) | Operator::Sink(_) => Vec::new(),
+            Operator::Source(_) | Operator::Changes(_) | Operator::Index(_) | Operator::Sink(_) => Vec::new(),
         };
         carried.resize(width, Carried::new());
         carried

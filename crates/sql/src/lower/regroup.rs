@@ -121,5 +121,6 @@ const fn left_join() -> Join {
         nulls_match: false,
         filter: None,
         forgets: Vec::new(),
+        temporal: false,
     }
 }

@@ -1,4 +1,4 @@
-//! CREATE SOURCE, VIEW, MATERIALIZED VIEW, SINK and SUBSCRIPTION.
+//! CREATE of all but tables and indexes: SOURCE, VIEW, MATERIALIZED VIEW, SINK and SUBSCRIPTION.
 
 use super::{clauses, query, watermark};
 use crate::cursor::Cursor;
@@ -27,6 +27,10 @@ pub(super) fn create(c: &mut Cursor<'_>) -> Result<Statement> {
         sink(c).map(Statement::CreateSink)
     } else if c.accept(&["SUBSCRIPTION"]) {
         subscription(c).map(Statement::CreateSubscription)
+    } else if c.accept(&["INDEX"]) {
+        super::index::index(c).map(Statement::CreateIndex)
+    } else if c.is(&["UNIQUE", "INDEX"]) {
+        Err(Error::unsupported("UNIQUE INDEX", "a table's PRIMARY KEY is unique", Some(c.position())))
     } else if c.accept(&["VIEW"]) {
         view(c, false).map(Statement::CreateView)
     } else if c.accept(&["MATERIALIZED", "VIEW"]) {
@@ -37,13 +41,13 @@ pub(super) fn create(c: &mut Cursor<'_>) -> Result<Statement> {
 }
 
 fn other(c: &Cursor<'_>) -> Error {
-    let later = ["INDEX", "FUNCTION", "SCHEMA", "DATABASE", "SAVEPOINT", "SECRET", "USER"];
+    let later = ["FUNCTION", "SCHEMA", "DATABASE", "SAVEPOINT", "SECRET", "USER"];
     match later.iter().find(|w| c.is(&[w])) {
         Some(word) => {
-            let hint = "CREATE makes a TABLE, SOURCE, VIEW, MATERIALIZED VIEW or SINK";
+            let hint = "CREATE makes a TABLE, SOURCE, VIEW, MATERIALIZED VIEW, INDEX, SINK or SUBSCRIPTION";
             Error::unsupported(format!("CREATE {word}"), hint, Some(c.position()))
         }
-        None => c.unexpected("TABLE, SOURCE, VIEW, MATERIALIZED VIEW, SINK or SUBSCRIPTION"),
+        None => c.unexpected("TABLE, SOURCE, VIEW, MATERIALIZED VIEW, INDEX, SINK or SUBSCRIPTION"),
     }
 }
 
@@ -117,7 +121,9 @@ fn columns(c: &mut Cursor<'_>) -> Result<(Vec<Column>, Option<Watermark>)> {
             break;
         }
     }
-    if let Some(watermark) = watermark.as_ref().filter(|_| !all.is_empty()) {
+    // Without columns of its own the connector knows them.
+    let are_told = all.iter().any(|column| column.generated.is_none());
+    if let Some(watermark) = watermark.as_ref().filter(|_| are_told) {
         watermark::check(watermark, &all)?;
     }
     Ok((all, watermark))
@@ -144,21 +150,23 @@ pub(super) fn data_type(c: &mut Cursor<'_>) -> Result<DataType> {
 fn column(c: &mut Cursor<'_>) -> Result<Column> {
     let name = column_name(c)?;
     let data_type = data_type(c)?;
-    let mut not_null = false;
+    let (mut not_null, mut generated) = (false, None);
     while !matches!(c.peek(), None | Some(Token::Comma | Token::RParen)) {
         let at = Some(c.position());
         if c.accept(&["NOT", "NULL"]) {
             not_null = true;
         } else if c.accept(&["PRIMARY", "KEY"]) {
             return Err(Error::unsupported("PRIMARY KEY", KEPT, at));
-        } else if c.is(&["AS"]) || c.is(&["GENERATED"]) || c.is(&["DEFAULT"]) {
-            let hint = "compute the column in a view over the source";
-            return Err(Error::unsupported("a computed column", hint, at));
+        } else if let Some(expr) = super::table::generated(c)? {
+            generated = Some(expr);
+        } else if c.is(&["GENERATED"]) || c.is(&["DEFAULT"]) {
+            let clause = if c.is(&["DEFAULT"]) { "DEFAULT" } else { "GENERATED" };
+            return Err(Error::unsupported(clause, "a source's column has AS expression at most", at));
         } else if !c.accept(&["NULL"]) {
             return Err(c.unexpected("a comma or a closing parenthesis"));
         }
     }
-    Ok(Column { name, data_type, not_null })
+    Ok(Column { name, data_type, not_null, generated })
 }
 
 fn view(c: &mut Cursor<'_>, materialized: bool) -> Result<CreateView> {
@@ -196,17 +204,25 @@ fn column_names(c: &mut Cursor<'_>) -> Result<Vec<Name>> {
 fn sink(c: &mut Cursor<'_>) -> Result<CreateSink> {
     let if_not_exists = c.accept(&["IF", "NOT", "EXISTS"]);
     let name = c.name("the sink's name")?;
-    if c.is(&["INTO"]) {
-        let hint = "a sink delivers to a connector";
-        return Err(Error::unsupported("SINK INTO", hint, Some(c.position())));
+    let into = if c.accept(&["INTO"]) { Some(c.name("a table's name")?) } else { None };
+    if into.is_some() && c.peek() == Some(&Token::LParen) {
+        let hint = "columns are matched by their places: select them in the table's order";
+        return Err(Error::unsupported("a column list in SINK INTO", hint, Some(c.position())));
     }
     let query = if c.accept(&["FROM"]) { all_of(c)? } else { sink_query(c)? };
+    let at = c.position();
     let options = clauses::with(c)?;
+    if into.is_some() {
+        if !options.is_empty() || c.is(&["FORMAT"]) {
+            return Err(Error::unsupported("WITH or FORMAT in SINK INTO", "a table takes rows as they are", Some(at)));
+        }
+        return Ok(CreateSink { name, if_not_exists, into, query, options, format: None });
+    }
     if options.is_empty() {
         return Err(c.unexpected("WITH (connector = ...)"));
     }
     let format = clauses::format(c)?;
-    Ok(CreateSink { name, if_not_exists, query, options, format })
+    Ok(CreateSink { name, if_not_exists, into: None, query, options, format })
 }
 
 /// `FROM v` is short for `AS SELECT * FROM v`.

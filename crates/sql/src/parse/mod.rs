@@ -1,10 +1,12 @@
 //! Text to [`Statement`]: the dispatch on a statement's first words, and the small statements.
 
+mod alter;
 mod clauses;
 mod copy;
 mod create;
 mod cursors;
 mod dml;
+mod index;
 mod prepared;
 mod session;
 mod table;
@@ -13,7 +15,8 @@ mod watermark;
 use crate::asof;
 use crate::cursor::Cursor;
 use crate::error::{Error, Result};
-use crate::statement::{ObjectKind, Query, SetScope, Show, Statement};
+use crate::present;
+use crate::statement::{ObjectKind, Query, Show, Statement};
 use datafusion::sql::sqlparser::ast::{self, AccessExpr, Expr, LimitClause, Value, VisitMut as _, VisitorMut};
 use datafusion::sql::sqlparser::tokenizer::Token;
 use std::ops::ControlFlow;
@@ -41,7 +44,7 @@ fn statement(c: &mut Cursor<'_>) -> Result<Statement> {
     } else if c.accept(&["CHECKPOINT"]) {
         checkpoint(c)
     } else if c.accept(&["ALTER"]) {
-        alter(c)
+        alter::alter(c)
     } else if c.accept(&["DROP"]) {
         drop(c)
     } else if c.accept(&["FLUSH"]) {
@@ -78,11 +81,9 @@ pub(crate) fn query(c: &mut Cursor<'_>) -> Result<Query> {
     if !starts_query(c) {
         return Err(c.unexpected("a query"));
     }
-    if let Some(at) = c.find(&["FOR", "SYSTEM_TIME"]) {
-        let hint = "join the table as it is: what changes in it then changes what was joined before";
-        return Err(Error::unsupported("FOR SYSTEM_TIME AS OF", hint, Some(at)));
-    }
+    let presents = present::asked(c)?;
     let mut ast = c.sqlparser(|parser| parser.parse_query())?;
+    present::mark(&mut ast, &presents, c.text)?;
     // Nothing breaks off.
     let _: ControlFlow<()> = ast.visit(&mut Respelled);
     Ok(Query { ast, text: c.text.to_owned() })
@@ -163,11 +164,12 @@ fn explain(c: &mut Cursor<'_>) -> Result<Statement> {
 }
 
 fn show(c: &mut Cursor<'_>) -> Result<Show> {
-    let lists: [(&[&str], Show); 8] = [
+    let lists: [(&[&str], Show); 9] = [
         (&["TABLES"], Show::Tables),
         (&["SOURCES"], Show::Sources),
         (&["VIEWS"], Show::Views),
         (&["MATERIALIZED", "VIEWS"], Show::MaterializedViews),
+        (&["INDEXES"], Show::Indexes(None)),
         (&["SINKS"], Show::Sinks),
         (&["SUBSCRIPTIONS"], Show::Subscriptions),
         (&["JOBS"], Show::Jobs),
@@ -177,6 +179,7 @@ fn show(c: &mut Cursor<'_>) -> Result<Show> {
         if c.accept(words) {
             return match shown {
                 Show::Checkpoints(_) if c.accept(&["FOR"]) => Ok(Show::Checkpoints(Some(c.name("a view's name")?))),
+                Show::Indexes(_) if c.accept(&["FROM"]) => Ok(Show::Indexes(Some(c.name("a relation's name")?))),
                 shown => Ok(shown),
             };
         }
@@ -189,11 +192,12 @@ fn show(c: &mut Cursor<'_>) -> Result<Show> {
 }
 
 fn object_kind(c: &mut Cursor<'_>) -> Result<ObjectKind> {
-    let kinds: [(&[&str], ObjectKind); 6] = [
+    let kinds: [(&[&str], ObjectKind); 7] = [
         (&["TABLE"], ObjectKind::Table),
         (&["SOURCE"], ObjectKind::Source),
         (&["VIEW"], ObjectKind::View),
         (&["MATERIALIZED", "VIEW"], ObjectKind::MaterializedView),
+        (&["INDEX"], ObjectKind::Index),
         (&["SINK"], ObjectKind::Sink),
         (&["SUBSCRIPTION"], ObjectKind::Subscription),
     ];
@@ -202,37 +206,18 @@ fn object_kind(c: &mut Cursor<'_>) -> Result<ObjectKind> {
             return Ok(kind);
         }
     }
-    for later in ["INDEX", "FUNCTION", "SCHEMA"] {
+    for later in ["FUNCTION", "SCHEMA"] {
         if c.is(&[later]) {
             return Err(Error::unsupported(later, "there are no such objects yet", Some(c.position())));
         }
     }
-    Err(c.unexpected("TABLE, SOURCE, VIEW, MATERIALIZED VIEW, SINK or SUBSCRIPTION"))
+    Err(c.unexpected("TABLE, SOURCE, VIEW, MATERIALIZED VIEW, INDEX, SINK or SUBSCRIPTION"))
 }
 
 fn checkpoint(c: &mut Cursor<'_>) -> Result<Statement> {
     let wait_only = c.is(&["WAIT"]) && c.peek_at(1).is_none();
     let view = if wait_only || c.at_end() { None } else { Some(c.name("a view's name")?) };
     Ok(Statement::Checkpoint { view, wait: c.accept(&["WAIT"]) })
-}
-
-fn alter(c: &mut Cursor<'_>) -> Result<Statement> {
-    if c.accept(&["SYSTEM"]) {
-        c.expect(&["SET"])?;
-        return session::set(c, SetScope::System);
-    }
-    if !c.accept(&["MATERIALIZED", "VIEW"]) {
-        let at = Some(c.position());
-        return Err(Error::unsupported("ALTER of this object", "only materialized views can be altered", at));
-    }
-    let name = c.name("a view's name")?;
-    if c.is(&["RENAME"]) {
-        let hint = "drop the view and create it under the new name";
-        return Err(Error::unsupported("RENAME", hint, Some(c.position())));
-    }
-    c.expect(&["SET"])?;
-    let options = clauses::properties(c)?;
-    Ok(Statement::AlterView { name, options })
 }
 
 fn drop(c: &mut Cursor<'_>) -> Result<Statement> {

@@ -19,17 +19,7 @@ pub(super) fn table(c: &mut Cursor<'_>) -> Result<CreateTable> {
         let hint = "create the table and INSERT INTO it, or create a materialized view";
         return Err(Error::unsupported("CREATE TABLE ... AS", hint, Some(c.position())));
     }
-    let text = c.text.to_owned();
-    let mut table = CreateTable {
-        name,
-        if_not_exists,
-        columns: Vec::new(),
-        key: Vec::new(),
-        watermark: None,
-        append_only: false,
-        feed: None,
-        text,
-    };
+    let mut table = CreateTable { if_not_exists, ..empty(name, c.text) };
     c.expect_token(&Token::LParen)?;
     while !c.accept_token(&Token::RParen) {
         if !(table.columns.is_empty() && table.key.is_empty() && table.watermark.is_none()) {
@@ -53,6 +43,40 @@ pub(super) fn table(c: &mut Cursor<'_>) -> Result<CreateTable> {
     Ok(table)
 }
 
+fn empty(name: Name, text: &str) -> CreateTable {
+    CreateTable {
+        name,
+        if_not_exists: false,
+        columns: Vec::new(),
+        key: Vec::new(),
+        watermark: None,
+        append_only: false,
+        feed: None,
+        text: text.to_owned(),
+    }
+}
+
+/// The column of ADD COLUMN, and how it is written.
+pub(super) fn added(c: &mut Cursor<'_>) -> Result<(TableColumn, String)> {
+    let (at, from) = (c.position(), c.location());
+    let mut table = empty(Name { value: String::new(), at }, c.text);
+    let added = column(c, &mut table)?;
+    let definition = from.map_or("", |from| c.since(from)).to_owned();
+    let refused = if !table.key.is_empty() {
+        Some(("PRIMARY KEY in ADD COLUMN", "a table's key is given when it is created"))
+    } else if added.column.generated.is_some() {
+        Some(("a generated column in ADD COLUMN", "generated columns are given when the table is created"))
+    } else if added.column.not_null && added.default.is_none() {
+        Some(("NOT NULL in ADD COLUMN without DEFAULT", "rows that are there would hold nulls"))
+    } else {
+        None
+    };
+    match refused {
+        Some((clause, hint)) => Err(Error::unsupported(clause, hint, Some(at))),
+        None => Ok((added, definition)),
+    }
+}
+
 /// INCLUDE ..., WITH (...) and FORMAT ... of a table that a connector fills.
 fn feed(c: &mut Cursor<'_>) -> Result<Feed> {
     let included = clauses::included(c)?;
@@ -70,6 +94,10 @@ fn check_feed(table: &CreateTable) -> Result<()> {
     if let Some(column) = table.columns.iter().find(|column| column.default.is_some()) {
         let hint = "a connector gives all columns";
         return Err(Error::unsupported("DEFAULT", hint, Some(column.column.name.at)));
+    }
+    if let Some(Column { name, .. }) = table.columns.iter().map(|c| &c.column).find(|c| c.generated.is_some()) {
+        let clause = "a generated column of a table with a connector";
+        return Err(Error::unsupported(clause, "compute it in a view over the table", Some(name.at)));
     }
     if let Some(watermark) = &table.watermark {
         let hint = "a source has one: CREATE SOURCE";
@@ -147,7 +175,8 @@ fn refuse_second_key(table: &CreateTable, at: crate::Position) -> Result<()> {
 fn column(c: &mut Cursor<'_>, table: &mut CreateTable) -> Result<TableColumn> {
     let name = column_name(c)?;
     let data_type = data_type(c)?;
-    let mut column = TableColumn { column: Column { name, data_type, not_null: false }, default: None };
+    let mut column =
+        TableColumn { column: Column { name, data_type, not_null: false, generated: None }, default: None };
     while !matches!(c.peek(), None | Some(Token::Comma | Token::RParen)) {
         let at = c.position();
         if c.accept(&["NOT", "NULL"]) {
@@ -157,17 +186,52 @@ fn column(c: &mut Cursor<'_>, table: &mut CreateTable) -> Result<TableColumn> {
             table.key.push(column.column.name.clone());
         } else if c.accept(&["DEFAULT"]) {
             column.default = Some(default(c)?);
+        } else if let Some(expr) = generated(c)? {
+            column.column.generated = Some(expr);
         } else if !c.accept(&["NULL"]) {
-            for clause in ["UNIQUE", "CHECK", "REFERENCES", "GENERATED", "AS", "COLLATE"] {
+            for clause in ["UNIQUE", "CHECK", "REFERENCES", "GENERATED", "COLLATE"] {
                 if c.is(&[clause]) {
-                    let hint = "a column has NOT NULL, DEFAULT and PRIMARY KEY";
+                    let hint = "a column has NOT NULL, DEFAULT, PRIMARY KEY and AS (expression)";
                     return Err(Error::unsupported(clause, hint, Some(at)));
                 }
             }
             return Err(c.unexpected("a comma or a closing parenthesis"));
         }
     }
+    if column.default.is_some() && column.column.generated.is_some() {
+        return Err(Error::Invalid {
+            sqlstate: "42601",
+            message: format!(
+                "both default and generation expression specified for column {:?}",
+                column.column.name.value
+            ),
+            position: Some(column.column.name.at),
+        });
+    }
     Ok(column)
+}
+
+/// `AS expression` or `GENERATED ALWAYS AS (expression) STORED`, if that comes next.
+pub(super) fn generated(c: &mut Cursor<'_>) -> Result<Option<Expr>> {
+    let at = c.position();
+    let is_long = c.accept(&["GENERATED", "ALWAYS", "AS"]);
+    if !is_long && !c.accept(&["AS"]) {
+        return Ok(None);
+    }
+    if is_long && c.is(&["IDENTITY"]) {
+        return Err(Error::unsupported("GENERATED AS IDENTITY", "give the numbers with the rows", Some(at)));
+    }
+    let from = c.position();
+    let expr = default(c)?;
+    let is_proctime = matches!(&expr, Expr::Function(call) if call.name.to_string().eq_ignore_ascii_case("proctime"));
+    if is_proctime {
+        let clause = "PROCTIME() as a generated column";
+        return Err(Error::unsupported(clause, "give a DEFAULT now() to a table's column", Some(from)));
+    }
+    if is_long {
+        c.expect(&["STORED"])?;
+    }
+    Ok(Some(expr))
 }
 
 /// An expression that does not take the NOT of a NOT NULL after it.

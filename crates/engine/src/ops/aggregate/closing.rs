@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::keys::integers;
 use crate::ops::watermark::{Bound, NEVER};
 use crate::stateful::Logic;
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
+use arrow::array::{ArrayRef, AsArray, BooleanArray};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::TimestampMicrosecondType;
 use highwater_state::{Slot, Table};

@@ -8,14 +8,13 @@
 
 use super::Join;
 use crate::batch::Batch;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::ops::grouping::{Grouping, is_loose};
 use crate::ops::watermark::{Bound, NEVER};
 use crate::plan::Forget;
-use arrow::array::{ArrayRef, AsArray, BinaryArray, Int64Array, RecordBatch};
+use arrow::array::AsArray;
 use arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
 use highwater_state::Slot;
-use std::sync::Arc;
 
 /// Fewer rows are not looked at.
 const FEW: u64 = 4096;
@@ -106,7 +105,6 @@ impl Join {
 
     /// The rows of a page that are to be forgotten, as deletes by group.
     fn gone(&mut self, rule: &Rule, page: usize, schema: &SchemaRef, grouping: &Grouping) -> Result<Vec<Batch>> {
-        let broken = |e| Error::data("join", e);
         let mut slots: Vec<Slot> = Vec::new();
         self.gathered.rows_of(rule.side).live_slots(page, &mut slots)?;
         if slots.is_empty() {
@@ -121,16 +119,7 @@ impl Join {
         if slots.is_empty() {
             return Ok(Vec::new());
         }
-        let columns = self.codecs[rule.side].columns_of_bytes(self.rows(rule.side, &slots))?;
-        let rows = RecordBatch::try_new(SchemaRef::clone(schema), columns).map_err(broken)?;
-        let counts: Int64Array = slots.iter().map(|slot| Some(-self.gathered.count(rule.side, *slot))).collect();
-        let row: ArrayRef = Arc::new(BinaryArray::from_iter_values(self.rows(rule.side, &slots)));
-        grouping.of_rows(&Batch::weighted(rows, counts), &row)
-    }
-
-    /// Rows of a side in row format.
-    fn rows<'a>(&'a self, side: usize, slots: &'a [Slot]) -> impl Iterator<Item = &'a [u8]> {
-        slots.iter().map(move |slot| self.gathered.row(side, *slot))
+        self.regrouped(rule.side, &slots, -1, (schema, grouping))
     }
 }
 

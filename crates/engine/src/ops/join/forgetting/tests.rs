@@ -8,7 +8,7 @@ use crate::ops::pairs::Condition;
 use crate::ops::watermark::Mark;
 use crate::plan::{JoinKind, NodeId, Passing};
 use crate::stateful::Logic;
-use arrow::array::{Array, TimestampMicrosecondArray};
+use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, Int64Type, IntervalMonthDayNano, Schema, TimeUnit};
 use datafusion_common::ScalarValue;
 use datafusion_expr::Operator;
@@ -16,6 +16,7 @@ use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::expressions::{BinaryExpr, Column, lit};
 use highwater_core::Rng;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 const KINDS: [JoinKind; 7] =

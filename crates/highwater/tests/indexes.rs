@@ -1,0 +1,82 @@
+//! Indexes give what their relations give, while rows change and over crashes and restarts.
+
+use arrow::array::AsArray;
+use highwater::engine::core::Rng;
+use highwater::{Config, Database, Rows, same_rows};
+use std::path::Path;
+
+const PARTS: u64 = 5;
+
+fn open(folder: &Path) -> Database {
+    let mut config = Config::new(folder);
+    config.workers = Some(2);
+    config.checkpoints.interval = None;
+    let database = Database::open(config).expect("a database");
+    assert!(database.broken().is_empty(), "{:?}", database.broken());
+    database
+}
+
+fn rows(database: &Database, sql: &str) -> Rows {
+    database.query(sql).expect(sql)
+}
+
+/// What the index gives is what reading everything gives.
+fn check(database: &Database, relation: &str) {
+    for part in 0..PARTS {
+        let by_index = format!("SELECT * FROM {relation} WHERE part = {part}");
+        let plan = rows(database, &format!("EXPLAIN {by_index}"));
+        assert!(plan.batches[0].column(0).as_string::<i32>().value(0).starts_with("IndexScan: "), "{by_index}");
+        let (ours, all) = (rows(database, &by_index), rows(database, &format!("{by_index} AND 1 = 1")));
+        assert_eq!(same_rows(&ours.batches, &all.batches).expect("comparable"), None, "{by_index}");
+    }
+}
+
+/// Some writes, after each of which the table is read.
+fn write(database: &Database, rng: &mut Rng) {
+    for _ in 0..20 {
+        let (id, part) = (rng.below(60), rng.below(PARTS));
+        let statement = match rng.below(4) {
+            0 => format!("DELETE FROM t WHERE id = {id}"),
+            1 => format!("UPDATE t SET part = {part} WHERE id % 7 = {}", id % 7),
+            2 => format!("UPDATE t SET part = NULL, label = 'none' WHERE id = {id}"),
+            _ => format!("INSERT INTO t VALUES ({id}, {part}, 'v{part}') ON CONFLICT (id) DO UPDATE SET part = {part}"),
+        };
+        database.execute(&statement).expect(&statement);
+        check(database, "t");
+    }
+}
+
+#[test]
+fn an_index_gives_what_its_relation_gives() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut rng = Rng::seeded(1);
+    let database = open(folder.path());
+    let script = "
+        CREATE TABLE t (id bigint PRIMARY KEY, part bigint, label varchar);
+        CREATE MATERIALIZED VIEW v AS SELECT part, label FROM t;
+        INSERT INTO t SELECT value, value % 5, 'first' FROM generate_series(0, 39) AS s(value);
+        CREATE INDEX t_by_part ON t (part);
+        FLUSH;
+        CREATE INDEX v_by_part ON v (part);";
+    database.script(script).expect("a script");
+    check(&database, "v");
+    write(&database, &mut rng);
+    drop(database);
+
+    // From before the indexes' first checkpoint, after one, and after a clean stop.
+    for stage in 0..3 {
+        let database = open(folder.path());
+        check(&database, "t");
+        write(&database, &mut rng);
+        database.execute("FLUSH").expect("flushes");
+        check(&database, "v");
+        if stage == 0 {
+            database.execute("CHECKPOINT").expect("a checkpoint");
+        }
+        write(&database, &mut rng);
+        if stage == 1 {
+            database.shutdown().expect("a clean stop");
+        }
+        drop(database);
+    }
+}

@@ -1,0 +1,199 @@
+//! Objects that are changed while they are in use, over crashes and restarts: names, columns, and
+//! sinks into tables.
+
+use highwater::{Config, Database, Rows, same_rows};
+use std::path::Path;
+
+fn open(folder: &Path) -> Database {
+    let mut config = Config::new(folder);
+    config.workers = Some(2);
+    config.checkpoints.interval = None;
+    let database = Database::open(config).expect("a database");
+    assert!(database.broken().is_empty(), "{:?}", database.broken());
+    database
+}
+
+fn assert_equal_to_recomputation(database: &Database, view: &str) {
+    let compared = database.recompute(view).expect(view);
+    let (ours, theirs) = (&compared.view.batches, &compared.recomputed.batches);
+    assert_eq!(same_rows(ours, theirs).expect("comparable"), None, "{view}");
+    assert!(compared.view.count() > 0, "{view} has rows");
+}
+
+fn rows(database: &Database, sql: &str) -> Rows {
+    database.query(sql).expect(sql)
+}
+
+/// Two queries give the same rows, and as many as are expected.
+fn assert_same(database: &Database, one: &str, other: &str, count: usize) {
+    let (one, other) = (rows(database, one), rows(database, other));
+    assert_eq!(same_rows(&one.batches, &other.batches).expect("comparable"), None);
+    assert_eq!(one.count(), count);
+}
+
+fn titles(database: &Database) -> Vec<(String, String)> {
+    let mut titles: Vec<_> = database.pipelines().iter().map(|p| (p.name().to_owned(), p.title().to_owned())).collect();
+    titles.sort();
+    titles
+}
+
+fn pair(kept: &str, title: &str) -> (String, String) {
+    (kept.to_owned(), title.to_owned())
+}
+
+#[test]
+fn renamed_objects_find_their_state_after_a_crash_and_a_restart() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let database = open(folder.path());
+    let script = "
+        CREATE TABLE t (id bigint PRIMARY KEY, grp bigint);
+        CREATE MATERIALIZED VIEW v AS SELECT t.grp, count(*) AS n FROM t GROUP BY t.grp;
+        CREATE MATERIALIZED VIEW w AS SELECT max(v.n) AS most FROM v;
+        INSERT INTO t VALUES (1, 1), (2, 1), (3, 2);
+        FLUSH;
+        CHECKPOINT;
+        ALTER TABLE t RENAME TO u;
+        ALTER MATERIALIZED VIEW v RENAME TO groups;
+        INSERT INTO u VALUES (4, 2), (5, 2);";
+    database.script(script).expect("a script");
+    assert_eq!(titles(&database), [pair("v", "groups")]);
+    drop(database);
+
+    let database = open(folder.path());
+    assert_eq!(titles(&database), [pair("v", "groups")]);
+    let script = "
+        INSERT INTO u VALUES (6, 3);
+        CREATE TABLE t (a bigint);
+        CREATE MATERIALIZED VIEW v AS SELECT count(*) AS n FROM t;
+        INSERT INTO t VALUES (1), (2);
+        FLUSH;
+        CHECKPOINT;";
+    database.script(script).expect("a script");
+    assert_eq!(titles(&database), [pair("v", "groups"), pair("v#2", "v")]);
+    for view in ["groups", "w", "v"] {
+        assert_equal_to_recomputation(&database, view);
+    }
+    assert_same(&database, "SELECT * FROM groups", "SELECT grp, count(*) FROM u GROUP BY grp", 3);
+    database.shutdown().expect("a clean stop");
+    drop(database);
+
+    let database = open(folder.path());
+    database.script("DROP TABLE t CASCADE; ALTER MATERIALIZED VIEW groups RENAME TO v; FLUSH;").expect("a script");
+    assert_eq!(titles(&database), [pair("v", "v")]);
+    for view in ["v", "w"] {
+        assert_equal_to_recomputation(&database, view);
+    }
+    database.shutdown().expect("a clean stop");
+}
+
+#[test]
+fn added_columns_are_there_for_new_readers_only_after_a_crash_too() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let database = open(folder.path());
+    let script = "
+        CREATE TABLE t (id bigint PRIMARY KEY, a varchar);
+        CREATE MATERIALIZED VIEW early AS SELECT * FROM t;
+        INSERT INTO t VALUES (1, 'x'), (2, NULL), (3, 'z');
+        FLUSH;
+        CHECKPOINT;
+        UPDATE t SET a = 'y' WHERE id = 2;
+        ALTER TABLE t ADD COLUMN b bigint DEFAULT 7;
+        UPDATE t SET b = 8 WHERE id = 1;
+        DELETE FROM t WHERE id = 3;
+        INSERT INTO t (id, a) VALUES (4, 'new');";
+    database.script(script).expect("a script");
+    drop(database);
+
+    // The log that the view goes on from has rows of both kinds.
+    let database = open(folder.path());
+    let script = "
+        ALTER TABLE t ADD COLUMN c varchar;
+        INSERT INTO t VALUES (5, 'newer', 9, 'c');
+        CREATE MATERIALIZED VIEW late AS SELECT * FROM t;
+        FLUSH;";
+    database.script(script).expect("a script");
+    for view in ["early", "late"] {
+        assert_equal_to_recomputation(&database, view);
+    }
+    assert_same(&database, "SELECT * FROM early", "SELECT id, a FROM t", 4);
+    assert_same(&database, "SELECT * FROM late", "SELECT * FROM t", 4);
+    assert_eq!(rows(&database, "SELECT id FROM t WHERE b = 7 AND c IS NULL").count(), 2);
+    database.shutdown().expect("a clean stop");
+    drop(database);
+
+    let database = open(folder.path());
+    database.script("UPDATE t SET b = b + 1; FLUSH;").expect("a script");
+    for view in ["early", "late"] {
+        assert_equal_to_recomputation(&database, view);
+    }
+    assert_same(&database, "SELECT * FROM late", "SELECT * FROM t", 4);
+    database.shutdown().expect("a clean stop");
+}
+
+#[test]
+fn many_rows_from_before_and_after_a_column_was_added_reach_a_view() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let database = open(folder.path());
+    let script = "
+        CREATE TABLE t (a bigint);
+        CREATE MATERIALIZED VIEW v AS SELECT a % 10 AS part, count(*) AS n FROM t GROUP BY 1;
+        INSERT INTO t SELECT value FROM generate_series(1, 5000) AS s(value);
+        ALTER TABLE t ADD COLUMN b bigint DEFAULT 1;
+        CREATE MATERIALIZED VIEW w AS SELECT b, count(*) AS n FROM t GROUP BY b;
+        INSERT INTO t SELECT value, 2 FROM generate_series(1, 3000) AS s(value);
+        FLUSH;";
+    database.script(script).expect("a script");
+    for view in ["v", "w"] {
+        assert_equal_to_recomputation(&database, view);
+    }
+    assert_eq!(rows(&database, "SELECT * FROM w WHERE b = 1 AND n = 5000").count(), 1);
+    assert_eq!(rows(&database, "SELECT * FROM w WHERE b = 2 AND n = 3000").count(), 1);
+    database.shutdown().expect("a clean stop");
+}
+
+/// Stages of writes; after each the database is dropped at another moment of a delivery.
+#[test]
+fn a_sink_brings_each_change_into_a_table_once_over_crashes() {
+    const STAGE: u64 = 1000;
+    let folder = tempfile::tempdir().expect("a folder");
+    let database = open(folder.path());
+    let script = "
+        CREATE TABLE events (id bigint, grp bigint) APPEND ONLY;
+        CREATE MATERIALIZED VIEW counts AS SELECT grp, count(*) AS n FROM events GROUP BY grp;
+        CREATE MATERIALIZED VIEW few AS SELECT n, count(*) AS groups FROM counts GROUP BY n;
+        CREATE TABLE log (id bigint, grp bigint);
+        CREATE TABLE report (n bigint PRIMARY KEY, groups bigint);
+        CREATE SINK appended INTO log FROM events;
+        CREATE SINK kept INTO report FROM few;
+        CREATE MATERIALIZED VIEW seen AS SELECT count(*) AS n FROM log;";
+    database.script(script).expect("a script");
+    drop(database);
+    for stage in 1..=6 {
+        let database = open(folder.path());
+        let from = (stage - 1) * STAGE;
+        let insert = format!(
+            "INSERT INTO events SELECT value, value % {} FROM generate_series({}, {}) AS s(value)",
+            stage + 2,
+            from + 1,
+            from + STAGE
+        );
+        database.execute(&insert).expect("inserts");
+        match stage % 3 {
+            0 => drop(database.execute("FLUSH").expect("flushes")),
+            // It is published, and delivered or not.
+            1 => drop(database.execute("CHECKPOINT").expect("a checkpoint")),
+            _ => {}
+        }
+        drop(database);
+    }
+    let database = open(folder.path());
+    database.execute("FLUSH").expect("flushes");
+    assert_same(&database, "SELECT * FROM log", "SELECT * FROM events", 6000);
+    let groups = rows(&database, "SELECT * FROM few").count();
+    assert_same(&database, "SELECT * FROM report", "SELECT * FROM few", groups);
+    assert_eq!(rows(&database, "SELECT n FROM seen WHERE n = 6000").count(), 1);
+    for view in ["counts", "few", "seen"] {
+        assert_equal_to_recomputation(&database, view);
+    }
+    database.shutdown().expect("a clean stop");
+}

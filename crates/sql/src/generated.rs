@@ -1,0 +1,99 @@
+//! Generated columns of tables and sources: bound once, computed for every batch of rows.
+//!
+//! Invariant: what a column holds follows from the other columns of its row alone, so it is the same
+//! whenever it is computed.
+
+use crate::error::{Error, Result};
+use crate::lower;
+use crate::maintain;
+use crate::session::{Relations, Session};
+use crate::statement::{Name, computed_from};
+use arrow::array::{ArrayRef, RecordBatch};
+use arrow::datatypes::SchemaRef;
+use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::sql::sqlparser::ast;
+use std::sync::Arc;
+
+/// Columns that are computed from others.
+#[derive(Debug, Default)]
+pub struct Generated {
+    /// By place, over all columns of a row.
+    columns: Vec<(usize, Arc<dyn PhysicalExpr>)>,
+}
+
+impl Generated {
+    /// Whether there are none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.columns.is_empty()
+    }
+
+    /// Whether the column at a place is one of them.
+    #[must_use]
+    pub fn has(&self, place: usize) -> bool {
+        self.columns.iter().any(|(at, _)| *at == place)
+    }
+
+    /// Their values for rows that have all columns, of which those to compute hold anything. The types
+    /// are those of the expressions.
+    ///
+    /// # Errors
+    /// `Plan` when a value cannot be computed.
+    pub fn compute(&self, rows: &RecordBatch) -> Result<Vec<(usize, ArrayRef)>> {
+        let value = |(at, expr): &(usize, Arc<dyn PhysicalExpr>)| {
+            let values = expr.evaluate(rows).and_then(|values| values.into_array(rows.num_rows()));
+            Ok((*at, values.map_err(|e| Error::Plan(Box::new(e)))?))
+        };
+        self.columns.iter().map(value).collect()
+    }
+}
+
+impl Session {
+    /// Binds the expressions of generated columns, given by their places, over all columns of a relation.
+    ///
+    /// # Errors
+    /// `Unsupported` for functions whose result changes and for subqueries, `Invalid` for other
+    /// generated columns (42P17) and for aggregate and window functions (42803), and those of binding.
+    pub fn generated(
+        &self,
+        relation: &Name,
+        schema: &SchemaRef,
+        columns: &[(usize, &ast::Expr)],
+        text: &str,
+    ) -> Result<Generated> {
+        if columns.is_empty() {
+            return Ok(Generated::default());
+        }
+        let query = computed_from(relation, columns.iter().map(|(_, expr)| (*expr).clone()), text);
+        maintain::check(&query, self)?;
+        let mut relations = Relations::default();
+        relations.stream(&relation.value, Arc::clone(schema));
+        let plan = self.bind(&query, &relations)?;
+        maintain::check_functions(&plan)?;
+        let LogicalPlan::Projection(projection) = &plan else { return Err(not_of_one_row()) };
+        if !matches!(projection.input.as_ref(), LogicalPlan::TableScan(_)) {
+            return Err(not_of_one_row());
+        }
+        let is_generated = |name: &str| columns.iter().any(|(at, _)| schema.field(*at).name() == name);
+        let input = projection.input.schema();
+        let bound = |(expr, (at, _)): (&Expr, &(usize, &ast::Expr))| {
+            if let Some(other) = expr.column_refs().into_iter().find(|column| is_generated(&column.name)) {
+                let message = format!("cannot use generated column {:?} in column generation expression", other.name);
+                return Err(Error::Invalid { sqlstate: "42P17", message, position: None });
+            }
+            lower::no_subquery(expr)?;
+            Ok((*at, self.physical_over(expr.clone().unalias(), input)?))
+        };
+        Ok(Generated { columns: projection.expr.iter().zip(columns).map(bound).collect::<Result<_>>()? })
+    }
+}
+
+fn not_of_one_row() -> Error {
+    Error::Invalid {
+        sqlstate: "42803",
+        message: "aggregate, window and set-returning functions are not allowed in column generation expressions"
+            .to_owned(),
+        position: None,
+    }
+}

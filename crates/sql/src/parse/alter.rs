@@ -1,0 +1,63 @@
+//! ALTER: of settings, names and columns.
+
+use super::{clauses, object_kind, session, table};
+use crate::cursor::Cursor;
+use crate::error::{Error, Result};
+use crate::statement::{AddColumn, Name, ObjectKind, SetScope, Statement};
+
+/// What stands after ALTER.
+pub(super) fn alter(c: &mut Cursor<'_>) -> Result<Statement> {
+    if c.accept(&["SYSTEM"]) {
+        c.expect(&["SET"])?;
+        return session::set(c, SetScope::System);
+    }
+    let kind = object_kind(c)?;
+    let at = c.position();
+    if c.accept(&["IF", "EXISTS"]) {
+        return Err(Error::unsupported("IF EXISTS", "leave it out", Some(at)));
+    }
+    let name = c.name("an object's name")?;
+    let at = c.position();
+    if kind == ObjectKind::Subscription && c.is(&["RENAME"]) {
+        let hint = "drop the subscription and create it under the new name";
+        return Err(Error::unsupported("RENAME of a subscription", hint, Some(at)));
+    }
+    if c.accept(&["RENAME", "TO"]) {
+        return Ok(Statement::Rename { kind, name, to: c.name("the new name")? });
+    }
+    if c.is(&["RENAME"]) {
+        return Err(Error::unsupported("RENAME of this", "RENAME TO gives an object another name", Some(at)));
+    }
+    if kind == ObjectKind::MaterializedView && c.accept(&["SET"]) {
+        return Ok(Statement::AlterView { name, options: clauses::properties(c)? });
+    }
+    if kind == ObjectKind::Table && c.accept(&["ADD"]) {
+        return add_column(c, name).map(Statement::AddColumn);
+    }
+    for later in ["SET", "ADD", "DROP", "ALTER", "OWNER", "SWAP", "REFRESH", "CONNECTOR"] {
+        if c.is(&[later]) {
+            let clause = format!("{later} in ALTER {kind}");
+            let hint = "there are RENAME TO, of tables ADD COLUMN, and of materialized views SET";
+            return Err(Error::unsupported(clause, hint, Some(at)));
+        }
+    }
+    Err(c.unexpected(match kind {
+        ObjectKind::Table => "RENAME TO or ADD COLUMN",
+        ObjectKind::MaterializedView => "RENAME TO or SET",
+        _ => "RENAME TO",
+    }))
+}
+
+fn add_column(c: &mut Cursor<'_>, table: Name) -> Result<AddColumn> {
+    for constraint in ["PRIMARY", "CONSTRAINT", "UNIQUE", "CHECK", "FOREIGN", "EXCLUDE"] {
+        if c.is(&[constraint]) {
+            let clause = format!("ADD {constraint}");
+            return Err(Error::unsupported(clause, "it adds a column", Some(c.position())));
+        }
+    }
+    c.accept(&["COLUMN"]);
+    let if_not_exists = c.accept(&["IF", "NOT", "EXISTS"]);
+    let text = c.text.to_owned();
+    let (column, definition) = table::added(c)?;
+    Ok(AddColumn { table, if_not_exists, column, definition, text })
+}
