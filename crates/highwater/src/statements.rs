@@ -71,7 +71,6 @@ impl Database {
     }
 
     /// What comes in and goes out has its instants in UTC.
-
     async fn dispatch_in_utc(
         &self,
         connection: &mut Connection,
