@@ -7,10 +7,11 @@
 use crate::cursor::Cursors;
 use crate::error::{Error, Result};
 use crate::prepared::Prepared;
-use arrow::datatypes::Schema;
+use arrow::datatypes::{DataType, Schema};
 use highwater_sql::statement::{Name, SetScope};
 use highwater_sql::zones::Zone;
 use highwater_tables::{Change, Overlay, Snapshot, Table, TableStore, TableWrite, Write};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -384,6 +385,15 @@ impl Connection {
     /// Its time zone; none for UTC.
     pub(crate) fn zone(&self) -> Option<Zone> {
         self.setting("timezone").and_then(Zone::of)
+    }
+
+    /// Types of parameters as their texts are read now, whatever the zone was when a statement was prepared.
+    #[must_use]
+    pub fn types_in_zone<'a>(&self, types: &'a [DataType]) -> Cow<'a, [DataType]> {
+        match self.zone() {
+            Some(zone) => types.iter().map(|data_type| zone.of_type(data_type)).collect(),
+            None => Cow::Borrowed(types),
+        }
     }
 
     /// The time zone in which columns are read and shown, if they have instants and it is not UTC.

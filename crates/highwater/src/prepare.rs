@@ -101,12 +101,10 @@ impl Database {
             }
             _ => None,
         };
-        let zone = connection.zone();
         let last = known.keys().next_back().copied().unwrap_or(0).max(told.len());
         let parameter = |number: usize| {
             let told = told.get(number - 1).cloned().flatten();
-            let known = told.or_else(|| known.get(&number).cloned()).unwrap_or(DataType::Utf8);
-            zone.as_ref().map_or_else(|| known.clone(), |zone| zone.of_type(&known))
+            told.or_else(|| known.get(&number).cloned()).unwrap_or(DataType::Utf8)
         };
         Ok(Described { parameters: (1..=last).map(parameter).collect(), columns })
     }

@@ -246,7 +246,7 @@ impl ExtendedQueryHandler for Session {
             *self.copy.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(begun);
             return Ok(Response::CopyIn(CopyResponse::new(0, columns, futures::stream::empty())));
         }
-        let parameters = parameters::bound(portal, &prepared.parameters)?;
+        let parameters = parameters::bound(portal, &connection.types_in_zone(&prepared.parameters))?;
         let database = &self.server.database;
         let answer = database.run(&mut connection, &prepared.statement, &prepared.text, &parameters).await;
         let answer = answer.map_err(|error| errors::of(&error, 0))?;
@@ -314,7 +314,7 @@ impl Session {
     async fn written(&self, connection: &mut Connection, portal: &Portal<Prepared>) -> PgWireResult<Answer> {
         let Prepared { statement, text, parameters, .. } = &portal.statement.statement;
         self.check_role(statement)?;
-        let parameters = parameters::bound(portal, parameters)?;
+        let parameters = parameters::bound(portal, &connection.types_in_zone(parameters))?;
         let answer = self.server.database.run(connection, statement, text, &parameters).await;
         answer.map_err(|error| errors::of(&error, 0))
     }
