@@ -8,6 +8,7 @@ from decimal import Decimal
 
 import psycopg
 from psycopg import errors
+from psycopg.types.json import Jsonb
 
 UTC = datetime.timezone.utc
 MOMENT = datetime.datetime(2024, 2, 29, 12, 34, 56, 789000)
@@ -61,6 +62,45 @@ def types(client):
     infinities = [float("inf"), float("-inf")]
     assert client.execute("SELECT %b::float8, %t::float8", infinities, binary=True).fetchone() == tuple(infinities)
     assert client.execute("SELECT %s::text || 'x'", ("y",)).fetchone() == ("yx",)
+
+
+def documents(client):
+    document = {"name": "it's ünï €", "list": [1, 2.5, None, True, "x\n"], "deep": {"a": {}}}
+    client.execute("CREATE TABLE documents (id int PRIMARY KEY, body jsonb)")
+    for at, mark in enumerate(["%s", "%t", "%b"]):
+        client.execute(f"INSERT INTO documents VALUES ({2 * at}, {mark})", (Jsonb(document),))
+        client.execute(f"INSERT INTO documents VALUES ({2 * at + 1}, {mark})", (None,))
+    for binary in (False, True):
+        cursor = client.execute("SELECT body, body -> 'list' FROM documents ORDER BY id", binary=binary)
+        assert [column.type_code for column in cursor.description] == [3802, 3802]
+        assert cursor.fetchall() == [(document, document["list"]), (None, None)] * 3, binary
+    found = client.execute("SELECT count(*) FROM documents WHERE body = %s", (Jsonb(document),))
+    assert found.fetchone() == (3,)
+    found = client.execute("SELECT id FROM documents WHERE body ->> %s = %s ORDER BY id", ("name", document["name"]))
+    assert found.fetchall() == [(0,), (2,), (4,)]
+    assert client.execute("SELECT body @> %s FROM documents WHERE id = 0", (Jsonb({"deep": {}}),)).fetchone() == (True,)
+    refused("22P02", lambda: client.execute("INSERT INTO documents VALUES (9, %s)", ("{",)))
+
+
+def zones(client):
+    client.execute("CREATE TABLE zoned (id int PRIMARY KEY, at timestamptz)")
+    client.execute("SET TIME ZONE 'Europe/Berlin'")
+    noon = datetime.datetime(2024, 1, 1, 12)
+    instant = datetime.datetime(2024, 1, 1, 11, tzinfo=UTC)
+    for at, mark in enumerate(["%s", "%t", "%b"]):
+        client.execute(f"INSERT INTO zoned VALUES ({2 * at}, {mark})", (noon,))
+        client.execute(f"INSERT INTO zoned VALUES ({2 * at + 1}, {mark})", (instant,))
+    client.execute("INSERT INTO zoned VALUES (6, %s)", ("2024-01-01 12:00:00",))
+    with client.cursor() as cursor, cursor.copy("COPY zoned FROM STDIN") as copy:
+        copy.write("7\t2024-01-01 12:00:00\n")
+    for binary in (False, True):
+        rows = client.execute("SELECT at FROM zoned ORDER BY id", binary=binary).fetchall()
+        assert rows == [(instant,)] * 8, (binary, rows)
+    assert client.execute("SELECT count(*) FROM zoned WHERE at = %s", (instant,)).fetchone() == (8,)
+    with client.cursor() as cursor, cursor.copy("COPY (SELECT at FROM zoned WHERE id = 7) TO STDOUT") as rows:
+        assert b"".join(rows) == b"2024-01-01 12:00:00+01\n"
+    refused("22023", lambda: client.execute("SET TIME ZONE 'Europe/Atlantis'"))
+    client.execute("RESET timezone")
 
 
 def copy_in(client):
@@ -312,6 +352,8 @@ with connect(autocommit=True, application_name="driver.py") as client:
     assert client.info.server_version >= 150000
     assert client.execute("SHOW application_name").fetchone() == ("driver.py",)
     types(client)
+    documents(client)
+    zones(client)
     copy_in(client)
     transactions(client, connect)
     cursors(client)

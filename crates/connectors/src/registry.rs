@@ -9,7 +9,7 @@ use crate::guard::GuardedConnector;
 use crate::options::{OptionSpec, Options, Settings, check_specs, nearest};
 use crate::shape::{Envelope, Shape};
 use crate::{blackhole, datagen, file, file_sink, nexmark};
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, SchemaRef};
 use highwater_core::SystemClock;
 use highwater_engine::sink::Sink;
 use highwater_engine::source::Source;
@@ -185,7 +185,9 @@ impl Connectors {
         let settings = Settings::read(connector, found.options(), options)?;
         let columns = created.columns.filter(|columns| !columns.fields().is_empty());
         refuse_shape(connector, "source", &shape)?;
-        found.source(&SourceRequest { name, settings: &settings, columns, format, shape })
+        let source = found.source(&SourceRequest { name, settings: &settings, columns, format, shape })?;
+        refuse_documents(connector, &source.schema())?;
+        Ok(source)
     }
 
     /// Makes a sink.
@@ -201,6 +203,18 @@ impl Connectors {
         let envelope = shape.envelope;
         found.sink(&SinkRequest { name, incarnation, settings: &settings, format, envelope })
     }
+}
+
+/// Refuses columns of jsonb, which is in normal form where `file` gives it.
+fn refuse_documents(connector: &str, columns: &SchemaRef) -> Result<()> {
+    let is_document = |data_type: &DataType| match data_type {
+        DataType::List(of) => of.data_type() == &DataType::LargeUtf8,
+        other => *other == DataType::LargeUtf8,
+    };
+    let document = columns.fields().iter().find(|field| is_document(field.data_type()));
+    let Some(field) = document.filter(|_| connector != "file") else { return Ok(()) };
+    let name = field.name();
+    Err(Error::Plan(format!("column '{name}' is jsonb, which connector '{connector}' does not give: take varchar")))
 }
 
 /// Refuses what only files have.

@@ -3,13 +3,15 @@
 use crate::error::Result;
 use crate::outcome::{Outcome, Rows};
 use crate::titles::titled;
-use arrow::array::{RecordBatch, RecordBatchOptions};
-use arrow::datatypes::SchemaRef;
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::compute::cast;
+use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::common::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::memory::MemoryStream;
 use datafusion::sql::sqlparser::ast::Query;
 use futures::TryStreamExt as _;
+use highwater_sql::zones::Zone;
 use std::sync::Arc;
 
 /// PostgreSQL's command tag.
@@ -67,7 +69,7 @@ impl std::fmt::Debug for Answer {
 pub struct RowStream {
     schema: SchemaRef,
     stream: SendableRecordBatchStream,
-    /// The stream's own columns have other names.
+    /// The stream's own columns have other names, or instants in another zone.
     renamed: bool,
 }
 
@@ -110,7 +112,28 @@ impl RowStream {
             return Ok(Some(batch));
         }
         let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-        Ok(Some(RecordBatch::try_new_with_options(Arc::clone(&self.schema), batch.columns().to_vec(), &options)?))
+        let column = |(array, field): (&ArrayRef, &Arc<Field>)| {
+            if array.data_type() == field.data_type() {
+                return Ok(Arc::clone(array));
+            }
+            cast(array, field.data_type())
+        };
+        let columns = batch.columns().iter().zip(self.schema.fields()).map(column).collect::<Result<_, _>>()?;
+        Ok(Some(RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)?))
+    }
+
+    /// The same rows with their instants in a zone.
+    fn zoned(self, zone: &Zone) -> Self {
+        let field = |field: &Arc<Field>| {
+            let data_type = zone.of_type(field.data_type());
+            if data_type == *field.data_type() {
+                return Arc::clone(field);
+            }
+            Arc::new(field.as_ref().clone().with_data_type(data_type))
+        };
+        let fields: Vec<_> = self.schema.fields().iter().map(field).collect();
+        let schema = Arc::new(Schema::new_with_metadata(fields, self.schema.metadata().clone()));
+        self.renamed(schema)
     }
 
     /// All rows.
@@ -150,6 +173,12 @@ impl Answer {
 
     pub(crate) fn collected(tag: Tag, rows: Rows) -> Self {
         Self { tag, rows: Some(RowStream::of(rows)), notices: Vec::new() }
+    }
+
+    /// The same with instants in the zone of whoever asked.
+    pub(crate) fn zoned(mut self, zone: &Zone) -> Self {
+        self.rows = self.rows.map(|rows| rows.zoned(zone));
+        self
     }
 
     /// The same with the names that PostgreSQL gives to a query's columns.

@@ -7,8 +7,11 @@
 use crate::cursor::Cursors;
 use crate::error::{Error, Result};
 use crate::prepared::Prepared;
+use arrow::datatypes::{DataType, Schema};
 use highwater_sql::statement::{Name, SetScope};
+use highwater_sql::zones::Zone;
 use highwater_tables::{Change, Overlay, Snapshot, Table, TableStore, TableWrite, Write};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -337,8 +340,11 @@ impl Connection {
             "client_encoding" if !matches!(value.to_ascii_lowercase().as_str(), "utf8" | "utf-8" | "unicode") => {
                 return Err(wrong(name, "takes UTF8"));
             }
-            "timezone" if !matches!(value.to_ascii_lowercase().as_str(), "utc" | "etc/utc" | "gmt") => {
-                notice = Some(format!("times with time zone are shown in UTC, not in {value:?}"));
+            "timezone" if is_no_zone(value) => {
+                return Err(wrong(name, "takes a time zone, such as 'UTC' or 'Europe/Berlin'"));
+            }
+            "timezone" if !highwater_sql::zones::is_known(value) => {
+                notice = Some(format!("times with time zone are shown in UTC, not in {value:?}: name a zone"));
             }
             known if SETTINGS.iter().any(|(name, _)| *name == known) => {}
             other => notice = Some(format!("setting {other:?} is kept, but nothing reads it")),
@@ -374,6 +380,27 @@ impl Connection {
 
     pub(crate) fn is_on(&self, name: &str) -> bool {
         self.setting(name).and_then(flag).unwrap_or(false)
+    }
+
+    /// Its time zone; none for UTC.
+    pub(crate) fn zone(&self) -> Option<Zone> {
+        self.setting("timezone").and_then(Zone::of)
+    }
+
+    /// Types of parameters as their texts are read now, whatever the zone was when a statement was prepared.
+    #[must_use]
+    pub fn types_in_zone<'a>(&self, types: &'a [DataType]) -> Cow<'a, [DataType]> {
+        match self.zone() {
+            Some(zone) => types.iter().map(|data_type| zone.of_type(data_type)).collect(),
+            None => Cow::Borrowed(types),
+        }
+    }
+
+    /// The time zone in which columns are read and shown, if they have instants and it is not UTC.
+    pub(crate) fn zone_for(&self, schema: &Schema) -> Option<Zone> {
+        let changes =
+            |zone: &Zone| schema.fields().iter().any(|field| zone.of_type(field.data_type()) != *field.data_type());
+        self.zone().filter(changes)
     }
 
     /// How long a statement may take; none for ever.
@@ -452,6 +479,11 @@ pub(crate) fn invalid(sqlstate: &'static str, message: impl Into<String>, at: Op
 
 fn wrong(name: &Name, takes: &str) -> Error {
     Error::Sql(highwater_sql::Error::option(&name.value, takes, Some(name.at)))
+}
+
+/// Whether a name is that of no time zone. What has digits may be an offset, which PostgreSQL takes.
+fn is_no_zone(value: &str) -> bool {
+    !value.contains(|c: char| c.is_ascii_digit()) && !highwater_sql::zones::is_known(value)
 }
 
 fn flag(value: &str) -> Option<bool> {

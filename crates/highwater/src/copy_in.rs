@@ -5,10 +5,10 @@ use crate::answer::{Answer, Tag};
 use crate::connection::{Connection, invalid};
 use crate::copy::{CopyError, CopyFormat, CopyParser};
 use crate::database::Database;
-use crate::dml::Target;
+use crate::dml::{Target, assign};
 use crate::error::{Error, Result};
 use arrow::array::RecordBatch;
-use arrow::datatypes::Schema;
+use arrow::datatypes::{Field, Schema};
 use highwater_sql::statement::Copy;
 use highwater_tables::{Insert, TableWrite, Write};
 use std::sync::Arc;
@@ -48,7 +48,16 @@ impl Database {
             let column = &copy.columns[column];
             return Err(invalid("42P10", format!("column {:?} is a generated column", column.value), Some(column)));
         }
-        let fields: Vec<_> = places.iter().map(|at| Arc::clone(&target.schema().fields()[*at])).collect();
+        let zone = connection.zone();
+        let field = |at: &usize| {
+            let field = target.schema().field(*at).clone();
+            let read = zone.as_ref().map(|zone| zone.of_type(field.data_type()));
+            Arc::new(match read {
+                Some(read) => field.with_data_type(read),
+                None => field,
+            })
+        };
+        let fields: Vec<Arc<Field>> = places.iter().map(field).collect();
         let options = &copy.options;
         let mut format = if options.csv { CopyFormat::csv() } else { CopyFormat::text() };
         format.header = options.header;
@@ -106,7 +115,10 @@ impl Database {
 
     fn take(&self, copy: &mut CopyIn, batches: Vec<RecordBatch>) -> Result<()> {
         for batch in batches {
-            let rows = self.completed(&copy.target, batch.columns(), &copy.places, batch.num_rows())?;
+            let own = copy.places.iter().map(|at| copy.target.schema().field(*at).data_type());
+            let columns = batch.columns().iter().zip(own).map(|(array, own)| assign(array, own));
+            let columns = columns.collect::<Result<Vec<_>>>()?;
+            let rows = self.completed(&copy.target, &columns, &copy.places, batch.num_rows())?;
             copy.target.check_nulls(&rows)?;
             copy.rows += rows.num_rows() as u64;
             copy.insert.append(copy.target.table.insert(rows)?);

@@ -22,6 +22,8 @@ use datafusion::datasource::{MemTable, provider_as_source};
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::sql::sqlparser::ast;
 use highwater_sql::statement::{CreateTable, Delete, Insert, Name, Query, Update, constant, returning};
+use highwater_sql::types::{JSONB, pg_name};
+use highwater_sql::zones::Zone;
 use highwater_sql::{Generated, Relations, Session, is_default, references, rows_of};
 use highwater_tables::{Change, Overlay, Table, TableWrite, Write};
 use std::collections::BTreeMap;
@@ -198,13 +200,22 @@ impl Database {
     ) -> Result<RecordBatch> {
         let (given, places) = match &insert.source {
             None => (Vec::new(), Vec::new()),
-            Some(query) => match values(target, &insert.columns, query, parameters)? {
-                Some((arrays, places)) => (arrays, places),
-                None => {
-                    let (query, places) = with_defaults(target, insert, query)?;
-                    self.queried(connection, target, insert, (&query, places), parameters).await?
+            Some(query) => {
+                // Texts of instants are read by what the plan knows of the session's zone.
+                let zone = connection.zone_for(target.schema());
+                let short = match &zone {
+                    Some(_) => None,
+                    None => values(target, &insert.columns, query, parameters)?,
+                };
+                match short {
+                    Some(given) => given,
+                    None => {
+                        let session = zone.is_some().then_some(&self.session);
+                        let (query, places) = with_defaults(target, insert, query, session)?;
+                        self.queried(connection, target, insert, (&query, places), parameters).await?
+                    }
                 }
-            },
+            }
         };
         let count = given.first().map_or(1, |array| array.len());
         let rows = self.completed(target, &given, &places, count)?;
@@ -234,7 +245,8 @@ impl Database {
         }
         let whole = arrow::compute::concat_batches(&rows.schema, &rows.batches)?;
         let arrays = places.iter().zip(whole.columns());
-        let arrays = arrays.map(|(at, array)| assign(array, target.schema().field(*at).data_type()));
+        let zone = connection.zone();
+        let arrays = arrays.map(|(at, array)| assign_in(zone.as_ref(), array, target.schema().field(*at).data_type()));
         Ok((arrays.collect::<Result<_>>()?, places))
     }
 
@@ -265,8 +277,8 @@ impl Database {
             let mut effect = match self.point_update(connection, &target, update, parameters)? {
                 Some((changes, rows)) => Effect::of(changes, rows),
                 None => {
-                    let rows = self.rows_to_change(connection, (&update.table, &target), &query, parameters);
-                    updated(&target, &rows.await?)?
+                    let rows = self.rows_to_change(connection, (&update.table, &target), &query, parameters).await?;
+                    updated(&target, &rows, connection.zone().as_ref())?
                 }
             };
             let tag = Tag::Update(effect.count);
@@ -455,8 +467,14 @@ pub(crate) fn without_columns(
 }
 
 /// The query with the expressions that DEFAULT stands for, and without generated columns that are
-/// given nothing else; and the places of its columns, where they are known.
-fn with_defaults(target: &Target, insert: &Insert, query: &Query) -> Result<(Query, Option<Vec<usize>>)> {
+/// given nothing else; and the places of its columns, where they are known. Where `elsewhere` is given,
+/// it is to compute the instants among them: the query is not in UTC, and they are.
+fn with_defaults(
+    target: &Target,
+    insert: &Insert,
+    query: &Query,
+    elsewhere: Option<&Session>,
+) -> Result<(Query, Option<Vec<usize>>)> {
     let Some(rows) = rows_of(query) else { return Ok((query.clone(), None)) };
     let mut places = target.places(&insert.columns, rows.first().map_or(0, |row| row.len()))?;
     let is_left_out = |column: usize, at: usize| {
@@ -467,7 +485,10 @@ fn with_defaults(target: &Target, insert: &Insert, query: &Query) -> Result<(Que
     if let ast::SetExpr::Values(values) = query.ast.body.as_mut() {
         for row in &mut values.rows {
             for (expr, at) in row.content.iter_mut().zip(&places).filter(|(expr, _)| is_default(expr)) {
-                let default = target.statement.columns[*at].default.clone();
+                let default = match elsewhere {
+                    Some(session) => default_text(session, target, *at)?,
+                    None => target.statement.columns[*at].default.clone(),
+                };
                 *expr = default.unwrap_or_else(|| ast::Expr::Value(ast::Value::Null.into()));
             }
             // What is beyond the table's columns is refused later.
@@ -487,6 +508,24 @@ fn with_defaults(target: &Target, insert: &Insert, query: &Query) -> Result<(Que
     Ok((query, None))
 }
 
+/// The expression of a DEFAULT; that of instants is their text with the offset of UTC.
+fn default_text(session: &Session, target: &Target, at: usize) -> Result<Option<ast::Expr>> {
+    let (default, data_type) = (target.statement.columns[at].default.as_ref(), target.schema().field(at).data_type());
+    let element = match data_type {
+        DataType::List(of) => of.data_type(),
+        other => other,
+    };
+    if !matches!(element, DataType::Timestamp(_, Some(_))) {
+        return Ok(default.cloned());
+    }
+    let value = default_of(session, default, &target.statement.text, data_type, 1)?;
+    let text = highwater_sql::spelling::texts(&value).filter(|text| text.is_valid(0));
+    Ok(text.map(|text| {
+        let text = text.as_string::<i32>().value(0).to_owned();
+        ast::Expr::Value(ast::Value::SingleQuotedString(text).into())
+    }))
+}
+
 /// Values of one type as another one's, as an assignment does it.
 pub(crate) fn assign(array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
     if array.data_type() == to {
@@ -497,6 +536,9 @@ pub(crate) fn assign(array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
     }
     if let (DataType::List(_), DataType::Utf8) = (array.data_type(), to) {
         return Ok(highwater_sql::spelling::texts(array).unwrap_or_else(|| Arc::clone(array)));
+    }
+    if has_jsonb(to) != has_jsonb(array.data_type()) {
+        return assign_jsonb(array, to);
     }
     if matches!(to, DataType::Utf8) && array.data_type() == &DataType::Boolean {
         let text = array.as_boolean().iter().map(|v| v.map(|v| if v { "true" } else { "false" }));
@@ -515,6 +557,54 @@ pub(crate) fn assign(array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
         let sqlstate = if is_out_of_range(&message) { "22003" } else { "22P02" };
         invalid(sqlstate, cast_message(message.trim_start_matches("Cast error: ")), None)
     })
+}
+
+/// The same in a session's zone, by which a time without an offset is an instant.
+fn assign_in(zone: Option<&Zone>, array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
+    let Some(zone) = zone else { return assign(array, to) };
+    let (from_local, to_local) = (zone.of_type(array.data_type()), zone.of_type(to));
+    match (*array.data_type() != from_local, *to != to_local) {
+        (false, true) if array.data_type() != &DataType::Null => {
+            let local = match array.as_string_opt::<i32>() {
+                Some(texts) => {
+                    let read = parse_text_column(texts, &to_local);
+                    read.map_err(|bad| invalid(bad.sqlstate, bad.message, None))?
+                }
+                None => assign(array, &to_local)?,
+            };
+            assign(&local, to)
+        }
+        (true, false) => {
+            let (from, to, zone) = (pg_name(array.data_type()), pg_name(to), zone.name());
+            let hint = "SET TIME ZONE 'UTC', or name the zone with AT TIME ZONE";
+            Err(invalid("0A000", format!("an assignment of {from} to {to} in the time zone {zone}: {hint}"), None))
+        }
+        _ => assign(array, to),
+    }
+}
+
+/// Whether a type is jsonb or an array of it.
+fn has_jsonb(of: &DataType) -> bool {
+    match of {
+        DataType::List(of) => of.data_type() == &JSONB,
+        other => *other == JSONB,
+    }
+}
+
+/// Texts are read as jsonb, and a jsonb is written as text; there is no other assignment of it.
+fn assign_jsonb(array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
+    match array.data_type() {
+        DataType::Null => Ok(new_null_array(to, array.len())),
+        DataType::Utf8 => {
+            let read = parse_text_column(array.as_string::<i32>(), to);
+            read.map_err(|bad| invalid(bad.sqlstate, bad.message, None))
+        }
+        _ if *to == DataType::Utf8 => Ok(arrow::compute::cast(array, to)?),
+        from => {
+            let (from, to) = (pg_name(from), pg_name(to));
+            Err(invalid("42804", format!("a column of type {to} is given an expression of type {from}"), None))
+        }
+    }
 }
 
 fn refuse_existing(
@@ -547,13 +637,13 @@ fn deleted(target: &Target, found: &[RecordBatch]) -> Result<Effect> {
     Ok(Effect { count: changes.len() as u64, write: Write::Changes(changes), rows })
 }
 
-pub(crate) fn updated(target: &Target, found: &[RecordBatch]) -> Result<Effect> {
+pub(crate) fn updated(target: &Target, found: &[RecordBatch], zone: Option<&Zone>) -> Result<Effect> {
     let mut rows = Vec::new();
     let mut changes: BTreeMap<Vec<u8>, Change> = BTreeMap::new();
     let mut inserted = Vec::new();
     for batch in found {
         let fields = target.schema().fields().iter().zip(&batch.columns()[2..]);
-        let columns = fields.map(|(field, array)| assign(array, field.data_type())).collect::<Result<_>>()?;
+        let columns = fields.map(|(field, array)| assign_in(zone, array, field.data_type())).collect::<Result<_>>()?;
         let new = target.computed(RecordBatch::try_new(Arc::clone(target.schema()), columns)?)?;
         target.check_nulls(&new)?;
         let (keys, values) = (bytes(batch, 0)?, bytes(batch, 1)?);

@@ -10,7 +10,8 @@ use crate::error::Result;
 use crate::outcome::Rows;
 use crate::parameters::Parameters;
 use arrow::array::{Array as _, ArrayRef, RecordBatch};
-use arrow::datatypes::SchemaRef;
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, SchemaRef};
 use highwater_sql::statement::Name;
 use highwater_tables::{TableWrite, Write};
 use std::sync::Arc;
@@ -61,7 +62,12 @@ impl Database {
                 let message = format!("column {:?} of relation {table:?} does not exist", field.name());
                 return Err(invalid("42703", message, None));
             };
-            given.push(assign(column, target.schema().field(at).data_type())?);
+            let data_type = target.schema().field(at).data_type();
+            given.push(match column.data_type() {
+                // A program's jsonb need not be in normal form.
+                DataType::LargeUtf8 => assign(&cast(column, &DataType::Utf8)?, data_type)?,
+                _ => assign(column, data_type)?,
+            });
             places.push(at);
         }
         debug_assert!(given.iter().all(|column| column.len() == rows.num_rows()), "a batch's columns have one length");

@@ -1,7 +1,7 @@
 //! Why the database could not do something, with the SQLSTATE that clients are told.
 
 use datafusion::common::DataFusionError;
-use highwater_sql::{CallFailed, Position};
+use highwater_sql::{CallFailed, DataError, Position};
 use std::path::PathBuf;
 use thiserror::Error as ThisError;
 
@@ -192,7 +192,10 @@ fn planning_state(error: &DataFusionError) -> &'static str {
 fn query_state(error: &DataFusionError) -> &'static str {
     match error.find_root() {
         DataFusionError::External(source) if source.is::<CallFailed>() => "38000",
-        DataFusionError::External(source) => source.downcast_ref::<Error>().map_or("22000", Error::sqlstate),
+        DataFusionError::External(source) => match source.downcast_ref::<DataError>() {
+            Some(error) => error.sqlstate,
+            None => source.downcast_ref::<Error>().map_or("22000", Error::sqlstate),
+        },
         DataFusionError::ResourcesExhausted(_) => "53200",
         DataFusionError::ArrowError(arrow, _) => match &**arrow {
             arrow::error::ArrowError::DivideByZero => "22012",

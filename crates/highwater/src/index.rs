@@ -190,9 +190,9 @@ fn by(
 
 impl ByIndex {
     /// Whether a connection sees what the index gives: a transaction sees tables as they were, with what
-    /// it has written.
+    /// it has written. Instants in a zone other than UTC are for the long way.
     pub(crate) fn is_for(&self, connection: &Connection) -> bool {
-        self.table.is_none() || connection.transaction.is_none()
+        (self.table.is_none() || connection.transaction.is_none()) && connection.zone_for(&self.schema).is_none()
     }
 
     /// The lines of EXPLAIN.

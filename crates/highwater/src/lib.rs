@@ -126,6 +126,7 @@ mod titles;
 mod upsert;
 mod values;
 mod views;
+mod zone;
 
 pub use answer::{Answer, RowStream, Tag};
 pub use compare::same_rows;

@@ -26,6 +26,15 @@ impl Parameters {
         self.0.iter().map(|value| Some(value.data_type()).filter(|t| *t != DataType::Null)).collect()
     }
 
+    /// The same values with instants in UTC, as plans have them.
+    pub(crate) fn in_utc(&self) -> Result<Self> {
+        let value = |value: &ScalarValue| match value.data_type() {
+            DataType::Timestamp(unit, Some(_)) => value.cast_to(&DataType::Timestamp(unit, Some("UTC".into()))),
+            _ => Ok(value.clone()),
+        };
+        Ok(Self(self.0.iter().map(value).collect::<Result<_, _>>()?))
+    }
+
     /// The plan with the values in it.
     pub(crate) fn put_into(&self, plan: LogicalPlan) -> Result<LogicalPlan> {
         if self.0.is_empty() {

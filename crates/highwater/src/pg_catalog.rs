@@ -27,6 +27,8 @@ const INDEX: i32 = 1 << 29;
 const CONSTRAINT: i32 = 1 << 30;
 /// PostgreSQL's numbers of types that datafusion-pg-catalog takes for text.
 const INTERVAL: i32 = 1186;
+const JSONB: i32 = 3802;
+const JSONB_ARRAY: i32 = 3807;
 
 /// All relations by name.
 pub(crate) type Relations = BTreeMap<String, Arc<Shown>>;
@@ -162,6 +164,8 @@ impl PgCatalog {
         };
         let data_type = |row| match field(row).map(|(field, _)| field.data_type()) {
             Some(DataType::Interval(_)) => INTERVAL,
+            Some(DataType::LargeUtf8) => JSONB,
+            Some(DataType::List(of)) if of.data_type() == &DataType::LargeUtf8 => JSONB_ARRAY,
             _ => types.as_primitive::<Int32Type>().value(row),
         };
         let default = |row| field(row).and_then(|(_, column)| column?.1.clone());

@@ -4,7 +4,8 @@
 //! ([`crate::index`]).
 //!
 //! They are recognised by their form and answered without a plan. Whatever is more than that, or
-//! does not fit the types, takes the long way, which also tells what is wrong with it.
+//! does not fit the types, takes the long way, which also tells what is wrong with it; so does what
+//! has instants in a session whose zone is not UTC.
 
 use crate::connection::Connection;
 use crate::database::Database;
@@ -50,6 +51,9 @@ impl Database {
         let names = [alias.unwrap_or(table)];
         let name = folded(table);
         if let Some(target) = self.point_target(&name) {
+            if connection.zone_for(target.schema()).is_some() {
+                return Ok(None);
+            }
             let Some(columns) = projected(select, target.schema(), names[0]) else { return Ok(None) };
             let found = self.found(connection, &target, select.selection.as_ref(), &names, parameters)?;
             let Some(found) = found else { return Ok(None) };
@@ -57,6 +61,9 @@ impl Database {
             return Ok(Some(picked(target.schema(), &columns, rows)?));
         }
         let Some(view) = self.keyed_view(&name) else { return Ok(None) };
+        if connection.zone_for(&view.schema).is_some() {
+            return Ok(None);
+        }
         let Some(columns) = projected(select, &view.schema, names[0]) else { return Ok(None) };
         let key = key_of(select.selection.as_ref(), &view.schema, &view.key, &names, parameters);
         let Some(key) = key else { return Ok(None) };
@@ -76,7 +83,7 @@ impl Database {
         update: &Update,
         parameters: &Parameters,
     ) -> Result<Option<(Vec<Change>, Vec<RecordBatch>)>> {
-        if !target.generated.is_empty() {
+        if !target.generated.is_empty() || connection.zone_for(target.schema()).is_some() {
             return Ok(None);
         }
         let mut assigned: Vec<(usize, ArrayRef)> = Vec::with_capacity(update.assignments.len());
@@ -112,6 +119,9 @@ impl Database {
         delete: &Delete,
         parameters: &Parameters,
     ) -> Result<Option<(Vec<Change>, Vec<RecordBatch>)>> {
+        if connection.zone_for(target.schema()).is_some() {
+            return Ok(None);
+        }
         let name = Ident::with_quote('"', delete.alias.as_ref().unwrap_or(&delete.table).value.clone());
         let Some(found) = self.found(connection, target, delete.selection.as_ref(), &[&name], parameters)? else {
             return Ok(None);

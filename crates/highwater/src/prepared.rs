@@ -59,7 +59,9 @@ impl Database {
         let value = |(expr, data_type)| -> Result<ScalarValue> {
             Ok(ScalarValue::try_from_array(&self.value_of(expr, data_type, text)?, 0)?)
         };
-        let values = values.iter().zip(types).map(value).collect::<Result<_>>()?;
+        let types = connection.types_in_zone(types);
+        let values: Vec<ScalarValue> = values.iter().zip(types.iter()).map(value).collect::<Result<_>>()?;
+        drop(types);
         Ok((prepared, Parameters(values)))
     }
 

@@ -26,6 +26,7 @@ use highwater_engine::core::{CheckpointId, Epoch, WallMicros};
 use highwater_engine::source::{Extent, Offset, Source};
 use highwater_engine::{CheckpointOutcome, Pipeline, Status, Trigger};
 use highwater_sql::statement::{CreateView, Query};
+use highwater_sql::zones::Zone;
 use highwater_sql::{explain, references};
 use highwater_tables::{Overlay, Snapshot};
 use std::collections::{BTreeMap, BTreeSet};
@@ -178,7 +179,16 @@ impl Database {
         let plan = self.session.bind_with(query, &relations, &parameters.types())?;
         let plan = parameters.put_into(plan)?;
         let Scanned { epochs, notices, .. } = scanned;
-        Ok(Planned { plan: self.session.runnable(plan)?, epochs, notices })
+        let plan = self.in_zone(self.session.runnable(plan)?, connection.zone().as_ref())?;
+        Ok(Planned { plan, epochs, notices })
+    }
+
+    /// A plan that can be run, in a session's zone.
+    pub(crate) fn in_zone(&self, plan: LogicalPlan, zone: Option<&Zone>) -> Result<LogicalPlan> {
+        Ok(match zone {
+            Some(zone) => self.session.zoned(plan, zone)?.plan,
+            None => plan,
+        })
     }
 
     /// A table as a statement sees it: with the transaction's writes, or, beside views, as they show

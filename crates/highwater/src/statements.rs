@@ -54,6 +54,30 @@ impl Database {
         text: &str,
         parameters: &Parameters,
     ) -> Result<Answer> {
+        let zone = connection.zone();
+        let in_utc = match &zone {
+            Some(zone) => {
+                self.check_zone(zone, statement, text)?;
+                Some(parameters.in_utc()?)
+            }
+            None => None,
+        };
+        let parameters = in_utc.as_ref().unwrap_or(parameters);
+        let answer = self.dispatch_in_utc(connection, statement, text, parameters).await?;
+        Ok(match &zone {
+            Some(zone) => answer.zoned(zone),
+            None => answer,
+        })
+    }
+
+    /// What comes in and goes out has its instants in UTC.
+    async fn dispatch_in_utc(
+        &self,
+        connection: &mut Connection,
+        statement: &Statement,
+        text: &str,
+        parameters: &Parameters,
+    ) -> Result<Answer> {
         let before = connection.position;
         if let Some(what) = writes(statement) {
             connection.check_may_write(&what)?;

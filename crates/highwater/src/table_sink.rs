@@ -277,6 +277,9 @@ mod tests {
             (DataType::Boolean, DataType::Utf8, true),
             (DataType::Utf8, DataType::Int64, false),
             (DataType::Date32, DataType::Boolean, false),
+            (DataType::LargeUtf8, DataType::Utf8, true),
+            (DataType::Utf8, DataType::LargeUtf8, false),
+            (DataType::Int64, DataType::LargeUtf8, false),
         ];
         for (from, to, expected) in cases {
             assert_eq!(fits(&from, &to), expected, "{from} {to}");

@@ -15,6 +15,7 @@ use arrow::datatypes::{DataType, Field, Schema};
 use datafusion::datasource::{MemTable, provider_as_source};
 use highwater_sql::Relations;
 use highwater_sql::statement::{ConflictUpdate, EXCLUDED, Insert, OnConflict, ROW_KEY, ROW_NUMBER, ROW_VALUE};
+use highwater_sql::zones::Zone;
 use highwater_tables::{Change, Write};
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -66,13 +67,14 @@ impl Database {
     /// What is to be written, and how many of the keys were free.
     async fn merged(&self, connection: &mut Connection, upsert: Upsert<'_>) -> Result<(Effect, usize)> {
         let Upsert { target, conflict, rows, .. } = upsert;
+        let zone = connection.zone();
         let (free, existing) = divide(connection, self, target, rows, conflict)?;
         let mut changes = free.changes(target)?;
         let count_free = free.keys.len();
         let mut given = vec![free.rows];
         if let Some(update) = conflict.update.as_ref().filter(|_| !existing.keys.is_empty()) {
-            let found = self.replacements(upsert, update, &existing).await?;
-            let effect = updated(target, &found)?;
+            let found = self.replacements(upsert, update, &existing, zone.as_ref()).await?;
+            let effect = updated(target, &found, zone.as_ref())?;
             given.extend(effect.rows);
             if let Write::Changes(more) = effect.write {
                 changes.extend(more);
@@ -92,6 +94,7 @@ impl Database {
         Upsert { target, insert, parameters, .. }: Upsert<'_>,
         update: &ConflictUpdate,
         existing: &Part,
+        zone: Option<&Zone>,
     ) -> Result<Vec<RecordBatch>> {
         target.check_assigned(update.assignments.iter().map(|(column, _)| column))?;
         let keys: Vec<&[u8]> = existing.keys.iter().map(Vec::as_slice).collect();
@@ -111,7 +114,7 @@ impl Database {
         }
         let query = update.query(&insert.table, insert.alias.as_ref(), &target.columns(), &insert.text);
         let plan = self.session.bind_with(&query, &relations, &parameters.types())?;
-        let plan = self.session.runnable(parameters.put_into(plan)?)?;
+        let plan = self.in_zone(self.session.runnable(parameters.put_into(plan)?)?, zone)?;
         Ok(self.run_plan(&plan).await?.collect_within(self.config.query_memory.0).await?.batches)
     }
 }

@@ -73,6 +73,16 @@ pub enum Error {
     Engine(#[from] highwater_engine::Error),
 }
 
+/// A value that cannot be computed with, in PostgreSQL's words.
+#[derive(Clone, Debug, PartialEq, Eq, ThisError)]
+#[error("{message}")]
+pub struct DataError {
+    /// Its class.
+    pub sqlstate: &'static str,
+    /// What is wrong.
+    pub message: String,
+}
+
 /// What a name was looked up as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {

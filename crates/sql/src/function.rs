@@ -97,7 +97,7 @@ pub(crate) fn called(function: &Arc<dyn ScalarFunction>) -> Result<ScalarUDF> {
         let takes = "it takes lower-case letters, digits and _, no digit first, 63 characters at most";
         return refused("42602", format!("{name:?} cannot be a function's name: {takes}"));
     }
-    if let Some(other) = arguments.iter().chain([&returns]).find(|data_type| !types::is_kept(data_type)) {
+    if let Some(other) = arguments.iter().chain([&returns]).find(|data_type| !is_taken(data_type)) {
         return refused("42P13", format!("function {name} has the type {other}, which no column can have"));
     }
     let volatility = match function.volatility() {
@@ -180,6 +180,15 @@ impl Called {
     }
 }
 
+/// Whether a program's function can have a type: any of a column's but jsonb.
+fn is_taken(data_type: &DataType) -> bool {
+    let element = match data_type {
+        DataType::List(of) => of.data_type(),
+        other => other,
+    };
+    types::is_kept(data_type) && !types::is_jsonb(element)
+}
+
 fn message_of(panic: &(dyn std::any::Any + Send)) -> &str {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a message")
@@ -192,10 +201,8 @@ fn listed(types: &[DataType]) -> String {
 /// Whether an argument of one type may stand where another is wanted. A whole number that the wanted
 /// type cannot hold, or a text that is no time, is an error when it comes.
 fn is_taken_for(from: &DataType, to: &DataType) -> bool {
-    use DataType::{
-        Binary, BinaryView, Date32, Decimal128, Interval, LargeBinary, LargeUtf8, Null, Time64, Utf8, Utf8View,
-    };
-    let is_text = matches!(from, Utf8 | LargeUtf8 | Utf8View);
+    use DataType::{Binary, BinaryView, Date32, Decimal128, Interval, LargeBinary, Null, Time64, Utf8, Utf8View};
+    let is_text = matches!(from, Utf8 | Utf8View);
     if from == to || *from == Null {
         return true;
     }

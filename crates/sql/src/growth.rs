@@ -1,9 +1,10 @@
 //! How large the state of an operator becomes, in words: what the number of its rows goes by, and about how
 //! many bytes a row takes.
 //!
-//! It is told from the plan and its types alone. Text counts 16 bytes, and what is kept beside a row as many
+//! It is told from the plan and its types alone. Text counts 16 bytes, a jsonb 64, and what is kept beside a row as many
 //! words as it has; pages, indexes and how well rows are packed do not count.
 
+use crate::types::is_jsonb;
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Column;
@@ -13,6 +14,8 @@ use std::sync::Arc;
 
 /// What a value of no fixed width is taken to have.
 const TEXT: usize = 16;
+/// The same of a jsonb, whose keys are in it.
+const DOCUMENT: usize = 64;
 const WORD: usize = 8;
 /// What a row by group has besides itself: its place, its count and its neighbours.
 const BY_GROUP: usize = 1 + 2 * WORD;
@@ -232,6 +235,7 @@ fn width(data_type: &DataType) -> usize {
     match data_type {
         DataType::Null => 0,
         DataType::Boolean => 1,
+        document if is_jsonb(document) => DOCUMENT,
         other => other.primitive_width().unwrap_or(TEXT),
     }
 }

@@ -225,7 +225,7 @@ impl Gate<'_> {
                 if window::is_window(&function) {
                     return ControlFlow::Continue(());
                 }
-                let hint = "there are TUMBLE, HOP, SESSION, UNNEST and generate_series";
+                let hint = "there are TUMBLE, HOP, SESSION, UNNEST, generate_series and those of jsonb";
                 self.refuse(format!("{function}() in FROM"), hint, at)
             }
             TableFactor::Table { .. } | TableFactor::Derived { .. } | TableFactor::NestedJoin { .. } => {

@@ -1,17 +1,21 @@
 //! What DataFusion's planner takes in another spelling only, or takes for something else.
 //!
 //! - `generate_series(...)` gives rows: it becomes `unnest` of a function that gives an array.
+//! - So do the functions that give an array's elements, or an object's keys and values, of jsonb.
+//! - `jsonb_agg` and `jsonb_object_agg` are `array_agg` and what makes one jsonb of it, and what
+//!   `string_agg` gives, which is of the type that jsonb has here, is cast to text.
 //! - A function that gives rows, in FROM, and its one column have the same name unless told otherwise.
 //! - `value = ANY (array)` becomes a function, and so does ALL.
+//! - `AT TIME ZONE` becomes a function.
 //! - A slice without a bound has the first or the last possible one.
 //!
 //! Spans stay, so that errors find their places.
 
-use crate::arrays;
+use crate::{arrays, jsonb, zones};
 use datafusion::sql::sqlparser::ast::{
-    AccessExpr, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident,
-    ObjectName, ObjectNamePart, Query, Subscript, TableAlias, TableAliasColumnDef, TableFactor, Value, ValueWithSpan,
-    VisitMut, VisitorMut,
+    AccessExpr, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
+    FunctionArguments, Ident, ObjectName, ObjectNamePart, Query, Subscript, TableAlias, TableAliasColumnDef,
+    TableFactor, Value, ValueWithSpan, VisitMut, VisitorMut,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 use std::convert::Infallible;
@@ -29,10 +33,38 @@ pub(crate) fn respelled(query: &Query) -> Query {
 const UNNEST: &str = "unnest";
 const SERIES: &str = "generate_series";
 
+/// A function that gives rows of the elements of arrays, which other functions make.
+struct RowsFunction {
+    name: &'static str,
+    arrays: &'static [&'static str],
+    /// What its columns are called; one column is called as the table when this is empty.
+    columns: &'static [&'static str],
+}
+
+static ROWS_FUNCTIONS: [RowsFunction; 7] = [
+    RowsFunction { name: UNNEST, arrays: &[], columns: &[] },
+    RowsFunction { name: SERIES, arrays: &[arrays::SERIES], columns: &[] },
+    RowsFunction { name: "jsonb_array_elements", arrays: &[jsonb::ELEMENTS], columns: &["value"] },
+    RowsFunction { name: "jsonb_array_elements_text", arrays: &[jsonb::ELEMENT_TEXTS], columns: &["value"] },
+    RowsFunction { name: "jsonb_object_keys", arrays: &[jsonb::KEYS], columns: &[] },
+    RowsFunction { name: "jsonb_each", arrays: &[jsonb::KEYS, jsonb::MEMBERS], columns: &["key", "value"] },
+    RowsFunction { name: "jsonb_each_text", arrays: &[jsonb::KEYS, jsonb::MEMBER_TEXTS], columns: &["key", "value"] },
+];
+
+fn rows_function_of(name: &ObjectName) -> Option<&'static RowsFunction> {
+    let ident = plain_name(name)?;
+    ROWS_FUNCTIONS.iter().find(|known| ident.eq_ignore_ascii_case(known.name))
+}
+
+/// A name without a schema.
+fn plain_name(name: &ObjectName) -> Option<&str> {
+    let [ObjectNamePart::Identifier(ident)] = name.0.as_slice() else { return None };
+    Some(&ident.value)
+}
+
 /// The function that gives rows which a name in FROM stands for.
 pub(crate) fn rows_function(name: &ObjectName) -> Option<&'static str> {
-    let [ObjectNamePart::Identifier(ident)] = name.0.as_slice() else { return None };
-    [UNNEST, SERIES].into_iter().find(|known| ident.value.eq_ignore_ascii_case(known))
+    rows_function_of(name).map(|known| known.name)
 }
 
 struct Respell;
@@ -49,7 +81,7 @@ impl VisitorMut for Respell {
                 rows_of(name, args, alias.as_ref(), *with_ordinality)
             }
             TableFactor::UNNEST { alias, array_exprs, with_ordinality, .. } => {
-                Some(unnest(UNNEST, array_exprs.clone(), alias.as_ref(), *with_ordinality))
+                Some(unnest(&ROWS_FUNCTIONS[0], array_exprs.clone(), alias.as_ref(), *with_ordinality))
             }
             _ => None,
         };
@@ -61,11 +93,10 @@ impl VisitorMut for Respell {
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Infallible> {
         match expr {
-            Expr::Function(function) if rows_function(&function.name) == Some(SERIES) => {
-                let span = span_of(&function.name);
-                function.name = named(arrays::SERIES, span);
-                let inner = std::mem::replace(expr, Expr::Value(Value::Null.into()));
-                *expr = call(UNNEST, span, vec![inner]);
+            Expr::Function(function) => {
+                if let Some(changed) = in_other_words(function) {
+                    *expr = changed;
+                }
             }
             Expr::AnyOp { left, compare_op, right, .. } if !matches!(**right, Expr::Subquery(_)) => {
                 if let Some(name) = arrays::comparison(compare_op, false) {
@@ -77,10 +108,48 @@ impl VisitorMut for Respell {
                     *expr = call(&name, Span::empty(), vec![(**left).clone(), (**right).clone()]);
                 }
             }
+            Expr::AtTimeZone { timestamp, time_zone } => {
+                let args = vec![(**time_zone).clone(), (**timestamp).clone()];
+                *expr = call(zones::AT_ZONE, Span::empty(), args);
+            }
             Expr::CompoundFieldAccess { access_chain, .. } => access_chain.iter_mut().for_each(bounded),
             _ => {}
         }
         ControlFlow::Continue(())
+    }
+}
+
+/// A call of a function in other words, when it needs some.
+fn in_other_words(function: &Function) -> Option<Expr> {
+    let span = span_of(&function.name);
+    let renamed = |name: &str| Expr::Function(Function { name: named(name, span), ..function.clone() });
+    if let Some(RowsFunction { arrays: [array], .. }) = rows_function_of(&function.name) {
+        return Some(call(UNNEST, span, vec![renamed(array)]));
+    }
+    match plain_name(&function.name)?.to_lowercase().as_str() {
+        "jsonb_agg" => Some(call(jsonb::TO_JSONB, span, vec![renamed("array_agg")])),
+        "jsonb_object_agg" => {
+            let Expr::Function(mut pairs) = renamed("array_agg") else { return None };
+            let FunctionArguments::List(list) = &mut pairs.args else { return None };
+            let pair = list.args.iter().map(unnamed).collect::<Option<Vec<_>>>()?;
+            list.args = vec![FunctionArg::Unnamed(FunctionArgExpr::Expr(call(jsonb::PAIR, span, pair)))];
+            Some(call(jsonb::FROM_PAIRS, span, vec![Expr::Function(pairs)]))
+        }
+        "string_agg" => Some(Expr::Cast {
+            kind: CastKind::Cast,
+            expr: Box::new(Expr::Function(function.clone())),
+            data_type: DataType::Text,
+            array: false,
+            format: None,
+        }),
+        _ => None,
+    }
+}
+
+fn unnamed(arg: &FunctionArg) -> Option<Expr> {
+    match arg {
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(expr.clone()),
+        _ => None,
     }
 }
 
@@ -91,26 +160,31 @@ fn rows_of(
     alias: Option<&TableAlias>,
     with_ordinality: bool,
 ) -> Option<TableFactor> {
-    let function = rows_function(name)?;
-    let plain = |arg: &FunctionArg| match arg {
-        FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(expr.clone()),
-        _ => None,
-    };
-    let args = args.iter().map(plain).collect::<Option<Vec<_>>>()?;
-    let arrays = if function == UNNEST { args } else { vec![call(arrays::SERIES, span_of(name), args)] };
+    let function = rows_function_of(name)?;
+    let args = args.iter().map(unnamed).collect::<Option<Vec<_>>>()?;
+    let array = |array: &&str| call(array, span_of(name), args.clone());
+    let arrays = if function.name == UNNEST { args } else { function.arrays.iter().map(array).collect() };
     Some(unnest(function, arrays, alias, with_ordinality))
 }
 
-/// UNNEST in FROM; one column has the name of the table.
-fn unnest(function: &str, arrays: Vec<Expr>, alias: Option<&TableAlias>, with_ordinality: bool) -> TableFactor {
+/// UNNEST in FROM, under the names that the function's table and columns have.
+fn unnest(
+    function: &RowsFunction,
+    arrays: Vec<Expr>,
+    alias: Option<&TableAlias>,
+    with_ordinality: bool,
+) -> TableFactor {
     let mut alias = alias.cloned().unwrap_or_else(|| TableAlias {
         explicit: true,
-        name: Ident::new(function),
+        name: Ident::new(function.name),
         columns: Vec::new(),
         at: None,
     });
-    if arrays.len() == 1 && alias.columns.is_empty() {
-        alias.columns.push(TableAliasColumnDef { name: alias.name.clone(), data_type: None });
+    let column = |name| TableAliasColumnDef { name, data_type: None };
+    if alias.columns.is_empty() && !function.columns.is_empty() {
+        alias.columns.extend(function.columns.iter().map(|name| column(Ident::new(*name))));
+    } else if alias.columns.is_empty() && arrays.len() == 1 {
+        alias.columns.push(column(alias.name.clone()));
     }
     TableFactor::UNNEST {
         alias: Some(alias),
@@ -172,6 +246,19 @@ mod tests {
             ("SELECT * FROM unnest(a, b) AS u", "SELECT * FROM UNNEST(a, b) AS u"),
             ("SELECT 1 = ANY(a), 2 <= ALL (a)", "SELECT any_eq(1, a), all_le(2, a)"),
             ("SELECT 1 = ANY (SELECT a FROM t)", "SELECT 1 = ANY(SELECT a FROM t)"),
+            (
+                "SELECT * FROM t, jsonb_array_elements(j) AS e",
+                "SELECT * FROM t, UNNEST(jsonb_elements_array(j)) AS e (value)",
+            ),
+            (
+                "SELECT * FROM jsonb_each(j) AS e (k, v)",
+                "SELECT * FROM UNNEST(jsonb_keys_array(j), jsonb_members_array(j)) AS e (k, v)",
+            ),
+            ("SELECT jsonb_object_keys(j)", "SELECT unnest(jsonb_keys_array(j))"),
+            ("SELECT jsonb_agg(DISTINCT a ORDER BY a)", "SELECT to_jsonb(array_agg(DISTINCT a ORDER BY a))"),
+            ("SELECT jsonb_object_agg(k, v)", "SELECT jsonb_of_pairs(array_agg(jsonb_object_pair(k, v)))"),
+            ("SELECT string_agg(a, ',')", "SELECT CAST(string_agg(a, ',') AS TEXT)"),
+            ("SELECT a AT TIME ZONE 'UTC'", "SELECT timezone('UTC', a)"),
             ("SELECT a[:2], a[2:]", "SELECT a[1:2], a[2:2147483647]"),
         ] {
             assert_eq!(respelled(&template(written)).to_string(), expected, "{written}");

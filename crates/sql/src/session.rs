@@ -9,6 +9,7 @@ use crate::close;
 use crate::error::{Error, Result};
 use crate::function::{self, ScalarFunction};
 use crate::ignored;
+use crate::jsonb::{self, Jsonb, Settled};
 use crate::lateral;
 use crate::lower;
 use crate::present::{self, Presents};
@@ -17,6 +18,7 @@ use crate::statement::{Name, Query, Statement};
 use crate::subquery;
 use crate::types::{self, Types};
 use crate::window::{self, Windows};
+use crate::zones::AtZone;
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::config::ConfigOptions;
@@ -177,7 +179,8 @@ impl Session {
         let types: Arc<dyn TypePlanner> = Arc::new(Types);
         let mut state = SessionStateBuilder::new()
             .with_config(config)
-            .with_expr_planners(vec![Arc::new(Arrays)])
+            .with_expr_planners(vec![Arc::new(Jsonb), Arc::new(Arrays)])
+            .with_analyzer_rule(Arc::new(Settled))
             .with_default_features()
             .with_type_planner(Arc::clone(&types))
             .build();
@@ -185,6 +188,8 @@ impl Session {
         state.register_relation_planner(Arc::new(Presents)).expect("a session takes planners");
         state.register_function_rewrite(Arc::new(PlainText)).expect("a session takes rewrites");
         arrays::register(&mut state).expect("a session takes functions");
+        jsonb::register(&mut state).expect("a session takes functions");
+        state.register_udf(Arc::new(AtZone::udf())).expect("a session takes functions");
         Self { state, types, functions: Vec::new() }
     }
 
@@ -269,7 +274,9 @@ impl Session {
             .sql_statement_to_plan_with_context(ast::Statement::Query(ast), &mut context)
             .map_err(|e| Error::of_planner(e, &query.text))?;
         let plan = asof::expand(plan, &query.text)?;
-        lateral::inlined(plan).map_err(|e| Error::of_planner(e, &query.text))
+        let plan = lateral::inlined(plan).map_err(|e| Error::of_planner(e, &query.text))?;
+        jsonb::check(&plan)?;
+        Ok(plan)
     }
 
     /// An expression without columns, computed as far as it can be before rows are there.
@@ -283,11 +290,18 @@ impl Session {
             .with_config_options(Arc::clone(self.state.config_options()))
             .with_current_time()
             .build();
-        let simplifier = ExprSimplifier::new(context);
-        let expr = expr.transform_up(|e| Casts.rewrite(e, &schema, self.state.config_options()));
-        let expr = expr.map_err(|e| Error::Plan(Box::new(e)))?.data;
-        let expr = simplifier.coerce(expr, &schema).map_err(|e| Error::Plan(Box::new(e)))?;
-        simplifier.simplify(expr).map_err(|e| Error::Plan(Box::new(e)))
+        self.simplified(expr, &schema, &ExprSimplifier::new(context)).map_err(|e| Error::Plan(Box::new(e)))
+    }
+
+    /// A bound expression with its casts and types as a plan's analysis gives them, and simplified.
+    fn simplified(&self, expr: Expr, schema: &DFSchema, simplifier: &ExprSimplifier) -> Result<Expr, DataFusionError> {
+        let options = self.state.config_options();
+        let written = expr.transform_up(|e| {
+            let arrays = Casts.rewrite(e, schema, options)?;
+            arrays.transform_data(|e| jsonb::Casts.rewrite(e, schema, options))
+        })?;
+        let coerced = simplifier.coerce(written.data, schema)?;
+        simplifier.simplify(coerced.transform_up(|e| jsonb::settled(e, schema))?.data)
     }
 
     /// A bound expression over rows of these columns, whose integers fail where they would wrap around.
@@ -302,10 +316,8 @@ impl Session {
             .build();
         let simplifier = ExprSimplifier::new(context);
         let context = PhysicalPlanningContext::default();
-        let made = expr
-            .transform_up(|e| Casts.rewrite(e, schema, self.state.config_options()))
-            .and_then(|expr| simplifier.coerce(expr.data, schema))
-            .and_then(|expr| simplifier.simplify(expr))
+        let made = self
+            .simplified(expr, schema, &simplifier)
             .and_then(|expr| create_physical_expr(&expr, schema, self.state.execution_props(), &context))
             .and_then(|expr| lower::checked(expr, schema.as_arrow()));
         made.map_err(|e| Error::Plan(Box::new(e)))
@@ -466,11 +478,10 @@ impl FunctionRewrite for PlainText {
     }
 
     fn rewrite(&self, expr: Expr, schema: &DFSchema, _: &ConfigOptions) -> Result<Transformed<Expr>, DataFusionError> {
-        if !matches!(expr, Expr::ScalarFunction(_)) {
-            return Ok(Transformed::no(expr));
-        }
+        let Expr::ScalarFunction(call) = &expr else { return Ok(Transformed::no(expr)) };
         let plain = match expr.get_type(schema)? {
-            DataType::Utf8View | DataType::LargeUtf8 => DataType::Utf8,
+            DataType::Utf8View => DataType::Utf8,
+            DataType::LargeUtf8 if !jsonb::gives_jsonb(call, schema) => DataType::Utf8,
             DataType::BinaryView | DataType::LargeBinary => DataType::Binary,
             _ => return Ok(Transformed::no(expr)),
         };

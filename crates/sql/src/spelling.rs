@@ -3,6 +3,7 @@
 //! An array's text is `{1,NULL,"a b"}`: its elements as they are written alone, in quotes where they
 //! would be read as something else. `arrays::text` reads it.
 
+use crate::zones::Zone;
 use arrow::array::{Array, ArrayRef, AsArray as _, ListArray, StringArray};
 use arrow::compute::cast;
 use arrow::datatypes::{
@@ -35,6 +36,11 @@ pub fn texts(array: &ArrayRef) -> Option<ArrayRef> {
         DataType::Time64(TimeUnit::Microsecond) => {
             let values = array.as_primitive::<Time64MicrosecondType>().iter();
             values.map(|v| v.map(time_text)).collect()
+        }
+        DataType::Timestamp(TimeUnit::Microsecond, Some(zone)) if zone.as_ref() != "UTC" => {
+            let zone = Zone::named(zone)?;
+            let values = array.as_primitive::<TimestampMicrosecondType>().iter();
+            values.map(|v| v.map(|v| zoned_text(v, &zone))).collect()
         }
         DataType::Timestamp(TimeUnit::Microsecond, zone) => {
             let zone = if zone.is_some() { "+00" } else { "" };
@@ -157,6 +163,21 @@ fn timestamp_text(micros: i64, zone: &str) -> String {
     format!("{day} {}{zone}{bc}", time_text(micros.rem_euclid(DAY)))
 }
 
+/// Microseconds since 1970 as the clocks of a zone show them, and by how much they are ahead of UTC.
+fn zoned_text(micros: i64, zone: &Zone) -> String {
+    // What is too far off has no offset that anybody knows.
+    let local = zone.local(micros).unwrap_or(micros);
+    let ahead = (local - micros) / 1_000_000;
+    let (sign, ahead) = if ahead < 0 { ('-', -ahead) } else { ('+', ahead) };
+    let (hours, minutes, seconds) = (ahead / 3600, ahead / 60 % 60, ahead % 60);
+    let offset = match (minutes, seconds) {
+        (0, 0) => format!("{sign}{hours:02}"),
+        (_, 0) => format!("{sign}{hours:02}:{minutes:02}"),
+        _ => format!("{sign}{hours:02}:{minutes:02}:{seconds:02}"),
+    };
+    timestamp_text(local, &offset)
+}
+
 /// Days since 1970.
 fn date_text(days: i32) -> String {
     let (day, bc) = day_text(i64::from(days));
@@ -222,6 +243,13 @@ mod tests {
         ];
         for (micros, text) in cases {
             assert_eq!(timestamp_text(micros, ""), text);
+        }
+        for (name, text) in [
+            ("Europe/Berlin", "2024-02-29 13:34:56.789+01"),
+            ("Asia/Kathmandu", "2024-02-29 18:19:56.789+05:45"),
+            ("America/New_York", "2024-02-29 07:34:56.789-05"),
+        ] {
+            assert_eq!(zoned_text(1_709_210_096_789_000, &Zone::named(name).expect("a zone")), text);
         }
         assert_eq!((time_text(0), time_text(45_296_500_000)), ("00:00:00".into(), "12:34:56.5".into()));
     }

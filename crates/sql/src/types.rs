@@ -8,6 +8,9 @@ use datafusion::logical_expr::planner::TypePlanner;
 use datafusion::sql::sqlparser::ast::{ArrayElemTypeDef, DataType as SqlType, ExactNumberInfo, TimezoneInfo};
 use std::sync::Arc;
 
+/// The type of jsonb, which nothing else has: see `jsonb`.
+pub const JSONB: DataType = DataType::LargeUtf8;
+
 /// Digits of a `numeric` without precision.
 const NUMERIC: (u8, i8) = (38, 10);
 
@@ -38,6 +41,7 @@ fn scalar(sql: &SqlType) -> Option<DataType> {
         | SqlType::CharVarying(None)
         | SqlType::Text
         | SqlType::String(_) => DataType::Utf8,
+        SqlType::JSONB | SqlType::JSON => JSONB,
         SqlType::Bytea => DataType::Binary,
         SqlType::Date => DataType::Date32,
         SqlType::Time(_, TimezoneInfo::None | TimezoneInfo::WithoutTimeZone) => DataType::Time64(TimeUnit::Microsecond),
@@ -72,7 +76,6 @@ fn decimal(info: &ExactNumberInfo) -> Option<DataType> {
 
 fn refused(sql: &SqlType, at: Option<Position>) -> Result<DataType> {
     let hint = match sql {
-        SqlType::JSON | SqlType::JSONB => "keep it as varchar",
         SqlType::Array(ArrayElemTypeDef::SquareBracket(of, _)) if !matches!(**of, SqlType::Array(_)) => {
             return refused(of, at);
         }
@@ -89,6 +92,16 @@ fn refused(sql: &SqlType, at: Option<Position>) -> Result<DataType> {
     Err(Error::unsupported(format!("type {sql}"), hint, at))
 }
 
+/// Whether a type is jsonb.
+pub(crate) const fn is_jsonb(arrow: &DataType) -> bool {
+    matches!(arrow, DataType::LargeUtf8)
+}
+
+/// Whether a type is one of texts.
+pub(crate) const fn is_text(arrow: &DataType) -> bool {
+    matches!(arrow, DataType::Utf8 | DataType::Utf8View)
+}
+
 /// Whether columns of sources and tables can have an Arrow type.
 pub(crate) fn is_kept(arrow: &DataType) -> bool {
     match arrow {
@@ -99,6 +112,7 @@ pub(crate) fn is_kept(arrow: &DataType) -> bool {
         | DataType::Float32
         | DataType::Float64
         | DataType::Utf8
+        | DataType::LargeUtf8
         | DataType::Binary
         | DataType::Date32
         | DataType::Time64(TimeUnit::Microsecond)
@@ -116,7 +130,7 @@ pub(crate) fn is_kept(arrow: &DataType) -> bool {
 /// The type that a view's column has instead of one that PostgreSQL does not have; none when it has it.
 pub(crate) fn plain(arrow: &DataType) -> Option<DataType> {
     match arrow {
-        DataType::Utf8View | DataType::LargeUtf8 => Some(DataType::Utf8),
+        DataType::Utf8View => Some(DataType::Utf8),
         DataType::BinaryView | DataType::LargeBinary => Some(DataType::Binary),
         DataType::UInt8 => Some(DataType::Int16),
         DataType::UInt16 => Some(DataType::Int32),
@@ -141,7 +155,8 @@ pub fn pg_name(arrow: &DataType) -> String {
         DataType::Float16 | DataType::Float32 => "real".into(),
         DataType::Float64 => "double precision".into(),
         DataType::Decimal128(p, s) | DataType::Decimal256(p, s) => format!("numeric({p},{s})"),
-        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => "varchar".into(),
+        DataType::Utf8 | DataType::Utf8View => "varchar".into(),
+        DataType::LargeUtf8 => "jsonb".into(),
         DataType::Binary | DataType::LargeBinary | DataType::BinaryView => "bytea".into(),
         DataType::Date32 | DataType::Date64 => "date".into(),
         DataType::Time32(_) | DataType::Time64(_) => "time".into(),
@@ -197,6 +212,9 @@ mod tests {
             ("varchar", "varchar"),
             ("character varying", "varchar"),
             ("bytea", "bytea"),
+            ("jsonb", "jsonb"),
+            ("json", "jsonb"),
+            ("jsonb[]", "jsonb[]"),
             ("date", "date"),
             ("time", "time"),
             ("timestamp", "timestamp"),
@@ -216,7 +234,6 @@ mod tests {
     #[test]
     fn other_types_are_refused_by_name() {
         for (written, sqlstate) in [
-            ("jsonb", "0A000"),
             ("int[][]", "0A000"),
             ("uuid[]", "0A000"),
             ("flurb[]", "42704"),

@@ -3,6 +3,7 @@
 //! Invariant: every record that is not blank gives exactly one row or is reported as bad, whatever
 //! the stretches it comes in; so offsets count records and rows alike.
 
+use super::documents;
 use super::envelope::{Changes, Opened};
 use super::records::{Framing, Records};
 use arrow::array::RecordBatch;
@@ -73,7 +74,7 @@ impl Layout {
                 Err("a CSV file has no arrays: take NDJSON or Parquet".to_owned())
             }
             Self::Csv { file, places, delimiter } => Ok(Inner::Csv(Box::new(
-                csv::ReaderBuilder::new(file.clone())
+                csv::ReaderBuilder::new(Arc::new(documents::as_texts(file)))
                     .with_delimiter(*delimiter)
                     .with_batch_size(size)
                     .with_projection(places.clone())
@@ -83,8 +84,14 @@ impl Layout {
     }
 }
 
+/// Reads objects; their columns of jsonb are left to `documents`.
 fn objects(schema: &SchemaRef, size: usize) -> Result<Inner, String> {
-    let decoder = json::ReaderBuilder::new(Arc::clone(schema)).with_batch_size(size).build_decoder();
+    let schema = if documents::has_documents(schema) {
+        Arc::new(documents::without_documents(schema))
+    } else {
+        Arc::clone(schema)
+    };
+    let decoder = json::ReaderBuilder::new(schema).with_batch_size(size).build_decoder();
     decoder.map(Inner::Json).map_err(|error| error.to_string())
 }
 
@@ -136,9 +143,25 @@ impl Decoder {
         let batch = self.feed_or_begin_again(records.bytes())?;
         let found = batch.as_ref().map_or(0, RecordBatch::num_rows);
         match (&self.layout, found == expected) {
-            (_, true) => Ok(batch),
+            (_, true) => batch.map(|batch| self.with_documents(batch, records)).transpose(),
             (Layout::Json { .. } | Layout::Changes(_), false) => Err("a line must hold exactly one object".into()),
             (Layout::Csv { .. }, false) => Err("a carriage return stands within a value without quotes".into()),
+        }
+    }
+
+    /// The rows with their columns of jsonb.
+    fn with_documents(&self, batch: RecordBatch, records: Records<'_>) -> Result<RecordBatch, String> {
+        let framing = self.layout.framing();
+        match &self.layout {
+            Layout::Json { schema } if documents::has_documents(schema) => {
+                let records = records.iter().filter(|record| !framing.is_blank(record));
+                documents::from_records(records, &batch, schema)
+            }
+            Layout::Csv { file, places, .. } if documents::has_documents(file) => {
+                let columns = file.project(places).map_err(|error| error.to_string())?;
+                documents::of_texts(&batch, &Arc::new(columns))
+            }
+            _ => Ok(batch),
         }
     }
 
@@ -153,7 +176,15 @@ impl Decoder {
             check_row(&opened.rows[start..], &changes.rows)?;
         }
         match self.feed_or_begin_again(&opened.rows)? {
-            Some(rows) if rows.num_rows() == expected => changes.finish(&rows, opened).map(Some),
+            Some(rows) if rows.num_rows() == expected => {
+                let rows = if documents::has_documents(&changes.rows) {
+                    let lines = opened.rows.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+                    documents::from_records(lines, &rows, &changes.rows)?
+                } else {
+                    rows
+                };
+                changes.finish(&rows, opened).map(Some)
+            }
             None if expected == 0 => Ok(None),
             _ => Err("a row must be exactly one object".into()),
         }

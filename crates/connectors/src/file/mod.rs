@@ -6,6 +6,7 @@
 //! which is read in the order of their names.
 
 mod decode;
+mod documents;
 mod envelope;
 mod given;
 mod parquet;
@@ -184,7 +185,14 @@ fn delimiter(settings: &Settings) -> Result<u8> {
 
 /// Refuses column types that text files cannot hold, by trying to decode one.
 fn check_types(schema: &SchemaRef, format: Format) -> Result<()> {
+    let refused = |field: &Field| {
+        let (name, data_type, format) = (field.name(), field.data_type(), format.name());
+        Error::Plan(format!("column '{name}' of type {data_type} cannot be read from {format} files"))
+    };
     for field in schema.fields() {
+        if documents::is_array(field) {
+            return Err(refused(field));
+        }
         let first = Arc::new(Field::new("first", DataType::Utf8, true));
         let row = Arc::new(Schema::new(vec![first, Arc::new(field.as_ref().clone().with_nullable(true))]));
         let (layout, sample) = match format {
@@ -195,11 +203,7 @@ fn check_types(schema: &SchemaRef, format: Format) -> Result<()> {
         let decoded =
             Decoder::new(layout).map(|mut decoder| decoder.decode(Records::new(sample.as_bytes(), &[sample.len()])));
         if !decoded.is_ok_and(|(_, bad)| bad.is_empty()) {
-            let (name, data_type) = (field.name(), field.data_type());
-            return Err(Error::Plan(format!(
-                "column '{name}' of type {data_type} cannot be read from {} files",
-                format.name()
-            )));
+            return Err(refused(field));
         }
     }
     Ok(())

@@ -2,7 +2,7 @@
 //!
 //! Invariant: the offset counts rows as the file has them, bad ones included.
 
-use super::{Arrival, OnError};
+use super::{Arrival, OnError, documents};
 use crate::conform::{Conform, cast_marking};
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
 use arrow::compute::{filter_record_batch, not, or};
@@ -165,7 +165,11 @@ impl ParquetReader {
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.from.schema.fields().len());
         let places = Conform::new(&self.from.object, &rows.schema(), Some(Arc::clone(&self.from.schema)))?.places;
         for (field, place) in self.from.schema.fields().iter().zip(places) {
-            let (column, lost) = cast_marking(rows.column(place), field.data_type()).map_err(data)?;
+            let (column, lost) = if documents::is_document(field) {
+                documents::from_texts(rows.column(place)).map_err(data)?
+            } else {
+                cast_marking(rows.column(place), field.data_type()).map_err(data)?
+            };
             if let (Some(lost), OnError::Fail) = (&lost, self.from.on_error) {
                 let row = first + lost.values().set_indices().next().unwrap_or(0);
                 let reason = format!("row {row} of row group {}: '{}' does not fit its type", self.group, field.name());

@@ -6,6 +6,7 @@
 
 use super::numbers::trim;
 use super::values::Fault;
+use highwater_sql::zones::Zone;
 use std::cmp::Ordering;
 
 const SECOND: i64 = 1_000_000;
@@ -30,8 +31,8 @@ struct Moment {
     days: i64,
     /// Microseconds of the day, which may be those of its end.
     time: i64,
-    /// Microseconds that the local time is ahead of UTC.
-    offset: i64,
+    /// Microseconds that the local time is ahead of UTC, if that is said.
+    offset: Option<i64>,
 }
 
 /// Days since 1970-01-01. A time is passed over.
@@ -61,7 +62,16 @@ pub(super) fn timestamp(text: &str) -> Result<i64, Fault> {
 /// Microseconds since 1970-01-01, UTC; so is a time without an offset.
 pub(super) fn instant(text: &str) -> Result<i64, Fault> {
     let Moment { days, time, offset } = moment(text)?;
-    micros(days, time, offset)
+    micros(days, time, offset.unwrap_or(0))
+}
+
+/// The same, but a time without an offset is what the clocks of a zone show.
+pub(super) fn instant_in(zone: &Zone, text: &str) -> Result<i64, Fault> {
+    let Moment { days, time, offset } = moment(text)?;
+    match offset {
+        Some(offset) => micros(days, time, offset),
+        None => zone.instant(micros(days, time, 0)?).ok_or(Fault::Moment),
+    }
 }
 
 fn micros(days: i64, time: i64, offset: i64) -> Result<i64, Fault> {
@@ -73,7 +83,7 @@ fn micros(days: i64, time: i64, offset: i64) -> Result<i64, Fault> {
 fn moment(text: &str) -> Result<Moment, Fault> {
     let text = trim(text);
     if text == "epoch" {
-        return Ok(Moment { days: 0, time: 0, offset: 0 });
+        return Ok(Moment { days: 0, time: 0, offset: Some(0) });
     }
     let mut rest = Cursor(text.as_bytes());
     let (year, month, day) = rest.date().map_err(|fault| special(text).unwrap_or(fault))?;
@@ -213,14 +223,14 @@ impl<'a> Cursor<'a> {
         if hours > 24 || minutes > 59 || seconds > 60 || time > DAY { Err(Fault::Part) } else { Ok(time) }
     }
 
-    /// Microseconds that local time is ahead of UTC: 0 if nothing is said.
-    fn offset(&mut self) -> Result<i64, Fault> {
+    /// Microseconds that local time is ahead of UTC, if that is said.
+    fn offset(&mut self) -> Result<Option<i64>, Fault> {
         self.spaces();
         let is_west = match self.0.first() {
             Some(b'+') => false,
             Some(b'-') => true,
-            Some(byte) if byte.is_ascii_alphabetic() => return self.zone().map(|()| 0),
-            _ => return Ok(0),
+            Some(byte) if byte.is_ascii_alphabetic() => return self.zone(),
+            _ => return Ok(None),
         };
         self.0 = &self.0[1..];
         let first = self.digits();
@@ -239,13 +249,16 @@ impl<'a> Cursor<'a> {
             return Err(Fault::Zone);
         }
         let offset = hours * HOUR + minutes * MINUTE + seconds * SECOND;
-        Ok(if is_west { -offset } else { offset })
+        Ok(Some(if is_west { -offset } else { offset }))
     }
 
     /// Passes over a name of UTC; an era may be here instead.
-    fn zone(&mut self) -> Result<(), Fault> {
-        if self.word(&["Z", "UTC", "GMT", "UT", "zulu"]).is_some() || Cursor(self.0).era().is_some() {
-            return Ok(());
+    fn zone(&mut self) -> Result<Option<i64>, Fault> {
+        if self.word(&["Z", "UTC", "GMT", "UT", "zulu"]).is_some() {
+            return Ok(Some(0));
+        }
+        if Cursor(self.0).era().is_some() {
+            return Ok(None);
         }
         let is_name = self.0.contains(&b'/');
         let is_abbreviation = (3..=5).contains(&self.0.len()) && self.0.iter().all(u8::is_ascii_uppercase);

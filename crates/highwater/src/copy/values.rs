@@ -5,13 +5,16 @@
 
 use super::{bytea, datetimes, intervals, numbers};
 use arrow::array::{
-    Array, ArrayRef, ArrowPrimitiveType, BinaryBuilder, BooleanArray, ListArray, PrimitiveArray, StringArray,
+    Array, ArrayRef, ArrowPrimitiveType, BinaryBuilder, BooleanArray, LargeStringBuilder, ListArray, PrimitiveArray,
+    StringArray,
 };
 use arrow::datatypes::{
     DataType, Date32Type, Decimal128Type, FieldRef, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type,
     IntervalMonthDayNanoType, IntervalUnit, Time64MicrosecondType, TimeUnit, TimestampMicrosecondType,
 };
 use highwater_sql::arrays::text;
+use highwater_sql::jsonb::{self, Malformed};
+use highwater_sql::zones::Zone;
 use std::sync::Arc;
 use thiserror::Error as ThisError;
 
@@ -59,8 +62,10 @@ type Read<T> = Result<T, (usize, Fault)>;
 /// # Errors
 /// The first value that cannot be read; 0A000 when no value of the type can.
 pub(crate) fn parse_text_column(values: &StringArray, to: &DataType) -> Result<ArrayRef, BadValue> {
-    if let DataType::List(field) = to {
-        return arrays(values, field);
+    match to {
+        DataType::List(field) => return arrays(values, field),
+        DataType::LargeUtf8 => return documents(values),
+        _ => {}
     }
     read(values, to).map_err(|(row, fault)| {
         let value = if row < values.len() { values.value(row) } else { "" };
@@ -86,7 +91,10 @@ fn read(values: &StringArray, to: &DataType) -> Read<ArrayRef> {
             Arc::new(each::<TimestampMicrosecondType>(values, datetimes::timestamp)?)
         }
         DataType::Timestamp(TimeUnit::Microsecond, Some(zone)) => {
-            let instants = each::<TimestampMicrosecondType>(values, datetimes::instant)?;
+            let instants = match Zone::of(zone) {
+                Some(zone) => each::<TimestampMicrosecondType>(values, |text| datetimes::instant_in(&zone, text))?,
+                None => each::<TimestampMicrosecondType>(values, datetimes::instant)?,
+            };
             Arc::new(instants.with_timezone(Arc::clone(zone)))
         }
         DataType::Interval(IntervalUnit::MonthDayNano) => {
@@ -107,6 +115,25 @@ fn arrays(values: &StringArray, field: &FieldRef) -> Result<ArrayRef, BadValue> 
         BadValue { row, ..bad }
     })?;
     Ok(Arc::new(ListArray::new(Arc::clone(field), offsets, elements, values.nulls().cloned())))
+}
+
+/// Texts as jsonb.
+fn documents(values: &StringArray) -> Result<ArrayRef, BadValue> {
+    let mut builder = LargeStringBuilder::with_capacity(values.len(), values.value_data().len());
+    let mut document = String::new();
+    for (row, value) in values.iter().enumerate() {
+        let Some(value) = value else {
+            builder.append_null();
+            continue;
+        };
+        document.clear();
+        jsonb::normal_into(value, &mut document).map_err(|bad| {
+            let Malformed { sqlstate, message, detail } = bad;
+            BadValue { row, sqlstate, message: message.to_owned(), detail }
+        })?;
+        builder.append_value(&document);
+    }
+    Ok(Arc::new(builder.finish()))
 }
 
 const NO_READER: Fault = Fault::Unsupported("no values of this type can");

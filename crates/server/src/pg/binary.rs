@@ -1,11 +1,11 @@
 //! Values in PostgreSQL's binary form, where arrow-pg does not write or read them as they are.
 
+use super::encode::pg_type;
 use arrow::array::{Array as _, ArrayRef, AsArray as _, BinaryArray, ListArray};
 use arrow::datatypes::{
     DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type,
     IntervalMonthDayNanoType, IntervalUnit, Time64MicrosecondType, TimeUnit, TimestampMicrosecondType,
 };
-use arrow_pg::datatypes::into_pg_type;
 use std::sync::Arc;
 
 /// Days and microseconds from 1970 to 2000, where PostgreSQL counts from.
@@ -25,6 +25,7 @@ pub(super) fn bytes(array: &ArrayRef) -> Option<ArrayRef> {
             (0..values.len()).map(|at| values.is_valid(at).then(|| numeric(values.value(at), scale))).collect()
         }
         DataType::List(_) => arrays(array.as_list::<i32>())?,
+        DataType::LargeUtf8 => array.as_string::<i64>().iter().map(|v| v.map(document)).collect(),
         _ => return None,
     };
     Some(Arc::new(bytes))
@@ -33,7 +34,7 @@ pub(super) fn bytes(array: &ArrayRef) -> Option<ArrayRef> {
 /// Arrays of one dimension: whether it has nulls, the type of the elements, how many there are, the
 /// first one's number, and each element with its length. An empty array has no dimension.
 fn arrays(lists: &ListArray) -> Option<BinaryArray> {
-    let of = into_pg_type(&lists.value_type()).ok()?.oid();
+    let of = pg_type(&lists.value_type()).ok()?.oid();
     let elements = elements(lists.values())?;
     let offsets = lists.value_offsets();
     let array = |row: usize| {
@@ -87,6 +88,13 @@ fn elements(array: &ArrayRef) -> Option<BinaryArray> {
         }
         _ => return None,
     })
+}
+
+/// The version of jsonb's binary form, which is its text.
+pub(super) const JSONB_VERSION: u8 = 1;
+
+fn document(text: &str) -> Vec<u8> {
+    [&[JSONB_VERSION][..], text.as_bytes()].concat()
 }
 
 fn interval(months: i32, days: i32, micros: i64) -> Vec<u8> {

@@ -2,8 +2,8 @@
 
 use super::{binary, errors};
 use arrow::array::{ArrayRef, RecordBatch};
-use arrow::datatypes::{DataType, SchemaRef};
-use arrow_pg::datatypes::arrow_schema_to_pg_fields;
+use arrow::datatypes::{DataType, FieldRef, SchemaRef};
+use arrow_pg::datatypes::{field_into_pg_type, into_pg_type};
 use arrow_pg::encode_recordbatch;
 use futures::StreamExt as _;
 use futures::stream::{self, Stream};
@@ -17,7 +17,36 @@ use std::sync::Arc;
 
 /// The columns of rows.
 pub(super) fn fields(schema: &SchemaRef, format: &Format) -> PgWireResult<Arc<Vec<FieldInfo>>> {
-    Ok(Arc::new(arrow_schema_to_pg_fields(schema, format, None)?))
+    let field = |(at, field): (usize, &FieldRef)| {
+        let data_type = column_type(field)?;
+        Ok(FieldInfo::new(field.name().clone(), None, None, data_type, format.format_for(at)))
+    };
+    Ok(Arc::new(schema.fields().iter().enumerate().map(field).collect::<PgWireResult<_>>()?))
+}
+
+/// PostgreSQL's type of a column.
+fn column_type(field: &FieldRef) -> PgWireResult<Type> {
+    match own_type(field.data_type()) {
+        Some(own) => Ok(own),
+        None => field_into_pg_type(field),
+    }
+}
+
+/// PostgreSQL's type of values of one of Arrow's types.
+pub(super) fn pg_type(data_type: &DataType) -> PgWireResult<Type> {
+    match own_type(data_type) {
+        Some(own) => Ok(own),
+        None => into_pg_type(data_type),
+    }
+}
+
+/// Types that arrow-pg takes for others.
+fn own_type(data_type: &DataType) -> Option<Type> {
+    match data_type {
+        DataType::LargeUtf8 => Some(Type::JSONB),
+        DataType::List(of) if of.data_type() == &DataType::LargeUtf8 => Some(Type::JSONB_ARRAY),
+        _ => None,
+    }
 }
 
 /// The rows as they come.
@@ -62,9 +91,10 @@ pub(super) fn verb(tag: &highwater::Tag) -> String {
     }
 }
 
-/// A column as its values are handed to arrow-pg: pgwire would put an array's text in quotes once more.
+/// A column as its values are handed to arrow-pg: pgwire would put an array's text in quotes once more,
+/// and takes no text for a jsonb.
 fn as_sent(field: &FieldInfo, own: &DataType) -> FieldInfo {
-    if !matches!(own, DataType::List(_)) {
+    if !matches!(own, DataType::List(_) | DataType::LargeUtf8) {
         return field.clone();
     }
     let data_type = match field.format() {

@@ -3,7 +3,6 @@
 use super::simple::is_transactional;
 use super::{Session, encode, errors, parameters, status_of};
 use arrow::datatypes::{DataType, SchemaRef};
-use arrow_pg::datatypes::{field_into_pg_type, into_pg_type};
 use futures::{Sink, SinkExt as _};
 use highwater::{Answer, Connection, Parameters, Statement, TransactionState};
 use pgwire::api::portal::{Format, Portal};
@@ -61,17 +60,13 @@ impl QueryParser for Parser {
     }
 
     fn get_parameter_types(&self, prepared: &Prepared) -> PgWireResult<Vec<Type>> {
-        prepared.parameters.iter().map(into_pg_type).collect()
+        prepared.parameters.iter().map(encode::pg_type).collect()
     }
 
     fn get_result_schema(&self, prepared: &Prepared, format: Option<&Format>) -> PgWireResult<Vec<FieldInfo>> {
         let Some(columns) = &prepared.columns else { return Ok(Vec::new()) };
-        let format = format.unwrap_or(&Format::UnifiedText);
-        let field = |(at, field): (usize, &arrow::datatypes::FieldRef)| {
-            let data_type = field_into_pg_type(field)?;
-            Ok(FieldInfo::new(field.name().clone(), None, None, data_type, format.format_for(at)))
-        };
-        columns.fields().iter().enumerate().map(field).collect()
+        let fields = encode::fields(columns, format.unwrap_or(&Format::UnifiedText))?;
+        Ok(fields.as_ref().clone())
     }
 }
 
@@ -251,7 +246,7 @@ impl ExtendedQueryHandler for Session {
             *self.copy.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(begun);
             return Ok(Response::CopyIn(CopyResponse::new(0, columns, futures::stream::empty())));
         }
-        let parameters = parameters::bound(portal, &prepared.parameters)?;
+        let parameters = parameters::bound(portal, &connection.types_in_zone(&prepared.parameters))?;
         let database = &self.server.database;
         let answer = database.run(&mut connection, &prepared.statement, &prepared.text, &parameters).await;
         let answer = answer.map_err(|error| errors::of(&error, 0))?;
@@ -319,7 +314,7 @@ impl Session {
     async fn written(&self, connection: &mut Connection, portal: &Portal<Prepared>) -> PgWireResult<Answer> {
         let Prepared { statement, text, parameters, .. } = &portal.statement.statement;
         self.check_role(statement)?;
-        let parameters = parameters::bound(portal, parameters)?;
+        let parameters = parameters::bound(portal, &connection.types_in_zone(parameters))?;
         let answer = self.server.database.run(connection, statement, text, &parameters).await;
         answer.map_err(|error| errors::of(&error, 0))
     }

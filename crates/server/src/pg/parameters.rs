@@ -1,6 +1,7 @@
 //! The values that a client binds to a statement's parameters: as text or binary, of a type that the
 //! client tells or leaves to the statement.
 
+use super::encode::pg_type;
 use super::extended::Prepared;
 use super::{binary, errors};
 use arrow::datatypes::{DataType, Field, IntervalUnit, TimeUnit};
@@ -29,6 +30,7 @@ pub(super) fn told(told: &Type) -> Option<DataType> {
         Type::FLOAT4 => DataType::Float32,
         Type::FLOAT8 => DataType::Float64,
         Type::TEXT | Type::VARCHAR | Type::BPCHAR | Type::NAME => DataType::Utf8,
+        Type::JSONB | Type::JSON => DataType::LargeUtf8,
         Type::BYTEA => DataType::Binary,
         Type::DATE => DataType::Date32,
         Type::TIME => DataType::Time64(TimeUnit::Microsecond),
@@ -75,14 +77,24 @@ fn value(portal: &Portal<Prepared>, at: usize, data_type: &DataType) -> PgWireRe
                 let text = binary::numeric_text(given);
                 return read(&text.ok_or_else(|| errors::error("22P03", "incorrect binary data format"))?, data_type);
             }
+            if matches!(told, Some(Type::JSONB | Type::JSON)) || told.is_none() && *data_type == DataType::LargeUtf8 {
+                let text = match given.split_first() {
+                    _ if told == Some(Type::JSON) => &given[..],
+                    Some((&binary::JSONB_VERSION, text)) => text,
+                    _ => return Err(errors::error("22P03", "unsupported jsonb version number")),
+                };
+                return read(as_text(text)?, data_type);
+            }
             decoded(portal, told, given, data_type)
         }
-        Some(Some(given)) => {
-            let text = std::str::from_utf8(given);
-            read(text.map_err(|_| errors::error("22021", "invalid byte sequence for encoding \"UTF8\""))?, data_type)
-        }
+        Some(Some(given)) => read(as_text(given)?, data_type),
         _ => ScalarValue::try_from(data_type).map_err(|error| errors::error("XX000", error.to_string())),
     }
+}
+
+fn as_text(bytes: &[u8]) -> PgWireResult<&str> {
+    let text = std::str::from_utf8(bytes);
+    text.map_err(|_| errors::error("22021", "invalid byte sequence for encoding \"UTF8\""))
 }
 
 fn read(text: &str, data_type: &DataType) -> PgWireResult<ScalarValue> {
@@ -98,7 +110,7 @@ fn decoded(
 ) -> PgWireResult<ScalarValue> {
     let told = match told {
         Some(told) => told,
-        None => arrow_pg::datatypes::into_pg_type(data_type)?,
+        None => pg_type(data_type)?,
     };
     let statement = StoredStatement::new(String::new(), portal.statement.statement.clone(), vec![Some(told)]);
     let bind = Bind::new(None, None, vec![1], vec![Some(given.clone())], Vec::new());

@@ -1,7 +1,8 @@
 //! Functions over arrays as DataFusion sees them: which arguments they take, and what they give.
 
-use super::{compute, is_array, is_text, text};
-use crate::types::{self, array_of};
+use super::{compute, text};
+use crate::jsonb;
+use crate::types::{self, array_of, is_jsonb, is_text};
 use arrow::array::{Array, ArrayRef, AsArray, ListArray};
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, IntervalUnit, TimeUnit};
@@ -70,6 +71,14 @@ impl ArrayFunction {
     pub(super) fn compares(function: &ScalarUDF) -> bool {
         let any: &dyn Any = function.inner().as_ref();
         any.downcast_ref::<Self>().is_some_and(|own| matches!(own.kind, Kind::Compared { .. }))
+    }
+
+    /// Whether a function is one of these and does not ask which of two values is less.
+    pub(super) fn takes_unordered(function: &ScalarUDF) -> bool {
+        use Operator::{Gt, GtEq, Lt, LtEq};
+        let any: &dyn Any = function.inner().as_ref();
+        let orders = |own: &Self| matches!(own.kind, Kind::Compared { operator: Lt | LtEq | Gt | GtEq, .. });
+        any.downcast_ref::<Self>().is_some_and(|own| !orders(own))
     }
 
     fn refused<T>(&self, given: &[DataType]) -> Result<T> {
@@ -208,8 +217,12 @@ fn parsed(texts: &ArrayRef, array: &DataType) -> Result<ArrayRef, ArrowError> {
         let (_, message, detail) = malformed.words(texts.value(row));
         ArrowError::CastError(detail.map_or(message.clone(), |detail| format!("{message}: {detail}")))
     })?;
-    let strict = CastOptions { safe: false, ..CastOptions::default() };
-    let values = cast_with_options(&elements, field.data_type(), &strict)?;
+    let values = if is_jsonb(field.data_type()) {
+        jsonb::parsed(&elements)?
+    } else {
+        let strict = CastOptions { safe: false, ..CastOptions::default() };
+        cast_with_options(&elements, field.data_type(), &strict)?
+    };
     Ok(Arc::new(ListArray::try_new(Arc::clone(field), offsets, values, texts.nulls().cloned())?))
 }
 

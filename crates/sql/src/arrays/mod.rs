@@ -8,7 +8,7 @@ mod compute;
 mod function;
 pub mod text;
 
-use crate::types::array_of;
+use crate::types::{array_of, is_text};
 use arrow::datatypes::DataType;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
@@ -19,7 +19,7 @@ use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr, RawFieldAccessExpr};
 use datafusion::logical_expr::registry::FunctionRegistry;
 use datafusion::logical_expr::utils::merge_schema;
-use datafusion::logical_expr::{Expr, ExprSchemable, GetFieldAccess, LogicalPlan, Operator, cast, lit};
+use datafusion::logical_expr::{Expr, ExprSchemable, GetFieldAccess, LogicalPlan, Operator, ScalarUDF, cast, lit};
 use datafusion::sql::sqlparser::ast::BinaryOperator;
 use function::{ArrayFunction, Kind};
 use std::collections::BTreeMap;
@@ -113,17 +113,18 @@ fn compared_with_parameter(expr: &Expr, schema: &DFSchema) -> Option<(String, Da
     (!element.is_null()).then(|| (parameter.id.clone(), element))
 }
 
+/// Whether a function takes arrays and elements that have no order, as jsonb has none.
+pub(crate) fn takes_jsonb(function: &ScalarUDF) -> bool {
+    ArrayFunction::takes_unordered(function)
+}
+
 fn call(name: &str, kind: Kind, args: Vec<Expr>) -> Expr {
     Expr::ScalarFunction(ScalarFunction::new_udf(Arc::new(ArrayFunction::udf(name, kind)), args))
 }
 
 /// A text that stands where an array of a type is wanted.
-fn parsed(text: Expr, array: DataType) -> Expr {
+pub(crate) fn parsed(text: Expr, array: DataType) -> Expr {
     call("array_in", Kind::Parsed(array), vec![text])
-}
-
-fn is_text(data_type: &DataType) -> bool {
-    matches!(data_type, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
 }
 
 fn is_array(data_type: &DataType) -> bool {

@@ -111,7 +111,9 @@ pub(super) fn set(c: &mut Cursor<'_>, mut scope: SetScope) -> Result<Statement> 
     }
     if c.accept(&["TIME", "ZONE"]) {
         let name = Name { value: "timezone".to_owned(), at };
-        return Ok(Statement::Set { scope, name, value: c.value()? });
+        let value = c.value()?;
+        let value = if value.eq_ignore_ascii_case("local") { "default".to_owned() } else { value };
+        return Ok(Statement::Set { scope, name, value });
     }
     let name = setting_name(c)?;
     if !c.accept(&["TO"]) {

@@ -1,0 +1,231 @@
+//! The normal form against cases by hand and against `serde_json`, which makes trees.
+
+use super::*;
+use proptest::prelude::*;
+use serde_json::Value;
+
+fn of(text: &str) -> String {
+    normal(text).unwrap_or_else(|bad| panic!("{text}: {bad:?}"))
+}
+
+#[test]
+fn values_come_into_postgresqls_normal_form() {
+    for (text, expected) in [
+        (" { } ", "{}"),
+        ("[ ]", "[]"),
+        (r#"{"b":1,"aa":2,"a":3}"#, r#"{"a": 3, "b": 1, "aa": 2}"#),
+        (r#"{"a":1,"a":{"z":1,"y":[]},"b":null}"#, r#"{"a": {"y": [], "z": 1}, "b": null}"#),
+        (r#"{"ü":1,"zz":2,"z":3}"#, r#"{"z": 3, "zz": 2, "ü": 1}"#),
+        ("[1,2.50,-0,-0.0,1e3,1.5E1,12e-3,0.05e1,0e-2]", "[1, 2.50, 0, 0.0, 1000, 15, 0.012, 0.5, 0.00]"),
+        ("123456789012345678901234567890.12345678901234567890", "123456789012345678901234567890.12345678901234567890"),
+        (r#""\u00e9\/\u000a\u001f\ud83d\ude00\"""#, "\"é/\\n\\u001f😀\\\"\""),
+        ("\n[true,\tfalse,null]\r", "[true, false, null]"),
+        (r#"{"a\u0062":1,"ab":2}"#, r#"{"ab": 2}"#),
+    ] {
+        assert_eq!(of(text), expected, "{text}");
+        assert_eq!(of(expected), expected, "it stays so");
+    }
+}
+
+#[test]
+fn what_is_no_json_is_refused() {
+    for text in [
+        "",
+        " ",
+        "{",
+        "[1,]",
+        "[1 2]",
+        "{\"a\"}",
+        "{\"a\":}",
+        "{a:1}",
+        "{\"a\":1,}",
+        "01",
+        "1.",
+        ".5",
+        "+1",
+        "-",
+        "1e",
+        "tru",
+        "truex",
+        "nul",
+        "'a'",
+        "\"",
+        "\"\\x\"",
+        "\"\\u12\"",
+        "\"\\ud800\"",
+        "\"\\udc00\"",
+        "\"\\ud800\\u0041\"",
+        "\"a\nb\"",
+        "1 2",
+        "[1]]",
+        "1a",
+        "{\"a\":1 \"b\":2}",
+        "NaN",
+    ] {
+        let bad = normal(text).expect_err(text);
+        assert_eq!(bad.sqlstate, "22P02", "{text}");
+        assert!(serde_json::from_str::<Value>(text).is_err(), "{text}");
+    }
+    let state = |text: &str| normal(text).expect_err(text).sqlstate;
+    assert_eq!(state(r#""\u0000""#), "22P05");
+    assert_eq!((state("1e200000"), state("1e99999999999999999999"), state("1e-20000")), ("22003", "22003", "22003"));
+    let deep = |depth| "[".repeat(depth) + &"]".repeat(depth);
+    assert_eq!((of(&deep(DEEPEST)), state(&deep(DEEPEST + 1))), (deep(DEEPEST), "54001"));
+    assert_eq!(normal("{\"a\": x1}").expect_err("no value").detail.as_deref(), Some("Token \"x1\" is invalid."));
+}
+
+#[test]
+fn parts_are_found() {
+    let value = of(r#"{"a":{"b":[10,{"c":"d, e"}]},"k\"q":"x","n":null}"#);
+    assert_eq!(path(&value, ["a", "b", "1", "c"]), Some(r#""d, e""#));
+    assert_eq!(path(&value, ["a", "b", "-2"]), Some("10"));
+    assert_eq!((path(&value, ["a", "b", "x"]), path(&value, ["n", "x"])), (None, None));
+    assert_eq!(path(&value, []), Some(value.as_str()));
+    assert_eq!(get(&value, &quoted("k\"q")).and_then(text_of).as_deref(), Some("x"));
+    assert_eq!(get(&value, "\"n\"").map(text_of), Some(None));
+    assert_eq!(elements("[1, [2, 3], \"a,]\\\"\", {}]").collect::<Vec<_>>(), ["1", "[2, 3]", "\"a,]\\\"\"", "{}"]);
+    assert_eq!((item("[1, 2]", -1), item("[1, 2]", -3), item("[1, 2]", 2)), (Some("2"), None, None));
+    assert_eq!((elements("{}").count(), members("[]").count(), elements("[]").count()), (0, 0, 0));
+}
+
+#[test]
+fn containment_and_existence_are_postgresqls() {
+    for (left, right, expected) in [
+        ("[1, 2, 3]", "[3, 1, 1]", true),
+        ("[1, 2, [1, 3]]", "[1, 3]", false),
+        ("[1, 2, [1, 3]]", "[[1, 3]]", true),
+        (r#"{"foo": {"bar": "baz"}}"#, r#"{"bar": "baz"}"#, false),
+        (r#"{"foo": {"bar": "baz"}}"#, r#"{"foo": {}}"#, true),
+        (r#"["foo", "bar"]"#, r#""bar""#, true),
+        (r#""bar""#, r#"["bar"]"#, false),
+        ("1.0", "1", true),
+        ("[{\"a\": 1.50}]", "[{\"a\": 1.5}]", true),
+        ("10", "1", false),
+        ("{}", "[]", false),
+        ("[]", "[]", true),
+    ] {
+        assert_eq!(contains(left, right), expected, "{left} @> {right}");
+    }
+    assert!(exists(r#"{"a": 1}"#, "\"a\"") && exists(r#"["a"]"#, "\"a\"") && exists("\"a\"", "\"a\""));
+    assert!(!exists("[\"b\", 1]", "\"1\"") && !exists("1", "\"1\""));
+}
+
+#[test]
+fn values_are_made_of_others() {
+    let join = |left, right| joined(left, right).expect("a value");
+    assert_eq!(join(r#"{"a": 1, "b": 2}"#, r#"{"b": 3, "c": 4}"#), r#"{"a": 1, "b": 3, "c": 4}"#);
+    assert_eq!(
+        (join("[1]", "[2]"), join("[1]", "2"), join("1", "2")),
+        ("[1, 2]".into(), "[1, 2]".into(), "[1, 2]".into())
+    );
+    assert_eq!((join("[]", "{}"), join("{}", "{}")), ("[{}]".into(), "{}".into()));
+    let keys = ["\"a\""];
+    assert_eq!(without_keys(r#"{"a": 1, "b": 2}"#, &keys).as_deref(), Ok(r#"{"b": 2}"#));
+    assert_eq!(without_keys(r#"["a", "b", "a"]"#, &keys).as_deref(), Ok(r#"["b"]"#));
+    assert!(without_keys("1", &keys).is_err() && without_item("{}", 0).is_err());
+    assert_eq!(without_item("[1, 2, 3]", -1).as_deref(), Ok("[1, 2]"));
+    assert_eq!(without_item("[1, 2, 3]", 5).as_deref(), Ok("[1, 2, 3]"));
+}
+
+#[test]
+fn numbers_become_decimals() {
+    for (number, scale, expected) in [
+        ("0", 0, Some(0)),
+        ("2.5", 0, Some(3)),
+        ("-2.5", 0, Some(-3)),
+        ("2.49", 0, Some(2)),
+        ("1.5", 3, Some(1500)),
+        ("0.05", 1, Some(1)),
+        ("999999999999999999999999999999999999999999", 0, None),
+    ] {
+        assert_eq!(decimal(number, scale), expected, "{number}");
+    }
+}
+
+/// Whether two trees are equal. Numbers are floats, of which `serde_json` may miss the last bit.
+fn is_equal(left: &Value, right: &Value) -> bool {
+    match (left, right) {
+        (Value::Number(left), Value::Number(right)) => {
+            let (left, right) = (left.as_f64().unwrap_or(f64::NAN), right.as_f64().unwrap_or(f64::NAN));
+            (left - right).abs() <= left.abs() * 1e-12
+        }
+        (Value::Array(left), Value::Array(right)) => {
+            left.len() == right.len() && left.iter().zip(right).all(|(left, right)| is_equal(left, right))
+        }
+        (Value::Object(left), Value::Object(right)) => {
+            left.len() == right.len()
+                && left.iter().all(|(key, left)| right.get(key).is_some_and(|right| is_equal(left, right)))
+        }
+        _ => left == right,
+    }
+}
+
+/// JSON texts as people write them: with spaces, escapes and keys given twice.
+fn json() -> impl Strategy<Value = String> {
+    let leaf = prop_oneof![
+        Just("null".to_owned()),
+        any::<bool>().prop_map(|value| value.to_string()),
+        "-?(0|[1-9][0-9]{0,12})(\\.[0-9]{1,6})?([eE][+-]?[0-9])?",
+        text(),
+    ];
+    leaf.prop_recursive(5, 60, 6, |inner| {
+        let space = "[ \n\t]{0,2}";
+        prop_oneof![
+            (prop::collection::vec(inner.clone(), 0..6), space)
+                .prop_map(|(values, space)| format!("[{space}{}{space}]", values.join(&format!("{space},{space}")))),
+            (prop::collection::vec(("\"[a-c]{0,2}\"", inner), 0..6), space).prop_map(|(members, space)| {
+                let members: Vec<String> =
+                    members.iter().map(|(key, value)| format!("{key}{space}:{space}{value}")).collect();
+                format!("{{{space}{}{space}}}", members.join(&format!(",{space}")))
+            }),
+        ]
+    })
+}
+
+fn text() -> impl Strategy<Value = String> {
+    any::<String>().prop_filter("no text holds it", |text| !text.contains('\0')).prop_map(|text| {
+        let escaped = serde_json::to_string(&text);
+        escaped.expect("a string can be written")
+    })
+}
+
+proptest! {
+    #[test]
+    fn the_normal_form_is_the_same_value(text in json()) {
+        let made = normal(&text).expect("JSON");
+        let (before, after) = (serde_json::from_str::<Value>(&text), serde_json::from_str::<Value>(&made));
+        let (before, after) = (before.expect("JSON"), after.expect("JSON"));
+        prop_assert!(is_equal(&before, &after), "{} became {}", text, made);
+        prop_assert_eq!(&normal(&made).expect("JSON"), &made);
+        prop_assert!(contains(&made, &made));
+        match &after {
+            Value::Object(tree) => {
+                prop_assert_eq!(members(&made).count(), tree.len());
+                for (key, value) in members(&made) {
+                    let key: String = serde_json::from_str(key).expect("a string");
+                    let value: Value = serde_json::from_str(value).expect("a value");
+                    prop_assert_eq!(&value, &tree[&key]);
+                }
+            }
+            Value::Array(tree) => {
+                let parts: Vec<Value> =
+                    elements(&made).map(|part| serde_json::from_str(part).expect("a value")).collect();
+                prop_assert_eq!(&parts, tree);
+            }
+            Value::String(tree) => prop_assert_eq!(text_of(&made).as_deref(), Some(tree.as_str())),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn damaged_texts_are_judged_alike(text in json(), at in any::<prop::sample::Index>(), by in "[\\[\\]{}:,\"0-9a\\\\ -]?") {
+        let place = at.index(text.chars().count());
+        let damaged: String = text.chars().enumerate().flat_map(|(here, c)| {
+            if here == place { by.chars().collect::<Vec<_>>() } else { vec![c] }
+        }).collect();
+        let ours = normal(&damaged);
+        // Numbers out of range and \u0000 are refused by one of the two alone.
+        let is_odd = matches!(&ours, Err(bad) if bad.sqlstate != "22P02");
+        prop_assert!(is_odd || ours.is_ok() == serde_json::from_str::<Value>(&damaged).is_ok(), "{}", damaged);
+    }
+}
