@@ -14,7 +14,7 @@ use crate::outcome::Rows;
 use crate::settings::duration;
 use crate::show::{self, numbers, texts};
 use crate::views::shaped;
-use arrow::array::{Array as _, ArrayRef, AsArray as _, BooleanArray, Int64Array, RecordBatch, StringArray};
+use arrow::array::{ArrayRef, AsArray as _, BooleanArray, Int64Array, RecordBatch, StringArray};
 use arrow::compute::{cast, filter_record_batch};
 use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, Schema, SchemaRef};
 use highwater_engine::Pipeline;

@@ -157,9 +157,9 @@ mod tests {
                 "max exists array extract current_date",
             ),
             (
-                "SELECT a[1], t.b[1:2], (ARRAY[1])[1], 1 = ANY (a), unnest(a), '{}'::int[] FROM t",
-                6,
-                "a b array ?column? unnest int4",
+                "SELECT a[1], (ARRAY[1])[1], 1 = ANY (a), unnest(a), '{}'::int[] FROM t",
+                5,
+                "a array ?column? unnest int4",
             ),
             ("SELECT *, count(*), a AS \"A\" FROM t", 5, "c0 c1 c2 count c4"),
             ("SELECT count(*), t.*, 1, u.* FROM t, u", 6, "count c1 c2 c3 c4 c5"),

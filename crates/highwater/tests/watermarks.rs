@@ -117,7 +117,7 @@ fn check(database: &Database, when: &str) {
     let now = database.query("SELECT sum(n) AS n FROM tumbling").expect("the same");
     assert_eq!(same_rows(&kept.batches, &now.batches).expect("comparable"), None, "over_closed, {when}");
     let kept = database.query("SELECT * FROM elsewhere").expect("a view over two pipelines");
-    let now = database.query("SELECT n, high FROM starts JOIN tumbling ON s = window_start").expect("the same");
+    let now = database.query("SELECT starts.n, high FROM starts JOIN tumbling ON s = window_start").expect("the same");
     assert_eq!(same_rows(&kept.batches, &now.batches).expect("comparable"), None, "elsewhere, {when}");
 }
 
@@ -134,7 +134,7 @@ fn windows_that_are_closed_are_those_of_the_query() {
     }
     for sql in [
         "CREATE MATERIALIZED VIEW over_closed AS SELECT sum(n) AS n FROM tumbling",
-        "CREATE MATERIALIZED VIEW elsewhere AS SELECT n, high FROM starts JOIN tumbling ON s = window_start",
+        "CREATE MATERIALIZED VIEW elsewhere AS SELECT starts.n, high FROM starts JOIN tumbling ON s = window_start",
     ] {
         database.execute(sql).expect(sql);
     }

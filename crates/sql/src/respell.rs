@@ -112,6 +112,11 @@ impl VisitorMut for Respell {
                 let args = vec![(**time_zone).clone(), (**timestamp).clone()];
                 *expr = call(zones::AT_ZONE, Span::empty(), args);
             }
+            // As a literal it is planned without the names around its query.
+            Expr::Array(array) if array.elem.iter().any(is_computed) && !array.elem.iter().any(is_literal_array) => {
+                let elements = std::mem::take(&mut array.elem);
+                *expr = call("make_array", Span::empty(), elements);
+            }
             Expr::CompoundFieldAccess { access_chain, .. } => access_chain.iter_mut().for_each(bounded),
             _ => {}
         }
@@ -151,6 +156,15 @@ fn unnamed(arg: &FunctionArg) -> Option<Expr> {
         FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(expr.clone()),
         _ => None,
     }
+}
+
+/// Whether an element of an array may read a column.
+const fn is_computed(element: &Expr) -> bool {
+    !matches!(element, Expr::Value(_) | Expr::UnaryOp { .. })
+}
+
+const fn is_literal_array(element: &Expr) -> bool {
+    matches!(element, Expr::Array(_))
 }
 
 /// A call in FROM of a function that gives rows.

@@ -216,7 +216,7 @@ mod tests {
                 "CREATE SUBSCRIPTION t FROM t WITH (retention = '1d')",
                 "CREATE SUBSCRIPTION t FROM u WITH (retention = '1d')",
             ),
-            ("CREATE INDEX t ON public.t (t)", "CREATE INDEX t ON u (t)"),
+            ("CREATE INDEX t ON public.t (t)", "CREATE INDEX t ON public.u (t)"),
             ("CREATE VIEW t AS SELECT 1", "unchanged"),
             ("CREATE VIEW v AS SELECT a AS t FROM w", "unchanged"),
             ("CREATE VIEW v AS WITH t AS (SELECT a FROM w) SELECT * FROM t", "unchanged"),

@@ -249,7 +249,12 @@ fn declarations_that_cannot_be_used_are_refused_at_open() {
         ("Half", vec![long.clone()], long.clone(), "\"Half\" cannot be a function's name"),
         ("a.b", vec![long.clone()], long.clone(), "\"a.b\" cannot be a function's name"),
         ("small", vec![DataType::UInt8], long.clone(), "function small has the type UInt8, which no column can have"),
-        ("list", vec![], DataType::new_list(long.clone(), true), "function list has the type List"),
+        (
+            "lists",
+            vec![],
+            DataType::new_list(DataType::new_list(long.clone(), true), true),
+            "function lists has the type List",
+        ),
         ("half", vec![long.clone()], long, "function half exists already"),
     ] {
         let mut config = Config::new(folder.path());

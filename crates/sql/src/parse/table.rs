@@ -6,7 +6,6 @@ use super::watermark;
 use crate::cursor::Cursor;
 use crate::error::{Error, Result};
 use crate::statement::{Column, CreateTable, Envelope, Feed, Included, Metadata, Name, TableColumn};
-use arrow::datatypes::DataType;
 use datafusion::sql::sqlparser::ast::Expr;
 use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::Token;
