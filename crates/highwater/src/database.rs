@@ -23,6 +23,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, TryLockError};
 use std::sync::{self, Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+/// The stack of a thread that takes statements: of their syntax trees long chains of operators are deep.
+pub const STACK_BYTES: usize = 128 << 20;
+
 /// A running database; `Send` and `Sync`. Its calls block, so a task of an asynchronous program
 /// makes them on a thread for blocking work.
 pub struct Database {
@@ -103,7 +106,7 @@ impl Database {
         if threads > 0 {
             runtime.worker_threads(threads);
         }
-        let runtime = runtime.thread_name("hw-query").enable_all().build();
+        let runtime = runtime.thread_name("hw-query").thread_stack_size(STACK_BYTES).enable_all().build();
         let folder = |what: std::io::Error| Error::Folder { path: config.data_dir.clone(), what: what.to_string() };
         let state = State {
             catalog,

@@ -133,7 +133,7 @@ pub use compare::same_rows;
 pub use config::Config;
 pub use connection::{Canceller, Connection, SERVER_VERSION, TransactionState};
 pub use copy_in::CopyIn;
-pub use database::Database;
+pub use database::{Database, STACK_BYTES};
 pub use embed::Batches;
 pub use error::{Error, Result};
 pub use outcome::{Outcome, Rows};

@@ -34,6 +34,10 @@ pub(crate) struct TableRows {
 }
 
 impl TableRows {
+    pub(crate) const fn snapshot(&self) -> &Arc<Snapshot> {
+        &self.snapshot
+    }
+
     pub(crate) fn new(table: &Arc<Table>, snapshot: &Arc<Snapshot>, over: Arc<Overlay>, hidden: bool) -> Self {
         let mut fields: Vec<Arc<Field>> = table.spec().schema.fields().iter().cloned().collect();
         if hidden {

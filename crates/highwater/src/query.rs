@@ -164,10 +164,15 @@ impl Database {
         } else {
             Scanned::default()
         };
+        // One for all tables; taken after the scan, so that it has all that the views show.
+        let snapshot = match &special {
+            Some((_, rows)) => Arc::clone(rows.snapshot()),
+            None => connection.snapshot(&self.tables)?,
+        };
         for object in &leaves {
             let table: Arc<dyn TableProvider> = match (&object.body, &special) {
                 (Body::Table(_), Some((name, rows))) if *name == object.name() => Arc::new(rows.clone()),
-                (Body::Table(target), _) => Arc::new(self.table_rows(connection, target, scanned.horizon)?),
+                (Body::Table(target), _) => Arc::new(table_rows(connection, target, &snapshot, scanned.horizon)?),
                 (Body::Source(source), _) => replay::table(source, &until(object, source.as_ref())?)?,
                 _ => continue,
             };
@@ -189,24 +194,6 @@ impl Database {
             Some(zone) => self.session.zoned(plan, zone)?.plan,
             None => plan,
         })
-    }
-
-    /// A table as a statement sees it: with the transaction's writes, or, beside views, as they show
-    /// it.
-    fn table_rows(&self, connection: &mut Connection, target: &Target, horizon: Option<u64>) -> Result<TableRows> {
-        let snapshot = connection.snapshot(&self.tables)?;
-        let over = match horizon {
-            Some(horizon) if connection.transaction.is_none() => {
-                // The log is kept from where the slowest view stands; beside a view that stood still
-                // for long it may be gone.
-                let over = snapshot.as_of(&target.table, horizon)?;
-                let gone =
-                    || invalid("55000", "a view is too far behind to be read beside a table: read it alone", None);
-                Arc::new(over.ok_or_else(gone)?)
-            }
-            _ => connection.overlay(&target.table),
-        };
-        Ok(TableRows::new(&target.table, &snapshot, over, false))
     }
 
     /// Runs a plan.
@@ -456,6 +443,26 @@ impl Database {
         let reads_tables = sources.iter().any(|object| matches!(object.body, Body::Table(_)));
         Flushed { pipeline, extent, reads_tables }
     }
+}
+
+/// A table as a statement sees it: with the transaction's writes, or, beside views, as they show it.
+fn table_rows(
+    connection: &Connection,
+    target: &Target,
+    snapshot: &Arc<Snapshot>,
+    horizon: Option<u64>,
+) -> Result<TableRows> {
+    let over = match horizon {
+        Some(horizon) if connection.transaction.is_none() => {
+            // The log is kept from where the slowest view stands; beside a view that stood still
+            // for long it may be gone.
+            let over = snapshot.as_of(&target.table, horizon)?;
+            let gone = || invalid("55000", "a view is too far behind to be read beside a table: read it alone", None);
+            Arc::new(over.ok_or_else(gone)?)
+        }
+        _ => connection.overlay(&target.table),
+    };
+    Ok(TableRows::new(&target.table, snapshot, over, false))
 }
 
 /// A table's rows as of a position of the log, or as they are.

@@ -96,7 +96,8 @@ fn runtime(name: &str, threads: Option<usize>) -> Outcome<tokio::runtime::Runtim
     if let Some(threads) = threads {
         builder.worker_threads(threads);
     }
-    let built = builder.thread_name(name).enable_all().build();
+    // Long chains of operators are walked by recursion.
+    let built = builder.thread_name(name).thread_stack_size(highwater::STACK_BYTES).enable_all().build();
     built.map_err(|error| Failure::usage(format!("threads: {error}")))
 }
 

@@ -8,7 +8,11 @@ use crate::cursor::Cursor;
 use crate::error::{Error, Result};
 use crate::statement::Query;
 use crate::text::Position;
-use datafusion::sql::sqlparser::ast::{self, Select, Spanned, TableFactor, Visit, Visitor};
+use datafusion::sql::sqlparser::ast::{
+    self, BinaryOperator, DuplicateTreatment, Expr, FunctionArgumentClause, FunctionArguments, Select, Spanned,
+    TableFactor, Visit, Visitor, visit_expressions,
+};
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 /// Refuses the first clause that would have no effect.
@@ -41,6 +45,39 @@ impl Gate<'_> {
     }
 }
 
+/// The order of an aggregate's rows, as it is written, and whether each value counts once.
+fn order_of(expr: &Expr) -> Option<(String, bool)> {
+    let Expr::Function(function) = expr else { return None };
+    let FunctionArguments::List(list) = &function.args else { return None };
+    let order = list.clauses.iter().find_map(|clause| match clause {
+        FunctionArgumentClause::OrderBy(order) => Some(order),
+        _ => None,
+    })?;
+    let order: Vec<String> = order.iter().map(ToString::to_string).collect();
+    Some((order.join(", "), list.duplicate_treatment == Some(DuplicateTreatment::Distinct)))
+}
+
+impl Gate<'_> {
+    /// Refuses aggregates of different orders where one is DISTINCT: DataFusion would give all of them one.
+    fn orders(&self, select: &Select) -> Walk {
+        let (mut orders, mut is_distinct): (BTreeSet<String>, bool) = (BTreeSet::new(), false);
+        let _ = visit_expressions(&select.projection, |expr| {
+            if let Some((order, distinct)) = order_of(expr) {
+                orders.insert(order);
+                is_distinct |= distinct;
+            }
+            ControlFlow::<()>::Continue(())
+        });
+        if orders.len() < 2 || !is_distinct {
+            return ControlFlow::Continue(());
+        }
+        let at = Position::of(self.cursor.text, select.select_token.0.span.start);
+        let hint = "they would be put in one order: aggregate in two queries and join them";
+        let error = Error::unsupported("DISTINCT and two different ORDER BY inside aggregates", hint, at);
+        ControlFlow::Break(Box::new(error))
+    }
+}
+
 impl Visitor for Gate<'_> {
     type Break = Box<Error>;
 
@@ -66,7 +103,22 @@ impl Visitor for Gate<'_> {
         self.first(&clauses, Position::of(self.cursor.text, query.span().start))
     }
 
+    fn pre_visit_expr(&mut self, expr: &Expr) -> Walk {
+        let (Expr::IsDistinctFrom(_, right) | Expr::IsNotDistinctFrom(_, right)) = expr else {
+            return ControlFlow::Continue(());
+        };
+        if let Expr::BinaryOp { op: BinaryOperator::And | BinaryOperator::Or | BinaryOperator::Xor, .. } = **right {
+            // The parser takes what follows for a part of the right side.
+            let at = Position::of(self.cursor.text, right.span().start);
+            let hint = "put the comparison into parentheses";
+            let error = Error::unsupported("IS DISTINCT FROM before AND or OR", hint, at);
+            return ControlFlow::Break(Box::new(error));
+        }
+        ControlFlow::Continue(())
+    }
+
     fn pre_visit_select(&mut self, select: &Select) -> Walk {
+        self.orders(select)?;
         let Select {
             select_token,
             optimizer_hints: _,

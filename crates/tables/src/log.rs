@@ -64,6 +64,9 @@ fn decode(bytes: &[u8], table: &Table) -> Result<Vec<Decoded>> {
     changes.chunks(PIECE_ROWS).map(piece).collect()
 }
 
+/// How many trims ago what nobody reads was written that goes: they are a second apart.
+const KEPT_TRIMS: usize = 10;
+
 /// What a table needs trimmed: entries up to this position go.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Trim {
@@ -97,6 +100,8 @@ struct Inner {
     next_wake: u64,
     /// Positions beyond which nothing is shown for now, with how many want that.
     stops: BTreeMap<u64, usize>,
+    /// The newest positions as of the last trims, oldest first.
+    trims: VecDeque<u64>,
     /// All readers are known: what none of them needs may go.
     settled: bool,
 }
@@ -318,8 +323,14 @@ impl Log {
         }
         let inner = &mut *guard;
         let mut trim = Trim { tables: Vec::new(), index: inner.newest };
+        inner.trims.push_back(inner.newest);
+        if inner.trims.len() > KEPT_TRIMS {
+            inner.trims.pop_front();
+        }
+        // A table that no view reads may be read beside views that are behind.
+        let spared = inner.trims.front().copied().unwrap_or(0);
         for (table, log) in &mut inner.tables {
-            let held = log.readers.values().map(|held| held.unwrap_or(log.floor)).min().unwrap_or(log.newest);
+            let held = log.readers.values().map(|held| held.unwrap_or(log.floor)).min().unwrap_or(spared);
             let upto = held.min(log.newest);
             if upto > log.floor {
                 log.floor = upto;

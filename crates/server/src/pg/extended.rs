@@ -149,19 +149,7 @@ impl ExtendedQueryHandler for Session {
         C::Error: Debug,
         PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
     {
-        if let Some((_, portal)) = self.deferred() {
-            let mut connection = self.connection.lock().await;
-            connection.begin_implicitly();
-            let limit = connection.statement_timeout();
-            let answer = self.limited(self.written(&mut connection, &portal), limit).await?;
-            errors::notify(client, &answer.notices).await?;
-            if answer.rows.is_some() {
-                let response = encode::response(answer, &portal.result_column_format)?;
-                send_query_response(client, response, false).await?;
-            } else {
-                send_execution_response(client, Tag::new(&answer.tag.text(0))).await?;
-            }
-        }
+        self.execute_deferred(client).await?;
         client.flush().await?;
         Ok(())
     }
@@ -308,6 +296,28 @@ impl Session {
             Some((message, _)) => self.execute(client, message).await,
             None => self.commit_implicit().await,
         }
+    }
+
+    /// Executes what waits in a transaction, without its portal.
+    pub(super) async fn execute_deferred<C>(&self, client: &mut C) -> PgWireResult<()>
+    where
+        C: ClientInfo + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
+        C::Error: Debug,
+        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
+    {
+        let Some((_, portal)) = self.deferred() else { return Ok(()) };
+        let mut connection = self.connection.lock().await;
+        connection.begin_implicitly();
+        let limit = connection.statement_timeout();
+        let answer = self.limited(self.written(&mut connection, &portal), limit).await?;
+        errors::notify(client, &answer.notices).await?;
+        if answer.rows.is_some() {
+            let response = encode::response(answer, &portal.result_column_format)?;
+            send_query_response(client, response, false).await?;
+        } else {
+            send_execution_response(client, Tag::new(&answer.tag.text(0))).await?;
+        }
+        Ok(())
     }
 
     /// What a write gives.

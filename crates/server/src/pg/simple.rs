@@ -27,13 +27,17 @@ impl SimpleQueryHandler for Session {
         C::Error: Debug,
         PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
     {
-        if self.deferred().is_some() {
-            return Err(errors::error("08P01", "a simple query came before the Sync of what was executed"));
-        }
+        self.execute_deferred(client).await?;
         client.set_state(PgWireConnectionState::QueryInProgress);
         let mut connection = self.connection.lock().await;
         let limit = connection.statement_timeout();
-        let done = self.limited(self.text(client, &mut connection, &query.query), limit).await;
+        let mut done = self.limited(self.text(client, &mut connection, &query.query), limit).await;
+        if done.is_ok() && connection.is_in_implicit_transaction() {
+            // It was begun by statements that had no Sync behind them.
+            let none = Parameters::none();
+            let committed = self.server.database.run(&mut connection, &Statement::Commit, "COMMIT", &none).await;
+            done = committed.map(|_| ()).map_err(|error| errors::of(&error, 0));
+        }
         if done.is_err() {
             connection.fail_transaction();
         }

@@ -129,8 +129,9 @@ impl Session {
     /// The client is who it says: from now on it can be cancelled, and has its role and settings.
     async fn admit<C: ClientInfo>(&self, client: &C) {
         let (number, secret) = client.pid_and_secret_key();
-        let (handle, guard) = self.server.manager.register(number, secret);
-        client.session_extensions().insert(handle);
+        // With its handle at hand pgwire would drop a statement that is cancelled, also one whose writes
+        // are on their way to the disk; `limited` knows when it must not.
+        let (_, guard) = self.server.manager.register(number, secret);
         client.session_extensions().insert(guard);
         let mut connection = self.connection.lock().await;
         let cancel = Cancel(connection.canceller(), Arc::clone(&self.cancelled));

@@ -310,8 +310,8 @@ impl<'a> Builder<'a> {
             .iter()
             .map(|expr| create_physical_expr(expr, schema, state.execution_props(), &context))
             .map(|made| made.and_then(|expr| checked(expr, schema.as_arrow())))
-            .collect::<Result<_, _>>()
-            .map_err(|e| Error::Plan(Box::new(e)))
+            .map(|made| made.map_err(|e| Error::Plan(Box::new(e))).and_then(not_too_deep))
+            .collect()
     }
 
     /// The flow as it is, or as a node of its own when `exprs` would compute a part of it twice.
@@ -368,6 +368,20 @@ impl<'a> Builder<'a> {
             .find(|numbered| !taken(numbered))
             .expect("there are more numbers than nodes")
     }
+}
+
+/// Expressions are computed by recursion, on threads whose stacks are what they are.
+const MOST_DEEP: usize = 1000;
+
+fn not_too_deep(expr: Arc<dyn PhysicalExpr>) -> Result<Arc<dyn PhysicalExpr>> {
+    fn depth(expr: &Arc<dyn PhysicalExpr>) -> usize {
+        1 + expr.children().into_iter().map(depth).max().unwrap_or(0)
+    }
+    if depth(&expr) <= MOST_DEEP {
+        return Ok(expr);
+    }
+    let message = format!("an expression of a view is nested more than {MOST_DEEP} deep: divide it");
+    Err(Error::Invalid { sqlstate: "54001", message, position: None })
 }
 
 /// Subqueries that could not be turned into joins are still expressions.
