@@ -154,6 +154,37 @@ fn views_of_several_pipelines_are_seen_at_one_position() {
 }
 
 #[test]
+fn tables_of_one_statement_are_seen_at_one_moment() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let database = open(folder.path());
+    database
+        .script(
+            "CREATE TABLE here (v bigint); CREATE TABLE there (v bigint);
+             INSERT INTO here VALUES (1000); INSERT INTO there VALUES (1000);
+             CREATE TABLE seen (total bigint);",
+        )
+        .expect("created");
+    let over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut connection = database.connect();
+            while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                for sql in ["BEGIN", "UPDATE here SET v = v - 1", "UPDATE there SET v = v + 1", "COMMIT"] {
+                    database.execute_for(&mut connection, sql).expect(sql);
+                }
+            }
+        });
+        for _ in 0..300 {
+            assert_eq!(rows(&database, "SELECT a.v + b.v FROM here a, there b"), ["2000"]);
+            database.execute("INSERT INTO seen SELECT a.v + b.v FROM here a, there b").expect("inserted");
+        }
+        over.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    assert_eq!(rows(&database, "SELECT DISTINCT total FROM seen"), ["2000"]);
+    database.shutdown().expect("stops");
+}
+
+#[test]
 fn a_query_takes_no_more_memory_than_it_may() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut config = config(folder.path());

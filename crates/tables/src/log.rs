@@ -235,16 +235,10 @@ impl Log {
         horizon.max(shown)
     }
 
-    /// Whether a table has changes after `position` that its readers may see now.
+    /// Whether a table may have changes after `position` that its readers see now.
     pub(crate) fn shows_more(&self, table: u32, position: u64) -> bool {
         let inner = self.inner();
-        let Some(log) = inner.tables.get(&table).filter(|log| log.newest > position) else { return false };
-        let shown = inner.shown();
-        if log.newest <= shown {
-            return true;
-        }
-        // Its newest change is held back; an older one may not be.
-        shown > position
+        inner.shown() > position && inner.tables.get(&table).is_some_and(|log| log.newest > position)
     }
 
     /// Whether everything of a table after `position` is still there.
@@ -379,6 +373,42 @@ mod tests {
         }
         let horizons: Vec<u64> = (0..5).map(|after| log.horizon(after, 20)).collect();
         assert_eq!(horizons, [2, 2, 3, 4, 4]);
+    }
+
+    #[test]
+    fn a_stop_hides_what_comes_after_it() {
+        let log = log();
+        commit(&log, 1, 1, 1);
+        let (first, again) = (log.stop(), log.stop());
+        assert_eq!((first, again), (1, 1));
+        for position in 2..=3 {
+            commit(&log, position, 1, 1);
+        }
+        assert_eq!((log.horizon(0, 10), log.horizon(1, 10), log.newest()), (1, 1, 3));
+        assert!(log.shows_more(1, 0) && !log.shows_more(1, 1));
+        // A later one waits for the earlier ones.
+        let later = log.stop();
+        log.go_on(first);
+        assert_eq!(log.horizon(1, 10), 1);
+        log.go_on(again);
+        commit(&log, 4, 1, 1);
+        assert_eq!((later, log.horizon(1, 10)), (3, 3));
+        log.go_on(later);
+        assert_eq!(log.horizon(1, 10), 4);
+    }
+
+    #[test]
+    fn what_nobody_reads_stays_for_some_trims() {
+        let log = log();
+        commit(&log, 1, 1, 1);
+        assert!(log.trim().is_some() && !log.holds(1, 0));
+        for _ in 1..KEPT_TRIMS {
+            commit(&log, log.newest() + 1, 1, 1);
+            log.trim();
+        }
+        assert!(log.holds(1, 1), "as long as it may be read beside a view");
+        log.trim();
+        assert!(!log.holds(1, 1));
     }
 
     #[test]

@@ -8,3 +8,4 @@ mod scripts;
 mod server;
 mod slt;
 mod subscription;
+mod wire;

@@ -1,0 +1,135 @@
+//! The protocol message by message: orders of messages that drivers do not send, or not always.
+
+use crate::server::{Server, runtime};
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::Duration;
+
+/// A connection whose messages are written by hand.
+struct Wire {
+    stream: TcpStream,
+    out: Vec<u8>,
+}
+
+fn text(value: &str) -> Vec<u8> {
+    [value.as_bytes(), &[0]].concat()
+}
+
+impl Wire {
+    fn connect(server: &Server) -> Self {
+        let stream = TcpStream::connect(("127.0.0.1", server.pg)).expect("the server listens");
+        stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a time-out");
+        let mut this = Self { stream, out: Vec::new() };
+        let body = [&196_608_i32.to_be_bytes()[..], b"user\0tester\0database\0any\0\0"].concat();
+        let length = body.len() as i32 + 4;
+        this.stream.write_all(&[&length.to_be_bytes()[..], &body].concat()).expect("sent");
+        while !this.answer().starts_with('Z') {}
+        this
+    }
+
+    fn message(mut self, kind: u8, body: &[u8]) -> Self {
+        self.out.push(kind);
+        self.out.extend((body.len() as i32 + 4).to_be_bytes());
+        self.out.extend(body);
+        self
+    }
+
+    /// A statement that is parsed, bound and executed.
+    fn execute(self, sql: &str) -> Self {
+        self.message(b'P', &[text(""), text(sql), vec![0; 2]].concat())
+            .message(b'B', &[text(""), text(""), vec![0; 6]].concat())
+            .message(b'E', &[text(""), vec![0; 4]].concat())
+    }
+
+    fn query(self, sql: &str) -> Self {
+        self.message(b'Q', &text(sql))
+    }
+
+    fn send(mut self) -> Self {
+        self.stream.write_all(&self.out).expect("sent");
+        self.out.clear();
+        self
+    }
+
+    /// The kind of the next message; of an error its SQLSTATE too, of readiness the transaction's state.
+    fn answer(&mut self) -> String {
+        let mut head = [0; 5];
+        self.stream.read_exact(&mut head).expect("an answer comes");
+        let length = i32::from_be_bytes(head[1..].try_into().expect("four bytes")) as usize;
+        let mut body = vec![0; length - 4];
+        self.stream.read_exact(&mut body).expect("the rest of it");
+        let kind = char::from(head[0]);
+        match kind {
+            'E' => {
+                let mut fields = body.split(|byte| *byte == 0);
+                let code = fields.find_map(|field| field.strip_prefix(b"C")).expect("an error has a code");
+                format!("E{}", String::from_utf8_lossy(code))
+            }
+            'Z' => format!("Z{}", char::from(body[0])),
+            other => other.to_string(),
+        }
+    }
+
+    fn answers(&mut self, count: usize) -> String {
+        (0..count).map(|_| self.answer()).collect::<Vec<_>>().join(" ")
+    }
+}
+
+fn count(server: &Server) -> i64 {
+    runtime().block_on(async {
+        let client = server.connect().await;
+        client.query_one("SELECT count(*) FROM t", &[]).await.expect("counted").get(0)
+    })
+}
+
+#[test]
+fn messages_come_in_any_order() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::start(folder.path(), &[]);
+    let mut wire = Wire::connect(&server).query("CREATE TABLE t (id int PRIMARY KEY)").send();
+    assert_eq!(wire.answers(2), "C ZI");
+    // What was executed without a Sync is committed with the simple query behind it.
+    wire = wire.execute("INSERT INTO t VALUES (1)").query("INSERT INTO t VALUES (2)").send();
+    assert_eq!(wire.answers(5), "1 2 C C ZI");
+    assert_eq!(count(&server), 2);
+    wire = wire.execute("INSERT INTO t VALUES (3)").execute("SELECT 1 AS x").query("INSERT INTO t VALUES (4)").send();
+    assert_eq!(wire.answers(9), "1 2 C 1 2 D C C ZI");
+    assert_eq!(count(&server), 4);
+    // A Flush is answered at once, and Sync commits.
+    wire = wire.execute("INSERT INTO t VALUES (5)").message(b'H', &[]).send();
+    assert_eq!(wire.answers(3), "1 2 C");
+    assert_eq!(count(&server), 4);
+    wire = wire.message(b'S', &[]).send();
+    assert_eq!(wire.answers(1), "ZI");
+    assert_eq!(count(&server), 5);
+    // One error takes all since the last Sync back, and what follows is passed over.
+    wire = wire.execute("INSERT INTO t VALUES (6)").execute("INSERT INTO t VALUES (1)");
+    wire = wire.execute("INSERT INTO t VALUES (7)").message(b'S', &[]).send();
+    assert_eq!(wire.answers(7), "1 2 C 1 2 E23505 ZI");
+    assert_eq!(count(&server), 5);
+    // A lone write that fails says so when Sync comes, which is not answered twice.
+    wire = wire.execute("INSERT INTO t VALUES (1)").message(b'S', &[]).query("SELECT 1 AS x").send();
+    assert_eq!(wire.answers(8), "1 2 E23505 ZI T D C ZI");
+    // What was executed and never synchronized is not there.
+    drop(wire.execute("INSERT INTO t VALUES (8)").execute("SELECT 1 AS x").send());
+    assert_eq!(count(&server), 5);
+    server.stop();
+}
+
+#[test]
+fn long_chains_of_operators_end_no_server() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::start(folder.path(), &[]);
+    let chain: Vec<String> = (0..4000).map(|n| format!("id <> {n}")).collect();
+    let chain = chain.join(" AND ");
+    let mut wire = Wire::connect(&server).query("CREATE TABLE t (id int PRIMARY KEY)").send();
+    assert_eq!(wire.answers(2), "C ZI");
+    wire = wire.query(&format!("SELECT id FROM t WHERE {chain}")).send();
+    assert_eq!(wire.answers(3), "T C ZI");
+    wire = wire.query(&format!("DELETE FROM t WHERE {chain}")).send();
+    assert_eq!(wire.answers(2), "C ZI");
+    wire = wire.query(&format!("CREATE MATERIALIZED VIEW v AS SELECT id FROM t WHERE {chain}")).send();
+    assert_eq!(wire.answers(2), "E54001 ZI");
+    assert_eq!(count(&server), 0);
+    server.stop();
+}
