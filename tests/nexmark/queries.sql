@@ -97,6 +97,11 @@ SELECT auction, bidder, price, date_time, extra,
        to_char(date_time, '%Y-%m-%d') AS day, to_char(date_time, '%H:%M') AS minute
 FROM bid
 
+-- q11 how many bids a bidder makes in one session
+SELECT bidder, count(*) AS bid_count, window_start AS starttime, window_end AS endtime
+FROM SESSION(bid, bidder, date_time, INTERVAL '10' SECOND)
+GROUP BY bidder, window_start, window_end
+
 -- q13 bids with a word from a table
 SELECT b.auction, b.bidder, b.price, b.date_time, s.value
 FROM bid AS b
