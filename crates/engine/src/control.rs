@@ -639,7 +639,9 @@ impl Control {
             (self.finished)(over);
         }
         if quiet && self.changed && self.stopping.is_none() {
-            self.checkpoint_at = Some(self.not_before.max(now));
+            // What time changes again and again puts off `not_before`, but not what is set already.
+            let at = self.not_before.max(now);
+            self.checkpoint_at = Some(self.checkpoint_at.map_or(at, |set| set.min(at)));
         }
         let idle = !self.is_checkpointing() && self.next_epoch == self.complete;
         if let Some(stopping) = &mut self.stopping

@@ -220,7 +220,7 @@ impl Ticket {
     /// As [`Ticket::wait`].
     pub(crate) fn begin(&mut self, pipeline: &str, workers: usize, timeout: Duration) -> Result<Option<Moment>> {
         let parts = workers * self.answered.nodes.len();
-        let is_begun = self.answer(pipeline, timeout, |ticket| ticket.begun + ticket.done >= parts)?;
+        let is_begun = self.answer(pipeline, timeout, |ticket| ticket.begun.max(ticket.done) >= parts)?;
         Ok(is_begun.then_some(self.answered.moment))
     }
 

@@ -2,7 +2,8 @@
 //!
 //! It begins with a read of all rows as of one epoch ([`crate::reads`]); from the next epoch on each
 //! worker sends what the epoch changed, in pieces of which the last says so, also when that is nothing:
-//! so the reader knows when it has an epoch whole. Nothing waits for a reader: one that falls too far behind is cut off and told.
+//! so the reader knows when it has an epoch whole. Nothing waits for a reader: one that falls too far
+//! behind is cut off and told.
 //! Invariant: of every epoch after the first rows a reader gets all changes, in the order of epochs,
 //! or an error.
 

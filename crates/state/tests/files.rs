@@ -271,11 +271,10 @@ fn wrong_use_is_told_and_changes_nothing() {
     pair.words.settle(Outcome::Failed).expect("settled");
     let restore = Arc::new(Restore::new(source.clone(), Vec::new()).expect("no parts"));
     let mut unloaded = Table::restoring(options(0, KeyKind::U64, 1, &source), restore);
-    let (mut found, mut wanted) = (Vec::new(), Vec::new());
+    let mut found = Vec::new();
     assert!(unloaded.find_u64(&[hash_u64(foreign)], &[foreign], &mut found).is_err());
-    unloaded.unloaded(&[hash_u64(foreign)], &mut wanted);
-    assert_eq!(wanted, [3]);
-    unloaded.load_group(3).expect("an empty group");
+    assert!(!unloaded.load_for(&[hash_u64(foreign)], &mut || false).expect("nothing to do"), "no time for it");
+    assert!(unloaded.load_for(&[hash_u64(foreign)], &mut || true).expect("an empty group") && !unloaded.is_loaded());
     unloaded.find_u64(&[hash_u64(foreign)], &[foreign], &mut found).expect("a find");
     assert_eq!(found, [None]);
     assert!(ByteKeys::new(b"ab", &[0, 2, 1]).is_err() && ByteKeys::new(b"ab", &[0, 3]).is_err());

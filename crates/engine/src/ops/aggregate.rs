@@ -60,7 +60,6 @@ struct Buffers {
     slots: Vec<Slot>,
     created: Vec<u32>,
     scratch: Scratch,
-    groups: Vec<u16>,
 }
 
 /// A read in progress: which tables are still to be copied.
@@ -305,13 +304,9 @@ impl Aggregate {
     fn load_groups(&mut self, key: &ArrayRef) -> Result<Which> {
         hash_keys(key.as_ref(), &mut self.buffers.hashes);
         let which = if integers(key.as_ref()).is_some() { Which::Narrow } else { Which::Wide };
-        let mut groups = Vec::new();
         let hashes = std::mem::take(&mut self.buffers.hashes);
-        self.table(which).unloaded(&hashes, &mut groups);
+        self.table(which).load_for(&hashes, &mut || true)?;
         self.buffers.hashes = hashes;
-        for group in groups {
-            self.table(which).load_group(group)?;
-        }
         for set in &mut self.sets {
             set.load(&mut || true)?;
         }
@@ -357,22 +352,18 @@ impl Logic for Aggregate {
         let key = batch.rows.column(0);
         hash_keys(key.as_ref(), &mut self.buffers.hashes);
         let Self { narrow, wide, buffers, distincts, .. } = self;
-        let Buffers { hashes, groups, .. } = buffers;
+        let hashes = &buffers.hashes;
         let table = if integers(key.as_ref()).is_some() { narrow.as_mut().expect("has a table") } else { wide };
-        groups.clear();
-        table.unloaded(hashes, groups);
-        for group in groups.iter() {
-            if Instant::now() >= deadline {
-                return Ok(false);
-            }
-            table.load_group(*group)?;
+        let mut in_time = || Instant::now() < deadline;
+        if !table.load_for(hashes, &mut in_time)? {
+            return Ok(false);
         }
         for distinct in distincts {
-            if !distinct.load_for(hashes, groups, deadline)? {
+            // A pair lies in its group's key group.
+            if !distinct.table().load_for(hashes, &mut in_time)? {
                 return Ok(false);
             }
         }
-        let mut in_time = || Instant::now() < deadline;
         for set in &mut self.sets {
             if !set.load(&mut in_time)? {
                 return Ok(false);

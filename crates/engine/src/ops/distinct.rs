@@ -13,7 +13,6 @@ use arrow::datatypes::DataType;
 use arrow::row::{RowConverter, SortField};
 use highwater_state::{ByteKeys, Slot, Table, hash_placed};
 use std::collections::BTreeSet;
-use std::time::Instant;
 
 /// The distinct values of one argument column.
 pub(crate) struct Distinct {
@@ -59,23 +58,6 @@ impl Distinct {
     /// The column whose rows get weights of their own.
     pub(crate) const fn column(&self) -> usize {
         self.column
-    }
-
-    /// Loads the pairs of the groups of a batch until `deadline`; true when they are there. A pair
-    /// lies in its group's key group, so `hashes` are those of the groups.
-    pub(crate) fn load_for(&mut self, hashes: &[u64], groups: &mut Vec<u16>, deadline: Instant) -> Result<bool> {
-        if self.table.is_loaded() {
-            return Ok(true);
-        }
-        groups.clear();
-        self.table.unloaded(hashes, groups);
-        for group in groups.iter() {
-            if Instant::now() >= deadline {
-                return Ok(false);
-            }
-            self.table.load_group(*group)?;
-        }
-        Ok(true)
     }
 
     /// Counts the values of a batch; gives the weight of each row, 0 where the value is null or was

@@ -57,7 +57,6 @@ pub(crate) struct Gathered {
     row_slots: Vec<Slot>,
     created: Vec<u32>,
     slots: Vec<Slot>,
-    key_groups: Vec<u16>,
 }
 
 struct Side {
@@ -229,7 +228,6 @@ impl Gathered {
             row_slots: Vec::new(),
             created: Vec::new(),
             slots: Vec::new(),
-            key_groups: Vec::new(),
         }
     }
 
@@ -245,16 +243,11 @@ impl Gathered {
     /// Loads the key groups of some group keys, of all tables, until `deadline`; true when all are
     /// there.
     pub(crate) fn load_for(&mut self, keys: &dyn Array, deadline: Instant) -> Result<bool> {
-        let Self { groups, sides, hashes, key_groups, .. } = self;
+        let Self { groups, sides, hashes, .. } = self;
         hash_keys(keys, hashes);
         for table in std::iter::once(groups).chain(sides.iter_mut().map(|side| &mut side.rows)) {
-            key_groups.clear();
-            table.unloaded(hashes, key_groups);
-            for group in key_groups.iter() {
-                if Instant::now() >= deadline {
-                    return Ok(false);
-                }
-                table.load_group(*group)?;
+            if !table.load_for(hashes, &mut || Instant::now() < deadline)? {
+                return Ok(false);
             }
         }
         Ok(true)

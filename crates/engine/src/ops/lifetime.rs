@@ -20,7 +20,7 @@ use crate::stateful::Logic;
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Int64Type, SchemaRef};
 use highwater_core::WallMicros;
-use highwater_state::{ByteKeys, Rows, Slot, Table};
+use highwater_state::{ByteKeys, Slot, Table};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
@@ -75,6 +75,8 @@ pub(crate) struct Lifetime {
     due: BTreeSet<(i64, Slot)>,
     /// `due` holds what the table holds.
     ordered: bool,
+    /// Until then, the next page that it does not hold.
+    next_page: usize,
     /// Rows that came or went in this epoch.
     touched: Vec<Slot>,
     /// An epoch is being closed; what is left of its rows.
@@ -83,7 +85,6 @@ pub(crate) struct Lifetime {
     hashes: Vec<u64>,
     slots: Vec<Slot>,
     created: Vec<u32>,
-    groups: Vec<u16>,
 }
 
 /// The words of a row.
@@ -129,6 +130,7 @@ impl Lifetime {
             now: i64::MIN,
             due: BTreeSet::new(),
             ordered: table.is_loaded(),
+            next_page: 0,
             table,
             touched: Vec::new(),
             closes: false,
@@ -136,35 +138,34 @@ impl Lifetime {
             hashes: Vec::new(),
             slots: Vec::new(),
             created: Vec::new(),
-            groups: Vec::new(),
         })
     }
 
-    /// Loads what is not loaded, and puts all rows in order of when they are due.
-    fn put_in_order(&mut self) -> Result<()> {
+    /// Loads what is not loaded, and puts all rows in order of when they are due, page by page until
+    /// `deadline`; true when all are.
+    fn put_in_order(&mut self, deadline: Instant) -> Result<bool> {
         if self.ordered {
-            return Ok(());
+            return Ok(true);
         }
-        self.table.load_next(&mut || true)?;
-        self.table.freeze_for_read()?;
-        let (mut rows, mut found, mut left) = (Rows::default(), Vec::new(), 1);
-        while left > 0 {
-            rows.clear();
-            // One page at a time.
-            let mut more = true;
-            left = self.table.copy_rows(&mut || std::mem::take(&mut more), &mut rows)?.pages_left;
-            let ends = rows.key_ends.iter().map(|end| *end as i32);
-            let offsets: Vec<i32> = std::iter::once(0).chain(ends).collect();
-            let keys = ByteKeys::new(&rows.key_data, &offsets)?;
-            keys.hash_into(&mut self.hashes);
-            self.table.find_bytes(&self.hashes, keys, &mut found)?;
-            for (words, slot) in rows.words.chunks_exact(WORDS).zip(&found) {
-                let due = Row::of(words).due();
-                self.due.extend(slot.filter(|_| due < i64::MAX).map(|slot| (due, slot)));
-            }
+        let mut is_first = true;
+        if !self.table.load_next(&mut || std::mem::take(&mut is_first) || Instant::now() < deadline)? {
+            return Ok(false);
         }
-        self.ordered = true;
-        Ok(())
+        self.ordered = until(deadline, || self.put_page_in_order())?;
+        Ok(self.ordered)
+    }
+
+    /// The same for the rows of one page; true when there was none left.
+    fn put_page_in_order(&mut self) -> Result<bool> {
+        if self.next_page == self.table.page_count() {
+            return Ok(true);
+        }
+        let mut slots = Vec::new();
+        self.table.live_slots(self.next_page, &mut slots)?;
+        let dues = slots.into_iter().map(|slot| (Row::of(self.table.words(slot)).due(), slot));
+        self.due.extend(dues.filter(|(due, _)| *due < i64::MAX));
+        self.next_page += 1;
+        Ok(false)
     }
 
     /// The rows that came or went, and those that are due, each once.
@@ -227,15 +228,7 @@ impl Logic for Lifetime {
             return Ok(true);
         }
         hash_keys(batch.rows.column(0).as_ref(), &mut self.hashes);
-        self.groups.clear();
-        self.table.unloaded(&self.hashes, &mut self.groups);
-        for group in &self.groups {
-            if Instant::now() >= deadline {
-                return Ok(false);
-            }
-            self.table.load_group(*group)?;
-        }
-        Ok(true)
+        Ok(self.table.load_for(&self.hashes, &mut || Instant::now() < deadline)?)
     }
 
     fn apply(&mut self, _: usize, batch: Batch) -> Result<()> {
@@ -261,7 +254,9 @@ impl Logic for Lifetime {
 
     fn close(&mut self, deadline: Instant, out: &mut Vec<Batch>) -> Result<bool> {
         if !self.closes {
-            self.put_in_order()?;
+            if !self.put_in_order(deadline)? {
+                return Ok(false);
+            }
             self.closing = self.take_touched();
             self.closes = true;
         }

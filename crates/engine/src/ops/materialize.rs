@@ -31,7 +31,6 @@ pub(crate) struct Materialize {
     hashes: Vec<u64>,
     slots: Vec<Slot>,
     created: Vec<u32>,
-    groups: Vec<u16>,
 }
 
 impl Materialize {
@@ -48,7 +47,6 @@ impl Materialize {
             hashes: Vec::new(),
             slots: Vec::new(),
             created: Vec::new(),
-            groups: Vec::new(),
         }
     }
 
@@ -113,15 +111,7 @@ impl Logic for Materialize {
             return Ok(true);
         }
         hash_keys(batch.rows.column(0).as_ref(), &mut self.hashes);
-        self.groups.clear();
-        self.table.unloaded(&self.hashes, &mut self.groups);
-        for group in &self.groups {
-            if Instant::now() >= deadline {
-                return Ok(false);
-            }
-            self.table.load_group(*group)?;
-        }
-        Ok(true)
+        Ok(self.table.load_for(&self.hashes, &mut || Instant::now() < deadline)?)
     }
 
     fn apply(&mut self, _: usize, batch: Batch) -> Result<()> {

@@ -36,7 +36,7 @@ pub(crate) fn unnest(plan: &Unnest, schema: &SchemaRef, batch: &Batch, out: &mut
     let lists: Vec<&ListArray> = plan.lists.iter().map(list).collect::<Result<_>>()?;
     let mut next = 0;
     while next < batch.len() {
-        let part = part(plan, &lists, &mut next);
+        let part = part(plan, &lists, batch.len(), &mut next);
         if !part.rows.is_empty() {
             out.push(made(plan, schema, batch, &lists, part)?);
         }
@@ -44,10 +44,9 @@ pub(crate) fn unnest(plan: &Unnest, schema: &SchemaRef, batch: &Batch, out: &mut
     Ok(())
 }
 
-/// The rows from `next` on whose elements make a batch.
-fn part(plan: &Unnest, lists: &[&ListArray], next: &mut usize) -> Part {
+/// Those of so many rows from `next` on whose elements make a batch.
+fn part(plan: &Unnest, lists: &[&ListArray], rows: usize, next: &mut usize) -> Part {
     let mut part = Part { rows: Vec::new(), elements: vec![Vec::new(); lists.len()] };
-    let rows = lists.first().map_or(0, |list| list.len());
     while *next < rows && part.rows.len() < BATCH_ROWS {
         let row = *next;
         *next += 1;

@@ -17,9 +17,9 @@ use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatc
 use arrow::compute::nullif;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
+use datafusion_common::HashMap;
+use datafusion_common::hash_map::Entry;
 use highwater_state::{ByteKeys, Rows, Slot, Table, hash_placed};
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -50,7 +50,6 @@ pub(crate) struct Upsert {
     closes: bool,
     last: Vec<(u32, u32)>,
     hashes: Vec<u64>,
-    key_groups: Vec<u16>,
     key_slots: Vec<Slot>,
     row_slots: Vec<Slot>,
     created: Vec<u32>,
@@ -190,7 +189,6 @@ impl Upsert {
             closes: false,
             last: Vec::new(),
             hashes: Vec::new(),
-            key_groups: Vec::new(),
             key_slots: Vec::new(),
             row_slots: Vec::new(),
             created: Vec::new(),
@@ -199,18 +197,8 @@ impl Upsert {
 
     /// Loads the key groups of `hashes` until `deadline`, if there is one; true when all are there.
     fn load(&mut self, hashes: &[u64], deadline: Option<Instant>) -> Result<bool> {
-        let Self { keys, rows, key_groups, .. } = self;
-        for table in [keys, rows] {
-            key_groups.clear();
-            table.unloaded(hashes, key_groups);
-            for group in key_groups.iter() {
-                if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-                    return Ok(false);
-                }
-                table.load_group(*group)?;
-            }
-        }
-        Ok(true)
+        let mut more = || deadline.is_none_or(|deadline| Instant::now() < deadline);
+        Ok(self.keys.load_for(hashes, &mut more)? && self.rows.load_for(hashes, &mut more)?)
     }
 
     /// Where the row of a key is, if it has one.

@@ -32,10 +32,10 @@ impl Table {
         self.restore.is_none()
     }
 
-    /// Appends the key groups of `hashes` that are not loaded yet, each once.
-    pub fn unloaded(&self, hashes: &[u64], out: &mut Vec<u16>) {
+    /// The key groups of `hashes` that are not loaded yet, each once.
+    fn unloaded(&self, hashes: &[u64]) -> Vec<u16> {
         if self.is_loaded() {
-            return;
+            return Vec::new();
         }
         let mut wanted = vec![false; self.groups.len()];
         for &hash in hashes {
@@ -44,11 +44,22 @@ impl Table {
             }
         }
         let groups = self.groups.iter().zip(wanted).enumerate();
-        out.extend(
-            groups
-                .filter(|(_, (group, wanted))| *wanted && !group.loaded)
-                .map(|(at, _)| (self.first_group + at) as u16),
-        );
+        let missing = groups.filter(|(_, (group, wanted))| *wanted && !group.loaded);
+        missing.map(|(at, _)| (self.first_group + at) as u16).collect()
+    }
+
+    /// Loads the key groups of `hashes` while `more` says so; true when all of these are loaded.
+    ///
+    /// # Errors
+    /// As [`Table::load_group`].
+    pub fn load_for(&mut self, hashes: &[u64], more: &mut impl FnMut() -> bool) -> Result<bool> {
+        for group in self.unloaded(hashes) {
+            if !more() {
+                return Ok(false);
+            }
+            self.load_group(group)?;
+        }
+        Ok(true)
     }
 
     /// Loads key groups in order while `more` says so; true when all are loaded.

@@ -359,6 +359,14 @@ impl World {
                 }
             }
         }
+        for table in &mut self.tables {
+            let (mut live, mut slots) = (0, Vec::new());
+            for page in 0..table.page_count() {
+                table.live_slots(page, &mut slots).expect("a page");
+                live += slots.len() as u64;
+            }
+            assert_eq!(live, table.len(), "each row is on one page");
+        }
     }
 }
 

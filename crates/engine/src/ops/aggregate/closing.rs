@@ -2,7 +2,7 @@
 //!
 //! The groups are those of an [`Aggregate`] whose changes nobody reads. The smallest time among them
 //! is known, so that nothing is looked for before a group is final; then all groups are looked at once,
-//! page by page, and the smallest time that stays is known again. After a restart it is unknown, and
+//! a page in a step, and the smallest time that stays is known again. After a restart it is unknown, and
 //! groups are looked at when the watermark moves on. Invariant: after an epoch there is no group
 //! whose time is final, so none is given twice and none that is given changes later.
 
@@ -11,6 +11,7 @@ use crate::batch::Batch;
 use crate::error::{Error, Result};
 use crate::keys::integers;
 use crate::ops::watermark::{Bound, NEVER};
+use crate::slices::until;
 use crate::stateful::Logic;
 use arrow::array::{ArrayRef, AsArray, BooleanArray};
 use arrow::compute::filter_record_batch;
@@ -31,6 +32,20 @@ pub(crate) struct Closing {
     least: Option<i64>,
     /// The smallest time of the groups that the open epoch made.
     made: i64,
+    giving: Option<Giving>,
+}
+
+/// How far an epoch's end is with the groups that are final.
+struct Giving {
+    /// They are those up to this time.
+    bound: i64,
+    /// The smallest time that stays, as far as was looked.
+    least: i64,
+    which: Which,
+    /// The next page to look at.
+    page: usize,
+    /// The groups that were given, where something is kept beside them.
+    gone: BTreeSet<Vec<u8>>,
 }
 
 /// There is no group.
@@ -40,7 +55,8 @@ impl Closing {
     /// `groups` are told to emit nothing.
     pub(crate) fn new(mut groups: Aggregate, time: usize, bound: Bound) -> Self {
         let is_new = groups.tables().iter().all(|table| table.is_loaded() && table.is_empty());
-        Self { groups, time, bound, given: is_new.then_some(NEVER), least: is_new.then_some(NO_GROUP), made: NO_GROUP }
+        let (given, least) = (is_new.then_some(NEVER), is_new.then_some(NO_GROUP));
+        Self { groups, time, bound, given, least, made: NO_GROUP, giving: None }
     }
 
     /// The smallest time of the groups that a batch of these keys has made.
@@ -58,23 +74,38 @@ impl Closing {
         Ok(arrow::compute::min(times).unwrap_or(NO_GROUP))
     }
 
-    /// Gives and forgets the groups whose time is not beyond `bound`; returns the smallest time that
-    /// stays.
-    fn give(&mut self, bound: i64, out: &mut Vec<Batch>) -> Result<i64> {
-        let (mut least, mut slots, mut gone) = (NO_GROUP, Vec::new(), BTreeSet::new());
-        let tables: &[Which] =
-            if self.groups.narrow.is_some() { &[Which::Narrow, Which::Wide] } else { &[Which::Wide] };
-        for &which in tables {
-            for page in 0..self.groups.table(which).page_count() {
-                self.groups.table(which).live_slots(page, &mut slots)?;
-                least = least.min(self.divide(which, bound, &mut slots)?);
-                if !slots.is_empty() {
-                    self.give_slots(which, &slots, &mut gone, out)?;
-                }
+    /// Takes account of what the epoch brought; says what is to be given, if groups may be final.
+    fn begin(&mut self) -> Option<Giving> {
+        let made = std::mem::replace(&mut self.made, NO_GROUP);
+        self.least = self.least.map(|least| least.min(made));
+        let bound = self.bound.after();
+        // What was final before a restart had been given before it.
+        let given = *self.given.get_or_insert_with(|| self.bound.before());
+        self.given = Some(bound.max(given));
+        let is_any = self.least.is_none_or(|least| least <= bound) && bound > given || made <= bound;
+        let which = if self.groups.narrow.is_some() { Which::Narrow } else { Which::Wide };
+        is_any.then(|| Giving { bound, least: NO_GROUP, which, page: 0, gone: BTreeSet::new() })
+    }
+
+    /// Gives and forgets the groups of a page that are final; true when there was no page left.
+    fn give(&mut self, giving: &mut Giving, out: &mut Vec<Batch>) -> Result<bool> {
+        let which = giving.which;
+        if giving.page == self.groups.table(which).page_count() {
+            if which == Which::Wide {
+                self.forget_values(&giving.gone)?;
+                return Ok(true);
             }
+            (giving.which, giving.page) = (Which::Wide, 0);
+            return Ok(false);
         }
-        self.forget_values(&gone)?;
-        Ok(least)
+        let mut slots = Vec::new();
+        self.groups.table(which).live_slots(giving.page, &mut slots)?;
+        giving.page += 1;
+        giving.least = giving.least.min(self.divide(which, giving.bound, &mut slots)?);
+        if !slots.is_empty() {
+            self.give_slots(which, &slots, &mut giving.gone, out)?;
+        }
+        Ok(false)
     }
 
     /// Leaves those of some groups that are final; returns the smallest time of the others.
@@ -158,21 +189,22 @@ impl Logic for Closing {
     }
 
     fn close(&mut self, deadline: Instant, out: &mut Vec<Batch>) -> Result<bool> {
-        if !self.groups.close(deadline, out)? {
-            return Ok(false);
+        if self.giving.is_none() {
+            if !self.groups.close(deadline, out)? {
+                return Ok(false);
+            }
+            self.giving = self.begin();
         }
-        let made = std::mem::replace(&mut self.made, NO_GROUP);
-        self.least = self.least.map(|least| least.min(made));
-        let bound = self.bound.after();
-        // What was final before a restart had been given before it.
-        let given = *self.given.get_or_insert_with(|| self.bound.before());
-        let is_any = self.least.is_none_or(|least| least <= bound) && bound > given || made <= bound;
-        if is_any {
-            self.groups.load_more(&mut || true)?;
-            self.least = Some(self.give(bound, out)?);
+        let Some(mut giving) = self.giving.take() else { return Ok(true) };
+        let mut is_first = true;
+        let is_loaded = self.groups.load_more(&mut || std::mem::take(&mut is_first) || Instant::now() < deadline)?;
+        let is_over = is_loaded && until(deadline, || self.give(&mut giving, out))?;
+        if is_over {
+            self.least = Some(giving.least);
+        } else {
+            self.giving = Some(giving);
         }
-        self.given = Some(bound.max(given));
-        Ok(true)
+        Ok(is_over)
     }
 }
 

@@ -148,3 +148,22 @@ fn the_next_row_is_told_and_nothing_is_kept_of_what_is_over() {
     }
     assert_eq!(world.lifetime.table.len(), 1, "the row that is never over");
 }
+
+#[test]
+fn what_is_restored_is_put_in_order_in_slices() {
+    let mut disk = Disk::new();
+    let mut world = World::new(BOTH, &disk);
+    let steps: Vec<(Row, i64)> = (0..40).map(|value| ([value, 10, 20 + value], 1)).collect();
+    for (row, weight) in &steps {
+        add(&mut world.rows, *row, *weight);
+    }
+    world.apply(&steps);
+    world.close(5);
+    disk.checkpoint(vec![world.lifetime.tables()]);
+    world.lifetime = restored(&disk);
+    world.lifetime.at(WallMicros(5));
+    assert!(!world.lifetime.close(Instant::now(), &mut Vec::new()).expect("closes"), "it takes more than a slice");
+    assert_eq!(world.lifetime.due(), None, "nothing is told before all is in order");
+    world.close(12);
+    assert_eq!(world.lifetime.due(), Some(WallMicros(20)));
+}

@@ -195,3 +195,26 @@ fn groups_that_are_not_final_are_not_looked_for() {
     assert!(out.is_empty(), "one of two watermarks is not known");
     assert_eq!(closing.least, Some(NO_GROUP));
 }
+
+#[test]
+fn groups_are_given_a_page_in_a_slice() {
+    let (preparation, mut closing) = closing(&["ts"]);
+    let times: TimestampMicrosecondArray = (0..100_i64).map(Some).collect();
+    let zeros = || Arc::new(Int64Array::from(vec![0; 100])) as ArrayRef;
+    let batch = RecordBatch::try_new(input(), vec![zeros(), Arc::new(times), zeros()]).expect("three columns");
+    let parts = preparation.apply(&Batch::inserts(batch)).expect("keys");
+    for part in parts.into_iter().filter(|part| !part.is_empty()) {
+        closing.apply(0, part).expect("applies");
+    }
+    for watermark in [1, 2] {
+        let mark = Mark { before: NEVER, after: 1_000 };
+        closing.apply(watermark, mark.to_batch().expect("a mark")).expect("applies");
+    }
+    let (mut out, mut slices) = (Vec::new(), 1);
+    while !closing.close(Instant::now(), &mut out).expect("closes") {
+        slices += 1;
+    }
+    assert!(slices >= 4, "each of four key groups has a page of its own");
+    assert_eq!(given(&out, 1).len(), 100);
+    assert_eq!(closing.least, Some(NO_GROUP));
+}
