@@ -1,4 +1,5 @@
-//! The catalog's file: every object in the order of creation, with the text that made it.
+//! The catalog's file (docs/formats/catalog.md): every object in the order of creation, with the text
+//! that made it.
 //!
 //! It is the only thing that a database must remember besides its checkpoints. Invariants: the file
 //! is replaced as a whole and is durable when [`Catalog::save`] returns; a damaged file is an error,

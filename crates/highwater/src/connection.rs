@@ -47,6 +47,8 @@ const SETTINGS: &[(&str, &str)] = &[
     ("transaction_read_only", "off"),
 ];
 
+/// Settings that clients turn off, and that mean nothing when they are on.
+const UNREAD: [&str; 2] = ["idle_in_transaction_session_timeout", "lock_timeout"];
 /// Whether the transaction writes nothing.
 pub(crate) const READ_ONLY: &str = "transaction_read_only";
 /// The same for transactions that do not say it.
@@ -346,7 +348,7 @@ impl Connection {
             "timezone" if !highwater_sql::zones::is_known(value) => {
                 notice = Some(format!("times with time zone are shown in UTC, not in {value:?}: name a zone"));
             }
-            known if SETTINGS.iter().any(|(name, _)| *name == known) => {}
+            known if SETTINGS.iter().any(|(name, _)| *name == known) && !(UNREAD.contains(&known) && value != "0") => {}
             other => notice = Some(format!("setting {other:?} is kept, but nothing reads it")),
         }
         Ok(notice)
@@ -510,6 +512,8 @@ mod tests {
         let mut connection = Connection::new();
         assert_eq!(connection.setting("rw_implicit_flush"), Some("off"));
         assert_eq!(connection.set("rw_implicit_flush", "TRUE").expect("a flag"), None);
+        assert_eq!(connection.set("lock_timeout", "0").expect("it is off anyway"), None);
+        assert!(connection.set("lock_timeout", "5s").expect("it is kept").is_some_and(|n| n.contains("lock_timeout")));
         assert!(connection.is_on("rw_implicit_flush"));
         assert_eq!(connection.set("rw_implicit_flush", "often").expect_err("no flag").sqlstate(), "22023");
         assert!(connection.set("streaming_parallelism", "4").expect("kept").is_some());

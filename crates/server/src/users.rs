@@ -1,7 +1,7 @@
 //! Who may connect and do what: the users' file, its roles, and what is kept of passwords.
 //!
 //! A password is kept salted and hashed as SCRAM-SHA-256 needs it, in a file that only its owner can
-//! read. Without users everybody may do everything, which is for loopback only.
+//! read (docs/formats/catalog.md). Without users everybody may do everything, which is for loopback only.
 
 use crate::exit::{Exit, Failure, Outcome};
 use highwater::engine::core::Rng;
@@ -156,7 +156,11 @@ fn write(path: &Path, text: &str) -> std::io::Result<()> {
     let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&next)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
-    std::fs::rename(&next, path)
+    std::fs::rename(&next, path)?;
+    match path.parent() {
+        Some(folder) => std::fs::File::open(folder)?.sync_all(),
+        None => Ok(()),
+    }
 }
 
 /// Arguments of `highwater users`.
