@@ -16,6 +16,7 @@ use crate::views::{Scanned, shaped};
 use arrow::array::RecordBatch;
 use arrow::temporal_conversions::timestamp_us_to_datetime;
 use datafusion::catalog::TableProvider;
+use datafusion::common::DataFusionError;
 use datafusion::datasource::provider_as_source;
 use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryPool};
 use datafusion::execution::runtime_env::RuntimeEnv;
@@ -230,7 +231,7 @@ impl Database {
                         break;
                     }
                 }
-                Ok(())
+                Ok::<_, DataFusionError>(())
             },
             self.runtime.handle(),
         );
