@@ -29,7 +29,7 @@ const RELIEF: Duration = Duration::from_secs(1);
 /// How long after a failed checkpoint the next one is tried; doubles with each failure in a row.
 const RETRY: Duration = Duration::from_millis(500);
 const LONGEST_RETRY: Duration = Duration::from_secs(30);
-/// How long a clean stop waits for deliveries; they are in the final checkpoint anyway.
+/// How long a clean stop waits for deliveries that do not fail; they are in the final checkpoint anyway.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
 /// The least time between two ticks for the sake of time alone.
 const DUE_PACE: Duration = Duration::from_millis(50);
@@ -663,7 +663,8 @@ impl Control {
             || self.is_checkpointing()
             || self.to_publish.is_some()
             || self.next_epoch != self.complete;
-        let delivering = self.undelivered.load(Relaxed) > 0 && now.saturating_sub(stopping.since) < STOP_PATIENCE;
+        let delivering =
+            self.undelivered.load(Relaxed) > self.run.stuck() && now.saturating_sub(stopping.since) < STOP_PATIENCE;
         !busy && !delivering
     }
 }

@@ -50,3 +50,4 @@ pub use pipeline::{BegunScan, Metrics, Pipeline, Scan, Status, Subscription};
 pub use run::{Parallelism, PipelineSpec};
 pub use runtime::{Engine, EngineConfig};
 pub use saved::Saved;
+pub use shared::FailingDelivery;

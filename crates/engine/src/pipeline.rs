@@ -18,7 +18,7 @@ use crate::reads::Reads;
 use crate::run::{Event, Facilities, PipelineSpec, RunSetup, RunSpec, prepare};
 use crate::runtime::Workers;
 use crate::saved::Saved;
-use crate::shared::Run;
+use crate::shared::{FailingDelivery, Run};
 use crate::snapshot::Shipping;
 use highwater_checkpoint::{Store, Trigger};
 use highwater_core::Bytes;
@@ -287,11 +287,18 @@ impl Pipeline {
         }
     }
 
-    /// Parts of outboxes that are published and that the sinks do not have yet. What a checkpoint has
-    /// published counts once an epoch has begun and ended since.
+    /// Whether sinks are still to get what is published, those left out whose deliveries fail. What a
+    /// checkpoint has published counts once an epoch has begun and ended since.
     #[must_use]
-    pub fn undelivered(&self) -> usize {
-        self.inner.state().run.as_ref().map_or(0, |run| run.spec.undelivered())
+    pub fn is_delivering(&self) -> bool {
+        let state = self.inner.state();
+        state.run.as_ref().is_some_and(|run| run.spec.undelivered() > run.spec.run.stuck())
+    }
+
+    /// Deliveries that have failed several times in a row.
+    #[must_use]
+    pub fn failing_deliveries(&self) -> Vec<FailingDelivery> {
+        self.inner.state().run.as_ref().map_or_else(Vec::new, |run| run.spec.run.failing())
     }
 
     /// Makes a checkpoint and waits until it is published or has failed.

@@ -32,6 +32,19 @@ pub(crate) struct Run {
     failed: AtomicBool,
     reason: Mutex<Option<String>>,
     on_failure: OnFailure,
+    /// By sink and worker.
+    failing: Mutex<BTreeMap<(String, u32), FailingDelivery>>,
+}
+
+/// Deliveries of a sink that have failed several times in a row; they are tried again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailingDelivery {
+    /// The sink's node.
+    pub sink: String,
+    /// Why the newest try failed.
+    pub reason: String,
+    /// Published parts that wait.
+    pub waiting: usize,
 }
 
 impl std::fmt::Debug for Run {
@@ -55,7 +68,27 @@ impl Run {
             failed: AtomicBool::new(false),
             reason: Mutex::new(None),
             on_failure,
+            failing: Mutex::default(),
         }
+    }
+
+    /// How the deliveries of a sink on a worker fail; none when they no longer do.
+    pub(crate) fn set_failing(&self, sink: &str, part: u32, failing: Option<FailingDelivery>) {
+        let mut all = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
+        match failing {
+            Some(failing) => drop(all.insert((sink.to_owned(), part), failing)),
+            None => drop(all.remove(&(sink.to_owned(), part))),
+        }
+    }
+
+    /// All deliveries that fail.
+    pub(crate) fn failing(&self) -> Vec<FailingDelivery> {
+        self.failing.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// Published parts that wait for deliveries that fail.
+    pub(crate) fn stuck(&self) -> usize {
+        self.failing.lock().unwrap_or_else(PoisonError::into_inner).values().map(|failing| failing.waiting).sum()
     }
 
     /// The run goes on after this epoch.

@@ -14,9 +14,9 @@ use crate::table_sink::{self, check_into, table_of};
 use arrow::array::new_empty_array;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use highwater_connectors::{Created, DELETED, ERROR_COLUMNS, Envelope, Format, Included, Metadata, Options, Shape};
-use highwater_engine::Trigger;
 use highwater_engine::plan::{self, Operator};
 use highwater_engine::source::{Extent, Source};
+use highwater_engine::{CheckpointOutcome, CheckpointReport, Trigger};
 use highwater_sql::lower::FedTable;
 use highwater_sql::statement::{
     self, CreateIndex, CreateSink, CreateSource, CreateSubscription, CreateTable, CreateView, Encoding, Name, Property,
@@ -305,10 +305,12 @@ impl Database {
         drop(state);
         let done = Outcome::done("CREATE SUBSCRIPTION");
         // A checkpoint that has the subscription, from which a crash goes on.
-        match running.map(|running| running.checkpoint(Trigger::Manual)) {
-            Some(Err(error)) => Ok(done.noticed(format!("it begins with the next checkpoint: {error}"))),
-            _ => Ok(done),
-        }
+        let reason = match running.map(|running| running.checkpoint(Trigger::Manual)).transpose() {
+            Ok(Some(CheckpointReport { outcome: CheckpointOutcome::Failed(reason), .. })) => reason,
+            Ok(_) => return Ok(done),
+            Err(error) => error.to_string(),
+        };
+        Ok(done.noticed(format!("it begins with the next checkpoint: {reason}")))
     }
 
     fn subscription_object(&self, state: &State, statement: CreateSubscription, entry: Entry) -> Result<Object> {

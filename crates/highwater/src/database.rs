@@ -14,6 +14,7 @@ use crate::outcome::{Outcome, Rows};
 use crate::restore::Restoring;
 use crate::show;
 use crate::system::{System, is_about_session};
+use crate::threads::QueryThreads;
 use highwater_connectors::Connectors;
 use highwater_engine::{Engine, EngineConfig, Pipeline, Trigger};
 use highwater_sql::statement::{Name, Property};
@@ -33,7 +34,7 @@ pub struct Database {
     pub(crate) engine: Engine,
     pub(crate) session: Session,
     pub(crate) connectors: Connectors,
-    pub(crate) runtime: Arc<tokio::runtime::Runtime>,
+    pub(crate) runtime: Arc<QueryThreads>,
     pub(crate) tables: TableStore,
     pub(crate) system: System,
     /// What [`Database::execute`] runs for.
@@ -102,11 +103,7 @@ impl Database {
         if let Some(workers) = config.workers {
             engine.workers = workers;
         }
-        let mut runtime = tokio::runtime::Builder::new_multi_thread();
-        if threads > 0 {
-            runtime.worker_threads(threads);
-        }
-        let runtime = runtime.thread_name("hw-query").thread_stack_size(STACK_BYTES).enable_all().build();
+        let runtime = QueryThreads::start(threads);
         let folder = |what: std::io::Error| Error::Folder { path: config.data_dir.clone(), what: what.to_string() };
         let state = State {
             catalog,

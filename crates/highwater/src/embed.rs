@@ -9,18 +9,18 @@ use crate::dml::assign;
 use crate::error::Result;
 use crate::outcome::Rows;
 use crate::parameters::Parameters;
+use crate::threads::QueryThreads;
 use arrow::array::{Array as _, ArrayRef, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, SchemaRef};
 use highwater_sql::statement::Name;
 use highwater_tables::{TableWrite, Write};
 use std::sync::Arc;
-use tokio::runtime::Runtime;
 
 /// A query's rows as they come.
 pub struct Batches {
     rows: RowStream,
-    runtime: Arc<Runtime>,
+    runtime: Arc<QueryThreads>,
 }
 
 impl std::fmt::Debug for Batches {

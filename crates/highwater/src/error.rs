@@ -183,7 +183,9 @@ const fn table_state(error: &highwater_tables::Error) -> &'static str {
 /// What went wrong while a statement was planned: constants are computed then.
 fn planning_state(error: &DataFusionError) -> &'static str {
     match error.find_root() {
-        DataFusionError::External(_) | DataFusionError::ArrowError(..) => query_state(error),
+        DataFusionError::External(_) | DataFusionError::ArrowError(..) | DataFusionError::ResourcesExhausted(_) => {
+            query_state(error)
+        }
         _ => "XX000",
     }
 }

@@ -122,6 +122,7 @@ mod subscribe;
 mod subscription;
 mod system;
 mod table_sink;
+mod threads;
 mod titles;
 mod upsert;
 mod values;

@@ -11,16 +11,20 @@ use crate::outcome::{Outcome, Rows};
 use crate::parameters::Parameters;
 use crate::provider::TableRows;
 use crate::replay::{self, Until};
+use crate::show;
 use crate::views::{Scanned, shaped};
 use arrow::array::RecordBatch;
 use arrow::temporal_conversions::timestamp_us_to_datetime;
 use datafusion::catalog::TableProvider;
+use datafusion::common::DataFusionError;
 use datafusion::datasource::provider_as_source;
 use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryPool};
 use datafusion::execution::runtime_env::RuntimeEnv;
-use datafusion::execution::{SessionState, TaskContext};
+use datafusion::execution::{SendableRecordBatchStream, SessionState, TaskContext};
 use datafusion::logical_expr::{LogicalPlan, TableSource};
-use datafusion::physical_plan::execute_stream;
+use datafusion::physical_plan::stream::RecordBatchReceiverStream;
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
+use futures::StreamExt as _;
 use highwater_engine::checkpoint::inspect;
 use highwater_engine::core::{CheckpointId, Epoch, WallMicros};
 use highwater_engine::source::{Extent, Offset, Source};
@@ -37,6 +41,8 @@ use std::time::{Duration, Instant};
 const QUIET: Duration = Duration::from_millis(300);
 /// How often FLUSH looks whether sinks have delivered.
 const LOOK: Duration = Duration::from_millis(5);
+/// Batches of a query that may wait for whoever reads them.
+const BATCHES_AHEAD: usize = 1;
 /// How long FLUSH waits in all.
 const PATIENCE: Duration = Duration::from_secs(600);
 
@@ -208,7 +214,28 @@ impl Database {
             state.execution_props_mut().query_execution_start_time = Some(now.and_utc());
         }
         let physical = state.create_physical_plan(plan).await?;
-        Ok(Answer::streamed(RowStream::new(execute_stream(physical, self.task(&state))?)))
+        Ok(Answer::streamed(RowStream::new(self.computed(physical, self.task(&state)))))
+    }
+
+    /// A plan's rows, computed on the queries' own threads: some operators compute for long without
+    /// letting other tasks go on, and whoever reads may serve others. Who reads no more ends it.
+    fn computed(&self, plan: Arc<dyn ExecutionPlan>, task: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let mut builder = RecordBatchReceiverStream::builder(plan.schema(), BATCHES_AHEAD);
+        let rows = builder.tx();
+        builder.spawn_on(
+            async move {
+                let mut stream = execute_stream(plan, task)?;
+                while let Some(batch) = stream.next().await {
+                    let is_last = batch.is_err();
+                    if rows.send(batch).await.is_err() || is_last {
+                        break;
+                    }
+                }
+                Ok::<_, DataFusionError>(())
+            },
+            self.runtime.handle(),
+        );
+        builder.build()
     }
 
     /// What a query runs in: the memory it may take is its own.
@@ -331,10 +358,12 @@ impl Database {
             }
             self.flush_views(connection)?;
         }
-        Ok(Outcome::done("FLUSH"))
+        let state = self.state();
+        let failing = state.running.values().flat_map(|running| show::failing(&state, running));
+        Ok(failing.fold(Outcome::done("FLUSH"), Outcome::noticed))
     }
 
-    /// Waits until the tables have what their sinks have now.
+    /// Waits until the tables have what their sinks have now, but not for those that cannot deliver.
     fn deliver_into_tables(&self, connection: &Connection) -> Result<()> {
         let state = self.state();
         let sinks = state.objects.iter().filter(|object| object.writes().is_some());
@@ -350,7 +379,7 @@ impl Database {
                 return Err(invalid("55000", what, None));
             }
             wait_for_epoch(pipeline, connection)?;
-            while pipeline.undelivered() > 0 {
+            while pipeline.is_delivering() {
                 connection.check_cancelled()?;
                 if Instant::now() >= deadline {
                     let what = format!("a sink of {} still delivers", pipeline.title());
@@ -376,9 +405,7 @@ impl Database {
             }
             if extent == Some(Extent::Bounded) && reads_tables {
                 // Its tables do not end.
-                if !pipeline.wait_drained(|| connection.check_cancelled().is_ok())? {
-                    return connection.check_cancelled();
-                }
+                wait_for_end(&pipeline, connection)?;
             } else if let Some(extent) = extent {
                 flush_one(&pipeline, extent, connection)?;
             }
@@ -508,6 +535,9 @@ fn flush_one(pipeline: &Pipeline, extent: Extent, connection: &Connection) -> Re
                 // With checkpoints by interval off, nothing else asks for the last one.
                 pipeline.checkpoint(Trigger::Manual)?;
                 asked = true;
+            } else if !pipeline.failing_deliveries().is_empty() {
+                // It does not finish before they succeed.
+                return wait_for_end(pipeline, connection);
             }
         }
         if Instant::now() >= deadline {
@@ -516,6 +546,11 @@ fn flush_one(pipeline: &Pipeline, extent: Extent, connection: &Connection) -> Re
         }
     }
     Ok(())
+}
+
+/// Waits until all sources have ended and the views show all their rows.
+fn wait_for_end(pipeline: &Pipeline, connection: &Connection) -> Result<()> {
+    if pipeline.wait_drained(|| connection.check_cancelled().is_ok())? { Ok(()) } else { connection.check_cancelled() }
 }
 
 /// Waits for the end of an epoch that has not begun yet.

@@ -7,7 +7,7 @@ use crate::objects::Object;
 use crate::outcome::{Outcome, Rows};
 use arrow::array::{ArrayRef, StringArray, TimestampMicrosecondArray, UInt64Array};
 use highwater_engine::checkpoint::inspect;
-use highwater_engine::{CheckpointReport, Metrics, Pipeline, Status};
+use highwater_engine::{CheckpointReport, FailingDelivery, Metrics, Pipeline, Status};
 use highwater_sql::statement::{Name, Show};
 use highwater_sql::types::pg_name;
 use std::sync::Arc;
@@ -88,12 +88,14 @@ fn jobs(database: &Database) -> Result<Rows> {
     let mut state = database.state();
     database.settle(&mut state)?;
     let pipelines: Vec<Pipeline> = state.running.values().cloned().collect();
+    let told = |pipeline: &Pipeline| [vec![status(&pipeline.status())], failing(&state, pipeline)].concat().join("; ");
+    let told: Vec<String> = pipelines.iter().map(told).collect();
     drop(state);
     let metrics: Vec<Metrics> = pipelines.iter().map(Pipeline::metrics).collect();
     let count = |of: fn(&Metrics) -> u64| numbers(metrics.iter().map(of));
     Ok(Rows::of(vec![
         ("name", texts(pipelines.iter().map(|p| p.title().to_owned()))),
-        ("status", texts(pipelines.iter().map(|p| status(&p.status())))),
+        ("status", texts(told)),
         ("rows_in", count(|m| m.rows_in)),
         ("epochs", count(|m| m.epochs)),
         ("epoch_us_p50", count(|m| m.epoch_us.p50)),
@@ -107,6 +109,19 @@ fn jobs(database: &Database) -> Result<Rows> {
         ("skipped_rows", count(|m| m.skipped_rows)),
         ("late_rows", count(|m| m.late_rows)),
     ]))
+}
+
+/// The sinks of a pipeline that cannot deliver, and why.
+pub(crate) fn failing(state: &State, pipeline: &Pipeline) -> Vec<String> {
+    let mut failing = pipeline.failing_deliveries();
+    // Some have deliveries on several workers.
+    failing.dedup_by(|one, other| one.sink == other.sink);
+    let told = |failing: FailingDelivery| {
+        let kept = failing.sink.rsplit_once('/').map_or(failing.sink.as_str(), |(kept, _)| kept);
+        let name = state.objects.shown(kept);
+        format!("sink {name:?} cannot deliver for now, and is tried again: {}", failing.reason)
+    };
+    failing.into_iter().map(told).collect()
 }
 
 pub(crate) fn status(status: &Status) -> String {

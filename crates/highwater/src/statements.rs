@@ -11,7 +11,6 @@ use crate::parameters::Parameters;
 use crate::prepared;
 use crate::show;
 use highwater_sql::statement::{CopyOut, SetScope, Show, Statement};
-use std::sync::Arc;
 
 impl Database {
     /// Executes one statement for a connection. `text` is what it was parsed from. Must run on a
@@ -207,12 +206,6 @@ impl Database {
             let answer = self.run(connection, &statement, text, &Parameters::none()).await?;
             answer.into_outcome().await
         })
-    }
-
-    /// The runtime that queries run on.
-    #[must_use]
-    pub fn runtime(&self) -> Arc<tokio::runtime::Runtime> {
-        Arc::clone(&self.runtime)
     }
 }
 

@@ -1,8 +1,10 @@
 //! Objects that are changed while they are in use, over crashes and restarts: names, columns, and
 //! sinks into tables.
 
+use arrow::array::AsArray as _;
 use highwater::{Config, Database, Rows, same_rows};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 fn open(folder: &Path) -> Database {
     let mut config = Config::new(folder);
@@ -195,5 +197,31 @@ fn a_sink_brings_each_change_into_a_table_once_over_crashes() {
     for view in ["counts", "few", "seen"] {
         assert_equal_to_recomputation(&database, view);
     }
+    database.shutdown().expect("a clean stop");
+}
+
+#[test]
+fn a_sink_whose_rows_a_table_refuses_holds_nobody_up() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let database = open(folder.path());
+    let script = "
+        CREATE TABLE given (id bigint PRIMARY KEY, name text);
+        CREATE TABLE taken (id bigint PRIMARY KEY, name text NOT NULL);
+        CREATE MATERIALIZED VIEW v AS SELECT count(*) AS n FROM given;
+        CREATE SINK s INTO taken FROM given;
+        INSERT INTO given VALUES (1, 'a'), (2, NULL);";
+    database.script(script).expect("a script");
+    let is_told = |text: &String| text.contains("sink \"s\" cannot deliver for now");
+    let flushed = database.execute("FLUSH").expect("flushes");
+    assert!(flushed.notices.iter().any(is_told), "{:?}", flushed.notices);
+    assert_eq!(rows(&database, "SELECT n FROM v WHERE n = 2").count(), 1);
+    let jobs = rows(&database, "SHOW JOBS");
+    let status = jobs.batches[0].column_by_name("status").expect("a column").as_string::<i32>();
+    assert!(status.iter().flatten().any(|status| is_told(&status.to_owned())), "{status:?}");
+
+    let begun = Instant::now();
+    database.execute("DROP SINK s").expect("drops");
+    assert!(begun.elapsed() < Duration::from_secs(8), "nobody waits for what is not delivered");
+    assert_eq!(database.execute("FLUSH").expect("flushes").notices, Vec::<String>::new());
     database.shutdown().expect("a clean stop");
 }

@@ -7,6 +7,7 @@
 
 pub mod arrays;
 mod asof;
+mod bounded;
 mod close;
 mod copy;
 mod cursor;

@@ -5,6 +5,7 @@
 
 use crate::arrays::{self, Arrays, Casts};
 use crate::asof;
+use crate::bounded;
 use crate::close;
 use crate::error::{Error, Result};
 use crate::function::{self, ScalarFunction};
@@ -187,6 +188,7 @@ impl Session {
         state.register_relation_planner(Arc::new(Windows)).expect("a session takes planners");
         state.register_relation_planner(Arc::new(Presents)).expect("a session takes planners");
         state.register_function_rewrite(Arc::new(PlainText)).expect("a session takes rewrites");
+        bounded::register(&mut state).expect("a session takes functions");
         arrays::register(&mut state).expect("a session takes functions");
         jsonb::register(&mut state).expect("a session takes functions");
         state.register_udf(Arc::new(AtZone::udf())).expect("a session takes functions");

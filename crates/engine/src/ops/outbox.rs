@@ -7,7 +7,7 @@
 use crate::background::Background;
 use crate::batch::Batch;
 use crate::error::{Error, Result};
-use crate::shared::{Run, caught};
+use crate::shared::{FailingDelivery, Run, caught};
 use crate::sink::{DeliveryPermit, EPOCH, Sink, TIME, Target};
 use crate::snapshot::OutboxPart;
 use crate::tick::Tick;
@@ -23,6 +23,8 @@ use std::time::{Duration, Instant};
 
 /// The longest pause between two tries to deliver.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// After so many failures in a row nobody waits for a sink any more: it has had 300 ms to recover.
+const PATIENT_FAILURES: u32 = 3;
 
 /// What a delivery left behind: the target for the next one, and how it went.
 type Delivered = (Option<Box<dyn Target>>, Result<()>);
@@ -46,6 +48,8 @@ pub(crate) struct Outbox {
     /// Parts delivered in this run.
     delivered: u64,
     failures: u32,
+    /// Why deliveries fail, when several in a row have.
+    failing: Option<String>,
     retry_at: Option<Instant>,
 }
 
@@ -79,6 +83,7 @@ impl Outbox {
             delivering: None,
             delivered: 0,
             failures: 0,
+            failing: None,
             retry_at: None,
         }
     }
@@ -125,6 +130,15 @@ impl Outbox {
             part.checkpoint = Some(checkpoint);
             self.undelivered.fetch_add(1, Relaxed);
         }
+        self.tell_failing();
+    }
+
+    /// Tells how much waits for a sink that fails.
+    fn tell_failing(&self) {
+        let Some(reason) = &self.failing else { return };
+        let waiting = self.kept.iter().filter(|part| part.checkpoint.is_some()).count();
+        let failing = FailingDelivery { sink: self.name.clone(), reason: reason.clone(), waiting };
+        self.run.set_failing(&self.name, self.part, Some(failing));
     }
 
     /// Goes on delivering; `done` is called from another thread when there is more to do. Gives the
@@ -165,6 +179,9 @@ impl Outbox {
                 self.delivered += 1;
                 self.kept.pop_front();
                 self.undelivered.fetch_sub(1, Relaxed);
+                if self.failing.take().is_some() {
+                    self.run.set_failing(&self.name, self.part, None);
+                }
                 self.run.counters.delivered.fetch_add(1, Relaxed);
             }
             Err(error) => {
@@ -174,6 +191,10 @@ impl Outbox {
                 self.retry_at = Some(Instant::now() + pause);
                 self.run.counters.delivery_failures.fetch_add(1, Relaxed);
                 tracing::warn!(sink = self.name, %error, retry_in = ?pause, "a delivery failed");
+                if self.failures >= PATIENT_FAILURES {
+                    self.failing = Some(error.to_string());
+                    self.tell_failing();
+                }
             }
         }
     }

@@ -3,12 +3,11 @@
 use super::simple::is_transactional;
 use super::{Session, encode, errors, parameters, status_of};
 use arrow::datatypes::{DataType, SchemaRef};
-use futures::{Sink, SinkExt as _};
+use futures::{Sink, SinkExt as _, StreamExt as _};
 use highwater::{Answer, Connection, Parameters, Statement, TransactionState};
-use pgwire::api::portal::{Format, Portal};
-use pgwire::api::query::{
-    ExtendedQueryHandler, send_describe_response, send_execution_response, send_query_response, send_ready_for_query,
-};
+use pgwire::api::copy::send_copy_in_response;
+use pgwire::api::portal::{Format, Portal, PortalExecutionState};
+use pgwire::api::query::{ExtendedQueryHandler, send_describe_response, send_execution_response, send_ready_for_query};
 use pgwire::api::results::{CopyResponse, DescribePortalResponse, FieldInfo, Response, Tag};
 use pgwire::api::stmt::{QueryParser, StoredStatement};
 use pgwire::api::store::{Entry, PortalStore};
@@ -16,8 +15,8 @@ use pgwire::api::{ClientInfo, ClientPortalStore, DEFAULT_NAME, ErrorHandler as _
 use pgwire::error::{ErrorInfo, PgWireError, PgWireResult};
 use pgwire::messages::PgWireBackendMessage;
 use pgwire::messages::extendedquery::{
-    Bind, BindComplete, Close, CloseComplete, Describe, Execute, Flush, Parse, ParseComplete, Sync as PgSync,
-    TARGET_TYPE_BYTE_PORTAL,
+    Bind, BindComplete, Close, CloseComplete, Describe, Execute, Flush, Parse, ParseComplete, PortalSuspended,
+    Sync as PgSync, TARGET_TYPE_BYTE_PORTAL,
 };
 use pgwire::messages::response::TransactionStatus;
 use std::fmt::Debug;
@@ -107,6 +106,7 @@ impl ExtendedQueryHandler for Session {
         let statement = message.statement_name.as_deref().unwrap_or(DEFAULT_NAME);
         match client.portal_store().get_statement(statement) {
             Some(Entry::Value(statement)) => {
+                check_formats(&message, &statement.statement)?;
                 let portal = Portal::try_new(&message, statement)?;
                 client.portal_store().put_portal(Arc::new(portal));
             }
@@ -266,9 +266,58 @@ impl Session {
         PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
     {
         let limit = self.connection.lock().await.statement_timeout();
-        let done = self.limited(self._on_execute(client, message), limit).await;
+        let done = self.limited(self.run_portal(client, message), limit).await;
         client.set_transaction_status(status_of(&*self.connection.lock().await));
         done
+    }
+
+    /// Runs a portal, or goes on with it. pgwire's own way holds all rows before it sends the first, and
+    /// runs what gives none once more.
+    async fn run_portal<C>(&self, client: &mut C, message: Execute) -> PgWireResult<()>
+    where
+        C: ClientInfo + ClientPortalStore + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
+        C::PortalStore: PortalStore<Statement = Prepared>,
+        C::Error: Debug,
+        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
+    {
+        let name = message.name.as_deref().unwrap_or(DEFAULT_NAME);
+        let portal = match client.portal_store().get_portal(name) {
+            Some(Entry::Value(portal)) => portal,
+            _ => return self._on_execute(client, message).await,
+        };
+        if !matches!(client.state(), PgWireConnectionState::ReadyForQuery) {
+            return Err(PgWireError::NotReadyForQuery);
+        }
+        client.set_state(PgWireConnectionState::QueryInProgress);
+        let state = portal.state();
+        let (is_new, is_over) = {
+            let state = state.lock().await;
+            (matches!(*state, PortalExecutionState::Initial), matches!(*state, PortalExecutionState::Finished))
+        };
+        if is_over && portal.statement.statement.columns.is_none() {
+            return Err(errors::error("55000", format!("portal {name:?} cannot be run")));
+        }
+        let done = if is_new { self.do_query(client, portal.as_ref(), 0).await? } else { Response::EmptyQuery };
+        match done {
+            // It was begun before.
+            Response::EmptyQuery => send_rows(client, &portal, message.max_rows).await?,
+            Response::Query(rows) => {
+                portal.start(rows).await;
+                send_rows(client, &portal, message.max_rows).await?;
+            }
+            Response::CopyIn(copy) => {
+                *state.lock().await = PortalExecutionState::Finished;
+                client.set_state(PgWireConnectionState::CopyInProgress(true));
+                return send_copy_in_response(client, copy).await;
+            }
+            Response::Execution(tag) | Response::TransactionStart(tag) | Response::TransactionEnd(tag) => {
+                *state.lock().await = PortalExecutionState::Finished;
+                send_execution_response(client, tag).await?;
+            }
+            _ => return Err(errors::error("XX000", "a statement was answered in an unknown way")),
+        }
+        client.set_state(PgWireConnectionState::ReadyForQuery);
+        Ok(())
     }
 
     /// Another message comes before Sync: what waits is executed in a transaction.
@@ -305,19 +354,19 @@ impl Session {
         C::Error: Debug,
         PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
     {
-        let Some((_, portal)) = self.deferred() else { return Ok(()) };
+        let Some((message, portal)) = self.deferred() else { return Ok(()) };
         let mut connection = self.connection.lock().await;
         connection.begin_implicitly();
         let limit = connection.statement_timeout();
         let answer = self.limited(self.written(&mut connection, &portal), limit).await?;
         errors::notify(client, &answer.notices).await?;
         if answer.rows.is_some() {
-            let response = encode::response(answer, &portal.result_column_format)?;
-            send_query_response(client, response, false).await?;
+            portal.start(encode::response(answer, &portal.result_column_format)?).await;
+            send_rows(client, &portal, message.max_rows).await
         } else {
-            send_execution_response(client, Tag::new(&answer.tag.text(0))).await?;
+            *portal.state().lock().await = PortalExecutionState::Finished;
+            send_execution_response(client, Tag::new(&answer.tag.text(0))).await
         }
-        Ok(())
     }
 
     /// What a write gives.
@@ -342,6 +391,54 @@ impl Session {
         };
         self.limited(committed, limit).await
     }
+}
+
+/// Sends up to so many rows of a portal as they come; all when the number is not positive.
+async fn send_rows<C>(client: &mut C, portal: &Portal<Prepared>, most: i32) -> PgWireResult<()>
+where
+    C: Sink<PgWireBackendMessage> + Unpin + Send + Sync,
+    C::Error: Debug,
+    PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
+{
+    let state = portal.state();
+    let mut state = state.lock().await;
+    let PortalExecutionState::Suspended(response) = &mut *state else {
+        return send_execution_response(client, Tag::new("SELECT").with_rows(0)).await;
+    };
+    let verb = response.command_tag().to_owned();
+    let most = usize::try_from(most).unwrap_or_default();
+    let mut sent = 0;
+    let is_over = loop {
+        if most > 0 && sent == most {
+            break false;
+        }
+        let Some(row) = response.data_rows().next().await else { break true };
+        client.feed(PgWireBackendMessage::DataRow(row?)).await?;
+        sent += 1;
+    };
+    if !is_over {
+        client.feed(PgWireBackendMessage::PortalSuspended(PortalSuspended::new())).await?;
+        return Ok(());
+    }
+    *state = PortalExecutionState::Finished;
+    send_execution_response(client, Tag::new(&verb).with_rows(sent)).await
+}
+
+/// Refuses formats that are not one for all or one for each: pgwire would look for more of them.
+fn check_formats(message: &Bind, prepared: &Prepared) -> PgWireResult<()> {
+    let fits = |formats: usize, count: usize| formats <= 1 || formats == count;
+    let (formats, count) = (message.parameter_format_codes.len(), message.parameters.len());
+    if !fits(formats, count) {
+        let message = format!("bind message has {formats} parameter formats but {count} parameters");
+        return Err(errors::error("08P01", message));
+    }
+    let Some(columns) = &prepared.columns else { return Ok(()) };
+    let (formats, count) = (message.result_column_format_codes.len(), columns.fields().len());
+    if !fits(formats, count) {
+        let message = format!("bind message has {formats} result formats but query has {count} columns");
+        return Err(errors::error("08P01", message));
+    }
+    Ok(())
 }
 
 const fn is_write(statement: &Statement) -> bool {

@@ -1,6 +1,7 @@
 //! What drivers and psql do with a server.
 
 use crate::server::{Server, runtime};
+use std::time::{Duration, Instant};
 
 #[test]
 fn a_driver_prepares_binds_and_reads_in_binary() {
@@ -37,10 +38,18 @@ fn a_driver_prepares_binds_and_reads_in_binary() {
         let transaction = client.transaction().await.expect("begun");
         let portal = transaction.bind("SELECT id FROM t ORDER BY id", &[]).await.expect("bound");
         let first = transaction.query_portal(&portal, 30).await.expect("rows");
-        let second = transaction.query_portal(&portal, 1000).await.expect("rows");
+        let second = transaction.query_portal(&portal, i32::MAX).await.expect("rows");
         assert_eq!((first.len(), second.len()), (30, 70));
         assert_eq!(second[0].get::<_, i64>(0), 30);
+        assert_eq!(transaction.query_portal(&portal, 0).await.expect("no more rows").len(), 0);
         transaction.commit().await.expect("committed");
+
+        let transaction = client.transaction().await.expect("begun");
+        let portal = transaction.bind("UPDATE t SET n = n + 1", &[]).await.expect("bound");
+        transaction.query_portal(&portal, 0).await.expect("updated");
+        let error = transaction.query_portal(&portal, 0).await.expect_err("it is done");
+        assert_eq!(error.code().expect("a code").code(), "55000");
+        transaction.rollback().await.expect("rolled back");
 
         let error = client.execute(&insert, &[&1_i64, &"x", &0.0, &true, &0]).await.expect_err("it exists");
         assert_eq!(error.code().expect("a code").code(), "23505");
@@ -48,6 +57,26 @@ fn a_driver_prepares_binds_and_reads_in_binary() {
         let error = error.as_db_error().expect("the server's");
         assert_eq!(error.code().code(), "42703");
         assert_eq!(error.position(), Some(&tokio_postgres::error::ErrorPosition::Original(8)));
+    });
+    assert_eq!(server.stop(), Some(0));
+}
+
+#[test]
+fn queries_that_compute_without_a_pause_are_ended_and_hold_nobody_up() {
+    const ENDLESS: &str = "SELECT count(*) FROM generate_series(1, 300000) AS a(x), generate_series(1, 300000) AS b(y)
+        WHERE x + y < 0";
+    let data = tempfile::tempdir().expect("a folder");
+    let server = Server::start(data.path(), &[]);
+    runtime().block_on(async {
+        let ended = || async {
+            let client = server.connect().await;
+            client.batch_execute("SET statement_timeout TO '1s'").await.expect("set");
+            let error = client.batch_execute(ENDLESS).await.expect_err("it takes too long");
+            assert_eq!(error.code().expect("a code").code(), "57014");
+        };
+        let begun = Instant::now();
+        tokio::join!(ended(), ended(), ended(), ended());
+        assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
     });
     assert_eq!(server.stop(), Some(0));
 }
