@@ -171,14 +171,17 @@ impl Database {
             Scanned::default()
         };
         // One for all tables; taken after the scan, so that it has all that the views show.
-        let snapshot = match &special {
-            Some((_, rows)) => Arc::clone(rows.snapshot()),
-            None => connection.snapshot(&self.tables)?,
-        };
+        let mut snapshot = special.as_ref().map(|(_, rows)| Arc::clone(rows.snapshot()));
         for object in &leaves {
             let table: Arc<dyn TableProvider> = match (&object.body, &special) {
                 (Body::Table(_), Some((name, rows))) if *name == object.name() => Arc::new(rows.clone()),
-                (Body::Table(target), _) => Arc::new(table_rows(connection, target, &snapshot, scanned.horizon)?),
+                (Body::Table(target), _) => {
+                    let snapshot = match &mut snapshot {
+                        Some(snapshot) => snapshot,
+                        none => none.insert(connection.snapshot(&self.tables)?),
+                    };
+                    Arc::new(table_rows(connection, target, snapshot, scanned.horizon)?)
+                }
                 (Body::Source(source), _) => replay::table(source, &until(object, source.as_ref())?)?,
                 _ => continue,
             };
