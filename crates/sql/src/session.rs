@@ -13,7 +13,7 @@ use crate::jsonb::{self, Jsonb, Settled};
 use crate::lateral;
 use crate::lower;
 use crate::present::{self, Presents};
-use crate::respell::respelled;
+use crate::respell::{UNNAMED, respelled, told_apart};
 use crate::statement::{Name, Query, Statement};
 use crate::subquery;
 use crate::types::{self, Types};
@@ -264,15 +264,20 @@ impl Session {
     ) -> Result<LogicalPlan> {
         ignored::check(query)?;
         asof::check(query)?;
-        let parameters =
+        let parameters: Vec<_> =
             parameters.iter().map(|p| p.as_ref().map(|p| Arc::new(Field::new("", p.clone(), true)))).collect();
-        let mut context = PlannerContext::new().with_prepare_param_data_types(parameters);
         let names = Names { session: self, relations };
         let options = ParserOptions::from(&self.state.config_options().sql_parser);
-        let ast = Box::new(respelled(&query.ast));
-        let plan = SqlToRel::new_with_options(&names, options)
-            .sql_statement_to_plan_with_context(ast::Statement::Query(ast), &mut context)
-            .map_err(|e| Error::of_planner(e, &query.text))?;
+        let planned = |ast: ast::Query| {
+            let mut context = PlannerContext::new().with_prepare_param_data_types(parameters.clone());
+            SqlToRel::new_with_options(&names, options)
+                .sql_statement_to_plan_with_context(ast::Statement::Query(Box::new(ast)), &mut context)
+        };
+        let plan = match planned(respelled(&query.ast)) {
+            Err(e) if Error::is_name_twice(&e) => planned(told_apart(respelled(&query.ast))),
+            planned => planned,
+        };
+        let plan = plan.map_err(|e| Error::of_planner(e, &query.text))?;
         let plan = asof::expand(plan, &query.text)?;
         let plan = lateral::inlined(plan).map_err(|e| Error::of_planner(e, &query.text))?;
         jsonb::check(&plan)?;
@@ -431,6 +436,9 @@ pub fn rename(plan: LogicalPlan, columns: &[Name], text: &str) -> Result<Logical
         .enumerate()
         .map(|(i, field)| columns.get(i).map_or(field.name().as_str(), |c| &c.value))
         .collect();
+    if names.iter().skip(columns.len()).any(|name| name.starts_with(UNNAMED)) {
+        return Err(Error::name_twice(None));
+    }
     let mut seen = BTreeSet::new();
     if let Some(twice) = names.iter().find(|name| !seen.insert(**name)) {
         return Err(Error::Invalid {
