@@ -26,6 +26,7 @@ mod present;
 mod references;
 mod respell;
 mod rewrite;
+pub mod rounding;
 pub mod session;
 mod session_window;
 pub mod spelling;

@@ -14,6 +14,7 @@ use crate::lateral;
 use crate::lower;
 use crate::present::{self, Presents};
 use crate::respell::{UNNAMED, respelled, told_apart};
+use crate::rounding::Rounding;
 use crate::statement::{Name, Query, Statement};
 use crate::subquery;
 use crate::types::{self, Types};
@@ -187,6 +188,7 @@ impl Session {
         state.register_relation_planner(Arc::new(Windows)).expect("a session takes planners");
         state.register_relation_planner(Arc::new(Presents)).expect("a session takes planners");
         state.register_function_rewrite(Arc::new(PlainText)).expect("a session takes rewrites");
+        state.register_function_rewrite(Arc::new(Rounding)).expect("a session takes rewrites");
         arrays::register(&mut state).expect("a session takes functions");
         jsonb::register(&mut state).expect("a session takes functions");
         state.register_udf(Arc::new(AtZone::udf())).expect("a session takes functions");
@@ -303,7 +305,8 @@ impl Session {
         let options = self.state.config_options();
         let written = expr.transform_up(|e| {
             let arrays = Casts.rewrite(e, schema, options)?;
-            arrays.transform_data(|e| jsonb::Casts.rewrite(e, schema, options))
+            let jsonb = arrays.transform_data(|e| jsonb::Casts.rewrite(e, schema, options))?;
+            jsonb.transform_data(|e| Rounding.rewrite(e, schema, options))
         })?;
         let coerced = simplifier.coerce(written.data, schema)?;
         simplifier.simplify(coerced.transform_up(|e| jsonb::settled(e, schema))?.data)
