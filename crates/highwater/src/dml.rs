@@ -21,6 +21,7 @@ use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::datasource::{MemTable, provider_as_source};
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::sql::sqlparser::ast;
+use highwater_sql::rounding::rounded;
 use highwater_sql::statement::{CreateTable, Delete, Insert, Name, Query, Update, constant, returning};
 use highwater_sql::types::{JSONB, pg_name};
 use highwater_sql::zones::Zone;
@@ -544,15 +545,8 @@ pub(crate) fn assign(array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
         let text = array.as_boolean().iter().map(|v| v.map(|v| if v { "true" } else { "false" }));
         return Ok(Arc::new(text.collect::<arrow::array::StringArray>()));
     }
-    let rounded = if array.data_type().is_floating() && to.is_integer() {
-        let rounded = array.as_any().downcast_ref::<arrow::array::Float64Array>();
-        rounded
-            .map(|values| Arc::new(values.unary::<_, arrow::datatypes::Float64Type>(f64::round_ties_even)) as ArrayRef)
-    } else {
-        None
-    };
     let options = CastOptions { safe: false, ..CastOptions::default() };
-    cast_with_options(rounded.as_ref().unwrap_or(array), to, &options).map_err(|error| {
+    rounded(array, to).and_then(|rounded| cast_with_options(&rounded, to, &options)).map_err(|error| {
         let message = error.to_string();
         let sqlstate = if is_out_of_range(&message) { "22003" } else { "22P02" };
         invalid(sqlstate, cast_message(message.trim_start_matches("Cast error: ")), None)

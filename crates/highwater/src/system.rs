@@ -61,6 +61,7 @@ impl Database {
         let parser = PostgresCompatibilityParser::new();
         let parsed = parser.parse(&text).map_err(|error| invalid("42601", error.to_string(), None))?;
         let Some(mut statement) = parsed.into_iter().next() else { return Ok(None) };
+        highwater_sql::group_operands(&mut statement);
         pg_catalog::simplify(&mut statement);
         let statement = datafusion::sql::parser::Statement::Statement(Box::new(statement));
         let refused = |error: DataFusionError| highwater_sql::Error::of_planner(error, &query.text);

@@ -1,11 +1,20 @@
 //! Values made of others and of their parts.
 
-use crate::walk::{elements, members, place_of};
-use crate::{Kind, Malformed, normal};
+use crate::read::too_deep;
+use crate::walk::{depth, elements, members, place_of};
+use crate::{DEEPEST, Kind, Malformed, normal};
 
 /// An array of values.
-#[must_use]
-pub fn array_of<'a>(values: impl IntoIterator<Item = &'a str>) -> String {
+///
+/// # Errors
+/// When it is nested too deep.
+pub fn array_of<'a>(values: impl IntoIterator<Item = &'a str>) -> Result<String, Malformed> {
+    let array = listed(values);
+    // A level has two bytes at least.
+    if array.len() > 2 * DEEPEST && depth(&array) > DEEPEST { Err(too_deep()) } else { Ok(array) }
+}
+
+fn listed<'a>(values: impl IntoIterator<Item = &'a str>) -> String {
     let mut out = String::from("[");
     for value in values {
         if out.len() > 1 {
@@ -52,7 +61,7 @@ pub fn joined(left: &str, right: &str) -> Result<String, Malformed> {
         let alone = (Kind::of(side) != Kind::Array).then_some(side);
         alone.into_iter().chain(elements(side))
     });
-    Ok(array_of(parts))
+    array_of(parts)
 }
 
 /// A value without an object's members of these keys in quotes, or an array's elements that are
@@ -64,7 +73,7 @@ pub fn without_keys<S: AsRef<str>>(value: &str, quoted: &[S]) -> Result<String, 
     let is_named = |part: &str| quoted.iter().any(|key| key.as_ref() == part);
     match Kind::of(value) {
         Kind::Object => Ok(written(members(value).filter(|(key, _)| !is_named(key)))),
-        Kind::Array => Ok(array_of(elements(value).filter(|element| !is_named(element)))),
+        Kind::Array => Ok(listed(elements(value).filter(|element| !is_named(element)))),
         _ => Err("cannot delete from scalar"),
     }
 }
@@ -78,7 +87,7 @@ pub fn without_item(value: &str, index: i64) -> Result<String, &'static str> {
         Kind::Array => {
             let gone = place_of(value, index);
             let kept = elements(value).enumerate().filter(|(place, _)| Some(*place) != gone);
-            Ok(array_of(kept.map(|(_, element)| element)))
+            Ok(listed(kept.map(|(_, element)| element)))
         }
         Kind::Object => Err("cannot delete from object using integer index"),
         _ => Err("cannot delete from scalar"),

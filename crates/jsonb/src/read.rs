@@ -62,6 +62,11 @@ fn malformed(detail: String) -> Malformed {
     Malformed { sqlstate: "22P02", message: "invalid input syntax for type json", detail: Some(detail) }
 }
 
+pub(crate) fn too_deep() -> Malformed {
+    let detail = Some(format!("JSON values are nested at most {DEEPEST} deep."));
+    Malformed { sqlstate: "54001", message: "stack depth limit exceeded", detail }
+}
+
 impl<'a> Reader<'a, '_> {
     fn peek(&self) -> Option<u8> {
         self.text.as_bytes().get(self.at).copied()
@@ -107,8 +112,7 @@ impl<'a> Reader<'a, '_> {
 
     fn nested(&mut self, read: fn(&mut Self) -> Result<(), Malformed>) -> Result<(), Malformed> {
         if self.depth == DEEPEST {
-            let detail = Some(format!("JSON values are nested at most {DEEPEST} deep."));
-            return Err(Malformed { sqlstate: "54001", message: "stack depth limit exceeded", detail });
+            return Err(too_deep());
         }
         self.depth += 1;
         self.at += 1;

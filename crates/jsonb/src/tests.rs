@@ -71,6 +71,10 @@ fn what_is_no_json_is_refused() {
     assert_eq!((state("1e200000"), state("1e99999999999999999999"), state("1e-20000")), ("22003", "22003", "22003"));
     let deep = |depth| "[".repeat(depth) + &"]".repeat(depth);
     assert_eq!((of(&deep(DEEPEST)), state(&deep(DEEPEST + 1))), (deep(DEEPEST), "54001"));
+    let deepest = deep(DEEPEST);
+    assert_eq!(array_of([deep(DEEPEST - 1).as_str()]), Ok(deepest.clone()));
+    assert_eq!(array_of([deepest.as_str()]).map_err(|bad| bad.sqlstate), Err("54001"));
+    assert_eq!(joined("{}", &deepest).map_err(|bad| bad.sqlstate), Ok(format!("[{{}}, {}", &deepest[1..])));
     assert_eq!(normal("{\"a\": x1}").expect_err("no value").detail.as_deref(), Some("Token \"x1\" is invalid."));
 }
 

@@ -44,6 +44,28 @@ fn end_of_nested(text: &[u8]) -> usize {
     text.len()
 }
 
+/// How deep a value is nested.
+pub(crate) fn depth(value: &str) -> usize {
+    let text = value.as_bytes();
+    let (mut at, mut depth, mut deepest) = (0, 0_usize, 0);
+    while let Some(byte) = text.get(at) {
+        match byte {
+            b'"' => {
+                at = end_of_string(text, at);
+                continue;
+            }
+            b'{' | b'[' => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        at += 1;
+    }
+    deepest
+}
+
 fn inside(value: &str, open: char, close: char) -> &str {
     value.strip_prefix(open).and_then(|rest| rest.strip_suffix(close)).unwrap_or_default()
 }

@@ -3,9 +3,11 @@
 
 use crate::asof;
 use crate::error::{Error, Result};
+use crate::precedence::group_operands;
 use crate::present;
 use crate::statement::Name;
 use crate::text::{self, DIALECT, Position};
+use datafusion::sql::sqlparser::ast::VisitMut;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan};
 
@@ -206,7 +208,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Lets sqlparser read from here, and goes on after what it has read.
-    pub(crate) fn sqlparser<T>(
+    pub(crate) fn sqlparser<T: VisitMut>(
         &mut self,
         read: impl FnOnce(&mut Parser<'static>) -> Result<T, ParserError>,
     ) -> Result<T> {
@@ -214,8 +216,9 @@ impl<'a> Cursor<'a> {
         asof::respell(&mut tokens);
         present::respell(&mut tokens);
         let mut parser = Parser::new(&DIALECT).with_tokens_with_locations(tokens);
-        let value = read(&mut parser).map_err(|e| self.of_sqlparser(&e, &parser))?;
+        let mut value = read(&mut parser).map_err(|e| self.of_sqlparser(&e, &parser))?;
         self.next += parser.index().min(self.end - self.next);
+        group_operands(&mut value);
         Ok(value)
     }
 

@@ -215,6 +215,17 @@ impl Error {
         }
     }
 
+    /// Whether DataFusion's planner refuses two expressions of one name.
+    pub(crate) fn is_name_twice(error: &DataFusionError) -> bool {
+        matches!(error.find_root(), DataFusionError::Plan(message) if message.contains(NAME_TWICE))
+    }
+
+    /// A relation cannot have two columns of one name.
+    pub(crate) fn name_twice(position: Option<Position>) -> Self {
+        let message = "a column is given more than once: name the columns with AS".to_owned();
+        Self::Invalid { sqlstate: "42701", message, position }
+    }
+
     /// What DataFusion cannot compute, in its words.
     pub(crate) fn not_computed(error: &DataFusionError) -> Self {
         let words = match error.find_root() {
@@ -264,9 +275,8 @@ impl Error {
             let message = format!("column {column:?} must appear in GROUP BY or in an aggregate function");
             return Self::Invalid { sqlstate: "42803", message, position };
         }
-        if message.contains("require unique expression names") {
-            let message = "a column is given more than once: name the columns with AS".to_owned();
-            return Self::Invalid { sqlstate: "42701", message, position };
+        if message.contains(NAME_TWICE) {
+            return Self::name_twice(position);
         }
         let sqlstate = if message.contains("GROUP BY") { "42803" } else { "42804" };
         Self::Invalid { sqlstate, message, position }
@@ -283,6 +293,9 @@ fn told(error: &DataFusionError) -> String {
 
 /// What DataFusion writes before a function's own words about its arguments.
 const COERCION_FAILED: &str = "user-defined coercion failed with: Error during planning: ";
+
+/// What DataFusion's planner says of two expressions of one name.
+const NAME_TWICE: &str = "require unique expression names";
 
 fn first_line(message: &str) -> String {
     message.lines().next().unwrap_or_default().trim_end_matches('.').to_owned()

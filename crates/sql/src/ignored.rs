@@ -9,8 +9,8 @@ use crate::error::{Error, Result};
 use crate::statement::Query;
 use crate::text::Position;
 use datafusion::sql::sqlparser::ast::{
-    self, BinaryOperator, DuplicateTreatment, Expr, FunctionArgumentClause, FunctionArguments, Select, Spanned,
-    TableFactor, Visit, Visitor, visit_expressions,
+    self, DuplicateTreatment, Expr, FunctionArgumentClause, FunctionArguments, Select, Spanned, TableFactor, Visit,
+    Visitor, visit_expressions,
 };
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -101,20 +101,6 @@ impl Visitor for Gate<'_> {
             (!pipe_operators.is_empty(), "|>"),
         ];
         self.first(&clauses, Position::of(self.cursor.text, query.span().start))
-    }
-
-    fn pre_visit_expr(&mut self, expr: &Expr) -> Walk {
-        let (Expr::IsDistinctFrom(_, right) | Expr::IsNotDistinctFrom(_, right)) = expr else {
-            return ControlFlow::Continue(());
-        };
-        if let Expr::BinaryOp { op: BinaryOperator::And | BinaryOperator::Or | BinaryOperator::Xor, .. } = **right {
-            // The parser takes what follows for a part of the right side.
-            let at = Position::of(self.cursor.text, right.span().start);
-            let hint = "put the comparison into parentheses";
-            let error = Error::unsupported("IS DISTINCT FROM before AND or OR", hint, at);
-            return ControlFlow::Break(Box::new(error));
-        }
-        ControlFlow::Continue(())
     }
 
     fn pre_visit_select(&mut self, select: &Select) -> Walk {

@@ -14,10 +14,11 @@
 use crate::{arrays, jsonb, zones};
 use datafusion::sql::sqlparser::ast::{
     AccessExpr, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
-    FunctionArguments, Ident, ObjectName, ObjectNamePart, Query, Subscript, TableAlias, TableAliasColumnDef,
-    TableFactor, Value, ValueWithSpan, VisitMut, VisitorMut,
+    FunctionArguments, Ident, ObjectName, ObjectNamePart, Query, Select, SelectItem, SetExpr, Subscript, TableAlias,
+    TableAliasColumnDef, TableFactor, Value, ValueWithSpan, VisitMut, VisitorMut,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::ops::ControlFlow;
 
@@ -27,6 +28,74 @@ pub(crate) fn respelled(query: &Query) -> Query {
     // Nothing breaks the walk off.
     let ControlFlow::Continue(()) = query.visit(&mut Respell);
     query
+}
+
+/// How the names begin that items get from [`told_apart`].
+pub(crate) const UNNAMED: &str = "?column?#";
+
+/// The same query with names for what has none. DataFusion's planner refuses `SELECT 1, 1` and
+/// `SELECT a::int, a::text`, whose items have one name for it; PostgreSQL takes them.
+///
+/// Columns keep theirs, by which an outer query may read them, but for those that stand twice in the
+/// outermost SELECT.
+pub(crate) fn told_apart(mut query: Query) -> Query {
+    columns_apart(&mut query.body);
+    let ControlFlow::Continue(()) = query.visit(&mut TellApart);
+    query
+}
+
+fn columns_apart(body: &mut SetExpr) {
+    let select = match body {
+        SetExpr::Select(select) => select,
+        SetExpr::Query(query) => return columns_apart(&mut query.body),
+        SetExpr::SetOperation { left, right, .. } => {
+            columns_apart(left);
+            return columns_apart(right);
+        }
+        _ => return,
+    };
+    let is_wild = |item: &SelectItem| matches!(item, SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..));
+    let is_any_wild = select.projection.iter().any(is_wild);
+    let mut seen = BTreeSet::new();
+    for (at, item) in select.projection.iter_mut().enumerate() {
+        if let SelectItem::UnnamedExpr(expr) = item
+            && is_column(expr)
+            && (!seen.insert(expr.to_string().to_lowercase()) || is_any_wild)
+        {
+            name_by_place(item, at);
+        }
+    }
+}
+
+struct TellApart;
+
+impl VisitorMut for TellApart {
+    type Break = Infallible;
+
+    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<Infallible> {
+        if select.projection.len() > 1 {
+            for (at, item) in select.projection.iter_mut().enumerate() {
+                if matches!(&*item, SelectItem::UnnamedExpr(expr) if !is_column(expr)) {
+                    name_by_place(item, at);
+                }
+            }
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+fn is_column(expr: &Expr) -> bool {
+    match expr {
+        Expr::Nested(inner) => is_column(inner),
+        expr => matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_)),
+    }
+}
+
+fn name_by_place(item: &mut SelectItem, at: usize) {
+    if let SelectItem::UnnamedExpr(expr) = item {
+        let alias = Ident::with_quote('"', format!("{UNNAMED}{}", at + 1));
+        *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias };
+    }
 }
 
 /// Functions that give rows.
@@ -276,6 +345,26 @@ mod tests {
             ("SELECT a[:2], a[2:]", "SELECT a[1:2], a[2:2147483647]"),
         ] {
             assert_eq!(respelled(&template(written)).to_string(), expected, "{written}");
+        }
+    }
+
+    #[test]
+    fn what_has_one_name_twice_is_told_apart() {
+        for (written, expected) in [
+            ("SELECT 1, 1", "SELECT 1 AS \"?column?#1\", 1 AS \"?column?#2\""),
+            ("SELECT a, sum(a), a FROM t", "SELECT a, sum(a) AS \"?column?#2\", a AS \"?column?#3\" FROM t"),
+            ("SELECT *, a FROM t", "SELECT *, a AS \"?column?#2\" FROM t"),
+            (
+                "SELECT a, a FROM t UNION SELECT b, b FROM t",
+                "SELECT a, a AS \"?column?#2\" FROM t UNION SELECT b, b AS \"?column?#2\" FROM t",
+            ),
+            (
+                "SELECT x FROM (SELECT a, a + 1, (a), sum(a) AS s FROM t) AS u",
+                "SELECT x FROM (SELECT a, a + 1 AS \"?column?#2\", (a), sum(a) AS s FROM t) AS u",
+            ),
+            ("SELECT count(*) FROM (SELECT a, a FROM t)", "SELECT count(*) FROM (SELECT a, a FROM t)"),
+        ] {
+            assert_eq!(told_apart(*template(written)).to_string(), expected, "{written}");
         }
     }
 }

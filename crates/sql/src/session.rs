@@ -14,7 +14,8 @@ use crate::jsonb::{self, Jsonb, Settled};
 use crate::lateral;
 use crate::lower;
 use crate::present::{self, Presents};
-use crate::respell::respelled;
+use crate::respell::{UNNAMED, respelled, told_apart};
+use crate::rounding::Rounding;
 use crate::statement::{Name, Query, Statement};
 use crate::subquery;
 use crate::types::{self, Types};
@@ -189,6 +190,7 @@ impl Session {
         state.register_relation_planner(Arc::new(Presents)).expect("a session takes planners");
         state.register_function_rewrite(Arc::new(PlainText)).expect("a session takes rewrites");
         bounded::register(&mut state).expect("a session takes functions");
+        state.register_function_rewrite(Arc::new(Rounding)).expect("a session takes rewrites");
         arrays::register(&mut state).expect("a session takes functions");
         jsonb::register(&mut state).expect("a session takes functions");
         state.register_udf(Arc::new(AtZone::udf())).expect("a session takes functions");
@@ -266,15 +268,20 @@ impl Session {
     ) -> Result<LogicalPlan> {
         ignored::check(query)?;
         asof::check(query)?;
-        let parameters =
+        let parameters: Vec<_> =
             parameters.iter().map(|p| p.as_ref().map(|p| Arc::new(Field::new("", p.clone(), true)))).collect();
-        let mut context = PlannerContext::new().with_prepare_param_data_types(parameters);
         let names = Names { session: self, relations };
         let options = ParserOptions::from(&self.state.config_options().sql_parser);
-        let ast = Box::new(respelled(&query.ast));
-        let plan = SqlToRel::new_with_options(&names, options)
-            .sql_statement_to_plan_with_context(ast::Statement::Query(ast), &mut context)
-            .map_err(|e| Error::of_planner(e, &query.text))?;
+        let planned = |ast: ast::Query| {
+            let mut context = PlannerContext::new().with_prepare_param_data_types(parameters.clone());
+            SqlToRel::new_with_options(&names, options)
+                .sql_statement_to_plan_with_context(ast::Statement::Query(Box::new(ast)), &mut context)
+        };
+        let plan = match planned(respelled(&query.ast)) {
+            Err(e) if Error::is_name_twice(&e) => planned(told_apart(respelled(&query.ast))),
+            planned => planned,
+        };
+        let plan = plan.map_err(|e| Error::of_planner(e, &query.text))?;
         let plan = asof::expand(plan, &query.text)?;
         let plan = lateral::inlined(plan).map_err(|e| Error::of_planner(e, &query.text))?;
         jsonb::check(&plan)?;
@@ -300,7 +307,8 @@ impl Session {
         let options = self.state.config_options();
         let written = expr.transform_up(|e| {
             let arrays = Casts.rewrite(e, schema, options)?;
-            arrays.transform_data(|e| jsonb::Casts.rewrite(e, schema, options))
+            let jsonb = arrays.transform_data(|e| jsonb::Casts.rewrite(e, schema, options))?;
+            jsonb.transform_data(|e| Rounding.rewrite(e, schema, options))
         })?;
         let coerced = simplifier.coerce(written.data, schema)?;
         simplifier.simplify(coerced.transform_up(|e| jsonb::settled(e, schema))?.data)
@@ -433,6 +441,9 @@ pub fn rename(plan: LogicalPlan, columns: &[Name], text: &str) -> Result<Logical
         .enumerate()
         .map(|(i, field)| columns.get(i).map_or(field.name().as_str(), |c| &c.value))
         .collect();
+    if names.iter().skip(columns.len()).any(|name| name.starts_with(UNNAMED)) {
+        return Err(Error::name_twice(None));
+    }
     let mut seen = BTreeSet::new();
     if let Some(twice) = names.iter().find(|name| !seen.insert(**name)) {
         return Err(Error::Invalid {

@@ -209,7 +209,7 @@ fn interval_of(expr: &Expr) -> Option<i64> {
     if value.months != 0 || value.nanoseconds % 1000 != 0 {
         return None;
     }
-    (i64::from(value.days) * 86_400_000_000).checked_add(value.nanoseconds / 1000)
+    i64::from(value.days).checked_mul(86_400_000_000)?.checked_add(value.nanoseconds / 1000)
 }
 
 /// A time that the row alone decides, in microseconds.

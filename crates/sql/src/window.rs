@@ -222,7 +222,9 @@ fn micros_of(interval: &Expr, unit_us: i64) -> Result<i64> {
     if value.nanoseconds % 1000 != 0 {
         return plan_err!("a window's length is a whole number of microseconds");
     }
-    let micros = i64::from(value.days) * 86_400_000_000 + value.nanoseconds / 1000;
+    let days = i64::from(value.days).checked_mul(86_400_000_000);
+    let micros = days.and_then(|days| days.checked_add(value.nanoseconds / 1000));
+    let Some(micros) = micros else { return plan_err!("a window's length is less than 292 years") };
     if micros <= 0 {
         return plan_err!("a window's length is more than 0");
     }

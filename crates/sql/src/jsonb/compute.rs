@@ -225,8 +225,8 @@ fn iso(text: &str) -> String {
 /// Arrays as jsonb.
 fn lists(lists: &ListArray) -> Result<LargeStringArray> {
     let elements = values_of(lists.values())?;
-    let array = |row: usize| jsonb::array_of(places(lists, row).map(|at| value_at(&elements, at)));
-    Ok((0..lists.len()).map(|row| lists.is_valid(row).then(|| array(row))).collect())
+    let array = |row: usize| jsonb::array_of(places(lists, row).map(|at| value_at(&elements, at))).map_err(malformed);
+    (0..lists.len()).map(|row| lists.is_valid(row).then(|| array(row)).transpose()).collect()
 }
 
 fn value_at(values: &LargeStringArray, row: usize) -> &str {
@@ -236,8 +236,8 @@ fn value_at(values: &LargeStringArray, row: usize) -> &str {
 /// `jsonb_build_array(value, ...)`
 pub(super) fn array(args: &[ArrayRef], rows: usize) -> Result<ArrayRef> {
     let all = args.iter().map(values_of).collect::<Result<Vec<_>>>()?;
-    let array = |row: usize| jsonb::array_of(all.iter().map(|values| value_at(values, row)));
-    Ok(Arc::new((0..rows).map(|row| Some(array(row))).collect::<LargeStringArray>()))
+    let array = |row: usize| jsonb::array_of(all.iter().map(|values| value_at(values, row))).map_err(malformed);
+    Ok(Arc::new((0..rows).map(|row| array(row).map(Some)).collect::<Result<LargeStringArray>>()?))
 }
 
 /// A key as an object has it, from the jsonb of its value.
@@ -278,7 +278,7 @@ pub(super) fn pair(args: &[ArrayRef]) -> Result<ArrayRef> {
             return Err(refused(NO_ANSWER, "field name must not be null"));
         }
         let key = key_of(keys.value(row));
-        builder.append_value(jsonb::array_of([&*key, value_at(&all, row)]));
+        builder.append_value(jsonb::array_of([&*key, value_at(&all, row)]).map_err(malformed)?);
     }
     Ok(Arc::new(builder.finish()))
 }

@@ -102,6 +102,13 @@ impl Flow {
         uses.iter().zip(&self.columns).any(|(uses, c)| *uses > 1 && !is_cheap(c))
     }
 
+    /// How deep `exprs` may be when they are composed with the flow's columns.
+    pub(super) fn depth_with(&self, exprs: &[Physical]) -> usize {
+        let deepest = |exprs: &[Physical]| exprs.iter().map(depth).max().unwrap_or(0);
+        // What stands for a column is one level with it.
+        (deepest(&self.columns) + deepest(exprs)).saturating_sub(1)
+    }
+
     /// What is to be done to the rows of a node with these columns; none when it is nothing.
     pub(super) fn as_map(&self, node: &SchemaRef) -> Option<Map> {
         let same = self.columns.len() == node.fields().len()
@@ -115,6 +122,16 @@ impl Flow {
         let columns = if same { Vec::new() } else { self.columns.clone() };
         Some(Map { filter: self.filter.clone(), columns })
     }
+}
+
+/// How deep an expression is nested.
+pub(super) fn depth(expr: &Physical) -> usize {
+    let (mut parts, mut deepest) = (vec![(expr, 1)], 0);
+    while let Some((part, depth)) = parts.pop() {
+        deepest = deepest.max(depth);
+        parts.extend(part.children().into_iter().map(|child| (child, depth + 1)));
+    }
+    deepest
 }
 
 fn is_cheap(expr: &Physical) -> bool {

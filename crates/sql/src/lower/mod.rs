@@ -314,9 +314,10 @@ impl<'a> Builder<'a> {
             .collect()
     }
 
-    /// The flow as it is, or as a node of its own when `exprs` would compute a part of it twice.
+    /// The flow as it is, or as a node of its own when `exprs` would compute a part of it twice, or be too
+    /// deep with it.
     fn sparing(&mut self, flow: Flow, exprs: &[Arc<dyn PhysicalExpr>], owner: &str) -> Flow {
-        if !flow.would_repeat(exprs) {
+        if !flow.would_repeat(exprs) && flow.depth_with(exprs) <= MOST_DEEP {
             return flow;
         }
         let schema = Arc::clone(flow.schema());
@@ -374,10 +375,7 @@ impl<'a> Builder<'a> {
 const MOST_DEEP: usize = 1000;
 
 fn not_too_deep(expr: Arc<dyn PhysicalExpr>) -> Result<Arc<dyn PhysicalExpr>> {
-    fn depth(expr: &Arc<dyn PhysicalExpr>) -> usize {
-        1 + expr.children().into_iter().map(depth).max().unwrap_or(0)
-    }
-    if depth(&expr) <= MOST_DEEP {
+    if flow::depth(&expr) <= MOST_DEEP {
         return Ok(expr);
     }
     let message = format!("an expression of a view is nested more than {MOST_DEEP} deep: divide it");

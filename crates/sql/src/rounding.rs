@@ -1,0 +1,165 @@
+//! Casts that leave out digits after the point round, as PostgreSQL's do: numeric with halves away from
+//! zero, floating point with halves to the even number. Arrow's casts to integers cut off.
+//!
+//! The rounding is a function of its own. DataFusion compares what is below a cast with a literal in
+//! place of the cast, which is another question where the cast rounds: `n::int = 3` is not `n = 3`.
+
+use arrow::array::{ArrayRef, AsArray};
+use arrow::compute::{CastOptions, cast_with_options};
+use arrow::datatypes::{DataType, Decimal128Type, DecimalType, Float32Type, Float64Type};
+use arrow::error::ArrowError;
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::Transformed;
+use datafusion::common::{DFSchema, Result, ScalarValue, plan_err};
+use datafusion::logical_expr::expr::ScalarFunction;
+use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
+use datafusion::logical_expr::{
+    Cast, ColumnarValue, Expr, ExprSchemable, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, lit,
+};
+use std::sync::Arc;
+
+/// How many digits after the point stay when values of a type are rounded before a cast; none when they
+/// are not.
+fn digits_kept(from: &DataType, to: &DataType) -> Option<i8> {
+    match (from, to) {
+        (DataType::Float32 | DataType::Float64, to) if to.is_integer() => Some(0),
+        (DataType::Decimal128(_, scale), to) if to.is_integer() && *scale > 0 => Some(0),
+        (DataType::Decimal128(_, scale), DataType::Decimal128(_, kept)) if (0..*scale).contains(kept) => Some(*kept),
+        _ => None,
+    }
+}
+
+/// The type of rounded values, which has a digit more before the point.
+fn rounded_type(from: &DataType, digits: i8) -> DataType {
+    let DataType::Decimal128(precision, scale) = from else { return from.clone() };
+    let gone = u8::try_from(scale.saturating_sub(digits)).unwrap_or(0);
+    let precision = precision.saturating_sub(gone).saturating_add(1);
+    DataType::Decimal128(precision.min(Decimal128Type::MAX_PRECISION), digits)
+}
+
+fn round(values: &ArrayRef, digits: i8) -> Result<ArrayRef, ArrowError> {
+    match values.data_type() {
+        DataType::Float32 => {
+            Ok(Arc::new(values.as_primitive::<Float32Type>().unary::<_, Float32Type>(f32::round_ties_even)))
+        }
+        DataType::Float64 => {
+            Ok(Arc::new(values.as_primitive::<Float64Type>().unary::<_, Float64Type>(f64::round_ties_even)))
+        }
+        from => {
+            let strict = CastOptions { safe: false, ..CastOptions::default() };
+            cast_with_options(values, &rounded_type(from, digits), &strict)
+        }
+    }
+}
+
+/// Values as a cast to a type finds them.
+///
+/// # Errors
+/// When a rounded value has more digits than there are.
+pub fn rounded(values: &ArrayRef, to: &DataType) -> Result<ArrayRef, ArrowError> {
+    match digits_kept(values.data_type(), to) {
+        Some(digits) => round(values, digits),
+        None => Ok(Arc::clone(values)),
+    }
+}
+
+/// Rounds below casts.
+#[derive(Debug)]
+pub(crate) struct Rounding;
+
+impl FunctionRewrite for Rounding {
+    fn name(&self) -> &'static str {
+        "rounding_casts"
+    }
+
+    fn rewrite(&self, expr: Expr, schema: &DFSchema, _: &ConfigOptions) -> Result<Transformed<Expr>> {
+        let Expr::Cast(Cast { expr: inner, field }) = expr else { return Ok(Transformed::no(expr)) };
+        let digits = inner.get_type(schema).ok().and_then(|from| digits_kept(&from, field.data_type()));
+        let Some(digits) = digits else { return Ok(Transformed::no(Expr::Cast(Cast { expr: inner, field }))) };
+        let inner = match written(&inner) {
+            Some(number) => lit(number.round()),
+            None => {
+                let function = Arc::new(ScalarUDF::from(Round::to(digits)));
+                Expr::ScalarFunction(ScalarFunction::new_udf(function, vec![*inner]))
+            }
+        };
+        Ok(Transformed::yes(Expr::Cast(Cast { expr: Box::new(inner), field })))
+    }
+}
+
+/// A number that is written out, which is numeric in PostgreSQL.
+fn written(expr: &Expr) -> Option<f64> {
+    match expr {
+        Expr::Literal(ScalarValue::Float64(number), _) => *number,
+        Expr::Negative(inner) => written(inner).map(|number| -number),
+        _ => None,
+    }
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Round {
+    name: String,
+    digits: i8,
+    signature: Signature,
+}
+
+impl Round {
+    fn to(digits: i8) -> Self {
+        Self { name: format!("rounded_to_{digits}"), digits, signature: Signature::any(1, Volatility::Immutable) }
+    }
+}
+
+impl ScalarUDFImpl for Round {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, args: &[DataType]) -> Result<DataType> {
+        match args {
+            [from] => Ok(rounded_type(from, self.digits)),
+            _ => plan_err!("{} takes one value", self.name),
+        }
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        match args.args.as_slice() {
+            [ColumnarValue::Array(values)] => Ok(ColumnarValue::Array(round(values, self.digits)?)),
+            [ColumnarValue::Scalar(value)] => {
+                let rounded = round(&value.to_array()?, self.digits)?;
+                ScalarValue::try_from_array(&rounded, 0).map(ColumnarValue::Scalar)
+            }
+            _ => plan_err!("{} takes one value", self.name),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::{Decimal128Array, Float64Array, Int32Array};
+    use arrow::compute::cast;
+    use arrow::datatypes::Int32Type;
+
+    fn whole(values: ArrayRef) -> Vec<i32> {
+        let whole = cast(&rounded(&values, &DataType::Int32).expect("rounds"), &DataType::Int32).expect("fits");
+        whole.as_primitive::<Int32Type>().values().to_vec()
+    }
+
+    #[test]
+    fn halves_of_numeric_go_away_from_zero_and_of_floats_to_the_even_number() {
+        let numeric = |values: Vec<i128>, precision, scale| {
+            let values = Decimal128Array::from(values).with_precision_and_scale(precision, scale);
+            Arc::new(values.expect("fits")) as ArrayRef
+        };
+        assert_eq!(whole(numeric(vec![250, -250, 249, 350, 9999], 4, 2)), [3, -3, 2, 4, 100]);
+        assert_eq!(whole(numeric(vec![5, -5, 4], 1, 1)), [1, -1, 0]);
+        assert_eq!(whole(Arc::new(Float64Array::from(vec![2.5, -2.5, 2.4, 3.5, 0.5]))), [2, -2, 2, 4, 0]);
+        assert_eq!(whole(Arc::new(Int32Array::from(vec![7]))), [7]);
+        let tenths = rounded(&numeric(vec![999, -115], 3, 2), &DataType::Decimal128(9, 1)).expect("rounds");
+        assert_eq!(&tenths, &numeric(vec![100, -12], 3, 1));
+    }
+}
