@@ -14,14 +14,15 @@ use crate::error::{Error, Result};
 use crate::lower::ties;
 use crate::statement::Query;
 use crate::text::{self, Position};
+use crate::types::is_jsonb;
 use arrow::datatypes::DataType;
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{Column, DFSchema, DataFusionError, JoinType, plan_err};
 use datafusion::functions_window::expr_fn::lead;
 use datafusion::logical_expr::utils::split_conjunction_owned;
 use datafusion::logical_expr::{
-    BinaryExpr, ColumnarValue, Expr, ExprFunctionExt, Join, LogicalPlan, LogicalPlanBuilder, Operator,
-    ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, binary_expr,
+    BinaryExpr, ColumnarValue, Expr, ExprFunctionExt, ExprSchemable, Join, LogicalPlan, LogicalPlanBuilder, Operator,
+    ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, SortExpr, Volatility, binary_expr, cast,
 };
 use datafusion::sql::sqlparser::ast::{
     self, FunctionArg, FunctionArgExpr, FunctionArguments, JoinConstraint, JoinOperator, Select, SelectItem, SetExpr,
@@ -223,7 +224,7 @@ fn nearest(join: Join, condition: Expr, text: &str) -> Result<LogicalPlan> {
     // The later row is the nearer one where the right comes before the left.
     let is_later = matches!(operator, Operator::Gt | Operator::GtEq);
     let mut order = vec![right_time.clone().sort(is_later, false)];
-    order.extend(ties::all_columns(right.schema()));
+    order.extend(ties::all_columns(right.schema()).into_iter().map(|sort| comparable(sort, right.schema())));
     let next = || Expr::Column(Column::new_unqualified(NEXT));
     let columns: Vec<Expr> = schema.columns().into_iter().map(Expr::Column).collect();
     let planned = || -> Result<LogicalPlan, DataFusionError> {
@@ -233,6 +234,14 @@ fn nearest(join: Join, condition: Expr, text: &str) -> Result<LogicalPlan> {
         LogicalPlanBuilder::from(left).join_on(right, join_type, [range])?.project(columns)?.build()
     };
     planned().map_err(|e| Error::of_planner(e, text))
+}
+
+/// A sort key by which rows can be sorted: jsonb, which has no order, has one as text.
+fn comparable(sort: SortExpr, schema: &DFSchema) -> SortExpr {
+    match sort.expr.get_type(schema) {
+        Ok(of) if is_jsonb(&of) => SortExpr { expr: cast(sort.expr, DataType::Utf8), ..sort },
+        _ => sort,
+    }
 }
 
 /// What a condition compares.

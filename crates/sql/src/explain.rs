@@ -1,5 +1,6 @@
 //! A pipeline's plan as text: some lines an operator, with what it reads, does and keeps.
 
+use crate::arithmetic;
 use crate::growth;
 use crate::types::pg_name;
 use arrow::datatypes::SchemaRef;
@@ -79,6 +80,11 @@ fn node_lines(plan: &Plan, node: &Node) -> Vec<String> {
     lines
 }
 
+/// An expression with the operators that it is written with.
+fn told(expr: &Arc<dyn PhysicalExpr>) -> String {
+    arithmetic::shown(expr).to_string()
+}
+
 fn columns_of(schema: &SchemaRef) -> String {
     let column = |f: &Arc<arrow::datatypes::Field>| format!("{} {}", f.name(), pg_name(f.data_type()));
     schema.fields().iter().map(column).collect::<Vec<_>>().join(", ")
@@ -93,11 +99,11 @@ fn unnested(unnest: &Unnest, schema: &SchemaRef) -> String {
 fn map_lines(map: &Map, schema: &SchemaRef) -> Vec<String> {
     let mut lines = Vec::new();
     if let Some(filter) = &map.filter {
-        lines.push(format!("  filter: {filter}"));
+        lines.push(format!("  filter: {}", told(filter)));
     }
     if !map.columns.is_empty() {
         let columns = map.columns.iter().zip(schema.fields());
-        let columns: Vec<String> = columns.map(|(c, f)| format!("{} = {c}", f.name())).collect();
+        let columns: Vec<String> = columns.map(|(c, f)| format!("{} = {}", f.name(), told(c))).collect();
         lines.push(format!("  columns: {}", columns.join(", ")));
     }
     lines
@@ -117,10 +123,10 @@ fn join_lines(plan: &Plan, node: &Node, join: &Join) -> Vec<String> {
     let mut lines = vec![format!("  kind: {kind}{when}")];
     let same = if join.nulls_match { "is not distinct from" } else { "=" };
     let pairs = join.left_keys.iter().zip(&join.right_keys);
-    let pairs: Vec<String> = pairs.map(|(left, right)| format!("{left} {same} {right}")).collect();
+    let pairs: Vec<String> = pairs.map(|(left, right)| format!("{} {same} {}", told(left), told(right))).collect();
     lines.push(key_line(&pairs));
     if let Some(filter) = &join.filter {
-        lines.push(format!("  filter: {filter}"));
+        lines.push(format!("  filter: {}", told(filter)));
     }
     for forget in &join.forgets {
         let side = if forget.side == 0 { "forgets left rows when" } else { "forgets right rows when" };
@@ -133,11 +139,11 @@ fn join_lines(plan: &Plan, node: &Node, join: &Join) -> Vec<String> {
 }
 
 fn first_lines(first: &First) -> Vec<String> {
-    let keys: Vec<String> = first.keys.iter().map(ToString::to_string).collect();
+    let keys: Vec<String> = first.keys.iter().map(told).collect();
     let order = |key: &SortKey| {
         let direction = if key.options.descending { "desc" } else { "asc" };
         let nulls = if key.options.nulls_first { "first" } else { "last" };
-        format!("{} {direction} nulls {nulls}", key.expr)
+        format!("{} {direction} nulls {nulls}", told(&key.expr))
     };
     let order: Vec<String> = first.order.iter().map(order).collect();
     vec![
@@ -148,7 +154,7 @@ fn first_lines(first: &First) -> Vec<String> {
 }
 
 fn regroup_lines(regroup: &Regroup) -> Vec<String> {
-    let keys: Vec<String> = regroup.keys.iter().map(ToString::to_string).collect();
+    let keys: Vec<String> = regroup.keys.iter().map(told).collect();
     let mut lines = vec![key_line(&keys)];
     lines.extend(regroup.recompute.describe().lines().map(|line| format!("  computes: {line}")));
     lines.push("  state: the rows of each group, and what it gave".to_owned());
@@ -169,7 +175,7 @@ fn key_line(keys: &[String]) -> String {
 }
 
 fn aggregation_lines(aggregation: &Aggregation) -> Vec<String> {
-    let keys: Vec<String> = aggregation.keys.iter().map(ToString::to_string).collect();
+    let keys: Vec<String> = aggregation.keys.iter().map(told).collect();
     let mut lines = vec![key_line(&keys)];
     let calls: Vec<String> = aggregation.aggregates.iter().map(call).collect();
     if !calls.is_empty() {
@@ -200,11 +206,10 @@ fn call(aggregate: &Aggregate) -> String {
         AggregateFunction::Min => "min",
         AggregateFunction::Max => "max",
     };
-    let argument = |e: &Arc<dyn PhysicalExpr>| e.to_string();
-    let argument = aggregate.argument.as_ref().map_or_else(|| "*".to_owned(), argument);
+    let argument = aggregate.argument.as_ref().map_or_else(|| "*".to_owned(), told);
     let argument = if aggregate.distinct { format!("distinct {argument}") } else { argument };
     match &aggregate.filter {
-        Some(filter) => format!("{name}({argument}) filter ({filter})"),
+        Some(filter) => format!("{name}({argument}) filter ({})", told(filter)),
         None => format!("{name}({argument})"),
     }
 }

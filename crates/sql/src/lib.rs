@@ -5,6 +5,8 @@
 //! pipeline's plan, [`explain`] shows it. The crate knows no connector, no catalog and no files:
 //! sources and sinks come in as the engine's traits, a program's functions as [`ScalarFunction`]s.
 
+mod aggregates;
+mod arithmetic;
 pub mod arrays;
 mod asof;
 mod bounded;
@@ -12,7 +14,9 @@ mod close;
 mod copy;
 mod cursor;
 pub mod error;
+mod exact;
 mod explain;
+mod floats;
 mod function;
 mod generated;
 mod growth;

@@ -8,11 +8,11 @@ use crate::asof;
 use crate::bounded;
 use crate::close;
 use crate::error::{Error, Result};
+use crate::exact::{Exact, exact};
 use crate::function::{self, ScalarFunction};
 use crate::ignored;
 use crate::jsonb::{self, Jsonb, Settled};
 use crate::lateral;
-use crate::lower;
 use crate::present::{self, Presents};
 use crate::respell::{UNNAMED, respelled, told_apart};
 use crate::rounding::Rounding;
@@ -47,7 +47,6 @@ use datafusion::optimizer::extract_equijoin_predicate::ExtractEquijoinPredicate;
 use datafusion::optimizer::optimize_projections::OptimizeProjections;
 use datafusion::optimizer::push_down_filter::PushDownFilter;
 use datafusion::optimizer::replace_distinct_aggregate::ReplaceDistinctWithAggregate;
-use datafusion::optimizer::rewrite_set_comparison::RewriteSetComparison;
 use datafusion::optimizer::scalar_subquery_to_join::ScalarSubqueryToJoin;
 use datafusion::optimizer::simplify_expressions::{ExprSimplifier, SimplifyExpressions};
 use datafusion::optimizer::{Optimizer, OptimizerContext, OptimizerRule};
@@ -183,6 +182,7 @@ impl Session {
             .with_config(config)
             .with_expr_planners(vec![Arc::new(Jsonb), Arc::new(Arrays)])
             .with_analyzer_rule(Arc::new(Settled))
+            .with_analyzer_rule(Arc::new(Exact))
             .with_default_features()
             .with_type_planner(Arc::clone(&types))
             .build();
@@ -311,10 +311,11 @@ impl Session {
             jsonb.transform_data(|e| Rounding.rewrite(e, schema, options))
         })?;
         let coerced = simplifier.coerce(written.data, schema)?;
-        simplifier.simplify(coerced.transform_up(|e| jsonb::settled(e, schema))?.data)
+        let settled = coerced.transform_up(|e| jsonb::settled(e, schema))?.data;
+        simplifier.simplify(settled.transform_up(|e| exact(e, schema))?.data)
     }
 
-    /// A bound expression over rows of these columns, whose integers fail where they would wrap around.
+    /// A bound expression over rows of these columns.
     pub(crate) fn physical_over(
         &self,
         expr: Expr,
@@ -328,8 +329,7 @@ impl Session {
         let context = PhysicalPlanningContext::default();
         let made = self
             .simplified(expr, schema, &simplifier)
-            .and_then(|expr| create_physical_expr(&expr, schema, self.state.execution_props(), &context))
-            .and_then(|expr| lower::checked(expr, schema.as_arrow()));
+            .and_then(|expr| create_physical_expr(&expr, schema, self.state.execution_props(), &context));
         made.map_err(|e| Error::Plan(Box::new(e)))
     }
 
@@ -359,7 +359,7 @@ impl Session {
             return Err(Error::unsupported("computing EMIT ON WINDOW CLOSE from scratch", hint, None));
         }
         let plan = window::expand(plan).map_err(|e| Error::Plan(Box::new(e)))?;
-        subquery::outside_of_where(plan).map_err(|e| Error::Plan(Box::new(e)))
+        subquery::compared(plan).and_then(subquery::exact).map_err(|e| Error::of_planner(e, ""))
     }
 
     /// A view's bound query as DataFusion can run it, for what the view holds.
@@ -385,13 +385,10 @@ impl Session {
         options.optimizer.enable_physical_uncorrelated_scalar_subquery = false;
         options.optimizer.max_passes = PASSES;
         let options = Arc::new(options);
-        let plan = subquery::plain_distinct(plan).map_err(refused)?;
+        let plan = subquery::plain_distinct(plan).and_then(subquery::compared).map_err(refused)?;
         let plan = self.state.analyzer().execute_and_check(plan, &options, |_, _| {}).map_err(refused)?;
         subquery::check(&plan)?;
         let context = OptimizerContext::new_with_config_options(options).without_query_execution_start_time();
-        let first = Optimizer::with_rules(vec![Arc::new(RewriteSetComparison::new())]);
-        let plan = subquery::compared_apart(plan).map_err(refused)?;
-        let plan = first.optimize(plan, &context, |_, _| {}).map_err(refused)?;
         let plan = subquery::exact(plan).map_err(refused)?;
         let rules = stream_rules(present::is_in(&plan).map_err(refused)?);
         rules.optimize(plan, &context, |_, _| {}).map_err(refused)

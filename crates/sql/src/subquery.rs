@@ -1,20 +1,22 @@
-//! What a query says in other words before it is optimized for a dataflow, where joins are all there
-//! is for subqueries.
+//! What a query says in other words before it is optimized: for a dataflow joins are all there is for
+//! subqueries, and DataFusion's own take a null of NOT IN for false where it is a part of a condition.
 //!
 //! `x NOT IN (...)`, and `x IN (...)` where its null matters, become EXISTS and one aggregate that
-//! tells whether the subquery has rows and nulls: so they are exact, correlated or not. EXISTS
-//! outside of WHERE becomes a count. DISTINCT ON becomes the first row of a window.
+//! tells whether the subquery has rows and nulls: so they are exact, correlated or not. ANY and ALL
+//! become IN, or comparisons with the least and the greatest value. EXISTS outside of WHERE becomes a
+//! count. DISTINCT ON becomes the first row of a window.
 
 use crate::error::{Error, Result};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{Column, DFSchema, DataFusionError, ExprSchema, ScalarValue};
-use datafusion::functions_aggregate::expr_fn::{count, max};
+use datafusion::common::{Column, DFSchema, DataFusionError, ExprSchema, ScalarValue, not_impl_err};
+use datafusion::functions_aggregate::expr_fn::{count, max, min};
 use datafusion::functions_window::expr_fn::row_number;
-use datafusion::logical_expr::expr::{Exists, InSubquery, SetComparison};
+use datafusion::logical_expr::expr::{Exists, InSubquery, SetComparison, SetQuantifier};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::{conjunction, merge_schema, split_conjunction_owned};
 use datafusion::logical_expr::{
-    Case, Distinct, DistinctOn, Expr, ExprFunctionExt, Filter, LogicalPlan, LogicalPlanBuilder, Subquery, lit, not,
+    Case, Distinct, DistinctOn, Expr, ExprFunctionExt, Filter, LogicalPlan, LogicalPlanBuilder, Operator, Subquery,
+    binary_expr, lit, not,
 };
 use std::sync::Arc;
 
@@ -76,23 +78,62 @@ pub(crate) fn check(plan: &LogicalPlan) -> Result<()> {
     Ok(())
 }
 
-/// Puts the subqueries of ANY and ALL apart, for what compares them with columns outside.
-pub(crate) fn compared_apart(plan: LogicalPlan) -> Planned<LogicalPlan> {
+/// Gives ANY and ALL of subqueries a form that all rules know.
+pub(crate) fn compared(plan: LogicalPlan) -> Planned<LogicalPlan> {
     let changed = plan.transform_up_with_subqueries(|node| {
         let names = NamePreserver::new(&node);
-        node.map_expressions(|expr| {
+        let changed = node.map_expressions(|expr| {
             let name = names.save(&expr);
             let changed = expr.transform_up(|e| match e {
-                Expr::SetComparison(comparison) => {
-                    let rows = subquery(apart(&comparison.subquery)?, &comparison.subquery);
-                    Ok(Transformed::yes(Expr::SetComparison(SetComparison { subquery: rows, ..comparison })))
-                }
+                Expr::SetComparison(comparison) => Ok(Transformed::yes(compared_value(comparison)?)),
                 other => Ok(Transformed::no(other)),
             })?;
             Ok(if changed.transformed { changed.update_data(|expr| name.restore(expr)) } else { changed })
-        })
+        })?;
+        if changed.transformed { changed.map_data(LogicalPlan::recompute_schema) } else { Ok(changed) }
     })?;
     Ok(changed.data)
+}
+
+/// `x op ANY (...)` and `x op ALL (...)` as values, which are null when they are not known.
+fn compared_value(comparison: SetComparison) -> Planned<Expr> {
+    let SetComparison { expr, subquery, op, quantifier } = comparison;
+    let within = |negated| InSubquery { expr, subquery, negated };
+    match (quantifier, op) {
+        (SetQuantifier::Any, Operator::Eq) => Ok(Expr::InSubquery(within(false))),
+        (SetQuantifier::All, Operator::NotEq) => Ok(Expr::InSubquery(within(true))),
+        (SetQuantifier::All, op) => holds_for_all(&within(false), op),
+        (SetQuantifier::Any, op) => match op.negate() {
+            Some(opposite) => Ok(not(holds_for_all(&within(false), opposite)?)),
+            None => not_impl_err!("{op} ANY of a subquery"),
+        },
+    }
+}
+
+/// `x op ALL (...)`: what is true of the greatest or the least value is true of all.
+fn holds_for_all(within: &InSubquery, op: Operator) -> Planned<Expr> {
+    let value = value_column(&within.subquery.subquery);
+    let compared = |extreme: Expr| -> Planned<Expr> {
+        let extreme = Expr::ScalarSubquery(aggregated(&within.subquery, extreme)?);
+        Ok(binary_expr(within.expr.as_ref().clone(), op, extreme))
+    };
+    let holds = match op {
+        Operator::Gt | Operator::GtEq => compared(max(value))?,
+        Operator::Lt | Operator::LtEq => compared(min(value))?,
+        Operator::Eq => compared(min(value.clone()))?.and(compared(max(value))?),
+        op => return not_impl_err!("{op} ALL of a subquery"),
+    };
+    let unknown = || Expr::Literal(ScalarValue::Boolean(None), None);
+    let known = Expr::Case(Case {
+        expr: None,
+        when_then_expr: vec![(Box::new(within.expr.as_ref().clone().is_null()), Box::new(unknown()))],
+        else_expr: Some(Box::new(lit(true))),
+    });
+    Ok(Expr::Case(Case {
+        expr: None,
+        when_then_expr: vec![(Box::new(not(holds)), Box::new(lit(false)))],
+        else_expr: Some(Box::new(cases(within, known, unknown(), lit(true))?)),
+    }))
 }
 
 /// Rewrites IN and EXISTS where a semi or anti join would not be the same.
@@ -103,15 +144,6 @@ pub(crate) fn exact(plan: LogicalPlan) -> Planned<LogicalPlan> {
         node => elsewhere(node),
     })?;
     Ok(exact.data)
-}
-
-/// The same outside of WHERE and ON, where DataFusion itself runs neither.
-pub(crate) fn outside_of_where(plan: LogicalPlan) -> Planned<LogicalPlan> {
-    let changed = plan.transform_up_with_subqueries(|node| match node {
-        LogicalPlan::Filter(_) | LogicalPlan::Join(_) => Ok(Transformed::no(node)),
-        node => elsewhere(node),
-    })?;
-    Ok(changed.data)
 }
 
 fn in_filter(filter: Filter) -> Planned<Transformed<LogicalPlan>> {
@@ -226,9 +258,42 @@ fn value_column(plan: &LogicalPlan) -> Expr {
     Expr::Column(Column::from(plan.schema().qualified_field(0)))
 }
 
-/// A subquery under a name of its own: it may read what the query around it reads.
-fn apart(subquery: &Subquery) -> Planned<LogicalPlan> {
-    LogicalPlanBuilder::from(Arc::clone(&subquery.subquery)).alias(APART)?.build()
+/// A subquery under a name of its own, as it may read what the query around it reads, and the conditions
+/// that tie its rows to those of the query around it: these are not looked for below the name.
+fn apart(subquery: &Subquery) -> Planned<(LogicalPlan, Vec<Expr>)> {
+    let plan = &subquery.subquery;
+    if plan.all_out_ref_exprs().is_empty() {
+        return Ok((LogicalPlanBuilder::from(Arc::clone(plan)).alias(APART)?.build()?, Vec::new()));
+    }
+    let LogicalPlan::Projection(shown) = plan.as_ref() else { return tied_deeply() };
+    let LogicalPlan::Filter(filter) = shown.input.as_ref() else { return tied_deeply() };
+    if shown.expr.iter().any(Expr::contains_outer) || !filter.input.all_out_ref_exprs().is_empty() {
+        return tied_deeply();
+    }
+    let parts = split_conjunction_owned(filter.predicate.clone());
+    let (tied, own): (Vec<Expr>, Vec<Expr>) = parts.into_iter().partition(Expr::contains_outer);
+    let mut columns = shown.expr.clone();
+    let mut ties = Vec::with_capacity(tied.len());
+    for condition in tied {
+        let tie = condition.transform_up(|e| match e {
+            Expr::Column(column) => {
+                let name = format!("__tie_{}", columns.len());
+                columns.push(Expr::Column(column).alias(name.as_str()));
+                Ok(Transformed::yes(Expr::Column(Column::new(Some(APART), name))))
+            }
+            other => Ok(Transformed::no(other)),
+        })?;
+        ties.push(tie.data);
+    }
+    let mut rows = LogicalPlanBuilder::from(Arc::clone(&filter.input));
+    if let Some(own) = conjunction(own) {
+        rows = rows.filter(own)?;
+    }
+    Ok((rows.project(columns)?.alias(APART)?.build()?, ties))
+}
+
+fn tied_deeply<T>() -> Planned<T> {
+    not_impl_err!("a correlated subquery of IN, ANY or ALL that is more than SELECT ... FROM ... WHERE")
 }
 
 /// The rows of a subquery that are equal to what is looked for.
@@ -240,9 +305,9 @@ fn matching(within: &InSubquery, schema: &DFSchema) -> Planned<Subquery> {
         }
         other => Ok(Transformed::no(other)),
     })?;
-    let rows = apart(&within.subquery)?;
+    let (rows, ties) = apart(&within.subquery)?;
     let equal = value_column(&rows).eq(looked_for.data);
-    let plan = LogicalPlanBuilder::from(rows).filter(equal)?.build()?;
+    let plan = LogicalPlanBuilder::from(rows).filter(ties.into_iter().fold(equal, Expr::and))?.build()?;
     Ok(subquery(plan, &within.subquery))
 }
 

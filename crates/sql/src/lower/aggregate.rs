@@ -4,6 +4,7 @@
 use super::Builder;
 use super::flow::Flow;
 use super::ties::unaliased;
+use crate::arithmetic;
 use crate::error::{Error, Result};
 use crate::session::view_schema;
 use arrow::datatypes::DataType;
@@ -164,6 +165,10 @@ pub(super) fn key_name(key: &Expr) -> String {
     match key {
         Expr::Column(column) => column.name.clone(),
         Expr::Alias(alias) => alias.name.clone(),
-        other => other.human_display().to_string(),
+        other => match arithmetic::written(other.clone()) {
+            Ok(Expr::Column(column)) => column.name,
+            Ok(written) => written.human_display().to_string(),
+            Err(_) => other.human_display().to_string(),
+        },
     }
 }

@@ -31,7 +31,7 @@ impl Builder<'_> {
             return Ok(flow);
         }
         let keys = self.physical(ranked.keys, ranked.input)?;
-        let order: Vec<SortExpr> = ranked.order.iter().cloned().chain(ties::all_columns(ranked.input)).collect();
+        let order = ties::untied(ranked.order, ranked.input);
         let exprs: Vec<Expr> = order.iter().map(|sort| sort.expr.clone()).collect();
         let exprs = self.physical(&exprs, ranked.input)?.into_iter().zip(&order);
         let sort_key = |(expr, sort): (_, &SortExpr)| {

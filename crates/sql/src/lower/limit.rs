@@ -41,8 +41,7 @@ impl Builder<'_> {
             let ranked = Ranked { keys: &[], order: &sort.expr, input };
             flow = self.first(&ranked, skip.saturating_add(fetch), flow, owner)?;
         }
-        let mut expr = sort.expr.clone();
-        expr.extend(ties::all_columns(input));
+        let expr = ties::untied(&sort.expr, input);
         let rows = Arc::new(over_rows(input)?);
         let sorted = Arc::new(LogicalPlan::Sort(Sort { expr, input: rows, fetch: None }));
         let node = LogicalPlan::Limit(over(limit, &sorted));

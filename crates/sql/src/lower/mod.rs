@@ -37,11 +37,10 @@ use crate::text::Position;
 use crate::types::pg_name;
 use crate::window;
 use arrow::datatypes::{DataType, Field, SchemaRef};
-use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{DFSchema, ScalarValue};
+use datafusion::common::DFSchema;
+use datafusion::common::tree_node::TreeNode;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::{Distinct, Expr, Filter, LogicalPlan, Projection};
-use datafusion::physical_expr::expressions::{BinaryExpr, NegativeExpr, lit};
 use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 pub use fed::{FedTable, errors_name};
 use flow::Flow;
@@ -51,7 +50,6 @@ use highwater_engine::sink::Sink;
 use highwater_engine::source::Source;
 use passing::Carried;
 pub use scan::source_name;
-use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -309,7 +307,6 @@ impl<'a> Builder<'a> {
         exprs
             .iter()
             .map(|expr| create_physical_expr(expr, schema, state.execution_props(), &context))
-            .map(|made| made.and_then(|expr| checked(expr, schema.as_arrow())))
             .map(|made| made.map_err(|e| Error::Plan(Box::new(e))).and_then(not_too_deep))
             .collect()
     }
@@ -400,30 +397,6 @@ pub(crate) fn no_subquery(expr: &Expr) -> Result<()> {
         return Err(Error::unsupported("this subquery in an expression", hint, None));
     }
     Ok(())
-}
-
-/// The expression with integer arithmetic that fails where it would wrap around.
-pub(crate) fn checked(
-    expr: Arc<dyn PhysicalExpr>,
-    schema: &arrow::datatypes::Schema,
-) -> datafusion::common::Result<Arc<dyn PhysicalExpr>> {
-    let checked = expr.transform_up(|expr| {
-        let any: &dyn Any = expr.as_ref();
-        if let Some(negative) = any.downcast_ref::<NegativeExpr>() {
-            let data_type = negative.arg().data_type(schema)?;
-            if !data_type.is_signed_integer() {
-                return Ok(Transformed::no(expr));
-            }
-            let zero = lit(ScalarValue::new_zero(&data_type)?);
-            let checked = BinaryExpr::new(zero, datafusion::logical_expr::Operator::Minus, Arc::clone(negative.arg()));
-            return Ok(Transformed::yes(Arc::new(checked.with_fail_on_overflow(true))));
-        }
-        let Some(binary) = any.downcast_ref::<BinaryExpr>() else { return Ok(Transformed::no(expr)) };
-        let (left, right) = (Arc::clone(binary.left()), Arc::clone(binary.right()));
-        let checked = BinaryExpr::new(left, *binary.op(), right).with_fail_on_overflow(true);
-        Ok(Transformed::yes(Arc::new(checked)))
-    })?;
-    Ok(checked.data)
 }
 
 fn clause_of(node: &LogicalPlan) -> &'static str {

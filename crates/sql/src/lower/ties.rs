@@ -18,6 +18,12 @@ pub(crate) fn all_columns(schema: &DFSchema) -> Vec<SortExpr> {
     columns.map(|(column, _)| col(column).sort(true, false)).collect()
 }
 
+/// An order without ties: at last the columns decide that are not in it.
+pub(crate) fn untied(order: &[SortExpr], schema: &DFSchema) -> Vec<SortExpr> {
+    let is_new = |more: &SortExpr| !order.iter().any(|key| key.expr == more.expr);
+    order.iter().cloned().chain(all_columns(schema).into_iter().filter(is_new)).collect()
+}
+
 /// Whether rows can be sorted by a column: also by arrays, their elements one after another.
 fn has_order(data_type: &DataType) -> bool {
     match data_type {

@@ -1,0 +1,255 @@
+//! Arithmetic that gives no wrong number: integers fail where Arrow's would wrap around (22003), and what
+//! is no number is one NaN, whose sign says nothing.
+//!
+//! Operators become functions as soon as types are settled, so that what is computed while a statement is
+//! planned, once, or for ever is computed by the same ones. A function keeps the name of its operator.
+
+use crate::error::DataError;
+use crate::floats;
+use crate::types::pg_name;
+use arrow::compute::kernels::numeric;
+use arrow::datatypes::{DataType, Field, FieldRef};
+use arrow::error::ArrowError;
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{DFSchema, DataFusionError, Result, ScalarValue, plan_err};
+use datafusion::logical_expr::expr::ScalarFunction;
+use datafusion::logical_expr::{
+    BinaryExpr, ColumnarValue, Expr, ExprSchemable, Operator, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF,
+    ScalarUDFImpl, Signature, Volatility,
+};
+use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr, expressions};
+use datafusion::physical_expr_common::datum::apply;
+use std::any::Any;
+use std::sync::Arc;
+
+/// Operators become functions where these give something else.
+///
+/// # Errors
+/// When the type of an operand is not known.
+pub(crate) fn exact(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    let made = match &expr {
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) => match Operation::of(*op) {
+            Some(operation) => {
+                let (data_type, other) = (type_of(left, schema)?, type_of(right, schema)?);
+                (data_type == other).then_some((operation, data_type))
+            }
+            None => None,
+        },
+        Expr::Negative(of) => Some((Operation::Negate, type_of(of, schema)?)),
+        _ => None,
+    };
+    let Some((operation, data_type)) = made.filter(|(operation, of)| operation.is_of(of)) else {
+        return Ok(Transformed::no(expr));
+    };
+    let args = match expr {
+        Expr::BinaryExpr(BinaryExpr { left, right, .. }) => vec![*left, *right],
+        Expr::Negative(of) => vec![*of],
+        other => return Ok(Transformed::no(other)),
+    };
+    let signature = Signature::any(args.len(), Volatility::Immutable);
+    let function = ScalarUDF::from(Arithmetic { operation, data_type, signature });
+    Ok(Transformed::yes(Expr::ScalarFunction(ScalarFunction::new_udf(Arc::new(function), args))))
+}
+
+/// An expression as it is written: with operators again, and without the forms of keys.
+pub(crate) fn written(expr: Expr) -> Result<Expr> {
+    let written = expr.transform_up(|expr| {
+        if let Some(of) = floats::keyed(&expr) {
+            return Ok(Transformed::yes(of.clone()));
+        }
+        let plain = match made(&expr) {
+            Some((Arithmetic { operation, .. }, [left, right])) => operation
+                .operator()
+                .map(|op| Expr::BinaryExpr(BinaryExpr::new(Box::new(left.clone()), op, Box::new(right.clone())))),
+            Some((_, [of])) => Some(Expr::Negative(Box::new(of.clone()))),
+            _ => None,
+        };
+        Ok(plain.map_or_else(|| Transformed::no(expr), Transformed::yes))
+    })?;
+    Ok(written.data)
+}
+
+/// A planned expression as it is written.
+pub(crate) fn shown(expr: &Arc<dyn PhysicalExpr>) -> Arc<dyn PhysicalExpr> {
+    let shown = Arc::clone(expr).transform_up(|expr| {
+        let Some(call) = expr.downcast_ref::<ScalarFunctionExpr>() else { return Ok(Transformed::no(expr)) };
+        let function: &dyn Any = call.fun().inner().as_ref();
+        let plain: Option<Arc<dyn PhysicalExpr>> = match (function.downcast_ref::<Arithmetic>(), call.args()) {
+            (Some(arithmetic), [left, right]) => arithmetic.operation.operator().map(|op| {
+                Arc::new(expressions::BinaryExpr::new(Arc::clone(left), op, Arc::clone(right))) as Arc<dyn PhysicalExpr>
+            }),
+            (Some(_), [of]) => Some(Arc::new(expressions::NegativeExpr::new(Arc::clone(of))) as Arc<dyn PhysicalExpr>),
+            (None, [of]) if floats::is_key(call.fun()) => Some(Arc::clone(of)),
+            _ => None,
+        };
+        Ok(plain.map_or_else(|| Transformed::no(Arc::clone(&expr)), Transformed::yes))
+    });
+    shown.map_or_else(|_| Arc::clone(expr), |shown| shown.data)
+}
+
+/// The function that an operator has become, and what it is called with.
+fn made(expr: &Expr) -> Option<(&Arithmetic, &[Expr])> {
+    let Expr::ScalarFunction(call) = expr else { return None };
+    let function: &dyn Any = call.func.inner().as_ref();
+    Some((function.downcast_ref::<Arithmetic>()?, call.args.as_slice()))
+}
+
+/// The type of an expression; of long sums without looking at all of their parts.
+fn type_of(expr: &Expr, schema: &DFSchema) -> Result<DataType> {
+    match made(expr) {
+        Some((arithmetic, _)) => Ok(arithmetic.data_type.clone()),
+        None => expr.get_type(schema),
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Operation {
+    Add,
+    Subtract,
+    Multiply,
+    Divide,
+    Modulo,
+    Negate,
+}
+
+impl Operation {
+    const fn of(operator: Operator) -> Option<Self> {
+        match operator {
+            Operator::Plus => Some(Self::Add),
+            Operator::Minus => Some(Self::Subtract),
+            Operator::Multiply => Some(Self::Multiply),
+            Operator::Divide => Some(Self::Divide),
+            Operator::Modulo => Some(Self::Modulo),
+            _ => None,
+        }
+    }
+
+    const fn operator(self) -> Option<Operator> {
+        match self {
+            Self::Add => Some(Operator::Plus),
+            Self::Subtract => Some(Operator::Minus),
+            Self::Multiply => Some(Operator::Multiply),
+            Self::Divide => Some(Operator::Divide),
+            Self::Modulo => Some(Operator::Modulo),
+            Self::Negate => None,
+        }
+    }
+
+    /// Whether it is another one than DataFusion's for values of a type.
+    fn is_of(self, of: &DataType) -> bool {
+        match self {
+            Self::Modulo => floats::is_float(of),
+            Self::Negate => of.is_signed_integer() || floats::is_float(of),
+            _ => of.is_integer() || floats::is_float(of),
+        }
+    }
+
+    /// # Errors
+    /// Arrow's.
+    fn computed(self, args: &[ColumnarValue]) -> Result<ColumnarValue> {
+        match (self, args) {
+            (Self::Add, [left, right]) => apply(left, right, numeric::add),
+            (Self::Subtract, [left, right]) => apply(left, right, numeric::sub),
+            (Self::Multiply, [left, right]) => apply(left, right, numeric::mul),
+            (Self::Divide, [left, right]) => apply(left, right, numeric::div),
+            (Self::Modulo, [left, right]) => apply(left, right, numeric::rem),
+            (Self::Negate, [ColumnarValue::Array(of)]) => Ok(ColumnarValue::Array(numeric::neg(of)?)),
+            (Self::Negate, [ColumnarValue::Scalar(of)]) => {
+                let negated = numeric::neg(&of.to_array()?)?;
+                ScalarValue::try_from_array(&negated, 0).map(ColumnarValue::Scalar)
+            }
+            _ => plan_err!("{self:?} is given {} values", args.len()),
+        }
+    }
+}
+
+/// An operator as a function of values of one type.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Arithmetic {
+    operation: Operation,
+    data_type: DataType,
+    signature: Signature,
+}
+
+/// What is to be called `a + b`, put together without a text for each part.
+fn name_into(expr: &Expr, name: &mut String) {
+    match made(expr) {
+        Some((arithmetic, args)) => arithmetic.name_into(args, name),
+        None => name.push_str(&expr.schema_name().to_string()),
+    }
+}
+
+impl Arithmetic {
+    fn name_into(&self, args: &[Expr], name: &mut String) {
+        match (args, self.operation.operator()) {
+            ([left, right], Some(operator)) => {
+                name_into(left, name);
+                name.push_str(&format!(" {operator} "));
+                name_into(right, name);
+            }
+            _ => {
+                name.push_str("(- ");
+                args.iter().for_each(|of| name_into(of, name));
+                name.push(')');
+            }
+        }
+    }
+
+    fn told(&self, error: DataFusionError) -> DataFusionError {
+        match error {
+            DataFusionError::ArrowError(arrow, _) if matches!(*arrow, ArrowError::ArithmeticOverflow(_)) => {
+                out_of_range(&self.data_type)
+            }
+            other => other,
+        }
+    }
+}
+
+/// An integer that is too large for its type.
+pub(crate) fn out_of_range(data_type: &DataType) -> DataFusionError {
+    let message = format!("{} out of range", pg_name(data_type));
+    DataFusionError::External(Box::new(DataError { sqlstate: "22003", message }))
+}
+
+impl ScalarUDFImpl for Arithmetic {
+    fn name(&self) -> &'static str {
+        match self.operation {
+            Operation::Add => "plus",
+            Operation::Subtract => "minus",
+            Operation::Multiply => "times",
+            Operation::Divide => "divided",
+            Operation::Modulo => "modulo",
+            Operation::Negate => "negative",
+        }
+    }
+
+    fn schema_name(&self, args: &[Expr]) -> Result<String> {
+        let mut name = String::new();
+        self.name_into(args, &mut name);
+        Ok(name)
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(self.data_type.clone())
+    }
+
+    fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
+        let nullable = args.arg_fields.iter().any(|field| field.is_nullable());
+        Ok(Arc::new(Field::new(self.name(), self.data_type.clone(), nullable)))
+    }
+
+    fn is_strict(&self) -> bool {
+        true
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        self.operation.computed(&args.args).map(floats::one_nan).map_err(|error| self.told(error))
+    }
+}
+
+#[cfg(test)]
+mod tests;

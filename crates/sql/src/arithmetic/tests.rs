@@ -1,0 +1,101 @@
+//! What expressions give, and what they are called.
+
+use super::*;
+use crate::session::{Relations, Session};
+use crate::statement::Statement;
+use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::datatypes::{Float64Type, Schema};
+use arrow::util::display::array_value_to_string;
+use datafusion::logical_expr::{LogicalPlan, cast, col, lit};
+
+fn computed(expression: &str) -> Result<ArrayRef, String> {
+    let session = Session::default();
+    let statement = crate::parse(&format!("SELECT {expression}")).expect("a query");
+    let Statement::Query(query) = statement else { panic!("{expression}: a query") };
+    let plan = session.bind(&query, &Relations::default()).expect("bound");
+    let LogicalPlan::Projection(plan) = plan else { panic!("{expression}: a projection") };
+    let expr = session.evaluated(plan.expr[0].clone().unalias()).map_err(|error| error.to_string())?;
+    session.computed(&expr, 1).map_err(|error| error.to_string())
+}
+
+#[test]
+fn integers_fail_where_they_would_wrap_around() {
+    let cases = [
+        ("9223372036854775807 + 1", Err("bigint out of range")),
+        ("-9223372036854775807 - 2", Err("bigint out of range")),
+        ("4611686018427387904 * 2", Err("bigint out of range")),
+        ("(-9223372036854775807 - 1) / -1", Err("bigint out of range")),
+        ("CAST(32767 AS smallint) + CAST(1 AS smallint)", Err("smallint out of range")),
+        ("CAST(65536 AS int) * CAST(65536 AS int)", Err("integer out of range")),
+        ("- CAST(-2147483648 AS int)", Err("integer out of range")),
+        ("9223372036854775806 + 1", Ok("9223372036854775807")),
+        ("(-9223372036854775807 - 1) % -1", Ok("0")),
+        ("- CAST(7 AS int)", Ok("-7")),
+        ("7 / 2", Ok("3")),
+        ("CASE WHEN 1 = 1 THEN 0 ELSE 9223372036854775807 + 1 END", Ok("0")),
+        ("NULL + 9223372036854775807", Ok("")),
+    ];
+    for (expression, expected) in cases {
+        let found = computed(expression).map(|value| array_value_to_string(&value, 0).expect("shown"));
+        assert_eq!(found.as_deref().map_err(String::as_str), expected, "{expression}");
+    }
+}
+
+#[test]
+fn what_is_no_number_has_no_sign() {
+    let infinity = "CAST('Infinity' AS double precision)";
+    for expression in
+        [format!("{infinity} - {infinity}"), format!("-({infinity} - {infinity})"), format!("{infinity} * 0")]
+    {
+        let value = computed(&expression).expect("computed");
+        let value = value.as_primitive::<Float64Type>().value(0);
+        assert_eq!(value.to_bits(), f64::NAN.to_bits(), "{expression}");
+    }
+    let zero = computed("- CAST(0 AS double precision)").expect("computed");
+    assert_eq!(zero.as_primitive::<Float64Type>().value(0).to_bits(), (-0.0_f64).to_bits());
+}
+
+fn schema() -> DFSchema {
+    let field = |name: &str, of: DataType| Field::new(name, of, true);
+    let fields = vec![field("a", DataType::Int64), field("b", DataType::Int32), field("x", DataType::Float64)];
+    DFSchema::try_from(Schema::new(fields)).expect("a schema")
+}
+
+#[test]
+fn functions_are_called_as_their_operators_are() {
+    let wide = || cast(col("b"), DataType::Int64);
+    let exprs = [
+        col("a") + lit(1_i64),
+        col("a") * (wide() - lit(2_i64)) / lit(3_i64),
+        -col("a") + wide(),
+        cast(col("a") + lit(1_i64), DataType::Float64) % col("x"),
+        (col("a") + lit(1_i64)).gt(lit(5_i64)),
+    ];
+    let schema = schema();
+    for expr in exprs {
+        let made = expr.clone().transform_up(|expr| exact(expr, &schema)).expect("typed").data;
+        assert_ne!(made, expr);
+        assert_eq!(made.schema_name().to_string(), expr.schema_name().to_string());
+        assert_eq!(made.get_type(&schema).expect("typed"), expr.get_type(&schema).expect("typed"));
+        assert_eq!(made.nullable(&schema).expect("known"), expr.nullable(&schema).expect("known"));
+        assert_eq!(written(made).expect("the same"), expr);
+    }
+}
+
+#[test]
+fn other_arithmetic_is_left_alone() {
+    let schema = schema();
+    for expr in [col("a") % lit(2_i64), col("a").eq(lit(2_i64)), col("b") + lit(1_i64)] {
+        let made = expr.clone().transform_up(|expr| exact(expr, &schema)).expect("typed").data;
+        assert_eq!(made, expr);
+    }
+}
+
+#[test]
+fn long_sums_are_named_in_time() {
+    let sum = (0..500).fold(col("a"), |sum, _| sum + lit(1_i64));
+    let schema = schema();
+    let made = sum.clone().transform_up(|expr| exact(expr, &schema)).expect("typed").data;
+    assert_eq!(made.schema_name().to_string(), sum.schema_name().to_string());
+    assert!(made.to_field(&schema).expect("typed").1.is_nullable());
+}

@@ -1,0 +1,146 @@
+//! What a plan says exactly, once its types are settled: arithmetic and aggregates that give no wrong number,
+//! keys of floating point in one form, and a LIMIT whose order leaves no rows equal.
+//!
+//! It is part of the analysis of every plan, of a query that runs once as of a view, so that both give the
+//! same. It can be done again to what it has been done to.
+
+use crate::aggregates;
+use crate::arithmetic;
+use crate::floats;
+use crate::lower::ties;
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{DFSchema, Result};
+use datafusion::logical_expr::expr::{AggregateFunction, WindowFunction, WindowFunctionParams};
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::utils::merge_schema;
+use datafusion::logical_expr::{Distinct, Expr, LogicalPlan, SortExpr, WindowFunctionDefinition};
+use datafusion::optimizer::AnalyzerRule;
+use std::sync::Arc;
+
+/// Aggregates whose result is in the order of their ORDER BY.
+const IN_ORDER: [&str; 6] = ["first_value", "last_value", "nth_value", "array_agg", "string_agg", "listagg"];
+
+/// See above.
+#[derive(Debug)]
+pub(crate) struct Exact;
+
+impl AnalyzerRule for Exact {
+    fn name(&self) -> &'static str {
+        "exact"
+    }
+
+    fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
+        let done = plan.transform_up_with_subqueries(|node| {
+            let schema = schema_of(&node)?;
+            let names = NamePreserver::new(&node);
+            let done = node.map_expressions(|expr| {
+                let name = names.save(&expr);
+                let done = expr.transform_up(|expr| exact(expr, &schema))?;
+                Ok(if done.transformed { done.update_data(|expr| name.restore(expr)) } else { done })
+            })?;
+            done.transform_data(|node| ordered(node, &schema))
+        })?;
+        Ok(done.data)
+    }
+}
+
+/// What the expressions of a node may read.
+fn schema_of(node: &LogicalPlan) -> Result<DFSchema> {
+    let mut schema = merge_schema(&node.inputs());
+    if let LogicalPlan::TableScan(scan) = node {
+        schema.merge(&DFSchema::try_from_qualified_schema(scan.table_name.clone(), &scan.source.schema())?);
+    }
+    Ok(schema)
+}
+
+/// An expression whose parts have been made exact.
+///
+/// # Errors
+/// When a type is not known.
+pub(crate) fn exact(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    match expr {
+        Expr::AggregateFunction(call) => aggregate(call, schema),
+        Expr::WindowFunction(call) => window(*call, schema),
+        other => arithmetic::exact(other, schema),
+    }
+}
+
+fn aggregate(mut call: AggregateFunction, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    if let Some(function) = aggregates::exact(&call.func, &call.params.args, schema)? {
+        call.func = function;
+    }
+    let name = call.func.name();
+    // DISTINCT wants to find what it is sorted by among its arguments.
+    if IN_ORDER.contains(&name) && !call.params.distinct {
+        call.params.order_by = floats::sort_keys(call.params.order_by, schema)?;
+    }
+    if matches!(name, "min" | "max") || name == "count" && call.params.distinct {
+        call.params.args = keys(call.params.args, schema)?;
+    }
+    Ok(Transformed::yes(Expr::AggregateFunction(call)))
+}
+
+fn window(mut call: WindowFunction, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    let WindowFunctionParams { args, partition_by, order_by, .. } = &mut call.params;
+    if let WindowFunctionDefinition::AggregateUDF(function) = &mut call.fun {
+        if let Some(exact) = aggregates::exact(function, args, schema)? {
+            *function = exact;
+        }
+        if matches!(function.name(), "min" | "max") {
+            *args = keys(std::mem::take(args), schema)?;
+        }
+    }
+    *partition_by = keys(std::mem::take(partition_by), schema)?;
+    *order_by = floats::sort_keys(std::mem::take(order_by), schema)?;
+    Ok(Transformed::yes(Expr::WindowFunction(Box::new(call))))
+}
+
+fn keys(exprs: Vec<Expr>, schema: &DFSchema) -> Result<Vec<Expr>> {
+    exprs.into_iter().map(|expr| floats::key(expr, schema)).collect()
+}
+
+/// A node whose order is that of its keys' values, and a LIMIT over an order without ties.
+fn ordered(node: LogicalPlan, schema: &DFSchema) -> Result<Transformed<LogicalPlan>> {
+    match node {
+        LogicalPlan::Sort(mut sort) => {
+            sort.expr = floats::sort_keys(sort.expr, schema)?;
+            Ok(Transformed::yes(LogicalPlan::Sort(sort)))
+        }
+        LogicalPlan::Distinct(Distinct::On(mut on)) => {
+            // The first keys are those of ON, which rows of one group share.
+            if let Some(sorts) = on.sort_expr.take() {
+                let shared = on.on_expr.len();
+                let sorts = sorts.into_iter().enumerate();
+                let key = |(at, sort): (usize, SortExpr)| {
+                    if at < shared {
+                        return Ok(sort);
+                    }
+                    Ok(SortExpr { expr: floats::key(sort.expr, schema)?, ..sort })
+                };
+                on.sort_expr = Some(sorts.map(key).collect::<Result<_>>()?);
+            }
+            Ok(Transformed::yes(LogicalPlan::Distinct(Distinct::On(on))))
+        }
+        LogicalPlan::Limit(mut limit) => {
+            limit.input = Arc::new(untied(Arc::unwrap_or_clone(limit.input))?);
+            Ok(Transformed::yes(LogicalPlan::Limit(limit)))
+        }
+        other => Ok(Transformed::no(other)),
+    }
+}
+
+/// What a LIMIT takes the first rows of: where it is sorted, all other columns decide among rows that are
+/// equal, as in a view.
+fn untied(plan: LogicalPlan) -> Result<LogicalPlan> {
+    match plan {
+        LogicalPlan::Sort(mut sort) => {
+            sort.expr = ties::untied(&sort.expr, sort.input.schema());
+            Ok(LogicalPlan::Sort(sort))
+        }
+        LogicalPlan::Projection(_) | LogicalPlan::SubqueryAlias(_) => {
+            Ok(plan.map_children(|input| untied(input).map(Transformed::yes))?.data)
+        }
+        other => Ok(other),
+    }
+}

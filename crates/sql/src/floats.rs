@@ -1,0 +1,165 @@
+//! Floating point where it is sorted, grouped by or counted: as PostgreSQL has it the two zeros are equal,
+//! and all NaNs, which are greater than everything else. Arrow's order is by bits, which tell them apart.
+//!
+//! What is a key is therefore given one form, by a function that keeps the name of its argument.
+
+use arrow::array::{ArrayRef, ArrowPrimitiveType, AsArray};
+use arrow::datatypes::{DataType, Field, FieldRef, Float32Type, Float64Type};
+use datafusion::common::{DFSchema, Result, ScalarValue, plan_err};
+use datafusion::logical_expr::expr::{ScalarFunction, Sort};
+use datafusion::logical_expr::{
+    ColumnarValue, Expr, ExprSchemable, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
+    Volatility,
+};
+use std::any::Any;
+use std::sync::Arc;
+
+/// Whether values of a type are floating point that tables have.
+pub(crate) const fn is_float(of: &DataType) -> bool {
+    matches!(of, DataType::Float32 | DataType::Float64)
+}
+
+/// A value in its one form as a key, if it is floating point.
+pub(crate) fn key(expr: Expr, schema: &DFSchema) -> Result<Expr> {
+    if keyed(&expr).is_some() || !is_float(&expr.get_type(schema)?) {
+        return Ok(expr);
+    }
+    let function = ScalarUDF::from(Key { signature: Signature::any(1, Volatility::Immutable) });
+    Ok(Expr::ScalarFunction(ScalarFunction::new_udf(Arc::new(function), vec![expr])))
+}
+
+/// The same of all sort keys.
+pub(crate) fn sort_keys(sorts: Vec<Sort>, schema: &DFSchema) -> Result<Vec<Sort>> {
+    sorts.into_iter().map(|sort| Ok(Sort { expr: key(sort.expr, schema)?, ..sort })).collect()
+}
+
+/// What has been given its one form, if an expression is that.
+pub(crate) fn keyed(expr: &Expr) -> Option<&Expr> {
+    match expr {
+        Expr::ScalarFunction(call) if is_key(&call.func) => call.args.first(),
+        _ => None,
+    }
+}
+
+/// Whether a function gives keys their form.
+pub(crate) fn is_key(function: &ScalarUDF) -> bool {
+    let function: &dyn Any = function.inner().as_ref();
+    function.is::<Key>()
+}
+
+/// Values with one NaN; zeros keep their signs.
+pub(crate) fn one_nan(values: ColumnarValue) -> ColumnarValue {
+    match values {
+        ColumnarValue::Scalar(ScalarValue::Float32(Some(value))) if value.is_nan() => {
+            ColumnarValue::Scalar(ScalarValue::Float32(Some(f32::NAN)))
+        }
+        ColumnarValue::Scalar(ScalarValue::Float64(Some(value))) if value.is_nan() => {
+            ColumnarValue::Scalar(ScalarValue::Float64(Some(f64::NAN)))
+        }
+        ColumnarValue::Array(values) => ColumnarValue::Array(match values.data_type() {
+            DataType::Float32 => mapped::<Float32Type>(values, |v| if v.is_nan() { f32::NAN } else { v }),
+            DataType::Float64 => mapped::<Float64Type>(values, |v| if v.is_nan() { f64::NAN } else { v }),
+            _ => values,
+        }),
+        other => other,
+    }
+}
+
+/// Changes values in place where nobody else has them.
+fn mapped<T: ArrowPrimitiveType>(values: ArrayRef, change: impl Fn(T::Native) -> T::Native) -> ArrayRef {
+    let array = values.as_primitive::<T>().clone();
+    drop(values);
+    Arc::new(array.unary_mut(&change).unwrap_or_else(|shared| shared.unary::<_, T>(&change)))
+}
+
+/// Values in their one form.
+fn keys(values: &ArrayRef) -> ArrayRef {
+    match values.data_type() {
+        DataType::Float32 => {
+            let key = |v: f32| if v.is_nan() { f32::NAN } else { v + 0.0 };
+            Arc::new(values.as_primitive::<Float32Type>().unary::<_, Float32Type>(key))
+        }
+        DataType::Float64 => {
+            let key = |v: f64| if v.is_nan() { f64::NAN } else { v + 0.0 };
+            Arc::new(values.as_primitive::<Float64Type>().unary::<_, Float64Type>(key))
+        }
+        _ => Arc::clone(values),
+    }
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Key {
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for Key {
+    fn name(&self) -> &'static str {
+        "float_key"
+    }
+
+    fn schema_name(&self, args: &[Expr]) -> Result<String> {
+        match args {
+            [of] => Ok(of.schema_name().to_string()),
+            _ => plan_err!("{} takes one value", self.name()),
+        }
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, args: &[DataType]) -> Result<DataType> {
+        match args {
+            [of] => Ok(of.clone()),
+            _ => plan_err!("{} takes one value", self.name()),
+        }
+    }
+
+    fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
+        match args.arg_fields {
+            [of] => Ok(Arc::new(Field::new(self.name(), of.data_type().clone(), of.is_nullable()))),
+            _ => plan_err!("{} takes one value", self.name()),
+        }
+    }
+
+    fn is_strict(&self) -> bool {
+        true
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        match args.args.as_slice() {
+            [ColumnarValue::Array(values)] => Ok(ColumnarValue::Array(keys(values))),
+            [ColumnarValue::Scalar(value)] => {
+                ScalarValue::try_from_array(&keys(&value.to_array()?), 0).map(ColumnarValue::Scalar)
+            }
+            _ => plan_err!("{} takes one value", self.name()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::{Array, Float64Array};
+
+    #[test]
+    fn keys_have_one_zero_and_one_nan() {
+        let values: ArrayRef =
+            Arc::new(Float64Array::from(vec![Some(-0.0), Some(0.0), Some(-f64::NAN), None, Some(-1.5)]));
+        let keys = keys(&values);
+        let bits = |at: usize| keys.as_primitive::<Float64Type>().value(at).to_bits();
+        assert_eq!((bits(0), bits(1), bits(2)), (0, 0, f64::NAN.to_bits()));
+        assert!(keys.is_null(3));
+        assert_eq!(bits(4), (-1.5_f64).to_bits());
+    }
+
+    #[test]
+    fn one_nan_leaves_zeros_alone_and_shared_values_as_they_are() {
+        let values: ArrayRef = Arc::new(Float64Array::from(vec![-0.0, -f64::NAN]));
+        let ColumnarValue::Array(one) = one_nan(ColumnarValue::Array(Arc::clone(&values))) else { panic!("an array") };
+        let bits =
+            |of: &ArrayRef| of.as_primitive::<Float64Type>().values().iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+        assert_eq!(bits(&one), [(-0.0_f64).to_bits(), f64::NAN.to_bits()]);
+        assert_eq!(bits(&values)[1], (-f64::NAN).to_bits(), "they belong to others too");
+    }
+}
