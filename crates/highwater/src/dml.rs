@@ -13,7 +13,7 @@ use crate::objects::Body;
 use crate::parameters::Parameters;
 use crate::provider::TableRows;
 use crate::upsert::Upsert;
-use crate::values::values;
+use crate::values::{values, whole};
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, new_null_array};
 use arrow::compute::CastOptions;
 use arrow::compute::cast_with_options;
@@ -102,6 +102,16 @@ impl Target {
             }
         }
         Ok(())
+    }
+
+    /// Gives fractions that are written out for whole numbers what the columns hold then.
+    pub(crate) fn round_written(&self, assignments: &mut [(Name, ast::Expr)]) {
+        for (column, expr) in assignments {
+            let assigned = self.schema().field_with_name(&column.value);
+            if let Some(rounded) = assigned.ok().and_then(|field| whole(expr, field.data_type())) {
+                *expr = rounded;
+            }
+        }
     }
 
     /// The places of columns that a statement names; all when it names none.
@@ -271,6 +281,9 @@ impl Database {
         let target = self.target(&update.table)?;
         target.refuse_append_only("UPDATE")?;
         target.check_assigned(update.assignments.iter().map(|(column, _)| column))?;
+        let mut update = update.clone();
+        target.round_written(&mut update.assignments);
+        let update = &update;
         let query = update.query(&target.columns());
         let mut turn = None;
         let alias = update.alias.as_ref();
@@ -444,6 +457,8 @@ pub(crate) fn default_of(
     count: usize,
 ) -> Result<ArrayRef> {
     let Some(default) = default else { return Ok(new_null_array(data_type, count)) };
+    let rounded = whole(default, data_type);
+    let default = rounded.as_ref().unwrap_or(default);
     match without_columns(session, default, text, count)? {
         Some(values) => assign(&values, data_type),
         None => Ok(new_null_array(data_type, count)),
@@ -491,6 +506,11 @@ fn with_defaults(
                     None => target.statement.columns[*at].default.clone(),
                 };
                 *expr = default.unwrap_or_else(|| ast::Expr::Value(ast::Value::Null.into()));
+            }
+            for (expr, at) in row.content.iter_mut().zip(&places) {
+                if let Some(rounded) = whole(expr, target.schema().field(*at).data_type()) {
+                    *expr = rounded;
+                }
             }
             // What is beyond the table's columns is refused later.
             let mut column = 0;

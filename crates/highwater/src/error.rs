@@ -117,6 +117,10 @@ fn query_message(error: &DataFusionError) -> String {
         DataFusionError::ArrowError(inner, _) => match &**inner {
             arrow::error::ArrowError::DivideByZero => "division by zero".to_owned(),
             arrow::error::ArrowError::CastError(text) => cast_message(text),
+            arrow::error::ArrowError::ComputeError(text) if text.contains("overflow") => {
+                let array = text.split_once("Array overflow").map_or("Int64", |(data_type, _)| data_type);
+                format!("{} out of range", type_called(array))
+            }
             other => other.to_string(),
         },
         DataFusionError::External(source) => source.to_string(),
@@ -203,6 +207,7 @@ fn query_state(error: &DataFusionError) -> &'static str {
             arrow::error::ArrowError::DivideByZero => "22012",
             arrow::error::ArrowError::ArithmeticOverflow(_) => "22003",
             arrow::error::ArrowError::CastError(text) if is_out_of_range(text) => "22003",
+            arrow::error::ArrowError::ComputeError(text) if text.contains("overflow") => "22003",
             arrow::error::ArrowError::CastError(_) | arrow::error::ArrowError::ParseError(_) => "22P02",
             _ => "22000",
         },

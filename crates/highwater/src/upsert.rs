@@ -112,6 +112,8 @@ impl Database {
             let table = MemTable::try_new(rows.schema(), vec![vec![rows]])?;
             relations.insert(name, provider_as_source(Arc::new(table)));
         }
+        let mut update = update.clone();
+        target.round_written(&mut update.assignments);
         let query = update.query(&insert.table, insert.alias.as_ref(), &target.columns(), &insert.text);
         let plan = self.session.bind_with(&query, &relations, &parameters.types())?;
         let plan = self.in_zone(self.session.runnable(parameters.put_into(plan)?)?, zone)?;

@@ -9,7 +9,7 @@ use crate::parameters::Parameters;
 use arrow::array::{ArrayRef, StringArray, new_null_array};
 use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::ScalarValue;
-use datafusion::sql::sqlparser::ast::{Expr, UnaryOperator, Value};
+use datafusion::sql::sqlparser::ast::{self, Expr, UnaryOperator, Value, ValueWithSpan};
 use highwater_sql::statement::{Name, Query};
 use highwater_sql::{is_default, rows_of};
 use std::borrow::Cow;
@@ -95,6 +95,42 @@ fn number(text: &str, data_type: &DataType) -> bool {
         DataType::Int16 | DataType::Int32 | DataType::Int64 | DataType::Utf8 => is_whole,
         _ => false,
     }
+}
+
+/// A number that is written with a fraction as a column of whole numbers takes it: it is numeric, whose
+/// halves are rounded away from zero. None for whatever else stands there.
+pub(crate) fn whole(expr: &Expr, data_type: &DataType) -> Option<Expr> {
+    match expr {
+        Expr::Value(value) if data_type.is_signed_integer() => {
+            let Value::Number(text, is_long) = &value.value else { return None };
+            let rounded = ValueWithSpan { value: Value::Number(rounded(text)?, *is_long), span: value.span };
+            Some(Expr::Value(rounded))
+        }
+        Expr::UnaryOp { op: UnaryOperator::Minus, expr } => {
+            let expr = Box::new(whole(expr, data_type)?);
+            Some(Expr::UnaryOp { op: UnaryOperator::Minus, expr })
+        }
+        Expr::Nested(expr) => whole(expr, data_type),
+        Expr::Array(array) => {
+            let DataType::List(of) = data_type else { return None };
+            let element = |expr: &Expr| whole(expr, of.data_type()).unwrap_or_else(|| expr.clone());
+            let elem = array.elem.iter().map(element).collect();
+            Some(Expr::Array(ast::Array { elem, named: array.named }))
+        }
+        _ => None,
+    }
+}
+
+/// The digits of a number that has some after its point, and no exponent.
+fn rounded(text: &str) -> Option<String> {
+    let (whole, fraction) = text.split_once('.')?;
+    let is_digits = |text: &str| text.bytes().all(|digit| digit.is_ascii_digit());
+    if !is_digits(whole) || !is_digits(fraction) {
+        return None;
+    }
+    let number: i128 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
+    let is_up = fraction.bytes().next().is_some_and(|digit| digit >= b'5');
+    Some((number + i128::from(is_up)).to_string())
 }
 
 fn column_of(cells: &[Cell<'_>], data_type: &DataType) -> Result<Option<ArrayRef>> {
@@ -195,5 +231,17 @@ fn plain(data_type: &DataType) -> DataType {
         DataType::Timestamp(_, zone) => DataType::Timestamp(TimeUnit::Microsecond, zone.clone()),
         DataType::List(of) => DataType::List(Arc::new(of.as_ref().clone().with_data_type(plain(of.data_type())))),
         other => other.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn written_fractions_are_rounded_by_their_digits() {
+        let of = |text: &str| rounded(text).unwrap_or_default();
+        assert_eq!(["2.5", "2.49", ".5", "9007199254740993.5", "7."].map(of), ["3", "2", "1", "9007199254740994", "7"]);
+        assert_eq!(["7", "2.5e1", "1e3"].map(of), ["", "", ""]);
     }
 }

@@ -16,6 +16,7 @@ use datafusion::logical_expr::{
     Signature,
 };
 use std::any::Any;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// The digits of a sum of bigints: more than any number of rows needs.
@@ -140,6 +141,9 @@ impl AggregateUDFImpl for Recoded {
 
     fn create_sliding_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
         let to = args.return_field.data_type().clone();
+        if args.is_distinct && to == DataType::Int64 {
+            return Ok(Box::new(SumOfDistinct::default()));
+        }
         Ok(Box::new(Whole { inner: self.0.create_sliding_accumulator(coded_args(args)?)?, to }))
     }
 
@@ -205,6 +209,63 @@ impl Accumulator for Whole {
     }
 }
 
+/// The sum of the different bigints in a frame that moves.
+#[derive(Debug, Default)]
+struct SumOfDistinct {
+    /// How often each value is in the frame.
+    counts: HashMap<i64, usize>,
+    sum: i128,
+}
+
+impl Accumulator for SumOfDistinct {
+    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        for value in values[0].as_primitive::<Int64Type>().iter().flatten() {
+            let count = self.counts.entry(value).or_default();
+            if *count == 0 {
+                self.sum += i128::from(value);
+            }
+            *count += 1;
+        }
+        Ok(())
+    }
+
+    fn retract_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        for value in values[0].as_primitive::<Int64Type>().iter().flatten() {
+            let Some(count) = self.counts.get_mut(&value) else { continue };
+            *count -= 1;
+            if *count == 0 {
+                self.counts.remove(&value);
+                self.sum -= i128::from(value);
+            }
+        }
+        Ok(())
+    }
+
+    fn supports_retract_batch(&self) -> bool {
+        true
+    }
+
+    fn merge_batch(&mut self, _: &[ArrayRef]) -> Result<()> {
+        plan_err!("a frame is in one place")
+    }
+
+    fn state(&mut self) -> Result<Vec<ScalarValue>> {
+        plan_err!("a frame is in one place")
+    }
+
+    fn evaluate(&mut self) -> Result<ScalarValue> {
+        if self.counts.is_empty() {
+            return Ok(ScalarValue::Int64(None));
+        }
+        let sum = i64::try_from(self.sum).map_err(|_| out_of_range(&DataType::Int64))?;
+        Ok(ScalarValue::Int64(Some(sum)))
+    }
+
+    fn size(&self) -> usize {
+        size_of_val(self) + self.counts.capacity() * size_of::<(i64, usize)>()
+    }
+}
+
 /// Many groups at once.
 struct Groups {
     inner: Box<dyn GroupsAccumulator>,
@@ -265,6 +326,19 @@ mod tests {
         let back = decoded(&codes, &DataType::Float32).expect("decoded");
         assert_eq!(back.as_primitive::<Float32Type>().value(1), -1.5);
         assert!(back.as_primitive::<Float32Type>().value(4).is_nan());
+    }
+
+    #[test]
+    fn a_frame_adds_each_value_once() {
+        let values = |values: &[i64]| -> [ArrayRef; 1] { [Arc::new(Int64Array::from(values.to_vec()))] };
+        let mut sum = SumOfDistinct::default();
+        assert_eq!(sum.evaluate().expect("a sum"), ScalarValue::Int64(None));
+        sum.update_batch(&values(&[5, 5, i64::MAX])).expect("added");
+        assert!(sum.evaluate().is_err());
+        sum.retract_batch(&values(&[i64::MAX, 5])).expect("taken away");
+        assert_eq!(sum.evaluate().expect("a sum"), ScalarValue::Int64(Some(5)));
+        sum.retract_batch(&values(&[5])).expect("taken away");
+        assert_eq!(sum.evaluate().expect("a sum"), ScalarValue::Int64(None));
     }
 
     #[test]

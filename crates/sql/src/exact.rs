@@ -2,7 +2,8 @@
 //! keys of floating point in one form, and a LIMIT whose order leaves no rows equal.
 //!
 //! It is part of the analysis of every plan, of a query that runs once as of a view, so that both give the
-//! same. It can be done again to what it has been done to.
+//! same. It can be done again to what it has been done to. Windows come last, when only the columns are left
+//! that the query needs: in a query that runs once by a rule, in a view when it is lowered.
 
 use crate::aggregates;
 use crate::arithmetic;
@@ -14,8 +15,9 @@ use datafusion::common::{DFSchema, Result};
 use datafusion::logical_expr::expr::{AggregateFunction, WindowFunction, WindowFunctionParams};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
-use datafusion::logical_expr::{Distinct, Expr, LogicalPlan, SortExpr, WindowFunctionDefinition};
-use datafusion::optimizer::AnalyzerRule;
+use datafusion::logical_expr::{Expr, LogicalPlan, Window, WindowFunctionDefinition};
+use datafusion::optimizer::optimizer::ApplyOrder;
+use datafusion::optimizer::{AnalyzerRule, OptimizerConfig, OptimizerRule};
 use std::sync::Arc;
 
 /// Aggregates whose result is in the order of their ORDER BY.
@@ -107,21 +109,6 @@ fn ordered(node: LogicalPlan, schema: &DFSchema) -> Result<Transformed<LogicalPl
             sort.expr = floats::sort_keys(sort.expr, schema)?;
             Ok(Transformed::yes(LogicalPlan::Sort(sort)))
         }
-        LogicalPlan::Distinct(Distinct::On(mut on)) => {
-            // The first keys are those of ON, which rows of one group share.
-            if let Some(sorts) = on.sort_expr.take() {
-                let shared = on.on_expr.len();
-                let sorts = sorts.into_iter().enumerate();
-                let key = |(at, sort): (usize, SortExpr)| {
-                    if at < shared {
-                        return Ok(sort);
-                    }
-                    Ok(SortExpr { expr: floats::key(sort.expr, schema)?, ..sort })
-                };
-                on.sort_expr = Some(sorts.map(key).collect::<Result<_>>()?);
-            }
-            Ok(Transformed::yes(LogicalPlan::Distinct(Distinct::On(on))))
-        }
         LogicalPlan::Limit(mut limit) => {
             limit.input = Arc::new(untied(Arc::unwrap_or_clone(limit.input))?);
             Ok(Transformed::yes(LogicalPlan::Limit(limit)))
@@ -142,5 +129,29 @@ fn untied(plan: LogicalPlan) -> Result<LogicalPlan> {
             Ok(plan.map_children(|input| untied(input).map(Transformed::yes))?.data)
         }
         other => Ok(other),
+    }
+}
+
+/// Window functions that tell rows with equal sort keys apart go by all columns then, as a view's do.
+#[derive(Debug)]
+pub(crate) struct UntiedWindows;
+
+impl OptimizerRule for UntiedWindows {
+    fn name(&self) -> &'static str {
+        "untied_windows"
+    }
+
+    fn apply_order(&self) -> Option<ApplyOrder> {
+        Some(ApplyOrder::BottomUp)
+    }
+
+    fn rewrite(&self, plan: LogicalPlan, _: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
+        let LogicalPlan::Window(window) = plan else { return Ok(Transformed::no(plan)) };
+        let input = window.input.schema();
+        let exprs: Vec<Expr> = window.window_expr.iter().map(|expr| ties::window(expr, input)).collect();
+        if exprs == window.window_expr {
+            return Ok(Transformed::no(LogicalPlan::Window(window)));
+        }
+        Ok(Transformed::yes(LogicalPlan::Window(Window::try_new(exprs, Arc::clone(&window.input))?)))
     }
 }

@@ -4,9 +4,9 @@
 //! The rounding is a function of its own. DataFusion compares what is below a cast with a literal in
 //! place of the cast, which is another question where the cast rounds: `n::int = 3` is not `n = 3`.
 
-use arrow::array::{ArrayRef, AsArray};
+use arrow::array::{Array, ArrayRef, AsArray, ListArray};
 use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::{DataType, Decimal128Type, DecimalType, Float32Type, Float64Type};
+use arrow::datatypes::{DataType, Decimal128Type, DecimalType, Field, Float32Type, Float64Type};
 use arrow::error::ArrowError;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::Transformed;
@@ -25,16 +25,25 @@ fn digits_kept(from: &DataType, to: &DataType) -> Option<i8> {
         (DataType::Float32 | DataType::Float64, to) if to.is_integer() => Some(0),
         (DataType::Decimal128(_, scale), to) if to.is_integer() && *scale > 0 => Some(0),
         (DataType::Decimal128(_, scale), DataType::Decimal128(_, kept)) if (0..*scale).contains(kept) => Some(*kept),
+        (DataType::List(from), DataType::List(to)) => digits_kept(from.data_type(), to.data_type()),
         _ => None,
     }
 }
 
 /// The type of rounded values, which has a digit more before the point.
 fn rounded_type(from: &DataType, digits: i8) -> DataType {
-    let DataType::Decimal128(precision, scale) = from else { return from.clone() };
+    let (precision, scale) = match from {
+        DataType::Decimal128(precision, scale) => (precision, scale),
+        DataType::List(of) => return list_of(rounded_type(of.data_type(), digits)),
+        other => return other.clone(),
+    };
     let gone = u8::try_from(scale.saturating_sub(digits)).unwrap_or(0);
     let precision = precision.saturating_sub(gone).saturating_add(1);
     DataType::Decimal128(precision.min(Decimal128Type::MAX_PRECISION), digits)
+}
+
+fn list_of(element: DataType) -> DataType {
+    DataType::List(Arc::new(Field::new_list_field(element, true)))
 }
 
 fn round(values: &ArrayRef, digits: i8) -> Result<ArrayRef, ArrowError> {
@@ -44,6 +53,12 @@ fn round(values: &ArrayRef, digits: i8) -> Result<ArrayRef, ArrowError> {
         }
         DataType::Float64 => {
             Ok(Arc::new(values.as_primitive::<Float64Type>().unary::<_, Float64Type>(f64::round_ties_even)))
+        }
+        DataType::List(_) => {
+            let lists = values.as_list::<i32>();
+            let elements = round(lists.values(), digits)?;
+            let field = Arc::new(Field::new_list_field(elements.data_type().clone(), true));
+            Ok(Arc::new(ListArray::try_new(field, lists.offsets().clone(), elements, lists.nulls().cloned())?))
         }
         from => {
             let strict = CastOptions { safe: false, ..CastOptions::default() };
@@ -76,8 +91,8 @@ impl FunctionRewrite for Rounding {
         let Expr::Cast(Cast { expr: inner, field }) = expr else { return Ok(Transformed::no(expr)) };
         let digits = inner.get_type(schema).ok().and_then(|from| digits_kept(&from, field.data_type()));
         let Some(digits) = digits else { return Ok(Transformed::no(Expr::Cast(Cast { expr: inner, field }))) };
-        let inner = match written(&inner) {
-            Some(number) => lit(number.round()),
+        let inner = match rounded_as_written(&inner) {
+            Some(rounded) => rounded,
             None => {
                 let function = Arc::new(ScalarUDF::from(Round::to(digits)));
                 Expr::ScalarFunction(ScalarFunction::new_udf(function, vec![*inner]))
@@ -85,6 +100,21 @@ impl FunctionRewrite for Rounding {
         };
         Ok(Transformed::yes(Expr::Cast(Cast { expr: Box::new(inner), field })))
     }
+}
+
+/// A number that is written out, or an array of such, rounded to whole numbers.
+fn rounded_as_written(expr: &Expr) -> Option<Expr> {
+    if let Some(number) = written(expr) {
+        return Some(lit(number.round()));
+    }
+    let Expr::ScalarFunction(array) = expr else { return None };
+    let is_literal = |arg: &Expr| written(arg).is_some() || matches!(arg, Expr::Literal(..));
+    if array.func.name() != "make_array" || !array.args.iter().all(is_literal) {
+        return None;
+    }
+    let whole = |arg: &Expr| written(arg).map_or_else(|| arg.clone(), |number| lit(number.round()));
+    let args = array.args.iter().map(whole).collect();
+    Some(Expr::ScalarFunction(ScalarFunction::new_udf(Arc::clone(&array.func), args)))
 }
 
 /// A number that is written out, which is numeric in PostgreSQL.
@@ -159,6 +189,12 @@ mod tests {
         assert_eq!(whole(numeric(vec![5, -5, 4], 1, 1)), [1, -1, 0]);
         assert_eq!(whole(Arc::new(Float64Array::from(vec![2.5, -2.5, 2.4, 3.5, 0.5]))), [2, -2, 2, 4, 0]);
         assert_eq!(whole(Arc::new(Int32Array::from(vec![7]))), [7]);
+        let elements: ArrayRef = Arc::new(Float64Array::from(vec![2.5, 3.5, -0.5]));
+        let field = Arc::new(Field::new_list_field(DataType::Float64, true));
+        let offsets = arrow::buffer::OffsetBuffer::from_lengths([2, 1]);
+        let lists: ArrayRef = Arc::new(ListArray::try_new(field, offsets, elements, None).expect("lists"));
+        let whole_lists = rounded(&lists, &list_of(DataType::Int32)).expect("rounds");
+        assert_eq!(whole(Arc::clone(whole_lists.as_list::<i32>().values())), [2, 4, 0]);
         let tenths = rounded(&numeric(vec![999, -115], 3, 2), &DataType::Decimal128(9, 1)).expect("rounds");
         assert_eq!(&tenths, &numeric(vec![100, -12], 3, 1));
     }

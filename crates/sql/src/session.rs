@@ -8,7 +8,7 @@ use crate::asof;
 use crate::bounded;
 use crate::close;
 use crate::error::{Error, Result};
-use crate::exact::{Exact, exact};
+use crate::exact::{Exact, UntiedWindows, exact};
 use crate::function::{self, ScalarFunction};
 use crate::ignored;
 use crate::jsonb::{self, Jsonb, Settled};
@@ -183,6 +183,7 @@ impl Session {
             .with_expr_planners(vec![Arc::new(Jsonb), Arc::new(Arrays)])
             .with_analyzer_rule(Arc::new(Settled))
             .with_analyzer_rule(Arc::new(Exact))
+            .with_optimizer_rule(Arc::new(UntiedWindows))
             .with_default_features()
             .with_type_planner(Arc::clone(&types))
             .build();
@@ -359,7 +360,8 @@ impl Session {
             return Err(Error::unsupported("computing EMIT ON WINDOW CLOSE from scratch", hint, None));
         }
         let plan = window::expand(plan).map_err(|e| Error::Plan(Box::new(e)))?;
-        subquery::compared(plan).and_then(subquery::exact).map_err(|e| Error::of_planner(e, ""))
+        let plan = subquery::plain_distinct(plan).and_then(subquery::compared).and_then(subquery::exact);
+        plan.map_err(|e| Error::of_planner(e, ""))
     }
 
     /// A view's bound query as DataFusion can run it, for what the view holds.

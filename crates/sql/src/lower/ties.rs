@@ -56,10 +56,10 @@ fn more_order(call: &AggregateFunction, input: &DFSchema) -> Vec<SortExpr> {
 
 /// A window function that sees its rows in an order without ties, where that does not change what
 /// its peers are. Its name stays.
-pub(super) fn window(expr: &Expr, input: &DFSchema) -> Expr {
+pub(crate) fn window(expr: &Expr, input: &DFSchema) -> Expr {
     renamed(expr, |inner| match inner {
         Expr::WindowFunction(mut call) if is_by_row(&call) => {
-            call.params.order_by.extend(all_columns(input));
+            call.params.order_by = untied(&call.params.order_by, input);
             Expr::WindowFunction(call)
         }
         other => other,
