@@ -7,12 +7,14 @@
 use crate::error::DataError;
 use crate::floats;
 use crate::types::pg_name;
+use arrow::array::new_null_array;
 use arrow::compute::kernels::numeric;
 use arrow::datatypes::{DataType, Field, FieldRef};
 use arrow::error::ArrowError;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, DataFusionError, Result, ScalarValue, plan_err};
 use datafusion::logical_expr::expr::ScalarFunction;
+use datafusion::logical_expr::interval_arithmetic::Interval;
 use datafusion::logical_expr::{
     BinaryExpr, ColumnarValue, Expr, ExprSchemable, Operator, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF,
     ScalarUDFImpl, Signature, Volatility,
@@ -246,7 +248,15 @@ impl ScalarUDFImpl for Arithmetic {
         true
     }
 
+    fn evaluate_bounds(&self, _: &[&Interval]) -> Result<Interval> {
+        Interval::make_unbounded(&self.data_type)
+    }
+
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        // The optimizer asks what comes of columns that are null and nothing else.
+        if args.args.iter().any(|arg| arg.data_type().is_null()) {
+            return Ok(ColumnarValue::Array(new_null_array(&self.data_type, args.number_rows)));
+        }
         self.operation.computed(&args.args).map(floats::one_nan).map_err(|error| self.told(error))
     }
 }

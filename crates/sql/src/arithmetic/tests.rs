@@ -3,10 +3,13 @@
 use super::*;
 use crate::session::{Relations, Session};
 use crate::statement::Statement;
-use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{Float64Type, Schema};
 use arrow::util::display::array_value_to_string;
+use datafusion::logical_expr::execution_props::ExecutionProps;
+use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::{LogicalPlan, cast, col, lit};
+use datafusion::physical_expr::create_physical_expr;
 
 fn computed(expression: &str) -> Result<ArrayRef, String> {
     let session = Session::default();
@@ -80,6 +83,20 @@ fn functions_are_called_as_their_operators_are() {
         assert_eq!(made.nullable(&schema).expect("known"), expr.nullable(&schema).expect("known"));
         assert_eq!(written(made).expect("the same"), expr);
     }
+}
+
+#[test]
+fn what_is_null_alone_gives_null() {
+    let none = DataType::Null;
+    let of_null = DFSchema::try_from(Schema::new(vec![Field::new("n", none, true)])).expect("a schema");
+    let typed = DFSchema::try_from(Schema::new(vec![Field::new("n", DataType::Int64, true)])).expect("a schema");
+    let made = (col("n") + lit(1_i64)).transform_up(|expr| exact(expr, &typed)).expect("typed").data;
+    let (props, context) = (ExecutionProps::default(), PhysicalPlanningContext::default());
+    let planned = create_physical_expr(&made, &of_null, &props, &context).expect("planned");
+    let columns = vec![arrow::array::new_null_array(&DataType::Null, 2)];
+    let rows = RecordBatch::try_new(Arc::new(of_null.as_arrow().clone()), columns).expect("rows");
+    let value = planned.evaluate(&rows).and_then(|value| value.into_array(2)).expect("computed");
+    assert_eq!((value.null_count(), value.data_type()), (2, &DataType::Int64));
 }
 
 #[test]
