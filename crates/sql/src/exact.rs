@@ -20,9 +20,6 @@ use datafusion::optimizer::optimizer::ApplyOrder;
 use datafusion::optimizer::{AnalyzerRule, OptimizerConfig, OptimizerRule};
 use std::sync::Arc;
 
-/// Aggregates whose result is in the order of their ORDER BY.
-const IN_ORDER: [&str; 6] = ["first_value", "last_value", "nth_value", "array_agg", "string_agg", "listagg"];
-
 /// See above.
 #[derive(Debug)]
 pub(crate) struct Exact;
@@ -74,7 +71,7 @@ fn aggregate(mut call: AggregateFunction, schema: &DFSchema) -> Result<Transform
     }
     let name = call.func.name();
     // DISTINCT wants to find what it is sorted by among its arguments.
-    if IN_ORDER.contains(&name) && !call.params.distinct {
+    if ties::BY_ORDER.contains(&name) && !call.params.distinct {
         call.params.order_by = floats::sort_keys(call.params.order_by, schema)?;
     }
     if matches!(name, "min" | "max") || name == "count" && call.params.distinct {

@@ -9,7 +9,7 @@ use datafusion::logical_expr::{Expr, SortExpr, WindowFrameUnits, col};
 /// Window functions that tell rows with equal sort keys apart, whatever their frame is.
 const BY_ROW: [&str; 4] = ["row_number", "ntile", "lag", "lead"];
 /// Functions whose result depends on the order in which rows come.
-const BY_ORDER: [&str; 6] = ["first_value", "last_value", "nth_value", "array_agg", "string_agg", "listagg"];
+pub(crate) const BY_ORDER: [&str; 6] = ["first_value", "last_value", "nth_value", "array_agg", "string_agg", "listagg"];
 
 /// All columns that have an order, as sort keys.
 pub(crate) fn all_columns(schema: &DFSchema) -> Vec<SortExpr> {
