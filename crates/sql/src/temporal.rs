@@ -4,7 +4,7 @@
 //! conditions leave WHERE and become the times between which a row is there; the engine lets them pass.
 //! now() is then the time of the epoch, in whole microseconds. A query that runs once keeps its WHERE.
 //!
-//! Taken are `<`, `<=`, `>`, `>=` and BETWEEN, connected by AND, of a time that the row alone decides and
+//! proctime() is now() there. Taken are `<`, `<=`, `>`, `>=` and BETWEEN, connected by AND, of a time that the row alone decides and
 //! now(), more or less intervals of fixed length. now() anywhere else is refused as before: where it
 //! stands by [`clocks`], which looks at the syntax, and once more when the plan is checked.
 
@@ -261,7 +261,7 @@ fn clock(expr: &ast::Expr) -> Option<Span> {
     match expr {
         ast::Expr::Function(call) => {
             let name = call.name.to_string().to_lowercase();
-            ["now", "current_timestamp"].contains(&name.as_str()).then(|| call.name.span())
+            ["now", "current_timestamp", "proctime"].contains(&name.as_str()).then(|| call.name.span())
         }
         ast::Expr::Nested(inner) | ast::Expr::Cast { expr: inner, .. } => clock(inner),
         ast::Expr::BinaryOp { left, op: BinaryOperator::Plus | BinaryOperator::Minus, right } => {
