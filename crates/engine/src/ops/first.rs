@@ -409,26 +409,22 @@ impl First {
             given(self.most, there.map(move |row| (&*row.key, row.row_at, count(row))))
         };
         let (old, new) = (counted(|row| row.old), counted(|row| row.new));
-        let length = if self.forgets { usize::MAX } else { self.length_with(new.len()) };
+        let length = if self.most.has_ties() { self.length.max(new.len() + self.spare) } else { self.length };
         difference(old, new, changes);
-        let mut front = Front::of(&rows, length);
+        let mut front = Front::of(&rows, if self.forgets { usize::MAX } else { length });
         self.cut(group, &mut front)?;
         self.keep(group, front);
         Ok(())
     }
 
-    /// How many distinct rows a front has at most that gives so many.
-    fn length_with(&self, given: usize) -> usize {
-        if self.most.has_ties() { self.length.max(given.saturating_add(self.spare)) } else { self.length }
-    }
-
     /// Lets go of rows far behind those that are given, or forgets all that are behind them.
     fn cut(&mut self, group: &Touched, front: &mut Front) -> Result<()> {
         if !self.forgets {
-            if front.rows.len() > self.length {
-                let given = front.length_given(self.most);
-                front.trim(self.length_with(given));
+            let mut length = self.length;
+            if self.most.has_ties() && front.rows.len() > length {
+                length = length.max(front.length_given(self.most) + self.spare);
             }
+            front.trim(length);
             return Ok(());
         }
         let Some(first) = front.first_behind(self.most).map(Box::<[u8]>::from) else { return Ok(()) };
