@@ -4,9 +4,10 @@
 //! conditions leave WHERE and become the times between which a row is there; the engine lets them pass.
 //! now() is then the time of the epoch, in whole microseconds. A query that runs once keeps its WHERE.
 //!
-//! proctime() is now() there. Taken are `<`, `<=`, `>`, `>=` and BETWEEN, connected by AND, of a time that the row alone decides and
+//! Taken are `<`, `<=`, `>`, `>=` and BETWEEN, connected by AND, of a time that the row alone decides and
 //! now(), more or less intervals of fixed length. now() anywhere else is refused as before: where it
-//! stands by [`clocks`], which looks at the syntax, and once more when the plan is checked.
+//! stands by [`clocks`], which looks at the syntax, and once more when the plan is checked. proctime()
+//! has become now() before.
 
 use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::tree_node::{Transformed, TreeNode};
