@@ -1,5 +1,6 @@
 -- The queries of the Nexmark benchmark over the sources person, auction and bid. A line `-- qN words`
--- begins a query; q13 also reads the table side_input (key bigint, value varchar).
+-- begins a query; q13 also reads the table side_input (key bigint, value varchar). For q12 the source bid
+-- has a column proctime, which says when a bid came.
 
 -- q0 what comes in goes out
 SELECT auction, bidder, price, date_time, extra FROM bid
@@ -100,6 +101,11 @@ FROM bid
 -- q11 how many bids a bidder makes in one session
 SELECT bidder, count(*) AS bid_count, window_start AS starttime, window_end AS endtime
 FROM SESSION(bid, bidder, date_time, INTERVAL '10' SECOND)
+GROUP BY bidder, window_start, window_end
+
+-- q12 how many bids a bidder makes in ten seconds of processing time
+SELECT bidder, count(*) AS bid_count, window_start AS starttime, window_end AS endtime
+FROM TUMBLE(bid, proctime, INTERVAL '10' SECOND)
 GROUP BY bidder, window_start, window_end
 
 -- q13 bids with a word from a table

@@ -26,6 +26,8 @@ pub(crate) struct GuardedConnector(Arc<dyn SourceConnector>);
 struct GuardedSource {
     inner: Arc<dyn Source>,
     columns: Columns,
+    /// See [`Source::arrivals`]; of the chosen columns.
+    arrivals: Vec<usize>,
 }
 
 /// What batches are checked against, and what is taken of them.
@@ -60,8 +62,10 @@ impl SourceConnector for GuardedConnector {
         let inner = self.0.source(asked)?;
         let native = inner.schema();
         let conform = Conform::new(&format!("connector '{}'", self.name()), &native, asked.columns.cloned())?;
+        let places = conform.places.iter().enumerate();
+        let arrivals = places.filter(|(_, place)| inner.arrivals().contains(place)).map(|(at, _)| at).collect();
         let columns = Columns { object: format!("source '{}'", asked.name), native, conform };
-        Ok(Arc::new(GuardedSource { inner, columns }))
+        Ok(Arc::new(GuardedSource { inner, columns, arrivals }))
     }
 }
 
@@ -84,6 +88,10 @@ impl Source for GuardedSource {
 
     fn rows_per_second(&self) -> Option<f64> {
         self.inner.rows_per_second()
+    }
+
+    fn arrivals(&self) -> &[usize] {
+        &self.arrivals
     }
 
     fn blocking(&self) -> bool {

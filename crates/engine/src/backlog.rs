@@ -1,9 +1,11 @@
 //! The rows that wait at the stateful operators of a pipeline on one worker, by epoch.
 //!
 //! An operator whose close gives more than others apply as fast lets them catch up first, so that what
-//! waits between them stays bounded. Only rows up to its own epoch hold it up. Invariant: among
-//! operators that wait for each other one can always go on, for rows of the oldest open epoch wait for
-//! nobody.
+//! waits between them stays bounded. Only rows up to its own epoch hold it up. Rows count until they are
+//! applied: what an operator then keeps of an epoch until its end does not, such as the batches of a
+//! GROUP BY that is read, all of which it holds. So queues are bounded, and an epoch's memory is not.
+//! Invariant: among operators that wait for each other one can always go on, for rows of the oldest open
+//! epoch wait for nobody.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;

@@ -256,8 +256,21 @@ pub struct First {
     pub keys: Vec<Arc<dyn PhysicalExpr>>,
     /// The order, over the input's columns.
     pub order: Vec<SortKey>,
-    /// How many rows of each group; more than 0.
+    /// The greatest number of a row that is passed on; more than 0.
     pub rows: usize,
+    /// How the rows of a group are numbered.
+    pub ranking: Ranking,
+}
+
+/// How rows are numbered in an order, from 1 on. Rows that it does not tell apart are tied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ranking {
+    /// Each row has its own number.
+    RowNumber,
+    /// Tied rows have one, which is that of the first of them: `rank()`.
+    Rank,
+    /// Tied rows have one, which is the next one: `dense_rank()`.
+    DenseRank,
 }
 
 /// One expression to order by.

@@ -14,11 +14,13 @@
 //!    up to an offset, for recomputation.
 //! 4. A split's name is never given to another one.
 
-use crate::error::Result;
-use arrow::array::RecordBatch;
+use crate::error::{Error, Result};
+use arrow::array::{RecordBatch, TimestampMicrosecondArray};
 use arrow::datatypes::SchemaRef;
+use highwater_core::WallMicros;
 use std::cmp::Ordering;
 use std::fmt::Debug;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A position in a split, opaque to the engine but for its [`order`]. It is stored as JSON text, so
@@ -65,6 +67,12 @@ pub trait Source: Debug + Send + Sync {
     /// Pipelines of which all sources give few may run on one worker.
     fn rows_per_second(&self) -> Option<f64> {
         None
+    }
+
+    /// The places of columns that say when a row came. Readers leave them null, and whoever reads rows
+    /// gives them a time, a pipeline that of its epoch; they are instants of UTC in microseconds.
+    fn arrivals(&self) -> &[usize] {
+        &[]
     }
 
     /// Whether [`SplitReader::poll`] may wait for I/O or parse for long. Such readers run on
@@ -114,6 +122,21 @@ pub trait SplitReader: Send {
     }
 }
 
+/// Rows with a time in the columns that say when they came.
+///
+/// # Errors
+/// `Data` when such a column is no instant.
+pub fn stamped(rows: RecordBatch, arrivals: &[usize], time: WallMicros) -> Result<RecordBatch> {
+    if arrivals.is_empty() {
+        return Ok(rows);
+    }
+    let mut columns = rows.columns().to_vec();
+    for at in arrivals {
+        columns[*at] = Arc::new(TimestampMicrosecondArray::from_value(time.0, rows.num_rows()).with_timezone("UTC"));
+    }
+    RecordBatch::try_new(rows.schema(), columns).map_err(|e| Error::data("proctime()", e))
+}
+
 /// The order of two offsets of one split; none when they are of different kinds. Null comes first;
 /// numbers are ordered by value, texts by their bytes, arrays of one length and objects of the same
 /// fields by their first difference, in the order in which the fields stand.
@@ -148,7 +171,24 @@ fn lexicographic<'a>(pairs: impl Iterator<Item = (&'a Offset, &'a Offset)>) -> O
 #[cfg(test)]
 mod tests {
     use super::*;
+    use arrow::array::{Array, ArrayRef, AsArray, Int64Array, new_null_array};
+    use arrow::datatypes::{DataType, Field, Schema, TimeUnit, TimestampMicrosecondType};
     use serde_json::json;
+
+    #[test]
+    fn rows_are_stamped_where_they_say_when_they_came() {
+        let instant = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+        let fields = [("a", DataType::Int64), ("p", instant.clone())].map(|(name, of)| Field::new(name, of, true));
+        let numbers: ArrayRef = Arc::new(Int64Array::from(vec![1, 2]));
+        let columns = vec![Arc::clone(&numbers), new_null_array(&instant, 2)];
+        let rows = RecordBatch::try_new(Arc::new(Schema::new(fields.to_vec())), columns).expect("two columns");
+        let same = stamped(rows.clone(), &[], WallMicros(7)).expect("nothing to stamp");
+        assert_eq!(same.column(1).null_count(), 2);
+        let all = stamped(rows.clone(), &[1], WallMicros(7)).expect("stamps");
+        assert_eq!(all.column(0), &numbers);
+        assert_eq!(all.column(1).as_primitive::<TimestampMicrosecondType>().values()[..], [7, 7]);
+        assert!(stamped(rows, &[0], WallMicros(7)).is_err(), "a number is no instant");
+    }
 
     #[test]
     fn offsets_are_ordered_field_by_field() {

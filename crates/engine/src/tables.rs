@@ -19,7 +19,7 @@ use crate::ops::regroup::Regroup;
 use crate::ops::source::Place;
 use crate::ops::upsert::{Keying, Upsert};
 use crate::ops::watermark::{Bound, KEEPER_WORDS, Keeper};
-use crate::plan::{self, Aggregation, NodeId, Operator, Plan, SortKey};
+use crate::plan::{self, Aggregation, NodeId, Operator, Plan, Ranking, SortKey};
 use crate::run::is_of;
 use arrow::datatypes::SchemaRef;
 use datafusion_physical_expr::PhysicalExpr;
@@ -98,8 +98,13 @@ pub(crate) fn shape_of(spec: &Plan, node: NodeId) -> Result<String> {
             let input = &spec.nodes[plan.inputs[0].0];
             let order = |key: &SortKey| format!("{} {:?}", key.expr, key.options);
             let order: Vec<String> = first.order.iter().map(order).collect();
+            let numbered = match first.ranking {
+                Ranking::RowNumber => "rows",
+                Ranking::Rank => "ranks",
+                Ranking::DenseRank => "dense ranks",
+            };
             format!(
-                "{} rows of {} by {} in order of {}{}",
+                "{} {numbered} of {} by {} in order of {}{}",
                 first.rows,
                 types_of(&input.schema),
                 keys_of(&first.keys, &input.schema)?,
@@ -108,9 +113,12 @@ pub(crate) fn shape_of(spec: &Plan, node: NodeId) -> Result<String> {
             )
         }
         Operator::Regroup(regroup) => {
-            let input = &spec.nodes[plan.inputs[0].0].schema;
-            let (keys, what) = (keys_of(&regroup.keys, input)?, regroup.recompute.describe());
-            format!("rows of {} by {keys} for {what}", types_of(input))
+            let input = &spec.nodes[plan.inputs[0].0];
+            let (keys, what) = (keys_of(&regroup.keys, &input.schema)?, regroup.recompute.describe());
+            // Whole groups were kept for ranks once.
+            let is_ranked = matches!(&input.operator, Operator::First(first) if first.ranking != Ranking::RowNumber);
+            let first = if is_ranked { "first " } else { "" };
+            format!("{first}rows of {} by {keys} for {what}", types_of(&input.schema))
         }
         Operator::Lifetime(times) => format!("lifetimes of {} by {times:?}", types_of(&plan.schema)),
         Operator::Materialize => format!("rows of {}", types_of(&plan.schema)),
@@ -301,7 +309,7 @@ pub(crate) fn first(tables: &Tables<'_>, node: NodeId) -> Result<(Grouping, Firs
     let rows = tables.table(node, 1, KeyKind::Placed, ROW_WORDS);
     let gathered = Gathered::new(tables.table(node, 0, KeyKind::Bytes, GROUP_WORDS), vec![rows]);
     let (schema, codec) = (Arc::clone(&plan.schema), row_codec(&input.schema)?);
-    let logic = First::new(gathered, schema, codec, first.order.clone(), first.rows, input.append_only)?;
+    let logic = First::new(gathered, schema, codec, first, input.append_only)?;
     Ok((grouping, logic))
 }
 

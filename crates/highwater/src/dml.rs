@@ -21,6 +21,8 @@ use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::datasource::{MemTable, provider_as_source};
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::sql::sqlparser::ast;
+use highwater_engine::core::{Clock as _, SystemClock};
+use highwater_engine::source::stamped;
 use highwater_sql::rounding::rounded;
 use highwater_sql::statement::{CreateTable, Delete, Insert, Name, Query, Update, constant, returning};
 use highwater_sql::types::{JSONB, pg_name};
@@ -81,7 +83,7 @@ impl Target {
         self.computed(RecordBatch::try_new(Arc::clone(self.schema()), columns)?)
     }
 
-    /// The rows with the values of generated columns.
+    /// The rows with the values of generated columns; they come now.
     pub(crate) fn computed(&self, rows: RecordBatch) -> Result<RecordBatch> {
         if self.generated.is_empty() {
             return Ok(rows);
@@ -90,7 +92,8 @@ impl Target {
         for (at, values) in self.generated.compute(&rows)? {
             columns[at] = assign(&values, self.schema().field(at).data_type())?;
         }
-        Ok(RecordBatch::try_new(Arc::clone(self.schema()), columns)?)
+        let rows = RecordBatch::try_new(Arc::clone(self.schema()), columns)?;
+        Ok(stamped(rows, self.generated.arrivals(), SystemClock::default().wall())?)
     }
 
     /// Refuses assignments to columns that do not exist or are computed.
@@ -139,7 +142,7 @@ impl Target {
         Ok(())
     }
 
-    fn refuse_append_only(&self, verb: &str) -> Result<()> {
+    pub(crate) fn refuse_append_only(&self, verb: &str) -> Result<()> {
         if !self.table.spec().append_only {
             return Ok(());
         }

@@ -1,4 +1,4 @@
-//! A source with columns that are computed from the connector's own.
+//! A source with columns that are computed from the connector's own, or that say when a row came.
 //!
 //! It knows nothing of the connector: it gives the same splits, offsets and rows, each with more
 //! columns, so what the connector promises of them holds here too.
@@ -17,6 +17,8 @@ use std::time::Duration;
 pub(crate) struct ComputedSource {
     inner: Arc<dyn Source>,
     columns: Arc<Columns>,
+    /// See [`Source::arrivals`].
+    arrivals: Vec<usize>,
 }
 
 /// All columns, and how those come about that the connector does not give.
@@ -52,8 +54,13 @@ impl ComputedSource {
             true => None,
             false => known.index_of(field.name()).ok(),
         };
-        let given = schema.fields().iter().enumerate().map(place).collect();
-        Self { inner, columns: Arc::new(Columns { schema, generated, given }) }
+        let given: Vec<Option<usize>> = schema.fields().iter().enumerate().map(place).collect();
+        let is_arrival = |at: &usize| match given[*at] {
+            Some(from) => inner.arrivals().contains(&from),
+            None => generated.arrivals().contains(at),
+        };
+        let arrivals = (0..given.len()).filter(is_arrival).collect();
+        Self { inner, columns: Arc::new(Columns { schema, generated, given }), arrivals }
     }
 
     /// Refuses values that are not of their columns' types.
@@ -81,6 +88,10 @@ impl Source for ComputedSource {
 
     fn rows_per_second(&self) -> Option<f64> {
         self.inner.rows_per_second()
+    }
+
+    fn arrivals(&self) -> &[usize] {
+        &self.arrivals
     }
 
     fn blocking(&self) -> bool {
@@ -126,28 +137,30 @@ impl SplitReader for ComputedReader {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow::array::{ArrayRef, Int64Array};
+    use arrow::array::{Array, ArrayRef, Int64Array};
     use arrow::datatypes::{DataType, Field, Schema};
     use highwater_sql::Session;
     use highwater_sql::statement::Statement;
 
     #[test]
     fn columns_stand_where_the_statement_has_them() {
-        let text =
-            "CREATE SOURCE s (b bigint AS a * 2 + c, a bigint, d bigint AS c + 1, c bigint) WITH (connector = 'x')";
+        let text = "CREATE SOURCE s (b bigint AS a * 2 + c, a bigint, d bigint AS c + 1, c bigint,
+            p timestamptz AS PROCTIME()) WITH (connector = 'x')";
         let Ok(Statement::CreateSource(source)) = highwater_sql::parse(text) else { panic!("a source") };
         let field = |c: &highwater_sql::statement::Column| Field::new(&c.name.value, c.data_type.clone(), true);
         let schema = Arc::new(Schema::new(source.columns.iter().map(field).collect::<Vec<_>>()));
         let exprs = source.columns.iter().enumerate();
         let exprs: Vec<_> = exprs.filter_map(|(at, c)| Some((at, c.generated.as_ref()?))).collect();
         let generated = Session::new(1).generated(&source.name, &schema, &exprs, text).expect("binds");
-        let columns = Columns { schema, generated, given: vec![None, Some(0), None, Some(1)] };
+        let columns = Columns { schema, generated, given: vec![None, Some(0), None, Some(1), None] };
+        assert_eq!(columns.generated.arrivals(), [4]);
         let given = Schema::new(vec![Field::new("a", DataType::Int64, true), Field::new("c", DataType::Int64, true)]);
         let numbers = |values: Vec<Option<i64>>| Arc::new(Int64Array::from(values)) as ArrayRef;
         let rows = vec![numbers(vec![Some(1), None]), numbers(vec![Some(10), Some(20)])];
         let whole = columns.of(&RecordBatch::try_new(Arc::new(given), rows).expect("rows")).expect("computes");
         assert_eq!(whole.column(0), &numbers(vec![Some(12), None]));
         assert_eq!(whole.column(2), &numbers(vec![Some(11), Some(21)]));
+        assert_eq!(whole.column(4).null_count(), 2, "who reads it knows when");
         let wrong = |text: &str| {
             let Ok(Statement::CreateTable(table)) = highwater_sql::parse(text) else { panic!("a table") };
             let field =
@@ -161,5 +174,8 @@ mod tests {
         assert_eq!(wrong("CREATE TABLE t (a bigint, b bigint AS sum(a))"), "42803");
         assert_eq!(wrong("CREATE TABLE t (a bigint, b bigint AS a + random())"), "0A000");
         assert_eq!(wrong("CREATE TABLE t (a bigint, b bigint AS x)"), "42703");
+        assert_eq!(wrong("CREATE TABLE t (a bigint, b timestamptz AS proctime() + INTERVAL '1 h')"), "0A000");
+        let reads_other = "CREATE TABLE t (p timestamptz AS proctime(), d bigint AS p) APPEND ONLY";
+        assert_eq!(wrong(reads_other), "42P17");
     }
 }

@@ -331,9 +331,11 @@ impl Database {
         let rows = |reader: &Object, read: &Object| match &read.body {
             Body::Table(target) => logged(target, snapshot, horizon),
             Body::Source(source) => {
+                refuse_arrivals(source.as_ref())?;
                 Ok(provider_as_source(replay::table(source, &until_of(reader, read, source.as_ref())?)?))
             }
             Body::Fed(fed) => {
+                refuse_arrivals(fed.table.source.as_ref())?;
                 let until = until_of(reader, read, fed.table.source.as_ref())?;
                 Ok(provider_as_source(fed::from_scratch(&fed.table, &until)?))
             }
@@ -559,6 +561,18 @@ fn wait_for_end(pipeline: &Pipeline, connection: &Connection) -> Result<()> {
 /// Waits for the end of an epoch that has not begun yet.
 fn wait_for_epoch(pipeline: &Pipeline, connection: &Connection) -> Result<()> {
     if pipeline.wait_epoch(|| connection.check_cancelled().is_ok())? { Ok(()) } else { connection.check_cancelled() }
+}
+
+/// Refuses to read a source from scratch whose rows say when they came: nobody kept that.
+fn refuse_arrivals(source: &dyn Source) -> Result<()> {
+    if source.arrivals().is_empty() {
+        return Ok(());
+    }
+    Err(Error::Sql(highwater_sql::Error::Unsupported {
+        clause: "computing a view over a source with proctime() from scratch".to_owned(),
+        hint: "what the view holds depends on when its rows came".to_owned(),
+        position: None,
+    }))
 }
 
 /// How far a query reads a source itself.

@@ -15,7 +15,8 @@ use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::stream::RecordBatchReceiverStream;
 use datafusion::physical_plan::streaming::PartitionStream;
 use highwater_engine::Error;
-use highwater_engine::source::{Offset, Polled, Source, SplitReader, order};
+use highwater_engine::core::{Clock as _, SystemClock, WallMicros};
+use highwater_engine::source::{Offset, Polled, Source, SplitReader, order, stamped};
 use std::cmp::Ordering;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -130,12 +131,14 @@ pub(crate) fn rows(source: &dyn Source, until: &Until) -> Result<Vec<RecordBatch
     Ok(all)
 }
 
-/// A source as a table that DataFusion reads while it runs a query, never held in memory whole.
+/// A source as a table that DataFusion reads while it runs a query, never held in memory whole. Its rows
+/// come now.
 pub(crate) fn table(source: &Arc<dyn Source>, until: &Until) -> Result<Arc<dyn TableProvider>> {
     let schema = source.schema();
     let splits = splits(source.as_ref(), until)?;
+    let wall = SystemClock::default().wall();
     let part = |split: String| {
-        let part = Part { source: Arc::clone(source), schema: Arc::clone(&schema), split, until: until.clone() };
+        let part = Part { source: Arc::clone(source), schema: Arc::clone(&schema), split, until: until.clone(), wall };
         Arc::new(part) as Arc<dyn PartitionStream>
     };
     let parts = splits.into_iter().map(part).collect();
@@ -149,6 +152,8 @@ struct Part {
     schema: SchemaRef,
     split: String,
     until: Until,
+    /// When the query reads it.
+    wall: WallMicros,
 }
 
 impl PartitionStream for Part {
@@ -160,9 +165,11 @@ impl PartitionStream for Part {
         let mut builder = RecordBatchReceiverStream::builder(Arc::clone(&self.schema), 4);
         let rows = builder.tx();
         let (source, split, until) = (Arc::clone(&self.source), self.split.clone(), self.until.clone());
+        let wall = self.wall;
         builder.spawn_blocking(move || {
             let mut gone = false;
             let mut send = |batch| {
+                let batch = stamped(batch, source.arrivals(), wall)?;
                 gone = rows.blocking_send(Ok(batch)).is_err();
                 if gone { Err(Error::Timeout("nobody reads on".to_owned())) } else { Ok(()) }
             };

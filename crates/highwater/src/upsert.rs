@@ -123,6 +123,9 @@ impl Database {
 
 /// Refuses a conflict that no key of the table can have.
 fn check_target(target: &Target, conflict: &OnConflict) -> Result<()> {
+    if conflict.update.is_some() {
+        target.refuse_append_only("ON CONFLICT DO UPDATE")?;
+    }
     let places = target.places(&conflict.target, conflict.target.len())?;
     let key = &target.table.spec().key;
     let is_key = places.len() == key.len() && key.iter().all(|at| places.contains(at));

@@ -14,7 +14,7 @@ use highwater_sql::statement::{
 use highwater_sql::types::pg_name;
 use highwater_sql::zoned::Zoned;
 use highwater_sql::zones::Zone;
-use highwater_sql::{Relations, SelectItem, references};
+use highwater_sql::{Relations, SelectItem, is_proctime, references};
 use std::sync::Arc;
 
 impl Database {
@@ -82,11 +82,12 @@ impl Database {
         zone: &Zone,
     ) -> Result<()> {
         let generated = columns.iter().filter_map(|column| column.generated.clone());
+        let generated = generated.filter(|expr| !is_proctime(expr));
         let items: Vec<SelectItem> = generated.map(SelectItem::UnnamedExpr).collect();
         if items.is_empty() {
             return Ok(());
         }
-        if items.len() == columns.len() {
+        if columns.iter().all(|column| column.generated.is_some()) {
             return Err(refused("a generated column beside columns that the connector has", zone));
         }
         let declared = columns.iter().map(|column| Field::new(&column.name.value, column.data_type.clone(), true));

@@ -14,7 +14,7 @@ CREATE SOURCE s (k bigint, v bigint) WITH (connector = 'datagen', datagen.rows =
 ";
 
 /// Queries whose result is determined, also in batch: orders have no ties, or ties make no difference.
-const QUERIES: [(&str, &str); 68] = [
+const QUERIES: [(&str, &str); 70] = [
     ("inner_join", "SELECT l.id AS lid, r.id AS rid, x, y FROM l JOIN r ON l.k = r.k"),
     ("left_join", "SELECT l.id AS lid, r.id AS rid, y FROM l LEFT JOIN r ON l.k = r.k"),
     ("right_join", "SELECT l.id AS lid, r.id AS rid, x FROM l RIGHT JOIN r ON l.k = r.k"),
@@ -67,6 +67,12 @@ const QUERIES: [(&str, &str); 68] = [
         "SELECT k, id FROM (SELECT k, id, row_number() OVER (PARTITION BY k ORDER BY x DESC NULLS LAST, id) AS n
         FROM l) t WHERE n <= 2",
     ),
+    (
+        "top_ranks",
+        "SELECT k, id, n FROM (SELECT k, id, rank() OVER (PARTITION BY k ORDER BY x DESC NULLS LAST) AS n FROM l) t
+        WHERE n <= 2",
+    ),
+    ("top_places", "SELECT id FROM (SELECT id, dense_rank() OVER (ORDER BY x) AS n FROM l) t WHERE n < 4"),
     ("numbered", "SELECT id, row_number() OVER (ORDER BY x, id) AS n FROM l"),
     (
         "ranked",

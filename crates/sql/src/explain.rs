@@ -7,7 +7,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion::physical_expr::PhysicalExpr;
 use highwater_engine::plan::{
     Aggregate, AggregateFunction, Aggregation, Closing, First, Join, JoinKind, Lifetime, Map, Node, Operator, Passing,
-    Plan, Regroup, SortKey, Unnest, View,
+    Plan, Ranking, Regroup, SortKey, Unnest, View,
 };
 use std::sync::Arc;
 
@@ -146,9 +146,14 @@ fn first_lines(first: &First) -> Vec<String> {
         format!("{} {direction} nulls {nulls}", told(&key.expr))
     };
     let order: Vec<String> = first.order.iter().map(order).collect();
+    let ties = match first.ranking {
+        Ranking::RowNumber => "",
+        Ranking::Rank => " and what is tied with the last",
+        Ranking::DenseRank => " places",
+    };
     vec![
         key_line(&keys),
-        format!("  rows: {} of each group, by {}", first.rows, order.join(", ")),
+        format!("  rows: {}{ties} of each group, by {}", first.rows, order.join(", ")),
         "  state: the rows of each group; of an append-only input only those that are given".to_owned(),
     ]
 }

@@ -1,7 +1,8 @@
 //! Generated columns of tables and sources: bound once, computed for every batch of rows.
 //!
-//! Invariant: what a column holds follows from the other columns of its row alone, so it is the same
-//! whenever it is computed.
+//! Invariant: what a computed column holds follows from the other columns of its row alone, so it is the
+//! same whenever it is computed. The columns `AS proctime()` are not computed: who takes rows in knows
+//! when they came.
 
 use crate::error::{Error, Result};
 use crate::lower;
@@ -12,7 +13,7 @@ use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::sql::sqlparser::ast;
+use datafusion::sql::sqlparser::ast::{self, FunctionArguments};
 use std::sync::Arc;
 
 /// Columns that are computed from others.
@@ -20,23 +21,44 @@ use std::sync::Arc;
 pub struct Generated {
     /// By place, over all columns of a row.
     columns: Vec<(usize, Arc<dyn PhysicalExpr>)>,
+    /// The places of those that say when a row came.
+    arrivals: Vec<usize>,
+}
+
+/// Whether an expression is `proctime()`: the time at which a row came.
+#[must_use]
+pub fn is_proctime(expr: &ast::Expr) -> bool {
+    match expr {
+        ast::Expr::Nested(inner) => is_proctime(inner),
+        ast::Expr::Function(call) => {
+            let is_bare = matches!(&call.args, FunctionArguments::List(list) if list.args.is_empty());
+            is_bare && call.over.is_none() && call.name.to_string().eq_ignore_ascii_case("proctime")
+        }
+        _ => false,
+    }
 }
 
 impl Generated {
     /// Whether there are none.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.columns.is_empty()
+        self.columns.is_empty() && self.arrivals.is_empty()
     }
 
     /// Whether the column at a place is one of them.
     #[must_use]
     pub fn has(&self, place: usize) -> bool {
-        self.columns.iter().any(|(at, _)| *at == place)
+        self.columns.iter().any(|(at, _)| *at == place) || self.arrivals.contains(&place)
     }
 
-    /// Their values for rows that have all columns, of which those to compute hold anything. The types
-    /// are those of the expressions.
+    /// The places of the columns that say when a row came: instants of UTC in microseconds.
+    #[must_use]
+    pub fn arrivals(&self) -> &[usize] {
+        &self.arrivals
+    }
+
+    /// The values of the others for rows that have all columns, of which those to compute hold anything.
+    /// The types are those of the expressions.
     ///
     /// # Errors
     /// `Plan` when a value cannot be computed.
@@ -62,10 +84,12 @@ impl Session {
         columns: &[(usize, &ast::Expr)],
         text: &str,
     ) -> Result<Generated> {
-        if columns.is_empty() {
-            return Ok(Generated::default());
+        let (arrivals, computed): (Vec<_>, Vec<_>) = columns.iter().copied().partition(|(_, expr)| is_proctime(expr));
+        let arrivals = arrivals.into_iter().map(|(at, _)| at).collect();
+        if computed.is_empty() {
+            return Ok(Generated { columns: Vec::new(), arrivals });
         }
-        let query = computed_from(relation, columns.iter().map(|(_, expr)| (*expr).clone()), text);
+        let query = computed_from(relation, computed.iter().map(|(_, expr)| (*expr).clone()), text);
         maintain::check(&query, self)?;
         let mut relations = Relations::default();
         relations.stream(&relation.value, Arc::clone(schema));
@@ -85,7 +109,7 @@ impl Session {
             lower::no_subquery(expr)?;
             Ok((*at, self.physical_over(expr.clone().unalias(), input)?))
         };
-        Ok(Generated { columns: projection.expr.iter().zip(columns).map(bound).collect::<Result<_>>()? })
+        Ok(Generated { columns: projection.expr.iter().zip(&computed).map(bound).collect::<Result<_>>()?, arrivals })
     }
 }
 

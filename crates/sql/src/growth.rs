@@ -9,7 +9,9 @@ use crate::types::is_jsonb;
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Column;
-use highwater_engine::plan::{AggregateFunction, Aggregation, First, Join, JoinKind, Node, NodeId, Operator, Plan};
+use highwater_engine::plan::{
+    AggregateFunction, Aggregation, First, Join, JoinKind, Node, NodeId, Operator, Plan, Ranking,
+};
 use highwater_engine::source::Extent;
 use std::sync::Arc;
 
@@ -34,8 +36,8 @@ enum Rows {
     Keys(String),
     /// One more for each value in them.
     Values,
-    /// So many for all of some keys' values.
-    First(usize, String),
+    /// So many, as the first part says, for all of some keys' values.
+    First(String, String),
     /// Those of others that are not over.
     Living(String),
     /// Those of others that watermarks have not passed.
@@ -168,7 +170,12 @@ fn of_first(first: &First) -> Rows {
         Some(column) => column.name().to_owned(),
         None => arithmetic::shown(key).to_string(),
     };
-    Rows::First(first.rows, first.keys.iter().map(name).collect::<Vec<_>>().join(", "))
+    let most = match first.ranking {
+        Ranking::RowNumber => format!("at most {} rows", first.rows),
+        Ranking::Rank => format!("at most {} rows, and what is tied with the last,", first.rows),
+        Ranking::DenseRank => format!("the rows of at most {} places", first.rows),
+    };
+    Rows::First(most, first.keys.iter().map(name).collect::<Vec<_>>().join(", "))
 }
 
 /// The source or table that a node reads.
@@ -189,8 +196,8 @@ fn text_of(rows: &Rows) -> String {
         Rows::Keys(keys) if keys.is_empty() => "one row".to_owned(),
         Rows::Keys(keys) => format!("one row a distinct ({keys})"),
         Rows::Values => "one a value in it".to_owned(),
-        Rows::First(most, keys) if keys.is_empty() => format!("at most {most} rows"),
-        Rows::First(most, keys) => format!("at most {most} rows a distinct ({keys})"),
+        Rows::First(most, keys) if keys.is_empty() => most.trim_end_matches(',').to_owned(),
+        Rows::First(most, keys) => format!("{most} a distinct ({keys})"),
         Rows::Living(names) => format!("the rows of {names} that are not over"),
         Rows::Pairing(names) => format!("the rows of {names} that can still pair"),
         Rows::Open => "the rows of open windows".to_owned(),

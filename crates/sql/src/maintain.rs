@@ -265,7 +265,8 @@ impl Gate<'_> {
             return ControlFlow::Continue(());
         }
         if name == "proctime" {
-            return self.refuse("proctime()", "rows do not keep when they came: use a time of theirs", at);
+            let hint = "a source and an APPEND ONLY table keep when rows came in a column p timestamptz AS proctime()";
+            return self.refuse("proctime()", hint, at);
         }
         if let Some(scalar) = self.session.state().scalar_functions().get(&name)
             && scalar.signature().volatility != Volatility::Immutable

@@ -7,6 +7,7 @@
 //! - A function that gives rows, in FROM, and its one column have the same name unless told otherwise.
 //! - `value = ANY (array)` becomes a function, and so does ALL.
 //! - `AT TIME ZONE` becomes a function.
+//! - `proctime()` is `now()`: where it is not, it is not planned.
 //! - A slice without a bound has the first or the last possible one.
 //!
 //! Spans stay, so that errors find their places.
@@ -209,6 +210,7 @@ fn in_other_words(function: &Function) -> Option<Expr> {
             list.args = vec![FunctionArg::Unnamed(FunctionArgExpr::Expr(call(jsonb::PAIR, span, pair)))];
             Some(call(jsonb::FROM_PAIRS, span, vec![Expr::Function(pairs)]))
         }
+        "proctime" => Some(renamed("now")),
         "string_agg" => Some(Expr::Cast {
             kind: CastKind::Cast,
             expr: Box::new(Expr::Function(function.clone())),
@@ -342,6 +344,7 @@ mod tests {
             ("SELECT jsonb_object_agg(k, v)", "SELECT jsonb_of_pairs(array_agg(jsonb_object_pair(k, v)))"),
             ("SELECT string_agg(a, ',')", "SELECT CAST(string_agg(a, ',') AS TEXT)"),
             ("SELECT a AT TIME ZONE 'UTC'", "SELECT timezone('UTC', a)"),
+            ("SELECT PROCTIME()", "SELECT now()"),
             ("SELECT a[:2], a[2:]", "SELECT a[1:2], a[2:2147483647]"),
         ] {
             assert_eq!(respelled(&template(written)).to_string(), expected, "{written}");

@@ -6,7 +6,8 @@
 //!
 //! Taken are `<`, `<=`, `>`, `>=` and BETWEEN, connected by AND, of a time that the row alone decides and
 //! now(), more or less intervals of fixed length. now() anywhere else is refused as before: where it
-//! stands by [`clocks`], which looks at the syntax, and once more when the plan is checked.
+//! stands by [`clocks`], which looks at the syntax, and once more when the plan is checked. proctime()
+//! has become now() before.
 
 use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::tree_node::{Transformed, TreeNode};
@@ -261,7 +262,7 @@ fn clock(expr: &ast::Expr) -> Option<Span> {
     match expr {
         ast::Expr::Function(call) => {
             let name = call.name.to_string().to_lowercase();
-            ["now", "current_timestamp"].contains(&name.as_str()).then(|| call.name.span())
+            ["now", "current_timestamp", "proctime"].contains(&name.as_str()).then(|| call.name.span())
         }
         ast::Expr::Nested(inner) | ast::Expr::Cast { expr: inner, .. } => clock(inner),
         ast::Expr::BinaryOp { left, op: BinaryOperator::Plus | BinaryOperator::Minus, right } => {

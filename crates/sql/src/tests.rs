@@ -340,6 +340,17 @@ fn explain_says_what_the_size_of_state_goes_by() {
             "at most 3 rows a distinct (k): grows with new keys; about",
         ),
         (
+            "ranks",
+            "SELECT v FROM (SELECT v, rank() OVER (PARTITION BY k ORDER BY ts DESC) AS n FROM plain) t WHERE n <= 3"
+                .to_owned(),
+            "at most 3 rows, and what is tied with the last, a distinct (k): grows with new keys; about",
+        ),
+        (
+            "places",
+            "SELECT v FROM (SELECT v, dense_rank() OVER (ORDER BY ts) AS n FROM plain) t WHERE n = 1".to_owned(),
+            "the rows of at most 1 places; about",
+        ),
+        (
             "hour",
             "SELECT k FROM plain WHERE ts > now() - INTERVAL '1' HOUR".to_owned(),
             "the rows of plain that are not over: bounded by time; about",

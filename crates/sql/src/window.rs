@@ -5,6 +5,7 @@
 //! since 1970 and contains its start but not its end; rows without a time are in no hopping window.
 //! SESSION is a node that `session_window` owns.
 
+use crate::date_bin;
 use crate::present::present_of;
 use crate::session_window::{self, session_of};
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, ListArray};
@@ -16,7 +17,7 @@ use datafusion::common::{
     Column, DFSchema, DFSchemaRef, DataFusionError, Diagnostic, NullHandling, Result, ScalarValue, Span,
     TableReference, UnnestOptions, exec_err, plan_datafusion_err, plan_err,
 };
-use datafusion::functions::datetime::date_bin;
+use datafusion::functions::datetime;
 use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ExprSchemable, Extension, LogicalPlan, LogicalPlanBuilder, ScalarFunctionArgs, ScalarUDF,
@@ -253,7 +254,9 @@ pub(crate) fn all_columns(plan: &LogicalPlan) -> Vec<Expr> {
 
 fn tumble(input: LogicalPlan, time: Expr, size_us: i64) -> Result<LogicalPlan> {
     let relation = qualifier(input.schema());
-    let start = date_bin().call(vec![interval(size_us)?, time]);
+    let is_instant = date_bin::takes(&time.get_type(input.schema())?);
+    let bin = if is_instant { Arc::new(date_bin::of_instants()) } else { datetime::date_bin() };
+    let start = bin.call(vec![interval(size_us)?, time]);
     let end = start.clone() + interval(size_us)?;
     let mut columns = all_columns(&input);
     columns.push(start.alias_qualified(relation.clone(), START));

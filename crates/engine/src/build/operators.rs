@@ -92,7 +92,7 @@ impl<'s> Wiring<'_, 's> {
                         let mut session = rows.session(&time);
                         if tick.max_rows > 0 {
                             teller.asked = true;
-                            let oldest = splits.answer(tick.max_rows as usize, |batch| {
+                            let oldest = splits.answer(tick.max_rows as usize, tick.wall, |batch| {
                                 teller.gave_rows = true;
                                 session.give_container(&mut Flow(Some(Batch::inserts(batch))));
                             })?;

@@ -81,7 +81,7 @@ pub(crate) struct Shape {
 }
 
 /// Which of the two tables.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Which {
     Narrow,
     Wide,
@@ -179,20 +179,29 @@ impl Aggregate {
 
     /// Frees groups that have no rows left, of each table a chunk; true when they were the last.
     fn drop_empty(&mut self) -> Result<bool> {
-        let keeps_global = self.keys == 0;
         for which in [Which::Narrow, Which::Wide] {
-            let mut slots = last_chunk(&mut self.emptied[which as usize]);
-            if slots.is_empty() || keeps_global {
-                continue;
+            let slots = self.next_empty(which);
+            if !slots.is_empty() {
+                // A group that stands in two chunks is gone in the second, where it has no rows as well.
+                self.table(which).delete(&slots)?;
             }
-            slots.sort_unstable();
-            slots.dedup();
-            let table = self.table(which);
-            // A group that stands in two chunks is gone in the second, where it has no rows as well.
-            slots.retain(|slot| table.words(*slot)[ROWS] == 0);
-            table.delete(&slots)?;
         }
         Ok(self.emptied.iter().all(Vec::is_empty))
+    }
+
+    /// Takes a chunk of the groups of a table that had no rows left at some moment, and gives those that
+    /// have none now and can go.
+    fn next_empty(&mut self, which: Which) -> Vec<Slot> {
+        let mut slots = last_chunk(&mut self.emptied[which as usize]);
+        let keeps_global = self.keys == 0;
+        if slots.is_empty() || keeps_global {
+            return Vec::new();
+        }
+        slots.sort_unstable();
+        slots.dedup();
+        let table = self.table(which);
+        slots.retain(|slot| table.words(*slot)[ROWS] == 0);
+        slots
     }
 
     /// A step of the epoch's end; true when it was the last.

@@ -7,7 +7,7 @@
 
 use crate::error::{Error, Result};
 use crate::keys::{integers, one_form};
-use crate::ops::extremes::{narrow_group, pairs_of, wide_group};
+use crate::ops::extremes::{group_length, narrow_group, wide_group};
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::DataType;
 use arrow::row::{RowConverter, SortField};
@@ -84,9 +84,16 @@ impl Distinct {
         Ok(own)
     }
 
-    /// Removes the values of groups that are gone.
+    /// Removes the values of groups that are gone. They have no order, so all values are looked at.
     pub(crate) fn forget(&mut self, groups: &BTreeSet<Vec<u8>>) -> Result<()> {
-        let gone = pairs_of(&mut self.table, groups)?;
+        let (mut gone, mut slots) = (Vec::new(), Vec::new());
+        for page in 0..self.table.page_count() {
+            self.table.live_slots(page, &mut slots)?;
+            gone.extend(slots.iter().copied().filter(|slot| {
+                let key = self.table.key_bytes(*slot);
+                groups.contains(&key[..group_length(key)])
+            }));
+        }
         Ok(self.table.delete(&gone)?)
     }
 

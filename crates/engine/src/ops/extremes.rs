@@ -49,21 +49,8 @@ pub(crate) fn wide_group(key: &[u8]) -> Vec<u8> {
 }
 
 /// How long the group at the front of a key is.
-fn group_length(key: &[u8]) -> usize {
+pub(crate) fn group_length(key: &[u8]) -> usize {
     if key[8] == 0 { 17 } else { 13 + u32::from_be_bytes(key[9..13].try_into().expect("four bytes")) as usize }
-}
-
-/// The slots of a table of (group, value) pairs that belong to some groups.
-pub(crate) fn pairs_of(table: &mut Table, groups: &BTreeSet<Vec<u8>>) -> Result<Vec<Slot>> {
-    let (mut found, mut slots) = (Vec::new(), Vec::new());
-    for page in 0..table.page_count() {
-        table.live_slots(page, &mut slots)?;
-        found.extend(slots.iter().copied().filter(|slot| {
-            let key = table.key_bytes(*slot);
-            groups.contains(&key[..group_length(key)])
-        }));
-    }
-    Ok(found)
 }
 
 fn broken(error: arrow::error::ArrowError) -> Error {
@@ -142,13 +129,28 @@ impl Extremes {
         Ok(())
     }
 
-    /// Removes the values of groups that are gone.
+    /// Removes the values of groups that are gone, and looks at no others.
     pub(crate) fn forget(&mut self, groups: &BTreeSet<Vec<u8>>) -> Result<()> {
-        let gone = pairs_of(&mut self.table, groups)?;
-        for slot in &gone {
-            self.order.remove(self.table.key_bytes(*slot));
+        for group in groups {
+            let from = std::ops::Bound::Included(&group[..]);
+            let values = self.order.range::<[u8], _>((from, std::ops::Bound::Unbounded));
+            let keys: Vec<Box<[u8]>> = values.take_while(|key| key.starts_with(group)).cloned().collect();
+            let (mut data, mut offsets) = (Vec::new(), vec![0_i32]);
+            for key in &keys {
+                data.extend_from_slice(key);
+                let end = i32::try_from(data.len()).map_err(|_| Error::data("min/max", "a group of over 2 GiB"))?;
+                offsets.push(end);
+            }
+            let hashes: Vec<u64> = keys.iter().map(|key| hash_placed(key)).collect();
+            let mut slots = Vec::new();
+            self.table.find_bytes(&hashes, ByteKeys::new(&data, &offsets)?, &mut slots)?;
+            let slots: Vec<Slot> = slots.into_iter().flatten().collect();
+            self.table.delete(&slots)?;
+            for key in &keys {
+                self.order.remove(key);
+            }
         }
-        Ok(self.table.delete(&gone)?)
+        Ok(())
     }
 
     /// A count may pass below zero within an epoch; it is kept until it is zero.

@@ -1,11 +1,13 @@
-//! The first rows of each group in an order, kept up to date without looking at the other rows.
+//! The first rows of each group in an order, kept up to date without looking at the other rows: as many
+//! as there are numbers, or all rows that rank() or dense_rank() give one of these.
 //!
 //! All rows are kept by group, as for groups that are computed anew. The *front* of a group that
 //! changed is remembered in memory: its first rows, sorted, some more than are given, so that rows
 //! can come and go for a while before the group is read again. A front is a copy: after a restart, and
 //! when there are too many of them, they are made anew. Of an input that only ever inserts the rows
 //! that no longer are among the first are forgotten. Invariants: a front holds the first rows of its
-//! group without a hole; rows with equal order keys are told apart by their row format.
+//! group without a hole, and with ties one beyond those that are given unless there is none; rows with
+//! equal order keys are tied, and told apart by their row format.
 
 use crate::batch::Batch;
 use crate::error::{Error, Result};
@@ -13,7 +15,7 @@ use crate::keys::KeyCodec;
 use crate::ops::expressions::column;
 use crate::ops::gathered::{Gathered, Part, Touched, Want};
 use crate::ops::pairs::weights_of;
-use crate::plan::SortKey;
+use crate::plan::{self, Ranking, SortKey};
 use crate::slices::{CHUNK, until};
 use crate::stateful::Logic;
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
@@ -43,10 +45,11 @@ pub(crate) struct First {
     rows: KeyCodec,
     order: Vec<SortKey>,
     converter: RowConverter,
-    /// How many rows are given of each group.
-    most: i64,
-    /// How many distinct rows a front has at most.
+    most: Most,
+    /// How many distinct rows a front has at most, but for ties.
     length: usize,
+    /// How many it has beyond those that are given, where ties make these more.
+    spare: usize,
     /// Rows beyond the first ones are forgotten.
     forgets: bool,
     fronts: HashMap<Slot, Front>,
@@ -76,6 +79,22 @@ struct Kept {
     row_at: u32,
 }
 
+/// Which rows of a group are given: those whose numbers are not greater.
+#[derive(Clone, Copy)]
+struct Most {
+    number: i64,
+    ranking: Ranking,
+}
+
+/// Goes through the rows of a group in their order, and says which are given.
+struct Counter<'a> {
+    ranking: Ranking,
+    /// How many numbers are left.
+    left: i64,
+    /// The order key of the row before.
+    before: Option<&'a [u8]>,
+}
+
 /// A row of a group that was changed or read.
 struct Seen {
     key: Box<[u8]>,
@@ -90,6 +109,35 @@ type Given = Vec<(Box<[u8]>, u32, i64)>;
 
 fn broken(error: ArrowError) -> Error {
     Error::data("first rows", error)
+}
+
+impl Most {
+    fn has_ties(self) -> bool {
+        self.ranking != Ranking::RowNumber
+    }
+
+    const fn counter<'a>(self) -> Counter<'a> {
+        Counter { ranking: self.ranking, left: self.number, before: None }
+    }
+}
+
+impl<'a> Counter<'a> {
+    /// How often the next row is given; 0 when it is behind those that are. It is there.
+    fn take(&mut self, order: &'a [u8], count: i64) -> i64 {
+        let is_tied = self.ranking != Ranking::RowNumber && self.before == Some(order);
+        if self.left <= 0 && !is_tied {
+            return 0;
+        }
+        self.before = Some(order);
+        let left = self.left;
+        self.left -= if self.ranking == Ranking::DenseRank { i64::from(!is_tied) } else { count };
+        if self.ranking == Ranking::RowNumber { count.min(left) } else { count }
+    }
+}
+
+/// The order key at the front of a row's key.
+fn order_of(key: &[u8], row_at: u32) -> &[u8] {
+    &key[..row_at as usize]
 }
 
 impl Front {
@@ -107,17 +155,37 @@ impl Front {
         front
     }
 
-    fn given(&self, most: i64) -> Given {
+    fn given(&self, most: Most) -> Given {
         given(most, self.rows.iter().map(|(key, kept)| (&**key, kept.row_at, kept.count)))
     }
 
-    /// The last row of those that are given; none when there are fewer than could be.
-    fn last_given(&self, most: i64) -> Option<&[u8]> {
-        let mut left = most;
+    /// The row that takes the last number, which those tied with it have as well; none when there are
+    /// fewer than could be.
+    fn last_numbered(&self, most: Most) -> Option<(&[u8], Kept)> {
+        let mut counter = most.counter();
         self.rows.iter().find_map(|(key, kept)| {
-            left -= kept.count;
-            (left <= 0).then_some(&**key)
+            counter.take(order_of(key, kept.row_at), kept.count);
+            (counter.left <= 0).then_some((&**key, *kept))
         })
+    }
+
+    /// The first row that is not given.
+    fn first_behind(&self, most: Most) -> Option<&[u8]> {
+        let mut counter = most.counter();
+        self.rows
+            .iter()
+            .find_map(|(key, kept)| (counter.take(order_of(key, kept.row_at), kept.count) == 0).then_some(&**key))
+    }
+
+    /// How many distinct rows are given.
+    fn length_given(&self, most: Most) -> usize {
+        let mut counter = most.counter();
+        self.rows.iter().take_while(|&(key, kept)| counter.take(order_of(key, kept.row_at), kept.count) > 0).count()
+    }
+
+    /// Whether it tells all rows that are given.
+    fn is_enough(&self, most: Most) -> bool {
+        self.whole || if most.has_ties() { self.first_behind(most).is_some() } else { self.total >= most.number }
     }
 
     /// Enters what a row's count is now. Rows behind the front stay out of it.
@@ -149,15 +217,15 @@ impl Front {
     }
 }
 
-/// The first of sorted rows, `most` of them.
-fn given<'a>(most: i64, rows: impl Iterator<Item = (&'a [u8], u32, i64)>) -> Given {
-    let (mut first, mut left) = (Given::new(), most);
+/// The first of sorted rows.
+fn given<'a>(most: Most, rows: impl Iterator<Item = (&'a [u8], u32, i64)>) -> Given {
+    let (mut first, mut counter) = (Given::new(), most.counter());
     for (key, row_at, count) in rows {
-        if left <= 0 {
+        let given = counter.take(order_of(key, row_at), count);
+        if given == 0 {
             break;
         }
-        first.push((key.into(), row_at, count.min(left)));
-        left -= count;
+        first.push((key.into(), row_at, given));
     }
     first
 }
@@ -190,21 +258,31 @@ impl First {
         gathered: Gathered,
         schema: SchemaRef,
         rows: KeyCodec,
-        order: Vec<SortKey>,
-        most: usize,
+        first: &plan::First,
         forgets: bool,
     ) -> Result<Self> {
         let field = |key: &SortKey| {
             let data_type = key.expr.data_type(&schema).map_err(|e| Error::Plan(e.to_string()))?;
             Ok(SortField::new_with_options(data_type, key.options))
         };
-        let fields = order.iter().map(field).collect::<Result<Vec<_>>>()?;
+        let fields = first.order.iter().map(field).collect::<Result<Vec<_>>>()?;
         let converter = RowConverter::new(fields).map_err(|e| Error::Plan(format!("order: {e}")))?;
-        let length = if forgets { most } else { most.saturating_add(most.max(SPARE)) };
-        let most = i64::try_from(most).unwrap_or(i64::MAX);
-        let (fronts, touched) = (HashMap::new(), Vec::new());
-        let (bytes, done) = (0, 0);
-        Ok(Self { gathered, schema, rows, order, converter, most, length, forgets, fronts, bytes, touched, done })
+        let number = i64::try_from(first.rows).unwrap_or(i64::MAX);
+        Ok(Self {
+            gathered,
+            schema,
+            rows,
+            order: first.order.clone(),
+            converter,
+            most: Most { number, ranking: first.ranking },
+            length: if forgets { first.rows } else { first.rows.saturating_add(first.rows.max(SPARE)) },
+            spare: SPARE,
+            forgets,
+            fronts: HashMap::new(),
+            bytes: 0,
+            touched: Vec::new(),
+            done: 0,
+        })
     }
 
     /// A step of the epoch's end; true when it was the last.
@@ -303,10 +381,16 @@ impl First {
         let mut front = self.fronts.remove(&group.slot()).expect("it is known");
         self.bytes -= front.bytes();
         // Most changes are behind what is given and change nothing of it.
-        let is_same = front.last_given(self.most).is_some_and(|last| rows.iter().all(|row| *row.key > *last));
+        let is_same = front.last_numbered(self.most).is_some_and(|(last, kept)| {
+            let is_behind = |row: &Seen| match self.most.has_ties() {
+                true => order_of(&row.key, row.row_at) > order_of(last, kept.row_at),
+                false => *row.key > *last,
+            };
+            rows.iter().all(is_behind)
+        });
         let old = if is_same { Given::new() } else { front.given(self.most) };
         rows.into_iter().for_each(|row| front.set(row));
-        if front.total < self.most && !front.whole {
+        if !front.is_enough(self.most) {
             return Ok(false);
         }
         self.cut(group, &mut front)?;
@@ -324,8 +408,10 @@ impl First {
             let there = rows.iter().filter(move |row| count(row) > 0);
             given(self.most, there.map(move |row| (&*row.key, row.row_at, count(row))))
         };
-        difference(counted(|row| row.old), counted(|row| row.new), changes);
-        let mut front = Front::of(&rows, if self.forgets { usize::MAX } else { self.length });
+        let (old, new) = (counted(|row| row.old), counted(|row| row.new));
+        let length = if self.most.has_ties() { self.length.max(new.len() + self.spare) } else { self.length };
+        difference(old, new, changes);
+        let mut front = Front::of(&rows, if self.forgets { usize::MAX } else { length });
         self.cut(group, &mut front)?;
         self.keep(group, front);
         Ok(())
@@ -334,14 +420,15 @@ impl First {
     /// Lets go of rows far behind those that are given, or forgets all that are behind them.
     fn cut(&mut self, group: &Touched, front: &mut Front) -> Result<()> {
         if !self.forgets {
-            front.trim(self.length);
+            let mut length = self.length;
+            if self.most.has_ties() && front.rows.len() > length {
+                length = length.max(front.length_given(self.most) + self.spare);
+            }
+            front.trim(length);
             return Ok(());
         }
-        let Some(last) = front.last_given(self.most).map(Box::<[u8]>::from) else { return Ok(()) };
-        let mut behind = front.rows.split_off(&last);
-        if let Some(kept) = behind.remove(&last) {
-            front.rows.insert(last, kept);
-        }
+        let Some(first) = front.first_behind(self.most).map(Box::<[u8]>::from) else { return Ok(()) };
+        let behind = front.rows.split_off(&first);
         front.total -= behind.values().map(|kept| kept.count).sum::<i64>();
         let gone: Vec<Slot> = behind.values().map(|kept| kept.slot).collect();
         self.gathered.forget(0, group, &gone)

@@ -8,8 +8,9 @@ use crate::clock::Supply;
 use crate::error::Result;
 use crate::feed::{Fed, Feed};
 use crate::shared::Run;
-use crate::source::{Offset, Source};
+use crate::source::{Offset, Source, stamped};
 use arrow::array::RecordBatch;
+use highwater_core::WallMicros;
 use highwater_state::hash_bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering::Relaxed;
@@ -121,9 +122,14 @@ impl SourceSplits {
         }
     }
 
-    /// Gives at most about `max_rows` rows to `emit`, a batch at a time; tells when the oldest of them
-    /// came to be, where that is known.
-    pub(crate) fn answer(&mut self, max_rows: usize, mut emit: impl FnMut(RecordBatch)) -> Result<Option<Instant>> {
+    /// Gives at most about `max_rows` rows to `emit`, a batch at a time, which came at `wall`; tells when
+    /// the oldest of them came to be, where that is known.
+    pub(crate) fn answer(
+        &mut self,
+        max_rows: usize,
+        wall: WallMicros,
+        mut emit: impl FnMut(RecordBatch),
+    ) -> Result<Option<Instant>> {
         let started = Instant::now();
         let (mut rows, mut resting, mut oldest) = (0, 0, None);
         while rows < max_rows && resting < self.feeds.len() && started.elapsed() < LONGEST_ANSWER {
@@ -139,7 +145,7 @@ impl SourceSplits {
                     rows += batch.num_rows();
                     let born = self.feeds[at].age.and_then(|age| started.checked_sub(age));
                     oldest = oldest.into_iter().chain(born).min();
-                    emit(batch);
+                    emit(stamped(batch, self.source.arrivals(), wall)?);
                 }
                 Fed::Until(until) => {
                     resting += 1;

@@ -103,8 +103,9 @@ fn kinds_of(sql: &str) -> Vec<&'static str> {
 
 fn create_sources(database: &Database, query: &Query, splits: usize) -> Outcome<()> {
     let kinds = kinds_of(query.sql);
+    let columns = if query.sql.contains("proctime") { "(proctime timestamptz AS proctime()) " } else { "" };
     let source = |name: &str, options: &str| {
-        format!("CREATE SOURCE {name} WITH (connector = 'nexmark', nexmark.split.num = '{splits}'{options})")
+        format!("CREATE SOURCE {name} {columns}WITH (connector = 'nexmark', nexmark.split.num = '{splits}'{options})")
     };
     if let [kind] = kinds.as_slice() {
         let (first, rest) = kind.split_at(1);
@@ -189,6 +190,7 @@ mod tests {
         let kinds = |name: &str| kinds_of(all.iter().find(|query| query.name == name).expect("it is there").sql);
         assert_eq!(kinds("q5"), ["bid"]);
         assert_eq!(kinds("q8"), ["person", "auction"]);
+        assert_eq!(kinds("q12"), ["bid"]);
         assert_eq!(kinds("q9"), ["auction", "bid"]);
         assert!(all.iter().all(|query| query.sql.starts_with("SELECT") && !query.sql.contains("--")));
     }

@@ -1,5 +1,6 @@
 //! The first rows of groups: what stands below a LIMIT, a top-k or a DISTINCT ON, so that these see few
-//! rows, whatever their groups hold.
+//! rows, whatever their groups hold. A top-k is by row_number(), rank() or dense_rank(), of which the last
+//! two have tied rows: there the order is the query's own, elsewhere all columns complete it.
 
 use super::Builder;
 use super::aggregate::key_names;
@@ -9,7 +10,7 @@ use crate::error::Result;
 use datafusion::common::{DFSchema, DFSchemaRef, ScalarValue};
 use datafusion::logical_expr::expr::{AggregateFunction, WindowFunction};
 use datafusion::logical_expr::{Aggregate, BinaryExpr, Cast, Expr, Operator as Compare, SortExpr, Window};
-use highwater_engine::plan::{First, Operator, SortKey};
+use highwater_engine::plan::{First, Operator, Ranking, SortKey};
 use std::sync::Arc;
 
 /// The most rows of a group that are kept apart; of more than that the whole group is looked at.
@@ -18,8 +19,8 @@ const MOST_ROWS: usize = 10_000;
 /// Groups of a query's rows and the order of each.
 pub(super) struct Ranked<'a> {
     pub(super) keys: &'a [Expr],
-    /// To be completed by all columns.
     pub(super) order: &'a [SortExpr],
+    pub(super) ranking: Ranking,
     pub(super) input: &'a DFSchemaRef,
 }
 
@@ -27,11 +28,13 @@ impl Builder<'_> {
     /// The flow's first rows of each group, `most` of them; the flow itself where they would be none or
     /// too many.
     pub(super) fn first(&mut self, ranked: &Ranked<'_>, most: usize, flow: Flow, owner: &str) -> Result<Flow> {
-        if most == 0 || most > MOST_ROWS {
+        let has_ties = ranked.ranking != Ranking::RowNumber;
+        // Without an order all rows are tied.
+        if most == 0 || most > MOST_ROWS || has_ties && ranked.order.is_empty() {
             return Ok(flow);
         }
         let keys = self.physical(ranked.keys, ranked.input)?;
-        let order = ties::untied(ranked.order, ranked.input);
+        let order = if has_ties { ranked.order.to_vec() } else { ties::untied(ranked.order, ranked.input) };
         let exprs: Vec<Expr> = order.iter().map(|sort| sort.expr.clone()).collect();
         let exprs = self.physical(&exprs, ranked.input)?.into_iter().zip(&order);
         let sort_key = |(expr, sort): (_, &SortExpr)| {
@@ -41,7 +44,7 @@ impl Builder<'_> {
         let order = exprs.map(sort_key).collect();
         let schema = Arc::clone(flow.schema());
         let input = self.settle(flow, owner);
-        let operator = Operator::First(First { keys, order, rows: most });
+        let operator = Operator::First(First { keys, order, rows: most, ranking: ranked.ranking });
         let node = self.add(owner, &format!("first({})", key_names(ranked.keys)), vec![input], operator, &schema);
         Ok(Flow::whole(node, &schema))
     }
@@ -52,17 +55,30 @@ impl Builder<'_> {
 pub(super) fn top_of<'a>(window: &'a Window, filter: &Expr) -> Option<(Ranked<'a>, usize)> {
     let input = window.input.schema();
     let mut calls = window.window_expr.iter().map(|expr| match ties::unaliased(expr) {
-        Expr::WindowFunction(call) if call.fun.name() == "row_number" && call.params.filter.is_none() => Some(call),
+        Expr::WindowFunction(call) if call.params.filter.is_none() => Some(call),
         _ => None,
     });
     let first: &WindowFunction = calls.next()??;
+    let ranking = ranking_of(first)?;
     let (keys, order) = (&first.params.partition_by, &first.params.order_by);
-    let is_same = |call: &WindowFunction| call.params.partition_by == *keys && call.params.order_by == *order;
+    let is_same = |call: &WindowFunction| {
+        ranking_of(call) == Some(ranking) && call.params.partition_by == *keys && call.params.order_by == *order
+    };
     if !calls.all(|call| call.is_some_and(|call| is_same(call))) {
         return None;
     }
     let most = greatest(filter, &window.schema, input.fields().len())?;
-    Some((Ranked { keys, order, input }, usize::try_from(most).ok()?))
+    Some((Ranked { keys, order, ranking, input }, usize::try_from(most).ok()?))
+}
+
+/// How a window function numbers rows, if that is what it does.
+fn ranking_of(call: &WindowFunction) -> Option<Ranking> {
+    match call.fun.name() {
+        "row_number" => Some(Ranking::RowNumber),
+        "rank" => Some(Ranking::Rank),
+        "dense_rank" => Some(Ranking::DenseRank),
+        _ => None,
+    }
 }
 
 /// The greatest value of any of the columns from `from` on for which a condition may be true.
@@ -125,6 +141,7 @@ pub(super) fn distinct_on(aggregate: &Aggregate) -> Option<Ranked<'_>> {
     (is_plain && !keys.is_empty() && calls.all(is_same)).then(|| Ranked {
         keys,
         order,
+        ranking: Ranking::RowNumber,
         input: aggregate.input.schema(),
     })
 }

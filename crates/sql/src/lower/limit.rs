@@ -7,6 +7,7 @@ use super::flow::Flow;
 use super::ties;
 use crate::error::{Error, Result};
 use datafusion::logical_expr::{FetchType, Limit, LogicalPlan, SkipType, Sort, lit};
+use highwater_engine::plan::Ranking;
 use std::sync::Arc;
 
 impl Builder<'_> {
@@ -38,7 +39,7 @@ impl Builder<'_> {
         let mut flow = self.lower(&sort.input, owner)?;
         let input = sort.input.schema();
         if let (skip, Some(fetch)) = bounds(limit)? {
-            let ranked = Ranked { keys: &[], order: &sort.expr, input };
+            let ranked = Ranked { keys: &[], order: &sort.expr, ranking: Ranking::RowNumber, input };
             flow = self.first(&ranked, skip.saturating_add(fetch), flow, owner)?;
         }
         let expr = ties::untied(&sort.expr, input);

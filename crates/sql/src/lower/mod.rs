@@ -248,8 +248,8 @@ impl<'a> Builder<'a> {
                 self.projection(projection, flow, owner)
             }
             LogicalPlan::Filter(filter) => {
-                if let LogicalPlan::Window(window) = filter.input.as_ref() {
-                    return self.over(window, Some(&filter.predicate), owner);
+                if let Some(flow) = self.filtered_over(filter, owner)? {
+                    return Ok(flow);
                 }
                 let flow = self.lower(&filter.input, owner)?;
                 self.filtered(filter, flow, owner)

@@ -157,7 +157,7 @@ fn column(c: &mut Cursor<'_>) -> Result<Column> {
             not_null = true;
         } else if c.accept(&["PRIMARY", "KEY"]) {
             return Err(Error::unsupported("PRIMARY KEY", KEPT, at));
-        } else if let Some(expr) = super::table::generated(c)? {
+        } else if let Some(expr) = super::table::generated(c, &data_type)? {
             generated = Some(expr);
         } else if c.is(&["GENERATED"]) || c.is(&["DEFAULT"]) {
             let clause = if c.is(&["DEFAULT"]) { "DEFAULT" } else { "GENERATED" };

@@ -5,7 +5,10 @@ use super::create::{column_name, data_type, refuse_twice};
 use super::watermark;
 use crate::cursor::Cursor;
 use crate::error::{Error, Result};
+use crate::generated::is_proctime;
 use crate::statement::{Column, CreateTable, Envelope, Feed, Included, Metadata, Name, TableColumn};
+use crate::types::pg_name;
+use arrow::datatypes::DataType;
 use datafusion::sql::sqlparser::ast::Expr;
 use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::Token;
@@ -94,9 +97,14 @@ fn check_feed(table: &CreateTable) -> Result<()> {
         let hint = "a connector gives all columns";
         return Err(Error::unsupported("DEFAULT", hint, Some(column.column.name.at)));
     }
-    if let Some(Column { name, .. }) = table.columns.iter().map(|c| &c.column).find(|c| c.generated.is_some()) {
+    let mut generated = table.columns.iter().filter_map(|c| Some((&c.column.name, c.column.generated.as_ref()?)));
+    if let Some((name, expr)) = generated.next() {
         let clause = "a generated column of a table with a connector";
-        return Err(Error::unsupported(clause, "compute it in a view over the table", Some(name.at)));
+        let hint = match is_proctime(expr) {
+            true => "a source has it: CREATE SOURCE",
+            false => "compute it in a view over the table",
+        };
+        return Err(Error::unsupported(clause, hint, Some(name.at)));
     }
     if let Some(watermark) = &table.watermark {
         let hint = "a source has one: CREATE SOURCE";
@@ -185,7 +193,7 @@ fn column(c: &mut Cursor<'_>, table: &mut CreateTable) -> Result<TableColumn> {
             table.key.push(column.column.name.clone());
         } else if c.accept(&["DEFAULT"]) {
             column.default = Some(default(c)?);
-        } else if let Some(expr) = generated(c)? {
+        } else if let Some(expr) = generated(c, &column.column.data_type)? {
             column.column.generated = Some(expr);
         } else if !c.accept(&["NULL"]) {
             for clause in ["UNIQUE", "CHECK", "REFERENCES", "GENERATED", "COLLATE"] {
@@ -210,8 +218,8 @@ fn column(c: &mut Cursor<'_>, table: &mut CreateTable) -> Result<TableColumn> {
     Ok(column)
 }
 
-/// `AS expression` or `GENERATED ALWAYS AS (expression) STORED`, if that comes next.
-pub(super) fn generated(c: &mut Cursor<'_>) -> Result<Option<Expr>> {
+/// `AS expression` or `GENERATED ALWAYS AS (expression) STORED` of a column, if that comes next.
+pub(super) fn generated(c: &mut Cursor<'_>, data_type: &DataType) -> Result<Option<Expr>> {
     let at = c.position();
     let is_long = c.accept(&["GENERATED", "ALWAYS", "AS"]);
     if !is_long && !c.accept(&["AS"]) {
@@ -222,10 +230,12 @@ pub(super) fn generated(c: &mut Cursor<'_>) -> Result<Option<Expr>> {
     }
     let from = c.position();
     let expr = default(c)?;
-    let is_proctime = matches!(&expr, Expr::Function(call) if call.name.to_string().eq_ignore_ascii_case("proctime"));
-    if is_proctime {
-        let clause = "PROCTIME() as a generated column";
-        return Err(Error::unsupported(clause, "give a DEFAULT now() to a table's column", Some(from)));
+    if is_proctime(&expr) && !matches!(data_type, DataType::Timestamp(_, Some(_))) {
+        return Err(Error::Invalid {
+            sqlstate: "42804",
+            message: format!("PROCTIME() is a timestamptz, not a {}", pg_name(data_type)),
+            position: Some(from),
+        });
     }
     if is_long {
         c.expect(&["STORED"])?;
@@ -243,8 +253,15 @@ fn default(c: &mut Cursor<'_>) -> Result<Expr> {
     expr
 }
 
-/// Columns of keys and watermarks exist; those of keys take no nulls.
+/// Columns of keys and watermarks exist; those of keys take no nulls. Only rows that stay say when they
+/// came.
 fn check(table: &mut CreateTable) -> Result<()> {
+    let is_arrival = |c: &&TableColumn| c.column.generated.as_ref().is_some_and(is_proctime);
+    if let Some(column) = table.columns.iter().find(is_arrival).filter(|_| !table.append_only && table.feed.is_none()) {
+        let hint = "write APPEND ONLY after the columns, or give the column a DEFAULT now()";
+        let clause = "PROCTIME() of a table that is not APPEND ONLY";
+        return Err(Error::unsupported(clause, hint, Some(column.column.name.at)));
+    }
     let unknown = |name: &Name| Error::Invalid {
         sqlstate: "42703",
         message: format!("column {:?} named in key does not exist", name.value),

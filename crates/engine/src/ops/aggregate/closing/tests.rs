@@ -6,6 +6,7 @@ use crate::ops::aggregate::Shape;
 use crate::ops::distinct::Distinct;
 use crate::ops::expressions::Preparation;
 use crate::ops::extremes::Extremes;
+use crate::ops::gathered::tests::Disk;
 use crate::ops::watermark::Mark;
 use crate::plan::{self, AggregateFunction, Aggregation, NodeId, Passing};
 use arrow::array::{Array, Int64Array, RecordBatch, TimestampMicrosecondArray};
@@ -41,8 +42,12 @@ fn table(number: u8, key: KeyKind, words: usize) -> Table {
     Table::new(TableOptions { id, key, words, groups, owned: groups.owned_by(0, 1), source: None })
 }
 
-/// Groups by some of the columns, one of which is the time.
-fn closing(keys: &[&str]) -> (Preparation, Closing) {
+/// Groups by some of the columns, one of which is the time; as of a checkpoint, or new.
+fn closing(keys: &[&str], disk: Option<&Disk>) -> (Preparation, Closing) {
+    let table = |number, key, words| match disk {
+        Some(disk) => disk.table(number, key, words),
+        None => table(number, key, words),
+    };
     let call = |function, argument: Option<&str>, distinct| plan::Aggregate {
         function,
         argument: argument.map(column),
@@ -141,80 +146,104 @@ fn given(out: &[Batch], keys: usize) -> Groups {
     groups
 }
 
-fn run(seed: u64, keys: &[&str]) {
+fn tell(closing: &mut Closing, watermark: usize, before: i64, after: i64) {
+    let mark = Mark { before, after };
+    closing.apply(watermark, mark.to_batch().expect("a mark")).expect("applies");
+}
+
+/// With a disk it goes on from a checkpoint now and then.
+fn run(seed: u64, keys: &[&str], mut disk: Option<Disk>) {
+    const AHEAD: i64 = 1_000_000;
     let mut rng = Rng::seeded(seed);
-    let (preparation, mut closing) = closing(keys);
+    let (preparation, mut operator) = closing(keys, disk.as_ref());
     let (mut rows, mut watermark): (Vec<Row>, i64) = (Vec::new(), NEVER);
     let mut bound = 0;
-    let ahead = Mark { before: NEVER, after: 1_000_000 };
-    closing.apply(2, ahead.to_batch().expect("a mark")).expect("applies");
+    tell(&mut operator, 2, NEVER, AHEAD);
     for epoch in 0..60 {
+        if let Some(disk) = disk.as_mut().filter(|_| epoch % 7 == 6) {
+            disk.checkpoint(vec![operator.tables()]);
+            (_, operator) = closing(keys, Some(&*disk));
+            tell(&mut operator, 1, watermark, watermark);
+            tell(&mut operator, 2, AHEAD, AHEAD);
+        }
         let batch = changes(&mut rng, &mut rows, bound);
         let mut parts = preparation.apply(&batch).expect("keys");
         parts.retain(|part| !part.is_empty());
         for part in parts {
             let deadline = Instant::now() + Duration::from_secs(60);
-            assert!(closing.load_for(0, &part, deadline).expect("loads"));
-            closing.apply(0, part).expect("applies");
+            assert!(operator.load_for(0, &part, deadline).expect("loads"));
+            operator.apply(0, part).expect("applies");
         }
         if rng.one_in(2) {
             bound += rng.below(25) as i64;
-            let mark = Mark { before: watermark, after: bound + AFTER };
-            watermark = mark.after;
-            closing.apply(1, mark.to_batch().expect("a mark")).expect("applies");
+            tell(&mut operator, 1, watermark, bound + AFTER);
+            watermark = bound + AFTER;
         }
         let mut out = Vec::new();
-        while !closing.close(Instant::now(), &mut out).expect("closes") {}
+        while !operator.close(Instant::now(), &mut out).expect("closes") {}
         let is_final = |row: &Row| watermark != NEVER && row.1.is_some_and(|time| time <= bound);
         let wanted = groups_of(rows.iter().filter(|row| is_final(row)), keys);
         assert_eq!(given(&out, keys.len()), wanted, "seed {seed}, epoch {epoch}");
         rows.retain(|row| !is_final(row));
-        let held: u64 = closing.tables().iter().map(|table| table.len()).sum();
+        if !operator.ordered {
+            continue;
+        }
+        let held: u64 = operator.tables().iter().map(|table| table.len()).sum();
         let groups = groups_of(rows.iter(), keys);
         let pairs: i64 = groups.values().map(|group| group[2]).sum();
         assert_eq!(held, groups.len() as u64 + 2 * pairs as u64, "what was given is forgotten");
+        let time = |group: &Vec<Option<i64>>| group[keys.iter().position(|key| *key == "ts").expect("a time")];
+        let timed = groups.keys().filter(|group| time(group).is_some()).count();
+        assert_eq!(operator.order.len(), timed, "the order holds the groups that have a time");
     }
 }
 
 #[test]
 fn groups_are_given_once_when_they_are_final_and_forgotten() {
     for seed in 0..20 {
-        run(seed, &["ts"]);
-        run(seed, &["k", "ts"]);
-        run(seed, &["ts", "k"]);
+        for keys in [&["ts"][..], &["k", "ts"], &["ts", "k"]] {
+            run(seed, keys, None);
+        }
+    }
+}
+
+#[test]
+fn groups_go_on_from_a_checkpoint() {
+    for seed in 0..4 {
+        for keys in [&["ts"][..], &["k", "ts"]] {
+            run(seed, keys, Some(Disk::new()));
+        }
     }
 }
 
 #[test]
 fn groups_that_are_not_final_are_not_looked_for() {
-    let (_, mut closing) = closing(&["ts"]);
-    let mark = Mark { before: NEVER, after: 100 };
-    closing.apply(1, mark.to_batch().expect("a mark")).expect("applies");
+    let (_, mut operator) = closing(&["ts"], None);
+    tell(&mut operator, 1, NEVER, 100);
     let mut out = Vec::new();
-    while !closing.close(Instant::now(), &mut out).expect("closes") {}
+    while !operator.close(Instant::now(), &mut out).expect("closes") {}
     assert!(out.is_empty(), "one of two watermarks is not known");
-    assert_eq!(closing.least, Some(NO_GROUP));
 }
 
 #[test]
-fn groups_are_given_a_page_in_a_slice() {
-    let (preparation, mut closing) = closing(&["ts"]);
-    let times: TimestampMicrosecondArray = (0..100_i64).map(Some).collect();
-    let zeros = || Arc::new(Int64Array::from(vec![0; 100])) as ArrayRef;
+fn groups_are_given_a_chunk_in_a_slice() {
+    const GROUPS: usize = 2 * CHUNK + 5;
+    let (preparation, mut operator) = closing(&["ts"], None);
+    let times: TimestampMicrosecondArray = (0..GROUPS as i64).map(Some).collect();
+    let zeros = || Arc::new(Int64Array::from(vec![0; GROUPS])) as ArrayRef;
     let batch = RecordBatch::try_new(input(), vec![zeros(), Arc::new(times), zeros()]).expect("three columns");
     let parts = preparation.apply(&Batch::inserts(batch)).expect("keys");
     for part in parts.into_iter().filter(|part| !part.is_empty()) {
-        closing.apply(0, part).expect("applies");
+        operator.apply(0, part).expect("applies");
     }
     for watermark in [1, 2] {
-        let mark = Mark { before: NEVER, after: 1_000 };
-        closing.apply(watermark, mark.to_batch().expect("a mark")).expect("applies");
+        tell(&mut operator, watermark, NEVER, 2 * GROUPS as i64);
     }
     let (mut out, mut slices) = (Vec::new(), 1);
-    while !closing.close(Instant::now(), &mut out).expect("closes") {
+    while !operator.close(Instant::now(), &mut out).expect("closes") {
         slices += 1;
     }
-    assert!(slices >= 4, "each of four key groups has a page of its own");
-    assert_eq!(given(&out, 1).len(), 100);
-    assert_eq!(closing.least, Some(NO_GROUP));
+    assert!(slices >= 3, "three chunks");
+    assert_eq!(given(&out, 1).len(), GROUPS);
+    assert!(operator.order.is_empty());
 }
