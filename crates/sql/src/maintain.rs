@@ -267,9 +267,7 @@ impl Gate<'_> {
         if name == "proctime" {
             return self.refuse("proctime()", "rows do not keep when they came: use a time of theirs", at);
         }
-        if let Some(scalar) = self.session.state().scalar_functions().get(&name)
-            && scalar.signature().volatility != Volatility::Immutable
-        {
+        if self.session.is_changing(&name) {
             return self.refuse(format!("{name}()"), CLOCK, at);
         }
         ControlFlow::Continue(())
