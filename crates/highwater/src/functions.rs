@@ -13,7 +13,7 @@ use crate::show::texts;
 use crate::system::is_about_session;
 use highwater_sql::sql_function::{type_name, type_names};
 use highwater_sql::statement::{CreateFunction, DropFunction, Name, Statement};
-use highwater_sql::{Kind, Volatility, calls, same_text};
+use highwater_sql::{Kind, Volatility, calls};
 use std::collections::BTreeSet;
 
 impl Database {
@@ -21,10 +21,11 @@ impl Database {
         let mut state = self.state();
         let (name, done) = (&function.name, Outcome::done("CREATE FUNCTION"));
         if let Ok(known) = find(&state, name) {
-            if same_text(&known.sql, text) && (function.or_replace || self.config.resume) {
+            let known = parsed(known)?;
+            if is_same(&known, function) && (function.or_replace || self.config.resume) {
                 return Ok(if function.or_replace { done } else { done.noticed(format!("{name} goes on")) });
             }
-            check_replaced(&parsed(known)?, function)?;
+            check_replaced(&known, function)?;
             let users = Users::of(&state, &name.value);
             if !users.is_empty() {
                 let message = format!("cannot replace function {name} because {} it", needs(&users.names()));
@@ -84,7 +85,8 @@ impl Database {
             match parsed(entry).and_then(|function| Ok(self.session.sql_function(&function)?)) {
                 Ok(function) => self.session.declare(function),
                 Err(reason) => {
-                    tracing::error!(name = entry.name, %reason, "this function cannot be used; DROP FUNCTION removes it");
+                    let name = &entry.name;
+                    tracing::error!(name, %reason, "this function cannot be used; DROP FUNCTION removes it");
                 }
             }
         }
@@ -166,6 +168,12 @@ fn parsed(entry: &FunctionEntry) -> Result<CreateFunction> {
         Statement::CreateFunction(function) => Ok(function),
         _ => Err(invalid("XX001", format!("the catalog's text of {:?} creates no function", entry.name), None)),
     }
+}
+
+/// Whether two functions are declared alike.
+fn is_same(known: &CreateFunction, new: &CreateFunction) -> bool {
+    let facts = |function: &CreateFunction| (function.volatility, function.strict, function.signature());
+    facts(known) == facts(new) && known.returns == new.returns && known.body == new.body
 }
 
 /// Whether a function may take another one's place, as PostgreSQL has it; of one name there is one.

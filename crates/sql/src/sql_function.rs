@@ -367,21 +367,16 @@ pub(crate) fn inlined(plan: LogicalPlan, query: &Query) -> Result<LogicalPlan> {
             if !expr.exists(|part| Ok(is_call(part)))? {
                 return Ok(Transformed::no(expr));
             }
-            let name = names.save(&expr);
-            let done = expr.transform_up(|part| {
-                let Expr::ScalarFunction(ScalarFunction { func, args }) = part else {
-                    return Ok(Transformed::no(part));
-                };
-                let Some(function) = func.inner().downcast_ref::<SqlFunction>() else {
-                    return Ok(Transformed::no(Expr::ScalarFunction(ScalarFunction { func, args })));
-                };
-                function.in_place(args, &schema).map(Transformed::yes).map_err(|error| {
-                    let told = plan_datafusion_err!("{error}");
-                    refused = Some((function.name.clone(), error));
-                    told
-                })
-            })?;
-            Ok(done.update_data(|expr| name.restore(expr)))
+            let mut named = |expr: Expr| -> Result<Transformed<Expr>, DataFusionError> {
+                let name = names.save(&expr);
+                let done = expr.transform_up(|part| replaced(part, &schema, &mut refused))?;
+                Ok(done.update_data(|expr| name.restore(expr)))
+            };
+            match expr {
+                // Names are those of its parts.
+                Expr::GroupingSet(_) => expr.map_children(named),
+                _ => named(expr),
+            }
         })
     });
     match (done, refused) {
@@ -389,6 +384,23 @@ pub(crate) fn inlined(plan: LogicalPlan, query: &Query) -> Result<LogicalPlan> {
         (Ok(done), None) => Ok(done.data),
         (Err(error), None) => Err(Error::of_planner(error, &query.text)),
     }
+}
+
+/// The expression of a call, or anything else as it is. Why there is none is put aside, with the function.
+fn replaced(
+    part: Expr,
+    schema: &DFSchema,
+    refused: &mut Option<(String, Error)>,
+) -> Result<Transformed<Expr>, DataFusionError> {
+    let Expr::ScalarFunction(ScalarFunction { func, args }) = part else { return Ok(Transformed::no(part)) };
+    let Some(function) = func.inner().downcast_ref::<SqlFunction>() else {
+        return Ok(Transformed::no(Expr::ScalarFunction(ScalarFunction { func, args })));
+    };
+    function.in_place(args, schema).map(Transformed::yes).map_err(|error| {
+        let told = plan_datafusion_err!("{error}");
+        *refused = Some((function.name.clone(), error));
+        told
+    })
 }
 
 fn is_call(expr: &Expr) -> bool {
