@@ -154,7 +154,7 @@ impl ScalarUDFImpl for SqlFunction {
         Ok(self.returns.clone())
     }
 
-    /// A text that is written out may be a value of any type: [`inlined`] knows whether it is.
+    /// A text that is written out may be a value of any type: `inlined` knows whether it is.
     fn coerce_types(&self, given: &[DataType]) -> Result<Vec<DataType>, DataFusionError> {
         let fits = |(to, from): (&DataType, &DataType)| is_text(from) || is_argument(from, to);
         if given.len() == self.arguments.len() && self.arguments.iter().zip(given).all(fits) {

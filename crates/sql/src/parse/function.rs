@@ -5,7 +5,7 @@ use super::query;
 use crate::cursor::{Cursor, is_word};
 use crate::error::{Error, Kind, Result};
 use crate::function::Volatility;
-use crate::statement::{Argument, CreateFunction, DropFunction, Name, constant};
+use crate::statement::{Argument, CreateFunction, DropFunction, constant};
 use crate::text::Position;
 use arrow::datatypes::DataType;
 use datafusion::sql::sqlparser::ast::{Expr, SelectItem, SetExpr};
@@ -132,7 +132,7 @@ fn is_named(c: &Cursor<'_>) -> bool {
         ("NATIONAL", &["CHARACTER", "CHAR"]),
     ];
     let is_second = |word: &&str| is_word(c.peek_at(1), word);
-    let is_type = OF_TWO.iter().any(|(first, seconds)| c.is(&[first]) && seconds.iter().any(is_second));
+    let is_type = OF_TWO.iter().any(|(first, seconds)| c.is(&[*first]) && seconds.iter().any(is_second));
     matches!(c.peek_at(1), Some(Token::Word(_))) && !is_word(c.peek_at(1), "DEFAULT") && !is_type
 }
 
