@@ -69,7 +69,7 @@ impl Broken {
     }
 
     /// What reads a broken object, directly or not.
-    fn readers(&self, name: &str) -> Vec<String> {
+    pub(crate) fn readers(&self, name: &str) -> Vec<String> {
         let mut found = BTreeSet::from([name.to_owned()]);
         loop {
             let more: Vec<String> = self

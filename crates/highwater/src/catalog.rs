@@ -91,12 +91,24 @@ impl Entry {
     }
 }
 
+/// An SQL function. It reads no object, so all of them come back before the first object does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct FunctionEntry {
+    /// Unique among all functions.
+    pub(crate) name: String,
+    /// The statement that made it, without the semicolon.
+    pub(crate) sql: String,
+}
+
 /// The file's content.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Content {
     format: u32,
     next_id: u64,
     objects: Vec<Entry>,
+    /// In the order of creation: what one calls stands before it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    functions: Vec<FunctionEntry>,
     /// By the name under which they were kept, how many objects were dropped.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     dropped: BTreeMap<String, u64>,
@@ -125,6 +137,7 @@ impl Catalog {
                 format: FORMAT,
                 next_id: 1,
                 objects: Vec::new(),
+                functions: Vec::new(),
                 dropped: BTreeMap::new(),
                 system: BTreeMap::new(),
                 leaving: Leaving::default(),
@@ -202,6 +215,23 @@ impl Catalog {
                 }
             }
         })
+    }
+
+    pub(crate) fn functions(&self) -> &[FunctionEntry] {
+        &self.content.functions
+    }
+
+    /// Adds a function, in the place of one of its name, and makes that durable.
+    pub(crate) fn add_function(&mut self, function: FunctionEntry) -> Result<()> {
+        self.change(|content| {
+            content.functions.retain(|other| other.name != function.name);
+            content.functions.push(function);
+        })
+    }
+
+    /// Removes functions and makes that durable.
+    pub(crate) fn remove_functions(&mut self, names: &[String]) -> Result<()> {
+        self.change(|content| content.functions.retain(|function| !names.contains(&function.name)))
     }
 
     /// Changes an object's settings and makes that durable.
@@ -286,6 +316,21 @@ mod tests {
         assert_eq!(again.entries(), catalog.entries());
         assert_eq!(again.next_id(), 3);
         assert_eq!(again.entries()[0].settings["retain"], "5");
+    }
+
+    #[test]
+    fn functions_have_names_of_their_own() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut catalog = Catalog::open(folder.path()).expect("new");
+        let function = |name: &str, sql: &str| FunctionEntry { name: name.to_owned(), sql: sql.to_owned() };
+        catalog.add(entry(1, "a")).expect("written");
+        for (name, sql) in [("a", "1"), ("b", "2"), ("a", "3"), ("c", "4")] {
+            catalog.add_function(function(name, sql)).expect("written");
+        }
+        catalog.remove_functions(&["c".to_owned()]).expect("written");
+        let again = Catalog::open(folder.path()).expect("read");
+        assert_eq!(again.functions(), [function("b", "2"), function("a", "3")]);
+        assert_eq!(again.entries().len(), 1);
     }
 
     #[test]

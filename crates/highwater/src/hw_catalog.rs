@@ -19,8 +19,9 @@ use std::sync::Arc;
 
 type Named = (&'static str, Arc<dyn TableProvider>);
 
-const NAMES: [&str; 10] = [
+const NAMES: [&str; 11] = [
     "tables",
+    "functions",
     "views",
     "view_progress",
     "sources",
@@ -48,6 +49,7 @@ fn relation(database: &Database, connection: &Connection, name: &str, is_named: 
     let newest = || if is_named { manifests(database) } else { Vec::new() };
     Ok(match name {
         "tables" => objects(database, Kind::Table),
+        "functions" => crate::functions::listed(database),
         "views" => views(database),
         "view_progress" => progress(database),
         "sources" => objects(database, Kind::Source),

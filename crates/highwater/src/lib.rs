@@ -98,6 +98,7 @@ mod dml;
 mod embed;
 mod error;
 mod fed;
+mod functions;
 mod generated;
 mod hw_catalog;
 mod index;

@@ -61,6 +61,7 @@ impl Database {
     /// Makes the objects of the catalog again, and queues their pipelines.
     pub(crate) fn restore_objects(&self) {
         let mut state = self.state();
+        self.restore_functions(&state);
         for entry in state.catalog.entries().to_vec() {
             match self.object(&state, entry.clone()) {
                 Ok(object) => state.objects.add(object),

@@ -27,12 +27,19 @@ pub(crate) fn rows(database: &Database, what: Show) -> Result<Rows> {
         Show::Indexes(on) => crate::index::shown(database, on.as_ref())?,
         Show::Sinks => names(database, Kind::Sink),
         Show::Subscriptions => crate::subscription::shown(database),
+        Show::Functions => crate::functions::shown(database),
         Show::Jobs => jobs(database)?,
         Show::Checkpoints(view) => checkpoints(database, view.as_ref())?,
         Show::Create(name) => {
             let state = database.state();
             let object = find(&state, &name)?;
             let (name, sql) = (object.name().to_owned(), object.entry.sql.clone());
+            Rows::of(vec![("name", texts([name])), ("create_sql", texts([sql]))])
+        }
+        Show::CreateFunction(name) => {
+            let state = database.state();
+            let function = crate::functions::find(&state, &name)?;
+            let (name, sql) = (function.name.clone(), function.sql.clone());
             Rows::of(vec![("name", texts([name])), ("create_sql", texts([sql]))])
         }
         Show::Setting(name) => return Err(unknown_setting(&name)),

@@ -150,6 +150,8 @@ impl Database {
             Statement::CreateIndex(index) => self.create_index(connection, index, text),
             Statement::CreateSink(sink) => self.create_sink(sink, text),
             Statement::CreateSubscription(subscription) => self.create_subscription(subscription, text),
+            Statement::CreateFunction(function) => self.create_function(&function, text),
+            Statement::DropFunction(dropped) => self.drop_function(&dropped),
             Statement::Drop { kind, name, if_exists, cascade } => self.drop_object(kind, &name, if_exists, cascade),
             Statement::ExplainView(view) => self.explain_view(view, text),
             Statement::Show(what) => show::show(self, what),
@@ -239,6 +241,8 @@ fn writes(statement: &Statement) -> Option<String> {
         Statement::CreateIndex(_) => "CREATE INDEX",
         Statement::CreateSink(_) => "CREATE SINK",
         Statement::CreateSubscription(_) => "CREATE SUBSCRIPTION",
+        Statement::CreateFunction(_) => "CREATE FUNCTION",
+        Statement::DropFunction(_) => "DROP FUNCTION",
         Statement::AlterView { .. } => "ALTER MATERIALIZED VIEW",
         Statement::AddColumn(_) => "ALTER TABLE",
         Statement::Rename { kind, .. } => return Some(format!("ALTER {kind}")),
@@ -258,6 +262,8 @@ const fn changes_objects(statement: &Statement) -> bool {
             | Statement::CreateIndex(_)
             | Statement::CreateSink(_)
             | Statement::CreateSubscription(_)
+            | Statement::CreateFunction(_)
+            | Statement::DropFunction(_)
             | Statement::AlterView { .. }
             | Statement::Rename { .. }
             | Statement::AddColumn(_)

@@ -22,7 +22,7 @@ impl Database {
     pub(crate) fn check_zone(&self, zone: &Zone, statement: &Statement, text: &str) -> Result<()> {
         match statement {
             Statement::CreateTable(table) => {
-                table.columns.iter().try_for_each(|column| check_default(column, zone))?;
+                table.columns.iter().try_for_each(|column| self.check_default(column, zone))?;
                 let columns: Vec<&Column> = table.columns.iter().map(|column| &column.column).collect();
                 let included = table.feed.as_ref().map(|feed| feed.included.as_slice());
                 self.check_generated(&table.name, &columns, included.unwrap_or_default(), text, zone)
@@ -31,7 +31,7 @@ impl Database {
                 let columns: Vec<&Column> = source.columns.iter().collect();
                 self.check_generated(&source.name, &columns, &source.included, text, zone)
             }
-            Statement::AddColumn(added) => check_default(&added.column, zone),
+            Statement::AddColumn(added) => self.check_default(&added.column, zone),
             Statement::CreateView(view) => self.check_kept("a view", &view.query, zone).map(drop),
             Statement::CreateMaterializedView(view) | Statement::ExplainView(view) => {
                 self.check_kept("a materialized view", &view.query, zone).map(drop)
@@ -48,6 +48,20 @@ impl Database {
             }
             _ => Ok(()),
         }
+    }
+
+    /// A default that is no function's value may be a text that the session's zone gives a meaning; so
+    /// may what an SQL function says.
+    fn check_default(&self, column: &TableColumn, zone: &Zone) -> Result<()> {
+        let data_type = &column.column.data_type;
+        let is_open = column.default.as_ref().is_some_and(|default| match default {
+            ast::Expr::Function(call) => self.session.declares(&call.name.to_string().to_lowercase()),
+            _ => true,
+        });
+        if is_open && zone.of_type(data_type) != *data_type {
+            return Err(refused(&format!("a default of the timestamptz {}", column.column.name.value), zone));
+        }
+        Ok(())
     }
 
     fn check_kept(&self, what: &str, query: &Query, zone: &Zone) -> Result<LogicalPlan> {
@@ -104,16 +118,6 @@ impl Database {
             Some(depends) => Err(refused(&format!("{what} with {depends}"), zone)),
         }
     }
-}
-
-/// A default that is no function's value may be a text that the session's zone gives a meaning.
-fn check_default(column: &TableColumn, zone: &Zone) -> Result<()> {
-    let data_type = &column.column.data_type;
-    let is_open = column.default.as_ref().is_some_and(|default| !matches!(default, ast::Expr::Function(_)));
-    if is_open && zone.of_type(data_type) != *data_type {
-        return Err(refused(&format!("a default of the timestamptz {}", column.column.name.value), zone));
-    }
-    Ok(())
 }
 
 /// Refuses instants that a table has as something else, and the other way around.

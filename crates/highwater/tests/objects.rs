@@ -225,3 +225,32 @@ fn a_sink_whose_rows_a_table_refuses_holds_nobody_up() {
     assert_eq!(database.execute("FLUSH").expect("flushes").notices, Vec::<String>::new());
     database.shutdown().expect("a clean stop");
 }
+
+#[test]
+fn functions_are_there_again_after_a_restart() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let database = open(folder.path());
+    let script = "
+        CREATE FUNCTION plus(a int, b int) RETURNS int LANGUAGE sql AS $$ SELECT a + b $$;
+        CREATE FUNCTION twice(x int) RETURNS int RETURN plus(x, x);
+        CREATE TABLE t (id int PRIMARY KEY, n int, d int AS (twice(n)), e int DEFAULT plus(1, 2));
+        CREATE MATERIALIZED VIEW v AS
+            SELECT twice(n) AS m, count(*) AS c FROM t WHERE plus(id, 1) > 1 GROUP BY twice(n);
+        INSERT INTO t (id, n) VALUES (1, 10), (2, 10), (3, 20);
+        FLUSH;";
+    database.script(script).expect("a script");
+    database.shutdown().expect("a clean stop");
+    drop(database);
+
+    let database = open(folder.path());
+    database.script("INSERT INTO t (id, n) VALUES (4, 20); FLUSH").expect("a script");
+    assert_equal_to_recomputation(&database, "v");
+    assert_same(&database, "SELECT m, c FROM v", "SELECT n + n AS m, count(*) AS c FROM t GROUP BY n + n", 2);
+    assert_same(&database, "SELECT d, e FROM t", "SELECT n + n AS d, CAST(3 AS int) AS e FROM t", 4);
+    let refused = database.execute("DROP FUNCTION plus").expect_err("it is in use");
+    assert_eq!(refused.sqlstate(), "2BP01");
+    database.script("DROP TABLE t CASCADE; DROP FUNCTION plus CASCADE").expect("a script");
+    database.shutdown().expect("a clean stop");
+    drop(database);
+    assert_eq!(rows(&open(folder.path()), "SHOW FUNCTIONS").count(), 0);
+}

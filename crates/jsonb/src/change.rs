@@ -9,9 +9,13 @@ use crate::{DEEPEST, Kind, Malformed, normal};
 /// # Errors
 /// When it is nested too deep.
 pub fn array_of<'a>(values: impl IntoIterator<Item = &'a str>) -> Result<String, Malformed> {
-    let array = listed(values);
+    checked(listed(values))
+}
+
+/// A value that is not nested too deep.
+pub(crate) fn checked(value: String) -> Result<String, Malformed> {
     // A level has two bytes at least.
-    if array.len() > 2 * DEEPEST && depth(&array) > DEEPEST { Err(too_deep()) } else { Ok(array) }
+    if value.len() > 2 * DEEPEST && depth(&value) > DEEPEST { Err(too_deep()) } else { Ok(value) }
 }
 
 fn listed<'a>(values: impl IntoIterator<Item = &'a str>) -> String {

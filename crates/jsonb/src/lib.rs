@@ -9,11 +9,13 @@
 
 mod change;
 mod number;
+mod path;
 mod read;
 mod walk;
 
 pub use change::{array_of, joined, object_of, without_item, without_keys};
 pub use number::{decimal, is_number};
+pub use path::{Change, Unchangeable, changed, pretty, without_nulls};
 pub use read::{DEEPEST, normal, normal_into};
 pub use walk::{contains, elements, exists, get, item, members, path, quoted, text_of, write_string};
 

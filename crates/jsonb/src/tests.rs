@@ -146,6 +146,92 @@ fn numbers_become_decimals() {
     }
 }
 
+#[test]
+fn paths_lead_to_changes_as_in_postgresql() {
+    let set = |value, create| Change::Set { value, create };
+    let insert = |value, after| Change::Insert { value, after };
+    let object = r#"{"a": [1, {"b": 2}], "cc": null}"#;
+    for (value, path, change, expected) in [
+        (object, "a 1 b", set("9", true), r#"{"a": [1, {"b": 9}], "cc": null}"#),
+        (object, "a 1 bb", set("9", true), r#"{"a": [1, {"b": 2, "bb": 9}], "cc": null}"#),
+        (object, "a 1 a", set("9", true), r#"{"a": [1, {"a": 9, "b": 2}], "cc": null}"#),
+        (object, "a 1 bb", set("9", false), object),
+        (object, "x y", set("9", true), object),
+        (object, "cc y", set("9", true), object),
+        (object, "b", set("[]", true), r#"{"a": [1, {"b": 2}], "b": [], "cc": null}"#),
+        (object, "a -1", set("9", true), r#"{"a": [1, 9], "cc": null}"#),
+        (object, "a -9", set("9", true), r#"{"a": [9, 1, {"b": 2}], "cc": null}"#),
+        (object, "a 9", set("9", true), r#"{"a": [1, {"b": 2}, 9], "cc": null}"#),
+        (object, "a 9", set("9", false), object),
+        (object, "a -9", set("9", false), object),
+        (object, "", set("9", true), object),
+        ("{}", "a", set("1", true), r#"{"a": 1}"#),
+        ("{}", "a b", set("1", true), "{}"),
+        ("[]", "5", set("1", true), "[1]"),
+        ("[]", "-5", set("1", true), "[1]"),
+        ("[]", "x", set("1", false), "[]"),
+        ("[0, 1, 2]", "1", insert("9", false), "[0, 9, 1, 2]"),
+        ("[0, 1, 2]", "1", insert("9", true), "[0, 1, 9, 2]"),
+        ("[0, 1, 2]", "-1", insert("9", true), "[0, 1, 2, 9]"),
+        ("[0, 1, 2]", "-9", insert("9", true), "[9, 0, 1, 2]"),
+        ("[0, 1, 2]", "9", insert("9", false), "[0, 1, 2, 9]"),
+        (object, "b", insert("9", false), r#"{"a": [1, {"b": 2}], "b": 9, "cc": null}"#),
+        (object, "a 1 b", Change::Delete, r#"{"a": [1, {}], "cc": null}"#),
+        (object, "a", Change::Delete, r#"{"cc": null}"#),
+        (object, "a -2", Change::Delete, r#"{"a": [{"b": 2}], "cc": null}"#),
+        (object, "a 7", Change::Delete, object),
+        (object, "x", Change::Delete, object),
+        ("[]", "x", Change::Delete, "[]"),
+    ] {
+        let steps: Vec<Option<&str>> = path.split_whitespace().map(Some).collect();
+        assert_eq!(changed(value, &steps, change).as_deref(), Ok(expected), "{value} at {path}: {change:?}");
+        assert_eq!(of(expected), expected, "it is in normal form");
+    }
+}
+
+#[test]
+fn paths_that_lead_nowhere_are_refused_as_in_postgresql() {
+    let (set, insert) = (Change::Set { value: "1", create: true }, Change::Insert { value: "1", after: false });
+    for (value, path, change, sqlstate, message) in [
+        ("1", vec![Some("a")], set, "22023", "cannot set path in scalar"),
+        ("null", vec![Some("a")], Change::Delete, "22023", "cannot delete path in scalar"),
+        ("[1]", vec![Some("a")], set, "22P02", "path element at position 1 is not an integer: \"a\""),
+        ("[1]", vec![Some("1 ")], set, "22P02", "path element at position 1 is not an integer: \"1 \""),
+        ("{\"a\": [1]}", vec![Some("a"), None], set, "22004", "path element at position 2 is null"),
+        ("{\"a\": 1}", vec![None], Change::Delete, "22004", "path element at position 1 is null"),
+        ("{\"a\": 1}", vec![Some("a")], insert, "22023", "cannot replace existing key"),
+    ] {
+        let refused = changed(value, &path, change).expect_err(value);
+        assert_eq!((refused.sqlstate, refused.message.as_str()), (sqlstate, message));
+    }
+    let deep = format!("{}{}", "[".repeat(DEEPEST), "]".repeat(DEEPEST));
+    let refused = changed("[0]", &[Some("0")], Change::Set { value: &deep, create: true }).expect_err("too deep");
+    assert_eq!(refused.sqlstate, "54001");
+}
+
+#[test]
+fn values_are_shown_over_several_lines() {
+    for (value, expected) in [
+        ("1", "1"),
+        ("{}", "{\n}"),
+        ("[]", "[\n]"),
+        (r#"{"a": {}, "b": [1, "x"]}"#, "{\n    \"a\": {\n    },\n    \"b\": [\n        1,\n        \"x\"\n    ]\n}"),
+    ] {
+        assert_eq!(pretty(value), expected);
+    }
+}
+
+/// A tree without its objects' nulls.
+fn stripped(value: Value) -> Value {
+    match value {
+        Value::Object(members) => {
+            Value::Object(members.into_iter().filter(|(_, v)| !v.is_null()).map(|(k, v)| (k, stripped(v))).collect())
+        }
+        Value::Array(elements) => Value::Array(elements.into_iter().map(stripped).collect()),
+        other => other,
+    }
+}
+
 /// Whether two trees are equal. Numbers are floats, of which `serde_json` may miss the last bit.
 fn is_equal(left: &Value, right: &Value) -> bool {
     match (left, right) {
@@ -221,6 +307,28 @@ proptest! {
                 prop_assert_eq!(text.as_deref(), Some(tree.as_str()));
             }
             _ => {}
+        }
+    }
+
+    #[test]
+    fn other_forms_are_the_same_value(text in json()) {
+        let made = normal(&text).expect("JSON");
+        let tree = |text: &str| serde_json::from_str::<Value>(text).expect("JSON");
+        prop_assert_eq!(normal(&pretty(&made)).expect("JSON"), made.clone());
+        let without = without_nulls(&made);
+        prop_assert_eq!(tree(&without), stripped(tree(&made)));
+        prop_assert_eq!(normal(&without).expect("JSON"), without);
+    }
+
+    #[test]
+    fn what_was_set_is_there(text in json(), step in "[a-c]{0,2}") {
+        let made = normal(&text).expect("JSON");
+        let path = [Some(step.as_str())];
+        if let Ok(with) = changed(&made, &path, Change::Set { value: "[7]", create: true }) {
+            prop_assert_eq!(super::path(&with, [step.as_str()]), Some("[7]"));
+            prop_assert_eq!(&normal(&with).expect("JSON"), &with);
+            let without = changed(&with, &path, Change::Delete).expect("it is an object");
+            prop_assert_eq!(changed(&made, &path, Change::Delete).expect("it is an object"), without);
         }
     }
 

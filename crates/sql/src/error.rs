@@ -96,6 +96,8 @@ pub enum Kind {
     Type,
     /// A setting.
     Setting,
+    /// A language of functions.
+    Language,
 }
 
 impl fmt::Display for Kind {
@@ -106,6 +108,7 @@ impl fmt::Display for Kind {
             Self::Function => "function",
             Self::Type => "type",
             Self::Setting => "setting",
+            Self::Language => "language",
         })
     }
 }
@@ -136,7 +139,7 @@ impl Error {
                 Kind::Relation => "42P01",
                 Kind::Column => "42703",
                 Kind::Function => "42883",
-                Kind::Type | Kind::Setting => "42704",
+                Kind::Type | Kind::Setting | Kind::Language => "42704",
             },
             Self::Duplicate { .. } => "42P07",
             Self::Option { .. } => "22023",

@@ -1,4 +1,5 @@
-//! Scalar functions of a program: the trait, and what DataFusion calls in its place.
+//! Scalar functions of a program: the trait, and what DataFusion calls in its place. Those of CREATE
+//! FUNCTION are in `sql_function`.
 //!
 //! Owns the check of a function's declaration and of each result, and which types of arguments are
 //! taken for which. Invariant: what a call gives has the declared type and one value a row; else,
@@ -91,11 +92,8 @@ struct Called {
 pub(crate) fn called(function: &Arc<dyn ScalarFunction>) -> Result<ScalarUDF> {
     let refused = |sqlstate, message| Err(Error::Invalid { sqlstate, message, position: None });
     let (name, arguments, returns) = (function.name().to_owned(), function.arguments(), function.returns());
-    let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-    let starts = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_');
-    if !starts || name.len() > 63 || !name.chars().all(is_plain) {
-        let takes = "it takes lower-case letters, digits and _, no digit first, 63 characters at most";
-        return refused("42602", format!("{name:?} cannot be a function's name: {takes}"));
+    if let Err(message) = check_name(&name) {
+        return refused("42602", message);
     }
     if let Some(other) = arguments.iter().chain([&returns]).find(|data_type| !is_taken(data_type)) {
         return refused("42P13", format!("function {name} has the type {other}, which no column can have"));
@@ -107,6 +105,17 @@ pub(crate) fn called(function: &Arc<dyn ScalarFunction>) -> Result<ScalarUDF> {
     };
     let signature = Signature::user_defined(volatility);
     Ok(ScalarUDF::from(Called { function: Arc::clone(function), name, arguments, returns, signature }))
+}
+
+/// Refuses, in words, what cannot be a function's name.
+pub(crate) fn check_name(name: &str) -> Result<(), String> {
+    let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    let starts = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_');
+    if starts && name.len() <= 63 && name.chars().all(is_plain) {
+        return Ok(());
+    }
+    let takes = "it takes lower-case letters, digits and _, no digit first, 63 characters at most";
+    Err(format!("{name:?} cannot be a function's name: {takes}"))
 }
 
 /// One function is registered once, so it is itself and no other.
@@ -200,7 +209,7 @@ fn listed(types: &[DataType]) -> String {
 
 /// Whether an argument of one type may stand where another is wanted. A whole number that the wanted
 /// type cannot hold, or a text that is no time, is an error when it comes.
-fn is_taken_for(from: &DataType, to: &DataType) -> bool {
+pub(crate) fn is_taken_for(from: &DataType, to: &DataType) -> bool {
     use DataType::{Binary, BinaryView, Date32, Decimal128, Interval, LargeBinary, Null, Time64, Utf8, Utf8View};
     let is_text = matches!(from, Utf8 | Utf8View);
     if from == to || *from == Null {

@@ -268,9 +268,7 @@ impl Gate<'_> {
             let hint = "a source and an APPEND ONLY table keep when rows came in a column p timestamptz AS proctime()";
             return self.refuse("proctime()", hint, at);
         }
-        if let Some(scalar) = self.session.state().scalar_functions().get(&name)
-            && scalar.signature().volatility != Volatility::Immutable
-        {
+        if self.session.is_changing(&name) {
             return self.refuse(format!("{name}()"), CLOCK, at);
         }
         ControlFlow::Continue(())

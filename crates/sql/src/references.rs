@@ -1,9 +1,10 @@
-//! Which relations a query names, through TUMBLE and HOP too.
+//! Which relations a query names, through TUMBLE and HOP too, and which functions a statement calls.
 
 use crate::respell::rows_function;
-use crate::statement::Query;
+use crate::statement::{Query, Statement};
+use crate::text::Position;
 use datafusion::sql::sqlparser::ast::{
-    self, Expr, FunctionArg, FunctionArgExpr, Ident, ObjectNamePart, TableFactor, Visit, Visitor,
+    self, Expr, FunctionArg, FunctionArgExpr, Ident, ObjectName, ObjectNamePart, Spanned, TableFactor, Visit, Visitor,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 use std::collections::BTreeSet;
@@ -106,6 +107,69 @@ impl Found {
             let span = Span::new(first.span.start, last.span.end);
             self.named.push((folded(last), Place { span, form }));
         }
+    }
+}
+
+/// The functions that a CREATE calls in what it keeps.
+#[must_use]
+pub fn calls(statement: &Statement) -> BTreeSet<String> {
+    let mut found = Calls::default();
+    let expressions: Vec<&Expr> = match statement {
+        Statement::CreateTable(table) => {
+            table.columns.iter().flat_map(|column| column.default.iter().chain(&column.column.generated)).collect()
+        }
+        Statement::CreateSource(source) => source.columns.iter().filter_map(|c| c.generated.as_ref()).collect(),
+        Statement::CreateFunction(function) => vec![&function.body],
+        Statement::CreateView(view) | Statement::CreateMaterializedView(view) => {
+            let _: ControlFlow<()> = view.query.ast.visit(&mut found);
+            Vec::new()
+        }
+        Statement::CreateSink(sink) => {
+            let _: ControlFlow<()> = sink.query.ast.visit(&mut found);
+            Vec::new()
+        }
+        _ => Vec::new(),
+    };
+    for expression in expressions {
+        let _: ControlFlow<()> = expression.visit(&mut found);
+    }
+    found.calls.into_iter().map(|(name, _)| name).collect()
+}
+
+/// Where a query calls a function, if it does so in one place.
+pub(crate) fn called_at(query: &Query, function: &str) -> Option<Position> {
+    let mut found = Calls::default();
+    let _: ControlFlow<()> = query.ast.visit(&mut found);
+    let mut places = found.calls.into_iter().filter(|(name, _)| name == function);
+    let (first, second) = (places.next(), places.next());
+    first.filter(|_| second.is_none()).and_then(|(_, span)| Position::of(&query.text, span.start))
+}
+
+#[derive(Default)]
+struct Calls {
+    calls: Vec<(String, Span)>,
+}
+
+impl Visitor for Calls {
+    type Break = ();
+
+    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+        if let Expr::Function(call) = expr
+            && let Some(name) = function_name(&call.name)
+        {
+            self.calls.push((name, call.name.span()));
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// A function's name without `public.`; none in another schema.
+pub(crate) fn function_name(name: &ObjectName) -> Option<String> {
+    let parts: Vec<String> = name.0.iter().filter_map(|part| part.as_ident().map(folded)).collect();
+    match parts.as_slice() {
+        [name] => Some(name.clone()),
+        [schema, name] if schema == "public" => Some(name.clone()),
+        _ => None,
     }
 }
 

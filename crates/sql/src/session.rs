@@ -16,6 +16,7 @@ use crate::lateral;
 use crate::present::{self, Presents};
 use crate::respell::{UNNAMED, respelled, told_apart};
 use crate::rounding::Rounding;
+use crate::sql_function::{self, SqlFunction};
 use crate::statement::{Name, Query, Statement};
 use crate::subquery;
 use crate::types::{self, Types};
@@ -36,7 +37,7 @@ use datafusion::logical_expr::registry::FunctionRegistry;
 use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{
     AggregateUDF, Expr, ExprSchemable, HigherOrderUDF, LogicalPlan, LogicalPlanBuilder, ScalarUDF, TableSource,
-    WindowUDF, cast, col,
+    Volatility, WindowUDF, cast, col,
 };
 use datafusion::optimizer::decorrelate_lateral_join::DecorrelateLateralJoin;
 use datafusion::optimizer::decorrelate_predicate_subquery::DecorrelatePredicateSubquery;
@@ -55,7 +56,7 @@ use datafusion::sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use datafusion::sql::sqlparser::ast;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 /// Functions, types and rules; cheap to clone.
 #[derive(Clone)]
@@ -64,7 +65,12 @@ pub struct Session {
     types: Arc<dyn TypePlanner>,
     /// Those of the program.
     functions: Vec<Arc<ScalarUDF>>,
+    /// Those of CREATE FUNCTION, by name; all clones have the same.
+    declared: Arc<RwLock<Declared>>,
 }
+
+/// SQL functions as they are at one moment.
+type Declared = Arc<BTreeMap<String, Arc<ScalarUDF>>>;
 
 /// What is registered is too much to show.
 impl std::fmt::Debug for Session {
@@ -195,7 +201,7 @@ impl Session {
         arrays::register(&mut state).expect("a session takes functions");
         jsonb::register(&mut state).expect("a session takes functions");
         state.register_udf(Arc::new(AtZone::udf())).expect("a session takes functions");
-        Self { state, types, functions: Vec::new() }
+        Self { state, types, functions: Vec::new(), declared: Arc::default() }
     }
 
     /// Makes a program's function known.
@@ -219,8 +225,40 @@ impl Session {
         Err(refused(format!("{name} means something else in SQL: give the function another name")))
     }
 
+    /// Makes an SQL function known, in the place of one of its name.
+    pub fn declare(&self, function: SqlFunction) {
+        let name = function.name().to_owned();
+        self.change_declared(|declared| drop(declared.insert(name, Arc::new(ScalarUDF::from(function)))));
+    }
+
+    /// Forgets SQL functions.
+    pub fn forget_functions(&self, names: &[String]) {
+        self.change_declared(|declared| declared.retain(|name, _| !names.contains(name)));
+    }
+
+    fn change_declared(&self, change: impl FnOnce(&mut BTreeMap<String, Arc<ScalarUDF>>)) {
+        change(Arc::make_mut(&mut self.declared.write().unwrap_or_else(PoisonError::into_inner)));
+    }
+
+    fn declared(&self) -> Declared {
+        Arc::clone(&self.declared.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether a name is that of an SQL function.
+    #[must_use]
+    pub fn declares(&self, name: &str) -> bool {
+        self.declared().contains_key(unqualified(name))
+    }
+
+    /// Whether the result of a scalar function depends on more than its arguments.
+    pub(crate) fn is_changing(&self, name: &str) -> bool {
+        let declared = self.declared();
+        let known = declared.get(unqualified(name)).or_else(|| self.state.scalar_functions().get(name));
+        known.is_some_and(|function| function.signature().volatility != Volatility::Immutable)
+    }
+
     /// Whether a scalar, aggregate, window or table function has this name.
-    fn knows_function(&self, name: &str) -> bool {
+    pub(crate) fn knows_function(&self, name: &str) -> bool {
         let state = &self.state;
         state.scalar_functions().contains_key(name)
             || state.aggregate_functions().contains_key(name)
@@ -271,7 +309,8 @@ impl Session {
         asof::check(query)?;
         let parameters: Vec<_> =
             parameters.iter().map(|p| p.as_ref().map(|p| Arc::new(Field::new("", p.clone(), true)))).collect();
-        let names = Names { session: self, relations };
+        let declared = self.declared();
+        let names = Names { session: self, relations, declared: &declared };
         let options = ParserOptions::from(&self.state.config_options().sql_parser);
         let planned = |ast: ast::Query| {
             let mut context = PlannerContext::new().with_prepare_param_data_types(parameters.clone());
@@ -283,6 +322,7 @@ impl Session {
             planned => planned,
         };
         let plan = plan.map_err(|e| Error::of_planner(e, &query.text))?;
+        let plan = if declared.is_empty() { plan } else { sql_function::inlined(plan, query)? };
         let plan = asof::expand(plan, &query.text)?;
         let plan = lateral::inlined(plan).map_err(|e| Error::of_planner(e, &query.text))?;
         jsonb::check(&plan)?;
@@ -505,6 +545,12 @@ impl FunctionRewrite for PlainText {
 struct Names<'a> {
     session: &'a Session,
     relations: &'a Relations,
+    declared: &'a Declared,
+}
+
+/// A function's name without the one schema that there is.
+fn unqualified(name: &str) -> &str {
+    name.strip_prefix("public.").unwrap_or(name)
 }
 
 impl ContextProvider for Names<'_> {
@@ -539,6 +585,9 @@ impl ContextProvider for Names<'_> {
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
         if name == asof::MARK {
             return Some(asof::marker());
+        }
+        if let Some(declared) = self.declared.get(unqualified(name)) {
+            return Some(Arc::clone(declared));
         }
         self.session.state.scalar_functions().get(name).cloned()
     }

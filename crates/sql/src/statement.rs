@@ -2,6 +2,7 @@
 
 pub use crate::copy::{Copy, CopyOptions, CopyOut};
 use crate::error::{Error, Kind, Result};
+pub use crate::sql_function::{Argument, CreateFunction, DropFunction};
 use crate::text::Position;
 pub use crate::upsert::{ConflictUpdate, EXCLUDED, OnConflict, ROW_NUMBER};
 use arrow::datatypes::{DataType, Schema, TimeUnit};
@@ -444,12 +445,16 @@ pub enum Show {
     Sinks,
     /// SHOW SUBSCRIPTIONS.
     Subscriptions,
+    /// SHOW FUNCTIONS.
+    Functions,
     /// SHOW JOBS.
     Jobs,
     /// SHOW CHECKPOINTS [FOR v].
     Checkpoints(Option<Name>),
     /// SHOW CREATE kind x; the kind is not needed to find it, as all share one name space.
     Create(Name),
+    /// SHOW CREATE FUNCTION.
+    CreateFunction(Name),
     /// SHOW setting.
     Setting(Name),
     /// SHOW ALL.
@@ -553,6 +558,10 @@ pub enum Statement {
     CreateSink(CreateSink),
     /// CREATE SUBSCRIPTION.
     CreateSubscription(CreateSubscription),
+    /// CREATE FUNCTION.
+    CreateFunction(CreateFunction),
+    /// DROP FUNCTION.
+    DropFunction(DropFunction),
     /// SELECT, VALUES, WITH.
     Query(Query),
     /// EXPLAIN of a query.

@@ -14,6 +14,11 @@ pub const JSONB: DataType = DataType::LargeUtf8;
 /// Digits of a `numeric` without precision.
 const NUMERIC: (u8, i8) = (38, 10);
 
+/// The type `numeric` without precision.
+pub(crate) const fn numeric() -> DataType {
+    DataType::Decimal128(NUMERIC.0, NUMERIC.1)
+}
+
 /// The Arrow type of a column or cast.
 ///
 /// # Errors

@@ -172,6 +172,85 @@ pub(super) fn without(args: &[ArrayRef]) -> Result<ArrayRef> {
     })
 }
 
+fn unchangeable(why: jsonb::Unchangeable) -> DataFusionError {
+    refused(why.sqlstate, why.message)
+}
+
+/// The values of a list, with its nulls.
+fn steps(lists: &ListArray, row: usize) -> Vec<Option<&str>> {
+    let all = texts(lists.values());
+    places(lists, row).map(|at| all.is_valid(at).then(|| all.value(at))).collect()
+}
+
+/// `value #- path`
+pub(super) fn without_path(args: &[ArrayRef]) -> Result<ArrayRef> {
+    let (own, paths) = (values(&args[0]), args[1].as_list::<i32>());
+    let made = |row| jsonb::changed(own.value(row), &steps(paths, row), jsonb::Change::Delete);
+    each(args, |row| made(row).map_err(unchangeable))
+}
+
+/// `jsonb_set(value, path, new, create)`
+pub(super) fn set(args: &[ArrayRef]) -> Result<ArrayRef> {
+    changed(args, true, |value, create| jsonb::Change::Set { value, create })
+}
+
+/// `jsonb_insert(value, path, new, after)`
+pub(super) fn inserted(args: &[ArrayRef]) -> Result<ArrayRef> {
+    changed(args, false, |value, after| jsonb::Change::Insert { value, after })
+}
+
+fn changed(
+    args: &[ArrayRef],
+    left_out: bool,
+    change: impl for<'a> Fn(&'a str, bool) -> jsonb::Change<'a>,
+) -> Result<ArrayRef> {
+    let (own, paths, new) = (values(&args[0]), args[1].as_list::<i32>(), values(&args[2]));
+    let flags = args.get(3).map(|flags| flags.as_boolean());
+    each(args, |row| {
+        let change = change(new.value(row), flags.map_or(left_out, |flags| flags.value(row)));
+        jsonb::changed(own.value(row), &steps(paths, row), change).map_err(unchangeable)
+    })
+}
+
+/// `jsonb_strip_nulls(value)`
+pub(super) fn without_nulls(args: &[ArrayRef]) -> Result<ArrayRef> {
+    let own = values(&args[0]);
+    each(args, |row| Ok(jsonb::without_nulls(own.value(row))))
+}
+
+/// `jsonb_pretty(value)`
+pub(super) fn pretty(args: &[ArrayRef]) -> ArrayRef {
+    Arc::new(values(&args[0]).iter().map(|value| value.map(jsonb::pretty)).collect::<StringArray>())
+}
+
+/// `jsonb_object(keys and values)` and `jsonb_object(keys, values)`
+pub(super) fn object_of_texts(args: &[ArrayRef]) -> Result<ArrayRef> {
+    let lists: Vec<&ListArray> = args.iter().map(|array| array.as_list::<i32>()).collect();
+    each(args, |row| {
+        let given: Vec<Vec<Option<&str>>> = lists.iter().map(|lists| steps(lists, row)).collect();
+        let mut members = Vec::new();
+        for (key, value) in pairs(&given)? {
+            let key = key.ok_or_else(|| refused("22004", "null value not allowed for object key"))?;
+            members.push((jsonb::quoted(key), value.map_or_else(|| "null".to_owned(), jsonb::quoted)));
+        }
+        jsonb::object_of(members.iter().map(|(key, value)| (key.as_str(), value.as_str()))).map_err(malformed)
+    })
+}
+
+type Pair<'a> = (Option<&'a str>, Option<&'a str>);
+
+fn pairs<'a>(given: &[Vec<Option<&'a str>>]) -> Result<Vec<Pair<'a>>> {
+    let refused = |message| Err(refused("2202E", message));
+    match given {
+        [both] if both.len() % 2 == 1 => refused("array must have even number of elements"),
+        [both] => Ok(both.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect()),
+        [keys, values] if keys.is_empty() != values.is_empty() => refused("wrong number of array subscripts"),
+        [keys, values] if keys.len() != values.len() => refused("mismatched array dimensions"),
+        [keys, values] => Ok(keys.iter().copied().zip(values.iter().copied()).collect()),
+        _ => Ok(Vec::new()),
+    }
+}
+
 /// `jsonb_typeof(value)`
 pub(super) fn type_of(args: &[ArrayRef]) -> ArrayRef {
     let name = |value: &str| jsonb::Kind::of(value).name();

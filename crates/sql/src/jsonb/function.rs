@@ -9,6 +9,7 @@ use datafusion::logical_expr::{
     ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature, Volatility,
 };
 use std::any::Any;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// What a function does.
@@ -26,6 +27,14 @@ pub(super) enum Kind {
     ExistsAll,
     Joined,
     Without,
+    /// `#-`
+    WithoutPath,
+    Set,
+    Insert,
+    WithoutNulls,
+    Pretty,
+    /// An object of texts.
+    ObjectOf,
     TypeOf,
     Length,
     BuildObject,
@@ -67,10 +76,24 @@ impl JsonbFunction {
         ScalarUDF::from(Self { name: name.to_owned(), kind, signature })
     }
 
+    /// A function as one of these.
+    pub(super) fn of(function: &ScalarUDF) -> Option<&Self> {
+        let any: &dyn Any = function.inner().as_ref();
+        any.downcast_ref::<Self>()
+    }
+
     /// Whether a function is one of these.
     pub(super) fn is_own(function: &ScalarUDF) -> bool {
-        let any: &dyn Any = function.inner().as_ref();
-        any.is::<Self>()
+        Self::of(function).is_some()
+    }
+
+    /// The places of arguments that are arrays of texts, and may be written out as one text.
+    pub(super) const fn lists(&self) -> Range<usize> {
+        match self.kind {
+            Kind::Set | Kind::Insert | Kind::WithoutPath => 1..2,
+            Kind::ObjectOf => 0..2,
+            _ => 0..0,
+        }
     }
 
     /// The types that arguments are brought to; none when there is no such function.
@@ -93,6 +116,18 @@ impl JsonbFunction {
             (Kind::Extract | Kind::ExtractText, [value, steps @ ..]) if is_value(value) && steps.iter().all(is_key) => {
                 Some([vec![JSONB], vec![DataType::Utf8; steps.len()]].concat())
             }
+            (Kind::WithoutPath, [value, path]) if is_value(value) && is_list(path) => {
+                Some(vec![JSONB, array_of(DataType::Utf8)])
+            }
+            (Kind::Set | Kind::Insert, [value, path, new, flag @ ..])
+                if is_value(value) && is_list(path) && is_value(new) && is_flag(flag) =>
+            {
+                let wanted = vec![JSONB, array_of(DataType::Utf8), JSONB];
+                Some([wanted, vec![DataType::Boolean; flag.len()]].concat())
+            }
+            (Kind::ObjectOf, lists @ ([_] | [_, _])) if lists.iter().all(is_list) => {
+                Some(vec![array_of(DataType::Utf8); lists.len()])
+            }
             (Kind::Contains | Kind::Joined, [left, right]) if is_value(left) && is_value(right) => Some(vec![JSONB; 2]),
             (
                 Kind::TypeOf
@@ -103,6 +138,8 @@ impl JsonbFunction {
                 | Kind::Members
                 | Kind::MemberTexts
                 | Kind::Printed
+                | Kind::Pretty
+                | Kind::WithoutNulls
                 | Kind::Cast(_),
                 [value],
             ) if is_value(value) => Some(vec![JSONB]),
@@ -131,6 +168,12 @@ impl JsonbFunction {
             Kind::ExistsAll => Ok(compute::exist(args, true)),
             Kind::Joined => compute::joined(args),
             Kind::Without => compute::without(args),
+            Kind::WithoutPath => compute::without_path(args),
+            Kind::Set => compute::set(args),
+            Kind::Insert => compute::inserted(args),
+            Kind::WithoutNulls => compute::without_nulls(args),
+            Kind::Pretty => Ok(compute::pretty(args)),
+            Kind::ObjectOf => compute::object_of_texts(args),
             Kind::TypeOf => Ok(compute::type_of(args)),
             Kind::Length => compute::length(args),
             Kind::BuildObject => compute::object(args, rows),
@@ -157,6 +200,16 @@ fn is_value(of: &DataType) -> bool {
 
 fn are_texts(of: &DataType) -> bool {
     matches!(of, DataType::List(of) if is_text(of.data_type()) || of.data_type().is_null())
+}
+
+/// Whether an argument may be an array of texts: of texts, only one that is written out may.
+fn is_list(of: &DataType) -> bool {
+    are_texts(of) || is_text(of) || of.is_null()
+}
+
+/// Whether the last argument is a flag, or left out.
+fn is_flag(last: &[DataType]) -> bool {
+    matches!(last, [] | [DataType::Boolean | DataType::Null])
 }
 
 /// Whether an argument may be an object's key.
@@ -193,7 +246,9 @@ impl ScalarUDFImpl for JsonbFunction {
 
     fn return_type(&self, _: &[DataType]) -> Result<DataType> {
         Ok(match &self.kind {
-            Kind::GetText | Kind::PathText | Kind::ExtractText | Kind::TypeOf | Kind::Printed => DataType::Utf8,
+            Kind::GetText | Kind::PathText | Kind::ExtractText | Kind::TypeOf | Kind::Printed | Kind::Pretty => {
+                DataType::Utf8
+            }
             Kind::Contains | Kind::Exists | Kind::ExistsAny | Kind::ExistsAll => DataType::Boolean,
             Kind::Length => DataType::Int32,
             Kind::Elements | Kind::Members => array_of(JSONB),
@@ -204,6 +259,11 @@ impl ScalarUDFImpl for JsonbFunction {
             | Kind::Extract
             | Kind::Joined
             | Kind::Without
+            | Kind::WithoutPath
+            | Kind::Set
+            | Kind::Insert
+            | Kind::WithoutNulls
+            | Kind::ObjectOf
             | Kind::BuildObject
             | Kind::BuildArray
             | Kind::Of

@@ -28,7 +28,7 @@ use std::sync::Arc;
 
 /// The functions of this module by their names in SQL. Those that end with `_array` give the arrays
 /// of which `respell` makes rows, and those with `_pair` and `_pairs` what it makes aggregates of.
-const NAMED: [(&str, Kind); 18] = [
+const NAMED: [(&str, Kind); 24] = [
     ("jsonb_typeof", Kind::TypeOf),
     ("jsonb_array_length", Kind::Length),
     ("jsonb_build_object", Kind::BuildObject),
@@ -39,6 +39,12 @@ const NAMED: [(&str, Kind); 18] = [
     ("jsonb_exists", Kind::Exists),
     ("jsonb_exists_any", Kind::ExistsAny),
     ("jsonb_exists_all", Kind::ExistsAll),
+    ("jsonb_set", Kind::Set),
+    ("jsonb_insert", Kind::Insert),
+    (WITHOUT_PATH, Kind::WithoutPath),
+    ("jsonb_strip_nulls", Kind::WithoutNulls),
+    ("jsonb_pretty", Kind::Pretty),
+    ("jsonb_object", Kind::ObjectOf),
     (TO_JSONB, Kind::Of),
     (ELEMENTS, Kind::Elements),
     (ELEMENT_TEXTS, Kind::ElementTexts),
@@ -50,6 +56,7 @@ const NAMED: [(&str, Kind); 18] = [
 ];
 
 pub(crate) const TO_JSONB: &str = "to_jsonb";
+const WITHOUT_PATH: &str = "jsonb_delete_path";
 pub(crate) const ELEMENTS: &str = "jsonb_elements_array";
 pub(crate) const ELEMENT_TEXTS: &str = "jsonb_element_texts_array";
 pub(crate) const KEYS: &str = "jsonb_keys_array";
@@ -121,6 +128,7 @@ impl ExprPlanner for Jsonb {
                 | Op::LongArrow
                 | Op::HashArrow
                 | Op::HashLongArrow
+                | Op::HashMinus
                 | Op::AtArrow
                 | Op::ArrowAt
                 | Op::Question
@@ -145,6 +153,7 @@ impl ExprPlanner for Jsonb {
             Op::LongArrow => call("jsonb_get_text", Kind::GetText, vec![left, key(right)]),
             Op::HashArrow => call("jsonb_get_path", Kind::Path, vec![left, as_texts(right)]),
             Op::HashLongArrow => call("jsonb_get_path_text", Kind::PathText, vec![left, as_texts(right)]),
+            Op::HashMinus => call(WITHOUT_PATH, Kind::WithoutPath, vec![left, as_texts(right)]),
             Op::AtArrow => call("jsonb_contains", Kind::Contains, vec![value(left), value(right)]),
             Op::ArrowAt => call("jsonb_contains", Kind::Contains, vec![value(right), value(left)]),
             Op::Question => call("jsonb_exists", Kind::Exists, vec![left, key(right)]),

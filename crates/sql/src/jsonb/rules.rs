@@ -10,12 +10,12 @@ use super::function::{JsonbFunction, Kind};
 use super::{call, compute};
 use crate::arrays;
 use crate::error::{Error, Result};
-use crate::types::{is_jsonb, is_text, pg_name};
+use crate::types::{array_of, is_jsonb, is_text, pg_name};
 use arrow::datatypes::DataType;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, DataFusionError, ScalarValue, plan_err};
-use datafusion::logical_expr::expr::{Between, BinaryExpr, Cast, Like, Placeholder, Sort, TryCast};
+use datafusion::logical_expr::expr::{Between, BinaryExpr, Cast, Like, Placeholder, ScalarFunction, Sort, TryCast};
 use datafusion::logical_expr::expr_rewriter::{FunctionRewrite, NamePreserver};
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{Distinct, Expr, ExprSchemable, LogicalPlan, Operator};
@@ -70,6 +70,10 @@ impl FunctionRewrite for Casts {
     }
 
     fn rewrite(&self, expr: Expr, schema: &DFSchema, _: &ConfigOptions) -> Result<Transformed<Expr>, DataFusionError> {
+        let expr = match expr {
+            Expr::ScalarFunction(call) => return Ok(with_lists(call)),
+            other => other,
+        };
         let Expr::Cast(Cast { expr: inner, field }) = expr else { return Ok(Transformed::no(expr)) };
         let to = field.data_type();
         let function = match inner.get_type(schema) {
@@ -83,6 +87,19 @@ impl FunctionRewrite for Casts {
             None => Transformed::no(Expr::Cast(Cast { expr: inner, field })),
         })
     }
+}
+
+/// A call whose arrays of texts are read where they are written out as one text.
+fn with_lists(mut call: ScalarFunction) -> Transformed<Expr> {
+    let lists = JsonbFunction::of(&call.func).map_or(0..0, JsonbFunction::lists);
+    let mut is_changed = false;
+    for (at, arg) in call.args.iter_mut().enumerate() {
+        if lists.contains(&at) && matches!(arg, Expr::Literal(ScalarValue::Utf8(_), _)) {
+            *arg = arrays::parsed(arg.clone(), array_of(DataType::Utf8));
+            is_changed = true;
+        }
+    }
+    Transformed::new_transformed(Expr::ScalarFunction(call), is_changed)
 }
 
 /// Sees to the casts that bringing types together made.
@@ -213,6 +230,10 @@ fn has(expr: &Expr, schema: &DFSchema) -> bool {
 fn fault(expr: &Expr, schema: &DFSchema) -> Option<Error> {
     match expr {
         Expr::ScalarFunction(call) => {
+            let lists = JsonbFunction::of(&call.func).map_or(0..0, JsonbFunction::lists);
+            if call.args.iter().enumerate().any(|(at, arg)| lists.contains(&at) && is_text_of_rows(arg, schema)) {
+                return Some(no_function(call.func.name(), &call.args, schema));
+            }
             let takes = JsonbFunction::is_own(&call.func) || arrays::takes_jsonb(&call.func);
             called(call.func.name(), takes, &call.args, schema)
         }
@@ -249,9 +270,19 @@ fn called(name: &str, takes: bool, args: &[Expr], schema: &DFSchema) -> Option<E
     if takes || OF_ANY.contains(&name) || !args.iter().any(|arg| has(arg, schema)) {
         return None;
     }
+    Some(no_function(name, args, schema))
+}
+
+fn no_function(name: &str, args: &[Expr], schema: &DFSchema) -> Error {
     let given: Vec<String> = args.iter().map(|arg| type_name(arg, schema)).collect();
     let message = format!("function {name}({}) does not exist", given.join(", "));
-    Some(Error::Invalid { sqlstate: "42883", message, position: None })
+    Error::Invalid { sqlstate: "42883", message, position: None }
+}
+
+/// Whether an expression is a text that nobody has written out.
+fn is_text_of_rows(expr: &Expr, schema: &DFSchema) -> bool {
+    let is_open = matches!(expr, Expr::Literal(..) | Expr::Placeholder(_));
+    !is_open && expr.get_type(schema).is_ok_and(|of| is_text(&of))
 }
 
 fn type_name(expr: &Expr, schema: &DFSchema) -> String {

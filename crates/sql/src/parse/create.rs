@@ -1,4 +1,4 @@
-//! CREATE of all but tables and indexes: SOURCE, VIEW, MATERIALIZED VIEW, SINK and SUBSCRIPTION.
+//! CREATE of all but tables, indexes and functions: SOURCE, VIEW, MATERIALIZED VIEW, SINK and SUBSCRIPTION.
 
 use super::{clauses, query, watermark};
 use crate::cursor::Cursor;
@@ -17,6 +17,9 @@ use datafusion::sql::sqlparser::tokenizer::Token;
 pub(super) fn create(c: &mut Cursor<'_>) -> Result<Statement> {
     let at = Some(c.position());
     if c.accept(&["OR", "REPLACE"]) {
+        if c.accept(&["FUNCTION"]) {
+            return super::function::create(c, true).map(Statement::CreateFunction);
+        }
         return Err(Error::unsupported("OR REPLACE", "drop the object first", at));
     }
     if c.accept(&["TABLE"]) {
@@ -27,6 +30,8 @@ pub(super) fn create(c: &mut Cursor<'_>) -> Result<Statement> {
         sink(c).map(Statement::CreateSink)
     } else if c.accept(&["SUBSCRIPTION"]) {
         subscription(c).map(Statement::CreateSubscription)
+    } else if c.accept(&["FUNCTION"]) {
+        super::function::create(c, false).map(Statement::CreateFunction)
     } else if c.accept(&["INDEX"]) {
         super::index::index(c).map(Statement::CreateIndex)
     } else if c.is(&["UNIQUE", "INDEX"]) {
@@ -41,13 +46,13 @@ pub(super) fn create(c: &mut Cursor<'_>) -> Result<Statement> {
 }
 
 fn other(c: &Cursor<'_>) -> Error {
-    let later = ["FUNCTION", "SCHEMA", "DATABASE", "SAVEPOINT", "SECRET", "USER"];
+    let later = ["AGGREGATE", "PROCEDURE", "SCHEMA", "DATABASE", "SAVEPOINT", "SECRET", "USER"];
     match later.iter().find(|w| c.is(&[w])) {
         Some(word) => {
-            let hint = "CREATE makes a TABLE, SOURCE, VIEW, MATERIALIZED VIEW, INDEX, SINK or SUBSCRIPTION";
+            let hint = "CREATE makes a TABLE, SOURCE, VIEW, MATERIALIZED VIEW, INDEX, SINK, SUBSCRIPTION or FUNCTION";
             Error::unsupported(format!("CREATE {word}"), hint, Some(c.position()))
         }
-        None => c.unexpected("TABLE, SOURCE, VIEW, MATERIALIZED VIEW, INDEX, SINK or SUBSCRIPTION"),
+        None => c.unexpected("TABLE, SOURCE, VIEW, MATERIALIZED VIEW, INDEX, SINK, SUBSCRIPTION or FUNCTION"),
     }
 }
 

@@ -6,6 +6,7 @@ mod copy;
 mod create;
 mod cursors;
 mod dml;
+mod function;
 mod index;
 mod prepared;
 mod session;
@@ -164,7 +165,7 @@ fn explain(c: &mut Cursor<'_>) -> Result<Statement> {
 }
 
 fn show(c: &mut Cursor<'_>) -> Result<Show> {
-    let lists: [(&[&str], Show); 9] = [
+    let lists: [(&[&str], Show); 10] = [
         (&["TABLES"], Show::Tables),
         (&["SOURCES"], Show::Sources),
         (&["VIEWS"], Show::Views),
@@ -172,6 +173,7 @@ fn show(c: &mut Cursor<'_>) -> Result<Show> {
         (&["INDEXES"], Show::Indexes(None)),
         (&["SINKS"], Show::Sinks),
         (&["SUBSCRIPTIONS"], Show::Subscriptions),
+        (&["FUNCTIONS"], Show::Functions),
         (&["JOBS"], Show::Jobs),
         (&["CHECKPOINTS"], Show::Checkpoints(None)),
     ];
@@ -183,6 +185,9 @@ fn show(c: &mut Cursor<'_>) -> Result<Show> {
                 shown => Ok(shown),
             };
         }
+    }
+    if c.accept(&["CREATE", "FUNCTION"]) {
+        return Ok(Show::CreateFunction(c.name("a function's name")?));
     }
     if c.accept(&["CREATE"]) {
         object_kind(c)?;
@@ -206,7 +211,10 @@ fn object_kind(c: &mut Cursor<'_>) -> Result<ObjectKind> {
             return Ok(kind);
         }
     }
-    for later in ["FUNCTION", "SCHEMA"] {
+    if c.is(&["FUNCTION"]) {
+        return Err(Error::unsupported("FUNCTION", "CREATE OR REPLACE FUNCTION changes one", Some(c.position())));
+    }
+    for later in ["AGGREGATE", "PROCEDURE", "SCHEMA"] {
         if c.is(&[later]) {
             return Err(Error::unsupported(later, "there are no such objects yet", Some(c.position())));
         }
@@ -221,6 +229,9 @@ fn checkpoint(c: &mut Cursor<'_>) -> Result<Statement> {
 }
 
 fn drop(c: &mut Cursor<'_>) -> Result<Statement> {
+    if c.accept(&["FUNCTION"]) {
+        return function::drop(c).map(Statement::DropFunction);
+    }
     let kind = object_kind(c)?;
     let if_exists = c.accept(&["IF", "EXISTS"]);
     let name = c.name("an object's name")?;

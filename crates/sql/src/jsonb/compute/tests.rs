@@ -67,3 +67,41 @@ fn numbers_are_cast_as_numerics() {
         assert!(one(text, to.clone()).is_err(), "{text} as {to}");
     }
 }
+
+/// One list of texts a row.
+fn lists(rows: &[&[Option<&str>]]) -> ArrayRef {
+    let all: Vec<Option<&str>> = rows.iter().flat_map(|row| row.iter().copied()).collect();
+    let field = Arc::new(Field::new_list_field(DataType::Utf8, true));
+    let offsets = OffsetBuffer::from_lengths(rows.iter().map(|row| row.len()));
+    Arc::new(ListArray::new(field, offsets, words(&all), None))
+}
+
+#[test]
+fn parts_are_changed_by_row() {
+    let own = column(&[Some(r#"{"a": 1}"#), Some("[1]"), None]);
+    let paths = lists(&[&[Some("b")], &[Some("0")], &[]]);
+    let new = column(&[Some("2"), Some("3"), Some("4")]);
+    let all = |made: Result<ArrayRef>| {
+        let made = made.expect("values");
+        made.as_string::<i64>().iter().map(|value| value.map(str::to_owned)).collect::<Vec<_>>()
+    };
+    let args = [Arc::clone(&own), Arc::clone(&paths), Arc::clone(&new)];
+    assert_eq!(all(set(&args)), [Some(r#"{"a": 1, "b": 2}"#.to_owned()), Some("[3]".to_owned()), None]);
+    assert_eq!(all(inserted(&args)), [Some(r#"{"a": 1, "b": 2}"#.to_owned()), Some("[3, 1]".to_owned()), None]);
+    let flags: ArrayRef = Arc::new(BooleanArray::from(vec![Some(false), None, Some(true)]));
+    let args = [Arc::clone(&own), Arc::clone(&paths), new, flags];
+    assert_eq!(all(set(&args)), [Some(r#"{"a": 1}"#.to_owned()), None, None]);
+    assert_eq!(all(without_path(&[own, paths])), [Some(r#"{"a": 1}"#.to_owned()), Some("[]".to_owned()), None]);
+}
+
+#[test]
+fn objects_are_made_of_texts() {
+    let one = |args: &[ArrayRef]| object_of_texts(args).map(|made| made.as_string::<i64>().value(0).to_owned());
+    let both = lists(&[&[Some("b"), Some("1"), Some("a"), None]]);
+    assert_eq!(one(&[both]).expect("an object"), r#"{"a": null, "b": "1"}"#);
+    assert_eq!(one(&[lists(&[&[]])]).expect("an object"), "{}");
+    let (keys, values) = (lists(&[&[Some("a"), Some("a")]]), lists(&[&[Some("1"), Some("2")]]));
+    assert_eq!(one(&[Arc::clone(&keys), values]).expect("an object"), r#"{"a": "2"}"#);
+    assert!(one(&[lists(&[&[Some("a")]])]).is_err() && one(&[lists(&[&[None, None]])]).is_err());
+    assert!(one(&[keys, lists(&[&[Some("1")]])]).is_err());
+}
