@@ -10,8 +10,10 @@
 
 use crate::batch::Batch;
 use crate::error::{Error, Result};
+use crate::ops::by_rows::{self, LeftOut};
 use crate::ops::expressions::mask;
 use crate::ops::gathered::Part;
+use crate::shared::Run;
 use crate::slices::CHUNK;
 use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::compute::{filter, take};
@@ -22,6 +24,7 @@ use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::expressions::Column;
 use datafusion_physical_expr::utils::collect_columns;
 use std::any::Any;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// What a pair must fulfil beside its keys, over no more columns than it names.
@@ -30,6 +33,8 @@ pub(crate) struct Condition {
     /// The columns of each side that it names.
     columns: [Vec<usize>; 2],
     schema: SchemaRef,
+    /// The operator and its run, where pairs for which it cannot be computed are left out.
+    leaves_out: Option<(String, Arc<Run>)>,
 }
 
 fn broken(error: ArrowError) -> Error {
@@ -71,7 +76,13 @@ impl Condition {
         let kept: Vec<Field> = used.iter().map(field_of).collect();
         let (of_left, of_right) = used.split_at(used.partition_point(|column| *column < split));
         let of_right = of_right.iter().map(|column| column - split).collect();
-        Ok(Self { expression, columns: [of_left.to_vec(), of_right], schema: Arc::new(Schema::new(kept)) })
+        let (columns, schema) = ([of_left.to_vec(), of_right], Arc::new(Schema::new(kept)));
+        Ok(Self { expression, columns, schema, leaves_out: None })
+    }
+
+    /// From now on it is not true of pairs for which it cannot be computed.
+    pub(crate) fn leave_out(&mut self, operator: &str, run: &Arc<Run>) {
+        self.leaves_out = Some((operator.to_owned(), Arc::clone(run)));
     }
 
     /// For which pairs of rows it is true.
@@ -84,7 +95,33 @@ impl Condition {
         }
         let options = RecordBatchOptions::new().with_row_count(Some(pairs[0].len()));
         let batch = RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options);
-        mask(&self.expression, &batch.map_err(broken)?)
+        let batch = batch.map_err(broken)?;
+        match mask(&self.expression, &batch) {
+            Err(Error::Expression { .. }) => self.holds_one_by_one(&batch),
+            done => done,
+        }
+    }
+
+    /// The same where it cannot be computed for all pairs at once.
+    fn holds_one_by_one(&self, pairs: &RecordBatch) -> Result<BooleanArray> {
+        let mut holds = vec![false; pairs.num_rows()];
+        by_rows::by_rows(
+            0..pairs.num_rows(),
+            &mut |rows: Range<usize>| {
+                let mask = mask(&self.expression, &pairs.slice(rows.start, rows.len()))?;
+                for (at, value) in rows.zip(mask.values()) {
+                    holds[at] = value;
+                }
+                Ok(())
+            },
+            &mut |row: usize, error: Error| {
+                let error = error.of_row(by_rows::told(pairs, row));
+                let Some((operator, run)) = &self.leaves_out else { return Err(error) };
+                run.left_out(operator, LeftOut { came: 1, reason: error.to_string() });
+                Ok(())
+            },
+        )?;
+        Ok(BooleanArray::from(holds))
     }
 }
 
