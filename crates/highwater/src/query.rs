@@ -443,9 +443,10 @@ impl Database {
         drop(state);
         let mut notices = Vec::new();
         for Flushed { pipeline, .. } in pipelines {
-            match self.wait_reached(pipeline, connection.position, connection) {
+            match self.wait_reached(pipeline.clone(), connection.position, connection) {
                 Err(Error::Engine(error)) => {
-                    notices.push(format!("the write is done; a view does not show it yet: {error}"))
+                    let told = self.advised(&pipeline, error.to_string());
+                    notices.push(format!("the write is done; a view does not show it yet: {told}"));
                 }
                 other => other?,
             }

@@ -301,3 +301,46 @@ fn keep(pairs: &[UInt32Array; 2], kept: &BooleanArray) -> Result<[UInt32Array; 2
     let of = |side: &UInt32Array| filter(side, kept).map(|rows| UInt32Array::from(rows.to_data())).map_err(broken);
     Ok([of(&pairs[0])?, of(&pairs[1])?])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::datatypes::DataType;
+    use datafusion_common::ScalarValue;
+    use datafusion_expr::Operator;
+    use datafusion_physical_expr::expressions::{BinaryExpr, lit};
+    use std::sync::atomic::Ordering::Relaxed;
+
+    /// `a / b > 1` over a column of the left and one of the right.
+    fn quotient_is_large() -> Condition {
+        let side = |name: &str| Schema::new(vec![Field::new(name, DataType::Int64, true)]);
+        let column = |name: &str, at| Arc::new(Column::new(name, at)) as Arc<dyn PhysicalExpr>;
+        let quotient = Arc::new(BinaryExpr::new(column("a", 0), Operator::Divide, column("b", 1)));
+        let one = lit(ScalarValue::Int64(Some(1)));
+        let condition: Arc<dyn PhysicalExpr> = Arc::new(BinaryExpr::new(quotient, Operator::Gt, one));
+        Condition::new(&condition, &side("a"), &side("b")).expect("a condition")
+    }
+
+    fn holds(condition: &Condition, pairs: &[(i64, i64)]) -> Result<Vec<bool>> {
+        let left: Vec<ArrayRef> = vec![Arc::new(pairs.iter().map(|(a, _)| Some(*a)).collect::<Int64Array>())];
+        let right: Vec<ArrayRef> = vec![Arc::new(pairs.iter().map(|(_, b)| Some(*b)).collect::<Int64Array>())];
+        let all = UInt32Array::from_iter_values(0..pairs.len() as u32);
+        let holds = condition.holds([&left, &right], [&all, &all])?;
+        Ok(holds.values().iter().collect())
+    }
+
+    #[test]
+    fn pairs_of_which_nobody_knows_fail_or_are_left_out() {
+        let pairs = [(8, 2), (1, 0), (3, 3), (7, 0), (9, 1)];
+        let mut condition = quotient_is_large();
+        assert_eq!(holds(&condition, &[(8, 2), (3, 3)]).expect("they are known"), [true, false]);
+        let error = holds(&condition, &pairs).expect_err("the second pair").to_string();
+        assert_eq!(error, "division by zero in a / b > 1 for the row a = 1, b = 0");
+        let run = Arc::new(Run::new("p".to_owned(), Arc::default(), Box::new(|_| {})));
+        condition.leave_out("join", &run);
+        assert_eq!(holds(&condition, &pairs).expect("the others"), [true, false, false, false, true]);
+        assert_eq!(run.counters.failed_rows.load(Relaxed), 2);
+        let told = run.counters.last_failed_row.lock().expect("one thread").clone();
+        assert_eq!(told.as_deref(), Some("join: division by zero in a / b > 1 for the row a = 7, b = 0"));
+    }
+}
