@@ -7,6 +7,7 @@
 use arrow::array::{Array, BooleanArray, Int64Array, RecordBatch, UInt32Array};
 use arrow::compute::{filter, filter_record_batch, take, take_record_batch};
 use arrow::error::ArrowError;
+use std::ops::Range;
 
 /// Rows and their weights.
 #[derive(Clone, Debug)]
@@ -72,6 +73,16 @@ impl Batch {
         let rows = take_record_batch(&self.rows, indices)?;
         let weights = self.weights.as_ref().map(|w| take(w, indices, None)).transpose()?;
         Ok(Self { rows, weights: weights.map(as_weights) })
+    }
+
+    /// Some of the rows, which are not copied.
+    ///
+    /// # Panics
+    /// When there are not as many.
+    #[must_use]
+    pub fn slice(&self, rows: Range<usize>) -> Self {
+        let weights = self.weights.as_ref().map(|weights| weights.slice(rows.start, rows.len()));
+        Self { rows: self.rows.slice(rows.start, rows.len()), weights }
     }
 
     /// The same weights over other rows (a projection).

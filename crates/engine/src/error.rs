@@ -1,5 +1,9 @@
 //! The engine's one error type, classed by what the caller must do.
 
+use arrow::error::ArrowError;
+use datafusion_common::DataFusionError;
+use datafusion_physical_expr::PhysicalExpr;
+use std::fmt;
 use thiserror::Error as ThisError;
 
 /// Why the engine could not do something.
@@ -15,6 +19,17 @@ pub enum Error {
         object: String,
         /// What is wrong and what to do.
         reason: String,
+    },
+    /// An expression that cannot be computed for a row; fix the data or the expression, or have such
+    /// rows left out.
+    #[error("{} in {expression}{}", said(source), of(row.as_deref()))]
+    Expression {
+        /// The expression as SQL has it.
+        expression: String,
+        /// The row, where it is known which one it was.
+        row: Option<String>,
+        /// What went wrong.
+        source: Box<DataFusionError>,
     },
     /// A source or sink could not be reached or read; retried by restarting the pipeline.
     #[error("{object}: {reason}")]
@@ -69,9 +84,48 @@ impl Error {
         Self::Data { object: object.into(), reason: reason.to_string() }
     }
 
+    /// An expression that cannot be computed.
+    pub(crate) fn expression(expression: &dyn PhysicalExpr, source: DataFusionError) -> Self {
+        Self::Expression { expression: AsSql(expression).to_string(), row: None, source: Box::new(source) }
+    }
+
+    /// The same, with the row for which it cannot be computed.
+    pub(crate) fn of_row(self, told: String) -> Self {
+        match self {
+            Self::Expression { expression, source, .. } => Self::Expression { expression, row: Some(told), source },
+            other => other,
+        }
+    }
+
     /// A source or sink that failed.
     #[must_use]
     pub fn connector(object: impl Into<String>, reason: impl std::fmt::Display) -> Self {
         Self::Connector { object: object.into(), reason: reason.to_string() }
     }
+}
+
+/// An expression in the words of SQL, with the names of its columns alone.
+struct AsSql<'a>(&'a dyn PhysicalExpr);
+
+impl fmt::Display for AsSql<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt_sql(f)
+    }
+}
+
+/// What went wrong in one line, without the layers that it went through.
+fn said(error: &DataFusionError) -> String {
+    match error.find_root() {
+        DataFusionError::ArrowError(arrow, _) => match arrow.as_ref() {
+            ArrowError::DivideByZero => "division by zero".to_owned(),
+            ArrowError::CastError(text) | ArrowError::ComputeError(text) | ArrowError::ParseError(text) => text.clone(),
+            other => other.to_string(),
+        },
+        DataFusionError::External(source) => source.to_string(),
+        other => other.message().lines().next().unwrap_or_default().to_owned(),
+    }
+}
+
+fn of(row: Option<&str>) -> String {
+    row.map_or_else(String::new, |row| format!(" for the row {row}"))
 }

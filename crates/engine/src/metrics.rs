@@ -3,6 +3,7 @@
 //!
 //! Invariant: nothing here blocks or allocates on a worker once it is set up.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
@@ -102,6 +103,11 @@ pub struct Counters {
     pub skipped_rows: AtomicU64,
     /// Rows left out because their time was before the watermark.
     pub late_rows: AtomicU64,
+    /// Rows left out of views and sinks, as an expression cannot be computed for them or a target does
+    /// not take them.
+    pub failed_rows: AtomicU64,
+    /// Why the newest of them was.
+    pub last_failed_row: Mutex<Option<String>>,
     /// Epochs complete on all workers.
     pub epochs: AtomicU64,
     /// From an epoch's tick until it is complete everywhere.

@@ -18,7 +18,7 @@ use crate::reads::Reads;
 use crate::run::{Event, Facilities, PipelineSpec, RunSetup, RunSpec, prepare};
 use crate::runtime::Workers;
 use crate::saved::Saved;
-use crate::shared::{FailingDelivery, Run};
+use crate::shared::{FailingDelivery, Failure, Run};
 use crate::snapshot::Shipping;
 use highwater_checkpoint::{Store, Trigger};
 use highwater_core::Bytes;
@@ -73,6 +73,9 @@ pub struct Metrics {
     pub skipped_rows: u64,
     /// Rows left out as they were late.
     pub late_rows: u64,
+    /// Rows left out of views and sinks, as an expression cannot be computed for them or a target does
+    /// not take them.
+    pub failed_rows: u64,
     /// Epochs complete.
     pub epochs: u64,
     /// From an epoch's tick until it was complete, in microseconds.
@@ -148,6 +151,8 @@ struct State {
     began: Instant,
     restart_at: Option<Instant>,
     failures: u32,
+    /// The operator whose expression could not be computed for a row, when the last run failed of that.
+    at_row: Option<String>,
 }
 
 struct CurrentRun {
@@ -301,6 +306,19 @@ impl Pipeline {
         self.inner.state().run.as_ref().map_or_else(Vec::new, |run| run.spec.run.failing())
     }
 
+    /// The operator whose expression could not be computed for a row, when that is why it has failed.
+    #[must_use]
+    pub fn failed_at_row(&self) -> Option<String> {
+        let state = self.inner.state();
+        state.at_row.clone().filter(|_| matches!(state.status, Status::Failed { .. }))
+    }
+
+    /// Why the newest row was left out that was, of those since this process began the pipeline.
+    #[must_use]
+    pub fn last_failed_row(&self) -> Option<String> {
+        self.inner.counters.last_failed_row.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Makes a checkpoint and waits until it is published or has failed.
     ///
     /// # Errors
@@ -336,6 +354,7 @@ impl Pipeline {
             rows_in: c.rows_in.load(Relaxed),
             skipped_rows: c.skipped_rows.load(Relaxed),
             late_rows: c.late_rows.load(Relaxed),
+            failed_rows: c.failed_rows.load(Relaxed),
             epochs: c.epochs.load(Relaxed),
             epoch_us: c.epoch_time.percentiles(),
             latency_us: c.latency.percentiles(),
@@ -473,6 +492,7 @@ impl Pipelines {
                 began: Instant::now(),
                 restart_at: None,
                 failures: 0,
+                at_row: None,
             }),
             changed: Condvar::new(),
             counters: Arc::default(),
@@ -499,9 +519,9 @@ impl Pipelines {
     fn begin(&self, inner: &Arc<Inner>) -> Result<()> {
         let id = self.next_run.fetch_add(1, Relaxed);
         let events = self.events.clone();
-        let on_failure = Box::new(move |reason, retry| {
+        let on_failure = Box::new(move |failure| {
             // Nobody listens when the process is going down.
-            let _ = events.send(Event::Failed { run: id, reason, retry });
+            let _ = events.send(Event::Failed { run: id, failure });
         });
         let run = Arc::new(Run::new(inner.name.clone(), Arc::clone(&inner.counters), on_failure));
         let (requests, asked) = channel();
@@ -570,14 +590,16 @@ impl Pipelines {
                     inner.changed.notify_all();
                 }
             }
-            Event::Failed { run, reason, retry } => {
+            Event::Failed { run, failure } => {
                 let Some(inner) = self.with_run(run) else { return };
+                let Failure { reason, retry, at_row } = failure;
                 tracing::error!(pipeline = inner.name, reason, "the pipeline failed");
                 self.workers.drop_run(run);
                 inner.reads.close(&reason);
                 let mut state = inner.state();
                 state.run = None;
                 state.alive = 0;
+                state.at_row = at_row;
                 if state.began.elapsed() >= HEALTHY {
                     state.failures = 0;
                 }
@@ -616,6 +638,7 @@ impl Pipelines {
                 tracing::error!(pipeline = inner.name, %error, retry_in = ?pause, "the restart failed");
                 state.failures += 1;
                 state.restart_at = Some(Instant::now() + pause);
+                state.at_row = None;
                 state.status = Status::Failed { reason: error.to_string(), restarts: state.failures - 1 };
                 drop(state);
                 inner.changed.notify_all();

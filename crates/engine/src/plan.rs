@@ -108,6 +108,18 @@ pub struct Node {
     pub schema: SchemaRef,
     /// Whether it only ever inserts.
     pub append_only: bool,
+    /// What becomes of a row for which one of its expressions cannot be computed.
+    pub on_error: OnError,
+}
+
+/// What becomes of a row for which an expression cannot be computed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnError {
+    /// The pipeline fails and tells which row it was.
+    #[default]
+    Fail,
+    /// The row is left out, when it comes and when it goes, and counted.
+    Skip,
 }
 
 /// What a node does.
@@ -410,6 +422,8 @@ pub struct View {
     pub finish: Option<Map>,
     /// The view's columns.
     pub schema: SchemaRef,
+    /// What becomes of a row for which `finish` cannot be computed.
+    pub on_error: OnError,
 }
 
 #[cfg(test)]
@@ -459,6 +473,7 @@ mod tests {
             operator,
             schema: Arc::new(Schema::empty()),
             append_only: false,
+            on_error: OnError::Fail,
         };
         let plan = Plan { nodes: nodes.into_iter().map(node).collect(), views: Vec::new() };
         let for_logs: Vec<usize> = (0..plan.nodes.len()).filter(|&at| plan.is_for_logs(NodeId(at))).collect();

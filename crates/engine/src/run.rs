@@ -19,7 +19,7 @@ use crate::ops::source::{Place, SourceSetup};
 use crate::plan::{Node, NodeId, Operator, Plan};
 use crate::positions::Positions;
 use crate::reads::Reads;
-use crate::shared::{Run, caught};
+use crate::shared::{Failure, Run, caught};
 use crate::sink::Sink;
 use crate::snapshot::{OutboxPart, Shipping};
 use crate::source::{Offset, Source};
@@ -122,7 +122,7 @@ pub(crate) enum Event {
     /// A worker's dataflow of this run ended cleanly.
     Ended { run: u64 },
     /// The run failed.
-    Failed { run: u64, reason: String, retry: bool },
+    Failed { run: u64, failure: Failure },
 }
 
 impl Ended {

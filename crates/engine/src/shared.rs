@@ -6,6 +6,7 @@
 use crate::changes::Wake;
 use crate::error::{Error, Result};
 use crate::metrics::Counters;
+use crate::ops::by_rows::LeftOut;
 use highwater_core::Epoch;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,9 +14,18 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-/// Called once, from any worker, with the reason for which a run failed and whether it may be tried
-/// again.
-pub(crate) type OnFailure = Box<dyn Fn(String, bool) + Send + Sync>;
+/// Called once, from any worker, with how a run failed.
+pub(crate) type OnFailure = Box<dyn Fn(Failure) + Send + Sync>;
+
+/// How a run failed.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) reason: String,
+    /// Whether it may be tried again.
+    pub(crate) retry: bool,
+    /// The operator whose expression cannot be computed for a row, when it was that.
+    pub(crate) at_row: Option<String>,
+}
 
 /// One run of a pipeline: from its dataflow's creation until it is dropped.
 pub(crate) struct Run {
@@ -91,6 +101,17 @@ impl Run {
         self.failing.lock().unwrap_or_else(PoisonError::into_inner).values().map(|failing| failing.waiting).sum()
     }
 
+    /// Rows of an operator were left out. Logged ever more seldom.
+    pub(crate) fn left_out(&self, operator: &str, left_out: LeftOut) {
+        let LeftOut { came, reason } = left_out;
+        let before = self.counters.failed_rows.fetch_add(came, Ordering::Relaxed);
+        if before.checked_ilog2() != (before + came).checked_ilog2() {
+            tracing::warn!(pipeline = self.pipeline, operator, reason, rows = before + came, "rows were left out");
+        }
+        let told = format!("{operator}: {reason}");
+        *self.counters.last_failed_row.lock().unwrap_or_else(PoisonError::into_inner) = Some(told);
+    }
+
     /// The run goes on after this epoch.
     pub(crate) fn goes_on_after(&self, epoch: Epoch) {
         self.base_epoch.store(epoch.0 + 1, Ordering::Relaxed);
@@ -142,15 +163,15 @@ impl Run {
 
     /// Keeps the first reason and tells it.
     pub(crate) fn fail(&self, operator: &str, reason: &str) {
-        self.end(operator, reason, true);
+        self.end(operator, reason, true, false);
     }
 
     /// The same, when trying again would do harm.
     pub(crate) fn fail_for_good(&self, operator: &str, reason: &str) {
-        self.end(operator, reason, false);
+        self.end(operator, reason, false, false);
     }
 
-    fn end(&self, operator: &str, reason: &str, retry: bool) {
+    fn end(&self, operator: &str, reason: &str, retry: bool, is_of_row: bool) {
         let mut kept = self.reason.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.is_some() {
             return;
@@ -159,7 +180,7 @@ impl Run {
         *kept = Some(reason.clone());
         self.failed.store(true, Ordering::Release);
         drop(kept);
-        (self.on_failure)(reason, retry);
+        (self.on_failure)(Failure { reason, retry, at_row: is_of_row.then(|| operator.to_owned()) });
     }
 
     /// Runs one step of an operator. An error or a panic fails this run alone.
@@ -171,7 +192,8 @@ impl Run {
         match catch_unwind(AssertUnwindSafe(work)) {
             Ok(Ok(value)) => Some(value),
             Ok(Err(error)) => {
-                self.fail(operator, &error.to_string());
+                let is_of_row = matches!(error, Error::Expression { .. });
+                self.end(operator, &error.to_string(), true, is_of_row);
                 None
             }
             Err(panic) => {
@@ -207,7 +229,8 @@ mod tests {
     fn the_first_failure_is_kept_and_told_once() {
         let told = Arc::new(Mutex::new(Vec::new()));
         let telling = Arc::clone(&told);
-        let on_failure: OnFailure = Box::new(move |reason, _| telling.lock().expect("one thread").push(reason));
+        let on_failure: OnFailure =
+            Box::new(move |failure: Failure| telling.lock().expect("one thread").push(failure.reason));
         let run = Run::new("p".into(), Arc::default(), on_failure);
         assert_eq!(run.step("map", || Ok(1)), Some(1));
         assert_eq!(run.step("map", || -> Result<()> { panic!("boom {}", 7) }), None);

@@ -95,4 +95,10 @@ pub trait Target: Send {
     /// `Connector` when it cannot be delivered now. After any error it is tried again, with pauses
     /// from 100 milliseconds to 30 seconds, until it succeeds; a clean stop gives it 10 seconds.
     fn deliver(&mut self, permit: DeliveryPermit, part: u32, rows: &[Batch]) -> Result<()>;
+
+    /// How many rows deliveries have left out since this was asked last, and why the first of them was;
+    /// nothing where all were taken.
+    fn left_out(&mut self) -> Option<(u64, String)> {
+        None
+    }
 }

@@ -1,6 +1,7 @@
 //! CREATE: from a parsed statement to an object in the catalog and, for what is kept current, a
 //! pipeline that runs. A statement whose object exists with the same text is a no-op when resuming.
 
+use crate::advice::advised_to_create;
 use crate::catalog::{Entry, Kind};
 use crate::connection::{Connection, invalid};
 use crate::database::{Database, State};
@@ -226,8 +227,10 @@ impl Database {
             (entry.id, pipeline.and_then(|p| state.running.get(p).cloned()))
         };
         let Some(pipeline) = pipeline else { return Ok(()) };
-        let Err(refused) = self.wait_reached(pipeline, self.tables.position(), connection) else { return Ok(()) };
+        let position = self.tables.position();
+        let Err(refused) = self.wait_reached(pipeline.clone(), position, connection) else { return Ok(()) };
         let mut state = self.state();
+        let refused = advised_to_create(&state, view, &pipeline, refused);
         let is_it = state.objects.get(view).is_some_and(|object| object.entry.id == id);
         if is_it && state.objects.readers(view).is_empty() {
             self.forget(&mut state, &[view.to_owned()])?;
@@ -239,7 +242,8 @@ impl Database {
     pub(crate) fn materialized_object(&self, state: &State, view: CreateView, text: &str) -> Result<Object> {
         self.check_name(&view.name)?;
         let shared = state.objects.pipeline_of(&view.query);
-        if let (Some(pipeline), Some(option)) = (&shared, view.options.first()) {
+        let of_pipeline = view.options.iter().find(|option| option.key != settings::ON_ERROR);
+        if let (Some(pipeline), Some(option)) = (&shared, of_pipeline) {
             let title = state.objects.title(pipeline);
             let reason = format!("the view shares the checkpoints of {title}: ALTER that view");
             let error = highwater_sql::Error::option(&option.key, reason, Some(option.at));

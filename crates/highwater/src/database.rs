@@ -9,15 +9,16 @@ use crate::catalog::Catalog;
 use crate::config::Config;
 use crate::connection::Connection;
 use crate::error::{Error, Result};
-use crate::objects::{Objects, Targets};
+use crate::objects::{Body, Object, Objects, Targets};
 use crate::outcome::{Outcome, Rows};
 use crate::restore::Restoring;
+use crate::settings::ON_ERROR;
 use crate::show;
 use crate::system::{System, is_about_session};
 use crate::threads::QueryThreads;
 use highwater_connectors::Connectors;
-use highwater_engine::{Engine, EngineConfig, Pipeline, Trigger};
-use highwater_sql::statement::{Name, Property};
+use highwater_engine::{Engine, EngineConfig, Pipeline, Status, Trigger};
+use highwater_sql::statement::{Name, ObjectKind, Property};
 use highwater_sql::{ScalarFunction, Session, split};
 use highwater_tables::{StoreOptions, TableStore, Usage as TablesUsage};
 use std::collections::{BTreeMap, BTreeSet};
@@ -269,29 +270,56 @@ impl Database {
         })
     }
 
-    pub(crate) fn alter(&self, name: &Name, options: &[Property]) -> Result<Outcome> {
+    pub(crate) fn alter(&self, kind: ObjectKind, name: &Name, options: &[Property]) -> Result<Outcome> {
         crate::settings::check(options)?;
         let mut state = self.state();
-        self.settle(&mut state)?;
+        let object = show::find(&state, name)?;
+        check_settings(object, kind, name, options)?;
+        let waits = object.entry.pipeline.iter().cloned().collect();
+        self.settle_some(&mut state, &waits)?;
         let pipeline = self.pipeline_named(&state, name)?;
         let owner = pipeline.name().to_owned();
         let title = state.objects.title(&owner).to_owned();
         let before = self.view_settings(&state, &owner)?;
-        let changed: Vec<_> = options.iter().map(|p| (p.key.clone(), p.value.clone())).collect();
-        state.catalog.set(&title, &changed)?;
-        state.objects.set(&title, &changed);
+        let changed = options.iter().map(|p| (p.key.clone(), p.value.clone()));
+        let (own, shared): (Vec<_>, Vec<_>) = changed.partition(|(key, _)| key == ON_ERROR);
+        for (name, changed) in [(&name.value, &own), (&title, &shared)].into_iter().filter(|(_, c)| !c.is_empty()) {
+            state.catalog.set(name, changed)?;
+            state.objects.set(name, changed);
+        }
         let settings = self.view_settings(&state, &owner)?;
-        if settings.parallelism == before.parallelism {
-            pipeline.set_checkpoints(settings.checkpoints)?;
+        if own.is_empty() && settings.parallelism == before.parallelism {
+            match pipeline.set_checkpoints(settings.checkpoints) {
+                // It begins anew with them.
+                Err(highwater_engine::Error::NotRunning { .. })
+                    if matches!(pipeline.status(), Status::Failed { .. }) => {}
+                done => done?,
+            }
         } else {
+            // One that fails goes on from its newest checkpoint, at once.
             self.start(&mut state, &owner)?;
         }
-        let outcome = Outcome::done("ALTER MATERIALIZED VIEW");
-        if title == name.value {
+        let outcome = Outcome::done(format!("ALTER {kind}"));
+        if title == name.value || shared.is_empty() {
             return Ok(outcome);
         }
         Ok(outcome.noticed(format!("{name} shares the checkpoints of {title}, which are changed")))
     }
+}
+
+/// Refuses settings that an object does not have.
+fn check_settings(object: &Object, kind: ObjectKind, name: &Name, options: &[Property]) -> Result<()> {
+    if kind == ObjectKind::Sink {
+        crate::pipelines::check_kind(object, kind, name)?;
+    }
+    let is_of_view = matches!(object.body, Body::Materialized(_));
+    let is_known = |option: &&Property| match option.key.as_str() {
+        ON_ERROR => is_of_view || kind == ObjectKind::Sink,
+        _ => kind != ObjectKind::Sink,
+    };
+    let Some(option) = options.iter().find(|option| !is_known(option)) else { return Ok(()) };
+    let what = if kind == ObjectKind::Sink { "materialized views" } else { "materialized views and sinks" };
+    Err(highwater_sql::Error::option(&option.key, format!("is a setting of {what}"), Some(option.at)).into())
 }
 
 /// A session that knows the program's functions.

@@ -215,10 +215,11 @@ fn query_state(error: &DataFusionError) -> &'static str {
     }
 }
 
-const fn engine_state(error: &highwater_engine::Error) -> &'static str {
+fn engine_state(error: &highwater_engine::Error) -> &'static str {
     match error {
         highwater_engine::Error::Plan(_) => "22023",
         highwater_engine::Error::Data { .. } => "22000",
+        highwater_engine::Error::Expression { source, .. } => query_state(source),
         highwater_engine::Error::Connector { .. } => "08000",
         highwater_engine::Error::NotRunning { .. } => "55000",
         highwater_engine::Error::Timeout(_) => "57014",

@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::objects::{Body, Object};
 use crate::outcome::Rows;
 use crate::show::{self, numbers, texts};
-use arrow::array::RecordBatch;
+use arrow::array::{RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::MemTable;
@@ -103,12 +103,14 @@ fn progress(database: &Database) -> Rows {
     let metrics: Vec<Metrics> = pipelines.iter().map(Pipeline::metrics).collect();
     let count = |of: fn(&Metrics) -> u64| numbers(metrics.iter().map(of));
     let newest = database.tables.position();
+    let last = pipelines.iter().map(Pipeline::last_failed_row);
     Rows::of(vec![
         ("pipeline", texts(pipelines.iter().map(|p| p.title().to_owned()))),
         ("status", texts(pipelines.iter().map(|p| show::status(&p.status())))),
         ("backfill_percent", numbers(metrics.iter().map(|m| m.backfill / 10))),
         ("rows_in", count(|m| m.rows_in)),
         ("late_rows", count(|m| m.late_rows)),
+        ("failed_rows", count(|m| m.failed_rows)),
         ("epochs", count(|m| m.epochs)),
         ("log_position", count(|m| m.horizon)),
         ("log_newest", numbers(pipelines.iter().map(|_| newest))),
@@ -117,6 +119,7 @@ fn progress(database: &Database) -> Rows {
         ("keys", count(|m| m.keys)),
         ("state_bytes", count(|m| m.state_bytes.0)),
         ("restarts", count(|m| m.restarts)),
+        ("last_failed_row", Arc::new(last.collect::<StringArray>())),
     ])
 }
 

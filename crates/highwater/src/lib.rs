@@ -81,6 +81,7 @@
 //! # }
 //! ```
 
+mod advice;
 mod alter;
 mod answer;
 mod broken;

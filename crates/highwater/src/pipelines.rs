@@ -12,15 +12,15 @@ use crate::database::{Database, State};
 use crate::error::{Error, Result};
 use crate::objects::{Body, Object, Reading, Subscribed};
 use crate::outcome::Outcome;
-use crate::settings::{self, ViewSettings};
+use crate::settings::{self, ON_ERROR, ViewSettings};
 use crate::table_sink::{TableSink, table_of};
 use highwater_connectors::{Created, Shape};
 use highwater_engine::PipelineSpec;
 use highwater_engine::checkpoint::{self, inspect};
-use highwater_engine::plan::Plan;
+use highwater_engine::plan::{OnError, Plan};
 use highwater_engine::sink::Sink;
 use highwater_sql::lower::{Builder, Maintained};
-use highwater_sql::statement::{CreateSink, Name, ObjectKind};
+use highwater_sql::statement::{CreateSink, Name, ObjectKind, Property};
 use highwater_sql::{references, same_text};
 use highwater_tables::JournalSink;
 use std::collections::BTreeSet;
@@ -55,6 +55,7 @@ impl Database {
                 builder.fed_table(object.kept())?;
             }
             let Some(query) = object.query() else { continue };
+            builder.on_error(object.kept(), policy(state, object)?);
             let pipeline = object.entry.pipeline.as_deref().expect("kept objects have a pipeline");
             let reading = Reading::Pipeline(pipeline);
             let relations = state.objects.relations(&self.session, &references(query), reading)?;
@@ -69,7 +70,8 @@ impl Database {
                 Body::Sink(CreateSink { into: Some(into), .. }) => {
                     let target = table_of(state, into)?;
                     let of = format!("{}:{}", object.entry.incarnation, object.kept());
-                    let sink = TableSink::new(self.tables.writer(), self.session.clone(), target, of);
+                    let skips = policy(state, object)? == OnError::Skip;
+                    let sink = TableSink::new(self.tables.writer(), self.session.clone(), target, of, skips);
                     builder.sink(kept, |_, _| Ok(Arc::new(sink)))?;
                 }
                 Body::Sink(sink) => self.add_sink(&mut builder, kept, sink, object.entry.incarnation)?,
@@ -92,7 +94,9 @@ impl Database {
         incarnation: u64,
     ) -> Result<()> {
         let format = sink.format.as_ref();
-        let (connector, options) = connector(&sink.name, &sink.options, format)?;
+        let of_connector = sink.options.iter().filter(|option| option.key != ON_ERROR);
+        let of_connector: Vec<Property> = of_connector.cloned().collect();
+        let (connector, options) = connector(&sink.name, &of_connector, format)?;
         let created = Created {
             connector: &connector,
             name: kept.name,
@@ -279,6 +283,20 @@ pub(crate) fn check_kind(object: &Object, kind: ObjectKind, name: &Name) -> Resu
     }
     let message = format!("{:?} is a {}, not a {kind}", name.value, object.entry.kind);
     Err(invalid("42809", message, Some(name)))
+}
+
+/// What an object does with rows that cannot be computed or taken. An index and a subscription do as the
+/// view that they are of, so that they have its rows.
+pub(crate) fn policy(state: &State, object: &Object) -> Result<OnError> {
+    let of = |name: &Name| state.objects.get(&name.value).map_or(Ok(OnError::Fail), |of| policy(state, of));
+    let altered = &object.entry.settings;
+    match &object.body {
+        Body::Materialized(view) => Ok(settings::on_error(&view.options, altered)?),
+        Body::Sink(sink) => Ok(settings::on_error(&sink.options, altered)?),
+        Body::Index(index) => of(&index.on),
+        Body::Subscription(subscribed) => of(&subscribed.statement.from),
+        Body::Table(_) | Body::Fed(_) | Body::Source(_) | Body::View(_) => Ok(OnError::Fail),
+    }
 }
 
 /// Whether the object that names a pipeline has had others of its name before: then what the root

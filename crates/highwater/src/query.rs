@@ -352,16 +352,25 @@ impl Database {
     /// Waits until all that tables and sources have now is in the views: every write, the end of
     /// sources that end, quiet of those that may grow, one epoch of those that never end; and until
     /// what that brings into tables through sinks is in them and in the views over them.
+    /// Views that fail hold nobody else up.
+    ///
+    /// # Errors
+    /// `Sql` with 55000 when views fail, after all others show what there is; with 57014 when it is
+    /// cancelled.
     pub(crate) fn flush(&self, connection: &Connection) -> Result<Outcome> {
-        self.flush_views(connection)?;
+        let mut failed = self.flush_views(connection)?;
         let sinks = self.state().objects.iter().filter(|object| object.writes().is_some()).count();
         for _ in 0..sinks {
             let before = self.tables.position();
-            self.deliver_into_tables(connection)?;
+            failed.extend(self.deliver_into_tables(connection)?);
             if self.tables.position() == before {
                 break;
             }
-            self.flush_views(connection)?;
+            failed.extend(self.flush_views(connection)?);
+        }
+        if !failed.is_empty() {
+            let told: Vec<String> = failed.into_values().collect();
+            return Err(invalid("55000", told.join("; "), None));
         }
         let state = self.state();
         let failing = state.running.values().flat_map(|running| show::failing(&state, running));
@@ -369,34 +378,32 @@ impl Database {
     }
 
     /// Waits until the tables have what their sinks have now, but not for those that cannot deliver.
-    fn deliver_into_tables(&self, connection: &Connection) -> Result<()> {
+    fn deliver_into_tables(&self, connection: &Connection) -> Result<Failed> {
         let state = self.state();
         let sinks = state.objects.iter().filter(|object| object.writes().is_some());
         let names: BTreeSet<&String> = sinks.filter_map(|sink| sink.entry.pipeline.as_ref()).collect();
         let pipelines: Vec<Pipeline> = names.into_iter().filter_map(|name| state.running.get(name).cloned()).collect();
         drop(state);
-        let deadline = Instant::now() + PATIENCE;
+        let (deadline, mut failed) = (Instant::now() + PATIENCE, Failed::new());
         for pipeline in pipelines.iter().filter(|pipeline| pipeline.status() != Status::Finished) {
-            let report = pipeline.checkpoint(Trigger::Manual)?;
-            if let CheckpointOutcome::Failed(reason) = report.outcome {
-                let what =
-                    format!("the checkpoint of {} failed, so its sinks deliver later: {reason}", pipeline.title());
-                return Err(invalid("55000", what, None));
-            }
-            wait_for_epoch(pipeline, connection)?;
-            while pipeline.is_delivering() {
-                connection.check_cancelled()?;
-                if Instant::now() >= deadline {
-                    let what = format!("a sink of {} still delivers", pipeline.title());
-                    return Err(highwater_engine::Error::Timeout(what).into());
-                }
-                std::thread::sleep(LOOK);
-            }
+            self.unless_failed(pipeline, deliver(pipeline, deadline, connection), &mut failed)?;
         }
-        Ok(())
+        Ok(failed)
     }
 
-    fn flush_views(&self, connection: &Connection) -> Result<()> {
+    /// Notes that a pipeline does not run, and gives all other errors.
+    fn unless_failed(&self, pipeline: &Pipeline, done: Result<()>, failed: &mut Failed) -> Result<()> {
+        match done {
+            Err(Error::Engine(error @ highwater_engine::Error::NotRunning { .. })) => {
+                let told = self.advised(pipeline, error.to_string());
+                failed.insert(pipeline.name().to_owned(), told);
+                Ok(())
+            }
+            done => done,
+        }
+    }
+
+    fn flush_views(&self, connection: &Connection) -> Result<Failed> {
         let pipelines: Vec<Flushed> = {
             let mut state = self.state();
             self.settle(&mut state)?;
@@ -404,18 +411,25 @@ impl Database {
             running.map(|(name, running)| self.to_flush(&state, name, running.clone())).collect()
         };
         let position = self.tables.position();
-        for Flushed { pipeline, extent, reads_tables } in pipelines {
-            if reads_tables {
-                self.wait_reached(pipeline.clone(), position, connection)?;
-            }
-            if extent == Some(Extent::Bounded) && reads_tables {
-                // Its tables do not end.
-                wait_for_end(&pipeline, connection)?;
-            } else if let Some(extent) = extent {
-                flush_one(&pipeline, extent, connection)?;
-            }
+        let mut failed = Failed::new();
+        for flushed in pipelines {
+            let done = self.flush_pipeline(&flushed, position, connection);
+            self.unless_failed(&flushed.pipeline, done, &mut failed)?;
         }
-        Ok(())
+        Ok(failed)
+    }
+
+    fn flush_pipeline(&self, flushed: &Flushed, position: u64, connection: &Connection) -> Result<()> {
+        let Flushed { pipeline, extent, reads_tables } = flushed;
+        if *reads_tables {
+            self.wait_reached(pipeline.clone(), position, connection)?;
+        }
+        match extent {
+            // Its tables do not end.
+            Some(Extent::Bounded) if *reads_tables => wait_for_end(pipeline, connection),
+            Some(extent) => flush_one(pipeline, *extent, connection),
+            None => Ok(()),
+        }
     }
 
     /// Waits until the views over tables show all writes up to now. Tells of those that do not run:
@@ -431,9 +445,10 @@ impl Database {
         drop(state);
         let mut notices = Vec::new();
         for Flushed { pipeline, .. } in pipelines {
-            match self.wait_reached(pipeline, connection.position, connection) {
+            match self.wait_reached(pipeline.clone(), connection.position, connection) {
                 Err(Error::Engine(error)) => {
-                    notices.push(format!("the write is done; a view does not show it yet: {error}"))
+                    let told = self.advised(&pipeline, error.to_string());
+                    notices.push(format!("the write is done; a view does not show it yet: {told}"));
                 }
                 other => other?,
             }
@@ -506,6 +521,28 @@ fn logged(target: &Target, snapshot: &Arc<Snapshot>, horizon: Option<u64>) -> Re
         None => Overlay::new(),
     };
     Ok(provider_as_source(Arc::new(TableRows::new(&target.table, snapshot, Arc::new(over), false))))
+}
+
+/// By pipelines that do not run, why, in words.
+type Failed = BTreeMap<String, String>;
+
+/// Waits until the sinks of a pipeline have what its views show.
+fn deliver(pipeline: &Pipeline, deadline: Instant, connection: &Connection) -> Result<()> {
+    let report = pipeline.checkpoint(Trigger::Manual)?;
+    if let CheckpointOutcome::Failed(reason) = report.outcome {
+        let what = format!("the checkpoint of {} failed, so its sinks deliver later: {reason}", pipeline.title());
+        return Err(invalid("55000", what, None));
+    }
+    wait_for_epoch(pipeline, connection)?;
+    while pipeline.is_delivering() {
+        connection.check_cancelled()?;
+        if Instant::now() >= deadline {
+            let what = format!("a sink of {} still delivers", pipeline.title());
+            return Err(highwater_engine::Error::Timeout(what).into());
+        }
+        std::thread::sleep(LOOK);
+    }
+    Ok(())
 }
 
 /// What FLUSH waits for in a pipeline.

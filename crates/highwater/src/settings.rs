@@ -1,5 +1,6 @@
 //! The settings of a view: read from WITH (...), ALTER and the database's defaults.
 
+use highwater_engine::plan::OnError;
 use highwater_engine::{CheckpointSettings, Parallelism};
 use highwater_sql::statement::Property;
 use highwater_sql::{Error, Position, Result};
@@ -9,6 +10,8 @@ use std::time::Duration;
 const INTERVAL: &str = "checkpoint_interval";
 const RETAIN: &str = "retain";
 const PARALLELISM: &str = "parallelism";
+/// The one setting that is an object's own, and not its pipeline's.
+pub(crate) const ON_ERROR: &str = "on_error";
 
 /// How a view's pipeline is run.
 #[derive(Clone, Debug, Default)]
@@ -48,12 +51,39 @@ fn apply(settings: &mut ViewSettings, key: &str, value: &str, at: Option<Positio
             settings.checkpoints.retain = value.parse().ok().filter(|n| *n > 0).ok_or_else(wrong)?;
         }
         PARALLELISM => settings.parallelism = parallelism(value, at)?,
+        ON_ERROR => {
+            policy(value, at)?;
+        }
         _ => {
-            let reason = format!("there are {INTERVAL}, {RETAIN} and {PARALLELISM}");
+            let reason = format!("there are {INTERVAL}, {RETAIN}, {PARALLELISM} and {ON_ERROR}");
             return Err(Error::option(key, reason, at));
         }
     }
     Ok(())
+}
+
+/// What WITH says that becomes of rows that cannot be computed, or what ALTER has set since.
+pub(crate) fn on_error(with: &[Property], altered: &BTreeMap<String, String>) -> Result<OnError> {
+    if let Some(value) = altered.get(ON_ERROR) {
+        return policy(value, None);
+    }
+    let option = with.iter().find(|option| option.key == ON_ERROR);
+    option.map_or(Ok(OnError::Fail), |option| policy(&option.value, Some(option.at)))
+}
+
+fn policy(value: &str, at: Option<Position>) -> Result<OnError> {
+    match value.to_ascii_lowercase().as_str() {
+        "fail" => Ok(OnError::Fail),
+        "skip" => Ok(OnError::Skip),
+        "dead_letter" => Err(Error::Unsupported {
+            clause: "on_error = 'dead_letter' of a view or sink".to_owned(),
+            hint: "'skip' leaves such rows out and counts them; tables with a connector keep rows that \
+                   could not be read"
+                .to_owned(),
+            position: at,
+        }),
+        _ => Err(Error::option(ON_ERROR, "takes 'fail' or 'skip'", at)),
+    }
 }
 
 fn interval(value: &str, at: Option<Position>) -> Result<Duration> {
@@ -103,6 +133,21 @@ mod tests {
         for text in ["", "10", "s", "-1s", "1 fortnight", "1e400s"] {
             assert_eq!(duration(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn rows_that_fail_make_a_view_fail_unless_it_is_told_otherwise() {
+        let with = |value: &str| {
+            let at = Position { offset: 1, line: 1, column: 1 };
+            [Property { key: ON_ERROR.to_owned(), value: value.to_owned(), at }]
+        };
+        let altered = |value: &str| BTreeMap::from([(ON_ERROR.to_owned(), value.to_owned())]);
+        let none = BTreeMap::new();
+        assert_eq!(on_error(&[], &none).expect("the default"), OnError::Fail);
+        assert_eq!(on_error(&with("SKIP"), &none).expect("known"), OnError::Skip);
+        assert_eq!(on_error(&with("skip"), &altered("fail")).expect("known"), OnError::Fail);
+        assert_eq!(on_error(&with("null"), &none).expect_err("no such policy").sqlstate(), "22023");
+        assert_eq!(on_error(&[], &altered("dead_letter")).expect_err("not of a view").sqlstate(), "0A000");
     }
 
     #[test]

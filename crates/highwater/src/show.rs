@@ -115,6 +115,7 @@ fn jobs(database: &Database) -> Result<Rows> {
         ("restarts", count(|m| m.restarts)),
         ("skipped_rows", count(|m| m.skipped_rows)),
         ("late_rows", count(|m| m.late_rows)),
+        ("failed_rows", count(|m| m.failed_rows)),
     ]))
 }
 

@@ -2,7 +2,8 @@
 //!
 //! All rows of such a sink are delivered by one worker, so those of a key come in the order in which
 //! they changed. A delivery and its fence are one write of the store. Invariants: a delivery is written
-//! once; a table is never fed from itself.
+//! once; a table is never fed from itself; where rows that the table does not take are left out, they are
+//! left out when they come and when they go.
 
 use crate::connection::invalid;
 use crate::database::State;
@@ -31,7 +32,11 @@ const MOST_TRIES: usize = 20;
 #[derive(Clone, Debug)]
 pub(crate) struct TableSink {
     inner: Arc<Inner>,
+    left_out: LeftOut,
 }
+
+/// How many rows were left out, and why the first one was.
+type LeftOut = Option<(u64, String)>;
 
 #[derive(Debug)]
 struct Inner {
@@ -40,14 +45,16 @@ struct Inner {
     target: Target,
     /// Whose deliveries they are.
     of: String,
+    /// Whether rows that the table does not take are left out.
+    skips: bool,
 }
 
 /// By key, what is to stand there; none where a row is gone.
 type Wanted = Vec<(Vec<u8>, Option<Vec<u8>>)>;
 
 impl TableSink {
-    pub(crate) fn new(writer: Writer, session: Session, target: Target, of: String) -> Self {
-        Self { inner: Arc::new(Inner { writer, session, target, of }) }
+    pub(crate) fn new(writer: Writer, session: Session, target: Target, of: String, skips: bool) -> Self {
+        Self { inner: Arc::new(Inner { writer, session, target, of, skips }), left_out: None }
     }
 }
 
@@ -71,32 +78,41 @@ impl Deliverer for TableSink {
         let table = &self.inner.target.table;
         let fence = Fence::new(table.spec().id, part, &self.inner.of, permit.checkpoint().0);
         let delivered = self.inner.deliver(&fence, rows);
-        delivered.map_err(|e| highwater_engine::Error::connector(format!("table {}", table.spec().name), e))
+        self.left_out =
+            delivered.map_err(|e| highwater_engine::Error::connector(format!("table {}", table.spec().name), e))?;
+        Ok(())
+    }
+
+    fn left_out(&mut self) -> LeftOut {
+        self.left_out.take()
     }
 }
 
 impl Inner {
-    fn deliver(&self, fence: &Fence, batches: &[Batch]) -> Result<()> {
-        let Some(first) = batches.first() else { return Ok(()) };
+    /// Gives the rows that came and were left out.
+    fn deliver(&self, fence: &Fence, batches: &[Batch]) -> Result<LeftOut> {
+        let Some(first) = batches.first() else { return Ok(None) };
         if self.writer.is_delivered(fence)? {
-            return Ok(());
+            return Ok(None);
         }
         let (inserted, deleted) = net(&first.rows.schema(), batches)?;
-        let inserted = self.completed(&inserted)?;
-        self.target.check_nulls(&inserted)?;
+        let mut left_out = None;
+        let inserted = if self.skips { self.fitting(&inserted, &mut left_out)? } else { self.taken(&inserted)? };
         let table = &self.target.table;
         if !table.has_key() {
             let write = Write::Insert(table.insert(inserted)?);
-            return Ok(self.writer.deliver(self.writes(write), fence.clone())?);
+            self.writer.deliver(self.writes(write), fence.clone())?;
+            return Ok(left_out);
         }
-        let wanted = self.wanted(&inserted, &self.completed(&deleted)?)?;
+        let deleted = if self.skips { self.fitting(&deleted, &mut None)? } else { self.completed(&deleted)? };
+        let wanted = self.wanted(&inserted, &deleted)?;
         let mut tries = 0;
         loop {
             tries += 1;
             match self.writer.deliver(self.writes(self.changes(&wanted)?), fence.clone()) {
                 // Another transaction changed some of the rows meanwhile.
                 Err(TablesError::Conflict { .. } | TablesError::Duplicate { .. }) if tries < MOST_TRIES => {}
-                done => return Ok(done?),
+                done => return Ok(done.map(|()| left_out)?),
             }
         }
     }
@@ -109,6 +125,37 @@ impl Inner {
             given.map(|(array, field)| crate::dml::assign(array, field.data_type())).collect::<Result<Vec<_>>>()?;
         let places: Vec<usize> = (0..given.len()).collect();
         self.target.completed(&self.session, &given, &places, rows.num_rows())
+    }
+
+    /// The same, and the table takes them.
+    fn taken(&self, rows: &RecordBatch) -> Result<RecordBatch> {
+        let rows = self.completed(rows)?;
+        self.target.check_nulls(&rows)?;
+        Ok(rows)
+    }
+
+    /// Those of some rows that the table takes, as its rows.
+    fn fitting(&self, rows: &RecordBatch, left_out: &mut LeftOut) -> Result<RecordBatch> {
+        let mut parts = Vec::new();
+        self.fit(rows, &mut parts, left_out)?;
+        Ok(concat_batches(self.target.schema(), &parts)?)
+    }
+
+    /// In halves where they are not taken together, down to single rows.
+    fn fit(&self, rows: &RecordBatch, parts: &mut Vec<RecordBatch>, left_out: &mut LeftOut) -> Result<()> {
+        match self.taken(rows) {
+            Ok(taken) => parts.push(taken),
+            Err(error) if !is_of_data(&error) => return Err(error),
+            Err(error) if rows.num_rows() < 2 => {
+                left_out.get_or_insert_with(|| (0, error.to_string())).0 += rows.num_rows() as u64;
+            }
+            Err(_) => {
+                let middle = rows.num_rows() / 2;
+                self.fit(&rows.slice(0, middle), parts, left_out)?;
+                self.fit(&rows.slice(middle, rows.num_rows() - middle), parts, left_out)?;
+            }
+        }
+        Ok(())
     }
 
     /// Of several rows with one key the last one stays.
@@ -146,6 +193,11 @@ impl Inner {
     fn writes(&self, write: Write) -> Vec<TableWrite> {
         if write.is_empty() { Vec::new() } else { vec![TableWrite { table: Arc::clone(&self.target.table), write }] }
     }
+}
+
+/// Whether the data is to blame: by its values (class 22), by constraints (23) or in a function (38).
+fn is_of_data(error: &crate::error::Error) -> bool {
+    matches!(&error.sqlstate()[..2], "22" | "23" | "38")
 }
 
 /// What batches come to: the rows that there are more of, as often, and those that there are less of.

@@ -162,10 +162,14 @@ impl Database {
         let age = u64::try_from(SystemClock::default().wall().0 - wall.0).unwrap_or_default() / 1_000_000;
         let state = self.state();
         let names: Vec<&str> = names.iter().map(|kept| state.objects.shown(kept)).collect();
-        let names = names.join(", ");
+        let (names, running) = (names.join(", "), state.running.get(pipeline).cloned());
         drop(state);
+        let reason = match running {
+            Some(running) => self.advised(&running, reason.to_string()),
+            None => reason.to_string(),
+        };
         let notice = format!("{names}: stale, as of checkpoint {} of {age} s ago: {reason}", checkpoint.0);
-        tracing::warn!(pipeline, checkpoint = checkpoint.0, %reason, "a query reads views as a checkpoint holds them");
+        tracing::warn!(pipeline, checkpoint = checkpoint.0, reason, "a query reads views as a checkpoint holds them");
         Ok(Stale { epoch, notice, views })
     }
 

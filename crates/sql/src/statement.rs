@@ -422,7 +422,7 @@ pub struct CreateSink {
     pub into: Option<Name>,
     /// AS SELECT, or FROM as `SELECT * FROM`.
     pub query: Query,
-    /// WITH; empty for a table.
+    /// WITH; on_error at most for a table.
     pub options: Vec<Property>,
     /// FORMAT ... ENCODE.
     pub format: Option<Format>,
@@ -581,7 +581,9 @@ pub enum Statement {
     },
     /// ALTER MATERIALIZED VIEW v SET (...).
     AlterView {
-        /// The view.
+        /// The kind that was named: a materialized view or a sink.
+        kind: ObjectKind,
+        /// The view or sink.
         name: Name,
         /// The settings.
         options: Vec<Property>,

@@ -8,12 +8,13 @@ use crate::batch::Batch;
 use crate::control::BACKFILLED;
 use crate::error::{Error, Result};
 use crate::keys::{ByKeyGroup, KeyCodec, ToFirst};
+use crate::ops::by_rows;
 use crate::ops::expressions::Preparation;
 use crate::ops::grouping::Grouping;
 use crate::ops::outbox::Outbox;
 use crate::ops::source::SourceSplits;
 use crate::parcel::Parcel;
-use crate::plan::{Join, NodeId, Operator};
+use crate::plan::{Join, NodeId, OnError, Operator};
 use crate::sink::Sink;
 use crate::stateful::{Logic, Stateful, Surroundings, Turn};
 use crate::tables;
@@ -49,15 +50,20 @@ impl<'s> Wiring<'_, 's> {
         mut apply: impl FnMut(Batch, &mut Vec<Batch>) -> Result<()> + 'static,
     ) -> Flows<'s> {
         let name = self.spec.plan.nodes[id.0].name.clone();
+        let on_error = self.spec.plan.nodes[id.0].on_error;
         let run = Arc::clone(&self.spec.run);
         stream.unary::<Builder<Flow>, _, _, _>(Pipeline, &name.clone(), move |_, _| {
             let mut out = Vec::new();
             move |input, output| {
                 input.for_each(|time, flow| {
                     let Some(batch) = flow.0.take() else { return };
-                    let applied = run.step(&name, || apply(batch, &mut out));
+                    let applied = run.step(&name, || by_rows::apply(batch, on_error, &mut out, &mut apply));
+                    let is_done = applied.is_some();
+                    if let Some(left_out) = applied.flatten() {
+                        run.left_out(&name, left_out);
+                    }
                     let mut session = output.session(&time);
-                    for batch in out.drain(..).filter(|batch| applied.is_some() && !batch.is_empty()) {
+                    for batch in out.drain(..).filter(|batch| is_done && !batch.is_empty()) {
                         session.give_container(&mut Flow(Some(batch)));
                     }
                 });
@@ -153,6 +159,9 @@ impl<'s> Wiring<'_, 's> {
         let spec = Arc::clone(self.spec);
         let made = spec.run.step(&spec.plan.nodes[id.0].name, || tables::join(&spec.tables(self.place), id));
         let (groupings, logic) = made.unzip();
+        let node = &spec.plan.nodes[id.0];
+        let skips = node.on_error == OnError::Skip;
+        let logic = logic.map(|logic| if skips { logic.leaving_out(&node.name, &spec.run) } else { logic });
         let [left, right] = groupings.map_or([None, None], |groupings| groupings.map(Some));
         let dealt = vec![self.grouped(id, 0, left), self.grouped(id, 1, right)];
         let marks = join.forgets.iter().flat_map(|forget| self.marks_of(&forget.passing));

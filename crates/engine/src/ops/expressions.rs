@@ -15,8 +15,8 @@ use std::sync::Arc;
 
 /// Evaluates an expression over a batch.
 pub(crate) fn column(expression: &Arc<dyn PhysicalExpr>, rows: &RecordBatch) -> Result<ArrayRef> {
-    let value = expression.evaluate(rows).map_err(|e| Error::data(expression.to_string(), e))?;
-    value.into_array(rows.num_rows()).map_err(|e| Error::data(expression.to_string(), e))
+    let value = expression.evaluate(rows).and_then(|value| value.into_array(rows.num_rows()));
+    value.map_err(|error| Error::expression(expression.as_ref(), error))
 }
 
 /// The rows for which an expression is true; nulls count as false.
@@ -159,7 +159,8 @@ fn argument(
 ) -> Result<ArrayRef> {
     let mut values = column(expression, rows)?;
     if values.data_type() != data_type {
-        values = arrow::compute::cast(&values, data_type).map_err(|e| Error::data(expression.to_string(), e))?;
+        let cast = arrow::compute::cast(&values, data_type);
+        values = cast.map_err(|error| Error::expression(expression.as_ref(), error.into()))?;
     }
     let Some(filter) = filter else { return Ok(values) };
     let left_out = not(&mask(filter, rows)?).map_err(|e| Error::data(filter.to_string(), e))?;

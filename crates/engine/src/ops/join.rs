@@ -23,6 +23,7 @@ use crate::ops::grouping::{Grouping, is_loose};
 use crate::ops::pairs::{Condition, Pairing, Wanted};
 use crate::ops::unpaired::Unpaired;
 use crate::plan::JoinKind;
+use crate::shared::Run;
 use crate::slices::{CHUNK, until};
 use crate::stateful::Logic;
 use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, Int64Array, RecordBatch, RecordBatchOptions};
@@ -112,6 +113,17 @@ impl Join {
             forgetting: None,
             temporal: None,
         }
+    }
+
+    /// The same, without the pairs for which the condition cannot be computed. Where it matters whether a
+    /// row has a pair, that would make rows of what nobody knows: such a join fails all the same.
+    pub(crate) fn leaving_out(mut self, operator: &str, run: &Arc<Run>) -> Self {
+        if self.kind == JoinKind::Inner
+            && let Some(condition) = &mut self.condition
+        {
+            condition.leave_out(operator, run);
+        }
+        self
     }
 
     /// Rows that never pair again are forgotten; marks of watermarks are inputs after those of the sides.

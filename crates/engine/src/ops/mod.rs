@@ -2,6 +2,7 @@
 
 pub(crate) mod accumulate;
 pub(crate) mod aggregate;
+pub(crate) mod by_rows;
 pub(crate) mod distinct;
 pub(crate) mod expressions;
 pub(crate) mod extremes;

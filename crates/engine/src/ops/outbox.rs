@@ -7,6 +7,7 @@
 use crate::background::Background;
 use crate::batch::Batch;
 use crate::error::{Error, Result};
+use crate::ops::by_rows::LeftOut;
 use crate::shared::{FailingDelivery, Run, caught};
 use crate::sink::{DeliveryPermit, EPOCH, Sink, TIME, Target};
 use crate::snapshot::OutboxPart;
@@ -175,6 +176,10 @@ impl Outbox {
         match delivered {
             Ok(()) => {
                 self.target = target;
+                if let Some(left_out) = self.target.as_mut().and_then(|target| target.left_out()) {
+                    let (came, reason) = left_out;
+                    self.run.left_out(&self.name, LeftOut { came, reason });
+                }
                 self.failures = 0;
                 self.delivered += 1;
                 self.kept.pop_front();

@@ -10,8 +10,10 @@
 
 use crate::batch::Batch;
 use crate::error::{Error, Result};
+use crate::ops::by_rows::{self, LeftOut};
 use crate::ops::expressions::mask;
 use crate::ops::gathered::Part;
+use crate::shared::Run;
 use crate::slices::CHUNK;
 use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::compute::{filter, take};
@@ -22,6 +24,7 @@ use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::expressions::Column;
 use datafusion_physical_expr::utils::collect_columns;
 use std::any::Any;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// What a pair must fulfil beside its keys, over no more columns than it names.
@@ -30,6 +33,8 @@ pub(crate) struct Condition {
     /// The columns of each side that it names.
     columns: [Vec<usize>; 2],
     schema: SchemaRef,
+    /// The operator and its run, where pairs for which it cannot be computed are left out.
+    leaves_out: Option<(String, Arc<Run>)>,
 }
 
 fn broken(error: ArrowError) -> Error {
@@ -71,7 +76,13 @@ impl Condition {
         let kept: Vec<Field> = used.iter().map(field_of).collect();
         let (of_left, of_right) = used.split_at(used.partition_point(|column| *column < split));
         let of_right = of_right.iter().map(|column| column - split).collect();
-        Ok(Self { expression, columns: [of_left.to_vec(), of_right], schema: Arc::new(Schema::new(kept)) })
+        let (columns, schema) = ([of_left.to_vec(), of_right], Arc::new(Schema::new(kept)));
+        Ok(Self { expression, columns, schema, leaves_out: None })
+    }
+
+    /// From now on it is not true of pairs for which it cannot be computed.
+    pub(crate) fn leave_out(&mut self, operator: &str, run: &Arc<Run>) {
+        self.leaves_out = Some((operator.to_owned(), Arc::clone(run)));
     }
 
     /// For which pairs of rows it is true.
@@ -84,7 +95,33 @@ impl Condition {
         }
         let options = RecordBatchOptions::new().with_row_count(Some(pairs[0].len()));
         let batch = RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options);
-        mask(&self.expression, &batch.map_err(broken)?)
+        let batch = batch.map_err(broken)?;
+        match mask(&self.expression, &batch) {
+            Err(Error::Expression { .. }) => self.holds_one_by_one(&batch),
+            done => done,
+        }
+    }
+
+    /// The same where it cannot be computed for all pairs at once.
+    fn holds_one_by_one(&self, pairs: &RecordBatch) -> Result<BooleanArray> {
+        let mut holds = vec![false; pairs.num_rows()];
+        by_rows::by_rows(
+            0..pairs.num_rows(),
+            &mut |rows: Range<usize>| {
+                let mask = mask(&self.expression, &pairs.slice(rows.start, rows.len()))?;
+                for (at, value) in rows.zip(mask.values()) {
+                    holds[at] = value;
+                }
+                Ok(())
+            },
+            &mut |row: usize, error: Error| {
+                let error = error.of_row(by_rows::told(pairs, row));
+                let Some((operator, run)) = &self.leaves_out else { return Err(error) };
+                run.left_out(operator, LeftOut { came: 1, reason: error.to_string() });
+                Ok(())
+            },
+        )?;
+        Ok(BooleanArray::from(holds))
     }
 }
 
@@ -263,4 +300,47 @@ impl Pairing {
 fn keep(pairs: &[UInt32Array; 2], kept: &BooleanArray) -> Result<[UInt32Array; 2]> {
     let of = |side: &UInt32Array| filter(side, kept).map(|rows| UInt32Array::from(rows.to_data())).map_err(broken);
     Ok([of(&pairs[0])?, of(&pairs[1])?])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::datatypes::DataType;
+    use datafusion_common::ScalarValue;
+    use datafusion_expr::Operator;
+    use datafusion_physical_expr::expressions::{BinaryExpr, lit};
+    use std::sync::atomic::Ordering::Relaxed;
+
+    /// `a / b > 1` over a column of the left and one of the right.
+    fn quotient_is_large() -> Condition {
+        let side = |name: &str| Schema::new(vec![Field::new(name, DataType::Int64, true)]);
+        let column = |name: &str, at| Arc::new(Column::new(name, at)) as Arc<dyn PhysicalExpr>;
+        let quotient = Arc::new(BinaryExpr::new(column("a", 0), Operator::Divide, column("b", 1)));
+        let one = lit(ScalarValue::Int64(Some(1)));
+        let condition: Arc<dyn PhysicalExpr> = Arc::new(BinaryExpr::new(quotient, Operator::Gt, one));
+        Condition::new(&condition, &side("a"), &side("b")).expect("a condition")
+    }
+
+    fn holds(condition: &Condition, pairs: &[(i64, i64)]) -> Result<Vec<bool>> {
+        let left: Vec<ArrayRef> = vec![Arc::new(pairs.iter().map(|(a, _)| Some(*a)).collect::<Int64Array>())];
+        let right: Vec<ArrayRef> = vec![Arc::new(pairs.iter().map(|(_, b)| Some(*b)).collect::<Int64Array>())];
+        let all = UInt32Array::from_iter_values(0..pairs.len() as u32);
+        let holds = condition.holds([&left, &right], [&all, &all])?;
+        Ok(holds.values().iter().collect())
+    }
+
+    #[test]
+    fn pairs_of_which_nobody_knows_fail_or_are_left_out() {
+        let pairs = [(8, 2), (1, 0), (3, 3), (7, 0), (9, 1)];
+        let mut condition = quotient_is_large();
+        assert_eq!(holds(&condition, &[(8, 2), (3, 3)]).expect("they are known"), [true, false]);
+        let error = holds(&condition, &pairs).expect_err("the second pair").to_string();
+        assert_eq!(error, "division by zero in a / b > 1 for the row a = 1, b = 0");
+        let run = Arc::new(Run::new("p".to_owned(), Arc::default(), Box::new(|_| {})));
+        condition.leave_out("join", &run);
+        assert_eq!(holds(&condition, &pairs).expect("the others"), [true, false, false, false, true]);
+        assert_eq!(run.counters.failed_rows.load(Relaxed), 2);
+        let told = run.counters.last_failed_row.lock().expect("one thread").clone();
+        assert_eq!(told.as_deref(), Some("join: division by zero in a / b > 1 for the row a = 7, b = 0"));
+    }
 }

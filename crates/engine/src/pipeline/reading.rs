@@ -5,6 +5,7 @@ use super::Pipeline;
 use crate::batch::Batch;
 use crate::control::Request;
 use crate::error::{Error, Result};
+use crate::ops::by_rows;
 use crate::ops::expressions::Mapper;
 use crate::plan::View;
 use crate::reads::{Answered, Moment, Ticket, Wish};
@@ -211,6 +212,14 @@ pub(crate) fn finish(view: &View, batches: Vec<Batch>) -> Result<Vec<RecordBatch
 fn finish_changes(view: &View, batches: Vec<Batch>) -> Result<Vec<Batch>> {
     let Some(map) = &view.finish else { return Ok(batches) };
     let mapper = Mapper::new(map.clone(), Arc::clone(&view.schema));
-    let mapped = batches.into_iter().map(|batch| mapper.apply(batch));
-    Ok(mapped.collect::<Result<Vec<_>>>()?.into_iter().flatten().filter(|batch| !batch.is_empty()).collect())
+    let mut finished = Vec::new();
+    for batch in batches {
+        // They are not counted: they are left out anew each time that somebody reads.
+        by_rows::apply(batch, view.on_error, &mut finished, &mut |batch: Batch, out: &mut Vec<Batch>| {
+            out.extend(mapper.apply(batch)?);
+            Ok(())
+        })?;
+    }
+    finished.retain(|batch| !batch.is_empty());
+    Ok(finished)
 }

@@ -68,7 +68,7 @@ fn surroundings(folder: &std::path::Path) -> Surroundings {
     };
     let worker = WorkerIndex(0);
     Surroundings {
-        run: Arc::new(Run::new("p".to_owned(), Arc::default(), Box::new(|_, _| {}))),
+        run: Arc::new(Run::new("p".to_owned(), Arc::default(), Box::new(|_| {}))),
         ticks: TickLog::default(),
         snapshots: Snapshots::new(worker, Arc::new(shipping)),
         reads: Reads::default(),

@@ -7,7 +7,7 @@ use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::expressions::Column;
 use highwater_engine::core::KeyGroups;
 use highwater_engine::plan::{
-    Aggregate, AggregateFunction, Aggregation, Join, JoinKind, Node, NodeId, Operator, Plan, View,
+    Aggregate, AggregateFunction, Aggregation, Join, JoinKind, Node, NodeId, OnError, Operator, Plan, View,
 };
 use highwater_engine::source::{Offset, Polled, Source, SplitReader};
 use highwater_engine::{CheckpointSettings, Error, Parallelism, Pipeline, PipelineSpec, Result};
@@ -153,6 +153,7 @@ pub(crate) fn plan_of(numbers: &Arc<Numbers>, wanted: Wanted) -> Plan {
         operator,
         schema: Arc::clone(schema),
         append_only,
+        on_error: OnError::Fail,
     };
     let mut nodes = vec![
         node("numbers", Vec::new(), Operator::Source(Arc::new(Shared(Arc::clone(numbers)))), &schema(), true),
@@ -163,6 +164,7 @@ pub(crate) fn plan_of(numbers: &Arc<Numbers>, wanted: Wanted) -> Plan {
         node: NodeId(at),
         finish: None,
         schema: Arc::clone(schema),
+        on_error: OnError::Fail,
     };
     let mut views = vec![view("groups", 1, &groups)];
     if wanted == Wanted::ViewOnView {

@@ -8,7 +8,7 @@ use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::expressions::Column;
 use highwater_engine::core::KeyGroups;
 use highwater_engine::plan::{
-    Aggregate, AggregateFunction, Aggregation, Closing, Node, NodeId, Operator, Passing, Plan, View, Watermark,
+    Aggregate, AggregateFunction, Aggregation, Closing, Node, NodeId, OnError, Operator, Passing, Plan, View, Watermark,
 };
 use highwater_engine::source::{Offset, Polled, Source, SplitReader};
 use highwater_engine::{CheckpointSettings, Parallelism, Pipeline, PipelineSpec, Result, Trigger};
@@ -96,7 +96,8 @@ impl SplitReader for Reader {
 }
 
 fn node(name: &str, inputs: Vec<NodeId>, operator: Operator, schema: &SchemaRef) -> Node {
-    Node { name: name.to_owned(), incarnation: 0, inputs, operator, schema: Arc::clone(schema), append_only: true }
+    let (name, schema) = (name.to_owned(), Arc::clone(schema));
+    Node { name, incarnation: 0, inputs, operator, schema, append_only: true, on_error: OnError::Fail }
 }
 
 /// `SELECT end, count(*), sum(value) GROUP BY end EMIT ON WINDOW CLOSE`.
@@ -123,7 +124,8 @@ fn spec_of(times: &Arc<Times>) -> PipelineSpec {
         node("close", vec![NodeId(1)], Operator::Closing(Closing { aggregation, time: 0, passing }), &windows),
         node("windows", vec![NodeId(2)], Operator::Materialize, &windows),
     ];
-    let view = View { name: "windows".to_owned(), node: NodeId(3), finish: None, schema: windows };
+    let view =
+        View { name: "windows".to_owned(), node: NodeId(3), finish: None, schema: windows, on_error: OnError::Fail };
     PipelineSpec {
         parallelism: Parallelism::Auto,
         name: "p".to_owned(),

@@ -84,6 +84,8 @@ pub(super) struct PipelineAnswer {
     skipped_rows: u64,
     /// Rows left out as they were before the watermark.
     late_rows: u64,
+    /// Rows left out of views and sinks, as they cannot be computed or taken.
+    failed_rows: u64,
     /// Epochs completed.
     epochs: u64,
     /// From an epoch's tick until it was complete.
@@ -125,6 +127,7 @@ impl PipelineAnswer {
             rows_in: metrics.rows_in,
             skipped_rows: metrics.skipped_rows,
             late_rows: metrics.late_rows,
+            failed_rows: metrics.failed_rows,
             epochs: metrics.epochs,
             epoch: metrics.epoch_us.into(),
             gap: metrics.gap_us.into(),

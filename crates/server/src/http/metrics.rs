@@ -85,7 +85,7 @@ pub(super) const BUILD: Family =
     Family { name: "highwater_build_info", kind: Kind::Gauge, help: "Always 1; the label version says which this is." };
 
 /// Every family with a label `pipeline`.
-pub(super) const OF_PIPELINE: [OfPipeline; 23] = [
+pub(super) const OF_PIPELINE: [OfPipeline; 24] = [
     of_pipeline("highwater_pipeline_up", Kind::Gauge, Of::Up, "1 when it runs or has read all its input, else 0."),
     of_pipeline(
         "highwater_pipeline_rows_in_total",
@@ -104,6 +104,12 @@ pub(super) const OF_PIPELINE: [OfPipeline; 23] = [
         Kind::Counter,
         Of::Count(|m| m.late_rows),
         "Rows left out as they were before the watermark.",
+    ),
+    of_pipeline(
+        "highwater_pipeline_failed_rows_total",
+        Kind::Counter,
+        Of::Count(|m| m.failed_rows),
+        "Rows left out of views and sinks as they cannot be computed or taken.",
     ),
     of_pipeline("highwater_pipeline_epochs_total", Kind::Counter, Of::Count(|m| m.epochs), "Epochs completed."),
     of_pipeline(

@@ -12,7 +12,7 @@ use crate::error::Result;
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::{Column, IsNotNullExpr, IsNullExpr};
-use highwater_engine::plan::{Map, NodeId, Operator, Upsert, View};
+use highwater_engine::plan::{Map, NodeId, OnError, Operator, Upsert, View};
 use highwater_engine::source::Source;
 use std::ops::Range;
 use std::sync::Arc;
@@ -84,7 +84,8 @@ impl Builder<'_> {
 
     fn show(&mut self, name: &str, node: NodeId) {
         let schema = Arc::clone(&self.plan.nodes[node.0].schema);
-        self.plan.views.push(View { name: name.to_owned(), node, finish: None, schema });
+        let on_error = OnError::Fail;
+        self.plan.views.push(View { name: name.to_owned(), node, finish: None, schema, on_error });
     }
 
     /// The nodes of such a table, which are named after `owner`.

@@ -45,7 +45,7 @@ use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 pub use fed::{FedTable, errors_name};
 use flow::Flow;
 use highwater_engine::changes::ChangeSource;
-use highwater_engine::plan::{Index, JoinKind, Node, NodeId, Operator, Plan, View, Watermark};
+use highwater_engine::plan::{Index, JoinKind, Node, NodeId, OnError, Operator, Plan, View, Watermark};
 use highwater_engine::sink::Sink;
 use highwater_engine::source::Source;
 use passing::Carried;
@@ -64,6 +64,7 @@ pub struct Builder<'a> {
     changes: BTreeMap<String, Arc<dyn ChangeSource>>,
     fed: BTreeMap<String, FedTable>,
     incarnations: BTreeMap<String, u64>,
+    policies: BTreeMap<String, OnError>,
     /// Of sources and tables.
     watermarks: BTreeMap<String, Watermark>,
     /// By node, what its columns carry.
@@ -104,6 +105,7 @@ impl<'a> Builder<'a> {
             changes: BTreeMap::new(),
             fed: BTreeMap::new(),
             incarnations: BTreeMap::new(),
+            policies: BTreeMap::new(),
             watermarks: BTreeMap::new(),
             carried: Vec::new(),
             closes: None,
@@ -116,6 +118,16 @@ impl<'a> Builder<'a> {
     /// Which object of a name the nodes made for it belong to; the first one unless this says otherwise.
     pub fn incarnation(&mut self, name: &str, incarnation: u64) {
         self.incarnations.insert(name.to_owned(), incarnation);
+    }
+
+    /// What the nodes made for an object do with rows for which their expressions cannot be computed; the
+    /// pipeline fails unless this says otherwise.
+    pub fn on_error(&mut self, name: &str, on_error: OnError) {
+        self.policies.insert(name.to_owned(), on_error);
+    }
+
+    fn policy(&self, name: &str) -> OnError {
+        self.policies.get(name).copied().unwrap_or_default()
     }
 
     /// Makes a table known; it becomes a node when a view reads it.
@@ -147,11 +159,13 @@ impl<'a> Builder<'a> {
             let node = self.add(view.name, "materialize", vec![input], Operator::Materialize, &schema);
             flow = Flow::whole(node, &schema);
         }
+        let on_error = self.policy(view.name);
         self.plan.views.push(View {
             name: view.name.to_owned(),
             node: flow.node,
             finish: flow.as_map(&self.plan.nodes[flow.node.0].schema),
             schema: Arc::clone(&schema),
+            on_error,
         });
         self.taps.insert(view.name.to_owned(), flow);
         Ok(schema)
@@ -172,7 +186,8 @@ impl<'a> Builder<'a> {
         let flow = self.lower(&plan, index.name)?.named(&schema);
         let input = self.settle(flow, index.name);
         let node = self.add(index.name, "index", vec![input], Operator::Index(Index { keys }), &schema);
-        self.plan.views.push(View { name: index.name.to_owned(), node, finish: None, schema });
+        let on_error = self.policy(index.name);
+        self.plan.views.push(View { name: index.name.to_owned(), node, finish: None, schema, on_error });
         Ok(())
     }
 
@@ -350,7 +365,8 @@ impl<'a> Builder<'a> {
         let node = NodeId(self.plan.nodes.len());
         let carried = self.carried_by(node, &operator, &inputs, schema.fields().len());
         self.carried.push(carried);
-        self.plan.nodes.push(Node { name, incarnation, inputs, operator, schema, append_only });
+        let on_error = self.policy(owner);
+        self.plan.nodes.push(Node { name, incarnation, inputs, operator, schema, append_only, on_error });
         node
     }
 

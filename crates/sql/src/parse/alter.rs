@@ -28,8 +28,8 @@ pub(super) fn alter(c: &mut Cursor<'_>) -> Result<Statement> {
     if c.is(&["RENAME"]) {
         return Err(Error::unsupported("RENAME of this", "RENAME TO gives an object another name", Some(at)));
     }
-    if kind == ObjectKind::MaterializedView && c.accept(&["SET"]) {
-        return Ok(Statement::AlterView { name, options: clauses::properties(c)? });
+    if matches!(kind, ObjectKind::MaterializedView | ObjectKind::Sink) && c.accept(&["SET"]) {
+        return Ok(Statement::AlterView { kind, name, options: clauses::properties(c)? });
     }
     if kind == ObjectKind::Table && c.accept(&["ADD"]) {
         return add_column(c, name).map(Statement::AddColumn);
@@ -37,13 +37,13 @@ pub(super) fn alter(c: &mut Cursor<'_>) -> Result<Statement> {
     for later in ["SET", "ADD", "DROP", "ALTER", "OWNER", "SWAP", "REFRESH", "CONNECTOR"] {
         if c.is(&[later]) {
             let clause = format!("{later} in ALTER {kind}");
-            let hint = "there are RENAME TO, of tables ADD COLUMN, and of materialized views SET";
+            let hint = "there are RENAME TO, of tables ADD COLUMN, and of materialized views and sinks SET";
             return Err(Error::unsupported(clause, hint, Some(at)));
         }
     }
     Err(c.unexpected(match kind {
         ObjectKind::Table => "RENAME TO or ADD COLUMN",
-        ObjectKind::MaterializedView => "RENAME TO or SET",
+        ObjectKind::MaterializedView | ObjectKind::Sink => "RENAME TO or SET",
         _ => "RENAME TO",
     }))
 }

@@ -218,8 +218,9 @@ fn sink(c: &mut Cursor<'_>) -> Result<CreateSink> {
     let at = c.position();
     let options = clauses::with(c)?;
     if into.is_some() {
-        if !options.is_empty() || c.is(&["FORMAT"]) {
-            return Err(Error::unsupported("WITH or FORMAT in SINK INTO", "a table takes rows as they are", Some(at)));
+        if options.iter().any(|option| option.key != "on_error") || c.is(&["FORMAT"]) {
+            let hint = "a table takes rows as they are, and on_error is all that there is";
+            return Err(Error::unsupported("WITH or FORMAT in SINK INTO", hint, Some(at)));
         }
         return Ok(CreateSink { name, if_not_exists, into, query, options, format: None });
     }
