@@ -9,6 +9,7 @@
 pub mod batch;
 pub mod changes;
 pub mod error;
+pub mod identity;
 pub mod metrics;
 pub mod plan;
 pub mod sink;

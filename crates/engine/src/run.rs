@@ -219,6 +219,9 @@ pub(crate) fn prepare(spec: &PipelineSpec, facilities: &Facilities, setup: RunSe
         compression: highwater_state::Compression::None,
     });
     let (operator_ids, nodes, next_operator) = number_nodes(&spec.plan, resolved.as_ref().map(|r| &r.manifest))?;
+    if let Some(resolved) = resolved.as_ref().filter(|r| !spec.sql.is_empty() && r.manifest.sql == spec.sql) {
+        check_names(&nodes, &resolved.manifest.operators)?;
+    }
     let workers = spec.workers(facilities.workers);
     let identity = Identity {
         pipeline: spec.name.clone(),
@@ -369,6 +372,23 @@ pub(crate) fn number_nodes(plan: &Plan, manifest: Option<&Manifest>) -> Result<N
         nodes.push(NodeIdentity { id, name: node.name.clone(), incarnation: node.incarnation, kind });
     }
     Ok((ids, nodes, next))
+}
+
+/// What keeps nothing.
+const STATELESS: [&str; 4] = ["map", "hop", "unnest", "union"];
+
+/// Refuses nodes of the statements of the checkpoint that have other names than there: their state would
+/// not be found, and begin anew.
+fn check_names(nodes: &[NodeIdentity], kept: &[OperatorMeta]) -> Result<()> {
+    let stateful = |kind: &str| !STATELESS.contains(&kind);
+    let gone = kept.iter().find(|old| stateful(&old.kind) && nodes.iter().all(|node| node.name != old.name));
+    let new = nodes.iter().find(|node| stateful(&node.kind) && kept.iter().all(|old| old.name != node.name));
+    let (Some(gone), Some(new)) = (gone, new) else { return Ok(()) };
+    Err(Error::Plan(format!(
+        "the statements of the checkpoint are planned in another way: it has state of {}, and {} would begin without \
+         any: drop and create it anew, or run the version before",
+        gone.name, new.name
+    )))
 }
 
 /// Whether an operator of a manifest is this node: of the same name and object.

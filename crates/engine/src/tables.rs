@@ -1,8 +1,9 @@
 //! The stateful operators of a plan on one worker: their tables, new or restoring, and their logic.
 
 use crate::error::{Error, Result};
+use crate::identity::{self, types};
 use crate::keys::KeyCodec;
-use crate::ops::accumulate::{Argument, Layout};
+use crate::ops::accumulate::{self, Argument, Layout};
 use crate::ops::aggregate::{Aggregate, Closing, Shape};
 use crate::ops::distinct::Distinct;
 use crate::ops::expressions::Preparation;
@@ -19,9 +20,9 @@ use crate::ops::regroup::Regroup;
 use crate::ops::source::Place;
 use crate::ops::upsert::{Keying, Upsert};
 use crate::ops::watermark::{Bound, KEEPER_WORDS, Keeper};
-use crate::plan::{self, Aggregation, NodeId, Operator, Plan, SortKey};
+use crate::plan::{self, Aggregation, NodeId, Operator, Plan};
 use crate::run::is_of;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, SchemaRef};
 use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::expressions::Column;
 use highwater_checkpoint::Manifest;
@@ -65,13 +66,14 @@ impl Tables<'_> {
     }
 }
 
-/// What an aggregation keeps, in words: two of a pipeline's runs with different shapes cannot share
-/// state.
+/// What a node keeps, in words: two of a pipeline's runs with different shapes cannot share state. The
+/// words are those of docs/formats/identities.md.
 pub(crate) fn shape_of(spec: &Plan, node: NodeId) -> Result<String> {
     let plan = &spec.nodes[node.0];
+    let input = |side: usize| &spec.nodes[plan.inputs[side].0];
     Ok(match &plan.operator {
         Operator::Source(_) => "source".into(),
-        Operator::Changes(_) => format!("changes of {}", types_of(&plan.schema)),
+        Operator::Changes(_) => format!("changes of {}", types(&plan.schema)?),
         Operator::Watermark(watermark) => {
             format!("watermark of column {} less {} us", watermark.time, watermark.delay_us)
         }
@@ -80,47 +82,25 @@ pub(crate) fn shape_of(spec: &Plan, node: NodeId) -> Result<String> {
         Operator::Unnest(_) => "unnest".into(),
         Operator::Sink(_) => "sink".into(),
         Operator::Union => "union".into(),
-        Operator::Join(join) => {
-            let [left, right] = [0, 1].map(|side| &spec.nodes[plan.inputs[side].0].schema);
-            let filter = join.filter.as_ref().map_or_else(String::new, |filter| format!(" if {filter}"));
-            format!(
-                "{}{:?} join of {} with {} on {} = {}{}{filter}",
-                if join.temporal { "temporal " } else { "" },
-                join.kind,
-                types_of(left),
-                types_of(right),
-                keys_of(&join.left_keys, left)?,
-                keys_of(&join.right_keys, right)?,
-                if join.nulls_match { ", nulls too" } else { "" },
-            )
-        }
-        Operator::First(first) => {
-            let input = &spec.nodes[plan.inputs[0].0];
-            let order = |key: &SortKey| format!("{} {:?}", key.expr, key.options);
-            let order: Vec<String> = first.order.iter().map(order).collect();
-            format!(
-                "{} rows of {} by {} in order of {}{}",
-                first.rows,
-                types_of(&input.schema),
-                keys_of(&first.keys, &input.schema)?,
-                order.join(", "),
-                if input.append_only { ", no others" } else { "" },
-            )
-        }
+        Operator::Join(join) => join_of(join, &input(0).schema, &input(1).schema)?,
+        Operator::First(first) => first_of(first, input(0))?,
         Operator::Regroup(regroup) => {
-            let input = &spec.nodes[plan.inputs[0].0].schema;
-            let (keys, what) = (keys_of(&regroup.keys, input)?, regroup.recompute.describe());
-            format!("rows of {} by {keys} for {what}", types_of(input))
+            let (keys, what) = (identity::keys(&regroup.keys, &input(0).schema)?, regroup.recompute.identity()?);
+            format!("rows of {} by {keys} for {what}", types(&input(0).schema)?)
         }
-        Operator::Lifetime(times) => format!("lifetimes of {} by {times:?}", types_of(&plan.schema)),
-        Operator::Materialize => format!("rows of {}", types_of(&plan.schema)),
-        Operator::Index(index) => format!("rows of {} for look-ups by {:?}", types_of(&plan.schema), index.keys),
-        Operator::Upsert(upsert) => format!("last rows of {} by {:?}", types_of(&plan.schema), upsert.keys),
+        Operator::Lifetime(times) => {
+            let column = |column: Option<usize>| column.map_or_else(|| "none".to_owned(), |at| at.to_string());
+            let (from, until) = (column(times.from), column(times.until));
+            format!("lifetimes of {} from column {from} until column {until}", types(&plan.schema)?)
+        }
+        Operator::Materialize => format!("rows of {}", types(&plan.schema)?),
+        Operator::Index(index) => format!("rows of {} for look-ups by {}", types(&plan.schema)?, list(&index.keys)),
+        Operator::Upsert(upsert) => format!("last rows of {} by {}", types(&plan.schema)?, list(&upsert.keys)),
         Operator::Aggregate(aggregation) => groups_of(spec, node, aggregation)?,
         Operator::Closing(closing) => {
             let after: Vec<i64> = closing.passing.iter().map(|passing| passing.after_us).collect();
             let groups = groups_of(spec, node, &closing.aggregation)?;
-            format!("{groups}, given when key {} is final after {after:?} us", closing.time)
+            format!("{groups}, given when key {} is final after {} us", closing.time, list(&after))
         }
     })
 }
@@ -131,34 +111,59 @@ pub(crate) fn goes_on(operator: &Operator, kept: &str, shape: &str) -> bool {
     kept == shape || matches!(operator, Operator::Changes(_)) && has_more()
 }
 
+fn join_of(join: &plan::Join, left: &SchemaRef, right: &SchemaRef) -> Result<String> {
+    let filter = match &join.filter {
+        Some(filter) => format!(" if {}", identity::expression(filter)?),
+        None => String::new(),
+    };
+    Ok(format!(
+        "{}{} join of {} with {} on {} = {}{}{filter}",
+        if join.temporal { "temporal " } else { "" },
+        join.kind.word(),
+        types(left)?,
+        types(right)?,
+        identity::keys(&join.left_keys, left)?,
+        identity::keys(&join.right_keys, right)?,
+        if join.nulls_match { ", nulls too" } else { "" },
+    ))
+}
+
+fn first_of(first: &plan::First, input: &plan::Node) -> Result<String> {
+    let order: Vec<String> = first.order.iter().map(identity::sort_key).collect::<Result<_>>()?;
+    Ok(format!(
+        "{} rows of {} by {} in order of {}{}",
+        first.rows,
+        types(&input.schema)?,
+        identity::keys(&first.keys, &input.schema)?,
+        order.join(", "),
+        if input.append_only { ", no others" } else { "" },
+    ))
+}
+
 fn groups_of(spec: &Plan, node: NodeId, aggregation: &Aggregation) -> Result<String> {
     let plan = &spec.nodes[node.0];
     let input = &spec.nodes[plan.inputs[0].0];
     let (preparation, layout) = prepare(aggregation, &input.schema, input.append_only)?;
-    let columns: Vec<&Argument> = preparation.described.iter().collect();
-    let groups =
-        format!("groups of {}: {} words, {:?} over {:?}", types_of(&plan.schema), layout.words, layout.places, columns);
-    Ok(groups + &distinct_of(&preparation.distinct))
-}
-
-fn types_of(schema: &SchemaRef) -> String {
-    let types: Vec<String> = schema.fields().iter().map(|field| field.data_type().to_string()).collect();
-    types.join(", ")
-}
-
-/// Key expressions and their types.
-fn keys_of(keys: &[Arc<dyn PhysicalExpr>], input: &SchemaRef) -> Result<String> {
-    let describe = |key: &Arc<dyn PhysicalExpr>| -> Result<String> {
-        let data_type = key.data_type(input).map_err(|e| Error::Plan(e.to_string()))?;
-        Ok(format!("{key}: {data_type}"))
+    let keep = |(place, of): &(accumulate::Place, DataType)| -> Result<String> {
+        Ok(format!("{}: {}", place.words(), identity::data_type(of)?))
     };
-    let keys: Vec<String> = keys.iter().map(describe).collect::<Result<_>>()?;
-    Ok(format!("({})", keys.join(", ")))
+    let take = |argument: &Argument| -> Result<String> {
+        let nulls = if argument.nullable { " or null" } else { "" };
+        Ok(format!("{}{nulls}", identity::data_type(&argument.data_type)?))
+    };
+    let keeps: Vec<String> = layout.places.iter().map(keep).collect::<Result<_>>()?;
+    let over: Vec<String> = preparation.described.iter().map(take).collect::<Result<_>>()?;
+    let distinct = match preparation.distinct.as_slice() {
+        [] => String::new(),
+        columns => format!(", distinct {}", list(columns)),
+    };
+    let groups = format!("groups of {}: {} words", types(&plan.schema)?, layout.words);
+    Ok(format!("{groups}, [{}] over [{}]{distinct}", keeps.join(", "), over.join(", ")))
 }
 
-/// The columns of which each value counts once; nothing where there are none.
-fn distinct_of(columns: &[usize]) -> String {
-    if columns.is_empty() { String::new() } else { format!(", distinct {columns:?}") }
+fn list(numbers: &[impl ToString]) -> String {
+    let numbers: Vec<String> = numbers.iter().map(ToString::to_string).collect();
+    format!("[{}]", numbers.join(", "))
 }
 
 fn prepare(aggregation: &Aggregation, input: &SchemaRef, append_only: bool) -> Result<(Preparation, Layout)> {
