@@ -22,6 +22,7 @@ mod checkpointing;
 mod clock;
 mod control;
 mod feed;
+mod kept_rows;
 mod keys;
 mod memory;
 mod ops;

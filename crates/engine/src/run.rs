@@ -24,7 +24,6 @@ use crate::sink::Sink;
 use crate::snapshot::{OutboxPart, Shipping};
 use crate::source::{Offset, Source};
 use crate::tables::{self, Tables};
-use highwater_checkpoint::fetch::cached;
 use highwater_checkpoint::{
     FetchOptions, FileMeta, InlinePart, Manifest, OperatorMeta, PublishOptions, Publisher, Resolved, Retention, Store,
     UploadOptions, Uploader, resolve,
@@ -199,6 +198,7 @@ pub(crate) fn prepare(spec: &PipelineSpec, facilities: &Facilities, setup: RunSe
     let retention = Retention { keep: spec.settings.retain };
     let options = PublishOptions { retention, ..PublishOptions::default() };
     let mut publisher = background.wait_for(Publisher::claim(store, &spec.name, options))?;
+    go_beyond_sinks(spec, &mut publisher)?;
     let resolved = background.wait_for(resolve(store, &spec.name, &folder, FetchOptions::default()))?;
     keep_only(&folder, resolved.as_ref());
     let uploader = Uploader::new(store, &spec.name, UploadOptions::default())?;
@@ -263,6 +263,29 @@ pub(crate) fn prepare(spec: &PipelineSpec, facilities: &Facilities, setup: RunSe
         undelivered: Arc::default(),
         control: Mutex::new(Some(control)),
     })
+}
+
+/// Sees to it that the checkpoints to come have numbers above those that targets know: where the root was
+/// lost, or is an older one, a target would take what is delivered then for what it has.
+fn go_beyond_sinks(spec: &PipelineSpec, publisher: &mut Publisher) -> Result<()> {
+    let known = publisher.pointer().checkpoints.last().map(|entry| entry.checkpoint);
+    for node in &spec.plan.nodes {
+        let Operator::Sink(sink) = &node.operator else { continue };
+        let delivered = caught(&node.name, || sink.delivered())?;
+        let Some(delivered) = delivered.filter(|delivered| known.is_none_or(|known| known < *delivered)) else {
+            continue;
+        };
+        tracing::error!(
+            pipeline = spec.name,
+            sink = node.name,
+            delivered = delivered.0,
+            known = known.map_or(0, |known| known.0),
+            "this sink was given a checkpoint that the root does not know: the root was lost or is an older one; rows \
+             that the sink was given after the newest known one are given to it again"
+        );
+        publisher.go_beyond(delivered);
+    }
+    Ok(())
 }
 
 fn tell_of(resolved: &Resolved, pipeline: &str, run: &Run, plan: &Plan) {
@@ -334,13 +357,8 @@ pub(crate) fn restore(resolved: Resolved, pages: &Arc<PageStore>, folder: &Path)
         parts.push(decode_inline(&part.data.0)?);
     }
     let source = PageSource::new(Arc::clone(pages), manifest.store);
-    let read = |file: &FileMeta| {
-        let path = cached(folder, file.id);
-        let bytes = std::fs::read(&path);
-        bytes.map(|b| (path, b)).map_err(|source| Error::Io { what: "read an outbox".into(), source })
-    };
-    let outboxes = manifest.outboxes.iter().map(|meta| OutboxPart::from_meta(meta, manifest.checkpoint, read));
-    let outboxes = outboxes.collect::<Result<_>>()?;
+    let outboxes = manifest.outboxes.iter().map(|meta| OutboxPart::from_meta(meta, manifest.checkpoint, folder));
+    let outboxes = outboxes.collect();
     Ok(Restored { restore: Arc::new(Restore::new(source, parts)?), manifest, outboxes })
 }
 

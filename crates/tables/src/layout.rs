@@ -25,6 +25,8 @@ pub(crate) const COMMITS: &str = "commits";
 pub(crate) const JOURNALS: &str = "journals";
 /// Bytes before the row's own key.
 pub(crate) const PREFIX: usize = 4;
+/// Bytes of a fence's key before whose it is.
+const FENCE_PREFIX: usize = 13;
 
 /// Where it is noted up to which checkpoint a part of a sink's rows was written: `fence`, the table and
 /// part, big-endian, and whose they are.
@@ -34,6 +36,11 @@ pub(crate) fn fence_key(table: u32, part: u32, of: &str) -> Vec<u8> {
     key.extend_from_slice(&part.to_be_bytes());
     key.extend_from_slice(of.as_bytes());
     key
+}
+
+/// Whether a fence is of this writer, of whichever part.
+pub(crate) fn is_fence_of(key: &[u8], of: &str) -> bool {
+    key.get(FENCE_PREFIX..) == Some(of.as_bytes())
 }
 
 /// The first fence of a table.
@@ -198,6 +205,14 @@ mod tests {
         assert!(head_key(1, u64::MAX).as_slice() < piece_key(1, 0, 0).as_slice());
         assert!(piece_key(1, 2, u32::MAX) < piece_key(1, 3, 0));
         assert!(piece_key(1, u64::MAX, u32::MAX).as_slice() < head_key(2, 0).as_slice());
+    }
+
+    #[test]
+    fn fences_are_known_by_whose_they_are() {
+        let key = fence_key(3, 1, "0:s");
+        assert!(is_fence_of(&key, "0:s") && !is_fence_of(&key, "1:s") && !is_fence_of(&key, ":s"));
+        assert!(first_fence(3) < key && key < first_fence(4));
+        assert!(!is_fence_of(b"fence", ""));
     }
 
     #[test]
