@@ -207,6 +207,25 @@ mod tests {
         assert!(piece_key(1, u64::MAX, u32::MAX).as_slice() < head_key(2, 0).as_slice());
     }
 
+    /// Keys and values as they are persisted.
+    #[test]
+    fn keys_and_values_are_those_of_format_1() {
+        assert_eq!(FORMAT, 1);
+        let mut row = Vec::new();
+        row_key(2, b"k", &mut row);
+        assert_eq!(row, [0, 0, 0, 2, b'k']);
+        assert_eq!(log_key(2, 258), [0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 1, 2]);
+        assert_eq!(head_key(3, 258), [0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 1, 2]);
+        assert_eq!(piece_key(3, 258, 5), [0, 0, 0, 3, 1, 0, 0, 0, 0, 0, 0, 1, 2, 0, 0, 0, 5]);
+        assert_eq!(fence_key(4, 1, "0:s"), b"fence\x00\x00\x00\x04\x00\x00\x00\x010:s");
+        let head = Head { first: -1, last: 258, pieces: 7 };
+        let expected = [255, 255, 255, 255, 255, 255, 255, 255, 0, 0, 0, 0, 0, 0, 1, 2, 0, 0, 0, 7];
+        assert_eq!(head.encode(), expected);
+        let mut change = Vec::new();
+        encode_change(-1, b"k", b"vw", &mut change);
+        assert_eq!(change, [255, 1, 0, 0, 0, b'k', 2, 0, 0, 0, b'v', b'w']);
+    }
+
     #[test]
     fn fences_are_known_by_whose_they_are() {
         let key = fence_key(3, 1, "0:s");
