@@ -195,10 +195,7 @@ pub(crate) fn prepare(spec: &PipelineSpec, facilities: &Facilities, setup: RunSe
     let folder = facilities.folder(&spec.name);
     std::fs::create_dir_all(&folder)
         .map_err(|source| Error::Io { what: format!("create {}", folder.display()), source })?;
-    let retention = Retention { keep: spec.settings.retain };
-    let options = PublishOptions { retention, ..PublishOptions::default() };
-    let mut publisher = background.wait_for(Publisher::claim(store, &spec.name, options))?;
-    go_beyond_sinks(spec, &mut publisher)?;
+    let mut publisher = claim(spec, facilities)?;
     let resolved = background.wait_for(resolve(store, &spec.name, &folder, FetchOptions::default()))?;
     keep_only(&folder, resolved.as_ref());
     let uploader = Uploader::new(store, &spec.name, UploadOptions::default())?;
@@ -218,10 +215,7 @@ pub(crate) fn prepare(spec: &PipelineSpec, facilities: &Facilities, setup: RunSe
         folder: folder.clone(),
         compression: highwater_state::Compression::None,
     });
-    let (operator_ids, nodes, next_operator) = number_nodes(&spec.plan, resolved.as_ref().map(|r| &r.manifest))?;
-    if let Some(resolved) = resolved.as_ref().filter(|r| !spec.sql.is_empty() && r.manifest.sql == spec.sql) {
-        check_names(&nodes, &resolved.manifest.operators)?;
-    }
+    let (operator_ids, nodes, next_operator) = numbered(spec, resolved.as_ref().map(|r| &r.manifest))?;
     let workers = spec.workers(facilities.workers);
     let identity = Identity {
         pipeline: spec.name.clone(),
@@ -265,9 +259,14 @@ pub(crate) fn prepare(spec: &PipelineSpec, facilities: &Facilities, setup: RunSe
     })
 }
 
-/// Sees to it that the checkpoints to come have numbers above those that targets know: where the root was
-/// lost, or is an older one, a target would take what is delivered then for what it has.
-fn go_beyond_sinks(spec: &PipelineSpec, publisher: &mut Publisher) -> Result<()> {
+/// The pipeline's place in the root. The checkpoints to come have numbers above those that the targets of its
+/// sinks know: where the root was lost, or is an older one, a target would take what is delivered then for
+/// what it has.
+fn claim(spec: &PipelineSpec, facilities: &Facilities) -> Result<Publisher> {
+    let retention = Retention { keep: spec.settings.retain };
+    let options = PublishOptions { retention, ..PublishOptions::default() };
+    let claimed = facilities.background.wait_for(Publisher::claim(&facilities.store, &spec.name, options));
+    let mut publisher = claimed?;
     let known = publisher.pointer().checkpoints.last().map(|entry| entry.checkpoint);
     for node in &spec.plan.nodes {
         let Operator::Sink(sink) = &node.operator else { continue };
@@ -285,7 +284,7 @@ fn go_beyond_sinks(spec: &PipelineSpec, publisher: &mut Publisher) -> Result<()>
         );
         publisher.go_beyond(delivered);
     }
-    Ok(())
+    Ok(publisher)
 }
 
 fn tell_of(resolved: &Resolved, pipeline: &str, run: &Run, plan: &Plan) {
@@ -390,6 +389,15 @@ pub(crate) fn number_nodes(plan: &Plan, manifest: Option<&Manifest>) -> Result<N
         nodes.push(NodeIdentity { id, name: node.name.clone(), incarnation: node.incarnation, kind });
     }
     Ok((ids, nodes, next))
+}
+
+/// The same, when the statements say so too.
+fn numbered(spec: &PipelineSpec, manifest: Option<&Manifest>) -> Result<Numbered> {
+    let numbered = number_nodes(&spec.plan, manifest)?;
+    if let Some(manifest) = manifest.filter(|manifest| !spec.sql.is_empty() && manifest.sql == spec.sql) {
+        check_names(&numbered.1, &manifest.operators)?;
+    }
+    Ok(numbered)
 }
 
 /// What keeps nothing.

@@ -125,17 +125,20 @@ fn what_waits_for_a_target_that_is_down_is_delivered_once_after_a_crash() {
     let database = open(folder.path(), &log, &store, with_half);
     database.execute("CREATE SOURCE s WITH (connector = 'log', follow = true)").expect("a source");
     database.execute("CREATE SINK k AS SELECT id FROM s WITH (connector = 'store')").expect("a sink");
-    let pipeline = &database.pipelines()[0];
+    let read = || -> u64 { database.pipelines().iter().map(|pipeline| pipeline.metrics().rows_in).sum() };
     for stage in 1..=16 {
         // A few rows stand in the manifest, many in a file.
         end += if stage % 4 == 0 { 10_000 } else { 10 };
         log.fill_to(end);
-        wait_until("not all is read", || pipeline.metrics().rows_in == end as u64);
+        wait_until("not all is read", || read() == end as u64);
         database.execute("CHECKPOINT").expect("a checkpoint");
     }
-    let waits =
-        |least: usize| pipeline.failing_deliveries().iter().map(|failing| failing.waiting).sum::<usize>() >= least;
-    wait_until("it is not told what waits", || waits(16));
+    let waiting = || -> usize {
+        let pipelines = database.pipelines();
+        let failing = pipelines.iter().flat_map(|pipeline| pipeline.failing_deliveries());
+        failing.map(|failing| failing.waiting).sum()
+    };
+    wait_until("it is not told what waits", || waiting() >= 16);
     drop(database);
     let database = open(folder.path(), &log, &store, with_half);
     database.execute("CHECKPOINT").expect("a checkpoint that holds what the one before held");
