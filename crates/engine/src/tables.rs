@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::identity::{self, types};
 use crate::keys::KeyCodec;
-use crate::ops::accumulate::{self, Argument, Layout};
+use crate::ops::accumulate::{self, Layout};
 use crate::ops::aggregate::{Aggregate, Closing, Shape};
 use crate::ops::distinct::Distinct;
 use crate::ops::expressions::Preparation;
@@ -147,18 +147,14 @@ fn groups_of(spec: &Plan, node: NodeId, aggregation: &Aggregation) -> Result<Str
     let keep = |(place, of): &(accumulate::Place, DataType)| -> Result<String> {
         Ok(format!("{}: {}", place.words(), identity::data_type(of)?))
     };
-    let take = |argument: &Argument| -> Result<String> {
-        let nulls = if argument.nullable { " or null" } else { "" };
-        Ok(format!("{}{nulls}", identity::data_type(&argument.data_type)?))
-    };
     let keeps: Vec<String> = layout.places.iter().map(keep).collect::<Result<_>>()?;
-    let over: Vec<String> = preparation.described.iter().map(take).collect::<Result<_>>()?;
     let distinct = match preparation.distinct.as_slice() {
         [] => String::new(),
         columns => format!(", distinct {}", list(columns)),
     };
-    let groups = format!("groups of {}: {} words", types(&plan.schema)?, layout.words);
-    Ok(format!("{groups}, [{}] over [{}]{distinct}", keeps.join(", "), over.join(", ")))
+    let keys = identity::keys(&aggregation.keys, &input.schema)?;
+    let groups = format!("groups of {} by {keys}: {} words", types(&plan.schema)?, layout.words);
+    Ok(format!("{groups}, [{}] over [{}]{distinct}", keeps.join(", "), preparation.words()?.join(", ")))
 }
 
 fn list(numbers: &[impl ToString]) -> String {
@@ -344,4 +340,82 @@ pub(crate) fn lifetime(tables: &Tables<'_>, node: NodeId) -> Result<(Timing, Lif
     let input = &tables.plan.nodes[plan.inputs[0].0].schema;
     let table = tables.table(node, 0, KeyKind::Bytes, lifetime::WORDS);
     Ok((Timing::new(times.clone(), input)?, Lifetime::new(Arc::clone(&plan.schema), table)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{Aggregate, AggregateFunction, First, Join, JoinKind, Node, SortKey};
+    use arrow::compute::SortOptions;
+    use arrow::datatypes::{Field, Schema};
+    use datafusion_expr::Operator as Compare;
+    use datafusion_physical_expr::expressions::{binary, lit};
+
+    fn column(at: usize) -> Arc<dyn PhysicalExpr> {
+        Arc::new(Column::new("c", at))
+    }
+
+    fn node(inputs: Vec<NodeId>, operator: Operator, types: &[DataType]) -> Node {
+        let fields = types.iter().map(|of| Field::new("c", of.clone(), true)).collect::<Vec<_>>();
+        let schema = Arc::new(Schema::new(fields));
+        Node { name: "v/x".to_owned(), incarnation: 0, inputs, operator, schema, append_only: false }
+    }
+
+    /// What an operator over an input of a number and a text is called.
+    fn shape(operator: Operator, inputs: usize, types: &[DataType]) -> String {
+        let input = node(Vec::new(), Operator::Materialize, &[DataType::Int64, DataType::Utf8]);
+        let operator = node(vec![NodeId(0); inputs], operator, types);
+        let plan = Plan { nodes: vec![input, operator], views: Vec::new() };
+        shape_of(&plan, NodeId(1)).expect("known")
+    }
+
+    /// As they are persisted: what fails here makes state of the version before unreadable.
+    #[test]
+    fn shapes_are_words_of_ours() {
+        let number = [DataType::Int64];
+        assert_eq!(shape(Operator::Materialize, 1, &number), "rows of int64");
+        let index = plan::Index { keys: vec![1, 0] };
+        assert_eq!(shape(Operator::Index(index), 1, &number), "rows of int64 for look-ups by [1, 0]");
+        let lifetime = plan::Lifetime { from: None, until: Some(1) };
+        let expected = "lifetimes of int64 from column none until column 1";
+        assert_eq!(shape(Operator::Lifetime(lifetime), 1, &number), expected);
+        let options = SortOptions { descending: true, nulls_first: true };
+        let order = vec![SortKey { expr: column(0), options }];
+        let first = First { keys: vec![column(1)], order, rows: 3 };
+        let expected = "3 rows of int64, utf8 by (#1: utf8) in order of #0 desc nulls first";
+        assert_eq!(shape(Operator::First(first), 1, &number), expected);
+    }
+
+    #[test]
+    fn joins_and_groups_say_what_they_compute() {
+        let schema = Schema::new(vec![Field::new("a", DataType::Int64, true), Field::new("b", DataType::Utf8, true)]);
+        let less = binary(column(0), Compare::Lt, lit(5_i64), &schema).expect("a condition");
+        let join = Join {
+            kind: JoinKind::Left,
+            left_keys: vec![column(0)],
+            right_keys: vec![column(0)],
+            nulls_match: false,
+            filter: Some(Arc::clone(&less)),
+            forgets: Vec::new(),
+            temporal: false,
+        };
+        let expected = "left join of int64, utf8 with int64, utf8 on (#0: int64) = (#0: int64) if (#0 < 5:int64)";
+        assert_eq!(shape(Operator::Join(join), 2, &[DataType::Int64]), expected);
+        let call = |function, filter: Option<Arc<dyn PhysicalExpr>>| Aggregate {
+            function,
+            argument: Some(column(0)),
+            distinct: false,
+            filter,
+            input: DataType::Int64,
+            output: DataType::Int64,
+        };
+        let count = Aggregate { argument: None, ..call(AggregateFunction::Count, None) };
+        let aggregates = vec![count, call(AggregateFunction::Sum, Some(less)), call(AggregateFunction::Max, None)];
+        let aggregation = Aggregation { keys: vec![column(1)], aggregates };
+        let types = [DataType::Utf8, DataType::Int64, DataType::Int64, DataType::Int64];
+        let expected = "groups of utf8, int64, int64, int64 by (#1: utf8): 3 words, \
+                        [rows: int64, integer sum 2 count 1: int64, max of set 0: int64] \
+                        over [#0 where (#0 < 5:int64): int64 or null, #0: int64 or null]";
+        assert_eq!(shape(Operator::Aggregate(aggregation), 1, &types), expected);
+    }
 }

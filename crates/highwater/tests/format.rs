@@ -73,7 +73,7 @@ fn execute(database: &Database, statements: &[&str]) {
 
 /// Rows of `l` or `r`, some of them with nulls.
 fn rows(ids: std::ops::Range<u64>) -> String {
-    let or_null = |value: u64, id: u64| if id % 11 == 0 { "NULL".to_owned() } else { value.to_string() };
+    let or_null = |value: u64, id: u64| if id.is_multiple_of(11) { "NULL".to_owned() } else { value.to_string() };
     let mut rows = String::new();
     for id in ids {
         let comma = if rows.is_empty() { "" } else { ", " };
@@ -114,6 +114,7 @@ fn write_fixture(folder: &Path) {
         ],
     );
     database.shutdown().expect("a clean stop");
+    drop(database);
     for part in ["catalog.json", "tables", "checkpoints"] {
         copy(&scratch.path().join(part), &folder.join(part));
     }
