@@ -167,6 +167,11 @@ impl Publisher {
         self.next
     }
 
+    /// From now on, checkpoints have numbers above this one, which somebody outside knows of.
+    pub fn go_beyond(&mut self, number: CheckpointId) {
+        self.next = self.next.max(number.next());
+    }
+
     /// Why the claim had to make the pointer again, when it was lost or damaged; worth a warning.
     #[must_use]
     pub fn repaired(&self) -> Option<&str> {

@@ -9,18 +9,19 @@
 use crate::background::Background;
 use crate::changes::Wake;
 use crate::error::{Error, Result};
+use crate::kept_rows::{KeptRows, RowsFile};
 use crate::positions::Positions;
 use crate::snapshot::{OutboxPart, Receipt, Shipping};
+use highwater_checkpoint::fetch::cached;
 use highwater_checkpoint::lifecycle::Attempt;
 use highwater_checkpoint::{
-    Base64, CheckpointStats, FileMeta, InlinePart, Manifest, OperatorMeta, OutboxData, OutboxMeta, Publisher, Store,
-    Trigger,
+    CheckpointStats, FileMeta, InlinePart, Manifest, OperatorMeta, OutboxData, OutboxMeta, Publisher, Store, Trigger,
 };
 use highwater_core::{Bytes, CheckpointId, Clock, Epoch, KeyGroups, OperatorId, WallMicros};
 use highwater_state::FileNumber;
 use highwater_state::scope::in_scope;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -441,10 +442,8 @@ impl Checkpointing {
             for (source, offsets) in receipt.offsets {
                 manifest.sources.entry(source).or_default().extend(offsets);
             }
-            for part in receipt.outboxes {
-                paths.outboxes.extend(part.file.as_ref().map(|(_, path)| path.clone()));
-                manifest.outboxes.push(part.into_meta());
-            }
+            paths.outboxes.extend(receipt.outbox_paths);
+            manifest.outboxes.extend(receipt.outboxes);
         }
         let needed = |number: u64| floor.is_none_or(|floor| in_scope(FileNumber::from_u64(number), floor));
         self.files.retain(|number, _| needed(*number));
@@ -529,30 +528,17 @@ fn merge_operators(operators: &mut [OperatorMeta], told: Vec<(OperatorId, String
 }
 
 impl OutboxPart {
-    fn into_meta(self) -> OutboxMeta {
-        let data = match self.file {
-            Some((meta, _)) => OutboxData::File(Box::new(meta)),
-            None => OutboxData::Inline(Base64(self.bytes)),
-        };
-        OutboxMeta { sink: self.sink, worker: self.part, checkpoint: self.checkpoint, data }
-    }
-
-    /// Reads what [`OutboxPart::into_meta`] wrote into the manifest of checkpoint `of`; `read` reads
-    /// the local copy of a file.
-    pub(crate) fn from_meta(
-        meta: &OutboxMeta,
-        of: CheckpointId,
-        read: impl FnOnce(&FileMeta) -> Result<(PathBuf, Vec<u8>)>,
-    ) -> Result<Self> {
-        let (bytes, file) = match &meta.data {
-            OutboxData::Inline(bytes) => (bytes.0.clone(), None),
+    /// What the manifest of checkpoint `of` holds; its file, if it has one, has its copy in `folder`.
+    pub(crate) fn from_meta(meta: &OutboxMeta, of: CheckpointId, folder: &Path) -> Self {
+        let rows = match &meta.data {
+            OutboxData::Inline(bytes) => KeptRows::in_memory(bytes.0.clone()),
             OutboxData::File(file) => {
-                let (path, bytes) = read(file)?;
-                (bytes, Some(((**file).clone(), path)))
+                let copy = RowsFile { path: cached(folder, file.id), digest: file.digest };
+                KeptRows::in_file(copy, file.length as usize)
             }
         };
         let checkpoint = Some(meta.checkpoint.unwrap_or(of));
-        Ok(Self { sink: meta.sink.clone(), checkpoint, part: meta.worker, bytes, file })
+        Self { sink: meta.sink.clone(), checkpoint, part: meta.worker, rows, waits: false }
     }
 }
 
@@ -572,7 +558,7 @@ fn remove_superseded(shipping: &Shipping, before: &LocalPaths, now: &LocalPaths)
     }
 }
 
-fn remove(path: &std::path::Path) {
+fn remove(path: &Path) {
     if let Err(error) = std::fs::remove_file(path)
         && error.kind() != std::io::ErrorKind::NotFound
     {

@@ -9,6 +9,7 @@
 pub mod batch;
 pub mod changes;
 pub mod error;
+pub mod identity;
 pub mod metrics;
 pub mod plan;
 pub mod sink;
@@ -21,6 +22,7 @@ mod checkpointing;
 mod clock;
 mod control;
 mod feed;
+mod kept_rows;
 mod keys;
 mod memory;
 mod ops;

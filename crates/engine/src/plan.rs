@@ -305,9 +305,16 @@ pub struct Regroup {
 
 /// How the output of groups is computed; shared by all workers.
 pub trait Recompute: std::fmt::Debug + Send + Sync {
-    /// What it does in words, which stay the same when it is planned again: the state of a
-    /// `Regroup` is kept for the same words.
+    /// What it does in words for people.
     fn describe(&self) -> String;
+
+    /// What it does in words that stay the same when it is planned again, also by a later version: the
+    /// state of a `Regroup` is kept for the same words. Expressions in them are as in
+    /// [`identity`](crate::identity).
+    ///
+    /// # Errors
+    /// `Plan` when a part of it has no such words.
+    fn identity(&self) -> crate::error::Result<String>;
 
     /// Begins on one worker.
     ///

@@ -24,7 +24,6 @@ use crate::sink::Sink;
 use crate::snapshot::{OutboxPart, Shipping};
 use crate::source::{Offset, Source};
 use crate::tables::{self, Tables};
-use highwater_checkpoint::fetch::cached;
 use highwater_checkpoint::{
     FetchOptions, FileMeta, InlinePart, Manifest, OperatorMeta, PublishOptions, Publisher, Resolved, Retention, Store,
     UploadOptions, Uploader, resolve,
@@ -196,9 +195,7 @@ pub(crate) fn prepare(spec: &PipelineSpec, facilities: &Facilities, setup: RunSe
     let folder = facilities.folder(&spec.name);
     std::fs::create_dir_all(&folder)
         .map_err(|source| Error::Io { what: format!("create {}", folder.display()), source })?;
-    let retention = Retention { keep: spec.settings.retain };
-    let options = PublishOptions { retention, ..PublishOptions::default() };
-    let mut publisher = background.wait_for(Publisher::claim(store, &spec.name, options))?;
+    let mut publisher = claim(spec, facilities)?;
     let resolved = background.wait_for(resolve(store, &spec.name, &folder, FetchOptions::default()))?;
     keep_only(&folder, resolved.as_ref());
     let uploader = Uploader::new(store, &spec.name, UploadOptions::default())?;
@@ -218,7 +215,7 @@ pub(crate) fn prepare(spec: &PipelineSpec, facilities: &Facilities, setup: RunSe
         folder: folder.clone(),
         compression: highwater_state::Compression::None,
     });
-    let (operator_ids, nodes, next_operator) = number_nodes(&spec.plan, resolved.as_ref().map(|r| &r.manifest))?;
+    let (operator_ids, nodes, next_operator) = numbered(spec, resolved.as_ref().map(|r| &r.manifest))?;
     let workers = spec.workers(facilities.workers);
     let identity = Identity {
         pipeline: spec.name.clone(),
@@ -260,6 +257,34 @@ pub(crate) fn prepare(spec: &PipelineSpec, facilities: &Facilities, setup: RunSe
         undelivered: Arc::default(),
         control: Mutex::new(Some(control)),
     })
+}
+
+/// The pipeline's place in the root. The checkpoints to come have numbers above those that the targets of its
+/// sinks know: where the root was lost, or is an older one, a target would take what is delivered then for
+/// what it has.
+fn claim(spec: &PipelineSpec, facilities: &Facilities) -> Result<Publisher> {
+    let retention = Retention { keep: spec.settings.retain };
+    let options = PublishOptions { retention, ..PublishOptions::default() };
+    let claimed = facilities.background.wait_for(Publisher::claim(&facilities.store, &spec.name, options));
+    let mut publisher = claimed?;
+    let known = publisher.pointer().checkpoints.last().map(|entry| entry.checkpoint);
+    for node in &spec.plan.nodes {
+        let Operator::Sink(sink) = &node.operator else { continue };
+        let delivered = caught(&node.name, || sink.delivered())?;
+        let Some(delivered) = delivered.filter(|delivered| known.is_none_or(|known| known < *delivered)) else {
+            continue;
+        };
+        tracing::error!(
+            pipeline = spec.name,
+            sink = node.name,
+            delivered = delivered.0,
+            known = known.map_or(0, |known| known.0),
+            "this sink was given a checkpoint that the root does not know: the root was lost or is an older one; rows \
+             that the sink was given after the newest known one are given to it again"
+        );
+        publisher.go_beyond(delivered);
+    }
+    Ok(publisher)
 }
 
 fn tell_of(resolved: &Resolved, pipeline: &str, run: &Run, plan: &Plan) {
@@ -331,13 +356,8 @@ pub(crate) fn restore(resolved: Resolved, pages: &Arc<PageStore>, folder: &Path)
         parts.push(decode_inline(&part.data.0)?);
     }
     let source = PageSource::new(Arc::clone(pages), manifest.store);
-    let read = |file: &FileMeta| {
-        let path = cached(folder, file.id);
-        let bytes = std::fs::read(&path);
-        bytes.map(|b| (path, b)).map_err(|source| Error::Io { what: "read an outbox".into(), source })
-    };
-    let outboxes = manifest.outboxes.iter().map(|meta| OutboxPart::from_meta(meta, manifest.checkpoint, read));
-    let outboxes = outboxes.collect::<Result<_>>()?;
+    let outboxes = manifest.outboxes.iter().map(|meta| OutboxPart::from_meta(meta, manifest.checkpoint, folder));
+    let outboxes = outboxes.collect();
     Ok(Restored { restore: Arc::new(Restore::new(source, parts)?), manifest, outboxes })
 }
 
@@ -369,6 +389,32 @@ pub(crate) fn number_nodes(plan: &Plan, manifest: Option<&Manifest>) -> Result<N
         nodes.push(NodeIdentity { id, name: node.name.clone(), incarnation: node.incarnation, kind });
     }
     Ok((ids, nodes, next))
+}
+
+/// The same, when the statements say so too.
+fn numbered(spec: &PipelineSpec, manifest: Option<&Manifest>) -> Result<Numbered> {
+    let numbered = number_nodes(&spec.plan, manifest)?;
+    if let Some(manifest) = manifest.filter(|manifest| !spec.sql.is_empty() && manifest.sql == spec.sql) {
+        check_names(&numbered.1, &manifest.operators)?;
+    }
+    Ok(numbered)
+}
+
+/// What keeps nothing.
+const STATELESS: [&str; 4] = ["map", "hop", "unnest", "union"];
+
+/// Refuses nodes of the statements of the checkpoint that have other names than there: their state would
+/// not be found, and begin anew.
+fn check_names(nodes: &[NodeIdentity], kept: &[OperatorMeta]) -> Result<()> {
+    let stateful = |kind: &str| !STATELESS.contains(&kind);
+    let gone = kept.iter().find(|old| stateful(&old.kind) && nodes.iter().all(|node| node.name != old.name));
+    let new = nodes.iter().find(|node| stateful(&node.kind) && kept.iter().all(|old| old.name != node.name));
+    let (Some(gone), Some(new)) = (gone, new) else { return Ok(()) };
+    Err(Error::Plan(format!(
+        "the statements of the checkpoint are planned in another way: it has state of {}, and {} would begin without \
+         any: drop and create it anew, or run the version before",
+        gone.name, new.name
+    )))
 }
 
 /// Whether an operator of a manifest is this node: of the same name and object.

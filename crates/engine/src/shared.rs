@@ -7,7 +7,7 @@ use crate::changes::Wake;
 use crate::error::{Error, Result};
 use crate::metrics::Counters;
 use crate::ops::by_rows::LeftOut;
-use highwater_core::Epoch;
+use highwater_core::{Bytes, Epoch};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -55,6 +55,8 @@ pub struct FailingDelivery {
     pub reason: String,
     /// Published parts that wait.
     pub waiting: usize,
+    /// How many bytes their rows are.
+    pub bytes: Bytes,
 }
 
 impl std::fmt::Debug for Run {

@@ -57,6 +57,16 @@ pub trait Sink: Debug + Send + Sync {
     /// `Connector` when it cannot be reached.
     fn open(&self, schema: &SchemaRef) -> Result<Box<dyn Target>>;
 
+    /// The newest checkpoint that its fence knows, of any part, where the target can tell without being
+    /// written: then what a lost or an older root makes again is not taken for what was delivered. Asked
+    /// when a pipeline starts.
+    ///
+    /// # Errors
+    /// When it cannot be told now; the pipeline does not start then.
+    fn delivered(&self) -> Result<Option<CheckpointId>> {
+        Ok(None)
+    }
+
     /// Whether it is a log of what changes, and not a copy of what there is. Then it is not given
     /// what its input held when it was made; one worker delivers all of it, unless [`Sink::is_gathered`]
     /// says otherwise; and its rows have two columns more, [`EPOCH`] and [`TIME`], both Int64 and never

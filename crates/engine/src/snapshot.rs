@@ -8,8 +8,11 @@
 
 use crate::background::Background;
 use crate::error::{Error, Result};
+use crate::kept_rows::{KeptRows, RowsFile};
 use highwater_checkpoint::fetch::cached;
-use highwater_checkpoint::{Compression, Digest, FileMeta, InlinePart, LocalFile, Uploader};
+use highwater_checkpoint::{
+    Base64, Compression, Digest, FileMeta, InlinePart, LocalFile, OutboxData, OutboxMeta, Uploader,
+};
 use highwater_core::{CheckpointId, OperatorId, StoreId, WorkerIndex};
 use highwater_state::{FileNumber, FileOptions, Outcome, PageStore, Record, encode_inline, write_file};
 use serde::{Deserialize, Serialize};
@@ -19,6 +22,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use timely::scheduling::Activator;
@@ -61,7 +65,10 @@ pub(crate) struct Receipt {
     pub(crate) floor: Option<FileNumber>,
     /// By source operator, then split.
     pub(crate) offsets: BTreeMap<String, BTreeMap<String, serde_json::Value>>,
-    pub(crate) outboxes: Vec<OutboxPart>,
+    /// Parts of outboxes, in the store or inside the manifest.
+    pub(crate) outboxes: Vec<OutboxMeta>,
+    /// The local copies of those in the store.
+    pub(crate) outbox_paths: Vec<PathBuf>,
     /// (operator, name, keys, bytes in memory).
     pub(crate) operators: Vec<(OperatorId, String, u64, u64)>,
     pub(crate) freeze_us: u64,
@@ -72,16 +79,16 @@ pub(crate) struct Receipt {
     pub(crate) uploaded_bytes: u64,
 }
 
-/// Rows of a sink that are to be delivered after a checkpoint.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+/// Rows of a sink that are to be delivered after a checkpoint; cheap to clone.
+#[derive(Clone, Debug)]
 pub(crate) struct OutboxPart {
     pub(crate) sink: String,
     /// The published checkpoint they belong to; none for the one being made.
     pub(crate) checkpoint: Option<CheckpointId>,
     pub(crate) part: u32,
-    pub(crate) bytes: Vec<u8>,
-    /// Where the rows are in the store and here, when they are too many for a manifest.
-    pub(crate) file: Option<(FileMeta, PathBuf)>,
+    pub(crate) rows: KeptRows,
+    /// Whether it has waited for so long that it is in a file, however few its rows are.
+    pub(crate) waits: bool,
 }
 
 /// What is shared by all workers of a pipeline to make its parts durable.
@@ -126,6 +133,7 @@ struct Gathering {
     checkpoint: CheckpointId,
     receipt: Receipt,
     records: Vec<Record>,
+    outboxes: Vec<OutboxPart>,
     handed_in: usize,
     frozen_for: Duration,
 }
@@ -197,7 +205,7 @@ impl Snapshots {
     /// A sink's outboxes.
     pub(crate) fn outboxes(&self, checkpoint: CheckpointId, outboxes: Vec<OutboxPart>) {
         let mut inner = self.inner.borrow_mut();
-        inner.gather(checkpoint).receipt.outboxes.extend(outboxes);
+        inner.gather(checkpoint).outboxes.extend(outboxes);
         inner.handed_in();
     }
 
@@ -265,6 +273,7 @@ impl Inner {
             checkpoint,
             receipt: Receipt { worker, checkpoint, ..Receipt::default() },
             records: Vec::new(),
+            outboxes: Vec::new(),
             handed_in: 0,
             frozen_for: Duration::ZERO,
         });
@@ -286,7 +295,7 @@ impl Inner {
 impl Shipping {
     /// Writes, ingests and uploads; runs on a background thread.
     fn ship(&self, worker: WorkerIndex, gathering: Gathering, mut unlisted: Unlisted) -> Shipped {
-        let Gathering { checkpoint, mut receipt, records, frozen_for, .. } = gathering;
+        let Gathering { checkpoint, mut receipt, records, outboxes, frozen_for, .. } = gathering;
         receipt.freeze_us = frozen_for.as_micros() as u64;
         let started = Instant::now();
         let outcome = match self.write(worker, checkpoint, records, &mut unlisted) {
@@ -297,7 +306,8 @@ impl Shipping {
                 return (receipt, Outcome::Failed, unlisted);
             }
         };
-        match self.upload(checkpoint, &unlisted, &mut receipt) {
+        let uploaded = self.upload(checkpoint, &unlisted, &mut receipt);
+        match uploaded.and_then(|()| self.upload_outboxes(checkpoint, outboxes, &mut receipt)) {
             Ok(()) => receipt.inline.clone_from(&unlisted.inline),
             Err(error) => {
                 tracing::error!(%checkpoint, %worker, %error, "a checkpoint's part could not be uploaded");
@@ -317,12 +327,27 @@ impl Shipping {
             receipt.paths.push((meta.sequence, kept));
             receipt.files.push(meta);
         }
-        for part in &mut receipt.outboxes {
-            if part.bytes.len() > INLINE_BYTES {
-                let (file, shipped) = self.upload_outbox(checkpoint, part)?;
-                part.file = Some(file);
+        Ok(())
+    }
+
+    fn upload_outboxes(
+        &self,
+        checkpoint: CheckpointId,
+        outboxes: Vec<OutboxPart>,
+        receipt: &mut Receipt,
+    ) -> Result<()> {
+        for part in outboxes {
+            let has_file = part.waits || part.rows.len() > INLINE_BYTES || part.rows.file().is_some();
+            let data = if has_file {
+                let (meta, path, shipped) = self.upload_outbox(checkpoint, &part)?;
                 receipt.uploaded_bytes += shipped;
-            }
+                receipt.outbox_paths.push(path);
+                OutboxData::File(Box::new(meta))
+            } else {
+                OutboxData::Inline(Base64(part.rows.read()?.to_vec()))
+            };
+            let OutboxPart { sink, checkpoint, part: worker, .. } = part;
+            receipt.outboxes.push(OutboxMeta { sink, worker, checkpoint, data });
         }
         Ok(())
     }
@@ -358,17 +383,13 @@ impl Shipping {
         shipped
     }
 
-    /// An outbox keeps its path as long as its rows are the same, so that it is shipped once.
-    fn upload_outbox(&self, checkpoint: CheckpointId, part: &OutboxPart) -> Result<((FileMeta, PathBuf), u64)> {
-        let digest = Digest::of(&part.bytes);
-        let path = self.folder.join(format!("{digest}.outbox"));
-        if !path.exists() {
-            let spool = path.with_extension("new");
-            let io = |source| Error::Io { what: format!("write {}", path.display()), source };
-            let mut file = File::create(&spool).map_err(io)?;
-            file.write_all(&part.bytes).and_then(|()| file.sync_all()).map_err(io)?;
-            std::fs::rename(&spool, &path).map_err(io)?;
-        }
+    /// The file of an outbox's part, where it is here, and how many bytes were shipped. A part keeps its
+    /// path as long as its rows are the same, so it is written and shipped once.
+    fn upload_outbox(&self, checkpoint: CheckpointId, part: &OutboxPart) -> Result<(FileMeta, PathBuf, u64)> {
+        let RowsFile { path, digest } = match part.rows.file() {
+            Some(file) => file,
+            None => self.write_outbox(checkpoint, part)?,
+        };
         let local = LocalFile {
             path: path.clone(),
             worker: part.part,
@@ -380,7 +401,22 @@ impl Shipping {
         };
         let uploaded = self.background.wait_for(self.uploader.upload(&[local], checkpoint))?;
         let shipped = uploaded.uploaded_bytes + uploaded.linked_bytes;
-        Ok(((uploaded.files[0].clone(), path), shipped))
+        Ok((uploaded.files[0].clone(), path, shipped))
+    }
+
+    /// Writes a part's rows to a file of this machine, and tells those who have them. Two parts have two
+    /// files, also when their rows are the same.
+    fn write_outbox(&self, checkpoint: CheckpointId, part: &OutboxPart) -> Result<RowsFile> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let bytes = part.rows.read()?;
+        let number = NEXT.fetch_add(1, Relaxed);
+        let path = self.folder.join(format!("{:020}-{:05}-{number}.outbox", checkpoint.0, part.part));
+        let io = |source| Error::Io { what: format!("write {}", path.display()), source };
+        let mut file = File::create(&path).map_err(io)?;
+        file.write_all(&bytes).and_then(|()| file.sync_all()).map_err(io)?;
+        let file = RowsFile { digest: Digest::of(&bytes), path };
+        part.rows.set_file(file.clone());
+        Ok(file)
     }
 
     fn write(

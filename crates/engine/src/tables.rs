@@ -1,8 +1,9 @@
 //! The stateful operators of a plan on one worker: their tables, new or restoring, and their logic.
 
 use crate::error::{Error, Result};
+use crate::identity::{self, types};
 use crate::keys::KeyCodec;
-use crate::ops::accumulate::{Argument, Layout};
+use crate::ops::accumulate::{self, Layout};
 use crate::ops::aggregate::{Aggregate, Closing, Shape};
 use crate::ops::distinct::Distinct;
 use crate::ops::expressions::Preparation;
@@ -19,9 +20,9 @@ use crate::ops::regroup::Regroup;
 use crate::ops::source::Place;
 use crate::ops::upsert::{Keying, Upsert};
 use crate::ops::watermark::{Bound, KEEPER_WORDS, Keeper};
-use crate::plan::{self, Aggregation, NodeId, Operator, Plan, Ranking, SortKey};
+use crate::plan::{self, Aggregation, NodeId, Operator, Plan, Ranking};
 use crate::run::is_of;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, SchemaRef};
 use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::expressions::Column;
 use highwater_checkpoint::Manifest;
@@ -65,13 +66,14 @@ impl Tables<'_> {
     }
 }
 
-/// What an aggregation keeps, in words: two of a pipeline's runs with different shapes cannot share
-/// state.
+/// What a node keeps, in words: two of a pipeline's runs with different shapes cannot share state. The
+/// words are those of docs/formats/identities.md.
 pub(crate) fn shape_of(spec: &Plan, node: NodeId) -> Result<String> {
     let plan = &spec.nodes[node.0];
+    let input = |side: usize| &spec.nodes[plan.inputs[side].0];
     Ok(match &plan.operator {
         Operator::Source(_) => "source".into(),
-        Operator::Changes(_) => format!("changes of {}", types_of(&plan.schema)),
+        Operator::Changes(_) => format!("changes of {}", types(&plan.schema)?),
         Operator::Watermark(watermark) => {
             format!("watermark of column {} less {} us", watermark.time, watermark.delay_us)
         }
@@ -80,55 +82,25 @@ pub(crate) fn shape_of(spec: &Plan, node: NodeId) -> Result<String> {
         Operator::Unnest(_) => "unnest".into(),
         Operator::Sink(_) => "sink".into(),
         Operator::Union => "union".into(),
-        Operator::Join(join) => {
-            let [left, right] = [0, 1].map(|side| &spec.nodes[plan.inputs[side].0].schema);
-            let filter = join.filter.as_ref().map_or_else(String::new, |filter| format!(" if {filter}"));
-            format!(
-                "{}{:?} join of {} with {} on {} = {}{}{filter}",
-                if join.temporal { "temporal " } else { "" },
-                join.kind,
-                types_of(left),
-                types_of(right),
-                keys_of(&join.left_keys, left)?,
-                keys_of(&join.right_keys, right)?,
-                if join.nulls_match { ", nulls too" } else { "" },
-            )
-        }
-        Operator::First(first) => {
-            let input = &spec.nodes[plan.inputs[0].0];
-            let order = |key: &SortKey| format!("{} {:?}", key.expr, key.options);
-            let order: Vec<String> = first.order.iter().map(order).collect();
-            let numbered = match first.ranking {
-                Ranking::RowNumber => "rows",
-                Ranking::Rank => "ranks",
-                Ranking::DenseRank => "dense ranks",
-            };
-            format!(
-                "{} {numbered} of {} by {} in order of {}{}",
-                first.rows,
-                types_of(&input.schema),
-                keys_of(&first.keys, &input.schema)?,
-                order.join(", "),
-                if input.append_only { ", no others" } else { "" },
-            )
-        }
+        Operator::Join(join) => join_of(join, &input(0).schema, &input(1).schema)?,
+        Operator::First(first) => first_of(first, input(0))?,
         Operator::Regroup(regroup) => {
-            let input = &spec.nodes[plan.inputs[0].0];
-            let (keys, what) = (keys_of(&regroup.keys, &input.schema)?, regroup.recompute.describe());
-            // Whole groups were kept for ranks once.
-            let is_ranked = matches!(&input.operator, Operator::First(first) if first.ranking != Ranking::RowNumber);
-            let first = if is_ranked { "first " } else { "" };
-            format!("{first}rows of {} by {keys} for {what}", types_of(&input.schema))
+            let (keys, what) = (identity::keys(&regroup.keys, &input(0).schema)?, regroup.recompute.identity()?);
+            format!("rows of {} by {keys} for {what}", types(&input(0).schema)?)
         }
-        Operator::Lifetime(times) => format!("lifetimes of {} by {times:?}", types_of(&plan.schema)),
-        Operator::Materialize => format!("rows of {}", types_of(&plan.schema)),
-        Operator::Index(index) => format!("rows of {} for look-ups by {:?}", types_of(&plan.schema), index.keys),
-        Operator::Upsert(upsert) => format!("last rows of {} by {:?}", types_of(&plan.schema), upsert.keys),
+        Operator::Lifetime(times) => {
+            let column = |column: Option<usize>| column.map_or_else(|| "none".to_owned(), |at| at.to_string());
+            let (from, until) = (column(times.from), column(times.until));
+            format!("lifetimes of {} from column {from} until column {until}", types(&plan.schema)?)
+        }
+        Operator::Materialize => format!("rows of {}", types(&plan.schema)?),
+        Operator::Index(index) => format!("rows of {} for look-ups by {}", types(&plan.schema)?, list(&index.keys)),
+        Operator::Upsert(upsert) => format!("last rows of {} by {}", types(&plan.schema)?, list(&upsert.keys)),
         Operator::Aggregate(aggregation) => groups_of(spec, node, aggregation)?,
         Operator::Closing(closing) => {
             let after: Vec<i64> = closing.passing.iter().map(|passing| passing.after_us).collect();
             let groups = groups_of(spec, node, &closing.aggregation)?;
-            format!("{groups}, given when key {} is final after {after:?} us", closing.time)
+            format!("{groups}, given when key {} is final after {} us", closing.time, list(&after))
         }
     })
 }
@@ -139,34 +111,60 @@ pub(crate) fn goes_on(operator: &Operator, kept: &str, shape: &str) -> bool {
     kept == shape || matches!(operator, Operator::Changes(_)) && has_more()
 }
 
+fn join_of(join: &plan::Join, left: &SchemaRef, right: &SchemaRef) -> Result<String> {
+    let filter = match &join.filter {
+        Some(filter) => format!(" if {}", identity::expression(filter)?),
+        None => String::new(),
+    };
+    Ok(format!(
+        "{}{} join of {} with {} on {} = {}{}{filter}",
+        if join.temporal { "temporal " } else { "" },
+        join.kind.word(),
+        types(left)?,
+        types(right)?,
+        identity::keys(&join.left_keys, left)?,
+        identity::keys(&join.right_keys, right)?,
+        if join.nulls_match { ", nulls too" } else { "" },
+    ))
+}
+
+fn first_of(first: &plan::First, input: &plan::Node) -> Result<String> {
+    let order: Vec<String> = first.order.iter().map(identity::sort_key).collect::<Result<_>>()?;
+    let numbered = match first.ranking {
+        Ranking::RowNumber => "rows",
+        Ranking::Rank => "ranks",
+        Ranking::DenseRank => "dense ranks",
+    };
+    Ok(format!(
+        "{} {numbered} of {} by {} in order of {}{}",
+        first.rows,
+        types(&input.schema)?,
+        identity::keys(&first.keys, &input.schema)?,
+        order.join(", "),
+        if input.append_only { ", no others" } else { "" },
+    ))
+}
+
 fn groups_of(spec: &Plan, node: NodeId, aggregation: &Aggregation) -> Result<String> {
     let plan = &spec.nodes[node.0];
     let input = &spec.nodes[plan.inputs[0].0];
     let (preparation, layout) = prepare(aggregation, &input.schema, input.append_only)?;
-    let columns: Vec<&Argument> = preparation.described.iter().collect();
-    let groups =
-        format!("groups of {}: {} words, {:?} over {:?}", types_of(&plan.schema), layout.words, layout.places, columns);
-    Ok(groups + &distinct_of(&preparation.distinct))
-}
-
-fn types_of(schema: &SchemaRef) -> String {
-    let types: Vec<String> = schema.fields().iter().map(|field| field.data_type().to_string()).collect();
-    types.join(", ")
-}
-
-/// Key expressions and their types.
-fn keys_of(keys: &[Arc<dyn PhysicalExpr>], input: &SchemaRef) -> Result<String> {
-    let describe = |key: &Arc<dyn PhysicalExpr>| -> Result<String> {
-        let data_type = key.data_type(input).map_err(|e| Error::Plan(e.to_string()))?;
-        Ok(format!("{key}: {data_type}"))
+    let keep = |(place, of): &(accumulate::Place, DataType)| -> Result<String> {
+        Ok(format!("{}: {}", place.words(), identity::data_type(of)?))
     };
-    let keys: Vec<String> = keys.iter().map(describe).collect::<Result<_>>()?;
-    Ok(format!("({})", keys.join(", ")))
+    let keeps: Vec<String> = layout.places.iter().map(keep).collect::<Result<_>>()?;
+    let distinct = match preparation.distinct.as_slice() {
+        [] => String::new(),
+        columns => format!(", distinct {}", list(columns)),
+    };
+    let keys = identity::keys(&aggregation.keys, &input.schema)?;
+    let groups = format!("groups of {} by {keys}: {} words", types(&plan.schema)?, layout.words);
+    Ok(format!("{groups}, [{}] over [{}]{distinct}", keeps.join(", "), preparation.words()?.join(", ")))
 }
 
-/// The columns of which each value counts once; nothing where there are none.
-fn distinct_of(columns: &[usize]) -> String {
-    if columns.is_empty() { String::new() } else { format!(", distinct {columns:?}") }
+fn list(numbers: &[impl ToString]) -> String {
+    let numbers: Vec<String> = numbers.iter().map(ToString::to_string).collect();
+    format!("[{}]", numbers.join(", "))
 }
 
 fn prepare(aggregation: &Aggregation, input: &SchemaRef, append_only: bool) -> Result<(Preparation, Layout)> {
@@ -347,4 +345,82 @@ pub(crate) fn lifetime(tables: &Tables<'_>, node: NodeId) -> Result<(Timing, Lif
     let input = &tables.plan.nodes[plan.inputs[0].0].schema;
     let table = tables.table(node, 0, KeyKind::Bytes, lifetime::WORDS);
     Ok((Timing::new(times.clone(), input)?, Lifetime::new(Arc::clone(&plan.schema), table)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{Aggregate, AggregateFunction, First, Join, JoinKind, Node, OnError, SortKey};
+    use arrow::compute::SortOptions;
+    use arrow::datatypes::{Field, Schema};
+    use datafusion_expr::Operator as Compare;
+    use datafusion_physical_expr::expressions::{binary, lit};
+
+    fn column(at: usize) -> Arc<dyn PhysicalExpr> {
+        Arc::new(Column::new("c", at))
+    }
+
+    fn node(inputs: Vec<NodeId>, operator: Operator, types: &[DataType]) -> Node {
+        let fields = types.iter().map(|of| Field::new("c", of.clone(), true)).collect::<Vec<_>>();
+        let schema = Arc::new(Schema::new(fields));
+        Node { name: "v/x".to_owned(), incarnation: 0, inputs, operator, schema, append_only: false, on_error: OnError::Fail }
+    }
+
+    /// What an operator over an input of a number and a text is called.
+    fn shape(operator: Operator, inputs: usize, types: &[DataType]) -> String {
+        let input = node(Vec::new(), Operator::Materialize, &[DataType::Int64, DataType::Utf8]);
+        let operator = node(vec![NodeId(0); inputs], operator, types);
+        let plan = Plan { nodes: vec![input, operator], views: Vec::new() };
+        shape_of(&plan, NodeId(1)).expect("known")
+    }
+
+    /// As they are persisted: what fails here makes state of the version before unreadable.
+    #[test]
+    fn shapes_are_words_of_ours() {
+        let number = [DataType::Int64];
+        assert_eq!(shape(Operator::Materialize, 1, &number), "rows of int64");
+        let index = plan::Index { keys: vec![1, 0] };
+        assert_eq!(shape(Operator::Index(index), 1, &number), "rows of int64 for look-ups by [1, 0]");
+        let lifetime = plan::Lifetime { from: None, until: Some(1) };
+        let expected = "lifetimes of int64 from column none until column 1";
+        assert_eq!(shape(Operator::Lifetime(lifetime), 1, &number), expected);
+        let options = SortOptions { descending: true, nulls_first: true };
+        let order = vec![SortKey { expr: column(0), options }];
+        let first = First { keys: vec![column(1)], order, rows: 3, ranking: Ranking::Rank };
+        let expected = "3 ranks of int64, utf8 by (#1: utf8) in order of #0 desc nulls first";
+        assert_eq!(shape(Operator::First(first), 1, &number), expected);
+    }
+
+    #[test]
+    fn joins_and_groups_say_what_they_compute() {
+        let schema = Schema::new(vec![Field::new("a", DataType::Int64, true), Field::new("b", DataType::Utf8, true)]);
+        let less = binary(column(0), Compare::Lt, lit(5_i64), &schema).expect("a condition");
+        let join = Join {
+            kind: JoinKind::Left,
+            left_keys: vec![column(0)],
+            right_keys: vec![column(0)],
+            nulls_match: false,
+            filter: Some(Arc::clone(&less)),
+            forgets: Vec::new(),
+            temporal: false,
+        };
+        let expected = "left join of int64, utf8 with int64, utf8 on (#0: int64) = (#0: int64) if (#0 < 5:int64)";
+        assert_eq!(shape(Operator::Join(join), 2, &[DataType::Int64]), expected);
+        let call = |function, filter: Option<Arc<dyn PhysicalExpr>>| Aggregate {
+            function,
+            argument: Some(column(0)),
+            distinct: false,
+            filter,
+            input: DataType::Int64,
+            output: DataType::Int64,
+        };
+        let count = Aggregate { argument: None, ..call(AggregateFunction::Count, None) };
+        let aggregates = vec![count, call(AggregateFunction::Sum, Some(less)), call(AggregateFunction::Max, None)];
+        let aggregation = Aggregation { keys: vec![column(1)], aggregates };
+        let types = [DataType::Utf8, DataType::Int64, DataType::Int64, DataType::Int64];
+        let expected = "groups of utf8, int64, int64, int64 by (#1: utf8): 3 words, \
+                        [rows: int64, integer sum 2 count 1: int64, max of set 0: int64] \
+                        over [#0 where (#0 < 5:int64): int64 or null, #0: int64 or null]";
+        assert_eq!(shape(Operator::Aggregate(aggregation), 1, &types), expected);
+    }
 }

@@ -113,6 +113,40 @@ impl ContainerBytes for Flow {
 mod tests {
     use super::*;
     use arrow::array::StringArray;
+    use std::path::Path;
+
+    /// What the fixture holds: rows that are only added, and rows that come and go.
+    fn outbox() -> [Batch; 2] {
+        let fields = vec![Field::new("s", DataType::Utf8, true), Field::new("n", DataType::Int64, true)];
+        let schema = Arc::new(Schema::new(fields));
+        let rows = |texts: Vec<Option<&str>>, numbers: Vec<Option<i64>>| {
+            let columns: Vec<Arc<dyn Array>> =
+                vec![Arc::new(StringArray::from(texts)), Arc::new(Int64Array::from(numbers))];
+            RecordBatch::try_new(Arc::clone(&schema), columns).expect("matches the schema")
+        };
+        let added = rows(vec![Some("a"), None, Some("")], vec![Some(1), Some(i64::MIN), None]);
+        let changed = rows(vec![Some("a"), Some("b")], vec![Some(1), Some(2)]);
+        [Batch::inserts(added), Batch::weighted(changed, Int64Array::from(vec![-1, 2]))]
+    }
+
+    /// Written by `HIGHWATER_WRITE_FIXTURES=1 cargo test -p highwater-engine wire`; one that was committed
+    /// is never written again.
+    #[test]
+    fn an_outbox_of_format_1_is_read() {
+        let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/format-1/outbox.bin");
+        let expected = outbox();
+        if std::env::var_os("HIGHWATER_WRITE_FIXTURES").is_some() && !fixture.exists() {
+            let mut bytes = Vec::new();
+            for batch in &expected {
+                encode(batch, &mut bytes).expect("encodes");
+            }
+            std::fs::create_dir_all(fixture.parent().expect("a folder")).expect("a folder");
+            std::fs::write(&fixture, bytes).expect("written");
+        }
+        let read = decode(&std::fs::read(&fixture).expect("the fixture")).expect("format 1");
+        let parts = |batch: &Batch| (batch.rows.clone(), batch.weights.clone());
+        assert_eq!(read.iter().map(parts).collect::<Vec<_>>(), expected.each_ref().map(parts));
+    }
 
     #[test]
     fn batches_survive_the_wire_with_and_without_weights() {

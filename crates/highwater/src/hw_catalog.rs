@@ -4,7 +4,7 @@ use crate::catalog::Kind;
 use crate::connection::Connection;
 use crate::database::Database;
 use crate::error::Result;
-use crate::objects::{Body, Object};
+use crate::objects::{Body, Object, Subscribed};
 use crate::outcome::Rows;
 use crate::show::{self, numbers, texts};
 use arrow::array::{RecordBatch, StringArray};
@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 type Named = (&'static str, Arc<dyn TableProvider>);
 
-const NAMES: [&str; 11] = [
+const NAMES: [&str; 13] = [
     "tables",
     "functions",
     "views",
@@ -28,6 +28,8 @@ const NAMES: [&str; 11] = [
     "source_splits",
     "dead_letters",
     "sinks",
+    "indexes",
+    "subscriptions",
     "operators",
     "settings",
     "checkpoints",
@@ -56,6 +58,8 @@ fn relation(database: &Database, connection: &Connection, name: &str, is_named: 
         "source_splits" => splits(database, newest()),
         "dead_letters" => dead_letters(database, connection, is_named)?,
         "sinks" => objects(database, Kind::Sink),
+        "indexes" => indexes(database),
+        "subscriptions" => subscriptions(database),
         "operators" => operators(database, newest()),
         "settings" => show::settings(&connection.settings()),
         _ if is_named => tokio::task::block_in_place(|| show::rows(database, Show::Checkpoints(None)))?,
@@ -70,6 +74,44 @@ fn objects(database: &Database, kind: Kind) -> Rows {
         ("id", numbers(all.iter().map(|o| o.entry.id))),
         ("name", texts(all.iter().map(|o| o.name().to_owned()))),
         ("definition", texts(all.iter().map(|o| o.entry.sql.clone()))),
+    ])
+}
+
+fn indexes(database: &Database) -> Rows {
+    let state = database.state();
+    let index = |object: &Object| {
+        let Body::Index(index) = &object.body else { return None };
+        let key: Vec<&str> = index.columns.iter().map(|name| name.value.as_str()).collect();
+        let texts = [object.name().to_owned(), index.on.value.clone(), key.join(", "), object.entry.sql.clone()];
+        Some((object.entry.id, texts))
+    };
+    let all: Vec<(u64, [String; 4])> = state.objects.iter().filter_map(index).collect();
+    let column = |at: usize| texts(all.iter().map(|(_, texts)| texts[at].clone()));
+    Rows::of(vec![
+        ("id", numbers(all.iter().map(|(id, _)| *id))),
+        ("name", column(0)),
+        ("relation", column(1)),
+        ("key", column(2)),
+        ("definition", column(3)),
+    ])
+}
+
+fn subscriptions(database: &Database) -> Rows {
+    let state = database.state();
+    let subscription = |object: &Object| {
+        let Body::Subscription(Subscribed { statement, journal }) = &object.body else { return None };
+        let texts = [object.name().to_owned(), statement.from.value.clone(), object.entry.sql.clone()];
+        Some(([object.entry.id, journal.spec().retention.as_secs()], texts))
+    };
+    let all: Vec<([u64; 2], [String; 3])> = state.objects.iter().filter_map(subscription).collect();
+    let column = |at: usize| texts(all.iter().map(|(_, texts)| texts[at].clone()));
+    let number = |at: usize| numbers(all.iter().map(|(numbers, _)| numbers[at]));
+    Rows::of(vec![
+        ("id", number(0)),
+        ("name", column(0)),
+        ("relation", column(1)),
+        ("retention_seconds", number(1)),
+        ("definition", column(2)),
     ])
 }
 

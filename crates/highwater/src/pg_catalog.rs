@@ -1,7 +1,7 @@
 //! PostgreSQL's catalog as clients ask for it.
 //!
 //! Most of it is the crate datafusion-pg-catalog's, which knows relations and columns. Here is what
-//! it leaves out: materialized views, primary keys, defaults, definitions, and the session.
+//! it leaves out: materialized views, primary keys, indexes, defaults, definitions, and the session.
 
 use crate::connection::Connection;
 use crate::system::Shown;
@@ -25,6 +25,8 @@ const OWNER: i32 = 10;
 /// The primary key's index and constraint of a relation have its number and these more.
 const INDEX: i32 = 1 << 29;
 const CONSTRAINT: i32 = 1 << 30;
+/// Another index has its object's number and this more.
+const OTHER_INDEX: i32 = 3 << 28;
 /// PostgreSQL's numbers of types that datafusion-pg-catalog takes for text.
 const INTERVAL: i32 = 1186;
 const JSONB: i32 = 3802;
@@ -49,6 +51,31 @@ pub(crate) struct Definitions {
     pub(crate) views: BTreeMap<i32, String>,
     pub(crate) indexes: BTreeMap<i32, String>,
     pub(crate) constraints: BTreeMap<i32, String>,
+}
+
+/// An index: of a primary key, or one that was made.
+struct Indexed<'a> {
+    number: i32,
+    name: String,
+    /// The relation's number and name.
+    of: (i32, &'a str),
+    schema: &'a SchemaRef,
+    /// The places of its columns.
+    key: &'a [usize],
+    is_primary: bool,
+}
+
+impl Indexed<'_> {
+    /// Its columns, with commas between them.
+    fn columns(&self) -> String {
+        let columns: Vec<&str> = self.key.iter().map(|at| self.schema.field(*at).name().as_str()).collect();
+        columns.join(", ")
+    }
+
+    fn definition(&self) -> String {
+        let unique = if self.is_primary { "UNIQUE " } else { "" };
+        format!("CREATE {unique}INDEX {} ON public.{} USING btree ({})", self.name, self.of.1, self.columns())
+    }
 }
 
 impl PgCatalog {
@@ -83,23 +110,33 @@ impl PgCatalog {
         pairs.filter_map(known).collect()
     }
 
-    /// Those with a primary key.
-    fn keyed(&self) -> Vec<(i32, &String, &Arc<Shown>)> {
-        self.numbered().into_iter().filter(|(_, _, shown)| !shown.key.is_empty()).collect()
+    /// The indexes of all relations, of each that of its primary key first.
+    fn indexes(&self) -> Vec<Indexed<'_>> {
+        let mut all = Vec::new();
+        for (of, relation, shown) in self.numbered() {
+            let (of, schema) = ((of, relation.as_str()), &shown.schema);
+            let index = move |number, name, key, is_primary| Indexed { number, name, of, schema, key, is_primary };
+            if !shown.key.is_empty() {
+                all.push(index(of.0 + INDEX, format!("{relation}_pkey"), shown.key.as_slice(), true));
+            }
+            for made in &shown.indexes {
+                all.push(index(OTHER_INDEX + made.id as i32, made.name.clone(), made.key.as_slice(), false));
+            }
+        }
+        all
     }
 
     pub(crate) fn definitions(&self) -> Definitions {
         let mut found = Definitions::default();
-        for (number, name, shown) in self.numbered() {
+        for (number, _, shown) in self.numbered() {
             if let Some(definition) = &shown.definition {
                 found.views.insert(number, format!(" {definition};"));
             }
-            if !shown.key.is_empty() {
-                let columns: Vec<&str> = shown.key.iter().map(|at| shown.schema.field(*at).name().as_str()).collect();
-                let columns = columns.join(", ");
-                let index = format!("CREATE UNIQUE INDEX {name}_pkey ON public.{name} USING btree ({columns})");
-                found.indexes.insert(number + INDEX, index);
-                found.constraints.insert(number + CONSTRAINT, format!("PRIMARY KEY ({columns})"));
+        }
+        for index in self.indexes() {
+            found.indexes.insert(index.number, index.definition());
+            if index.is_primary {
+                found.constraints.insert(index.of.0 + CONSTRAINT, format!("PRIMARY KEY ({})", index.columns()));
             }
         }
         found
@@ -112,28 +149,29 @@ impl PgCatalog {
         let (Some(names), Some(kinds)) = (column("relname"), column("relkind")) else { return Ok(class.clone()) };
         let shown = |name: Option<&str>| name.and_then(|name| self.relations.get(name));
         let kinds = names.iter().zip(kinds).map(|(name, kind)| shown(name).map_or(kind, |shown| Some(shown.kind)));
-        let keyed = names.iter().map(|name| Some(shown(name).is_some_and(|shown| !shown.key.is_empty())));
+        let has_index = |shown: &Arc<Shown>| !shown.key.is_empty() || !shown.indexes.is_empty();
+        let keyed = names.iter().map(|name| Some(shown(name).is_some_and(has_index)));
         let changed: [(&str, ArrayRef); 3] = [
             ("relkind", Arc::new(kinds.collect::<StringArray>())),
             ("relhasindex", Arc::new(keyed.collect::<BooleanArray>())),
             ("relowner", Arc::new(Int32Array::from(vec![OWNER; class.num_rows()]))),
         ];
         let relations = with(class, &changed)?;
-        let keyed = self.keyed();
-        let count = keyed.len();
+        let all = self.indexes();
+        let count = all.len();
         let space = class.column_by_name("relnamespace").map(|array| array.as_primitive::<Int32Type>());
         let at = |name: &str| names.iter().position(|known| known == Some(name));
         let space_of = |name: &str| space.zip(at(name)).map_or(0, |(space, at)| space.value(at));
         let indexes: [(&str, ArrayRef); 9] = [
-            ("oid", numbers(keyed.iter().map(|(number, ..)| number + INDEX))),
-            ("relname", texts(keyed.iter().map(|(_, name, _)| format!("{name}_pkey")))),
-            ("relnamespace", numbers(keyed.iter().map(|(_, name, _)| space_of(name)))),
-            ("relowner", numbers(keyed.iter().map(|_| OWNER))),
+            ("oid", numbers(all.iter().map(|index| index.number))),
+            ("relname", texts(all.iter().map(|index| index.name.clone()))),
+            ("relnamespace", numbers(all.iter().map(|index| space_of(index.of.1)))),
+            ("relowner", numbers(all.iter().map(|_| OWNER))),
             // btree
-            ("relam", numbers(keyed.iter().map(|_| 403))),
-            ("relkind", texts(keyed.iter().map(|_| "i".to_owned()))),
-            ("relnatts", smalls(keyed.iter().map(|(_, _, shown)| shown.key.len() as i16))),
-            ("relpersistence", texts(keyed.iter().map(|_| "p".to_owned()))),
+            ("relam", numbers(all.iter().map(|_| 403))),
+            ("relkind", texts(all.iter().map(|_| "i".to_owned()))),
+            ("relnatts", smalls(all.iter().map(|index| index.key.len() as i16))),
+            ("relpersistence", texts(all.iter().map(|_| "p".to_owned()))),
             ("relispopulated", Arc::new(BooleanArray::from(vec![true; count]))),
         ];
         let indexes = filled(&class.schema(), count, &indexes)?;
@@ -177,14 +215,16 @@ impl PgCatalog {
             ("atthasdef", Arc::new(rows.clone().map(|row| Some(default(row).is_some())).collect::<BooleanArray>())),
         ];
         let relations = with(&attribute, &changed)?;
-        let keys = self.keyed();
-        let all = keys.iter().flat_map(|(number, _, shown)| {
-            shown.key.iter().enumerate().map(move |(at, place)| (number + INDEX, at, shown.schema.field(*place).name()))
-        });
-        let all: Vec<(i32, usize, &String)> = all.collect();
+        let indexes = self.indexes();
+        let columns_of = |index: &Indexed<'_>| {
+            let columns = index.key.iter().enumerate();
+            let named = columns.map(|(at, place)| (index.number, at, index.schema.field(*place).name().clone()));
+            named.collect::<Vec<_>>()
+        };
+        let all: Vec<(i32, usize, String)> = indexes.iter().flat_map(columns_of).collect();
         let columns: [(&str, ArrayRef); 3] = [
             ("attrelid", numbers(all.iter().map(|(number, ..)| *number))),
-            ("attname", texts(all.iter().map(|(_, _, name)| (*name).clone()))),
+            ("attname", texts(all.iter().map(|(_, _, name)| name.clone()))),
             ("attnum", smalls(all.iter().map(|(_, at, _)| *at as i16 + 1))),
         ];
         let columns = filled(&attribute.schema(), all.len(), &columns)?;
@@ -215,20 +255,22 @@ impl PgCatalog {
         ])
     }
 
-    /// `pg_index`: the primary keys.
+    /// `pg_index`: the primary keys, and the indexes that were made.
     fn index(&self) -> Result<RecordBatch> {
-        let all = self.keyed();
+        let all = self.indexes();
         let count = all.len();
         let flags = |name, value| plain(name, Arc::new(BooleanArray::from(vec![value; count])) as ArrayRef);
-        let width = || smalls(all.iter().map(|(_, _, shown)| shown.key.len() as i16));
+        let primary: Vec<bool> = all.iter().map(|index| index.is_primary).collect();
+        let if_primary = |name| plain(name, Arc::new(BooleanArray::from(primary.clone())) as ArrayRef);
+        let width = || smalls(all.iter().map(|index| index.key.len() as i16));
         table(vec![
-            oids("indexrelid", all.iter().map(|(number, ..)| number + INDEX)),
-            oids("indrelid", all.iter().map(|(number, ..)| *number)),
+            oids("indexrelid", all.iter().map(|index| index.number)),
+            oids("indrelid", all.iter().map(|index| index.of.0)),
             plain("indnatts", width()),
             plain("indnkeyatts", width()),
-            flags("indisunique", true),
+            if_primary("indisunique"),
             flags("indnullsnotdistinct", false),
-            flags("indisprimary", true),
+            if_primary("indisprimary"),
             flags("indisexclusion", false),
             flags("indimmediate", true),
             flags("indisclustered", false),
@@ -246,9 +288,22 @@ impl PgCatalog {
         ])
     }
 
+    /// `pg_indexes`: the same, for people.
+    fn index_definitions(&self) -> Result<RecordBatch> {
+        let all = self.indexes();
+        table(vec![
+            plain("schemaname", texts(all.iter().map(|_| "public".to_owned()))),
+            plain("tablename", texts(all.iter().map(|index| index.of.1.to_owned()))),
+            plain("indexname", texts(all.iter().map(|index| index.name.clone()))),
+            plain("tablespace", arrow::array::new_null_array(&DataType::Utf8, all.len())),
+            plain("indexdef", texts(all.iter().map(Indexed::definition))),
+        ])
+    }
+
     /// `pg_constraint`: the primary keys.
     fn constraint(&self) -> Result<RecordBatch> {
-        let all = self.keyed();
+        let mut all = self.indexes();
+        all.retain(|index| index.is_primary);
         let count = all.len();
         let flags = |name, value| plain(name, Arc::new(BooleanArray::from(vec![value; count])) as ArrayRef);
         let words = |name, word: &str| plain(name, texts(all.iter().map(|_| word.to_owned())));
@@ -259,16 +314,16 @@ impl PgCatalog {
             Some(spaces.as_ref()?.value(at))
         };
         table(vec![
-            oids("oid", all.iter().map(|(number, ..)| number + CONSTRAINT)),
-            plain("conname", texts(all.iter().map(|(_, name, _)| format!("{name}_pkey")))),
-            oids("connamespace", all.iter().map(|(number, ..)| space(*number).unwrap_or_default())),
+            oids("oid", all.iter().map(|index| index.of.0 + CONSTRAINT)),
+            plain("conname", texts(all.iter().map(|index| index.name.clone()))),
+            oids("connamespace", all.iter().map(|index| space(index.of.0).unwrap_or_default())),
             words("contype", "p"),
             flags("condeferrable", false),
             flags("condeferred", false),
             flags("convalidated", true),
-            oids("conrelid", all.iter().map(|(number, ..)| *number)),
+            oids("conrelid", all.iter().map(|index| index.of.0)),
             oids("contypid", all.iter().map(|_| 0)),
-            oids("conindid", all.iter().map(|(number, ..)| number + INDEX)),
+            oids("conindid", all.iter().map(|index| index.number)),
             oids("conparentid", all.iter().map(|_| 0)),
             oids("confrelid", all.iter().map(|_| 0)),
             words("confupdtype", " "),
@@ -293,7 +348,8 @@ impl PgCatalog {
         ];
         if prefix == "matview" {
             columns.push(plain("tablespace", arrow::array::new_null_array(&DataType::Utf8, all.len())));
-            columns.push(plain("hasindexes", Arc::new(BooleanArray::from(vec![false; all.len()]))));
+            let indexed: Vec<bool> = all.iter().map(|(_, shown)| !shown.indexes.is_empty()).collect();
+            columns.push(plain("hasindexes", Arc::new(BooleanArray::from(indexed))));
             columns.push(plain("ispopulated", Arc::new(BooleanArray::from(vec![true; all.len()]))));
         }
         let definition = |shown: &Arc<Shown>| format!(" {};", shown.definition.as_deref().unwrap_or_default());
@@ -388,6 +444,7 @@ impl SchemaProvider for PgCatalog {
             "pg_attrdef" => self.attrdef()?,
             "pg_database" => self.database().await?,
             "pg_index" => self.index()?,
+            "pg_indexes" => self.index_definitions()?,
             "pg_constraint" => self.constraint()?,
             "pg_views" => self.views("v", "view")?,
             "pg_matviews" => self.views("m", "matview")?,
@@ -401,7 +458,8 @@ impl SchemaProvider for PgCatalog {
     }
 
     fn table_exist(&self, name: &str) -> bool {
-        self.session.contains_key(name.to_ascii_lowercase().as_str()) || self.inner.table_exist(name)
+        let name = name.to_ascii_lowercase();
+        name == "pg_indexes" || self.session.contains_key(name.as_str()) || self.inner.table_exist(&name)
     }
 }
 
@@ -504,11 +562,11 @@ fn texts(values: impl IntoIterator<Item = String>) -> ArrayRef {
     Arc::new(StringArray::from_iter_values(values))
 }
 
-/// One list a relation, of what `of` makes of the places of its key's columns.
-fn places(all: &[(i32, &String, &Arc<Shown>)], of: fn(usize) -> i16) -> ArrayRef {
+/// One list an index, of what `of` makes of the places of its columns.
+fn places(all: &[Indexed<'_>], of: fn(usize) -> i16) -> ArrayRef {
     let mut lists = ListBuilder::new(Int16Builder::new());
-    for (_, _, shown) in all {
-        lists.append_value(shown.key.iter().map(|at| Some(of(*at))));
+    for index in all {
+        lists.append_value(index.key.iter().map(|at| Some(of(*at))));
     }
     Arc::new(lists.finish())
 }

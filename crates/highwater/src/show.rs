@@ -123,11 +123,21 @@ fn jobs(database: &Database) -> Result<Rows> {
 pub(crate) fn failing(state: &State, pipeline: &Pipeline) -> Vec<String> {
     let mut failing = pipeline.failing_deliveries();
     // Some have deliveries on several workers.
-    failing.dedup_by(|one, other| one.sink == other.sink);
+    failing.dedup_by(|one, other| {
+        let is_same = one.sink == other.sink;
+        if is_same {
+            other.waiting += one.waiting;
+            other.bytes.0 += one.bytes.0;
+        }
+        is_same
+    });
     let told = |failing: FailingDelivery| {
         let kept = failing.sink.rsplit_once('/').map_or(failing.sink.as_str(), |(kept, _)| kept);
         let name = state.objects.shown(kept);
-        format!("sink {name:?} cannot deliver for now, and is tried again: {}", failing.reason)
+        let FailingDelivery { reason, waiting, bytes, .. } = &failing;
+        format!(
+            "sink {name:?} cannot deliver for now, and is tried again: {reason} ({waiting} deliveries of {bytes} wait)"
+        )
     };
     failing.into_iter().map(told).collect()
 }

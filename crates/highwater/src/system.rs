@@ -26,6 +26,7 @@ use datafusion_pg_catalog::pg_catalog::context::EmptyContextProvider;
 use datafusion_pg_catalog::pg_catalog::setup_pg_catalog;
 use datafusion_pg_catalog::sql::PostgresCompatibilityParser;
 use highwater_sql::statement::{CreateTable, Query};
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
@@ -104,13 +105,20 @@ impl Database {
     /// All objects with columns that clients may read.
     fn relations_shown(&self) -> Relations {
         let state = self.state();
-        let shown =
-            state.objects.iter().filter_map(|object| Some((object.name().to_owned(), Arc::new(shown(object)?))));
-        shown.collect()
+        let shown = state.objects.iter().filter_map(|object| Some((object.name().to_owned(), shown(object)?)));
+        let mut shown: BTreeMap<String, Shown> = shown.collect();
+        for object in state.objects.iter() {
+            let Body::Index(index) = &object.body else { continue };
+            let Some(on) = shown.get_mut(&index.on.value) else { continue };
+            let key = index.columns.iter().filter_map(|name| on.schema.index_of(&name.value).ok()).collect();
+            on.indexes.push(ShownIndex { id: object.entry.id, name: object.name().to_owned(), key });
+        }
+        shown.into_iter().map(|(name, shown)| (name, Arc::new(shown))).collect()
     }
 }
 
-/// How catalogs show an object; none for indexes, sinks and subscriptions, which cannot be read.
+/// How catalogs show an object; none for indexes, which they show with what they are over, and for sinks
+/// and subscriptions, which cannot be read.
 fn shown(object: &Object) -> Option<Shown> {
     let schema = Arc::clone(&object.schema);
     let (kind, query) = match &object.body {
@@ -122,7 +130,7 @@ fn shown(object: &Object) -> Option<Shown> {
         Body::Index(_) | Body::Sink(_) | Body::Subscription(_) => return None,
     };
     let definition = query.map(|query| query.ast.to_string());
-    Some(Shown { schema, kind, key: Vec::new(), columns: Vec::new(), definition })
+    Some(Shown { schema, kind, key: Vec::new(), indexes: Vec::new(), columns: Vec::new(), definition })
 }
 
 fn shown_table(schema: SchemaRef, table: &CreateTable) -> Shown {
@@ -132,7 +140,7 @@ fn shown_table(schema: SchemaRef, table: &CreateTable) -> Shown {
         columns.map(|c| (c.column.not_null, c.default.as_ref().map(ToString::to_string))).collect();
     // Those of INCLUDE.
     columns.resize(schema.fields().len(), (false, None));
-    Shown { schema, kind: "r", key, columns, definition: None }
+    Shown { schema, kind: "r", key, indexes: Vec::new(), columns, definition: None }
 }
 
 type Listed = Arc<RwLock<Relations>>;
@@ -270,6 +278,16 @@ impl SchemaProvider for Public {
     }
 }
 
+/// An index of a relation.
+#[derive(Debug)]
+pub(crate) struct ShownIndex {
+    /// Its object's number.
+    pub(crate) id: u64,
+    pub(crate) name: String,
+    /// The places of its columns, in its order.
+    pub(crate) key: Vec<usize>,
+}
+
 /// An object that is listed and cannot be read together with the system's relations.
 #[derive(Debug)]
 pub(crate) struct Shown {
@@ -278,6 +296,8 @@ pub(crate) struct Shown {
     pub(crate) kind: &'static str,
     /// The places of the primary key's columns, in its order.
     pub(crate) key: Vec<usize>,
+    /// Those of CREATE INDEX.
+    pub(crate) indexes: Vec<ShownIndex>,
     /// By column of a table: whether it takes no nulls, and its default.
     pub(crate) columns: Vec<(bool, Option<String>)>,
     /// A view's query.

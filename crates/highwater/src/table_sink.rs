@@ -15,6 +15,7 @@ use arrow::compute::{concat_batches, take_record_batch};
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::row::{Row, RowConverter, SortField};
 use highwater_engine::Batch;
+use highwater_engine::core::CheckpointId;
 use highwater_engine::sink::{DeliveryPermit, Sink, Target as Deliverer};
 use highwater_sql::statement::{CreateSink, Name};
 use highwater_sql::types::pg_name;
@@ -70,6 +71,14 @@ impl Sink for TableSink {
 
     fn is_gathered(&self) -> bool {
         true
+    }
+
+    fn delivered(&self) -> highwater_engine::Result<Option<CheckpointId>> {
+        let Inner { writer, target, of, .. } = self.inner.as_ref();
+        let spec = target.table.spec();
+        let delivered = writer.delivered(spec.id, of);
+        let failed = |e| highwater_engine::Error::connector(format!("table {}", spec.name), e);
+        Ok(delivered.map_err(failed)?.map(CheckpointId))
     }
 }
 

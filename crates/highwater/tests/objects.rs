@@ -200,6 +200,40 @@ fn a_sink_brings_each_change_into_a_table_once_over_crashes() {
     database.shutdown().expect("a clean stop");
 }
 
+/// Numbers of checkpoints would begin anew, and the fences in the tables' store would take them for old.
+#[test]
+fn a_lost_root_makes_no_sink_leave_rows_out() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let root = folder.path().join("root");
+    let open = || {
+        let mut config = Config::new(folder.path().join("data"));
+        config.workers = Some(2);
+        config.checkpoints.interval = None;
+        config.checkpoint_root = Some(root.to_str().expect("text").to_owned());
+        Database::open(config).expect("a database")
+    };
+    let database = open();
+    let script = "
+        CREATE TABLE events (id bigint PRIMARY KEY, grp bigint);
+        CREATE MATERIALIZED VIEW counts AS SELECT grp, count(*) AS n FROM events GROUP BY grp;
+        CREATE TABLE report (grp bigint PRIMARY KEY, n bigint);
+        CREATE SINK s INTO report FROM counts;";
+    database.script(script).expect("a script");
+    for id in 1..=5 {
+        database.execute(&format!("INSERT INTO events VALUES ({id}, {id})")).expect("inserts");
+        database.execute("FLUSH").expect("flushes");
+    }
+    assert_same(&database, "SELECT * FROM report", "SELECT * FROM counts", 5);
+    drop(database);
+    std::fs::remove_dir_all(&root).expect("the root is lost");
+    let database = open();
+    database.execute("INSERT INTO events VALUES (6, 1), (7, 7)").expect("inserts");
+    database.execute("FLUSH").expect("flushes");
+    assert_equal_to_recomputation(&database, "counts");
+    assert_same(&database, "SELECT * FROM report", "SELECT * FROM counts", 6);
+    database.shutdown().expect("a clean stop");
+}
+
 #[test]
 fn a_sink_whose_rows_a_table_refuses_holds_nobody_up() {
     let folder = tempfile::tempdir().expect("a folder");

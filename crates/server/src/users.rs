@@ -257,6 +257,27 @@ mod tests {
     }
 
     #[test]
+    fn users_of_format_1_are_read() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/format-1").join(FILE);
+        let path = folder.path().join(FILE);
+        std::fs::copy(fixture, &path).expect("the fixture");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("changed");
+        let users = Users::load(folder.path()).expect("read");
+        let expected = [
+            ("app", Role::Writer, "secret"),
+            ("look", Role::Reader, "a long password"),
+            ("root", Role::Admin, "pässword"),
+        ];
+        assert_eq!(users.all().len(), expected.len());
+        for (name, role, password) in expected {
+            let user = users.get(name).expect(name);
+            assert_eq!(user.role, role, "{name}");
+            assert!(user.is_password(password) && !user.is_password("secrets"), "{name}");
+        }
+    }
+
+    #[test]
     fn roles_may_more_and_more() {
         let statement = |sql: &str| highwater::parse(sql).expect("a statement");
         let cases = [

@@ -15,7 +15,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
-use highwater_core::{Clock as _, SystemClock, WallMicros};
+use highwater_core::{CheckpointId, Clock as _, SystemClock, WallMicros};
 use highwater_engine::Batch;
 use highwater_engine::sink::{DeliveryPermit, Sink, Target};
 use rocksdb::{DB, IteratorMode, ReadOptions, WriteBatch, WriteOptions};
@@ -285,6 +285,10 @@ impl Sink for JournalSink {
 
     fn is_log(&self) -> bool {
         true
+    }
+
+    fn delivered(&self) -> highwater_engine::Result<Option<CheckpointId>> {
+        Ok(self.journal.inner().newest().map(|(checkpoint, _)| CheckpointId(checkpoint)))
     }
 }
 

@@ -25,6 +25,8 @@ pub(crate) const COMMITS: &str = "commits";
 pub(crate) const JOURNALS: &str = "journals";
 /// Bytes before the row's own key.
 pub(crate) const PREFIX: usize = 4;
+/// Bytes of a fence's key before whose it is.
+const FENCE_PREFIX: usize = 13;
 
 /// Where it is noted up to which checkpoint a part of a sink's rows was written: `fence`, the table and
 /// part, big-endian, and whose they are.
@@ -34,6 +36,11 @@ pub(crate) fn fence_key(table: u32, part: u32, of: &str) -> Vec<u8> {
     key.extend_from_slice(&part.to_be_bytes());
     key.extend_from_slice(of.as_bytes());
     key
+}
+
+/// Whether a fence is of this writer, of whichever part.
+pub(crate) fn is_fence_of(key: &[u8], of: &str) -> bool {
+    key.get(FENCE_PREFIX..) == Some(of.as_bytes())
 }
 
 /// The first fence of a table.
@@ -198,6 +205,33 @@ mod tests {
         assert!(head_key(1, u64::MAX).as_slice() < piece_key(1, 0, 0).as_slice());
         assert!(piece_key(1, 2, u32::MAX) < piece_key(1, 3, 0));
         assert!(piece_key(1, u64::MAX, u32::MAX).as_slice() < head_key(2, 0).as_slice());
+    }
+
+    /// Keys and values as they are persisted.
+    #[test]
+    fn keys_and_values_are_those_of_format_1() {
+        assert_eq!(FORMAT, 1);
+        let mut row = Vec::new();
+        row_key(2, b"k", &mut row);
+        assert_eq!(row, [0, 0, 0, 2, b'k']);
+        assert_eq!(log_key(2, 258), [0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 1, 2]);
+        assert_eq!(head_key(3, 258), [0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 1, 2]);
+        assert_eq!(piece_key(3, 258, 5), [0, 0, 0, 3, 1, 0, 0, 0, 0, 0, 0, 1, 2, 0, 0, 0, 5]);
+        assert_eq!(fence_key(4, 1, "0:s"), b"fence\x00\x00\x00\x04\x00\x00\x00\x010:s");
+        let head = Head { first: -1, last: 258, pieces: 7 };
+        let expected = [255, 255, 255, 255, 255, 255, 255, 255, 0, 0, 0, 0, 0, 0, 1, 2, 0, 0, 0, 7];
+        assert_eq!(head.encode(), expected);
+        let mut change = Vec::new();
+        encode_change(-1, b"k", b"vw", &mut change);
+        assert_eq!(change, [255, 1, 0, 0, 0, b'k', 2, 0, 0, 0, b'v', b'w']);
+    }
+
+    #[test]
+    fn fences_are_known_by_whose_they_are() {
+        let key = fence_key(3, 1, "0:s");
+        assert!(is_fence_of(&key, "0:s") && !is_fence_of(&key, "1:s") && !is_fence_of(&key, ":s"));
+        assert!(first_fence(3) < key && key < first_fence(4));
+        assert!(!is_fence_of(b"fence", ""));
     }
 
     #[test]

@@ -7,8 +7,8 @@ use crate::commit::{Committer, Fence, Pending};
 use crate::error::{Error, Result};
 use crate::journal::{Journal, JournalSpec};
 use crate::layout::{
-    COMMITS, FORMAT, FORMAT_KEY, JOURNALS, LOG, POSITION_KEY, PREFIX, ROWS, count_of, log_key, log_position,
-    position_of, row_range,
+    COMMITS, FORMAT, FORMAT_KEY, JOURNALS, LOG, POSITION_KEY, PREFIX, ROWS, count_of, first_fence, is_fence_of,
+    log_key, log_position, position_of, row_range,
 };
 use crate::log::Log;
 use crate::reader::Backfills;
@@ -143,6 +143,20 @@ impl Core {
         let newest = self.db.get(key).map_err(Error::store("read a fence"))?;
         newest.as_deref().map(position_of).transpose()
     }
+
+    /// The newest checkpoint of all fences of a table that are of one writer.
+    fn newest_fence(&self, table: u32, of: &str) -> Result<Option<u64>> {
+        let mut options = ReadOptions::default();
+        options.set_iterate_range(first_fence(table)..first_fence(table + 1));
+        let mut newest = None;
+        for stored in self.db.iterator_opt(IteratorMode::Start, options) {
+            let (key, value) = stored.map_err(Error::store("read the fences"))?;
+            if is_fence_of(&key, of) {
+                newest = newest.max(Some(position_of(&value)?));
+            }
+        }
+        Ok(newest)
+    }
 }
 
 /// What a sink writes into tables with; cheap to clone. It does not keep the store from closing.
@@ -167,6 +181,14 @@ impl Writer {
     /// When the store cannot be read.
     pub fn is_delivered(&self, fence: &Fence) -> Result<bool> {
         Ok(self.core.fence(&fence.key)?.is_some_and(|newest| newest >= fence.checkpoint))
+    }
+
+    /// The newest checkpoint of which any part was written into a table, of whose rows `of` says.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn delivered(&self, table: u32, of: &str) -> Result<Option<u64>> {
+        self.core.newest_fence(table, of)
     }
 
     /// Writes a delivery and its fence at once, unless it was written before, and returns when that is

@@ -54,6 +54,33 @@ pub(crate) enum SumKind {
     Decimal,
 }
 
+impl Place {
+    /// What it is called where state is kept for it.
+    pub(crate) fn words(&self) -> String {
+        let extreme = |max: bool| if max { "max" } else { "min" };
+        match *self {
+            Self::Rows => "rows".to_owned(),
+            Self::Valid(valid) => format!("count {valid}"),
+            Self::Sum { kind, word, valid } => format!("{} sum {word} count {valid}", kind.word()),
+            Self::Avg { kind, word, valid } => format!("{} avg {word} count {valid}", kind.word()),
+            Self::Extreme { word, valid, max } => format!("{} {word} count {valid}", extreme(max)),
+            Self::Set { set, max } => format!("{} of set {set}", extreme(max)),
+        }
+    }
+}
+
+impl SumKind {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Integer => "integer",
+            Self::Unsigned => "unsigned",
+            Self::Float => "float",
+            Self::CountedFloat => "counted float",
+            Self::Decimal => "decimal",
+        }
+    }
+}
+
 /// How the aggregates of one GROUP BY lie in a slot.
 #[derive(Clone, Debug)]
 pub(crate) struct Layout {

@@ -4,6 +4,7 @@
 
 use crate::batch::Batch;
 use crate::error::{Error, Result};
+use crate::identity;
 use crate::keys::KeyCodec;
 use crate::ops::accumulate::Argument;
 use crate::plan::{Aggregation, Map};
@@ -131,6 +132,23 @@ impl Preparation {
     /// As [`Preparation::new`].
     pub(crate) fn of_whole_rows(rows: &Aggregation, input: &SchemaRef) -> Result<Self> {
         Ok(Self { whole_rows: true, ..Self::new(rows, input)? })
+    }
+
+    /// What the argument columns are called where state is kept for them.
+    ///
+    /// # Errors
+    /// `Plan` when an expression has no words.
+    pub(crate) fn words(&self) -> Result<Vec<String>> {
+        let argument = |((argument, filter, ..), described): (&PreparedArgument, &Argument)| -> Result<String> {
+            let filter = match filter {
+                Some(filter) => format!(" where {}", identity::expression(filter)?),
+                None => String::new(),
+            };
+            let nulls = if described.nullable { " or null" } else { "" };
+            let (argument, of) = (identity::expression(argument)?, identity::data_type(&described.data_type)?);
+            Ok(format!("{argument}{filter}: {of}{nulls}"))
+        };
+        self.arguments.iter().zip(&self.described).map(argument).collect()
     }
 
     /// A codec for the same keys, for who reads them.

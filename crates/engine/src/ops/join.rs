@@ -38,6 +38,19 @@ use std::time::Instant;
 const TOGETHER: usize = 16 << 10;
 
 impl JoinKind {
+    /// What it is called where state is kept for it.
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::Inner => "inner",
+            Self::Left => "left",
+            Self::Right => "right",
+            Self::Full => "full",
+            Self::Semi => "semi",
+            Self::Anti => "anti",
+            Self::Mark => "mark",
+        }
+    }
+
     /// Whether pairs are given.
     pub(crate) const fn gives_pairs(self) -> bool {
         matches!(self, Self::Inner | Self::Left | Self::Right | Self::Full)

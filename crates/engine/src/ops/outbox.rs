@@ -2,11 +2,14 @@
 //! are delivered once it is published.
 //!
 //! Invariants: nothing is delivered that no published checkpoint holds; what a checkpoint holds is
-//! handed in again with every later one until it is delivered; deliveries of a worker are in order.
+//! handed in again with every later one until it is delivered, by reference; deliveries of a worker are
+//! in order. What waits for a target that fails is in files: in memory are the rows since the last
+//! checkpoint and a few small parts.
 
 use crate::background::Background;
 use crate::batch::Batch;
 use crate::error::{Error, Result};
+use crate::kept_rows::KeptRows;
 use crate::ops::by_rows::LeftOut;
 use crate::shared::{FailingDelivery, Run, caught};
 use crate::sink::{DeliveryPermit, EPOCH, Sink, TIME, Target};
@@ -16,7 +19,7 @@ use crate::wire;
 use arrow::array::{Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
-use highwater_core::{CheckpointId, Epoch, WallMicros};
+use highwater_core::{Bytes, CheckpointId, Epoch, WallMicros};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,6 +29,9 @@ use std::time::{Duration, Instant};
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// After so many failures in a row nobody waits for a sink any more: it has had 300 ms to recover.
 const PATIENT_FAILURES: u32 = 3;
+
+/// So many of the newest parts may stand in manifests, and in memory, however long they wait.
+const NEWEST: usize = 8;
 
 /// What a delivery left behind: the target for the next one, and how it went.
 type Delivered = (Option<Box<dyn Target>>, Result<()>);
@@ -106,23 +112,33 @@ impl Outbox {
     }
 
     /// What a checkpoint must hold for this sink.
-    pub(crate) fn freeze(&mut self) -> Vec<OutboxPart> {
+    ///
+    /// # Errors
+    /// When rows of a checkpoint that failed cannot be read back.
+    pub(crate) fn freeze(&mut self) -> Result<Vec<OutboxPart>> {
         if !self.current.is_empty() {
             let bytes = std::mem::take(&mut self.current);
             // Rows of a checkpoint that failed go with the next one's, under its number.
             if let Some(last) = self.kept.back_mut().filter(|last| last.checkpoint.is_none()) {
-                last.bytes.extend(bytes);
-                return self.kept.iter().cloned().collect();
+                last.rows = last.rows.followed_by(&bytes)?;
+            } else {
+                self.kept.push_back(OutboxPart {
+                    sink: self.name.clone(),
+                    checkpoint: None,
+                    part: self.part,
+                    rows: KeptRows::in_memory(bytes),
+                    waits: false,
+                });
             }
-            self.kept.push_back(OutboxPart {
-                sink: self.name.clone(),
-                checkpoint: None,
-                part: self.part,
-                bytes,
-                file: None,
-            });
         }
-        self.kept.iter().cloned().collect()
+        let old = self.kept.len().saturating_sub(NEWEST);
+        for (at, part) in self.kept.iter_mut().enumerate() {
+            part.waits = at < old;
+            if part.checkpoint.is_some() {
+                part.rows.spill();
+            }
+        }
+        Ok(self.kept.iter().cloned().collect())
     }
 
     /// A checkpoint is published: all that was frozen until then belongs to it.
@@ -137,8 +153,10 @@ impl Outbox {
     /// Tells how much waits for a sink that fails.
     fn tell_failing(&self) {
         let Some(reason) = &self.failing else { return };
-        let waiting = self.kept.iter().filter(|part| part.checkpoint.is_some()).count();
-        let failing = FailingDelivery { sink: self.name.clone(), reason: reason.clone(), waiting };
+        let published = self.kept.iter().filter(|part| part.checkpoint.is_some());
+        let (waiting, bytes) = published.fold((0, 0), |(parts, bytes), part| (parts + 1, bytes + part.rows.len()));
+        let (sink, reason, bytes) = (self.name.clone(), reason.clone(), Bytes(bytes as u64));
+        let failing = FailingDelivery { sink, reason, waiting, bytes };
         self.run.set_failing(&self.name, self.part, Some(failing));
     }
 
@@ -217,9 +235,10 @@ fn deliver_one(
         Ok(target) => target,
         Err(error) => return (None, Err(error)),
     };
-    let rows = match wire::decode(&part.bytes) {
+    let decoded = |bytes: Arc<Vec<u8>>| wire::decode(&bytes).map_err(|error| Error::data(&part.sink, error));
+    let rows = match part.rows.read().and_then(decoded) {
         Ok(rows) => rows,
-        Err(error) => return (Some(target), Err(Error::data(&part.sink, error))),
+        Err(error) => return (Some(target), Err(error)),
     };
     let delivered = caught(&part.sink, || target.deliver(permit, part.part, &rows));
     (Some(target), delivered)

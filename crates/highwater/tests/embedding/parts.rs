@@ -141,6 +141,8 @@ pub(crate) struct Kept {
     pub(crate) again: u64,
     /// Deliveries that are still to fail, each in one of three ways.
     pub(crate) failures: u32,
+    /// Whether it takes none.
+    pub(crate) is_down: bool,
 }
 
 impl Store {
@@ -195,6 +197,9 @@ impl Sink for Shelf {
 impl Target for Shelf {
     fn deliver(&mut self, permit: DeliveryPermit, part: u32, rows: &[Batch]) -> Result<()> {
         let mut kept = self.store.lock();
+        if kept.is_down {
+            return Err(Error::connector("store", "is down"));
+        }
         let way = kept.failures % 3;
         let fails = kept.failures > 0;
         kept.failures = kept.failures.saturating_sub(1);

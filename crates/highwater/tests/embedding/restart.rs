@@ -117,6 +117,39 @@ fn a_log_that_grows_is_followed_and_read_as_far_as_it_goes() {
 }
 
 #[test]
+fn what_waits_for_a_target_that_is_down_is_delivered_once_after_a_crash() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (log, store) = (Log::of(100), Store::default());
+    let mut end = 100;
+    store.lock().is_down = true;
+    let database = open(folder.path(), &log, &store, with_half);
+    database.execute("CREATE SOURCE s WITH (connector = 'log', follow = true)").expect("a source");
+    database.execute("CREATE SINK k AS SELECT id FROM s WITH (connector = 'store')").expect("a sink");
+    let read = || -> u64 { database.pipelines().iter().map(|pipeline| pipeline.metrics().rows_in).sum() };
+    for stage in 1..=16 {
+        // A few rows stand in the manifest, many in a file.
+        end += if stage % 4 == 0 { 10_000 } else { 10 };
+        log.fill_to(end);
+        wait_until("not all is read", || read() == end as u64);
+        database.execute("CHECKPOINT").expect("a checkpoint");
+    }
+    let waiting = || -> usize {
+        let pipelines = database.pipelines();
+        let failing = pipelines.iter().flat_map(|pipeline| pipeline.failing_deliveries());
+        failing.map(|failing| failing.waiting).sum()
+    };
+    wait_until("it is not told what waits", || waiting() >= 16);
+    drop(database);
+    let database = open(folder.path(), &log, &store, with_half);
+    database.execute("CHECKPOINT").expect("a checkpoint that holds what the one before held");
+    assert_eq!(store.count(), 0);
+    store.lock().is_down = false;
+    wait_until("not all is delivered", || store.count() == end as usize);
+    database.shutdown().expect("a clean stop");
+    store.assert_each_once(("k", 0), 0..end);
+}
+
+#[test]
 fn a_sink_of_a_dropped_ones_name_is_another_one() {
     let folder = tempfile::tempdir().expect("a folder");
     let (log, store) = (Log::of(500), Store::default());

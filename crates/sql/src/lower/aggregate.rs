@@ -3,6 +3,7 @@
 
 use super::Builder;
 use super::flow::Flow;
+use super::identity;
 use super::ties::unaliased;
 use crate::arithmetic;
 use crate::error::{Error, Result};
@@ -34,7 +35,7 @@ impl Builder<'_> {
         }
         let schema = view_schema(&aggregate.schema);
         let (aggregation, input) = self.aggregation(aggregate, flow, owner)?;
-        let what = format!("aggregate({})", key_names(&aggregate.group_expr));
+        let what = format!("aggregate({})", key_names(&aggregate.group_expr)?);
         let node = self.add(owner, &what, vec![input], Operator::Aggregate(aggregation), &schema);
         Ok(Flow::whole(node, &schema))
     }
@@ -144,9 +145,9 @@ fn over_node(aggregate: Aggregate, flow: &Flow) -> Aggregate {
 }
 
 /// The keys as they are written, for the node's name.
-pub(super) fn key_names(keys: &[Expr]) -> String {
-    let names: Vec<String> = keys.iter().map(key_name).collect();
-    shortened(names.join(", "))
+pub(super) fn key_names(keys: &[Expr]) -> Result<String> {
+    let names: Vec<String> = keys.iter().map(key_name).collect::<Result<_>>()?;
+    Ok(shortened(names.join(", ")))
 }
 
 /// A part of a node's name: long ones end with a digest.
@@ -161,14 +162,13 @@ pub(super) fn shortened(all: String) -> String {
     format!("{head}~{digest:016x}")
 }
 
-pub(super) fn key_name(key: &Expr) -> String {
+pub(super) fn key_name(key: &Expr) -> Result<String> {
     match key {
-        Expr::Column(column) => column.name.clone(),
-        Expr::Alias(alias) => alias.name.clone(),
-        other => match arithmetic::written(other.clone()) {
-            Ok(Expr::Column(column)) => column.name,
-            Ok(written) => written.human_display().to_string(),
-            Err(_) => other.human_display().to_string(),
+        Expr::Column(column) => Ok(column.name.clone()),
+        Expr::Alias(alias) => Ok(alias.name.clone()),
+        other => match arithmetic::written(other.clone())? {
+            Expr::Column(column) => Ok(column.name),
+            written => Ok(identity::named(&written)?),
         },
     }
 }

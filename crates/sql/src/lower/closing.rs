@@ -50,7 +50,7 @@ impl Builder<'_> {
         let Some((time, passing)) = keys.find(|(_, passing)| !passing.is_empty()) else {
             return Err(self.not_closed("without a watermark under a key of GROUP BY"));
         };
-        let what = format!("aggregate({})", key_names(&aggregate.group_expr));
+        let what = format!("aggregate({})", key_names(&aggregate.group_expr)?);
         let operator = Operator::Closing(Closing { aggregation, time, passing });
         let node = self.add(owner, &what, vec![input], operator, &schema);
         Ok(Flow::whole(node, &schema))

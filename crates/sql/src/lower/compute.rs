@@ -4,6 +4,7 @@
 //! its rows in memory, so nothing is waited for. Rows come in one order, so sums of floating point and
 //! the like are the same each time.
 
+use super::identity;
 use crate::error::Result;
 use crate::session::{Session, Stream, view_schema};
 use arrow::array::{RecordBatch, RecordBatchOptions};
@@ -135,6 +136,10 @@ impl Computed {
 impl Recompute for Computed {
     fn describe(&self) -> String {
         self.node.display_indent().to_string()
+    }
+
+    fn identity(&self) -> highwater_engine::Result<String> {
+        identity::plan(&self.node, ROWS)
     }
 
     fn start(&self) -> highwater_engine::Result<Box<dyn Compute>> {

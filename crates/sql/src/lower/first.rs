@@ -45,7 +45,8 @@ impl Builder<'_> {
         let schema = Arc::clone(flow.schema());
         let input = self.settle(flow, owner);
         let operator = Operator::First(First { keys, order, rows: most, ranking: ranked.ranking });
-        let node = self.add(owner, &format!("first({})", key_names(ranked.keys)), vec![input], operator, &schema);
+        let what = format!("first({})", key_names(ranked.keys)?);
+        let node = self.add(owner, &what, vec![input], operator, &schema);
         Ok(Flow::whole(node, &schema))
     }
 }

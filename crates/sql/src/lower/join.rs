@@ -57,7 +57,7 @@ impl Builder<'_> {
             operator.forgets = self.forgets(&operator, inputs[0], inputs[1]);
         }
         let schema = view_schema(&join.schema);
-        let what = format!("{}join({})", if temporal { "temporal " } else { "" }, names(&left_on, &right_on));
+        let what = format!("{}join({})", if temporal { "temporal " } else { "" }, names(&left_on, &right_on)?);
         let node = self.add(owner, &what, inputs, Operator::Join(operator), &schema);
         Ok(Flow::whole(node, &schema))
     }
@@ -102,7 +102,8 @@ fn check_types(
 }
 
 /// The pairs of keys as they are written, for the node's name.
-fn names(left: &[Expr], right: &[Expr]) -> String {
-    let pairs: Vec<String> = left.iter().zip(right).map(|(l, r)| format!("{}={}", key_name(l), key_name(r))).collect();
-    shortened(pairs.join(", "))
+fn names(left: &[Expr], right: &[Expr]) -> Result<String> {
+    let pair = |(l, r): (&Expr, &Expr)| -> Result<String> { Ok(format!("{}={}", key_name(l)?, key_name(r)?)) };
+    let pairs: Vec<String> = left.iter().zip(right).map(pair).collect::<Result<_>>()?;
+    Ok(shortened(pairs.join(", ")))
 }

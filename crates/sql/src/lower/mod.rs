@@ -13,6 +13,7 @@ mod first;
 mod flow;
 mod grouping;
 mod hop;
+mod identity;
 mod join;
 mod lifetime;
 mod limit;

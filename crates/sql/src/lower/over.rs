@@ -49,7 +49,7 @@ impl Builder<'_> {
             super::no_subquery(predicate)?;
             node = LogicalPlan::Filter(Filter::try_new(predicate.clone(), Arc::new(node)).map_err(plan)?);
         }
-        let what = format!("over({})", key_names(&keys));
+        let what = format!("over({})", key_names(&keys)?);
         self.regroup(Template { node, keys: &keys, input, what }, flow, owner)
     }
 }

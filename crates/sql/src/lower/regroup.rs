@@ -47,7 +47,7 @@ impl Builder<'_> {
         let node = Aggregate::try_new(rows, aggregate.group_expr.clone(), calls);
         let node = LogicalPlan::Aggregate(node.map_err(|e| Error::Plan(Box::new(e)))?);
         let keys = aggregate.group_expr.as_slice();
-        let what = format!("regroup({})", aggregate::key_names(keys));
+        let what = format!("regroup({})", aggregate::key_names(keys)?);
         let flow = match distinct_on(aggregate) {
             Some(ranked) => self.first(&ranked, 1, flow, owner)?,
             None => flow,

@@ -12,7 +12,7 @@ impl Builder<'_> {
         let flow = self.lower(&session.input, owner)?;
         let input = session.input.schema();
         let node = session.over(over_rows(input)?).map_err(|e| Error::Plan(Box::new(e)))?;
-        let what = format!("session({})", key_names(&session.keys));
+        let what = format!("session({})", key_names(&session.keys)?);
         self.regroup(Template { node, keys: &session.keys, input, what }, flow, owner)
     }
 }

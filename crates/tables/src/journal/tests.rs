@@ -125,6 +125,8 @@ fn entries_are_kept_once_and_read_in_order() {
     assert_eq!(read_all(&again, again.begin()).0, all);
     append(&again, 7, &[batch(2, 20 * SECOND, &[(8, 8, 1)])]);
     assert_eq!(read_all(&again, again.begin()).0, all, "the newest entry is the fence");
+    let sink = JournalSink::new(Arc::clone(&again), None);
+    assert_eq!(sink.delivered().expect("told"), Some(CheckpointId(7)));
     store.drop_journal(3).expect("dropped");
     assert_eq!(again.read(end).expect("read"), JournalRead::Dropped);
     append(&again, 9, &[batch(4, 40 * SECOND, &[(8, 8, 1)])]);
