@@ -81,6 +81,7 @@
 //! # }
 //! ```
 
+mod again;
 mod alter;
 mod answer;
 mod broken;
@@ -129,6 +130,7 @@ mod values;
 mod views;
 mod zone;
 
+pub use again::ToldWrite;
 pub use answer::{Answer, RowStream, Tag};
 pub use compare::same_rows;
 pub use config::Config;

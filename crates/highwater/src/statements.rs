@@ -46,7 +46,7 @@ impl Database {
         done
     }
 
-    async fn dispatch(
+    pub(crate) async fn dispatch(
         &self,
         connection: &mut Connection,
         statement: &Statement,

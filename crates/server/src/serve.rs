@@ -6,7 +6,7 @@
 
 use crate::exit::{Exit, Failure, Outcome};
 use crate::http;
-use crate::pg::{Handlers, Server, Session};
+use crate::pg::{self, Server, Session};
 use crate::settings::{Flags, Settings};
 use crate::signals::Stop;
 use crate::users::Users;
@@ -142,7 +142,7 @@ async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, server: Arc<Ser
                 let (server, tls, stopped) = (Arc::clone(&server), tls.clone(), stopped.clone());
                 tokio::spawn(async move {
                     let session = Session::new(&server);
-                    let client = pgwire::tokio::process_socket(socket, tls, Handlers(session));
+                    let client = pg::serve(socket, tls, session);
                     tokio::select! {
                         ended = client => {
                             if let Err(error) = ended {
