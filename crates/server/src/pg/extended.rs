@@ -243,7 +243,7 @@ impl ExtendedQueryHandler for Session {
         }
         let tag = Tag::new(&answer.tag.text(0));
         Ok(match prepared.statement.as_ref() {
-            Statement::Begin { .. } => Response::TransactionStart(tag),
+            Statement::Begin(_) => Response::TransactionStart(tag),
             Statement::Commit | Statement::Rollback => Response::TransactionEnd(tag),
             _ => Response::Execution(tag),
         })
@@ -273,7 +273,7 @@ pub(super) const fn is_write(statement: &Statement) -> bool {
 }
 
 const fn is_about_transactions(statement: &Statement) -> bool {
-    matches!(statement, Statement::Begin { .. } | Statement::Commit | Statement::Rollback)
+    matches!(statement, Statement::Begin(_) | Statement::Commit | Statement::Rollback)
 }
 
 /// Whether the statement is a DEALLOCATE of what the client has prepared by the protocol, which is

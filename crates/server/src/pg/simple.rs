@@ -173,6 +173,7 @@ pub(super) const fn is_transactional(statement: &Statement) -> bool {
             | Statement::Execute { .. }
             | Statement::Deallocate(_)
             | Statement::Set { scope: SetScope::Session | SetScope::Transaction, .. }
+            | Statement::SetTransaction { .. }
             | Statement::Show(_)
             | Statement::ExplainQuery(_)
     )
