@@ -242,7 +242,7 @@ impl Database {
 
     /// A plan's rows, computed on the queries' own threads: some operators compute for long without
     /// letting other tasks go on, and whoever reads may serve others. Who reads no more ends it.
-    fn computed(&self, plan: Arc<dyn ExecutionPlan>, task: Arc<TaskContext>) -> SendableRecordBatchStream {
+    pub(crate) fn computed(&self, plan: Arc<dyn ExecutionPlan>, task: Arc<TaskContext>) -> SendableRecordBatchStream {
         let mut builder = RecordBatchReceiverStream::builder(plan.schema(), BATCHES_AHEAD);
         let rows = builder.tx();
         builder.spawn_on(
@@ -262,7 +262,7 @@ impl Database {
     }
 
     /// What a query runs in: the memory it may take is its own.
-    fn task(&self, state: &SessionState) -> Arc<TaskContext> {
+    pub(crate) fn task(&self, state: &SessionState) -> Arc<TaskContext> {
         let shared = state.runtime_env();
         let pool: Arc<dyn MemoryPool> = Arc::new(GreedyMemoryPool::new(self.config.query_memory.0 as usize));
         let own = RuntimeEnv { memory_pool: pool, ..shared.as_ref().clone() };
