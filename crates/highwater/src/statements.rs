@@ -90,10 +90,7 @@ impl Database {
             Statement::Delete(delete) => self.delete(connection, delete, parameters).await?,
             Statement::ExplainQuery(query) => self.explain_query(connection, query).await?,
             Statement::Begin(modes) => begin(connection, *modes)?,
-            Statement::SetTransaction { scope, modes } => {
-                let notices = connection.set_modes(*modes, *scope)?;
-                Answer { notices, ..Answer::done(Tag::Plain("SET".to_owned())) }
-            }
+            Statement::SetTransaction { scope, modes } => set_transaction(connection, *scope, *modes)?,
             Statement::Commit => self.end_transaction(connection, true).await?,
             Statement::Rollback => self.end_transaction(connection, false).await?,
             Statement::Set { scope, name, value } => {
@@ -225,6 +222,11 @@ fn begin(connection: &mut Connection, modes: TransactionModes) -> Result<Answer>
     }
     answer.notices.extend(connection.set_modes(modes, SetScope::Transaction)?);
     Ok(answer)
+}
+
+fn set_transaction(connection: &mut Connection, scope: SetScope, modes: TransactionModes) -> Result<Answer> {
+    let notices = connection.set_modes(modes, scope)?;
+    Ok(Answer { notices, ..Answer::done(Tag::Plain("SET".to_owned())) })
 }
 
 /// What a statement that writes is called, if it does.
