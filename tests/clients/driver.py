@@ -265,6 +265,47 @@ def pipelines(client):
     assert client.execute("SELECT count(*) FROM piped").fetchone() == (3,)
 
 
+def conflicts(client, connect):
+    client.execute("CREATE TABLE tally (id int PRIMARY KEY, n int)")
+    client.execute("INSERT INTO tally VALUES (1, 0), (2, 0)")
+    add = "UPDATE tally SET n = n + 1 WHERE id = %s"
+    other = connect(autocommit=True)
+
+    # Rows were told, so it is for the client to try again, and the connection goes on.
+    def lost():
+        with client.pipeline():
+            client.execute(add, (1,))
+            assert client.execute("SELECT n FROM tally WHERE id = 1").fetchone() == (1,)
+            other.execute(add, (1,))
+            client.execute(add, (2,))
+
+    assert isinstance(refused("40001", lost), errors.SerializationFailure)
+    assert client.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
+    assert client.execute("SELECT n FROM tally ORDER BY id").fetchall() == [(1,), (0,)]
+
+    # Transactions that tell nothing but numbers of rows are done again, as single statements are.
+    def work(faults):
+        try:
+            with connect(autocommit=True) as own:
+                for _ in range(20):
+                    with own.pipeline():
+                        own.execute(add, (1,))
+                        own.execute(add, (2,))
+                    own.execute("UPDATE tally SET n = n + 1 WHERE id = 1; UPDATE tally SET n = n + 1 WHERE id = 2")
+        except psycopg.Error as error:
+            faults.append(error)
+
+    faults = []
+    workers = [threading.Thread(target=work, args=(faults,)) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert faults == [], faults
+    assert client.execute("SELECT n FROM tally ORDER BY id").fetchall() == [(161,), (160,)]
+    other.close()
+
+
 def prepared(client):
     for i in range(20):
         row = client.execute("SELECT id FROM copied WHERE id = %s", (i,), prepare=True).fetchone()
@@ -359,6 +400,7 @@ with connect(autocommit=True, application_name="driver.py") as client:
     cursors(client)
     many_rows(client)
     pipelines(client)
+    conflicts(client, connect)
     prepared(client)
     notices(client)
     cancelling(client)

@@ -1,6 +1,6 @@
 \set VERBOSITY verbose
 \pset null (null)
--- The README's tour. A view over a stream:
+-- A view over a stream:
 CREATE SOURCE bid WITH (connector = 'nexmark', nexmark.table.type = 'Bid', nexmark.event.num = 50000);
 CREATE MATERIALIZED VIEW bids_per_auction AS
     SELECT auction, count(*) AS bids, max(price) AS highest, avg(price) AS average

@@ -2,13 +2,14 @@
 //!
 //! A transaction reads one snapshot of the tables, taken at its first statement that reads or writes
 //! them, together with its own writes; these are handed to the store at COMMIT, all at once. Of two
-//! transactions that change the same row, the second to commit fails with 40001.
+//! transactions that change the same row, the second to commit fails with 40001. Views are read as of
+//! each statement's moment, so a transaction that is to be REPEATABLE READ reads none.
 
 use crate::cursor::Cursors;
 use crate::error::{Error, Result};
 use crate::prepared::Prepared;
 use arrow::datatypes::{DataType, Schema};
-use highwater_sql::statement::{Name, SetScope};
+use highwater_sql::statement::{Isolation, Name, SetScope, TransactionModes};
 use highwater_sql::zones::Zone;
 use highwater_tables::{Change, Overlay, Snapshot, Table, TableStore, TableWrite, Write};
 use std::borrow::Cow;
@@ -25,7 +26,7 @@ const SETTINGS: &[(&str, &str)] = &[
     ("client_encoding", "UTF8"),
     ("client_min_messages", "notice"),
     ("datestyle", "ISO, MDY"),
-    ("default_transaction_isolation", "repeatable read"),
+    ("default_transaction_isolation", "read committed"),
     ("default_transaction_read_only", "off"),
     ("extra_float_digits", "1"),
     ("idle_in_transaction_session_timeout", "0"),
@@ -43,7 +44,7 @@ const SETTINGS: &[(&str, &str)] = &[
     ("standard_conforming_strings", "on"),
     ("statement_timeout", "0"),
     ("timezone", "UTC"),
-    ("transaction_isolation", "repeatable read"),
+    ("transaction_isolation", "read committed"),
     ("transaction_read_only", "off"),
 ];
 
@@ -53,8 +54,12 @@ const UNREAD: [&str; 2] = ["idle_in_transaction_session_timeout", "lock_timeout"
 pub(crate) const READ_ONLY: &str = "transaction_read_only";
 /// The same for transactions that do not say it.
 const DEFAULT_READ_ONLY: &str = "default_transaction_read_only";
+/// What the transaction sees of others.
+const ISOLATION: &str = "transaction_isolation";
+/// The same for transactions that do not say it.
+const DEFAULT_ISOLATION: &str = "default_transaction_isolation";
 /// Settings that are always those of one transaction.
-const OF_TRANSACTION: [&str; 3] = [READ_ONLY, "transaction_isolation", "transaction_deferrable"];
+const OF_TRANSACTION: [&str; 3] = [READ_ONLY, ISOLATION, "transaction_deferrable"];
 
 /// The version of PostgreSQL whose behaviour clients may expect.
 pub const SERVER_VERSION: &str = "15.0 (Highwater)";
@@ -127,6 +132,9 @@ pub(crate) struct Transaction {
     tables: BTreeMap<u32, Written>,
     pub(crate) cursors: Cursors,
     pub(crate) settings: Option<TransactionSettings>,
+    isolation: Isolation,
+    /// A query was asked in it.
+    has_queried: bool,
     bytes: usize,
     is_implicit: bool,
     pub(crate) failed: bool,
@@ -213,7 +221,9 @@ impl Connection {
 
     /// Begins a transaction that nobody asked for: a text of several statements is one.
     pub fn begin_implicitly(&mut self) {
-        self.transaction.get_or_insert_with(|| Transaction { is_implicit: true, ..Transaction::default() });
+        let isolation = self.default_isolation();
+        let begun = || Transaction { is_implicit: true, isolation, ..Transaction::default() };
+        self.transaction.get_or_insert_with(begun);
     }
 
     /// Whether it is in a transaction that nobody asked for.
@@ -224,13 +234,42 @@ impl Connection {
 
     /// Begins a transaction; one that nobody asked for goes on as one. False when there is one.
     pub(crate) fn begin(&mut self) -> bool {
+        let isolation = self.default_isolation();
         match &mut self.transaction {
             Some(transaction) => std::mem::take(&mut transaction.is_implicit),
             none => {
-                *none = Some(Transaction::default());
+                *none = Some(Transaction { isolation, ..Transaction::default() });
                 true
             }
         }
+    }
+
+    /// Sets what a statement says of this transaction, or of all from now on.
+    pub(crate) fn set_modes(&mut self, modes: TransactionModes, scope: SetScope) -> Result<Vec<String>> {
+        let of_all = if scope == SetScope::Transaction { "" } else { "default_" };
+        let mut notices = Vec::new();
+        if let Some(read_only) = modes.read_only {
+            let value = if read_only { "on" } else { "off" };
+            notices.extend(self.set_for(&format!("{of_all}{READ_ONLY}"), value, scope)?);
+        }
+        if let Some(isolation) = modes.isolation {
+            notices.extend(self.set_for(&format!("{of_all}{ISOLATION}"), isolation.name(), scope)?);
+        }
+        notices.dedup();
+        Ok(notices)
+    }
+
+    /// What transactions see of others unless they say it.
+    fn default_isolation(&self) -> Isolation {
+        self.setting(DEFAULT_ISOLATION).and_then(Isolation::of).unwrap_or_default()
+    }
+
+    /// A query is asked. Whether it must see nothing but the transaction's snapshot.
+    pub(crate) fn begin_query(&mut self) -> bool {
+        self.transaction.as_mut().is_some_and(|transaction| {
+            transaction.has_queried = true;
+            transaction.isolation == Isolation::RepeatableRead
+        })
     }
 
     /// A statement has failed, or its answer could not be given: so has the transaction. One that
@@ -253,6 +292,10 @@ impl Connection {
         if name == READ_ONLY && !self.settings.contains_key(name) {
             return self.setting(DEFAULT_READ_ONLY);
         }
+        if name == ISOLATION {
+            let of_transaction = self.transaction.as_ref().map(|transaction| transaction.isolation);
+            return Some(of_transaction.unwrap_or_else(|| self.default_isolation()).name());
+        }
         let default = || SETTINGS.iter().find(|(known, _)| *known == name).map(|(_, default)| *default);
         self.settings.get(name).map(String::as_str).or_else(default)
     }
@@ -263,6 +306,8 @@ impl Connection {
         let mut all: BTreeMap<String, String> =
             SETTINGS.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         all.extend(self.settings.clone());
+        let of_transaction = [READ_ONLY, ISOLATION];
+        all.extend(of_transaction.map(|name| (name.to_owned(), self.setting(name).unwrap_or_default().to_owned())));
         all
     }
 
@@ -289,7 +334,16 @@ impl Connection {
             let what = if is_of_transaction { "SET TRANSACTION" } else { "SET LOCAL" };
             return Ok(Some(format!("{what} can only be used in transaction blocks")));
         }
+        if key == ISOLATION {
+            self.set_isolation(if resets {
+                self.default_isolation()
+            } else {
+                Isolation::of(value).unwrap_or_default()
+            })?;
+            return Ok(notice);
+        }
         let value = match key {
+            DEFAULT_ISOLATION => Isolation::of(value).map_or(value, |level| level.name()),
             READ_ONLY | DEFAULT_READ_ONLY if flag(value) == Some(true) => "on",
             READ_ONLY | DEFAULT_READ_ONLY if flag(value) == Some(false) => "off",
             _ => value,
@@ -314,6 +368,16 @@ impl Connection {
         Ok(notice)
     }
 
+    fn set_isolation(&mut self, wanted: Isolation) -> Result<()> {
+        let Some(transaction) = &mut self.transaction else { return Ok(()) };
+        if transaction.isolation != wanted && transaction.has_read() {
+            let message = "SET TRANSACTION ISOLATION LEVEL must be called before any query";
+            return Err(invalid("25001", message, None));
+        }
+        transaction.isolation = wanted;
+        Ok(())
+    }
+
     /// Checks a new value; gives a notice when it means nothing here.
     fn checked(&self, name: &Name, value: &str) -> Result<Option<String>> {
         let key = name.value.as_str();
@@ -321,11 +385,19 @@ impl Connection {
         match key {
             "rw_implicit_flush" | "background_ddl" | READ_ONLY | DEFAULT_READ_ONLY => {
                 let wanted = flag(value).ok_or_else(|| wrong(name, "takes on or off"))?;
-                let has_read = self.transaction.as_ref().is_some_and(|transaction| transaction.snapshot.is_some());
+                let has_read = self.transaction.as_ref().is_some_and(Transaction::has_read);
                 if key == READ_ONLY && !wanted && has_read && self.is_on(READ_ONLY) {
                     let message = "transaction read-write mode must be set before any query";
                     return Err(invalid("25001", message, None));
                 }
+            }
+            ISOLATION | DEFAULT_ISOLATION if value.eq_ignore_ascii_case("serializable") => {
+                let message = "SERIALIZABLE: transactions are isolated by snapshots: REPEATABLE READ";
+                return Err(invalid("0A000", message, Some(name)));
+            }
+            ISOLATION | DEFAULT_ISOLATION => {
+                let takes = "takes 'read committed' or 'repeatable read'";
+                Isolation::of(value).ok_or_else(|| wrong(name, takes))?;
             }
             "statement_timeout" => {
                 timeout(value).ok_or_else(|| wrong(name, "takes milliseconds, or a time such as '5s'"))?;
@@ -430,6 +502,11 @@ impl Connection {
 }
 
 impl Transaction {
+    /// Whether what it sees is settled.
+    const fn has_read(&self) -> bool {
+        self.has_queried || self.snapshot.is_some()
+    }
+
     /// Adds changes, which were made against the snapshot with the transaction's own writes over it.
     pub(crate) fn add(&mut self, table: &Arc<Table>, changes: Vec<Change>) -> Result<()> {
         let written = self.tables.entry(table.spec().id).or_insert_with(|| Written {

@@ -114,6 +114,9 @@ impl Database {
     }
 
     fn take(&self, copy: &mut CopyIn, batches: Vec<RecordBatch>) -> Result<()> {
+        if batches.is_empty() {
+            return Ok(());
+        }
         for batch in batches {
             let own = copy.places.iter().map(|at| copy.target.schema().field(*at).data_type());
             let columns = batch.columns().iter().zip(own).map(|(array, own)| assign(array, own));

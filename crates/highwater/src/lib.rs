@@ -82,6 +82,7 @@
 //! ```
 
 mod advice;
+mod again;
 mod alter;
 mod answer;
 mod broken;
@@ -131,6 +132,7 @@ mod values;
 mod views;
 mod zone;
 
+pub use again::ToldWrite;
 pub use answer::{Answer, RowStream, Tag};
 pub use compare::same_rows;
 pub use config::Config;

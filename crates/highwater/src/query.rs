@@ -96,6 +96,7 @@ impl Database {
         query: &Query,
         parameters: &Parameters,
     ) -> Result<Answer> {
+        self.check_isolation(connection, query)?;
         let answer = if let Some(rows) = self.point_select(connection, query, parameters)? {
             Answer::collected(Tag::Select, rows)
         } else if let Some(answer) = self.system_query(connection, query, parameters).await? {
@@ -142,7 +143,26 @@ impl Database {
         parameters: &Parameters,
         special: Option<(&str, TableRows)>,
     ) -> Result<LogicalPlan> {
+        self.check_isolation(connection, query)?;
         Ok(self.planned(connection, query, parameters, special).await?.plan)
+    }
+
+    /// Refuses what changes from one statement to the next in a transaction that is to see one snapshot:
+    /// that is one of the tables which clients write.
+    fn check_isolation(&self, connection: &mut Connection, query: &Query) -> Result<()> {
+        if !connection.begin_query() {
+            return Ok(());
+        }
+        let state = self.state();
+        let leaves = state.objects.leaves(&references(query));
+        match leaves.iter().find(|leaf| !matches!(leaf.body, Body::Table(_))) {
+            None => Ok(()),
+            Some(leaf) => Err(Error::Sql(highwater_sql::Error::Unsupported {
+                clause: format!("reading {:?} in a REPEATABLE READ transaction", leaf.name()),
+                hint: "its snapshot has tables alone; READ COMMITTED reads the rest as of each statement".to_owned(),
+                position: None,
+            })),
+        }
     }
 
     /// A query's plan over the rows that its views and tables hold now. `special` stands for one of
@@ -222,7 +242,7 @@ impl Database {
 
     /// A plan's rows, computed on the queries' own threads: some operators compute for long without
     /// letting other tasks go on, and whoever reads may serve others. Who reads no more ends it.
-    fn computed(&self, plan: Arc<dyn ExecutionPlan>, task: Arc<TaskContext>) -> SendableRecordBatchStream {
+    pub(crate) fn computed(&self, plan: Arc<dyn ExecutionPlan>, task: Arc<TaskContext>) -> SendableRecordBatchStream {
         let mut builder = RecordBatchReceiverStream::builder(plan.schema(), BATCHES_AHEAD);
         let rows = builder.tx();
         builder.spawn_on(
@@ -242,7 +262,7 @@ impl Database {
     }
 
     /// What a query runs in: the memory it may take is its own.
-    fn task(&self, state: &SessionState) -> Arc<TaskContext> {
+    pub(crate) fn task(&self, state: &SessionState) -> Arc<TaskContext> {
         let shared = state.runtime_env();
         let pool: Arc<dyn MemoryPool> = Arc::new(GreedyMemoryPool::new(self.config.query_memory.0 as usize));
         let own = RuntimeEnv { memory_pool: pool, ..shared.as_ref().clone() };

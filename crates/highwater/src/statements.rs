@@ -2,7 +2,7 @@
 //! allows, and what each leaves behind.
 
 use crate::answer::{Answer, Tag};
-use crate::connection::{Connection, READ_ONLY, invalid};
+use crate::connection::{Connection, invalid};
 use crate::cursor;
 use crate::database::Database;
 use crate::error::{Error, Result};
@@ -10,7 +10,7 @@ use crate::outcome::{Outcome, Rows};
 use crate::parameters::Parameters;
 use crate::prepared;
 use crate::show;
-use highwater_sql::statement::{CopyOut, SetScope, Show, Statement};
+use highwater_sql::statement::{CopyOut, SetScope, Show, Statement, TransactionModes};
 
 impl Database {
     /// Executes one statement for a connection. `text` is what it was parsed from. Must run on a
@@ -46,7 +46,7 @@ impl Database {
         done
     }
 
-    async fn dispatch(
+    pub(crate) async fn dispatch(
         &self,
         connection: &mut Connection,
         statement: &Statement,
@@ -89,7 +89,8 @@ impl Database {
             Statement::Update(update) => self.update(connection, update, parameters).await?,
             Statement::Delete(delete) => self.delete(connection, delete, parameters).await?,
             Statement::ExplainQuery(query) => self.explain_query(connection, query).await?,
-            Statement::Begin { read_only } => begin(connection, *read_only)?,
+            Statement::Begin(modes) => begin(connection, *modes)?,
+            Statement::SetTransaction { scope, modes } => set_transaction(connection, *scope, *modes)?,
             Statement::Commit => self.end_transaction(connection, true).await?,
             Statement::Rollback => self.end_transaction(connection, false).await?,
             Statement::Set { scope, name, value } => {
@@ -216,16 +217,18 @@ pub(crate) const fn ends_transaction(statement: &Statement) -> bool {
     matches!(statement, Statement::Commit | Statement::Rollback)
 }
 
-fn begin(connection: &mut Connection, read_only: Option<bool>) -> Result<Answer> {
+fn begin(connection: &mut Connection, modes: TransactionModes) -> Result<Answer> {
     let mut answer = Answer::done(Tag::Plain("BEGIN".to_owned()));
     if !connection.begin() {
         answer.notices.push("there is already a transaction in progress".to_owned());
     }
-    if let Some(read_only) = read_only {
-        let notice = connection.set_for(READ_ONLY, if read_only { "on" } else { "off" }, SetScope::Transaction)?;
-        answer.notices.extend(notice);
-    }
+    answer.notices.extend(connection.set_modes(modes, SetScope::Transaction)?);
     Ok(answer)
+}
+
+fn set_transaction(connection: &mut Connection, scope: SetScope, modes: TransactionModes) -> Result<Answer> {
+    let notices = connection.set_modes(modes, scope)?;
+    Ok(Answer { notices, ..Answer::done(Tag::Plain("SET".to_owned())) })
 }
 
 /// What a statement that writes is called, if it does.

@@ -2,7 +2,9 @@
 //!
 //! They are planned apart from other queries, over relations made for the moment: what clients ask
 //! the catalog of PostgreSQL is rewritten for DataFusion by the crate datafusion-pg-catalog, and must
-//! not change how other queries are read. One query reads either the system's relations or others.
+//! not change how other queries are read. One query reads either the system's relations or others. It
+//! is computed where other queries are; what relations are made of is gathered before, and what reads
+//! the store or views for it lets other tasks go on.
 
 use crate::answer::{Answer, RowStream};
 use crate::connection::{Connection, invalid};
@@ -71,8 +73,8 @@ impl Database {
         if !parameters.0.is_empty() {
             plan = plan.replace_params_with_values(&ParamValues::from(parameters.0.clone()))?;
         }
-        let frame = context.execute_logical_plan(plan).await.map_err(refused)?;
-        Ok(Some(Answer::streamed(RowStream::new(frame.execute_stream().await?))))
+        let physical = state.create_physical_plan(&plan).await?;
+        Ok(Some(Answer::streamed(RowStream::new(self.computed(physical, self.task(&state))))))
     }
 
     async fn system_context(&self, connection: &Connection, text: &str) -> Result<SessionContext> {

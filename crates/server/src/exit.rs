@@ -28,7 +28,7 @@ pub(crate) enum Exit {
 pub(crate) const EXITS: [(Exit, u8, &str); 7] = [
     (Exit::Done, 0, "everything asked for was done"),
     (Exit::Statement, 1, "a statement was wrong or failed"),
-    (Exit::Usage, 2, "the command line or a setting was wrong"),
+    (Exit::Usage, 2, "the command line or a setting was wrong; of `sql`, there is no server"),
     (Exit::Pipeline, 3, "a pipeline failed and did not recover"),
     (Exit::Storage, 4, "the data folder or the checkpoint root cannot be used"),
     (Exit::Differs, 5, "views differ from recomputation, or a checkpoint is damaged"),
@@ -76,7 +76,9 @@ impl Failure {
 
     /// A file or folder that cannot be used.
     pub(crate) fn storage(what: impl fmt::Display, error: impl fmt::Display) -> Self {
-        Self::new(Exit::Storage, format!("{what}: {error}"))
+        let (what, error) = (what.to_string(), error.to_string());
+        // Some errors begin with what they are about.
+        Self::new(Exit::Storage, if error.starts_with(&what) { error } else { format!("{what}: {error}") })
     }
 }
 
@@ -86,6 +88,12 @@ pub(crate) type Outcome<T = Exit> = Result<T, Failure>;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_cannot_be_used_is_named_once() {
+        assert_eq!(Failure::storage("a/b", "a/b: is locked").message, "a/b: is locked");
+        assert_eq!(Failure::storage("a/b", "it is locked").message, "a/b: it is locked");
+    }
 
     #[test]
     fn codes_are_what_the_documentation_says() {

@@ -6,7 +6,7 @@
 
 use crate::exit::{Exit, Failure, Outcome};
 use crate::http;
-use crate::pg::{Handlers, Server, Session};
+use crate::pg::{self, Server, Session};
 use crate::settings::{Flags, Settings};
 use crate::signals::Stop;
 use crate::users::Users;
@@ -25,13 +25,18 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 /// Arguments of `highwater serve`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Any user name and database name is taken as long as there are no users.
+#[command(after_help = "Any database name is taken, and any user name as long as there are no users.
+Ctrl-C or SIGTERM stops it with final checkpoints; a second one at once.
+Exit codes: highwater --help.
 
 Examples:
   highwater serve
+  psql -h 127.0.0.1 -p 7432 highwater
   highwater serve --data /var/lib/highwater --checkpoint-root s3://bucket/highwater
-  highwater serve --pg-listen 0.0.0.0:7432 --tls-cert server.crt --tls-key server.key
-  psql -h 127.0.0.1 -p 7432 highwater")]
+
+Beyond this machine, with a user and TLS:
+  echo 'a long password' | highwater users add app --role writer
+  highwater serve --pg-listen 0.0.0.0:7432 --tls-cert server.crt --tls-key server.key")]
 pub(crate) struct Arguments {
     #[command(flatten)]
     flags: Flags,
@@ -142,7 +147,7 @@ async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, server: Arc<Ser
                 let (server, tls, stopped) = (Arc::clone(&server), tls.clone(), stopped.clone());
                 tokio::spawn(async move {
                     let session = Session::new(&server);
-                    let client = pgwire::tokio::process_socket(socket, tls, Handlers(session));
+                    let client = pg::serve(socket, tls, session);
                     tokio::select! {
                         ended = client => {
                             if let Err(error) = ended {

@@ -28,23 +28,25 @@ const EXAMPLES: &str = "\
 Without --command or --file, statements are read from the terminal or from standard input.
 The password comes from PGPASSWORD, or is asked for.
 
+Options mean what they mean in psql. A file or command ends at its first error.
+
 Exit codes: 0 done, 1 a statement failed, 2 no connection.
 
 Examples:
   highwater sql
   highwater sql -c 'SHOW MATERIALIZED VIEWS'
   highwater sql --csv -f report.sql > report.csv
-  PGPASSWORD=secret highwater sql --host db.example.com -U analyst -d highwater";
+  PGPASSWORD=secret highwater sql -h db.example.com -U analyst";
 
 /// How many files may name each other with `\i`, so that one that names itself comes to an end.
 const DEEPEST: usize = 32;
 
 /// What `highwater sql` takes.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = EXAMPLES, disable_help_flag = true)]
 pub(crate) struct Options {
     /// The server's name or address
-    #[arg(long, env = "PGHOST", default_value = "127.0.0.1")]
+    #[arg(short = 'h', long, env = "PGHOST", default_value = "127.0.0.1")]
     host: String,
     /// The server's port
     #[arg(short, long, env = "PGPORT", default_value_t = 7432)]
@@ -73,6 +75,9 @@ pub(crate) struct Options {
     /// Print comma-separated values
     #[arg(long)]
     csv: bool,
+    /// Print help
+    #[arg(long = "help", action = clap::ArgAction::Help)]
+    _help: Option<bool>,
 }
 
 /// Runs the shell: 0 when all went well, 1 when a statement failed, 2 when there is no connection.

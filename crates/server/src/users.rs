@@ -52,7 +52,8 @@ impl Role {
             | Statement::ExplainView(_)
             | Statement::Show(_)
             | Statement::Describe(_)
-            | Statement::Begin { .. }
+            | Statement::Begin(_)
+            | Statement::SetTransaction { .. }
             | Statement::Commit
             | Statement::Rollback
             | Statement::DiscardAll

@@ -394,6 +394,46 @@ pub enum SetScope {
     System,
 }
 
+/// What a transaction sees of others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Isolation {
+    /// READ UNCOMMITTED, which sees what READ COMMITTED does.
+    ReadUncommitted,
+    /// READ COMMITTED.
+    #[default]
+    ReadCommitted,
+    /// REPEATABLE READ: nothing that was committed after its first statement.
+    RepeatableRead,
+}
+
+impl Isolation {
+    /// As PostgreSQL's settings call it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ReadUncommitted => "read uncommitted",
+            Self::ReadCommitted => "read committed",
+            Self::RepeatableRead => "repeatable read",
+        }
+    }
+
+    /// The level of a name, whatever its case.
+    #[must_use]
+    pub fn of(name: &str) -> Option<Self> {
+        let all = [Self::ReadUncommitted, Self::ReadCommitted, Self::RepeatableRead];
+        all.into_iter().find(|level| level.name().eq_ignore_ascii_case(name))
+    }
+}
+
+/// What a statement says of transactions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TransactionModes {
+    /// READ ONLY or READ WRITE.
+    pub read_only: Option<bool>,
+    /// ISOLATION LEVEL.
+    pub isolation: Option<Isolation>,
+}
+
 /// CREATE VIEW and CREATE MATERIALIZED VIEW.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CreateView {
@@ -510,9 +550,13 @@ pub enum Statement {
     /// COPY ... TO STDOUT.
     CopyOut(CopyOut),
     /// BEGIN or START TRANSACTION.
-    Begin {
-        /// READ ONLY or READ WRITE, if it says so.
-        read_only: Option<bool>,
+    Begin(TransactionModes),
+    /// SET TRANSACTION, or SET SESSION CHARACTERISTICS AS TRANSACTION.
+    SetTransaction {
+        /// For this transaction, or for all that the session begins from now on.
+        scope: SetScope,
+        /// What it says.
+        modes: TransactionModes,
     },
     /// COMMIT or END.
     Commit,

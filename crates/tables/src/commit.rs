@@ -22,6 +22,8 @@ use tokio::sync::oneshot;
 
 /// A group takes no more transactions beyond so many bytes.
 const GROUP_BYTES: usize = 8 << 20;
+/// Bytes of a row in a group beside its key and value, about.
+const ROW_OVERHEAD: usize = 16;
 /// Rows from which an insert is checked as a whole and kept in memory as Arrow arrays.
 const MANY: usize = 512;
 /// How often the log is trimmed.
@@ -106,7 +108,7 @@ impl Committer {
 
     /// Makes a group of `first` and of what came meanwhile, and commits it.
     fn take(&mut self, first: Pending) {
-        let mut group = Group::default();
+        let mut group = Group::with_room_for(&first);
         let mut next = Some(first);
         while let Some(pending) = next.take() {
             match pending {
@@ -176,6 +178,13 @@ impl Committer {
     }
 
     fn check_insert(&self, group: &Group, table: &Table, insert: &Insert) -> Result<()> {
+        if insert.len() >= MANY
+            && group.written.is_empty()
+            && let Some((first, last)) = insert.rising()
+            && self.is_free(table, first, last)?
+        {
+            return Ok(());
+        }
         let mut rows: Vec<(&[u8], &[u8])> = Vec::with_capacity(insert.len());
         for part in &insert.parts {
             rows.extend((0..part.keys.len()).map(|row| (part.keys.value(row), part.values.value(row))));
@@ -317,6 +326,18 @@ impl Committer {
 }
 
 impl Group {
+    /// A group that begins with this. What is large is put together in memory that need not grow.
+    fn with_room_for(first: &Pending) -> Self {
+        let Pending::Commit { writes, .. } = first else { return Self::default() };
+        let bytes: usize = writes.iter().map(|write| write.write.bytes()).sum();
+        if bytes < GROUP_BYTES {
+            return Self::default();
+        }
+        let rows: usize = writes.iter().map(|write| write.write.len()).sum();
+        // Each row stands there twice: as a row, and in the log.
+        Self { batch: WriteBatch::with_capacity_bytes(2 * (bytes + rows * ROW_OVERHEAD)), ..Self::default() }
+    }
+
     fn add(&mut self, core: &Core, write: &TableWrite) {
         let table = &write.table;
         self.rows = self.rows.saturating_add(write.write.len() as u32);

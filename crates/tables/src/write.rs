@@ -58,6 +58,20 @@ impl Insert {
         self.parts.iter().map(|part| part.keys.value_data().len() + part.values.value_data().len()).sum()
     }
 
+    /// The first key and the last one, if each is greater than the one before it.
+    pub(crate) fn rising(&self) -> Option<(&[u8], &[u8])> {
+        let mut keys = self.parts.iter().flat_map(|part| (0..part.keys.len()).map(move |row| part.keys.value(row)));
+        let first = keys.next()?;
+        let mut last = first;
+        for key in keys {
+            if key <= last {
+                return None;
+            }
+            last = key;
+        }
+        Some((first, last))
+    }
+
     /// Adds more rows of the same table.
     pub fn append(&mut self, mut more: Self) {
         self.parts.append(&mut more.parts);
@@ -107,5 +121,32 @@ impl Write {
                 changes.iter().map(|c| c.key.len() + size(&c.old) + size(&c.new)).sum()
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::datatypes::Schema;
+
+    fn insert(keys: &[&str]) -> Insert {
+        let keys = BinaryArray::from_iter_values(keys);
+        let rows = RecordBatch::new_empty(Arc::new(Schema::empty()));
+        Insert { parts: vec![InsertPart { values: keys.clone(), keys, rows }] }
+    }
+
+    fn rising(parts: &[&[&str]]) -> Option<(Vec<u8>, Vec<u8>)> {
+        let mut all = Insert::default();
+        parts.iter().for_each(|keys| all.append(insert(keys)));
+        all.rising().map(|(first, last)| (first.to_vec(), last.to_vec()))
+    }
+
+    #[test]
+    fn keys_rise_through_all_parts() {
+        assert_eq!(rising(&[]), None);
+        assert_eq!(rising(&[&["b"]]), Some((b"b".to_vec(), b"b".to_vec())));
+        assert_eq!(rising(&[&["a", "b"], &[], &["c"]]), Some((b"a".to_vec(), b"c".to_vec())));
+        assert_eq!(rising(&[&["a", "b"], &["b"]]), None);
+        assert_eq!(rising(&[&["b", "a"]]), None);
     }
 }

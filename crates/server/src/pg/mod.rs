@@ -9,18 +9,20 @@ mod copy_out;
 mod encode;
 mod errors;
 mod extended;
+mod messages;
 mod parameters;
+mod pipeline;
 mod simple;
 mod startup;
+
+pub(crate) use messages::serve;
 
 use crate::users::{Role, Users};
 use highwater::{Canceller, Connection, CopyIn, Database, Statement, TransactionState};
 use pgwire::api::cancel::CancelHandler;
-use pgwire::api::portal::Portal;
-use pgwire::api::{ClientInfo, ConnectionManager, ErrorHandler, PgWireServerHandlers};
+use pgwire::api::{ClientInfo, ConnectionManager, ErrorHandler};
 use pgwire::error::{PgWireError, PgWireResult};
 use pgwire::messages::cancel::CancelRequest;
-use pgwire::messages::extendedquery::Execute;
 use pgwire::messages::response::TransactionStatus;
 use std::collections::HashMap;
 use std::hash::RandomState;
@@ -61,9 +63,6 @@ impl Server {
 /// Ends the statement under way: the first half when it blocks, the second when it waits.
 struct Cancel(Canceller, Arc<Notify>);
 
-/// A write to execute, and what it is.
-type Deferred = (Execute, Arc<Portal<extended::Prepared>>);
-
 /// One client's connection.
 pub(crate) struct Session {
     server: Arc<Server>,
@@ -72,8 +71,7 @@ pub(crate) struct Session {
     cancelled: Arc<Notify>,
     canceller: Canceller,
     copy: Mutex<Option<CopyIn>>,
-    /// A write that waits for the next message: when that is Sync it is alone.
-    deferred: Mutex<Option<Deferred>>,
+    pipeline: Mutex<pipeline::Pipeline>,
     role: Mutex<Role>,
     /// Its number among all connections, once it is admitted.
     number: Mutex<Option<i32>>,
@@ -90,7 +88,7 @@ impl Session {
             cancelled: Arc::default(),
             server: Arc::clone(server),
             copy: Mutex::default(),
-            deferred: Mutex::default(),
+            pipeline: Mutex::default(),
             role: Mutex::new(Role::Reader),
             number: Mutex::default(),
             permit: Mutex::default(),
@@ -134,11 +132,6 @@ impl Session {
         }
     }
 
-    /// Takes the write that waits.
-    fn deferred(&self) -> Option<Deferred> {
-        self.deferred.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-
     /// Refuses what the client's role may not do.
     fn check_role(&self, statement: &Statement) -> Result<(), PgWireError> {
         let role = *self.role.lock().unwrap_or_else(PoisonError::into_inner);
@@ -165,40 +158,11 @@ fn status_of(connection: &Connection) -> TransactionStatus {
     }
 }
 
-/// The handlers of one connection, as pgwire wants them.
-pub(crate) struct Handlers(pub(crate) Arc<Session>);
-
-impl PgWireServerHandlers for Handlers {
-    fn simple_query_handler(&self) -> Arc<impl pgwire::api::query::SimpleQueryHandler> {
-        Arc::clone(&self.0)
-    }
-
-    fn extended_query_handler(&self) -> Arc<impl pgwire::api::query::ExtendedQueryHandler> {
-        Arc::clone(&self.0)
-    }
-
-    fn startup_handler(&self) -> Arc<impl pgwire::api::auth::StartupHandler> {
-        Arc::clone(&self.0)
-    }
-
-    fn copy_handler(&self) -> Arc<impl pgwire::api::copy::CopyHandler> {
-        Arc::clone(&self.0)
-    }
-
-    fn error_handler(&self) -> Arc<impl ErrorHandler> {
-        Arc::clone(&self.0)
-    }
-
-    fn cancel_handler(&self) -> Arc<impl CancelHandler> {
-        Arc::clone(&self.0)
-    }
-}
-
 impl ErrorHandler for Session {
     fn on_error<C: ClientInfo>(&self, _: &C, error: &mut PgWireError) {
         // Whatever failed, the transaction has. Messages are handled one after another, so that
         // nobody else holds the connection.
-        drop(self.deferred());
+        self.forget_pipeline();
         if let Ok(mut connection) = self.connection.try_lock() {
             connection.fail_transaction();
         }

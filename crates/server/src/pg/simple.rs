@@ -3,9 +3,10 @@
 //! Several statements that only read and write rows are one transaction, as in PostgreSQL; with a
 //! definition among them each is one of its own. The first error ends the text.
 
+use super::extended::is_write;
 use super::{Session, encode, errors, status_of};
 use futures::{Sink, StreamExt as _};
-use highwater::{Answer, Connection, Parameters, Piece, SetScope, Statement};
+use highwater::{Answer, Connection, Parameters, Piece, SetScope, Statement, ToldWrite};
 use pgwire::api::copy::send_copy_in_response;
 use pgwire::api::portal::Format;
 use pgwire::api::query::{SimpleQueryHandler, send_execution_response, send_query_response, send_ready_for_query};
@@ -17,6 +18,7 @@ use pgwire::messages::PgWireBackendMessage;
 use pgwire::messages::response::{EmptyQueryResponse, TransactionStatus};
 use pgwire::messages::simplequery::Query;
 use std::fmt::Debug;
+use std::sync::Arc;
 
 #[async_trait::async_trait]
 impl SimpleQueryHandler for Session {
@@ -27,7 +29,8 @@ impl SimpleQueryHandler for Session {
         C::Error: Debug,
         PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
     {
-        self.execute_deferred(client).await?;
+        self.go_on_without_portals(client).await?;
+        self.forget_pipeline();
         client.set_state(PgWireConnectionState::QueryInProgress);
         let mut connection = self.connection.lock().await;
         let limit = connection.statement_timeout();
@@ -86,7 +89,7 @@ impl Session {
         };
         if let [piece] = pieces.as_slice() {
             let statement = parse(piece)?;
-            return self.statement(client, connection, &statement, piece).await;
+            return self.statement(client, connection, &statement, piece).await.map(|_| ());
         }
         // What cannot be parsed fails the text when its turn comes.
         let parsed: Vec<_> = pieces.iter().map(parse).collect();
@@ -95,28 +98,34 @@ impl Session {
         if is_one {
             connection.begin_implicitly();
         }
+        let mut told = is_one.then(Vec::new);
         for (statement, piece) in parsed.into_iter().zip(&pieces) {
             let statement = statement?;
             if matches!(statement, Statement::Copy(_)) {
                 return Err(errors::error("0A000", "COPY among other statements is not supported: send it alone"));
             }
-            self.statement(client, connection, &statement, piece).await?;
+            let tag = self.statement(client, connection, &statement, piece).await?;
+            told = told.zip(tag).map(|(mut told, tag)| {
+                let (statement, text) = (Arc::new(statement), piece.text.as_str().into());
+                told.push(ToldWrite { statement, text, parameters: Parameters::none(), tag });
+                told
+            });
         }
         if is_one {
-            let none = Parameters::none();
-            let committed = self.server.database.run(connection, &Statement::Commit, "COMMIT", &none);
-            committed.await.map_err(|error| errors::of(&error, 0))?;
+            let committed = self.server.database.commit_implicit(connection, told.as_deref()).await;
+            committed.map_err(|error| errors::of(&error, 0))?;
         }
         Ok(())
     }
 
+    /// Answers a statement; gives the tag of a write that told nothing else.
     async fn statement<C>(
         &self,
         client: &mut C,
         connection: &mut Connection,
         statement: &Statement,
         piece: &Piece,
-    ) -> PgWireResult<()>
+    ) -> PgWireResult<Option<highwater::Tag>>
     where
         C: ClientInfo + ClientPortalStore + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
         C::PortalStore: PortalStore,
@@ -132,18 +141,22 @@ impl Session {
             *self.copy.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(begun);
             send_copy_in_response(client, CopyResponse::new(0, columns, futures::stream::empty())).await?;
             client.set_state(PgWireConnectionState::CopyInProgress(false));
-            return Ok(());
+            return Ok(None);
         }
         if super::extended::deallocated(client, statement) {
-            return send_execution_response(client, Tag::new("DEALLOCATE")).await;
+            send_execution_response(client, Tag::new("DEALLOCATE")).await?;
+            return Ok(None);
         }
         let answer = self.server.database.run(connection, statement, &piece.text, &Parameters::none()).await;
         let answer = answer.map_err(|error| errors::of(&error, before))?;
         if let Statement::CopyOut(copy) = statement {
             let tag = super::copy_out::send(client, answer, &copy.options).await?;
-            return send_execution_response(client, tag).await;
+            send_execution_response(client, tag).await?;
+            return Ok(None);
         }
-        send(client, answer).await
+        let told = (is_write(statement) && answer.rows.is_none()).then(|| answer.tag.clone());
+        send(client, answer).await?;
+        Ok(told)
     }
 }
 
@@ -160,6 +173,7 @@ pub(super) const fn is_transactional(statement: &Statement) -> bool {
             | Statement::Execute { .. }
             | Statement::Deallocate(_)
             | Statement::Set { scope: SetScope::Session | SetScope::Transaction, .. }
+            | Statement::SetTransaction { .. }
             | Statement::Show(_)
             | Statement::ExplainQuery(_)
     )

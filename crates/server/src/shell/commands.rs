@@ -6,7 +6,7 @@ use super::{Session, Step, say};
 use std::time::{Duration, SystemTime};
 
 /// The commands with their arguments and what they do.
-const HELP: [(&str, &str); 17] = [
+const HELP: [(&str, &str); 18] = [
     ("\\q", "leave"),
     ("\\?", "this list"),
     ("\\h", "the statements"),
@@ -16,6 +16,7 @@ const HELP: [(&str, &str); 17] = [
     ("\\ds", "list sources"),
     ("\\dv", "list views"),
     ("\\dm", "list materialized views"),
+    ("\\di", "list indexes"),
     ("\\i FILE", "execute a file"),
     ("\\watch [SECONDS]", "execute the query again every 2 or so many seconds, until Ctrl-C"),
     ("\\x [on|off]", "expanded output"),
@@ -40,7 +41,7 @@ PREPARE, EXECUTE, DEALLOCATE; DECLARE, FETCH, MOVE, CLOSE
 SHOW TABLES | SOURCES | VIEWS | MATERIALIZED VIEWS | SINKS | SUBSCRIPTIONS | FUNCTIONS | JOBS
 SHOW INDEXES [FROM NAME]; SHOW CHECKPOINTS [FOR VIEW]
 SHOW CREATE KIND NAME; DESCRIBE NAME
-CHECKPOINT [VIEW] [WAIT]; FLUSH; SET SETTING TO VALUE; SHOW SETTING
+CHECKPOINT [VIEW] [WAIT]; FLUSH; SET SETTING TO VALUE; SHOW SETTING; SHOW ALL
 ";
 
 /// What there are kinds of, and what shows them.
@@ -67,6 +68,7 @@ pub(crate) fn run(session: &mut Session, command: &str, input: &mut Input) -> St
         "ds" => return session.execute("SHOW SOURCES"),
         "dv" => return session.execute("SHOW VIEWS"),
         "dm" => return session.execute("SHOW MATERIALIZED VIEWS"),
+        "di" => return session.execute("SHOW INDEXES"),
         "i" => match words.as_slice() {
             [file] => return session.file(file),
             _ => return session.fail("\\i: missing required argument"),

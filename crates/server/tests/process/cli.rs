@@ -30,11 +30,19 @@ fn help_is_0_and_tells_exit_codes_and_examples() {
     let (exit, help, _) = code(&scene, &["--help"]);
     assert_eq!(exit, Some(0));
     assert!(help.contains("Exit codes:") && help.contains("Examples:"), "{help}");
-    for command in ["run", "demo", "checkpoints", "bench", "settings"] {
+    for command in ["serve", "sql", "users", "run", "demo", "checkpoints", "bench", "settings"] {
         let (exit, help, _) = code(&scene, &[command, "--help"]);
         assert_eq!(exit, Some(0), "{command}");
         assert!(help.contains("Examples:"), "{command}: {help}");
     }
+}
+
+#[test]
+fn the_shell_has_the_options_of_psql() {
+    // Nobody listens at port 1; -h is the host and not help.
+    let (exit, _, told) = code(&Scene::new(), &["sql", "-h", "127.0.0.1", "-p", "1", "-c", "SELECT 1"]);
+    assert_eq!(exit, Some(2), "{told}");
+    assert!(told.contains("port 1 failed"), "{told}");
 }
 
 #[test]

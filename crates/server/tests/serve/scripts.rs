@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _, Seek as _, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 /// A client's program by the variable that names it.
 fn client(variable: &str) -> Option<String> {
@@ -62,6 +63,81 @@ fn asked(program: &str, server: &Server, command: &str) -> String {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && said.is_empty(), "{command}: {said}");
     String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+}
+
+/// What psql prints for a script without mistakes, without alignment and headings.
+fn told(program: &str, server: &Server, script: &str) -> String {
+    let mut command = psql(program, server);
+    command.args(["-Atq", "-v", "ON_ERROR_STOP=1"]);
+    let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = piped.spawn().expect("psql starts");
+    child.stdin.take().expect("piped").write_all(script.as_bytes()).expect("it listens");
+    let output = child.wait_with_output().expect("it ends");
+    assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+}
+
+/// The statements of the README, block by block, with fewer events and with files in a folder.
+fn blocks_of_the_readme(folder: &Path) -> Vec<String> {
+    let readme = std::fs::read_to_string(workspace("README.md")).expect("a README");
+    let blocks = readme.split("```sql\n").skip(1).filter_map(|block| block.split("```").next());
+    let own = format!("'{}/", folder.display());
+    blocks.map(|block| block.replace("'/tmp/", &own).replace("event.num = 5000000", "event.num = 50000")).collect()
+}
+
+#[test]
+fn psql_does_what_the_readme_says() {
+    let Some(program) = client("HIGHWATER_PSQL") else { return };
+    let data = tempfile::tempdir().expect("a folder");
+    for (folder, line) in [
+        (
+            "orders",
+            "{\"id\":1,\"customer\":\"ann\",\"amount\":10.5}\n{\"id\":2,\"customer\":\"bob\",\"amount\":5000}\n",
+        ),
+        ("customers", "{\"before\":null,\"after\":{\"id\":1,\"name\":\"ann\"},\"op\":\"c\"}\n"),
+    ] {
+        let folder = data.path().join(folder);
+        std::fs::create_dir(&folder).expect("a folder");
+        std::fs::write(folder.join("1.ndjson"), line).expect("written");
+    }
+    let server = Server::start(data.path(), &["--workers", "2", "--checkpoint-interval", "1s"]);
+    let blocks = blocks_of_the_readme(data.path());
+    assert_eq!(blocks.len(), 5, "the README has another tour: say here what it prints");
+    // The first one asks while the events come.
+    let first = told(&program, &server, &blocks[0]);
+    assert!(first.lines().count() <= 5, "{first}");
+    let expected = ["ann|2|30.50", "1|10.50\n2|20.00\ncid|1|5.00|Insert|", "2026-01-01 10:00:00|1\nclick\norder", ""];
+    for (block, expected) in blocks[1..].iter().zip(expected) {
+        let said = told(&program, &server, block);
+        // Rows without an order, and when a change was made.
+        let mut lines: Vec<&str> = said.lines().filter_map(|line| line.split_inclusive("|Insert|").next()).collect();
+        lines.sort_unstable();
+        assert_eq!(lines.join("\n"), expected, "{block}");
+    }
+    told(&program, &server, "FLUSH; CHECKPOINT;");
+    for (query, expected) in [
+        ("SELECT auction, bids FROM bids_per_auction ORDER BY bids DESC LIMIT 2", "1500|841\n2700|833"),
+        ("SELECT bids FROM bids_per_minute", "46000"),
+        ("SELECT * FROM tagged ORDER BY tag", "new|1\nweb|2"),
+        ("SELECT name FROM customers", "ann"),
+        ("SELECT * FROM file_spending ORDER BY customer", "ann|1|10.5\nbob|1|5000"),
+    ] {
+        assert_eq!(asked(&program, &server, query), expected, "{query}");
+    }
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while std::fs::read_dir(data.path().join("big")).map_or(0, Iterator::count) == 0 {
+        assert!(Instant::now() < deadline, "the sink delivers nothing");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    for (kind, name) in
+        [("SOURCE", "bid"), ("TABLE", "orders"), ("TABLE", "events"), ("SOURCE", "order_files"), ("TABLE", "customers")]
+    {
+        told(&program, &server, &format!("DROP {kind} {name} CASCADE;"));
+    }
+    for shown in ["TABLES", "SOURCES", "MATERIALIZED VIEWS", "SINKS"] {
+        assert_eq!(asked(&program, &server, &format!("SHOW {shown}")), "", "{shown}");
+    }
+    assert_eq!(server.stop(), Some(0));
 }
 
 #[test]

@@ -45,6 +45,16 @@ impl Wire {
         self.message(b'Q', &text(sql))
     }
 
+    /// The statement of the last `execute` is closed.
+    fn close(self) -> Self {
+        self.message(b'C', &[&b"S"[..], &text("")].concat())
+    }
+
+    /// A function call without arguments.
+    fn call(self) -> Self {
+        self.message(b'F', &[0; 10])
+    }
+
     fn send(mut self) -> Self {
         self.stream.write_all(&self.out).expect("sent");
         self.out.clear();
@@ -75,11 +85,16 @@ impl Wire {
     }
 }
 
-fn count(server: &Server) -> i64 {
+/// The one number that a query gives to another client.
+fn number(server: &Server, query: &str) -> i64 {
     runtime().block_on(async {
         let client = server.connect().await;
-        client.query_one("SELECT count(*) FROM t", &[]).await.expect("counted").get(0)
+        client.query_one(query, &[]).await.expect("a row").get(0)
     })
+}
+
+fn count(server: &Server) -> i64 {
+    number(server, "SELECT count(*) FROM t")
 }
 
 #[test]
@@ -110,9 +125,81 @@ fn messages_come_in_any_order() {
     // A lone write that fails says so when Sync comes, which is not answered twice.
     wire = wire.execute("INSERT INTO t VALUES (1)").message(b'S', &[]).query("SELECT 1 AS x").send();
     assert_eq!(wire.answers(8), "1 2 E23505 ZI T D C ZI");
+    // What is closed behind a write does not make it two.
+    wire = wire.execute("INSERT INTO t VALUES (8)").close().message(b'S', &[]).send();
+    assert_eq!(wire.answers(5), "1 2 C 3 ZI");
+    assert_eq!(count(&server), 6);
     // What was executed and never synchronized is not there.
-    drop(wire.execute("INSERT INTO t VALUES (8)").execute("SELECT 1 AS x").send());
-    assert_eq!(count(&server), 5);
+    drop(wire.execute("INSERT INTO t VALUES (9)").execute("SELECT 1 AS x").send());
+    assert_eq!(count(&server), 6);
+    server.stop();
+}
+
+#[test]
+fn a_transaction_that_loses_is_done_again_or_told_in_the_place_of_its_last_statement() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::start(folder.path(), &[]);
+    let mut wire = Wire::connect(&server).query("CREATE TABLE t (id int PRIMARY KEY, v int)").send();
+    assert_eq!(wire.answers(2), "C ZI");
+    wire = wire.query("INSERT INTO t VALUES (1, 0), (2, 0)").send();
+    assert_eq!(wire.answers(2), "C ZI");
+    let sum = || number(&server, "SELECT sum(v) FROM t");
+    let other = |statement: &str| {
+        let mut other = Wire::connect(&server).query(statement).send();
+        assert_eq!(other.answers(2), "C ZI", "{statement}");
+    };
+    // Its client was told nothing but numbers of rows, which are the same again.
+    wire = wire.execute("UPDATE t SET v = v + 1 WHERE id = 1").execute("UPDATE t SET v = v + 1 WHERE id = 2");
+    wire = wire.message(b'H', &[]).send();
+    assert_eq!(wire.answers(6), "1 2 C 1 2 C");
+    other("UPDATE t SET v = v + 10 WHERE id = 1");
+    wire = wire.message(b'S', &[]).send();
+    assert_eq!(wire.answers(1), "ZI");
+    assert_eq!(sum(), 12);
+    // Other numbers: what was told would not be true.
+    wire = wire.execute("DELETE FROM t WHERE v = 11").execute("UPDATE t SET v = v + 1 WHERE id = 2");
+    wire = wire.message(b'H', &[]).send();
+    assert_eq!(wire.answers(6), "1 2 C 1 2 C");
+    other("UPDATE t SET v = 20 WHERE id = 1");
+    wire = wire.message(b'S', &[]).send();
+    assert_eq!(wire.answers(2), "E40001 ZI");
+    assert_eq!(sum(), 21);
+    // Rows were told. The last statement is not answered before it is known that it holds, nor is what
+    // follows it.
+    wire = wire.execute("UPDATE t SET v = v + 1 WHERE id = 1").execute("SELECT v FROM t WHERE id = 1");
+    wire = wire.message(b'H', &[]).send();
+    assert_eq!(wire.answers(7), "1 2 C 1 2 D C");
+    other("UPDATE t SET v = 30 WHERE id = 1");
+    wire = wire.execute("UPDATE t SET v = v + 1 WHERE id = 2").close().message(b'S', &[]).send();
+    assert_eq!(wire.answers(4), "1 2 E40001 ZI");
+    assert_eq!(sum(), 31);
+    wire = wire.execute("UPDATE t SET v = v + 1 WHERE id = 2").execute("SELECT 1 AS x").message(b'S', &[]).send();
+    assert_eq!(wire.answers(8), "1 2 C 1 2 D C ZI");
+    assert_eq!(sum(), 32);
+    server.stop();
+}
+
+#[test]
+fn function_calls_are_refused_and_the_connection_goes_on() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::start(folder.path(), &[]);
+    let mut wire = Wire::connect(&server).call().query("SELECT 1 AS x").send();
+    assert_eq!(wire.answers(6), "E0A000 ZI T D C ZI");
+    wire = wire.query("BEGIN").call().query("ROLLBACK").send();
+    assert_eq!(wire.answers(6), "C ZT E0A000 ZE C ZI");
+    // It may come in pieces.
+    let (piece, rest) = ([b'F', 0, 0], [0, 14, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    wire.stream.set_nodelay(true).expect("it can be told");
+    wire.stream.write_all(&piece).expect("sent");
+    wire.stream.write_all(&rest).expect("sent");
+    assert_eq!(wire.answers(2), "E0A000 ZI");
+    // As all other messages it is passed over after an error.
+    wire = wire.execute("SELECT nothing").call().message(b'S', &[]).query("SELECT 1 AS x").send();
+    assert_eq!(wire.answers(6), "E42703 ZI T D C ZI");
+    // What was executed without a Sync goes with it.
+    wire = wire.query("CREATE TABLE t (id int PRIMARY KEY)").execute("INSERT INTO t VALUES (1)").call().send();
+    assert_eq!(wire.answers(7), "C ZI 1 2 C E0A000 ZI");
+    assert_eq!(count(&server), 0);
     server.stop();
 }
 

@@ -2,8 +2,7 @@
 
 use crate::cursor::Cursor;
 use crate::error::{Error, Result};
-use crate::statement::{Name, SetScope, Show, Statement};
-use crate::text::Position;
+use crate::statement::{Isolation, Name, SetScope, Show, Statement, TransactionModes};
 use datafusion::sql::sqlparser::tokenizer::Token;
 
 /// A statement of the session, if one stands here.
@@ -16,7 +15,7 @@ pub(super) fn statement(c: &mut Cursor<'_>) -> Result<Option<Statement>> {
         return Ok(Some(Statement::Set { scope: SetScope::Session, name, value: "default".to_owned() }));
     }
     if c.accept(&["BEGIN"]) || c.accept(&["START", "TRANSACTION"]) {
-        return Ok(Some(Statement::Begin { read_only: modes(c)? }));
+        return Ok(Some(Statement::Begin(modes(c)?)));
     }
     if c.accept(&["COMMIT"]) || c.accept(&["END"]) {
         end_of_transaction(c)?;
@@ -37,48 +36,37 @@ pub(super) fn statement(c: &mut Cursor<'_>) -> Result<Option<Statement>> {
     Ok(None)
 }
 
-/// TRANSACTION, WORK and the modes of a transaction: whether it is read only, if that is said. All
-/// other modes are what they are here.
-fn modes(c: &mut Cursor<'_>) -> Result<Option<bool>> {
+/// TRANSACTION, WORK and the modes of a transaction. Whether it is deferrable means nothing here.
+fn modes(c: &mut Cursor<'_>) -> Result<TransactionModes> {
+    const LEVELS: &[(&[&str], Isolation)] = &[
+        (&["READ", "COMMITTED"], Isolation::ReadCommitted),
+        (&["READ", "UNCOMMITTED"], Isolation::ReadUncommitted),
+        (&["REPEATABLE", "READ"], Isolation::RepeatableRead),
+    ];
     if !c.accept(&["TRANSACTION"]) {
         c.accept(&["WORK"]);
     }
-    let mut read_only = None;
+    let mut modes = TransactionModes::default();
     while !c.at_end() {
         let at = c.position();
-        let known: [&[&str]; 5] = [
-            &["ISOLATION", "LEVEL", "READ", "COMMITTED"],
-            &["ISOLATION", "LEVEL", "READ", "UNCOMMITTED"],
-            &["ISOLATION", "LEVEL", "REPEATABLE", "READ"],
-            &["NOT", "DEFERRABLE"],
-            &["DEFERRABLE"],
-        ];
-        if c.is(&["ISOLATION", "LEVEL", "SERIALIZABLE"]) {
-            let hint = "transactions are isolated by snapshots: REPEATABLE READ";
-            return Err(Error::unsupported("ISOLATION LEVEL SERIALIZABLE", hint, Some(at)));
-        }
-        if c.accept(&["READ", "ONLY"]) {
-            read_only = Some(true);
+        if c.accept(&["ISOLATION", "LEVEL"]) {
+            if c.is(&["SERIALIZABLE"]) {
+                let hint = "transactions are isolated by snapshots: REPEATABLE READ";
+                return Err(Error::unsupported("ISOLATION LEVEL SERIALIZABLE", hint, Some(at)));
+            }
+            let level = LEVELS.iter().find(|(words, _)| c.accept(words));
+            let (_, isolation) = level.ok_or_else(|| c.unexpected("an isolation level"))?;
+            modes.isolation = Some(*isolation);
+        } else if c.accept(&["READ", "ONLY"]) {
+            modes.read_only = Some(true);
         } else if c.accept(&["READ", "WRITE"]) {
-            read_only = Some(false);
-        } else if !known.iter().any(|words| c.accept(words)) {
+            modes.read_only = Some(false);
+        } else if !(c.accept(&["DEFERRABLE"]) || c.accept(&["NOT", "DEFERRABLE"])) {
             return Err(c.unexpected("a transaction mode"));
         }
         c.accept_token(&Token::Comma);
     }
-    Ok(read_only)
-}
-
-/// SET [SESSION CHARACTERISTICS AS] TRANSACTION as the setting that it sets.
-fn transaction(read_only: Option<bool>, scope: SetScope, at: Position) -> Statement {
-    let default = if scope == SetScope::Transaction { "" } else { "default_" };
-    let (setting, value) = match read_only {
-        None => ("transaction_isolation", "default"),
-        Some(true) => ("transaction_read_only", "on"),
-        Some(false) => ("transaction_read_only", "off"),
-    };
-    let name = Name { value: format!("{default}{setting}"), at };
-    Statement::Set { scope, name, value: value.to_owned() }
+    Ok(modes)
 }
 
 fn end_of_transaction(c: &mut Cursor<'_>) -> Result<()> {
@@ -98,10 +86,10 @@ pub(super) fn set(c: &mut Cursor<'_>, mut scope: SetScope) -> Result<Statement> 
     let at = c.position();
     if scope == SetScope::Session {
         if c.accept(&["SESSION", "CHARACTERISTICS", "AS", "TRANSACTION"]) {
-            return Ok(transaction(modes(c)?, scope, at));
+            return Ok(Statement::SetTransaction { scope, modes: modes(c)? });
         }
         if c.accept(&["TRANSACTION"]) {
-            return Ok(transaction(modes(c)?, SetScope::Transaction, at));
+            return Ok(Statement::SetTransaction { scope: SetScope::Transaction, modes: modes(c)? });
         }
         if c.accept(&["LOCAL"]) {
             scope = SetScope::Transaction;
