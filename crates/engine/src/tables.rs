@@ -363,7 +363,15 @@ mod tests {
     fn node(inputs: Vec<NodeId>, operator: Operator, types: &[DataType]) -> Node {
         let fields = types.iter().map(|of| Field::new("c", of.clone(), true)).collect::<Vec<_>>();
         let schema = Arc::new(Schema::new(fields));
-        Node { name: "v/x".to_owned(), incarnation: 0, inputs, operator, schema, append_only: false, on_error: OnError::Fail }
+        Node {
+            name: "v/x".to_owned(),
+            incarnation: 0,
+            inputs,
+            operator,
+            schema,
+            append_only: false,
+            on_error: OnError::Fail,
+        }
     }
 
     /// What an operator over an input of a number and a text is called.
