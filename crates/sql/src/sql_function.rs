@@ -21,8 +21,7 @@ use datafusion::logical_expr::expr::{Case, Exists, InSubquery, Placeholder, Scal
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
-    self, ColumnarValue, Expr, ExprSchemable, LogicalPlan, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
-    cast,
+    self, ColumnarValue, Expr, ExprSchemable, LogicalPlan, ScalarFunctionArgs, ScalarUDFImpl, Signature, cast,
 };
 use datafusion::sql::sqlparser::ast::{self, Ident, Spanned, Value, ValueWithSpan, VisitMut, VisitorMut};
 use std::iter;

@@ -166,7 +166,7 @@ pub(super) fn key_name(key: &Expr) -> Result<String> {
     match key {
         Expr::Column(column) => Ok(column.name.clone()),
         Expr::Alias(alias) => Ok(alias.name.clone()),
-        other => match arithmetic::written(other.clone())? {
+        other => match arithmetic::written(other.clone()).map_err(|e| Error::Plan(Box::new(e)))? {
             Expr::Column(column) => Ok(column.name),
             written => Ok(identity::named(&written)?),
         },
