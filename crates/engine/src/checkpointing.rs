@@ -558,7 +558,8 @@ fn remove_superseded(shipping: &Shipping, before: &LocalPaths, now: &LocalPaths)
     }
 }
 
-fn remove(path: &Path) {
+/// Removes a file of this machine that nobody needs, if it is there.
+pub(crate) fn remove(path: &Path) {
     if let Err(error) = std::fs::remove_file(path)
         && error.kind() != std::io::ErrorKind::NotFound
     {

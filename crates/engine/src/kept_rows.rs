@@ -2,7 +2,8 @@
 //! that hold them: in memory, and in a file of this machine once a checkpoint has put them there.
 //!
 //! Invariants: rows that are not in memory are in their file; they never change. The file stays as long
-//! as a checkpoint of this run holds the part; whoever removes it is `checkpointing`.
+//! as a checkpoint of this run holds the part: `checkpointing` removes that of a published one, and the
+//! outbox that of one that failed.
 
 use crate::error::{Error, Result};
 use highwater_checkpoint::Digest;

@@ -1,7 +1,7 @@
 //! What a pipeline measures of itself, cheap enough for the hot path: relaxed atomics, and one
 //! reading of the clock a batch.
 //!
-//! Invariant: nothing here blocks or allocates on a worker once it is set up.
+//! Invariant: nothing here blocks or allocates on a worker once it is set up, but where rows are left out.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};

@@ -7,6 +7,7 @@
 //! uploaded belongs to the next receipt; records that could not be written are dirty again.
 
 use crate::background::Background;
+use crate::checkpointing::remove;
 use crate::error::{Error, Result};
 use crate::kept_rows::{KeptRows, RowsFile};
 use highwater_checkpoint::fetch::cached;
@@ -411,9 +412,15 @@ impl Shipping {
         let bytes = part.rows.read()?;
         let number = NEXT.fetch_add(1, Relaxed);
         let path = self.folder.join(format!("{:020}-{:05}-{number}.outbox", checkpoint.0, part.part));
-        let io = |source| Error::Io { what: format!("write {}", path.display()), source };
-        let mut file = File::create(&path).map_err(io)?;
-        file.write_all(&bytes).and_then(|()| file.sync_all()).map_err(io)?;
+        let written = File::create(&path).and_then(|mut file| {
+            file.write_all(&bytes)?;
+            file.sync_all()
+        });
+        if let Err(source) = written {
+            // On a full disk the next try needs the room.
+            remove(&path);
+            return Err(Error::Io { what: format!("write {}", path.display()), source });
+        }
         let file = RowsFile { digest: Digest::of(&bytes), path };
         part.rows.set_file(file.clone());
         Ok(file)

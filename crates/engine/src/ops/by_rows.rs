@@ -14,6 +14,10 @@ use arrow::array::{Array, RecordBatch};
 use arrow::util::display::array_value_to_string;
 use std::ops::Range;
 
+/// What the parts of a batch may take in memory together, in bytes. Functions refuse a batch for which they
+/// would give too much at once, and what they refuse is computed in parts.
+const MOST_MADE: usize = 1 << 30;
+
 /// The longest value, and the longest row, that an error tells, in characters.
 const LONGEST_VALUE: usize = 64;
 const LONGEST_ROW: usize = 512;
@@ -31,7 +35,7 @@ pub(crate) struct LeftOut {
 ///
 /// # Errors
 /// Those of `apply`; of an expression with the first row for which it cannot be computed, unless such
-/// rows are left out.
+/// rows are left out. `Data` when the parts of a batch take too much memory together.
 pub(crate) fn apply(
     batch: Batch,
     on_error: OnError,
@@ -44,7 +48,7 @@ pub(crate) fn apply(
         Err(Error::Expression { .. }) => out.truncate(before),
         done => return done.map(|()| None),
     }
-    let mut left_out: Option<LeftOut> = None;
+    let (mut left_out, mut made): (Option<LeftOut>, usize) = (None, 0);
     by_rows(
         0..whole.len(),
         &mut |rows: Range<usize>| {
@@ -53,14 +57,19 @@ pub(crate) fn apply(
             if applied.is_err() {
                 out.truncate(before);
             }
+            made += out[before..].iter().map(bytes).sum::<usize>();
+            if made > MOST_MADE {
+                let reason = format!("what is computed of its rows takes more than {} MiB", MOST_MADE >> 20);
+                return Err(Error::data("a batch", reason));
+            }
             applied
         },
         &mut |row: usize, error: Error| {
-            let error = error.of_row(told(&whole.rows, row));
+            let of_row = || error.of_row(told(&whole.rows, row));
             if on_error == OnError::Fail {
-                return Err(error);
+                return Err(of_row());
             }
-            let left_out = left_out.get_or_insert_with(|| LeftOut { came: 0, reason: error.to_string() });
+            let left_out = left_out.get_or_insert_with(|| LeftOut { came: 0, reason: of_row().to_string() });
             left_out.came += u64::from(whole.weight(row) > 0);
             Ok(())
         },
@@ -78,14 +87,22 @@ pub(crate) fn by_rows(
     failed: &mut impl FnMut(usize, Error) -> Result<()>,
 ) -> Result<()> {
     match compute(rows.clone()) {
-        Err(error @ Error::Expression { .. }) if rows.len() == 1 => failed(rows.start, error),
-        Err(Error::Expression { .. }) if rows.len() > 1 => {
-            let middle = rows.start + rows.len() / 2;
-            by_rows(rows.start..middle, compute, failed)?;
-            by_rows(middle..rows.end, compute, failed)
-        }
+        Err(error @ Error::Expression { .. }) => match rows.len() {
+            0 => Ok(()),
+            1 => failed(rows.start, error),
+            length => {
+                let middle = rows.start + length / 2;
+                by_rows(rows.start..middle, compute, failed)?;
+                by_rows(middle..rows.end, compute, failed)
+            }
+        },
         done => done,
     }
+}
+
+/// What a batch's values take in memory, also where others share them.
+fn bytes(batch: &Batch) -> usize {
+    batch.rows.columns().iter().map(|column| column.to_data().get_slice_memory_size().unwrap_or(0)).sum()
 }
 
 /// A row in words.
@@ -118,7 +135,7 @@ mod tests {
     use crate::plan::Map;
     use arrow::array::{ArrayRef, AsArray, Int64Array};
     use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
-    use datafusion_common::ScalarValue;
+    use datafusion_common::{DataFusionError, ScalarValue};
     use datafusion_expr::Operator;
     use datafusion_physical_expr::PhysicalExpr;
     use datafusion_physical_expr::expressions::{BinaryExpr, Column, lit};
@@ -224,6 +241,40 @@ mod tests {
         let rows = vec![(Some(8), Some(4), 1), (Some(7), Some(0), 1), (None, Some(0), 1)];
         let error = mapped(false, OnError::Fail, &rows).expect_err("the second row");
         assert_eq!(error.to_string(), "division by zero in a / b for the row a = 7, b = 0");
+    }
+
+    #[test]
+    fn the_parts_of_a_batch_take_no_more_than_so_much_memory() {
+        let text: ArrayRef = Arc::new(arrow::array::StringArray::from(vec!["x".repeat(1 << 20)]));
+        let large = RecordBatch::try_from_iter([("t", text)]).expect("one column");
+        let refused = || {
+            let exhausted = DataFusionError::ResourcesExhausted("repeat would give too much at once".to_owned());
+            Error::expression(quotient().as_ref(), exhausted)
+        };
+        let made = |rows: usize| {
+            let mut out = Vec::new();
+            let mut enlarge = |batch: Batch, out: &mut Vec<Batch>| {
+                if batch.len() > 1 {
+                    return Err(refused());
+                }
+                out.push(Batch::inserts(large.clone()));
+                Ok(())
+            };
+            let rows = vec![(None, None, 1); rows];
+            apply(batch(&rows), OnError::Skip, &mut out, &mut enlarge).map(|_| out.len())
+        };
+        assert_eq!(made(1000).expect("less than a GiB"), 1000);
+        assert!(matches!(made(1024), Err(Error::Data { .. })), "and not a row left out");
+    }
+
+    #[test]
+    fn of_no_rows_none_fails() {
+        let mut out = Vec::new();
+        let mut fails = |_: Batch, _: &mut Vec<Batch>| {
+            Err(Error::expression(quotient().as_ref(), DataFusionError::Execution("a constant".to_owned())))
+        };
+        let left_out = apply(batch(&Rows::new()), OnError::Fail, &mut out, &mut fails).expect("no rows");
+        assert!(left_out.is_none() && out.is_empty());
     }
 
     #[test]

@@ -365,7 +365,10 @@ impl First {
         let columns = self.rows.columns_of_bytes((0..part.len()).map(bytes))?;
         let options = RecordBatchOptions::new().with_row_count(Some(part.len()));
         let rows = RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options).map_err(broken)?;
-        let keys: Vec<ArrayRef> = self.order.iter().map(|key| column(&key.expr, &rows)).collect::<Result<_>>()?;
+        // A row without a place is not left out: nobody is told that it can be.
+        let key =
+            |key: &SortKey| column(&key.expr, &rows).map_err(|error| Error::data("the order of first rows", error));
+        let keys: Vec<ArrayRef> = self.order.iter().map(key).collect::<Result<_>>()?;
         let keys = if keys.is_empty() { None } else { Some(self.converter.convert_columns(&keys).map_err(broken)?) };
         let place = |at: usize| {
             let key = keys.as_ref().map(|keys| keys.row(at));

@@ -8,6 +8,7 @@
 
 use crate::background::Background;
 use crate::batch::Batch;
+use crate::checkpointing::remove;
 use crate::error::{Error, Result};
 use crate::kept_rows::KeptRows;
 use crate::ops::by_rows::LeftOut;
@@ -120,7 +121,10 @@ impl Outbox {
             let bytes = std::mem::take(&mut self.current);
             // Rows of a checkpoint that failed go with the next one's, under its number.
             if let Some(last) = self.kept.back_mut().filter(|last| last.checkpoint.is_none()) {
-                last.rows = last.rows.followed_by(&bytes)?;
+                let longer = last.rows.followed_by(&bytes)?;
+                if let Some(file) = std::mem::replace(&mut last.rows, longer).file() {
+                    remove(&file.path);
+                }
             } else {
                 self.kept.push_back(OutboxPart {
                     sink: self.name.clone(),

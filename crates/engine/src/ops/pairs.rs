@@ -85,8 +85,13 @@ impl Condition {
         self.leaves_out = Some((operator.to_owned(), Arc::clone(run)));
     }
 
-    /// For which pairs of rows it is true.
-    fn holds(&self, rows: [&[ArrayRef]; 2], pairs: [&UInt32Array; 2]) -> Result<BooleanArray> {
+    /// For which pairs of rows it is true. `weight` is that of a pair in the output.
+    fn holds(
+        &self,
+        rows: [&[ArrayRef]; 2],
+        pairs: [&UInt32Array; 2],
+        weight: &impl Fn(usize) -> i64,
+    ) -> Result<BooleanArray> {
         let mut columns = Vec::with_capacity(self.schema.fields().len());
         for (side, named) in self.columns.iter().enumerate() {
             for column in named {
@@ -97,13 +102,13 @@ impl Condition {
         let batch = RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options);
         let batch = batch.map_err(broken)?;
         match mask(&self.expression, &batch) {
-            Err(Error::Expression { .. }) => self.holds_one_by_one(&batch),
+            Err(Error::Expression { .. }) => self.holds_one_by_one(&batch, weight),
             done => done,
         }
     }
 
     /// The same where it cannot be computed for all pairs at once.
-    fn holds_one_by_one(&self, pairs: &RecordBatch) -> Result<BooleanArray> {
+    fn holds_one_by_one(&self, pairs: &RecordBatch, weight: &impl Fn(usize) -> i64) -> Result<BooleanArray> {
         let mut holds = vec![false; pairs.num_rows()];
         by_rows::by_rows(
             0..pairs.num_rows(),
@@ -117,7 +122,8 @@ impl Condition {
             &mut |row: usize, error: Error| {
                 let error = error.of_row(by_rows::told(pairs, row));
                 let Some((operator, run)) = &self.leaves_out else { return Err(error) };
-                run.left_out(operator, LeftOut { came: 1, reason: error.to_string() });
+                let came = u64::from(weight(row) > 0);
+                run.left_out(operator, LeftOut { came, reason: error.to_string() });
                 Ok(())
             },
         )?;
@@ -181,6 +187,12 @@ impl Wanted<'_> {
         self.gives.is_some() && weight(parts, left, right) != 0
             || self.counts[0] && more(parts, 0, left, right) != 0
             || self.counts[1] && more(parts, 1, right, left) != 0
+    }
+
+    /// An error of the condition. Where it matters whether a row has a pair none is left out, and so nobody
+    /// is told that one can be.
+    fn told(&self, error: Error) -> Error {
+        if self.counts.contains(&true) { Error::data("the condition of a join", error) } else { error }
     }
 }
 
@@ -261,7 +273,10 @@ impl Pairing {
         }
         let mut indices = pairs.map(UInt32Array::from);
         if let Some(condition) = wanted.condition {
-            let holds = condition.holds([&self.rows[0], &self.rows[1]], [&indices[0], &indices[1]])?;
+            let [left, right] = &indices;
+            let weight = |at: usize| weight(&self.parts, left.value(at) as usize, right.value(at) as usize);
+            let holds = condition.holds([&self.rows[0], &self.rows[1]], [left, right], &weight);
+            let holds = holds.map_err(|error| wanted.told(error))?;
             indices = keep(&indices, &holds)?;
         }
         for side in (0..2).filter(|side| wanted.counts[*side]) {
@@ -321,11 +336,13 @@ mod tests {
         Condition::new(&condition, &side("a"), &side("b")).expect("a condition")
     }
 
+    /// A pair of 7 goes, and all others come.
     fn holds(condition: &Condition, pairs: &[(i64, i64)]) -> Result<Vec<bool>> {
         let left: Vec<ArrayRef> = vec![Arc::new(pairs.iter().map(|(a, _)| Some(*a)).collect::<Int64Array>())];
         let right: Vec<ArrayRef> = vec![Arc::new(pairs.iter().map(|(_, b)| Some(*b)).collect::<Int64Array>())];
         let all = UInt32Array::from_iter_values(0..pairs.len() as u32);
-        let holds = condition.holds([&left, &right], [&all, &all])?;
+        let weight = |at: usize| if pairs[at].0 == 7 { -1 } else { 1 };
+        let holds = condition.holds([&left, &right], [&all, &all], &weight)?;
         Ok(holds.values().iter().collect())
     }
 
@@ -339,8 +356,18 @@ mod tests {
         let run = Arc::new(Run::new("p".to_owned(), Arc::default(), Box::new(|_| {})));
         condition.leave_out("join", &run);
         assert_eq!(holds(&condition, &pairs).expect("the others"), [true, false, false, false, true]);
-        assert_eq!(run.counters.failed_rows.load(Relaxed), 2);
+        assert_eq!(run.counters.failed_rows.load(Relaxed), 1, "counted when they come");
         let told = run.counters.last_failed_row.lock().expect("one thread").clone();
         assert_eq!(told.as_deref(), Some("join: division by zero in a / b > 1 for the row a = 7, b = 0"));
+    }
+
+    #[test]
+    fn only_where_pairs_are_given_and_not_counted_can_they_be_left_out() {
+        let refused = |counts: [bool; 2]| {
+            let wanted = Wanted { condition: None, gives: None, counts };
+            wanted.told(holds(&quotient_is_large(), &[(1, 0)]).expect_err("nobody knows"))
+        };
+        assert!(matches!(refused([false, false]), Error::Expression { .. }));
+        assert!(matches!(refused([true, false]), Error::Data { .. }));
     }
 }
