@@ -2,8 +2,12 @@
 
 use arrow::error::ArrowError;
 use datafusion_common::DataFusionError;
-use datafusion_physical_expr::PhysicalExpr;
+use datafusion_common::tree_node::{Transformed, TransformedResult, TreeNode};
+use datafusion_expr::Operator;
+use datafusion_physical_expr::expressions::{BinaryExpr, NegativeExpr};
+use datafusion_physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 use std::fmt;
+use std::sync::Arc;
 use thiserror::Error as ThisError;
 
 /// Why the engine could not do something.
@@ -85,8 +89,9 @@ impl Error {
     }
 
     /// An expression that cannot be computed.
-    pub(crate) fn expression(expression: &dyn PhysicalExpr, source: DataFusionError) -> Self {
-        Self::Expression { expression: AsSql(expression).to_string(), row: None, source: Box::new(source) }
+    pub(crate) fn expression(expression: &Arc<dyn PhysicalExpr>, source: DataFusionError) -> Self {
+        let expression = AsSql(with_operators(expression).as_ref()).to_string();
+        Self::Expression { expression, row: None, source: Box::new(source) }
     }
 
     /// The same, with the row for which it cannot be computed.
@@ -110,6 +115,34 @@ struct AsSql<'a>(&'a dyn PhysicalExpr);
 impl fmt::Display for AsSql<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt_sql(f)
+    }
+}
+
+/// An expression with operators in the place of functions that have an operator's sign for an alias: so
+/// the query language says how a function of its own is written.
+fn with_operators(expression: &Arc<dyn PhysicalExpr>) -> Arc<dyn PhysicalExpr> {
+    let changed = Arc::clone(expression).transform_up(|part| {
+        let operated = operated(&part);
+        Ok(operated.map_or_else(|| Transformed::no(part), Transformed::yes))
+    });
+    changed.data().unwrap_or_else(|_| Arc::clone(expression))
+}
+
+fn operated(part: &Arc<dyn PhysicalExpr>) -> Option<Arc<dyn PhysicalExpr>> {
+    const SIGNS: [(&str, Operator); 5] = [
+        ("+", Operator::Plus),
+        ("-", Operator::Minus),
+        ("*", Operator::Multiply),
+        ("/", Operator::Divide),
+        ("%", Operator::Modulo),
+    ];
+    let call = part.downcast_ref::<ScalarFunctionExpr>()?;
+    let alias = call.fun().aliases().first()?;
+    let (sign, operator) = SIGNS.into_iter().find(|(sign, _)| *sign == alias.as_str())?;
+    match call.args() {
+        [of] if sign == "-" => Some(Arc::new(NegativeExpr::new(Arc::clone(of)))),
+        [left, right] => Some(Arc::new(BinaryExpr::new(Arc::clone(left), operator, Arc::clone(right)))),
+        _ => None,
     }
 }
 

@@ -130,7 +130,7 @@ fn rounded(text: &str) -> Option<String> {
     }
     let number: i128 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
     let is_up = fraction.bytes().next().is_some_and(|digit| digit >= b'5');
-    Some((number + i128::from(is_up)).to_string())
+    number.checked_add(i128::from(is_up)).map(|number| number.to_string())
 }
 
 fn column_of(cells: &[Cell<'_>], data_type: &DataType) -> Result<Option<ArrayRef>> {
@@ -243,5 +243,6 @@ mod tests {
         let of = |text: &str| rounded(text).unwrap_or_default();
         assert_eq!(["2.5", "2.49", ".5", "9007199254740993.5", "7."].map(of), ["3", "2", "1", "9007199254740994", "7"]);
         assert_eq!(["7", "2.5e1", "1e3"].map(of), ["", "", ""]);
+        assert_eq!(rounded(&format!("{}.5", i128::MAX)), None);
     }
 }

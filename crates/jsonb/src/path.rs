@@ -235,15 +235,20 @@ fn write_without_nulls(value: &str, out: &mut String) {
     }
 }
 
-/// A value over several lines, each part on one of its own.
+/// A value over several lines, each part on one of its own; none when it has more than so many bytes
+/// then, as each line of what is nested deep begins with many blanks.
 #[must_use]
-pub fn pretty(value: &str) -> String {
-    let mut out = String::with_capacity(value.len() * 2);
-    write_pretty(value, 0, &mut out);
-    out
+pub fn pretty(value: &str, most: usize) -> Option<String> {
+    let mut out = String::with_capacity(most.min(value.len() * 2));
+    let is_whole = write_pretty(value, 0, most, &mut out);
+    (is_whole && out.len() <= most).then_some(out)
 }
 
-fn write_pretty(value: &str, depth: usize, out: &mut String) {
+/// False when it stopped, as there was too much.
+fn write_pretty(value: &str, depth: usize, most: usize, out: &mut String) -> bool {
+    if out.len() > most {
+        return false;
+    }
     match Kind::of(value) {
         Kind::Object => {
             out.push('{');
@@ -251,7 +256,9 @@ fn write_pretty(value: &str, depth: usize, out: &mut String) {
                 line(at > 0, depth + 1, out);
                 out.push_str(key);
                 out.push_str(": ");
-                write_pretty(member, depth + 1, out);
+                if !write_pretty(member, depth + 1, most, out) {
+                    return false;
+                }
             }
             line(false, depth, out);
             out.push('}');
@@ -260,13 +267,16 @@ fn write_pretty(value: &str, depth: usize, out: &mut String) {
             out.push('[');
             for (at, element) in elements(value).enumerate() {
                 line(at > 0, depth + 1, out);
-                write_pretty(element, depth + 1, out);
+                if !write_pretty(element, depth + 1, most, out) {
+                    return false;
+                }
             }
             line(false, depth, out);
             out.push(']');
         }
         _ => out.push_str(value),
     }
+    true
 }
 
 /// A new line, four blanks a level in.

@@ -217,8 +217,11 @@ fn values_are_shown_over_several_lines() {
         ("[]", "[\n]"),
         (r#"{"a": {}, "b": [1, "x"]}"#, "{\n    \"a\": {\n    },\n    \"b\": [\n        1,\n        \"x\"\n    ]\n}"),
     ] {
-        assert_eq!(pretty(value), expected);
+        assert_eq!(pretty(value, expected.len()).as_deref(), Some(expected));
+        assert_eq!(pretty(value, expected.len() - 1), None);
     }
+    let deep = format!("{}{}1{}", "[".repeat(400), "1, ".repeat(10_000), "]".repeat(400));
+    assert_eq!(pretty(&deep, 1 << 20), None, "it is some 16 MB");
 }
 
 /// A tree without its objects' nulls.
@@ -314,7 +317,7 @@ proptest! {
     fn other_forms_are_the_same_value(text in json()) {
         let made = normal(&text).expect("JSON");
         let tree = |text: &str| serde_json::from_str::<Value>(text).expect("JSON");
-        prop_assert_eq!(normal(&pretty(&made)).expect("JSON"), made.clone());
+        prop_assert_eq!(normal(&pretty(&made, usize::MAX).expect("bounded")).expect("JSON"), made.clone());
         let without = without_nulls(&made);
         prop_assert_eq!(tree(&without), stripped(tree(&made)));
         prop_assert_eq!(normal(&without).expect("JSON"), without);

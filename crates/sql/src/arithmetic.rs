@@ -49,7 +49,8 @@ pub(crate) fn exact(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> 
         other => return Ok(Transformed::no(other)),
     };
     let signature = Signature::any(args.len(), Volatility::Immutable);
-    let function = ScalarUDF::from(Arithmetic { operation, data_type, signature });
+    let sign = vec![operation.operator().unwrap_or(Operator::Minus).to_string()];
+    let function = ScalarUDF::from(Arithmetic { operation, data_type, signature, sign });
     Ok(Transformed::yes(Expr::ScalarFunction(ScalarFunction::new_udf(Arc::new(function), args))))
 }
 
@@ -171,6 +172,8 @@ struct Arithmetic {
     operation: Operation,
     data_type: DataType,
     signature: Signature,
+    /// The operator's sign alone, by which the engine tells of a call that fails as it is written.
+    sign: Vec<String>,
 }
 
 /// What is to be called `a + b`, put together without a text for each part.
@@ -223,6 +226,10 @@ impl ScalarUDFImpl for Arithmetic {
             Operation::Modulo => "modulo",
             Operation::Negate => "negative",
         }
+    }
+
+    fn aliases(&self) -> &[String] {
+        &self.sign
     }
 
     fn schema_name(&self, args: &[Expr]) -> Result<String> {

@@ -12,7 +12,7 @@ use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, Sca
 use std::sync::Arc;
 
 /// Bytes that one call may give, for all of its rows together: 32 KiB for each of a batch's 8192.
-const MOST_BYTES: i64 = 256 << 20;
+pub(crate) const MOST_BYTES: i64 = 256 << 20;
 /// Bytes of a character at most.
 const CHARACTER: i64 = 4;
 /// How often a text is repeated; the others take a length in characters.
@@ -29,6 +29,11 @@ pub(crate) fn register(state: &mut SessionState) -> Result<()> {
         state.register_udf(Arc::new(ScalarUDF::from(bounded)))?;
     }
     Ok(())
+}
+
+/// The error of a function that would give more.
+pub(crate) fn too_much(name: &str) -> DataFusionError {
+    DataFusionError::ResourcesExhausted(format!("{name} would give more than {} MiB at once", MOST_BYTES >> 20))
 }
 
 /// A column, or one value of a constant.
@@ -79,8 +84,7 @@ impl ScalarUDFImpl for Bounded {
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         if self.bytes(&args)? > MOST_BYTES {
-            let message = format!("{} would give more than {} MiB at once", self.name(), MOST_BYTES >> 20);
-            return Err(DataFusionError::ResourcesExhausted(message));
+            return Err(too_much(self.name()));
         }
         self.0.inner().invoke_with_args(args)
     }

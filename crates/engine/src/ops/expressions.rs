@@ -17,7 +17,7 @@ use std::sync::Arc;
 /// Evaluates an expression over a batch.
 pub(crate) fn column(expression: &Arc<dyn PhysicalExpr>, rows: &RecordBatch) -> Result<ArrayRef> {
     let value = expression.evaluate(rows).and_then(|value| value.into_array(rows.num_rows()));
-    value.map_err(|error| Error::expression(expression.as_ref(), error))
+    value.map_err(|error| Error::expression(expression, error))
 }
 
 /// The rows for which an expression is true; nulls count as false.
@@ -178,7 +178,7 @@ fn argument(
     let mut values = column(expression, rows)?;
     if values.data_type() != data_type {
         let cast = arrow::compute::cast(&values, data_type);
-        values = cast.map_err(|error| Error::expression(expression.as_ref(), error.into()))?;
+        values = cast.map_err(|error| Error::expression(expression, error.into()))?;
     }
     let Some(filter) = filter else { return Ok(values) };
     let left_out = not(&mask(filter, rows)?).map_err(|e| Error::data(filter.to_string(), e))?;

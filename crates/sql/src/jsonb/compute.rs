@@ -3,6 +3,7 @@
 //! Arguments have the types that `function` has brought them to. Invariant: what is given is in
 //! normal form.
 
+use crate::bounded::{MOST_BYTES, too_much};
 use crate::error::DataError;
 use crate::spelling;
 use arrow::array::{
@@ -219,8 +220,15 @@ pub(super) fn without_nulls(args: &[ArrayRef]) -> Result<ArrayRef> {
 }
 
 /// `jsonb_pretty(value)`
-pub(super) fn pretty(args: &[ArrayRef]) -> ArrayRef {
-    Arc::new(values(&args[0]).iter().map(|value| value.map(jsonb::pretty)).collect::<StringArray>())
+pub(super) fn pretty(args: &[ArrayRef]) -> Result<ArrayRef> {
+    let mut left = MOST_BYTES as usize;
+    let mut made = |value: &str| -> Result<String> {
+        let text = jsonb::pretty(value, left).ok_or_else(|| too_much("jsonb_pretty"))?;
+        left -= text.len();
+        Ok(text)
+    };
+    let all = values(&args[0]).iter().map(|value| value.map(&mut made).transpose());
+    Ok(Arc::new(all.collect::<Result<StringArray>>()?))
 }
 
 /// `jsonb_object(keys and values)` and `jsonb_object(keys, values)`

@@ -172,7 +172,7 @@ impl JsonbFunction {
             Kind::Set => compute::set(args),
             Kind::Insert => compute::inserted(args),
             Kind::WithoutNulls => compute::without_nulls(args),
-            Kind::Pretty => Ok(compute::pretty(args)),
+            Kind::Pretty => compute::pretty(args),
             Kind::ObjectOf => compute::object_of_texts(args),
             Kind::TypeOf => Ok(compute::type_of(args)),
             Kind::Length => compute::length(args),
