@@ -45,7 +45,9 @@ pub use encoding::{Base64, Hex};
 pub use error::{Error, Outcome, Result};
 pub use fetch::{FetchOptions, Fetched, RestoredFile, fetch};
 pub use host::{Host, TokioHost};
-pub use manifest::{CheckpointStats, FileMeta, InlinePart, Manifest, OperatorMeta, OutboxData, OutboxMeta, Trigger};
+pub use manifest::{
+    CheckpointStats, FileMeta, InlinePart, Manifest, MergedOutbox, OperatorMeta, OutboxData, OutboxMeta, Trigger,
+};
 pub use names::{FileId, Names, Object};
 pub use pointer::{Entry, Pointer};
 pub use publish::{CommitPermit, PublishOptions, Published, Publisher};

@@ -159,7 +159,7 @@ pub struct OutboxMeta {
     pub sink: String,
     /// The worker that wrote the rows: the number of the part.
     pub worker: u32,
-    /// The published checkpoint that the rows belong to; none for the manifest's own.
+    /// The published checkpoint that the rows belong to, the newest of several; none for the manifest's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<CheckpointId>,
     /// The rows, in the sink's own form.
@@ -174,6 +174,20 @@ pub enum OutboxData {
     Inline(Base64),
     /// In a file of its own.
     File(Box<FileMeta>),
+    /// With those of earlier checkpoints before them, in a file of their own.
+    Merged(Box<MergedOutbox>),
+}
+
+/// The outboxes of several checkpoints, oldest first, each with its number and its length before it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MergedOutbox {
+    /// Where they are.
+    pub file: FileMeta,
+    /// How many are not known to be delivered.
+    pub waiting: u32,
+    /// The newest that is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delivered: Option<CheckpointId>,
 }
 
 /// What a checkpoint cost.
@@ -227,6 +241,7 @@ impl Manifest {
     pub fn all_files(&self) -> impl Iterator<Item = &FileMeta> {
         let outboxes = self.outboxes.iter().filter_map(|outbox| match &outbox.data {
             OutboxData::File(file) => Some(&**file),
+            OutboxData::Merged(merged) => Some(&merged.file),
             OutboxData::Inline(_) => None,
         });
         self.files.iter().chain(outboxes)
@@ -348,6 +363,16 @@ pub(crate) mod tests {
                     checkpoint: Some(CheckpointId(2)),
                     data: OutboxData::File(Box::new(file(3, 3))),
                 },
+                OutboxMeta {
+                    sink: "out".into(),
+                    worker: 1,
+                    checkpoint: Some(CheckpointId(1)),
+                    data: OutboxData::Merged(Box::new(MergedOutbox {
+                        file: file(4, 4),
+                        waiting: 2,
+                        delivered: Some(CheckpointId(0)),
+                    })),
+                },
             ],
             stats: CheckpointStats { changed_keys: 5, ..CheckpointStats::default() },
         }
@@ -359,7 +384,7 @@ pub(crate) mod tests {
         let (text, digest) = manifest.to_text().expect("well formed");
         assert_eq!(digest, Digest::of(text.as_bytes()));
         assert_eq!(Manifest::from_text("m", text.as_bytes()).expect("intact"), manifest);
-        assert_eq!(manifest.all_files().count(), 3);
+        assert_eq!(manifest.all_files().count(), 4);
     }
 
     #[test]

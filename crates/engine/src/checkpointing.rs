@@ -10,12 +10,14 @@ use crate::background::Background;
 use crate::changes::Wake;
 use crate::error::{Error, Result};
 use crate::kept_rows::{KeptRows, RowsFile};
+use crate::merged::Merged;
 use crate::positions::Positions;
 use crate::snapshot::{OutboxPart, Receipt, Shipping};
 use highwater_checkpoint::fetch::cached;
 use highwater_checkpoint::lifecycle::Attempt;
 use highwater_checkpoint::{
-    CheckpointStats, FileMeta, InlinePart, Manifest, OperatorMeta, OutboxData, OutboxMeta, Publisher, Store, Trigger,
+    CheckpointStats, FileMeta, InlinePart, Manifest, MergedOutbox, OperatorMeta, OutboxData, OutboxMeta, Publisher,
+    Store, Trigger,
 };
 use highwater_core::{Bytes, CheckpointId, Clock, Epoch, KeyGroups, OperatorId, WallMicros};
 use highwater_state::FileNumber;
@@ -530,15 +532,20 @@ fn merge_operators(operators: &mut [OperatorMeta], told: Vec<(OperatorId, String
 impl OutboxPart {
     /// What the manifest of checkpoint `of` holds; its file, if it has one, has its copy in `folder`.
     pub(crate) fn from_meta(meta: &OutboxMeta, of: CheckpointId, folder: &Path) -> Self {
-        let rows = match &meta.data {
-            OutboxData::Inline(bytes) => KeptRows::in_memory(bytes.0.clone()),
-            OutboxData::File(file) => {
-                let copy = RowsFile { path: cached(folder, file.id), digest: file.digest };
-                KeptRows::in_file(copy, file.length as usize)
+        let in_file = |file: &FileMeta| {
+            let copy = RowsFile { path: cached(folder, file.id), digest: file.digest };
+            KeptRows::in_file(copy, file.length as usize)
+        };
+        let (rows, merged) = match &meta.data {
+            OutboxData::Inline(bytes) => (KeptRows::in_memory(bytes.0.clone()), None),
+            OutboxData::File(file) => (in_file(file), None),
+            OutboxData::Merged(several) => {
+                let MergedOutbox { file, waiting, delivered } = &**several;
+                (in_file(file), Some(Merged { waiting: *waiting, delivered: *delivered }))
             }
         };
         let checkpoint = Some(meta.checkpoint.unwrap_or(of));
-        Self { sink: meta.sink.clone(), checkpoint, part: meta.worker, rows, waits: false }
+        Self { sink: meta.sink.as_str().into(), checkpoint, part: meta.worker, rows, waits: false, merged }
     }
 }
 

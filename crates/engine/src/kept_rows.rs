@@ -19,7 +19,8 @@ pub(crate) struct KeptRows {
 
 #[derive(Debug)]
 struct Held {
-    bytes: Option<Arc<Vec<u8>>>,
+    /// In the order in which they came.
+    pieces: Option<Vec<Arc<Vec<u8>>>>,
     file: Option<RowsFile>,
 }
 
@@ -33,11 +34,11 @@ pub(crate) struct RowsFile {
 impl KeptRows {
     pub(crate) fn in_memory(bytes: Vec<u8>) -> Self {
         let length = bytes.len();
-        Self { held: Arc::new(Mutex::new(Held { bytes: Some(Arc::new(bytes)), file: None })), length }
+        Self { held: Arc::new(Mutex::new(Held { pieces: Some(vec![Arc::new(bytes)]), file: None })), length }
     }
 
     pub(crate) fn in_file(file: RowsFile, length: usize) -> Self {
-        Self { held: Arc::new(Mutex::new(Held { bytes: None, file: Some(file) })), length }
+        Self { held: Arc::new(Mutex::new(Held { pieces: None, file: Some(file) })), length }
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {
@@ -63,22 +64,29 @@ impl KeptRows {
     pub(crate) fn spill(&self) {
         let mut held = self.held();
         if held.file.is_some() {
-            held.bytes = None;
+            held.pieces = None;
         }
     }
 
-    /// The rows themselves, of the file when they are not in memory.
+    /// The rows themselves, of the file when they are not in memory. Copies them where they came in pieces.
     ///
     /// # Errors
     /// `Io` when the file cannot be read, `Data` when it holds something else.
     pub(crate) fn read(&self) -> Result<Arc<Vec<u8>>> {
-        let file = {
+        let (pieces, file) = {
             let held = self.held();
-            if let Some(bytes) = &held.bytes {
-                return Ok(Arc::clone(bytes));
-            }
-            held.file.clone().expect("rows that are not in memory have a file")
+            (held.pieces.clone(), held.file.clone())
         };
+        match pieces.as_deref() {
+            Some([bytes]) => return Ok(Arc::clone(bytes)),
+            Some(pieces) => {
+                let mut bytes = Vec::with_capacity(self.length);
+                pieces.iter().for_each(|piece| bytes.extend_from_slice(piece));
+                return Ok(Arc::new(bytes));
+            }
+            None => {}
+        }
+        let file = file.expect("rows that are not in memory have a file");
         let read = std::fs::read(&file.path);
         let what = || format!("read {}", file.path.display());
         let bytes = read.map_err(|source| Error::Io { what: what(), source })?;
@@ -88,12 +96,19 @@ impl KeptRows {
         Ok(Arc::new(bytes))
     }
 
-    /// These and others behind them.
+    /// These and others behind them, in memory. Rows that are in memory are shared, not copied.
     ///
     /// # Errors
     /// As [`KeptRows::read`].
-    pub(crate) fn followed_by(&self, more: &[u8]) -> Result<Self> {
-        Ok(Self::in_memory([self.read()?.as_slice(), more].concat()))
+    pub(crate) fn followed_by(&self, more: Vec<u8>) -> Result<Self> {
+        let length = self.length + more.len();
+        let held = self.held().pieces.clone();
+        let mut pieces = match held {
+            Some(pieces) => pieces,
+            None => vec![self.read()?],
+        };
+        pieces.push(Arc::new(more));
+        Ok(Self { held: Arc::new(Mutex::new(Held { pieces: Some(pieces), file: None })), length })
     }
 }
 
@@ -102,7 +117,7 @@ mod tests {
     use super::*;
 
     fn is_in_memory(rows: &KeptRows) -> bool {
-        rows.held().bytes.is_some()
+        rows.held().pieces.is_some()
     }
 
     #[test]
@@ -119,7 +134,11 @@ mod tests {
         rows.spill();
         assert!(!is_in_memory(&held_by_a_checkpoint));
         assert_eq!((rows.read().expect("there").as_slice(), rows.len()), (&b"rows"[..], 4));
-        assert_eq!(rows.followed_by(b"more").expect("there").read().expect("in memory").as_slice(), b"rowsmore");
+        let longer = rows.followed_by(b"more".to_vec()).expect("there");
+        let longest = longer.followed_by(b"!".to_vec()).expect("in memory");
+        assert_eq!((longer.read().expect("in memory").as_slice(), longer.len()), (&b"rowsmore"[..], 8));
+        assert_eq!((longest.read().expect("in memory").as_slice(), longest.len()), (&b"rowsmore!"[..], 9));
+        assert_eq!(longest.file(), None);
         assert_eq!(rows.file(), Some(file.clone()));
         std::fs::write(&file.path, b"rowz").expect("written");
         assert!(matches!(rows.read(), Err(Error::Data { .. })), "it is not what was written");

@@ -25,6 +25,7 @@ mod feed;
 mod kept_rows;
 mod keys;
 mod memory;
+mod merged;
 mod ops;
 mod parcel;
 mod pipeline;

@@ -485,7 +485,7 @@ impl RunSpec {
         restored.manifest.sources.get(&self.plan.nodes[node.0].name)?.get(LOG_SPLIT).cloned()
     }
 
-    /// Parts of outboxes that are published and not delivered.
+    /// Deliveries of outboxes that are published and not made.
     pub(crate) fn undelivered(&self) -> usize {
         self.undelivered.load(std::sync::atomic::Ordering::Relaxed)
     }
@@ -494,9 +494,9 @@ impl RunSpec {
         let plan = &self.plan.nodes[node.0];
         let held =
             self.restored.as_ref().filter(|_| !self.is_new(node)).map(|r| r.outboxes.as_slice()).unwrap_or_default();
-        let mine = held.iter().filter(|o| o.sink == plan.name && o.part as usize % place.workers == place.worker);
+        let mine = held.iter().filter(|o| *o.sink == *plan.name && o.part as usize % place.workers == place.worker);
         OutboxSetup {
-            name: plan.name.clone(),
+            name: plan.name.as_str().into(),
             sink: Arc::clone(sink),
             schema: Arc::clone(&plan.schema),
             part: place.worker as u32,

@@ -10,9 +10,10 @@ use crate::background::Background;
 use crate::checkpointing::remove;
 use crate::error::{Error, Result};
 use crate::kept_rows::{KeptRows, RowsFile};
+use crate::merged::Merged;
 use highwater_checkpoint::fetch::cached;
 use highwater_checkpoint::{
-    Base64, Compression, Digest, FileMeta, InlinePart, LocalFile, OutboxData, OutboxMeta, Uploader,
+    Base64, Compression, Digest, FileMeta, InlinePart, LocalFile, MergedOutbox, OutboxData, OutboxMeta, Uploader,
 };
 use highwater_core::{CheckpointId, OperatorId, StoreId, WorkerIndex};
 use highwater_state::{FileNumber, FileOptions, Outcome, PageStore, Record, encode_inline, write_file};
@@ -83,13 +84,16 @@ pub(crate) struct Receipt {
 /// Rows of a sink that are to be delivered after a checkpoint; cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct OutboxPart {
-    pub(crate) sink: String,
-    /// The published checkpoint they belong to; none for the one being made.
+    pub(crate) sink: Arc<str>,
+    /// The published checkpoint they belong to, the newest when several were merged; none for the one
+    /// being made.
     pub(crate) checkpoint: Option<CheckpointId>,
     pub(crate) part: u32,
     pub(crate) rows: KeptRows,
     /// Whether it has waited for so long that it is in a file, however few its rows are.
     pub(crate) waits: bool,
+    /// The deliveries of what was merged.
+    pub(crate) merged: Option<Merged>,
 }
 
 /// What is shared by all workers of a pipeline to make its parts durable.
@@ -338,17 +342,23 @@ impl Shipping {
         receipt: &mut Receipt,
     ) -> Result<()> {
         for part in outboxes {
-            let has_file = part.waits || part.rows.len() > INLINE_BYTES || part.rows.file().is_some();
+            let is_large = part.waits || part.rows.len() > INLINE_BYTES;
+            let has_file = is_large || part.merged.is_some() || part.rows.file().is_some();
             let data = if has_file {
-                let (meta, path, shipped) = self.upload_outbox(checkpoint, &part)?;
+                let (file, path, shipped) = self.upload_outbox(checkpoint, &part)?;
                 receipt.uploaded_bytes += shipped;
                 receipt.outbox_paths.push(path);
-                OutboxData::File(Box::new(meta))
+                match part.merged {
+                    Some(Merged { waiting, delivered }) => {
+                        OutboxData::Merged(Box::new(MergedOutbox { file, waiting, delivered }))
+                    }
+                    None => OutboxData::File(Box::new(file)),
+                }
             } else {
                 OutboxData::Inline(Base64(part.rows.read()?.to_vec()))
             };
             let OutboxPart { sink, checkpoint, part: worker, .. } = part;
-            receipt.outboxes.push(OutboxMeta { sink, worker, checkpoint, data });
+            receipt.outboxes.push(OutboxMeta { sink: sink.to_string(), worker, checkpoint, data });
         }
         Ok(())
     }

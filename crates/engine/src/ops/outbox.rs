@@ -3,14 +3,15 @@
 //!
 //! Invariants: nothing is delivered that no published checkpoint holds; what a checkpoint holds is
 //! handed in again with every later one until it is delivered, by reference; deliveries of a worker are
-//! in order. What waits for a target that fails is in files: in memory are the rows since the last
-//! checkpoint and a few small parts.
+//! in order. What waits for a target that fails is in files, and of long waits in few of them (`merged`):
+//! in memory are the rows since the last checkpoint, a few small parts, and one merge.
 
 use crate::background::Background;
 use crate::batch::Batch;
 use crate::checkpointing::remove;
 use crate::error::{Error, Result};
 use crate::kept_rows::KeptRows;
+use crate::merged::{merge, to_merge};
 use crate::ops::by_rows::LeftOut;
 use crate::shared::{FailingDelivery, Run, caught};
 use crate::sink::{DeliveryPermit, EPOCH, Sink, TIME, Target};
@@ -34,18 +35,41 @@ const PATIENT_FAILURES: u32 = 3;
 /// So many of the newest parts may stand in manifests, and in memory, however long they wait.
 const NEWEST: usize = 8;
 
-/// What a delivery left behind: the target for the next one, and how it went.
-type Delivered = (Option<Box<dyn Target>>, Result<()>);
+/// After so long the rest of a merged part is left for another time: whoever drops the sink, or asks how
+/// much waits, is not kept for long.
+const AT_A_TIME: Duration = Duration::from_secs(1);
+
+/// What deliveries of a part left behind, and how they went.
+struct Delivered {
+    /// For the next one.
+    target: Option<Box<dyn Target>>,
+    /// How many were made.
+    count: u32,
+    /// The newest that was.
+    through: Option<CheckpointId>,
+    left_out: Option<(u64, String)>,
+    /// Whether none of the part is left.
+    result: Result<bool>,
+}
+
+/// Parts that are on their way to be one.
+struct Merging {
+    /// The first of them.
+    part: u32,
+    checkpoint: Option<CheckpointId>,
+    parts: usize,
+    result: Arc<Mutex<Option<Result<OutboxPart>>>>,
+}
 
 /// One worker's outbox of one sink.
 pub(crate) struct Outbox {
-    name: String,
+    name: Arc<str>,
     sink: Arc<dyn Sink>,
     schema: SchemaRef,
     part: u32,
     background: Background,
     run: Arc<Run>,
-    /// Parts of the whole pipeline that are published and not delivered.
+    /// Deliveries of the whole pipeline that are published and not made.
     undelivered: Arc<AtomicUsize>,
     /// Rows since the last barrier, encoded.
     current: Vec<u8>,
@@ -53,7 +77,10 @@ pub(crate) struct Outbox {
     kept: VecDeque<OutboxPart>,
     target: Option<Box<dyn Target>>,
     delivering: Option<Arc<Mutex<Option<Delivered>>>>,
-    /// Parts delivered in this run.
+    merging: Option<Merging>,
+    /// Whether rows could not be read back; then they stay as they are.
+    is_unreadable: bool,
+    /// Deliveries made in this run.
     delivered: u64,
     failures: u32,
     /// Why deliveries fail, when several in a row have.
@@ -63,7 +90,7 @@ pub(crate) struct Outbox {
 
 /// What an outbox is made of.
 pub(crate) struct OutboxSetup {
-    pub(crate) name: String,
+    pub(crate) name: Arc<str>,
     pub(crate) sink: Arc<dyn Sink>,
     pub(crate) schema: SchemaRef,
     pub(crate) part: u32,
@@ -76,7 +103,8 @@ pub(crate) struct OutboxSetup {
 
 impl Outbox {
     pub(crate) fn new(setup: OutboxSetup) -> Self {
-        setup.undelivered.fetch_add(setup.restored.len(), Relaxed);
+        let waiting = setup.restored.iter().map(|part| part.waiting() as usize).sum();
+        setup.undelivered.fetch_add(waiting, Relaxed);
         Self {
             name: setup.name,
             sink: setup.sink,
@@ -89,6 +117,8 @@ impl Outbox {
             kept: setup.restored.into(),
             target: None,
             delivering: None,
+            merging: None,
+            is_unreadable: false,
             delivered: 0,
             failures: 0,
             failing: None,
@@ -96,7 +126,7 @@ impl Outbox {
         }
     }
 
-    /// How many parts were delivered in this run.
+    /// How many deliveries were made in this run.
     pub(crate) const fn delivered(&self) -> u64 {
         self.delivered
     }
@@ -109,7 +139,7 @@ impl Outbox {
         } else {
             wire::encode(batch, &mut self.current)
         };
-        encoded.map_err(|e| Error::data(&self.name, e))
+        encoded.map_err(|e| Error::data(&*self.name, e))
     }
 
     /// What a checkpoint must hold for this sink.
@@ -121,21 +151,24 @@ impl Outbox {
             let bytes = std::mem::take(&mut self.current);
             // Rows of a checkpoint that failed go with the next one's, under its number.
             if let Some(last) = self.kept.back_mut().filter(|last| last.checkpoint.is_none()) {
-                let longer = last.rows.followed_by(&bytes)?;
+                let longer = last.rows.followed_by(bytes)?;
                 if let Some(file) = std::mem::replace(&mut last.rows, longer).file() {
                     remove(&file.path);
                 }
             } else {
                 self.kept.push_back(OutboxPart {
-                    sink: self.name.clone(),
+                    sink: Arc::clone(&self.name),
                     checkpoint: None,
                     part: self.part,
                     rows: KeptRows::in_memory(bytes),
                     waits: false,
+                    merged: None,
                 });
             }
         }
+        self.finish_merge();
         let old = self.kept.len().saturating_sub(NEWEST);
+        self.begin_merge(old);
         for (at, part) in self.kept.iter_mut().enumerate() {
             part.waits = at < old;
             if part.checkpoint.is_some() {
@@ -143,6 +176,46 @@ impl Outbox {
             }
         }
         Ok(self.kept.iter().cloned().collect())
+    }
+
+    /// Makes some of the `old` parts one, on a background thread. The first part is left alone, as it may
+    /// be on its way to the target; and what was merged before is in its file first.
+    fn begin_merge(&mut self, old: usize) {
+        let in_memory = |part: &OutboxPart| part.merged.is_some() && part.rows.file().is_none();
+        if old < 2 || self.is_unreadable || self.merging.is_some() || self.kept.iter().any(in_memory) {
+            return;
+        }
+        let Some(range) = to_merge(self.kept.range(1..old)) else { return };
+        let parts: Vec<OutboxPart> = self.kept.range(1 + range.start..1 + range.end).cloned().collect();
+        let Some(first) = parts.first() else { return };
+        let (part, checkpoint, result) = (first.part, first.checkpoint, Arc::new(Mutex::new(None)));
+        self.merging = Some(Merging { part, checkpoint, parts: parts.len(), result: Arc::clone(&result) });
+        self.background.run(move || {
+            let merged = merge(&parts);
+            *result.lock().unwrap_or_else(PoisonError::into_inner) = Some(merged);
+        });
+    }
+
+    /// Puts a merged part in the place of those that it is made of, unless deliveries have come to them
+    /// meanwhile. Their files go when a checkpoint without them is published.
+    fn finish_merge(&mut self) {
+        let Some(merging) = &self.merging else { return };
+        let Some(merged) = merging.result.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
+        let is_first = |part: &OutboxPart| (part.part, part.checkpoint) == (merging.part, merging.checkpoint);
+        let at = self.kept.iter().position(is_first).filter(|at| *at > 0);
+        let parts = merging.parts;
+        self.merging = None;
+        match (at, merged) {
+            (Some(at), Ok(merged)) => {
+                self.kept.drain(at..at + parts);
+                self.kept.insert(at, merged);
+            }
+            (Some(_), Err(error)) => {
+                self.is_unreadable = true;
+                tracing::warn!(sink = &*self.name, %error, "parts that wait stay as they are");
+            }
+            (None, _) => {}
+        }
     }
 
     /// A checkpoint is published: all that was frozen until then belongs to it.
@@ -158,8 +231,9 @@ impl Outbox {
     fn tell_failing(&self) {
         let Some(reason) = &self.failing else { return };
         let published = self.kept.iter().filter(|part| part.checkpoint.is_some());
-        let (waiting, bytes) = published.fold((0, 0), |(parts, bytes), part| (parts + 1, bytes + part.rows.len()));
-        let (sink, reason, bytes) = (self.name.clone(), reason.clone(), Bytes(bytes as u64));
+        let (waiting, bytes) = published
+            .fold((0, 0), |(waiting, bytes), part| (waiting + part.waiting() as usize, bytes + part.rows.len()));
+        let (sink, reason, bytes) = (self.name.to_string(), reason.clone(), Bytes(bytes as u64));
         let failing = FailingDelivery { sink, reason, waiting, bytes };
         self.run.set_failing(&self.name, self.part, Some(failing));
     }
@@ -179,12 +253,12 @@ impl Outbox {
             self.retry_at = None;
         }
         let part = self.kept.front()?.clone();
-        let permit = DeliveryPermit::of_published(part.checkpoint?);
+        let checkpoint = part.checkpoint?;
         let result = Arc::new(Mutex::new(None));
         self.delivering = Some(Arc::clone(&result));
         let (sink, schema, target) = (Arc::clone(&self.sink), Arc::clone(&self.schema), self.target.take());
         self.background.run(move || {
-            let delivered = deliver_one(sink.as_ref(), &schema, target, permit, &part);
+            let delivered = Delivered::of(sink.as_ref(), &schema, target, (&part, checkpoint));
             *result.lock().unwrap_or_else(PoisonError::into_inner) = Some(delivered);
             done();
         });
@@ -193,59 +267,99 @@ impl Outbox {
 
     fn finish_delivery(&mut self) {
         let Some(result) = &self.delivering else { return };
-        let Some((target, delivered)) = result.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
+        let Some(delivered) = result.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
         self.delivering = None;
-        match delivered {
-            Ok(()) => {
-                self.target = target;
-                if let Some(left_out) = self.target.as_mut().and_then(|target| target.left_out()) {
-                    let (came, reason) = left_out;
-                    self.run.left_out(&self.name, LeftOut { came, reason });
-                }
-                self.failures = 0;
-                self.delivered += 1;
-                self.kept.pop_front();
-                self.undelivered.fetch_sub(1, Relaxed);
-                if self.failing.take().is_some() {
-                    self.run.set_failing(&self.name, self.part, None);
-                }
-                self.run.counters.delivered.fetch_add(1, Relaxed);
+        self.take_off(&delivered);
+        let Delivered { target, count, left_out, result, .. } = delivered;
+        if let Some((came, reason)) = left_out {
+            self.run.left_out(&self.name, LeftOut { came, reason });
+        }
+        if count > 0 {
+            self.failures = 0;
+            self.delivered += u64::from(count);
+            self.run.counters.delivered.fetch_add(u64::from(count), Relaxed);
+            if self.failing.take().is_some() {
+                self.run.set_failing(&self.name, self.part, None);
             }
-            Err(error) => {
-                // The target is opened anew: a connection that failed once is not trusted.
-                let pause = Duration::from_millis(100 << self.failures.min(9)).min(LONGEST_PAUSE);
-                self.failures += 1;
-                self.retry_at = Some(Instant::now() + pause);
-                self.run.counters.delivery_failures.fetch_add(1, Relaxed);
-                tracing::warn!(sink = self.name, %error, retry_in = ?pause, "a delivery failed");
-                if self.failures >= PATIENT_FAILURES {
-                    self.failing = Some(error.to_string());
-                    self.tell_failing();
-                }
-            }
+        }
+        match result {
+            Ok(_) => self.target = target,
+            Err(error) => self.delivery_failed(&error),
+        }
+    }
+
+    /// What was delivered of the first part does not wait any more.
+    fn take_off(&mut self, delivered: &Delivered) {
+        let Some(part) = self.kept.front_mut() else { return };
+        let is_whole = matches!(delivered.result, Ok(true));
+        let made = if is_whole { part.waiting() } else { delivered.count.min(part.waiting()) };
+        self.undelivered.fetch_sub(made as usize, Relaxed);
+        if is_whole {
+            self.kept.pop_front();
+        } else if let Some(merged) = &mut part.merged {
+            merged.waiting -= made;
+            merged.delivered = delivered.through.or(merged.delivered);
+        }
+    }
+
+    /// The target is opened anew after a pause: a connection that failed once is not trusted.
+    fn delivery_failed(&mut self, error: &Error) {
+        let pause = Duration::from_millis(100 << self.failures.min(9)).min(LONGEST_PAUSE);
+        self.failures += 1;
+        self.retry_at = Some(Instant::now() + pause);
+        self.run.counters.delivery_failures.fetch_add(1, Relaxed);
+        tracing::warn!(sink = &*self.name, %error, retry_in = ?pause, "a delivery failed");
+        if self.failures >= PATIENT_FAILURES {
+            self.failing = Some(error.to_string());
+            self.tell_failing();
         }
     }
 }
 
-fn deliver_one(
-    sink: &dyn Sink,
-    schema: &SchemaRef,
-    target: Option<Box<dyn Target>>,
-    permit: DeliveryPermit,
-    part: &OutboxPart,
-) -> Delivered {
-    let opened = target.map_or_else(|| caught(&part.sink, || sink.open(schema)), Ok);
-    let mut target = match opened {
-        Ok(target) => target,
-        Err(error) => return (None, Err(error)),
-    };
-    let decoded = |bytes: Arc<Vec<u8>>| wire::decode(&bytes).map_err(|error| Error::data(&part.sink, error));
-    let rows = match part.rows.read().and_then(decoded) {
-        Ok(rows) => rows,
-        Err(error) => return (Some(target), Err(error)),
-    };
-    let delivered = caught(&part.sink, || target.deliver(permit, part.part, &rows));
-    (Some(target), delivered)
+impl Delivered {
+    /// Delivers a part of a checkpoint, or as much of a merged one as is done in a moment.
+    fn of(
+        sink: &dyn Sink,
+        schema: &SchemaRef,
+        target: Option<Box<dyn Target>>,
+        part: (&OutboxPart, CheckpointId),
+    ) -> Self {
+        let mut delivered = Self { target, count: 0, through: None, left_out: None, result: Ok(false) };
+        delivered.result = delivered.go_on(sink, schema, part);
+        delivered
+    }
+
+    fn go_on(
+        &mut self,
+        sink: &dyn Sink,
+        schema: &SchemaRef,
+        (part, newest): (&OutboxPart, CheckpointId),
+    ) -> Result<bool> {
+        let opened = self.target.take().map_or_else(|| caught(&part.sink, || sink.open(schema)), Ok);
+        let mut target = opened?;
+        let bytes = part.rows.read()?;
+        let until = Instant::now() + AT_A_TIME;
+        let mut deliveries = part.deliveries(newest, &bytes)?.into_iter();
+        for delivery in deliveries.by_ref() {
+            let rows = wire::decode(delivery.rows).map_err(|error| Error::data(&*part.sink, error))?;
+            let permit = DeliveryPermit::of_published(delivery.checkpoint);
+            let left_out = caught(&part.sink, || {
+                target.deliver(permit, part.part, &rows)?;
+                Ok(target.left_out())
+            })?;
+            self.count += 1;
+            self.through = Some(delivery.checkpoint);
+            if let Some((came, reason)) = left_out {
+                let before = self.left_out.take().map_or(0, |(before, _)| before);
+                self.left_out = Some((before + came, reason));
+            }
+            if Instant::now() >= until {
+                break;
+            }
+        }
+        self.target = Some(target);
+        Ok(deliveries.len() == 0)
+    }
 }
 
 /// The rows with the columns that a log has more.

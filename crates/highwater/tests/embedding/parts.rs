@@ -141,8 +141,8 @@ pub(crate) struct Kept {
     pub(crate) again: u64,
     /// Deliveries that are still to fail, each in one of three ways.
     pub(crate) failures: u32,
-    /// Whether it takes none.
-    pub(crate) is_down: bool,
+    /// How many deliveries it takes before it is down; none when it stays up.
+    pub(crate) takes: Option<u32>,
 }
 
 impl Store {
@@ -197,8 +197,10 @@ impl Sink for Shelf {
 impl Target for Shelf {
     fn deliver(&mut self, permit: DeliveryPermit, part: u32, rows: &[Batch]) -> Result<()> {
         let mut kept = self.store.lock();
-        if kept.is_down {
-            return Err(Error::connector("store", "is down"));
+        match &mut kept.takes {
+            Some(0) => return Err(Error::connector("store", "is down")),
+            Some(left) => *left -= 1,
+            None => {}
         }
         let way = kept.failures % 3;
         let fails = kept.failures > 0;

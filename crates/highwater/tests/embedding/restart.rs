@@ -5,6 +5,7 @@ use crate::parts::{Log, Numbers, Store, assert_equal_to_recomputation, number, o
 use highwater::arrow::datatypes::SchemaRef;
 use highwater::connector::{Offset, Result, Source, SplitReader, check_source};
 use highwater::{Config, Database, Status};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
@@ -116,19 +117,29 @@ fn a_log_that_grows_is_followed_and_read_as_far_as_it_goes() {
     store.assert_each_once(("k", 0), (0..7000).step_by(3));
 }
 
+/// How many files of outboxes are on this machine.
+fn outbox_files(folder: &Path) -> usize {
+    let files = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| match entry.path() {
+        path if path.is_dir() => outbox_files(&path),
+        path => usize::from(path.extension().is_some_and(|extension| extension == "outbox")),
+    });
+    files.sum()
+}
+
 #[test]
-fn what_waits_for_a_target_that_is_down_is_delivered_once_after_a_crash() {
+fn what_waits_for_a_target_that_is_down_is_merged_and_delivered_once_after_crashes() {
+    const STAGES: i64 = 80;
     let folder = tempfile::tempdir().expect("a folder");
     let (log, store) = (Log::of(100), Store::default());
     let mut end = 100;
-    store.lock().is_down = true;
+    store.lock().takes = Some(0);
     let database = open(folder.path(), &log, &store, with_half);
     database.execute("CREATE SOURCE s WITH (connector = 'log', follow = true)").expect("a source");
     database.execute("CREATE SINK k AS SELECT id FROM s WITH (connector = 'store')").expect("a sink");
     let read = || -> u64 { database.pipelines().iter().map(|pipeline| pipeline.metrics().rows_in).sum() };
-    for stage in 1..=16 {
+    for stage in 1..=STAGES {
         // A few rows stand in the manifest, many in a file.
-        end += if stage % 4 == 0 { 10_000 } else { 10 };
+        end += if stage % 8 == 0 { 10_000 } else { 10 };
         log.fill_to(end);
         wait_until("not all is read", || read() == end as u64);
         database.execute("CHECKPOINT").expect("a checkpoint");
@@ -138,12 +149,24 @@ fn what_waits_for_a_target_that_is_down_is_delivered_once_after_a_crash() {
         let failing = pipelines.iter().flat_map(|pipeline| pipeline.failing_deliveries());
         failing.map(|failing| failing.waiting).sum()
     };
-    wait_until("it is not told what waits", || waiting() >= 16);
+    wait_until("it is not told what waits", || waiting() >= STAGES as usize);
+    assert!(outbox_files(folder.path()) > 0, "many rows are in a file");
+    wait_until("it waits in many files", || {
+        database.execute("CHECKPOINT").expect("a checkpoint");
+        outbox_files(folder.path()) < STAGES as usize / 2
+    });
     drop(database);
     let database = open(folder.path(), &log, &store, with_half);
     database.execute("CHECKPOINT").expect("a checkpoint that holds what the one before held");
     assert_eq!(store.count(), 0);
-    store.lock().is_down = false;
+    // It goes down again in the middle of what was merged.
+    store.lock().takes = Some(20);
+    wait_until("it is not tried again", || store.lock().takes == Some(0));
+    database.execute("CHECKPOINT").expect("a checkpoint that holds the rest");
+    drop(database);
+    let database = open(folder.path(), &log, &store, with_half);
+    assert!(store.count() < end as usize);
+    store.lock().takes = None;
     wait_until("not all is delivered", || store.count() == end as usize);
     database.shutdown().expect("a clean stop");
     store.assert_each_once(("k", 0), 0..end);
