@@ -58,6 +58,7 @@ impl Database {
         for table in tables.values() {
             turns.push(next_try(connection, table, None).await?);
         }
+        let before = connection.position;
         for _ in 0..MOST_TRIES {
             connection.begin_implicitly();
             let done = self.done_again(connection, told).await;
@@ -65,13 +66,17 @@ impl Database {
                 connection.fail_transaction();
             }
             match done {
-                Ok(true) => return Ok(()),
+                Ok(true) => {
+                    // What waits for the same tables need not wait until views show this.
+                    drop(turns);
+                    self.flush_implicitly(connection, before).map_err(Error::nowhere)?;
+                    return Ok(());
+                }
                 Ok(false) => break,
                 Err(error) if error.is_conflict() => {}
                 Err(error) => return Err(error.nowhere()),
             }
         }
-        drop(turns);
         Err(lost)
     }
 
@@ -83,7 +88,7 @@ impl Database {
                 return Ok(false);
             }
         }
-        self.dispatch(connection, &Statement::Commit, "COMMIT", &Parameters::none()).await?;
+        self.end_transaction(connection, true).await?;
         Ok(true)
     }
 }

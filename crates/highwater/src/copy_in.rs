@@ -90,10 +90,7 @@ impl Database {
         let mut done = self.finish_copy(connection, copy).await;
         match &mut done {
             Err(_) => connection.fail_transaction(),
-            Ok(answer) if connection.position > before && connection.is_on("rw_implicit_flush") => {
-                answer.notices.extend(tokio::task::block_in_place(|| self.flush_tables(connection))?);
-            }
-            Ok(_) => {}
+            Ok(answer) => answer.notices.extend(self.flush_implicitly(connection, before)?),
         }
         done
     }

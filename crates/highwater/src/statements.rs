@@ -132,10 +132,17 @@ impl Database {
                 answer
             }
         };
-        if connection.position > before && connection.is_on("rw_implicit_flush") {
-            answer.notices.extend(tokio::task::block_in_place(|| self.flush_tables(connection))?);
-        }
+        answer.notices.extend(self.flush_implicitly(connection, before)?);
         Ok(answer)
+    }
+
+    /// Waits until views show what was written since `before`, if the connection wants that.
+    pub(crate) fn flush_implicitly(&self, connection: &Connection, before: u64) -> Result<Vec<String>> {
+        if connection.position > before && connection.is_on("rw_implicit_flush") {
+            tokio::task::block_in_place(|| self.flush_tables(connection))
+        } else {
+            Ok(Vec::new())
+        }
     }
 
     /// Statements that do not read or write rows; they block.
@@ -166,7 +173,7 @@ impl Database {
         }
     }
 
-    async fn end_transaction(&self, connection: &mut Connection, commit: bool) -> Result<Answer> {
+    pub(crate) async fn end_transaction(&self, connection: &mut Connection, commit: bool) -> Result<Answer> {
         let tag = |text: &str| Tag::Plain(text.to_owned());
         let Some(mut transaction) = connection.transaction.take() else {
             let notices = vec!["there is no transaction in progress".to_owned()];
