@@ -90,7 +90,7 @@ impl Error {
 
     /// An expression that cannot be computed.
     pub(crate) fn expression(expression: &Arc<dyn PhysicalExpr>, source: DataFusionError) -> Self {
-        let expression = AsSql(with_operators(expression).as_ref()).to_string();
+        let expression = AsSql(written(expression).as_ref()).to_string();
         Self::Expression { expression, row: None, source: Box::new(source) }
     }
 
@@ -118,9 +118,11 @@ impl fmt::Display for AsSql<'_> {
     }
 }
 
-/// An expression with operators in the place of functions that have an operator's sign for an alias: so
-/// the query language says how a function of its own is written.
-fn with_operators(expression: &Arc<dyn PhysicalExpr>) -> Arc<dyn PhysicalExpr> {
+/// An expression as it is written: with operators in the place of functions that have an operator's sign
+/// for their first alias, and without those that have an empty one, which are written as what they are
+/// called with. So the query language says how a function of its own is written.
+#[must_use]
+pub fn written(expression: &Arc<dyn PhysicalExpr>) -> Arc<dyn PhysicalExpr> {
     let changed = Arc::clone(expression).transform_up(|part| {
         let operated = operated(&part);
         Ok(operated.map_or_else(|| Transformed::no(part), Transformed::yes))
@@ -138,6 +140,9 @@ fn operated(part: &Arc<dyn PhysicalExpr>) -> Option<Arc<dyn PhysicalExpr>> {
     ];
     let call = part.downcast_ref::<ScalarFunctionExpr>()?;
     let alias = call.fun().aliases().first()?;
+    if let ("", [of]) = (alias.as_str(), call.args()) {
+        return Some(Arc::clone(of));
+    }
     let (sign, operator) = SIGNS.into_iter().find(|(sign, _)| *sign == alias.as_str())?;
     match call.args() {
         [of] if sign == "-" => Some(Arc::new(NegativeExpr::new(Arc::clone(of)))),

@@ -32,7 +32,8 @@ pub(crate) struct KeyCodec {
 }
 
 /// Values that are equal in one form: the zeros and the NaNs of floating point.
-pub(crate) fn one_form(key: &ArrayRef) -> ArrayRef {
+#[must_use]
+pub fn one_form(key: &ArrayRef) -> ArrayRef {
     match key.data_type() {
         DataType::Float32 => {
             let one = |v: f32| if v.is_nan() { f32::NAN } else { v + 0.0 };
@@ -324,7 +325,7 @@ pub(crate) fn integers(key: &dyn Array) -> Option<&PrimitiveArray<UInt64Type>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow::array::{Int32Array, StringArray};
+    use arrow::array::{Float64Array, Int32Array, StringArray};
     use highwater_state::hash_u64;
 
     fn source(rows: usize) -> Batch {
@@ -344,6 +345,17 @@ mod tests {
         let bytes = parts[1].rows.column(0).as_binary::<i32>();
         let back = codec.columns_of_bytes(bytes.iter().flatten()).expect("back");
         assert_eq!(back[0].null_count(), 1);
+    }
+
+    #[test]
+    fn floats_have_one_zero_and_one_nan() {
+        let values: ArrayRef =
+            Arc::new(Float64Array::from(vec![Some(-0.0), Some(0.0), Some(-f64::NAN), None, Some(-1.5)]));
+        let keys = one_form(&values);
+        let bits = |at: usize| keys.as_primitive::<Float64Type>().value(at).to_bits();
+        assert_eq!((bits(0), bits(1), bits(2)), (0, 0, f64::NAN.to_bits()));
+        assert!(keys.is_null(3));
+        assert_eq!(bits(4), (-1.5_f64).to_bits());
     }
 
     #[test]

@@ -45,10 +45,11 @@ mod wire;
 
 pub use batch::Batch;
 pub use checkpointing::{CheckpointOutcome, CheckpointReport, CheckpointSettings};
-pub use error::{Error, Result};
+pub use error::{Error, Result, written};
 pub use highwater_checkpoint as checkpoint;
 pub use highwater_checkpoint::Trigger;
 pub use highwater_core as core;
+pub use keys::one_form;
 pub use pipeline::{BegunScan, Metrics, Pipeline, Scan, Status, Subscription};
 pub use run::{Parallelism, PipelineSpec};
 pub use runtime::{Engine, EngineConfig};

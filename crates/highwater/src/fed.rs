@@ -8,6 +8,7 @@ use arrow::compute::{concat_batches, take};
 use arrow::row::{RowConverter, SortField};
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::MemTable;
+use highwater_engine::one_form;
 use highwater_sql::lower::FedTable;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,7 +28,7 @@ fn kept(table: &FedTable, given: &RecordBatch) -> Result<Vec<u32>> {
     let columns = table.schema.fields().len();
     let reasons = given.columns().last().filter(|_| table.error_columns > 0);
     let deleted = table.deletes.then(|| given.column(columns).as_boolean());
-    let keys: Vec<ArrayRef> = table.key.iter().map(|key| Arc::clone(given.column(*key))).collect();
+    let keys: Vec<ArrayRef> = table.key.iter().map(|key| one_form(given.column(*key))).collect();
     let fields = keys.iter().map(|key| SortField::new(key.data_type().clone())).collect();
     let keys = if keys.is_empty() { None } else { Some(RowConverter::new(fields)?.convert_columns(&keys)?) };
     let (mut all, mut last) = (Vec::new(), BTreeMap::new());

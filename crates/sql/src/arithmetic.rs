@@ -19,7 +19,6 @@ use datafusion::logical_expr::{
     BinaryExpr, ColumnarValue, Expr, ExprSchemable, Operator, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF,
     ScalarUDFImpl, Signature, Volatility,
 };
-use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr, expressions};
 use datafusion::physical_expr_common::datum::apply;
 use std::any::Any;
 use std::sync::Arc;
@@ -70,24 +69,6 @@ pub(crate) fn written(expr: Expr) -> Result<Expr> {
         Ok(plain.map_or_else(|| Transformed::no(expr), Transformed::yes))
     })?;
     Ok(written.data)
-}
-
-/// A planned expression as it is written.
-pub(crate) fn shown(expr: &Arc<dyn PhysicalExpr>) -> Arc<dyn PhysicalExpr> {
-    let shown = Arc::clone(expr).transform_up(|expr| {
-        let Some(call) = expr.downcast_ref::<ScalarFunctionExpr>() else { return Ok(Transformed::no(expr)) };
-        let function: &dyn Any = call.fun().inner().as_ref();
-        let plain: Option<Arc<dyn PhysicalExpr>> = match (function.downcast_ref::<Arithmetic>(), call.args()) {
-            (Some(arithmetic), [left, right]) => arithmetic.operation.operator().map(|op| {
-                Arc::new(expressions::BinaryExpr::new(Arc::clone(left), op, Arc::clone(right))) as Arc<dyn PhysicalExpr>
-            }),
-            (Some(_), [of]) => Some(Arc::new(expressions::NegativeExpr::new(Arc::clone(of))) as Arc<dyn PhysicalExpr>),
-            (None, [of]) if floats::is_key(call.fun()) => Some(Arc::clone(of)),
-            _ => None,
-        };
-        Ok(plain.map_or_else(|| Transformed::no(Arc::clone(&expr)), Transformed::yes))
-    });
-    shown.map_or_else(|_| Arc::clone(expr), |shown| shown.data)
 }
 
 /// The function that an operator has become, and what it is called with.

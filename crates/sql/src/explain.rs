@@ -1,6 +1,5 @@
 //! A pipeline's plan as text: some lines an operator, with what it reads, does and keeps.
 
-use crate::arithmetic;
 use crate::growth;
 use crate::types::pg_name;
 use arrow::datatypes::SchemaRef;
@@ -82,7 +81,7 @@ fn node_lines(plan: &Plan, node: &Node) -> Vec<String> {
 
 /// An expression with the operators that it is written with.
 fn told(expr: &Arc<dyn PhysicalExpr>) -> String {
-    arithmetic::shown(expr).to_string()
+    highwater_engine::written(expr).to_string()
 }
 
 fn columns_of(schema: &SchemaRef) -> String {

@@ -12,6 +12,7 @@ use datafusion::logical_expr::{
     ColumnarValue, Expr, ExprSchemable, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
     Volatility,
 };
+use highwater_engine::one_form;
 use std::any::Any;
 use std::sync::Arc;
 
@@ -25,7 +26,8 @@ pub(crate) fn key(expr: Expr, schema: &DFSchema) -> Result<Expr> {
     if keyed(&expr).is_some() || !is_float(&expr.get_type(schema)?) {
         return Ok(expr);
     }
-    let function = ScalarUDF::from(Key { signature: Signature::any(1, Volatility::Immutable) });
+    let function =
+        ScalarUDF::from(Key { signature: Signature::any(1, Volatility::Immutable), aliases: [String::new()] });
     Ok(Expr::ScalarFunction(ScalarFunction::new_udf(Arc::new(function), vec![expr])))
 }
 
@@ -43,7 +45,7 @@ pub(crate) fn keyed(expr: &Expr) -> Option<&Expr> {
 }
 
 /// Whether a function gives keys their form.
-pub(crate) fn is_key(function: &ScalarUDF) -> bool {
+fn is_key(function: &ScalarUDF) -> bool {
     let function: &dyn Any = function.inner().as_ref();
     function.is::<Key>()
 }
@@ -73,29 +75,20 @@ fn mapped<T: ArrowPrimitiveType>(values: ArrayRef, change: impl Fn(T::Native) ->
     Arc::new(array.unary_mut(&change).unwrap_or_else(|shared| shared.unary::<_, T>(&change)))
 }
 
-/// Values in their one form.
-fn keys(values: &ArrayRef) -> ArrayRef {
-    match values.data_type() {
-        DataType::Float32 => {
-            let key = |v: f32| if v.is_nan() { f32::NAN } else { v + 0.0 };
-            Arc::new(values.as_primitive::<Float32Type>().unary::<_, Float32Type>(key))
-        }
-        DataType::Float64 => {
-            let key = |v: f64| if v.is_nan() { f64::NAN } else { v + 0.0 };
-            Arc::new(values.as_primitive::<Float64Type>().unary::<_, Float64Type>(key))
-        }
-        _ => Arc::clone(values),
-    }
-}
-
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Key {
     signature: Signature,
+    /// That it is written as what it is called with.
+    aliases: [String; 1],
 }
 
 impl ScalarUDFImpl for Key {
     fn name(&self) -> &'static str {
         "float_key"
+    }
+
+    fn aliases(&self) -> &[String] {
+        &self.aliases
     }
 
     fn schema_name(&self, args: &[Expr]) -> Result<String> {
@@ -134,9 +127,9 @@ impl ScalarUDFImpl for Key {
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         match args.args.as_slice() {
-            [ColumnarValue::Array(values)] => Ok(ColumnarValue::Array(keys(values))),
+            [ColumnarValue::Array(values)] => Ok(ColumnarValue::Array(one_form(values))),
             [ColumnarValue::Scalar(value)] => {
-                ScalarValue::try_from_array(&keys(&value.to_array()?), 0).map(ColumnarValue::Scalar)
+                ScalarValue::try_from_array(&one_form(&value.to_array()?), 0).map(ColumnarValue::Scalar)
             }
             _ => plan_err!("{} takes one value", self.name()),
         }
@@ -146,18 +139,7 @@ impl ScalarUDFImpl for Key {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow::array::{Array, Float64Array};
-
-    #[test]
-    fn keys_have_one_zero_and_one_nan() {
-        let values: ArrayRef =
-            Arc::new(Float64Array::from(vec![Some(-0.0), Some(0.0), Some(-f64::NAN), None, Some(-1.5)]));
-        let keys = keys(&values);
-        let bits = |at: usize| keys.as_primitive::<Float64Type>().value(at).to_bits();
-        assert_eq!((bits(0), bits(1), bits(2)), (0, 0, f64::NAN.to_bits()));
-        assert!(keys.is_null(3));
-        assert_eq!(bits(4), (-1.5_f64).to_bits());
-    }
+    use arrow::array::Float64Array;
 
     #[test]
     fn one_nan_leaves_zeros_alone_and_shared_values_as_they_are() {

@@ -4,7 +4,6 @@
 //! It is told from the plan and its types alone. Text counts 16 bytes, a jsonb 64, and what is kept beside a row as many
 //! words as it has; pages, indexes and how well rows are packed do not count.
 
-use crate::arithmetic;
 use crate::types::is_jsonb;
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::physical_expr::PhysicalExpr;
@@ -168,7 +167,7 @@ fn add(rows: &mut Vec<Rows>, more: Vec<Rows>) {
 fn of_first(first: &First) -> Rows {
     let name = |key: &Arc<dyn PhysicalExpr>| match key.downcast_ref::<Column>() {
         Some(column) => column.name().to_owned(),
-        None => arithmetic::shown(key).to_string(),
+        None => highwater_engine::written(key).to_string(),
     };
     let most = match first.ranking {
         Ranking::RowNumber => format!("at most {} rows", first.rows),

@@ -142,6 +142,21 @@ fn rows_that_cannot_be_read_are_kept_once() {
 }
 
 #[test]
+fn equal_floats_are_one_key_also_when_they_are_computed_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let database = begin(&folder.path().join("data"));
+    let path = folder.path().join("rows.json");
+    append(&path, "{\"x\":0.0,\"n\":1}\n{\"x\":1.5,\"n\":2}\n{\"x\":-0.0,\"n\":3}\n");
+    let with = format!("WITH (connector = 'file', path = '{}')", path.display());
+    database.execute(&format!("CREATE TABLE t (x double precision PRIMARY KEY, n bigint) {with}")).expect("a table");
+    database.execute("CREATE MATERIALIZED VIEW v AS SELECT n FROM t").expect("a view");
+    database.execute("FLUSH").expect("flushes");
+    assert_eq!(number(&database, "SELECT sum(n)::bigint FROM v"), 5, "the last row of zero counts");
+    assert_equal_to_recomputation(&database, "v");
+    database.shutdown().expect("a clean stop");
+}
+
+#[test]
 fn statements_that_cannot_be_are_refused_and_leave_nothing() {
     let folder = tempfile::tempdir().expect("a folder");
     let database = begin(&folder.path().join("data"));
