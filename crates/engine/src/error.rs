@@ -119,7 +119,7 @@ impl fmt::Display for AsSql<'_> {
 }
 
 /// An expression with operators in the place of functions that have an operator's sign for an alias: so
-/// the query language says how a function of its own is written.
+/// the query language says how a function of its own is written. A plus before one value says nothing.
 fn with_operators(expression: &Arc<dyn PhysicalExpr>) -> Arc<dyn PhysicalExpr> {
     let changed = Arc::clone(expression).transform_up(|part| {
         let operated = operated(&part);
@@ -129,17 +129,19 @@ fn with_operators(expression: &Arc<dyn PhysicalExpr>) -> Arc<dyn PhysicalExpr> {
 }
 
 fn operated(part: &Arc<dyn PhysicalExpr>) -> Option<Arc<dyn PhysicalExpr>> {
-    const SIGNS: [(&str, Operator); 5] = [
+    const SIGNS: [(&str, Operator); 6] = [
         ("+", Operator::Plus),
         ("-", Operator::Minus),
         ("*", Operator::Multiply),
         ("/", Operator::Divide),
         ("%", Operator::Modulo),
+        ("||", Operator::StringConcat),
     ];
     let call = part.downcast_ref::<ScalarFunctionExpr>()?;
     let alias = call.fun().aliases().first()?;
     let (sign, operator) = SIGNS.into_iter().find(|(sign, _)| *sign == alias.as_str())?;
     match call.args() {
+        [of] if sign == "+" => Some(Arc::clone(of)),
         [of] if sign == "-" => Some(Arc::new(NegativeExpr::new(Arc::clone(of)))),
         [left, right] => Some(Arc::new(BinaryExpr::new(Arc::clone(left), operator, Arc::clone(right)))),
         _ => None,

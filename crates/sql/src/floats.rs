@@ -9,11 +9,14 @@ use datafusion::common::{DFSchema, Result, ScalarValue, plan_err};
 use datafusion::logical_expr::expr::{ScalarFunction, Sort};
 use datafusion::logical_expr::interval_arithmetic::Interval;
 use datafusion::logical_expr::{
-    ColumnarValue, Expr, ExprSchemable, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
-    Volatility,
+    ColumnarValue, Expr, ExprSchemable, Operator, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
+    Signature, Volatility,
 };
 use std::any::Any;
 use std::sync::Arc;
+
+/// What the function is called where state is kept by it.
+pub(crate) const KEY: &str = "float_key";
 
 /// Whether values of a type are floating point that tables have.
 pub(crate) const fn is_float(of: &DataType) -> bool {
@@ -25,7 +28,8 @@ pub(crate) fn key(expr: Expr, schema: &DFSchema) -> Result<Expr> {
     if keyed(&expr).is_some() || !is_float(&expr.get_type(schema)?) {
         return Ok(expr);
     }
-    let function = ScalarUDF::from(Key { signature: Signature::any(1, Volatility::Immutable) });
+    let signature = Signature::any(1, Volatility::Immutable);
+    let function = ScalarUDF::from(Key { signature, sign: vec![Operator::Plus.to_string()] });
     Ok(Expr::ScalarFunction(ScalarFunction::new_udf(Arc::new(function), vec![expr])))
 }
 
@@ -91,11 +95,17 @@ fn keys(values: &ArrayRef) -> ArrayRef {
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Key {
     signature: Signature,
+    /// A plus before its argument, which says nothing: so the engine tells of the argument alone.
+    sign: Vec<String>,
 }
 
 impl ScalarUDFImpl for Key {
     fn name(&self) -> &'static str {
-        "float_key"
+        KEY
+    }
+
+    fn aliases(&self) -> &[String] {
+        &self.sign
     }
 
     fn schema_name(&self, args: &[Expr]) -> Result<String> {
