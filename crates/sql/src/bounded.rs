@@ -102,7 +102,12 @@ pub(crate) fn lengths(texts: &dyn Array) -> Result<Option<Int64Array>> {
 /// When they are too long for that.
 pub(crate) fn spread(name: &str, args: &[ColumnarValue], rows: usize) -> Result<Vec<ArrayRef>> {
     let constants = args.iter().filter(|arg| matches!(arg, ColumnarValue::Scalar(_)));
-    check(name, total_of_all(constants, rows)?)?;
+    let (lists, others): (Vec<_>, Vec<_>) = constants.partition(|arg| arg.data_type().is_nested());
+    check(name, total_of_all(others.into_iter(), rows)?)?;
+    // Lists that are searched for each row may be long; all of them must fit into one array.
+    if total_of_all(lists.into_iter(), rows)? > i64::from(i32::MAX) {
+        return Err(too_much(name));
+    }
     args.iter().map(|arg| arg.to_array(rows)).collect()
 }
 
