@@ -131,12 +131,13 @@ pub fn written(expression: &Arc<dyn PhysicalExpr>) -> Arc<dyn PhysicalExpr> {
 }
 
 fn operated(part: &Arc<dyn PhysicalExpr>) -> Option<Arc<dyn PhysicalExpr>> {
-    const SIGNS: [(&str, Operator); 5] = [
+    const SIGNS: [(&str, Operator); 6] = [
         ("+", Operator::Plus),
         ("-", Operator::Minus),
         ("*", Operator::Multiply),
         ("/", Operator::Divide),
         ("%", Operator::Modulo),
+        ("||", Operator::StringConcat),
     ];
     let call = part.downcast_ref::<ScalarFunctionExpr>()?;
     let alias = call.fun().aliases().first()?;

@@ -77,6 +77,25 @@ fn views_equal_recomputation_now_and_after_a_restart() {
 }
 
 #[test]
+fn the_last_handle_may_be_let_go_in_a_task() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for is_new in [true, false] {
+        let database = std::sync::Arc::new(open(folder.path(), true));
+        if is_new {
+            database
+                .script(
+                    "CREATE TABLE t (id int PRIMARY KEY);
+                     CREATE MATERIALIZED VIEW v AS SELECT count(*) AS n FROM t;",
+                )
+                .expect("a script");
+        }
+        assert_eq!(database.query("SELECT n FROM v").expect("rows").count(), 1);
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().expect("a runtime");
+        runtime.block_on(async { runtime.spawn(async move { drop(database) }).await }).expect("no panic");
+    }
+}
+
+#[test]
 fn an_endless_source_is_compared_while_it_runs() {
     let folder = tempfile::tempdir().expect("a folder");
     let database = open(folder.path(), false);

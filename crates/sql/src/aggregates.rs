@@ -42,6 +42,12 @@ pub(crate) fn exact(
     Ok(is_recoded.then(recoded))
 }
 
+/// Whether a function is the sum of bigints, whose parts may be beyond the type of the whole.
+pub(crate) fn is_exact_sum(function: &AggregateUDF) -> bool {
+    let any: &dyn Any = function.inner().as_ref();
+    any.is::<Recoded>() && function.name() == "sum"
+}
+
 /// The type that values of a type are recoded to.
 fn code_of(of: &DataType) -> Result<DataType> {
     match of {

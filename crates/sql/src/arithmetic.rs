@@ -1,9 +1,10 @@
-//! Arithmetic that gives no wrong number: integers fail where Arrow's would wrap around (22003), and what
-//! is no number is one NaN, whose sign says nothing.
+//! Operators that give no wrong value: integers fail where Arrow's would wrap around (22003), what is no
+//! number is one NaN, whose sign says nothing, and texts end to end are no longer than memory holds.
 //!
 //! Operators become functions as soon as types are settled, so that what is computed while a statement is
 //! planned, once, or for ever is computed by the same ones. A function keeps the name of its operator.
 
+use crate::bounded;
 use crate::error::DataError;
 use crate::floats;
 use crate::types::pg_name;
@@ -94,7 +95,11 @@ enum Operation {
     Divide,
     Modulo,
     Negate,
+    Join,
 }
+
+/// What the functions are called where state is kept by them.
+pub(crate) const NAMES: [&str; 7] = ["plus", "minus", "times", "divided", "modulo", "negative", "joined"];
 
 impl Operation {
     const fn of(operator: Operator) -> Option<Self> {
@@ -104,6 +109,7 @@ impl Operation {
             Operator::Multiply => Some(Self::Multiply),
             Operator::Divide => Some(Self::Divide),
             Operator::Modulo => Some(Self::Modulo),
+            Operator::StringConcat => Some(Self::Join),
             _ => None,
         }
     }
@@ -115,6 +121,7 @@ impl Operation {
             Self::Multiply => Some(Operator::Multiply),
             Self::Divide => Some(Operator::Divide),
             Self::Modulo => Some(Operator::Modulo),
+            Self::Join => Some(Operator::StringConcat),
             Self::Negate => None,
         }
     }
@@ -122,6 +129,7 @@ impl Operation {
     /// Whether it is another one than DataFusion's for values of a type.
     fn is_of(self, of: &DataType) -> bool {
         match self {
+            Self::Join => matches!(of, DataType::Utf8 | DataType::Utf8View),
             Self::Modulo => floats::is_float(of),
             Self::Negate => of.is_signed_integer() || floats::is_float(of),
             _ => of.is_integer() || floats::is_float(of),
@@ -129,9 +137,10 @@ impl Operation {
     }
 
     /// # Errors
-    /// Arrow's.
-    fn computed(self, args: &[ColumnarValue]) -> Result<ColumnarValue> {
+    /// Arrow's, and that of texts that are too long.
+    fn computed(self, args: &[ColumnarValue], rows: usize) -> Result<ColumnarValue> {
         match (self, args) {
+            (Self::Join, [_, _]) => bounded::joined(args, rows),
             (Self::Add, [left, right]) => apply(left, right, numeric::add),
             (Self::Subtract, [left, right]) => apply(left, right, numeric::sub),
             (Self::Multiply, [left, right]) => apply(left, right, numeric::mul),
@@ -199,14 +208,7 @@ pub(crate) fn out_of_range(data_type: &DataType) -> DataFusionError {
 
 impl ScalarUDFImpl for Arithmetic {
     fn name(&self) -> &'static str {
-        match self.operation {
-            Operation::Add => "plus",
-            Operation::Subtract => "minus",
-            Operation::Multiply => "times",
-            Operation::Divide => "divided",
-            Operation::Modulo => "modulo",
-            Operation::Negate => "negative",
-        }
+        NAMES[self.operation as usize]
     }
 
     fn aliases(&self) -> &[String] {
@@ -245,7 +247,7 @@ impl ScalarUDFImpl for Arithmetic {
         if args.args.iter().any(|arg| arg.data_type().is_null()) {
             return Ok(ColumnarValue::Array(new_null_array(&self.data_type, args.number_rows)));
         }
-        self.operation.computed(&args.args).map(floats::one_nan).map_err(|error| self.told(error))
+        self.operation.computed(&args.args, args.number_rows).map(floats::one_nan).map_err(|error| self.told(error))
     }
 }
 

@@ -17,7 +17,8 @@ use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{Expr, LogicalPlan, Window, WindowFunctionDefinition};
 use datafusion::optimizer::optimizer::ApplyOrder;
-use datafusion::optimizer::{AnalyzerRule, OptimizerConfig, OptimizerRule};
+use datafusion::optimizer::single_distinct_to_groupby::SingleDistinctToGroupBy;
+use datafusion::optimizer::{AnalyzerRule, Optimizer, OptimizerConfig, OptimizerRule};
 use std::sync::Arc;
 
 /// See above.
@@ -126,6 +127,41 @@ fn untied(plan: LogicalPlan) -> Result<LogicalPlan> {
             Ok(plan.map_children(|input| untied(input).map(Transformed::yes))?.data)
         }
         other => Ok(other),
+    }
+}
+
+/// DataFusion's rules, but for what is to be exact.
+pub(crate) fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
+    let single_distinct = SingleDistinct(SingleDistinctToGroupBy::new());
+    let name = single_distinct.name().to_owned();
+    let mut rules = Optimizer::new().rules;
+    if let Some(rule) = rules.iter_mut().find(|rule| rule.name() == name) {
+        *rule = Arc::new(single_distinct);
+    }
+    rules
+}
+
+/// DISTINCT by way of GROUP BY, which makes sums of sums of what stands beside it: not where these may be
+/// no bigint though the whole is one.
+#[derive(Debug)]
+struct SingleDistinct(SingleDistinctToGroupBy);
+
+impl OptimizerRule for SingleDistinct {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn apply_order(&self) -> Option<ApplyOrder> {
+        self.0.apply_order()
+    }
+
+    fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
+        let is_sum = |expr: &Expr| match expr {
+            Expr::AggregateFunction(call) => !call.params.distinct && aggregates::is_exact_sum(&call.func),
+            _ => false,
+        };
+        let has_sum = matches!(&plan, LogicalPlan::Aggregate(aggregate) if aggregate.aggr_expr.iter().any(is_sum));
+        if has_sum { Ok(Transformed::no(plan)) } else { self.0.rewrite(plan, config) }
     }
 }
 

@@ -16,6 +16,9 @@ use highwater_engine::one_form;
 use std::any::Any;
 use std::sync::Arc;
 
+/// What the function is called where state is kept by it.
+pub(crate) const KEY: &str = "float_key";
+
 /// Whether values of a type are floating point that tables have.
 pub(crate) const fn is_float(of: &DataType) -> bool {
     matches!(of, DataType::Float32 | DataType::Float64)
@@ -84,7 +87,7 @@ struct Key {
 
 impl ScalarUDFImpl for Key {
     fn name(&self) -> &'static str {
-        "float_key"
+        KEY
     }
 
     fn aliases(&self) -> &[String] {

@@ -5,7 +5,10 @@
 //! taken for which. Invariant: what a call gives has the declared type and one value a row; else,
 //! and when it panics, the call is an error that names the function.
 
+use crate::arithmetic;
+use crate::bounded;
 use crate::error::{Error, Result};
+use crate::floats;
 use crate::types;
 use arrow::array::ArrayRef;
 use arrow::datatypes::{DataType, TimeUnit};
@@ -95,6 +98,9 @@ pub(crate) fn called(function: &Arc<dyn ScalarFunction>) -> Result<ScalarUDF> {
     if let Err(message) = check_name(&name) {
         return refused("42602", message);
     }
+    if name == floats::KEY || arithmetic::NAMES.contains(&name.as_str()) {
+        return refused("42723", format!("function {name} is one of the database's own: give yours another name"));
+    }
     if let Some(other) = arguments.iter().chain([&returns]).find(|data_type| !is_taken(data_type)) {
         return refused("42P13", format!("function {name} has the type {other}, which no column can have"));
     }
@@ -161,7 +167,7 @@ impl ScalarUDFImpl for Called {
         let is_constant = self.signature.volatility != logical_expr::Volatility::Volatile;
         let is_constant = is_constant && args.args.iter().all(is_scalar);
         let rows = if is_constant { 1 } else { args.number_rows };
-        let arguments = args.args.iter().map(|value| value.to_array(rows)).collect::<Result<Vec<_>, _>>()?;
+        let arguments = bounded::spread(&self.name, &args.args, rows)?;
         let result = self.checked(&arguments, rows).map_err(|reason| self.failed(reason))?;
         if is_constant {
             return ScalarValue::try_from_array(&result, 0).map(ColumnarValue::Scalar);

@@ -8,7 +8,7 @@ use crate::asof;
 use crate::bounded;
 use crate::close;
 use crate::error::{Error, Result};
-use crate::exact::{Exact, UntiedWindows, exact};
+use crate::exact::{Exact, UntiedWindows, exact, optimizer_rules};
 use crate::function::{self, ScalarFunction};
 use crate::ignored;
 use crate::jsonb::{self, Jsonb, Settled};
@@ -189,6 +189,7 @@ impl Session {
             .with_expr_planners(vec![Arc::new(Jsonb), Arc::new(Arrays)])
             .with_analyzer_rule(Arc::new(Settled))
             .with_analyzer_rule(Arc::new(Exact))
+            .with_optimizer_rules(optimizer_rules())
             .with_optimizer_rule(Arc::new(UntiedWindows))
             .with_default_features()
             .with_type_planner(Arc::clone(&types))

@@ -1,7 +1,8 @@
 //! Files, inline parts and the fixtures of format 1: what is written comes back, what is damaged
 //! is refused, and nothing changes a file.
 //!
-//! The fixtures were written by `HIGHWATER_WRITE_FIXTURES=1 cargo test -p highwater-state --test files`.
+//! The fixtures were written by `HIGHWATER_WRITE_FIXTURES=1 cargo test -p highwater-state --test files`; those
+//! that were committed are never written again.
 
 use highwater_core::{CheckpointId, KeyGroups, OperatorId, Rng, StoreId, WorkerIndex, splitmix64};
 use highwater_state::{
@@ -307,18 +308,25 @@ fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/format-1").join(name)
 }
 
-/// Writes the fixtures: a file of bases, a file of deltas, and all of it inline.
+/// Writes the fixtures that are missing: a file of bases, a file of deltas, and all of it inline.
 fn write_fixtures(source: &PageSource) {
     let mut pair = Pair::new(source);
     pair.first();
     std::fs::create_dir_all(fixture("")).expect("a folder");
-    write(&fixture("base.sst"), 1, &mut pair.freeze(number(1), false), Compression::Lz4);
+    let write_missing = |name: &str, checkpoint: u64, records: &mut [Record]| {
+        if !fixture(name).exists() {
+            write(&fixture(name), checkpoint, records, Compression::Lz4);
+        }
+    };
+    write_missing("base.sst", 1, &mut pair.freeze(number(1), false));
     pair.settle(Outcome::InStore);
     pair.second();
-    write(&fixture("delta.sst"), 2, &mut pair.freeze(number(2), false), Compression::Lz4);
+    write_missing("delta.sst", 2, &mut pair.freeze(number(2), false));
     pair.settle(Outcome::InStore);
     let inline = encode_inline(number(3), &pair.freeze(number(3), true));
-    std::fs::write(fixture("inline.bin"), inline).expect("written");
+    if !fixture("inline.bin").exists() {
+        std::fs::write(fixture("inline.bin"), inline).expect("written");
+    }
 }
 
 #[test]

@@ -2,10 +2,11 @@
 //! column, and what they say in the end.
 //!
 //! Word 0 of every slot is the number of rows in its group. Counts and integer sums are *additive*:
-//! one pass adds them all. Float sums are kept as an unevaluated sum of two doubles (Dekker's
-//! two-sum), so that deletes take back what inserts brought; where there are deletes, NaNs and infinities
-//! are counted beside it. Extremes of streams that only insert
-//! are one word in an order-preserving form; all others are in ordered multisets (`extremes`).
+//! one pass adds them all; they may go around while an epoch's rows come in, which is counted apart
+//! ([`Carries`]), and are exact at its end or an error. Float sums are kept as an unevaluated sum of two
+//! doubles (Dekker's two-sum), so that deletes take back what inserts brought; where there are deletes,
+//! NaNs and infinities are counted beside it. Extremes of streams that only insert are one word in an
+//! order-preserving form; all others are in ordered multisets (`extremes`).
 //! Invariant: the words depend on the multiset of rows, not on their order (floats: to the last bit
 //! or so).
 
@@ -18,6 +19,7 @@ use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Decimal128Type, Float64Type, Int64Type, UInt64Type};
 use highwater_state::{Slot, Table};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// The word that counts the rows of a group.
@@ -42,9 +44,9 @@ pub(crate) enum Place {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SumKind {
-    /// One word; overflow is an error.
+    /// One word; overflow at an epoch's end is an error.
     Integer,
-    /// One word; overflow is an error.
+    /// One word; overflow at an epoch's end is an error.
     Unsigned,
     /// Two words: the high and the low part.
     Float,
@@ -303,6 +305,58 @@ pub(crate) struct Scratch {
     columns: Vec<Vec<i64>>,
 }
 
+/// How often words have gone around since the epoch began, up less down, by group and word. A word and
+/// its carry are the exact sum; at the epoch's end there is nothing left of a sum that fits.
+#[derive(Debug, Default)]
+pub(crate) struct Carries(BTreeMap<(Slot, usize), i64>);
+
+impl Carries {
+    /// The epoch's rows have all come.
+    ///
+    /// # Errors
+    /// `Data` when a sum is no bigint.
+    pub(crate) fn settle(&mut self) -> Result<()> {
+        if std::mem::take(&mut self.0).into_values().any(|carry| carry != 0) {
+            return Err(Error::data("sum", "bigint out of range; cast the argument to numeric"));
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, slot: Slot, word: usize, carry: i64) {
+        *self.0.entry((slot, word)).or_default() += carry;
+    }
+
+    /// Counts which of a slot's words went around when a row's addends came to them.
+    #[cold]
+    #[inline(never)]
+    fn count(&mut self, slot: Slot, words: &[u64], columns: &[&[i64]], row: usize) {
+        for (word, (sum, column)) in words.iter().zip(columns).enumerate() {
+            let (sum, addend) = (*sum as i64, column[row]);
+            if sum.wrapping_sub(addend).checked_add(addend).is_none() {
+                self.add(slot, word, addend.signum());
+            }
+        }
+    }
+
+    /// Counts what products of values and weights have beyond 64 bits.
+    #[cold]
+    #[inline(never)]
+    fn count_products(&mut self, slots: &[Slot], word: usize, column: &ArrayRef, weights: &[i64]) {
+        for (row, (value, weight)) in sum_values(column).iter().zip(weights).enumerate() {
+            let carry = carry_of_product(*value, *weight);
+            if carry != 0 && column.is_valid(row) {
+                self.add(slots[row], word, carry);
+            }
+        }
+    }
+}
+
+/// What is left of a product without the 64 bits that are added.
+fn carry_of_product(value: i64, weight: i64) -> i64 {
+    let product = i128::from(value) * i128::from(weight);
+    ((product - i128::from(product as i64)) >> 64) as i64
+}
+
 /// The input columns of one batch and the weights of its rows.
 pub(crate) struct Input<'a> {
     pub(crate) columns: &'a [ArrayRef],
@@ -319,16 +373,17 @@ impl<'a> Input<'a> {
 }
 
 impl Layout {
-    /// Applies a batch: row `i` changes the group at `slots[i]`.
+    /// Applies a batch: row `i` changes the group at `slots[i]`. `carries` are those of the table.
     ///
     /// # Errors
-    /// `Data` when a sum leaves the range of its type.
+    /// `Data` when a sum of numerics leaves its range.
     pub(crate) fn update(
         &self,
         table: &mut Table,
         slots: &[Slot],
         input: &Input<'_>,
         scratch: &mut Scratch,
+        carries: &mut Carries,
     ) -> Result<()> {
         for (column, other) in &self.others {
             let weights = input.own_weights(*column).or(input.weights);
@@ -340,48 +395,61 @@ impl Layout {
                 Other::Extreme { word, max } => take_extremes(table, slots, column, word, max)?,
             }
         }
-        self.add(table, slots, input, scratch)
+        self.add(table, slots, input, scratch, carries);
+        Ok(())
     }
 
-    fn add(&self, table: &mut Table, slots: &[Slot], input: &Input<'_>, scratch: &mut Scratch) -> Result<()> {
+    fn add(&self, table: &mut Table, slots: &[Slot], input: &Input<'_>, scratch: &mut Scratch, carries: &mut Carries) {
         if scratch.ones.len() < input.rows {
             scratch.ones.resize(input.rows, 1);
         }
         let weights = input.weights.unwrap_or(&scratch.ones[..input.rows]);
         scratch.columns.resize_with(self.additive.len(), Vec::new);
         let mut direct: Vec<Option<&[i64]>> = Vec::with_capacity(self.additive.len());
-        for (additive, out) in self.additive.iter().zip(&mut scratch.columns) {
-            direct.push(addends(*additive, input, weights, out));
+        for (at, (additive, out)) in self.additive.iter().zip(&mut scratch.columns).enumerate() {
+            let (addends, is_around) = addends(*additive, input, weights, out);
+            if is_around {
+                let weights = input.own_weights(additive.column).unwrap_or(weights);
+                carries.count_products(slots, at + 1, &input.columns[additive.column], weights);
+            }
+            direct.push(addends);
         }
         let columns: Vec<&[i64]> = std::iter::once(weights)
             .chain(direct.iter().zip(&scratch.columns).map(|(direct, own)| direct.unwrap_or(own)))
             .collect();
-        let overflow = match columns.as_slice() {
-            [a] => add_columns(table, slots, [a]),
-            [a, b] => add_columns(table, slots, [a, b]),
-            [a, b, c] => add_columns(table, slots, [a, b, c]),
-            [a, b, c, d] => add_columns(table, slots, [a, b, c, d]),
-            many => add_many(table, slots, many),
-        };
-        if overflow {
-            return Err(Error::data("sum", "bigint out of range; cast the argument to numeric"));
+        match columns.as_slice() {
+            [a] => add_columns(table, slots, [a], carries),
+            [a, b] => add_columns(table, slots, [a, b], carries),
+            [a, b, c] => add_columns(table, slots, [a, b, c], carries),
+            [a, b, c, d] => add_columns(table, slots, [a, b, c, d], carries),
+            many => add_many(table, slots, many, carries),
         }
-        Ok(())
     }
 }
 
-/// What an additive word grows by in each row: a column as it is, or computed into `out`.
-fn addends<'a>(additive: Additive, input: &Input<'a>, weights: &[i64], out: &mut Vec<i64>) -> Option<&'a [i64]> {
+/// What an additive word grows by in each row: a column as it is, or computed into `out`; and whether
+/// one that was computed may have gone around.
+fn addends<'a>(
+    additive: Additive,
+    input: &Input<'a>,
+    weights: &[i64],
+    out: &mut Vec<i64>,
+) -> (Option<&'a [i64]>, bool) {
     let column = &input.columns[additive.column];
     let own = input.own_weights(additive.column);
     let values = (!additive.counts).then(|| sum_values(column));
     if let (Some(values), None, 0) = (values, own.or(input.weights), column.null_count()) {
-        return Some(values);
+        return (Some(values), false);
     }
+    let mut is_around = false;
     let weights = own.unwrap_or(weights);
     out.clear();
     match values {
-        Some(values) => out.extend(values.iter().zip(weights).map(|(v, w)| v.wrapping_mul(*w))),
+        Some(values) => out.extend(values.iter().zip(weights).map(|(value, weight)| {
+            let (product, around) = value.overflowing_mul(*weight);
+            is_around |= around;
+            product
+        })),
         None => out.extend_from_slice(weights),
     }
     if let Some(nulls) = column.nulls() {
@@ -389,7 +457,7 @@ fn addends<'a>(additive: Additive, input: &Input<'a>, weights: &[i64], out: &mut
             *value *= i64::from(valid);
         }
     }
-    None
+    (None, is_around)
 }
 
 /// The bits of a bigint column (unsigned ones are added by the same bits).
@@ -400,30 +468,34 @@ fn sum_values(column: &ArrayRef) -> &[i64] {
     }
 }
 
-fn add_columns<const N: usize>(table: &mut Table, slots: &[Slot], columns: [&[i64]; N]) -> bool {
+fn add_columns<const N: usize>(table: &mut Table, slots: &[Slot], columns: [&[i64]; N], carries: &mut Carries) {
     let columns = columns.map(|column| &column[..slots.len()]);
-    let mut overflow = false;
     table.update(slots, |row, words| {
         let words: &mut [u64; N] = words.first_chunk_mut().expect("the layout has these words");
+        let mut is_around = false;
         for k in 0..N {
-            let (sum, over) = (words[k] as i64).overflowing_add(columns[k][row]);
+            let (sum, around) = (words[k] as i64).overflowing_add(columns[k][row]);
             words[k] = sum as u64;
-            overflow |= over;
+            is_around |= around;
+        }
+        if is_around {
+            carries.count(slots[row], words, &columns, row);
         }
     });
-    overflow
 }
 
-fn add_many(table: &mut Table, slots: &[Slot], columns: &[&[i64]]) -> bool {
-    let mut overflow = false;
+fn add_many(table: &mut Table, slots: &[Slot], columns: &[&[i64]], carries: &mut Carries) {
     table.update(slots, |row, words| {
+        let mut is_around = false;
         for (word, column) in words.iter_mut().zip(columns) {
-            let (sum, over) = (*word as i64).overflowing_add(column[row]);
+            let (sum, around) = (*word as i64).overflowing_add(column[row]);
             *word = sum as u64;
-            overflow |= over;
+            is_around |= around;
+        }
+        if is_around {
+            carries.count(slots[row], words, columns, row);
         }
     });
-    overflow
 }
 
 fn add_floats(table: &mut Table, slots: &[Slot], column: &ArrayRef, weights: Option<&[i64]>, word: usize) {
@@ -643,4 +715,18 @@ fn averages(
         })
         .collect();
     Ok(Arc::new(Float64Array::new(values.into(), nulls)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn carries_of_products_complete_them() {
+        for (value, weight) in [(i64::MAX, 2), (i64::MIN, -1), (i64::MIN, 3), (1 << 62, -4), (7, -3), (i64::MAX, -1)] {
+            let (low, carry) = (value.wrapping_mul(weight), carry_of_product(value, weight));
+            let whole = (i128::from(carry) << 64) + i128::from(low);
+            assert_eq!(whole, i128::from(value) * i128::from(weight), "{value} * {weight}");
+        }
+    }
 }

@@ -15,7 +15,7 @@ pub(crate) use closing::Closing;
 use crate::batch::Batch;
 use crate::error::{Error, Result};
 use crate::keys::{KeyCodec, hash_keys, integers};
-use crate::ops::accumulate::{Input, Layout, Place, ROWS, Scratch};
+use crate::ops::accumulate::{Carries, Input, Layout, Place, ROWS, Scratch};
 use crate::ops::distinct::Distinct;
 use crate::ops::extremes::Extremes;
 use crate::slices::{last_chunk, until};
@@ -50,6 +50,8 @@ pub(crate) struct Aggregate {
     announce_empty: bool,
     /// Groups that had no rows left at some moment of this epoch, by table.
     emptied: [Vec<Slot>; 2],
+    /// Of the sums of this epoch, by table.
+    carries: [Carries; 2],
     read: ReadState,
     buffers: Buffers,
 }
@@ -110,6 +112,7 @@ impl Aggregate {
             changing: Changing::default(),
             announce_empty: shape.creates_global && shape.emits,
             emptied: [Vec::new(), Vec::new()],
+            carries: [Carries::default(), Carries::default()],
             read: ReadState::default(),
             buffers: Buffers::default(),
         };
@@ -165,7 +168,8 @@ impl Aggregate {
             Which::Narrow => self.narrow.as_mut().expect("integer keys have a table"),
             Which::Wide => &mut self.wide,
         };
-        self.layout.update(table, slots, &input, &mut self.buffers.scratch)?;
+        let carries = &mut self.carries[which as usize];
+        self.layout.update(table, slots, &input, &mut self.buffers.scratch, carries)?;
         for set in &mut self.sets {
             set.apply(batch.rows.column(0), columns, weights)?;
         }
@@ -175,6 +179,11 @@ impl Aggregate {
             self.emptied[which as usize].extend(empty);
         }
         Ok(())
+    }
+
+    /// The epoch's rows have all been applied; before that sums may be beyond their type.
+    fn settle_sums(&mut self) -> Result<()> {
+        self.carries.iter_mut().try_for_each(Carries::settle)
     }
 
     /// Frees groups that have no rows left, of each table a chunk; true when they were the last.

@@ -242,6 +242,8 @@ fn declarations_that_cannot_be_used_are_refused_at_open() {
     for (name, arguments, returns, said) in [
         ("abs", vec![long.clone()], long.clone(), "function abs exists already"),
         ("count", vec![], long.clone(), "function count exists already"),
+        ("plus", vec![long.clone()], long.clone(), "function plus is one of the database's own"),
+        ("float_key", vec![long.clone()], long.clone(), "function float_key is one of the database's own"),
         ("row_number", vec![], long.clone(), "function row_number exists already"),
         ("version", vec![], DataType::Utf8, "version tells about the session"),
         ("current_user", vec![], DataType::Utf8, "current_user tells about the session"),

@@ -4,6 +4,7 @@
 //! one type, numbers of elements are bigint. Invariant: PostgreSQL's nulls, and elements that are
 //! null are equal to each other wherever PostgreSQL finds them by `IS NOT DISTINCT FROM`.
 
+use crate::bounded;
 use crate::spelling::element_texts;
 use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, Int32Array, Int64Array, ListArray, StringArray, StringBuilder, UInt64Array,
@@ -33,6 +34,19 @@ fn length_of(arrays: &ListArray, row: usize) -> i32 {
     arrays.value_length(row)
 }
 
+/// Refuses what takes too much memory.
+fn check(bytes: i64) -> Result<()> {
+    bounded::check("a function of arrays", bytes).map_err(|error| ArrowError::ExternalError(Box::new(error)))
+}
+
+/// The same for values, some of them again and again.
+fn check_taken(values: &dyn Array, places: impl Iterator<Item = usize>) -> Result<()> {
+    match bounded::lengths(values).map_err(|error| ArrowError::ExternalError(Box::new(error)))? {
+        Some(lengths) => check(places.fold(0, |sum: i64, at| sum.saturating_add(lengths.value(at)))),
+        None => Ok(()),
+    }
+}
+
 /// Arrays made of elements of others.
 #[derive(Default)]
 struct Made {
@@ -55,6 +69,7 @@ impl Made {
     }
 
     fn finish(self, elements: &dyn Array) -> Result<ArrayRef> {
+        check_taken(elements, self.indices.iter().map(|at| *at as usize))?;
         let values = take(elements, &UInt64Array::from(self.indices), None)?;
         let field = Arc::new(Field::new_list_field(values.data_type().clone(), true));
         let nulls = Some(NullBuffer::from(self.valid)).filter(|nulls| nulls.null_count() > 0);
@@ -181,7 +196,9 @@ fn beside(arrays: &ListArray, values: &ArrayRef) -> Result<(ArrayRef, ArrayRef, 
     let offsets = arrays.value_offsets();
     let (start, end) = (offsets[0] as usize, offsets[arrays.len()] as usize);
     let rows = (0..arrays.len()).flat_map(|row| std::iter::repeat_n(row as u64, elements_of(arrays, row).len()));
-    let values = take(values, &UInt64Array::from(rows.collect::<Vec<_>>()), None)?;
+    let rows: Vec<u64> = rows.collect();
+    check_taken(values, rows.iter().map(|row| *row as usize))?;
+    let values = take(values, &UInt64Array::from(rows), None)?;
     Ok((arrays.values().slice(start, end - start), values, start))
 }
 
@@ -317,6 +334,11 @@ pub(super) fn to_string(args: &[ArrayRef]) -> Result<ArrayRef> {
     let (arrays, delimiters) = (args[0].as_list::<i32>(), args[1].as_string::<i32>());
     let null_text = args.get(2).map(|text| text.as_string::<i32>());
     let elements = element_texts(arrays.values())?;
+    let added = |row: usize| {
+        let each = [Some(delimiters), null_text].into_iter().flatten().map(|texts| i64::from(texts.value_length(row)));
+        i64::from(length_of(arrays, row)).saturating_mul(each.sum())
+    };
+    check((0..arrays.len()).map(added).fold(elements.value_data().len() as i64, i64::saturating_add))?;
     let text = |row: usize| {
         if arrays.is_null(row) || delimiters.is_null(row) {
             return None;

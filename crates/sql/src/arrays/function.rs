@@ -1,6 +1,7 @@
 //! Functions over arrays as DataFusion sees them: which arguments they take, and what they give.
 
 use super::{compute, text};
+use crate::bounded;
 use crate::jsonb;
 use crate::types::{self, array_of, is_jsonb, is_text};
 use arrow::array::{Array, ArrayRef, AsArray, ListArray};
@@ -291,7 +292,7 @@ impl ScalarUDFImpl for ArrayFunction {
         }
         let is_constant = args.args.iter().all(|value| matches!(value, ColumnarValue::Scalar(_)));
         let rows = if is_constant { 1 } else { args.number_rows };
-        let arrays = args.args.iter().map(|value| value.to_array(rows)).collect::<Result<Vec<_>>>()?;
+        let arrays = bounded::spread(&self.name, &args.args, rows)?;
         let result = self.compute(&arrays)?;
         if is_constant {
             return ScalarValue::try_from_array(&result, 0).map(ColumnarValue::Scalar);

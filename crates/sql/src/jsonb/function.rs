@@ -1,6 +1,7 @@
 //! Functions over jsonb as DataFusion sees them: which arguments they take, and what they give.
 
 use super::compute;
+use crate::bounded;
 use crate::types::{self, JSONB, array_of, is_jsonb, is_text};
 use arrow::array::{ArrayRef, LargeStringArray};
 use arrow::datatypes::DataType;
@@ -276,7 +277,7 @@ impl ScalarUDFImpl for JsonbFunction {
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let is_constant = args.args.iter().all(|value| matches!(value, ColumnarValue::Scalar(_)));
         let rows = if is_constant { 1 } else { args.number_rows };
-        let arrays = args.args.iter().map(|value| value.to_array(rows)).collect::<Result<Vec<_>>>()?;
+        let arrays = bounded::spread(&self.name, &args.args, rows)?;
         let result = self.compute(&arrays, rows)?;
         if is_constant {
             return ScalarValue::try_from_array(&result, 0).map(ColumnarValue::Scalar);

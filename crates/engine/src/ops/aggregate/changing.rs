@@ -46,12 +46,19 @@ impl Aggregate {
             // What the one group of an aggregation without keys gives now is its first row.
             self.announce_empty = false;
             self.update(which, &slots, &batch)?;
-        } else if let Some((which, slots, old)) = self.changing.before.pop_front() {
-            let new = self.finish_slots(which, &slots)?;
-            out.extend(difference(&old, &new, &self.schema)?);
         } else {
-            return Ok(true);
+            return self.compare(out);
         }
+        Ok(false)
+    }
+
+    /// Compares what a chunk of groups gave and gives, when all batches are applied; true when there was
+    /// none left.
+    fn compare(&mut self, out: &mut Vec<Batch>) -> Result<bool> {
+        self.settle_sums()?;
+        let Some((which, slots, old)) = self.changing.before.pop_front() else { return Ok(true) };
+        let new = self.finish_slots(which, &slots)?;
+        out.extend(difference(&old, &new, &self.schema)?);
         Ok(false)
     }
 

@@ -233,6 +233,7 @@ impl Logic for Closing {
     }
 
     fn close(&mut self, deadline: Instant, out: &mut Vec<Batch>) -> Result<bool> {
+        self.groups.settle_sums()?;
         if self.giving.is_none() {
             // Each group in one chunk: those that are gone have no time.
             for slots in &mut self.groups.emptied {
