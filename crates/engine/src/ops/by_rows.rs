@@ -249,7 +249,7 @@ mod tests {
         let large = RecordBatch::try_from_iter([("t", text)]).expect("one column");
         let refused = || {
             let exhausted = DataFusionError::ResourcesExhausted("repeat would give too much at once".to_owned());
-            Error::expression(quotient().as_ref(), exhausted)
+            Error::expression(&quotient(), exhausted)
         };
         let made = |rows: usize| {
             let mut out = Vec::new();
@@ -271,7 +271,7 @@ mod tests {
     fn of_no_rows_none_fails() {
         let mut out = Vec::new();
         let mut fails = |_: Batch, _: &mut Vec<Batch>| {
-            Err(Error::expression(quotient().as_ref(), DataFusionError::Execution("a constant".to_owned())))
+            Err(Error::expression(&quotient(), DataFusionError::Execution("a constant".to_owned())))
         };
         let left_out = apply(batch(&Rows::new()), OnError::Fail, &mut out, &mut fails).expect("no rows");
         assert!(left_out.is_none() && out.is_empty());
