@@ -379,13 +379,18 @@ fn sessions_of_rows_that_only_come_are_kept() {
     world.run(source).expect(source);
     let newest = "CREATE MATERIALIZED VIEW newest AS SELECT k, max(ts) AS ts FROM e GROUP BY k";
     world.run(newest).expect(newest);
-    let (of_e, ten) = ("SESSION(e, k, ts, INTERVAL '10' SECOND) AS s", "INTERVAL '10' SECOND");
+    let ten = "INTERVAL '10' SECOND";
+    let of_e = format!("SESSION(e, k, ts, {ten}) AS s");
     for (name, query, operator) in [
         ("ends", format!("SELECT count(*) AS n, sum(v) AS v FROM {of_e} GROUP BY window_end, k"), "sessions"),
-        ("starts", format!("SELECT DISTINCT s.window_start, k AS key FROM {of_e}"), "sessions"),
-        ("all", format!("SELECT window_end, avg(v) AS v FROM SESSION(e, ts, {ten}) GROUP BY window_end"), "sessions"),
+        ("starts", format!("SELECT DISTINCT s.window_start, k AS who FROM {of_e}"), "sessions"),
         (
-            "some",
+            "of_all",
+            format!("SELECT window_end, avg(v) AS v FROM SESSION(e, ts, {ten}) GROUP BY window_end"),
+            "sessions",
+        ),
+        (
+            "filtered",
             format!("SELECT k, min(v) FILTER (WHERE w = 'x') AS v FROM {of_e} GROUP BY k, window_end"),
             "sessions",
         ),
