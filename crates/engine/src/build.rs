@@ -225,6 +225,7 @@ impl<'s> Wiring<'_, 's> {
             }
             Operator::Aggregate(_) => self.aggregate(id),
             Operator::Closing(closing) => self.closing(id, closing),
+            Operator::Sessions(_) => self.sessions(id),
             Operator::Materialize => self.materialize(id),
             Operator::Upsert(_) => self.upsert(id),
             Operator::Index(_) => self.index(id),

@@ -6,6 +6,7 @@
 //! query finds the state of what did not change.
 
 use crate::changes::ChangeSource;
+use crate::ops::accumulate::is_combinable;
 use crate::sink::Sink;
 use crate::source::Source;
 use arrow::array::RecordBatch;
@@ -80,6 +81,7 @@ impl Plan {
     pub fn lookup_columns(&self, view: &View) -> Option<Vec<usize>> {
         let keys: Vec<usize> = match &self.nodes[view.node.0].operator {
             Operator::Aggregate(aggregation) => (0..aggregation.keys.len()).collect(),
+            Operator::Sessions(sessions) => (0..sessions.columns.len()).collect(),
             Operator::Upsert(upsert) => upsert.keys.clone(),
             Operator::Index(index) => index.keys.clone(),
             _ => return None,
@@ -141,6 +143,8 @@ pub enum Operator {
     Aggregate(Aggregation),
     /// GROUP BY of which each group is given once, when its time is final, and is forgotten then.
     Closing(Closing),
+    /// GROUP BY over windows of rows that follow each other closely: keeps accumulators by window.
+    Sessions(Sessions),
     /// Keeps the rows themselves with their counts, so that they can be read and changes consolidate.
     Materialize,
     /// Keeps the last row of each key; its input only ever adds rows.
@@ -208,6 +212,34 @@ pub struct Closing {
     pub time: usize,
     /// When its values are final: when they are by all of these. Not empty.
     pub passing: Vec<Passing>,
+}
+
+/// A GROUP BY of each session of some keys: of the rows with equal keys of which each is less than a gap
+/// after the one before. Its input only ever inserts.
+#[derive(Clone, Debug)]
+pub struct Sessions {
+    /// The keys whose rows are together, and the aggregates, which are all [combinable]. There may be no
+    /// keys.
+    ///
+    /// [combinable]: Aggregate::is_combinable
+    pub aggregation: Aggregation,
+    /// The event time: a column of the input, a timestamp in microseconds that is never null.
+    pub time: usize,
+    /// More than 0.
+    pub gap_us: i64,
+    /// The node's columns before the aggregates. All keys are among them, and the start or the end.
+    pub columns: Vec<SessionColumn>,
+}
+
+/// What tells a session from others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionColumn {
+    /// One of its keys.
+    Key(usize),
+    /// The time of its first row.
+    Start,
+    /// A gap after its last row.
+    End,
 }
 
 /// A join of a left input, which is the first, and a right one.
@@ -402,6 +434,15 @@ pub struct Aggregate {
     pub output: DataType,
 }
 
+impl Aggregate {
+    /// Whether two groups of a stream that only inserts can become one: what is kept of each tells what is
+    /// kept of both.
+    #[must_use]
+    pub fn is_combinable(&self) -> bool {
+        is_combinable(self)
+    }
+}
+
 /// The aggregate functions that are kept incrementally.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AggregateFunction {
@@ -422,8 +463,8 @@ pub enum AggregateFunction {
 pub struct View {
     /// The view's name.
     pub name: String,
-    /// A node that keeps rows and can be read: [`Operator::Aggregate`], [`Operator::Materialize`] or
-    /// [`Operator::Upsert`]; or looked up and nothing else: [`Operator::Index`].
+    /// A node that keeps rows and can be read: [`Operator::Aggregate`], [`Operator::Sessions`],
+    /// [`Operator::Materialize`] or [`Operator::Upsert`]; or looked up and nothing else: [`Operator::Index`].
     pub node: NodeId,
     /// A projection and HAVING applied when reading; the view's own table is not stored twice.
     pub finish: Option<Map>,

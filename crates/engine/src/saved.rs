@@ -100,6 +100,7 @@ fn contents(tables: &Tables<'_>, node: NodeId) -> Result<Vec<crate::batch::Batch
     let mut rows = Vec::new();
     match &tables.plan.nodes[node.0].operator {
         Operator::Aggregate(_) => stateful::contents(&mut tables::aggregate(tables, node)?.1, &mut rows)?,
+        Operator::Sessions(_) => stateful::contents(&mut tables::sessions(tables, node)?.1, &mut rows)?,
         Operator::Materialize => stateful::contents(&mut tables::materialize(tables, node)?.1, &mut rows)?,
         Operator::Upsert(_) => stateful::contents(&mut tables::upsert(tables, node)?.1, &mut rows)?,
         other => return Err(Error::Plan(format!("{other:?} keeps no rows"))),

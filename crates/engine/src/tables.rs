@@ -17,10 +17,11 @@ use crate::ops::lifetime::{self, Lifetime, Timing};
 use crate::ops::materialize::Materialize;
 use crate::ops::pairs::Condition;
 use crate::ops::regroup::Regroup;
+use crate::ops::sessions::{self, Sessions};
 use crate::ops::source::Place;
 use crate::ops::upsert::{Keying, Upsert};
 use crate::ops::watermark::{Bound, KEEPER_WORDS, Keeper};
-use crate::plan::{self, Aggregation, NodeId, Operator, Plan, Ranking};
+use crate::plan::{self, Aggregation, NodeId, Operator, Plan, Ranking, SessionColumn};
 use crate::run::is_of;
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion_physical_expr::PhysicalExpr;
@@ -102,6 +103,7 @@ pub(crate) fn shape_of(spec: &Plan, node: NodeId) -> Result<String> {
             let groups = groups_of(spec, node, &closing.aggregation)?;
             format!("{groups}, given when key {} is final after {} us", closing.time, list(&after))
         }
+        Operator::Sessions(sessions) => sessions_of(plan, sessions, input(0))?,
     })
 }
 
@@ -149,6 +151,31 @@ fn groups_of(spec: &Plan, node: NodeId, aggregation: &Aggregation) -> Result<Str
     let plan = &spec.nodes[node.0];
     let input = &spec.nodes[plan.inputs[0].0];
     let (preparation, layout) = prepare(aggregation, &input.schema, input.append_only)?;
+    let keys = identity::keys(&aggregation.keys, &input.schema)?;
+    Ok(format!("groups of {} by {keys}: {}", types(&plan.schema)?, accumulators_of(&preparation, &layout)?))
+}
+
+fn sessions_of(plan: &plan::Node, sessions: &plan::Sessions, input: &plan::Node) -> Result<String> {
+    let (preparation, layout) = prepare_sessions(sessions, input)?;
+    let column = |column: &SessionColumn| match column {
+        SessionColumn::Key(key) => format!("key {key}"),
+        SessionColumn::Start => "start".to_owned(),
+        SessionColumn::End => "end".to_owned(),
+    };
+    let columns: Vec<String> = sessions.columns.iter().map(column).collect();
+    Ok(format!(
+        "sessions of {} by {} less than {} us apart in column {} as [{}]: {}",
+        types(&plan.schema)?,
+        identity::keys(&sessions.aggregation.keys, &input.schema)?,
+        sessions.gap_us,
+        sessions.time,
+        columns.join(", "),
+        accumulators_of(&preparation, &layout)?,
+    ))
+}
+
+/// What is kept of each group.
+fn accumulators_of(preparation: &Preparation, layout: &Layout) -> Result<String> {
     let keep = |(place, of): &(accumulate::Place, DataType)| -> Result<String> {
         Ok(format!("{}: {}", place.words(), identity::data_type(of)?))
     };
@@ -157,9 +184,8 @@ fn groups_of(spec: &Plan, node: NodeId, aggregation: &Aggregation) -> Result<Str
         [] => String::new(),
         columns => format!(", distinct {}", list(columns)),
     };
-    let keys = identity::keys(&aggregation.keys, &input.schema)?;
-    let groups = format!("groups of {} by {keys}: {} words", types(&plan.schema)?, layout.words);
-    Ok(format!("{groups}, [{}] over [{}]{distinct}", keeps.join(", "), preparation.words()?.join(", ")))
+    let arguments = preparation.words()?.join(", ");
+    Ok(format!("{} words, [{}] over [{arguments}]{distinct}", layout.words, keeps.join(", ")))
 }
 
 fn list(numbers: &[impl ToString]) -> String {
@@ -170,6 +196,17 @@ fn list(numbers: &[impl ToString]) -> String {
 fn prepare(aggregation: &Aggregation, input: &SchemaRef, append_only: bool) -> Result<(Preparation, Layout)> {
     let preparation = Preparation::new(aggregation, input)?;
     let layout = Layout::new(&aggregation.aggregates, &preparation.described, &preparation.columns, append_only)?;
+    Ok((preparation, layout))
+}
+
+fn prepare_sessions(sessions: &plan::Sessions, input: &plan::Node) -> Result<(Preparation, Layout)> {
+    let preparation = Preparation::of_sessions(sessions, &input.schema)?;
+    let aggregates = &sessions.aggregation.aggregates;
+    if !input.append_only || !aggregates.iter().all(plan::Aggregate::is_combinable) {
+        let message = "sessions are of rows that only come, and have aggregates that can be combined";
+        return Err(Error::Plan(message.to_owned()));
+    }
+    let layout = Layout::new(aggregates, &preparation.described, &preparation.columns, true)?;
     Ok((preparation, layout))
 }
 
@@ -231,6 +268,24 @@ fn groups(
         creates_global: aggregation.keys.is_empty() && owns_global && tables.is_new(node),
     };
     Ok((preparation, Aggregate::new(shape, narrow, wide, sets, distincts)?))
+}
+
+/// The sessions of one worker, and what prepares its input.
+pub(crate) fn sessions(tables: &Tables<'_>, node: NodeId) -> Result<(Preparation, Sessions)> {
+    let plan = &tables.plan.nodes[node.0];
+    let Operator::Sessions(spec) = &plan.operator else { unreachable!("called for sessions") };
+    let (preparation, layout) = prepare_sessions(spec, &tables.plan.nodes[plan.inputs[0].0])?;
+    let keys = tables.table(node, 0, KeyKind::Bytes, sessions::KEY_WORDS);
+    let table = tables.table(node, 1, KeyKind::Placed, layout.words + sessions::OWN);
+    let shape = sessions::Shape {
+        codec: preparation.codec()?,
+        layout,
+        schema: Arc::clone(&plan.schema),
+        columns: spec.columns.clone(),
+        gap_us: spec.gap_us,
+        emits: tables.plan.is_read(node),
+    };
+    Ok((preparation, Sessions::new(shape, keys, table)))
 }
 
 /// A view's own rows on one worker.
@@ -352,7 +407,7 @@ mod tests {
     use super::*;
     use crate::plan::{Aggregate, AggregateFunction, First, Join, JoinKind, Node, OnError, SortKey};
     use arrow::compute::SortOptions;
-    use arrow::datatypes::{Field, Schema};
+    use arrow::datatypes::{Field, Schema, TimeUnit};
     use datafusion_expr::Operator as Compare;
     use datafusion_physical_expr::expressions::{binary, lit};
 
@@ -397,6 +452,35 @@ mod tests {
         let first = First { keys: vec![column(1)], order, rows: 3, ranking: Ranking::Rank };
         let expected = "3 ranks of int64, utf8 by (#1: utf8) in order of #0 desc nulls first";
         assert_eq!(shape(Operator::First(first), 1, &number), expected);
+    }
+
+    #[test]
+    fn sessions_say_what_parts_them() {
+        let time = DataType::Timestamp(TimeUnit::Microsecond, None);
+        let mut input = node(Vec::new(), Operator::Materialize, &[DataType::Int64, time.clone()]);
+        input.append_only = true;
+        let count = Aggregate {
+            function: AggregateFunction::Count,
+            argument: None,
+            distinct: false,
+            filter: None,
+            input: DataType::Int64,
+            output: DataType::Int64,
+        };
+        let sessions = plan::Sessions {
+            aggregation: Aggregation { keys: vec![column(0)], aggregates: vec![count] },
+            time: 1,
+            gap_us: 5,
+            columns: vec![SessionColumn::Key(0), SessionColumn::End],
+        };
+        let types = [DataType::Int64, time, DataType::Int64];
+        let operator = node(vec![NodeId(0)], Operator::Sessions(sessions), &types);
+        let mut plan = Plan { nodes: vec![input, operator], views: Vec::new() };
+        let expected = "sessions of int64, timestamp(us), int64 by (#0: int64) less than 5 us apart in column 1 \
+                        as [key 0, end]: 1 words, [rows: int64] over []";
+        assert_eq!(shape_of(&plan, NodeId(1)).expect("known"), expected);
+        plan.nodes[0].append_only = false;
+        assert!(shape_of(&plan, NodeId(1)).is_err(), "rows that go cannot be taken out of sessions");
     }
 
     #[test]

@@ -209,7 +209,11 @@ impl Database {
             }
             endless.push(match &node.operator {
                 Operator::Source(source) if source.extent() == Extent::Endless => node.name.strip_suffix("/source"),
-                Operator::Aggregate(_) | Operator::Closing(_) | Operator::First(_) | Operator::Upsert(_) => None,
+                Operator::Aggregate(_)
+                | Operator::Closing(_)
+                | Operator::Sessions(_)
+                | Operator::First(_)
+                | Operator::Upsert(_) => None,
                 Operator::Lifetime(lifetime) if lifetime.until.is_some() => None,
                 _ => below,
             });

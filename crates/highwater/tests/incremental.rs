@@ -9,12 +9,13 @@ const TABLES: &str = "
 CREATE TABLE l (id int PRIMARY KEY, k int, g varchar, x int);
 CREATE TABLE r (id int PRIMARY KEY, k int, h varchar, y int);
 CREATE TABLE m (k int, z int);
+CREATE TABLE e (k int, t timestamp, x int) APPEND ONLY;
 CREATE SOURCE s (k bigint, v bigint) WITH (connector = 'datagen', datagen.rows = 300,
     fields.k.kind = 'random', fields.k.min = 0, fields.k.max = 6, fields.v.kind = 'event_number');
 ";
 
 /// Queries whose result is determined, also in batch: orders have no ties, or ties make no difference.
-const QUERIES: [(&str, &str); 70] = [
+const QUERIES: [(&str, &str); 74] = [
     ("inner_join", "SELECT l.id AS lid, r.id AS rid, x, y FROM l JOIN r ON l.k = r.k"),
     ("left_join", "SELECT l.id AS lid, r.id AS rid, y FROM l LEFT JOIN r ON l.k = r.k"),
     ("right_join", "SELECT l.id AS lid, r.id AS rid, x FROM l RIGHT JOIN r ON l.k = r.k"),
@@ -111,6 +112,26 @@ const QUERIES: [(&str, &str); 70] = [
     ("unnested_groups", "SELECT v, count(*) AS n FROM l, unnest(ARRAY[k, x]) AS u(v) GROUP BY v"),
     ("unnested_left", "SELECT id, v FROM l LEFT JOIN unnest(string_to_array(g, 'a')) AS u(v) ON true"),
     ("series", "SELECT l.id, i FROM l, generate_series(1, l.k) AS g(i) WHERE i <> 2"),
+    (
+        "session_groups",
+        "SELECT k, count(*) AS n, sum(x) AS total, min(x) AS least, max(t) AS latest, avg(x) AS mean, window_start,
+        window_end FROM SESSION(e, k, t, INTERVAL '20' SECOND) GROUP BY k, window_start, window_end",
+    ),
+    (
+        "session_ends",
+        "SELECT w.window_end AS ends, count(w.x) FILTER (WHERE w.x > 4) AS n
+        FROM SESSION(e, t, INTERVAL '4' SECOND) AS w GROUP BY w.window_end",
+    ),
+    (
+        "session_totals",
+        "SELECT k, max(n) AS most FROM (SELECT window_start, k, count(*) AS n
+        FROM SESSION(e, k, t, INTERVAL '20' SECOND) GROUP BY window_start, k) s GROUP BY k",
+    ),
+    (
+        "session_others",
+        "SELECT k, window_start, count(DISTINCT x) AS n FROM SESSION(e, k, t, INTERVAL '20' SECOND)
+        GROUP BY k, window_start",
+    ),
     ("of_two_tables", "SELECT l.id FROM l WHERE k IN (SELECT k FROM m WHERE z IN (SELECT y FROM r))"),
 ];
 
@@ -164,6 +185,15 @@ fn change(database: &Database, dice: &mut Dice, next: &mut u64) {
         ] {
             database.execute(&sql).expect(&sql);
         }
+    }
+    for _ in 0..4 {
+        let time = |dice: &mut Dice| match dice.below(12) {
+            0 => "NULL".to_owned(),
+            _ => format!("'2026-01-01 00:{:02}:{:02}'", dice.below(12), dice.below(60)),
+        };
+        let (k, x, one, other) = (dice.or_null(4), dice.or_null(10), time(dice), time(dice));
+        let sql = format!("INSERT INTO e VALUES ({k}, {one}, {x}), ({k}, {other}, {})", dice.or_null(10));
+        database.execute(&sql).expect(&sql);
     }
     let (k, z) = (dice.or_null(7), dice.below(10));
     for sql in [

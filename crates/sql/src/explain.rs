@@ -6,7 +6,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion::physical_expr::PhysicalExpr;
 use highwater_engine::plan::{
     Aggregate, AggregateFunction, Aggregation, Closing, First, Join, JoinKind, Lifetime, Map, Node, Operator, Passing,
-    Plan, Ranking, Regroup, SortKey, Unnest, View,
+    Plan, Ranking, Regroup, Sessions, SortKey, Unnest, View,
 };
 use std::sync::Arc;
 
@@ -58,6 +58,7 @@ fn node_lines(plan: &Plan, node: &Node) -> Vec<String> {
             lines.push("  state: one row a key".to_owned());
         }
         Operator::Closing(closing) => lines.extend(closing_lines(plan, node, closing)),
+        Operator::Sessions(sessions) => lines.extend(sessions_lines(plan, node, sessions)),
         Operator::Union => {}
         Operator::Join(join) => lines.extend(join_lines(plan, node, join)),
         Operator::First(first) => lines.extend(first_lines(first)),
@@ -193,6 +194,14 @@ fn closing_lines(plan: &Plan, node: &Node, closing: &Closing) -> Vec<String> {
     let time = node.schema.field(closing.time).name();
     lines.extend(closing.passing.iter().map(|passing| passing_line(plan, "given when", time, *passing)));
     lines.push("  state: one row a key until it is given".to_owned());
+    lines
+}
+
+fn sessions_lines(plan: &Plan, node: &Node, sessions: &Sessions) -> Vec<String> {
+    let mut lines = aggregation_lines(&sessions.aggregation);
+    let time = plan.nodes[node.inputs[0].0].schema.field(sessions.time).name();
+    lines.push(format!("  session: rows of which {time} is less than {} us after that of another", sessions.gap_us));
+    lines.push("  state: one row a session".to_owned());
     lines
 }
 

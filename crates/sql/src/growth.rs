@@ -9,7 +9,8 @@ use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Column;
 use highwater_engine::plan::{
-    AggregateFunction, Aggregation, First, Join, JoinKind, Node, NodeId, Operator, Plan, Ranking,
+    Aggregate, AggregateFunction, Aggregation, First, Join, JoinKind, Node, NodeId, Operator, Plan, Ranking,
+    SessionColumn, Sessions,
 };
 use highwater_engine::source::Extent;
 use std::sync::Arc;
@@ -21,6 +22,9 @@ const DOCUMENT: usize = 64;
 const WORD: usize = 8;
 /// What a row by group has besides itself: its place, its count and its neighbours.
 const BY_GROUP: usize = 1 + 2 * WORD;
+/// What a session has besides its key and its accumulators: its place and birth, its times, its neighbour, and
+/// what it is in an epoch.
+const BY_SESSION: usize = 1 + 5 * WORD;
 /// What a row with a lifetime has besides itself.
 const BY_TIME: usize = 4 * WORD;
 
@@ -73,6 +77,12 @@ fn kept(plan: &Plan, node: &Node) -> Option<(Vec<Rows>, Vec<usize>)> {
         Operator::Watermark(_) => (vec![Rows::Keys(String::new())], vec![2 * WORD]),
         Operator::Aggregate(aggregation) => groups(plan, node, aggregation),
         Operator::Closing(closing) => (vec![Rows::Open], groups(plan, node, &closing.aggregation).1),
+        Operator::Sessions(sessions) => {
+            let is_key = |column: &SessionColumn| matches!(column, SessionColumn::Key(_));
+            let columns = sessions.columns.iter().enumerate().filter(|(_, column)| is_key(column));
+            let keys: usize = columns.map(|(at, _)| width(node.schema.field(at).data_type())).sum();
+            (vec![sessions_of(node, sessions)], vec![keys + words_of(&sessions.aggregation) + BY_SESSION])
+        }
         Operator::Materialize => (input(), vec![row + WORD]),
         Operator::Upsert(upsert) => {
             let keys = upsert.keys.iter().map(|key| width(node.schema.field(*key).data_type())).sum::<usize>();
@@ -92,10 +102,7 @@ fn kept(plan: &Plan, node: &Node) -> Option<(Vec<Rows>, Vec<usize>)> {
 fn groups(plan: &Plan, node: &Node, aggregation: &Aggregation) -> (Vec<Rows>, Vec<usize>) {
     let places: Vec<usize> = (0..aggregation.keys.len()).collect();
     let keys: usize = places.iter().map(|key| width(node.schema.field(*key).data_type())).sum();
-    let words =
-        aggregation.aggregates.iter().map(|call| if call.function == AggregateFunction::Count { 1_usize } else { 2 });
-    let (mut rows, mut bytes) =
-        (vec![Rows::Keys(key_names(node, &places))], vec![keys + WORD * (1 + words.sum::<usize>())]);
+    let (mut rows, mut bytes) = (vec![Rows::Keys(key_names(node, &places))], vec![keys + words_of(aggregation)]);
     let inserts = plan.nodes[node.inputs[0].0].append_only;
     let is_extreme = |function| matches!(function, AggregateFunction::Min | AggregateFunction::Max);
     let of_values = aggregation.aggregates.iter().filter(|call| call.distinct || is_extreme(call.function) && !inserts);
@@ -104,6 +111,12 @@ fn groups(plan: &Plan, node: &Node, aggregation: &Aggregation) -> (Vec<Rows>, Ve
         bytes.push(1 + keys + value + WORD);
     }
     (rows, bytes)
+}
+
+/// How many bytes the accumulators of a group have, with its count.
+fn words_of(aggregation: &Aggregation) -> usize {
+    let words = |call: &Aggregate| if call.function == AggregateFunction::Count { 1_usize } else { 2 };
+    WORD * (1 + aggregation.aggregates.iter().map(words).sum::<usize>())
 }
 
 /// The rows of the sides of a join that are kept.
@@ -142,6 +155,7 @@ fn rows_of_node(plan: &Plan, node: &Node) -> Vec<Rows> {
         Operator::Closing(closing) => {
             vec![Rows::Keys(key_names(node, &(0..closing.aggregation.keys.len()).collect::<Vec<_>>()))]
         }
+        Operator::Sessions(sessions) => vec![sessions_of(node, sessions)],
         Operator::Upsert(upsert) => vec![Rows::Keys(key_names(node, &upsert.keys))],
         Operator::First(first) => vec![of_first(first)],
         Operator::Lifetime(lifetime) if lifetime.until.is_some() => {
@@ -162,6 +176,10 @@ fn add(rows: &mut Vec<Rows>, more: Vec<Rows>) {
             rows.push(one);
         }
     }
+}
+
+fn sessions_of(node: &Node, sessions: &Sessions) -> Rows {
+    Rows::Keys(key_names(node, &(0..sessions.columns.len()).collect::<Vec<_>>()))
 }
 
 fn of_first(first: &First) -> Rows {

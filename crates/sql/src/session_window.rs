@@ -5,8 +5,8 @@
 //! starts at its first row's time and ends a gap after its last one's, which is no longer inside.
 //! Rows without a time are in no session.
 //!
-//! A batch query runs it as window functions; in a dataflow each group of rows with equal keys is
-//! computed anew by the same functions.
+//! A batch query runs it as window functions. In a dataflow each group of rows with equal keys is computed
+//! anew by the same functions, but for a GROUP BY of windows of rows that only come, which an operator keeps.
 
 use crate::window::{END, START, all_columns, interval, qualifier};
 use arrow::datatypes::Field;
@@ -30,7 +30,7 @@ pub(crate) struct Session {
     pub(crate) keys: Vec<Expr>,
     /// A column of the input that is never null.
     pub(crate) time: Expr,
-    gap_us: i64,
+    pub(crate) gap_us: i64,
     schema: DFSchemaRef,
 }
 

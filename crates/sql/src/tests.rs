@@ -361,9 +361,53 @@ fn explain_says_what_the_size_of_state_goes_by() {
             // The key and two words; the key, a value, a word and where it is kept.
             "one row a distinct (k), and one a value in it: grows with new keys; about 24 and 25 bytes a row",
         ),
+        (
+            "sessions",
+            format!("SELECT k, window_end, count(*) AS n FROM SESSION(plain, k, ts, {ten}) GROUP BY k, window_end"),
+            "one row a distinct (k, window_end): grows with new keys; about",
+        ),
     ] {
         let explained = world.run(&format!("CREATE MATERIALIZED VIEW {name} AS {query}")).expect(name);
         assert!(explained.contains(&format!("  size: {size}")), "{name}: {explained}");
+    }
+}
+
+#[test]
+fn sessions_of_rows_that_only_come_are_kept() {
+    let mut world = World::new();
+    let source = "CREATE SOURCE e (k bigint, v bigint, w varchar, ts timestamp) WITH (connector = 'file')";
+    world.run(source).expect(source);
+    let newest = "CREATE MATERIALIZED VIEW newest AS SELECT k, max(ts) AS ts FROM e GROUP BY k";
+    world.run(newest).expect(newest);
+    let ten = "INTERVAL '10' SECOND";
+    let of_e = format!("SESSION(e, k, ts, {ten}) AS s");
+    for (name, query, operator) in [
+        ("ends", format!("SELECT count(*) AS n, sum(v) AS v FROM {of_e} GROUP BY window_end, k"), "sessions"),
+        ("starts", format!("SELECT DISTINCT s.window_start, k AS who FROM {of_e}"), "sessions"),
+        (
+            "of_all",
+            format!("SELECT window_end, avg(v) AS v FROM SESSION(e, ts, {ten}) GROUP BY window_end"),
+            "sessions",
+        ),
+        (
+            "filtered",
+            format!("SELECT k, min(v) FILTER (WHERE w = 'x') AS v FROM {of_e} GROUP BY k, window_end"),
+            "sessions",
+        ),
+        ("without_key", format!("SELECT count(*) AS n FROM {of_e} GROUP BY window_end"), "session"),
+        ("without_window", format!("SELECT k, max(window_end) AS ends FROM {of_e} GROUP BY k"), "session"),
+        ("of_window", format!("SELECT k, max(window_end) AS ends FROM {of_e} GROUP BY k, window_start"), "session"),
+        ("texts", format!("SELECT k, min(w) AS w FROM {of_e} GROUP BY k, window_start"), "session"),
+        ("once", format!("SELECT k, count(DISTINCT v) AS n FROM {of_e} GROUP BY k, window_start"), "session"),
+        ("left_out", format!("SELECT k, count(*) AS n FROM {of_e} WHERE v > 1 GROUP BY k, window_start"), "session"),
+        (
+            "changing",
+            format!("SELECT k, count(*) AS n FROM SESSION(newest, k, ts, {ten}) GROUP BY k, window_start"),
+            "session",
+        ),
+    ] {
+        let explained = world.run(&format!("CREATE MATERIALIZED VIEW {name} AS {query}")).expect(name);
+        assert!(explained.contains(&format!("{name}/{operator}(")), "{name}: {explained}");
     }
 }
 

@@ -134,6 +134,14 @@ impl<'s> Wiring<'_, 's> {
         self.stateful(id, Inputs::dealt(vec![keyed]), logic)
     }
 
+    pub(super) fn sessions(&mut self, id: NodeId) -> Built<'s> {
+        let spec = Arc::clone(self.spec);
+        let made = spec.run.step(&spec.plan.nodes[id.0].name, || tables::sessions(&spec.tables(self.place), id));
+        let (preparation, logic) = made.unzip();
+        let keyed = self.keyed(id, preparation);
+        self.stateful(id, Inputs::dealt(vec![keyed]), logic)
+    }
+
     pub(super) fn materialize(&mut self, id: NodeId) -> Built<'s> {
         let spec = Arc::clone(self.spec);
         let made = spec.run.step(&spec.plan.nodes[id.0].name, || tables::materialize(&spec.tables(self.place), id));

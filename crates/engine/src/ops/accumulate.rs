@@ -10,6 +10,8 @@
 //! Invariant: the words depend on the multiset of rows, not on their order (floats: to the last bit
 //! or so).
 
+mod combine;
+
 use crate::error::{Error, Result};
 use crate::plan::{Aggregate, AggregateFunction};
 use arrow::array::{
@@ -18,6 +20,7 @@ use arrow::array::{
 use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Decimal128Type, Float64Type, Int64Type, UInt64Type};
+pub(crate) use combine::is_combinable;
 use highwater_state::{Slot, Table};
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -7,11 +7,12 @@ use crate::error::{Error, Result};
 use crate::identity;
 use crate::keys::KeyCodec;
 use crate::ops::accumulate::Argument;
-use crate::plan::{Aggregation, Map};
+use crate::plan::{Aggregation, Map, Sessions};
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions};
 use arrow::compute::{not, nullif, prep_null_mask_filter};
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion_physical_expr::PhysicalExpr;
+use datafusion_physical_expr::expressions::Column;
 use std::sync::Arc;
 
 /// Evaluates an expression over a batch.
@@ -72,6 +73,8 @@ pub(crate) struct Preparation {
     types: Vec<DataType>,
     /// Keys are whole rows, always in bytes form.
     whole_rows: bool,
+    /// What comes behind the arguments, where keys are always in bytes form too.
+    time: Option<Arc<dyn PhysicalExpr>>,
     keys: Vec<Arc<dyn PhysicalExpr>>,
     arguments: Vec<PreparedArgument>,
     /// For each aggregate, its argument's place; none for count(*).
@@ -92,6 +95,7 @@ impl Preparation {
             codec: KeyCodec::new(types.clone())?,
             types,
             whole_rows: false,
+            time: None,
             keys: aggregation.keys.clone(),
             arguments: Vec::new(),
             columns: Vec::new(),
@@ -134,6 +138,15 @@ impl Preparation {
         Ok(Self { whole_rows: true, ..Self::new(rows, input)? })
     }
 
+    /// Keyed batches in bytes form, with the rows' times behind the arguments.
+    ///
+    /// # Errors
+    /// As [`Preparation::new`].
+    pub(crate) fn of_sessions(sessions: &Sessions, input: &SchemaRef) -> Result<Self> {
+        let time = Column::new(input.field(sessions.time).name(), sessions.time);
+        Ok(Self { time: Some(Arc::new(time)), ..Self::new(&sessions.aggregation, input)? })
+    }
+
     /// What the argument columns are called where state is kept for them.
     ///
     /// # Errors
@@ -159,10 +172,14 @@ impl Preparation {
     /// One keyed batch, or two where some keys are null.
     pub(crate) fn apply(&self, batch: &Batch) -> Result<Vec<Batch>> {
         let keys: Vec<ArrayRef> = self.keys.iter().map(|k| column(k, &batch.rows)).collect::<Result<_>>()?;
-        let arguments: Vec<ArrayRef> =
+        let mut arguments: Vec<ArrayRef> =
             self.arguments.iter().map(|(a, f, t, _)| argument(a, f.as_ref(), t, &batch.rows)).collect::<Result<_>>()?;
         if self.whole_rows {
             return self.codec.key_wide(&keys, batch);
+        }
+        if let Some(time) = &self.time {
+            arguments.push(column(time, &batch.rows)?);
+            return Ok(vec![self.codec.key_wide_with(&keys, &arguments, batch)?]);
         }
         self.codec.key(&keys, &arguments, batch)
     }

@@ -17,6 +17,7 @@ pub(crate) mod materialize;
 pub(crate) mod outbox;
 pub(crate) mod pairs;
 pub(crate) mod regroup;
+pub(crate) mod sessions;
 pub(crate) mod source;
 pub(crate) mod unnest;
 pub(crate) mod unpaired;

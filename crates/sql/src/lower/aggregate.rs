@@ -4,6 +4,7 @@
 use super::Builder;
 use super::flow::Flow;
 use super::identity;
+use super::sessions;
 use super::ties::unaliased;
 use crate::arithmetic;
 use crate::error::{Error, Result};
@@ -21,8 +22,12 @@ const NAME_CHARS: usize = 80;
 
 impl Builder<'_> {
     pub(super) fn aggregate(&mut self, aggregate: &logical_expr::Aggregate, owner: &str) -> Result<Flow> {
+        let is_of_sets = aggregate.group_expr.iter().any(|e| matches!(e, Expr::GroupingSet(_)));
+        if let Some(session) = sessions::below(&aggregate.input).filter(|_| !is_of_sets) {
+            return self.sessions_grouped(aggregate, session, owner);
+        }
         let flow = self.lower(&aggregate.input, owner)?;
-        if aggregate.group_expr.iter().any(|e| matches!(e, Expr::GroupingSet(_))) {
+        if is_of_sets {
             return self.grouping_sets(aggregate, flow, owner);
         }
         self.grouped(aggregate, flow, owner)
@@ -66,7 +71,7 @@ impl Builder<'_> {
         Ok((Aggregation { keys, aggregates }, flow.node))
     }
 
-    fn call(&self, expr: &Expr, input: &DFSchema, output: DataType) -> Result<Aggregate> {
+    pub(super) fn call(&self, expr: &Expr, input: &DFSchema, output: DataType) -> Result<Aggregate> {
         let Expr::AggregateFunction(call) = unaliased(expr) else {
             return Err(Error::unsupported(expr.to_string(), "it is not an aggregate", None));
         };

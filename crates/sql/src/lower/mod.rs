@@ -346,14 +346,18 @@ impl<'a> Builder<'a> {
 
     fn keeps_rows(&self, node: NodeId) -> bool {
         let operator = &self.plan.nodes[node.0].operator;
-        matches!(operator, Operator::Aggregate(_) | Operator::Materialize | Operator::Upsert(_))
+        matches!(operator, Operator::Aggregate(_) | Operator::Sessions(_) | Operator::Materialize | Operator::Upsert(_))
     }
 
     fn add(&mut self, owner: &str, what: &str, inputs: Vec<NodeId>, operator: Operator, schema: &SchemaRef) -> NodeId {
         let append_only = match &operator {
             Operator::Source(_) => true,
             Operator::Changes(source) => source.append_only(),
-            Operator::Aggregate(_) | Operator::First(_) | Operator::Regroup(_) | Operator::Upsert(_) => false,
+            Operator::Aggregate(_)
+            | Operator::Sessions(_)
+            | Operator::First(_)
+            | Operator::Regroup(_)
+            | Operator::Upsert(_) => false,
             Operator::Lifetime(lifetime) if lifetime.until.is_some() => false,
             Operator::Closing(_) => true,
             Operator::Join(join) if join.temporal => self.plan.nodes[inputs[0].0].append_only,

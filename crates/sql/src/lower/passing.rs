@@ -53,7 +53,8 @@ impl Builder<'_> {
             Operator::Join(join) if join.temporal => Vec::new(),
             Operator::Join(join) => of_join(join, input(0), input(1), width),
             // What these give of a row comes, or goes again, when other rows do, or when it is time.
-            Operator::Upsert(_) | Operator::First(_) | Operator::Regroup(_) | Operator::Lifetime(_) => Vec::new(),
+            Operator::Sessions(_) | Operator::Upsert(_) | Operator::First(_) | Operator::Regroup(_) => Vec::new(),
+            Operator::Lifetime(_) => Vec::new(),
             Operator::Source(_) | Operator::Changes(_) | Operator::Index(_) | Operator::Sink(_) => Vec::new(),
         };
         carried.resize(width, Carried::new());

@@ -80,13 +80,13 @@ impl Aggregate {
 }
 
 /// Output rows of groups, some of which do not exist (yet, or any more).
-pub(super) struct Finished {
-    pub(super) rows: RecordBatch,
-    pub(super) exists: Vec<bool>,
+pub(crate) struct Finished {
+    pub(crate) rows: RecordBatch,
+    pub(crate) exists: Vec<bool>,
 }
 
 /// The changes from `old` to `new` of the same groups: deletes, then inserts, of what differs.
-fn difference(old: &Finished, new: &Finished, schema: &SchemaRef) -> Result<Option<Batch>> {
+pub(crate) fn difference(old: &Finished, new: &Finished, schema: &SchemaRef) -> Result<Option<Batch>> {
     let broken = |e| Error::data("aggregate", e);
     let same = same_rows(&old.rows, &new.rows)?;
     let pick = |exists: &[bool], other: &[bool]| -> UInt32Array {
