@@ -11,7 +11,7 @@ use crate::session::view_schema;
 use crate::session_window::{Session, session_of};
 use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::DFSchema;
-use datafusion::logical_expr::{Aggregate, Expr, ExprSchemable, LogicalPlan};
+use datafusion::logical_expr::{Aggregate, Expr, ExprSchemable, LogicalPlan, UserDefinedLogicalNodeCore as _};
 use highwater_engine::plan::{self, Aggregation, Operator, SessionColumn};
 use std::collections::BTreeSet;
 
