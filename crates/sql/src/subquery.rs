@@ -13,10 +13,10 @@ use datafusion::functions_aggregate::expr_fn::{count, max, min};
 use datafusion::functions_window::expr_fn::row_number;
 use datafusion::logical_expr::expr::{Exists, InSubquery, SetComparison, SetQuantifier};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
-use datafusion::logical_expr::utils::{conjunction, merge_schema, split_conjunction_owned};
+use datafusion::logical_expr::utils::{conjunction, merge_schema, split_conjunction, split_conjunction_owned};
 use datafusion::logical_expr::{
-    Case, Distinct, DistinctOn, Expr, ExprFunctionExt, Filter, LogicalPlan, LogicalPlanBuilder, Operator, Subquery,
-    binary_expr, lit, not,
+    Case, Distinct, DistinctOn, Expr, ExprFunctionExt, Filter, LogicalPlan, LogicalPlanBuilder, Operator, Projection,
+    Subquery, binary_expr, lit, not,
 };
 use std::sync::Arc;
 
@@ -85,7 +85,15 @@ pub(crate) fn compared(plan: LogicalPlan) -> Planned<LogicalPlan> {
         let changed = node.map_expressions(|expr| {
             let name = names.save(&expr);
             let changed = expr.transform_up(|e| match e {
-                Expr::SetComparison(comparison) => Ok(Transformed::yes(compared_value(comparison)?)),
+                Expr::SetComparison(comparison) => {
+                    let subquery = told_apart(comparison.subquery)?.data;
+                    Ok(Transformed::yes(compared_value(SetComparison { subquery, ..comparison })?))
+                }
+                Expr::InSubquery(InSubquery { expr, subquery, negated }) => told_apart(subquery)?
+                    .map_data(|subquery| Ok(Expr::InSubquery(InSubquery { expr, subquery, negated }))),
+                Expr::ScalarSubquery(subquery) => {
+                    told_apart(subquery)?.map_data(|subquery| Ok(Expr::ScalarSubquery(subquery)))
+                }
                 other => Ok(Transformed::no(other)),
             })?;
             Ok(if changed.transformed { changed.update_data(|expr| name.restore(expr)) } else { changed })
@@ -93,6 +101,34 @@ pub(crate) fn compared(plan: LogicalPlan) -> Planned<LogicalPlan> {
         if changed.transformed { changed.map_data(LogicalPlan::recompute_schema) } else { Ok(changed) }
     })?;
     Ok(changed.data)
+}
+
+/// A subquery whose value has a name of its own where it is a cast of a column that ties the subquery to the
+/// query around it: both go by one name in DataFusion, and both are to leave the subquery.
+fn told_apart(query: Subquery) -> Planned<Transformed<Subquery>> {
+    let LogicalPlan::Projection(shown) = query.subquery.as_ref() else { return Ok(Transformed::no(query)) };
+    let LogicalPlan::Filter(filter) = shown.input.as_ref() else { return Ok(Transformed::no(query)) };
+    let tied = split_conjunction(&filter.predicate).into_iter().filter(|part| part.contains_outer());
+    let tied: Vec<&Column> = tied.flat_map(Expr::column_refs).collect();
+    let is_like_a_tie = |expr: &Expr| cast_column(expr).is_some_and(|column| tied.contains(&column));
+    if !shown.expr.iter().any(is_like_a_tie) {
+        return Ok(Transformed::no(query));
+    }
+    let named = |(at, expr): (usize, &Expr)| {
+        if is_like_a_tie(expr) { expr.clone().alias(format!("__value_{at}")) } else { expr.clone() }
+    };
+    let exprs = shown.expr.iter().enumerate().map(named).collect();
+    let shown = Projection::try_new(exprs, Arc::clone(&shown.input))?;
+    Ok(Transformed::yes(Subquery { subquery: Arc::new(LogicalPlan::Projection(shown)), ..query }))
+}
+
+/// The column that a cast is of.
+fn cast_column(expr: &Expr) -> Option<&Column> {
+    let Expr::Cast(cast) = expr else { return None };
+    match cast.expr.as_ref() {
+        Expr::Column(column) => Some(column),
+        inner => cast_column(inner),
+    }
 }
 
 /// `x op ANY (...)` and `x op ALL (...)` as values, which are null when they are not known.
