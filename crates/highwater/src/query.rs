@@ -31,7 +31,7 @@ use highwater_engine::source::{Extent, Offset, Source};
 use highwater_engine::{CheckpointOutcome, Pipeline, Status, Trigger};
 use highwater_sql::statement::{CreateView, Query};
 use highwater_sql::zones::Zone;
-use highwater_sql::{explain, references};
+use highwater_sql::{explain, references, session};
 use highwater_tables::{Overlay, Snapshot};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -210,7 +210,7 @@ impl Database {
         let state = self.state();
         let relations = state.objects.relations(&self.session, &names, Reading::Tables(&scanned.tables))?;
         drop(state);
-        let plan = self.session.bind_with(query, &relations, &parameters.types())?;
+        let plan = session::plain(self.session.bind_with(query, &relations, &parameters.types())?)?;
         let plan = parameters.put_into(plan)?;
         let Scanned { epochs, notices, .. } = scanned;
         let plan = self.in_zone(self.session.runnable(plan)?, connection.zone().as_ref())?;

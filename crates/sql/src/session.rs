@@ -511,6 +511,29 @@ pub fn rename(plan: LogicalPlan, columns: &[Name], text: &str) -> Result<Logical
         .map_err(|e| Error::of_planner(e, text))
 }
 
+/// A bound query whose columns have types that PostgreSQL has, as those of a view: `row_number()` is a bigint.
+///
+/// # Errors
+/// `Plan` when a column cannot be cast, which is a broken invariant.
+pub fn plain(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let schema = Arc::clone(plan.schema());
+    if schema.fields().iter().all(|field| types::plain(field.data_type()).is_none()) {
+        return Ok(plan);
+    }
+    let shown = |(relation, field): (Option<&TableReference>, &Arc<Field>)| {
+        let column = Expr::Column(Column::new(relation.cloned(), field.name()));
+        match types::plain(field.data_type()) {
+            Some(plain) => cast(column, plain).alias_qualified(relation.cloned(), field.name()),
+            None => column,
+        }
+    };
+    let expressions: Vec<Expr> = schema.iter().map(shown).collect();
+    LogicalPlanBuilder::from(plan)
+        .project(expressions)
+        .and_then(LogicalPlanBuilder::build)
+        .map_err(|e| Error::Plan(Box::new(e)))
+}
+
 /// A query that says EMIT ON WINDOW CLOSE; only a dataflow can run it.
 #[must_use]
 pub fn on_close(plan: LogicalPlan) -> LogicalPlan {

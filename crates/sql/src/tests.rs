@@ -4,7 +4,7 @@
 //! out now, run the tests with `UPDATE_TESTSCRIPTS=1` and read the difference.
 
 use crate::lower::{Builder, Maintained};
-use crate::session::{rename, view_schema};
+use crate::session::{plain, rename, view_schema};
 use crate::statement::{CreateSource, CreateView, Name, Query, Statement};
 use crate::{Error, Relations, Result, Session, explain, parse, references};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -431,6 +431,18 @@ fn a_plan_is_the_same_each_time() {
             assert_eq!(explained(), first, "{query}");
         }
     }
+}
+
+#[test]
+fn numbers_of_rows_are_bigints() {
+    let mut world = World::new();
+    world.run("CREATE SOURCE t (id bigint, k bigint) WITH (connector = 'file')").expect("a source");
+    let text = "SELECT row_number() OVER () AS n, rank() OVER (ORDER BY id), id, t.k FROM t ORDER BY k";
+    let Statement::Query(query) = parse(text).expect(text) else { unreachable!("a query") };
+    let plan = plain(world.session.bind(&query, &world.relations).expect(text)).expect(text);
+    assert!(plan.schema().fields().iter().all(|field| *field.data_type() == DataType::Int64), "{plan}");
+    let names: Vec<&str> = plan.schema().fields().iter().map(|field| field.name().as_str()).collect();
+    assert_eq!((names[0], &names[2..]), ("n", &["id", "k"][..]));
 }
 
 #[test]
