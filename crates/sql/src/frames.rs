@@ -1,23 +1,56 @@
-//! Aggregates of floating point over frames that move, as in `sum(x) OVER (ORDER BY t ROWS 9 PRECEDING)`.
+//! Frames of OVER: by which types there are any, and aggregates of floating point over frames that move, as in `sum(x) OVER (ORDER BY t ROWS 9 PRECEDING)`.
 //!
 //! Taking a value away from a sum of floating point does not give the sum without it: digits are gone, and a
 //! NaN or an infinity stays. So what such a frame holds is kept, and is aggregated anew for each row, as
 //! PostgreSQL does it. Invariant: values leave a frame in the order in which they came into it.
 
+use crate::error::Error;
 use crate::floats;
+use crate::references::called_at;
+use crate::statement::Query;
+use crate::types::pg_name;
 use arrow::array::{Array, ArrayRef};
 use arrow::compute::concat;
 use arrow::datatypes::{DataType, FieldRef, Schema};
+use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{DFSchema, Result, ScalarValue, plan_err};
 use datafusion::logical_expr::expr::Cast;
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::utils::AggregateOrderSensitivity;
 use datafusion::logical_expr::{
-    Accumulator, AggregateUDF, AggregateUDFImpl, Expr, ExprSchemable, GroupsAccumulator, Signature,
+    Accumulator, AggregateUDF, AggregateUDFImpl, Expr, ExprSchemable, GroupsAccumulator, LogicalPlan, Signature,
+    WindowFrameUnits,
 };
 use datafusion::physical_expr::{PhysicalExpr, PhysicalSortExpr};
 use std::any::Any;
 use std::sync::Arc;
+
+/// Refuses OVER by a type whose values are not told apart by distance, as DataFusion's frames are.
+///
+/// # Errors
+/// `Unsupported` with the type and, where it can be told, the function's place.
+pub(crate) fn check(plan: &LogicalPlan, query: &Query) -> std::result::Result<(), Error> {
+    let mut found: Option<(String, DataType)> = None;
+    let walked = plan.apply_with_subqueries(|node| {
+        let LogicalPlan::Window(window) = node else { return Ok(TreeNodeRecursion::Continue) };
+        for expr in &window.window_expr {
+            let Expr::WindowFunction(call) = expr else { continue };
+            let (frame, Some(first)) = (&call.params.window_frame, call.params.order_by.first()) else { continue };
+            let Ok(data_type) = first.expr.get_type(window.input.schema()) else { continue };
+            let is_far = matches!(data_type, DataType::Interval(_) | DataType::Binary);
+            if is_far && frame.units == WindowFrameUnits::Range {
+                found = Some((call.fun.name().to_owned(), data_type));
+                return Ok(TreeNodeRecursion::Stop);
+            }
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    walked.map_err(|e| Error::Plan(Box::new(e)))?;
+    let Some((function, data_type)) = found else { return Ok(()) };
+    let clause = format!("OVER (ORDER BY ...) of type {}", pg_name(&data_type));
+    let hint = "order by a number, as extract(epoch FROM ...) gives it, or by a text";
+    Err(Error::unsupported(clause, hint, called_at(query, &function)))
+}
 
 /// Functions that add values up.
 const SUMS: [&str; 9] = ["sum", "avg", "var", "var_pop", "stddev", "stddev_pop", "corr", "covar_samp", "covar_pop"];

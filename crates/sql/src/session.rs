@@ -9,6 +9,7 @@ use crate::bounded;
 use crate::close;
 use crate::error::{Error, Result};
 use crate::exact::{Exact, FiltersDown, UntiedWindows, exact, optimizer_rules, physical_rules};
+use crate::frames;
 use crate::function::{self, ScalarFunction};
 use crate::hidden;
 use crate::ignored;
@@ -330,6 +331,7 @@ impl Session {
         let plan = asof::expand(plan, &query.text)?;
         let plan = lateral::inlined(plan).and_then(hidden::in_order).map_err(|e| Error::of_planner(e, &query.text))?;
         jsonb::check(&plan)?;
+        frames::check(&plan, query)?;
         Ok(plan)
     }
 
