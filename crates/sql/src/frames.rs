@@ -1,4 +1,5 @@
-//! Frames of OVER: by which types there are any, and aggregates of floating point over frames that move, as in `sum(x) OVER (ORDER BY t ROWS 9 PRECEDING)`.
+//! Frames of OVER: by which types there are any, and aggregates of floating point over frames that move, as
+//! in `sum(x) OVER (ORDER BY t ROWS 9 PRECEDING)`.
 //!
 //! Taking a value away from a sum of floating point does not give the sum without it: digits are gone, and a
 //! NaN or an infinity stays. So what such a frame holds is kept, and is aggregated anew for each row, as
@@ -25,7 +26,7 @@ use datafusion::physical_expr::{PhysicalExpr, PhysicalSortExpr};
 use std::any::Any;
 use std::sync::Arc;
 
-/// Refuses OVER by a type whose values are not told apart by distance, as DataFusion's frames are.
+/// Refuses OVER by a type whose values have no distance, by which DataFusion knows frames.
 ///
 /// # Errors
 /// `Unsupported` with the type and, where it can be told, the function's place.
