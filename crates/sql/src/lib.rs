@@ -36,6 +36,7 @@ mod respell;
 mod rewrite;
 pub mod rounding;
 mod row_values;
+mod scopes;
 pub mod session;
 mod session_window;
 pub mod spelling;

@@ -9,11 +9,12 @@
 //! - `AT TIME ZONE` becomes a function.
 //! - `proctime()` is `now()`: where it is not, it is not planned.
 //! - Comparisons of rows become comparisons of their columns.
+//! - A column of a relation around a subquery is told with its schema.
 //! - A slice without a bound has the first or the last possible one.
 //!
 //! Spans stay, so that errors find their places.
 
-use crate::{arrays, jsonb, row_values, zones};
+use crate::{arrays, jsonb, row_values, scopes, zones};
 use datafusion::sql::sqlparser::ast::{
     AccessExpr, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
     FunctionArguments, Ident, ObjectName, ObjectNamePart, Query, Select, SelectItem, SetExpr, Subscript, TableAlias,
@@ -29,6 +30,7 @@ pub(crate) fn respelled(query: &Query) -> Query {
     let mut query = query.clone();
     // Nothing breaks the walk off.
     let ControlFlow::Continue(()) = query.visit(&mut Respell);
+    scopes::tell_outer(&mut query);
     query
 }
 
