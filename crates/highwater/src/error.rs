@@ -124,8 +124,19 @@ fn query_message(error: &DataFusionError) -> String {
             other => other.to_string(),
         },
         DataFusionError::External(source) => source.to_string(),
+        DataFusionError::NotImplemented(text) if is_of_subquery(text) => {
+            "this subquery is not supported: write it as a join, or tie it by = to the query around it".to_owned()
+        }
         other => other.message().lines().next().unwrap_or_default().to_owned(),
     }
+}
+
+/// Whether what cannot be computed is a subquery that no join could be made of.
+fn is_of_subquery(text: &str) -> bool {
+    let left = text.strip_prefix("Physical plan does not support logical expression ");
+    left.is_some_and(|expr| {
+        ["ScalarSubquery", "InSubquery", "Exists", "OuterReference"].iter().any(|k| expr.starts_with(k))
+    })
 }
 
 /// What arrow says of a cast that failed, in PostgreSQL's words where it has some.
@@ -190,6 +201,7 @@ fn planning_state(error: &DataFusionError) -> &'static str {
         DataFusionError::External(_) | DataFusionError::ArrowError(..) | DataFusionError::ResourcesExhausted(_) => {
             query_state(error)
         }
+        DataFusionError::NotImplemented(_) => "0A000",
         _ => "XX000",
     }
 }
@@ -203,6 +215,7 @@ fn query_state(error: &DataFusionError) -> &'static str {
             None => source.downcast_ref::<Error>().map_or("22000", Error::sqlstate),
         },
         DataFusionError::ResourcesExhausted(_) => "53200",
+        DataFusionError::NotImplemented(_) => "0A000",
         DataFusionError::ArrowError(arrow, _) => match &**arrow {
             arrow::error::ArrowError::DivideByZero => "22012",
             arrow::error::ArrowError::ArithmeticOverflow(_) => "22003",

@@ -17,7 +17,7 @@ use futures::future::BoxFuture;
 use highwater_sql::statement::{
     CopyOut, EXCLUDED, Insert, Name, Query, ROW_KEY, ROW_NUMBER, ROW_VALUE, Show, Statement, returning,
 };
-use highwater_sql::{Relations, SelectItem, references, rows_of};
+use highwater_sql::{Relations, SelectItem, references, rows_of, session};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -166,7 +166,7 @@ impl Database {
         let count = placeholders(query).max(told.len());
         let types: Vec<Option<DataType>> =
             (1..=count).map(|n| told.get(n - 1).cloned().flatten().or_else(|| known.get(&n).cloned())).collect();
-        let plan = self.session.bind_with(query, relations, &types)?;
+        let plan = session::plain(self.session.bind_with(query, relations, &types)?)?;
         let inferred = plan.get_parameter_types()?;
         let arrays = highwater_sql::arrays::parameters(&plan);
         for number in 1..=count {

@@ -8,18 +8,29 @@
 use crate::aggregates;
 use crate::arithmetic;
 use crate::floats;
+use crate::frames;
 use crate::lower::ties;
+use arrow::datatypes::DataType;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, Result};
 use datafusion::logical_expr::expr::{AggregateFunction, WindowFunction, WindowFunctionParams};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
-use datafusion::logical_expr::{Expr, LogicalPlan, Window, WindowFunctionDefinition};
+use datafusion::logical_expr::{
+    Expr, ExprSchemable, LogicalPlan, SortExpr, Window, WindowFrame, WindowFrameBound, WindowFrameUnits,
+    WindowFunctionDefinition, cast,
+};
 use datafusion::optimizer::optimizer::ApplyOrder;
+use datafusion::optimizer::push_down_filter::PushDownFilter;
 use datafusion::optimizer::single_distinct_to_groupby::SingleDistinctToGroupBy;
 use datafusion::optimizer::{AnalyzerRule, Optimizer, OptimizerConfig, OptimizerRule};
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use std::sync::Arc;
+
+/// Numerics that hold all integers, and what comes of adding two.
+const WIDE: DataType = DataType::Decimal128(38, 0);
 
 /// See above.
 #[derive(Debug)]
@@ -73,7 +84,8 @@ fn aggregate(mut call: AggregateFunction, schema: &DFSchema) -> Result<Transform
     let name = call.func.name();
     // DISTINCT wants to find what it is sorted by among its arguments.
     if ties::BY_ORDER.contains(&name) && !call.params.distinct {
-        call.params.order_by = floats::sort_keys(call.params.order_by, schema)?;
+        let order = floats::sort_keys(call.params.order_by, schema)?;
+        call.params.order_by = ties::keys_once(name, order);
     }
     if matches!(name, "min" | "max") || name == "count" && call.params.distinct {
         call.params.args = keys(call.params.args, schema)?;
@@ -82,7 +94,7 @@ fn aggregate(mut call: AggregateFunction, schema: &DFSchema) -> Result<Transform
 }
 
 fn window(mut call: WindowFunction, schema: &DFSchema) -> Result<Transformed<Expr>> {
-    let WindowFunctionParams { args, partition_by, order_by, .. } = &mut call.params;
+    let WindowFunctionParams { args, partition_by, order_by, window_frame, .. } = &mut call.params;
     if let WindowFunctionDefinition::AggregateUDF(function) = &mut call.fun {
         if let Some(exact) = aggregates::exact(function, args, schema)? {
             *function = exact;
@@ -90,10 +102,37 @@ fn window(mut call: WindowFunction, schema: &DFSchema) -> Result<Transformed<Exp
         if matches!(function.name(), "min" | "max") {
             *args = keys(std::mem::take(args), schema)?;
         }
+        if let Some(framed) = frames::framed(function, args, schema)? {
+            *function = framed;
+        }
     }
+    beyond_limits(order_by, window_frame, schema)?;
     *partition_by = keys(std::mem::take(partition_by), schema)?;
     *order_by = floats::sort_keys(std::mem::take(order_by), schema)?;
     Ok(Transformed::yes(Expr::WindowFunction(Box::new(call))))
+}
+
+/// Makes numerics of the integers that a frame goes by, as in `RANGE 1 FOLLOWING`: near the limits of their type
+/// there would be no integer where it ends, and it would take nulls in.
+fn beyond_limits(order_by: &mut [SortExpr], frame: &mut WindowFrame, schema: &DFSchema) -> Result<()> {
+    let ([sort], WindowFrameUnits::Range) = (order_by, frame.units) else { return Ok(()) };
+    let is_integer = matches!(sort.expr.get_type(schema)?, DataType::Int16 | DataType::Int32 | DataType::Int64);
+    let is_told = |bound: &WindowFrameBound| match bound {
+        WindowFrameBound::Preceding(by) | WindowFrameBound::Following(by) => !by.is_null(),
+        WindowFrameBound::CurrentRow => false,
+    };
+    if !is_integer || !(is_told(&frame.start_bound) || is_told(&frame.end_bound)) {
+        return Ok(());
+    }
+    for bound in [&mut frame.start_bound, &mut frame.end_bound] {
+        if let WindowFrameBound::Preceding(by) | WindowFrameBound::Following(by) = bound
+            && !by.is_null()
+        {
+            *by = by.cast_to(&WIDE)?;
+        }
+    }
+    sort.expr = cast(sort.expr.clone(), WIDE);
+    Ok(())
 }
 
 fn keys(exprs: Vec<Expr>, schema: &DFSchema) -> Result<Vec<Expr>> {
@@ -132,12 +171,23 @@ fn untied(plan: LogicalPlan) -> Result<LogicalPlan> {
 
 /// DataFusion's rules, but for what is to be exact.
 pub(crate) fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
-    let single_distinct = SingleDistinct(SingleDistinctToGroupBy::new());
-    let name = single_distinct.name().to_owned();
-    let mut rules = Optimizer::new().rules;
-    if let Some(rule) = rules.iter_mut().find(|rule| rule.name() == name) {
-        *rule = Arc::new(single_distinct);
-    }
+    let own: [Arc<dyn OptimizerRule + Send + Sync>; 2] =
+        [Arc::new(SingleDistinct(SingleDistinctToGroupBy::new())), Arc::new(FiltersDown::default())];
+    let exact = |rule: Arc<dyn OptimizerRule + Send + Sync>| {
+        let own = own.iter().find(|own| own.name() == rule.name());
+        own.map_or(rule, Arc::clone)
+    };
+    Optimizer::new().rules.into_iter().map(exact).collect()
+}
+
+/// DataFusion's rules for physical plans, but for those that hand filters down. They know columns by name
+/// alone, and where a join of a table with itself has its sides exchanged, two have one name: they would take
+/// a condition on both sides for one on one side. What they could reach below takes no filters, and the
+/// logical plan's have been handed down already.
+#[must_use]
+pub fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
+    let mut rules = PhysicalOptimizer::new().rules;
+    rules.retain(|rule| !rule.name().starts_with("FilterPushdown"));
     rules
 }
 
@@ -162,6 +212,32 @@ impl OptimizerRule for SingleDistinct {
         };
         let has_sum = matches!(&plan, LogicalPlan::Aggregate(aggregate) if aggregate.aggr_expr.iter().any(is_sum));
         if has_sum { Ok(Transformed::no(plan)) } else { self.0.rewrite(plan, config) }
+    }
+}
+
+/// Filters are handed down, but not into a GROUP BY that has a row also when there is none to group: what reads
+/// no column, such as `HAVING false`, is about that row.
+#[derive(Debug, Default)]
+pub(crate) struct FiltersDown(PushDownFilter);
+
+impl OptimizerRule for FiltersDown {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn apply_order(&self) -> Option<ApplyOrder> {
+        self.0.apply_order()
+    }
+
+    fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
+        let has_total = |keys: &[Expr]| keys.iter().all(|key| matches!(key, Expr::GroupingSet(_)));
+        let is_over_total = match &plan {
+            LogicalPlan::Filter(filter) => {
+                matches!(filter.input.as_ref(), LogicalPlan::Aggregate(of) if has_total(&of.group_expr))
+            }
+            _ => false,
+        };
+        if is_over_total { Ok(Transformed::no(plan)) } else { self.0.rewrite(plan, config) }
     }
 }
 

@@ -1,5 +1,5 @@
 //! Clauses that the parser knows from other databases and the planner passes over without a word:
-//! each is refused by name, in views and in queries alike.
+//! each is refused by name, in views and in queries alike. So are those that it has no words of its own for.
 //!
 //! The syntax tree's structs are taken apart field by field, so that a field that a newer parser
 //! brings does not compile until somebody has decided about it.
@@ -9,8 +9,8 @@ use crate::error::{Error, Result};
 use crate::statement::Query;
 use crate::text::Position;
 use datafusion::sql::sqlparser::ast::{
-    self, DuplicateTreatment, Expr, FunctionArgumentClause, FunctionArguments, Select, Spanned, TableFactor, Visit,
-    Visitor, visit_expressions,
+    self, DuplicateTreatment, Expr, FunctionArgumentClause, FunctionArguments, JoinConstraint, JoinOperator, Select,
+    Spanned, TableFactor, Visit, Visitor, visit_expressions,
 };
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -78,8 +78,44 @@ impl Gate<'_> {
     }
 }
 
+impl Gate<'_> {
+    /// Refuses EXISTS in a join's condition, which is planned as if it read no column of either side.
+    fn conditions(&self, select: &Select) -> Walk {
+        for condition in select.from.iter().flat_map(|from| &from.joins).filter_map(|join| on(&join.join_operator)) {
+            visit_expressions(condition, |expr| {
+                let Expr::Exists { subquery, .. } = expr else { return ControlFlow::Continue(()) };
+                let at = self.cursor.word_before(subquery.span().start, "EXISTS");
+                let hint = "write it in WHERE, or join to what it looks for";
+                ControlFlow::Break(Box::new(Error::unsupported("EXISTS in ON", hint, at)))
+            })?;
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// What stands after a join's ON.
+const fn on(join: &JoinOperator) -> Option<&Expr> {
+    match join {
+        JoinOperator::Join(JoinConstraint::On(condition))
+        | JoinOperator::Inner(JoinConstraint::On(condition))
+        | JoinOperator::Left(JoinConstraint::On(condition))
+        | JoinOperator::LeftOuter(JoinConstraint::On(condition))
+        | JoinOperator::Right(JoinConstraint::On(condition))
+        | JoinOperator::RightOuter(JoinConstraint::On(condition))
+        | JoinOperator::FullOuter(JoinConstraint::On(condition)) => Some(condition),
+        _ => None,
+    }
+}
+
 impl Visitor for Gate<'_> {
     type Break = Box<Error>;
+
+    fn pre_visit_expr(&mut self, expr: &Expr) -> Walk {
+        let Expr::Collate { collation, .. } = expr else { return ControlFlow::Continue(()) };
+        let at = self.cursor.word_before(collation.span().start, "COLLATE");
+        let hint = "texts are ordered by their bytes, as with \"C\": leave it out";
+        ControlFlow::Break(Box::new(Error::unsupported("COLLATE", hint, at)))
+    }
 
     fn pre_visit_query(&mut self, query: &ast::Query) -> Walk {
         let ast::Query {
@@ -105,6 +141,7 @@ impl Visitor for Gate<'_> {
 
     fn pre_visit_select(&mut self, select: &Select) -> Walk {
         self.orders(select)?;
+        self.conditions(select)?;
         let Select {
             select_token,
             optimizer_hints: _,

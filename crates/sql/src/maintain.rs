@@ -15,7 +15,7 @@ use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::{Expr as LogicalExpr, LogicalPlan, Volatility};
 use datafusion::sql::sqlparser::ast::{
     self, Expr, Function, GroupByExpr, JoinOperator, LimitClause, OrderByKind, Select, SetExpr, SetOperator,
-    SetQuantifier, Spanned, TableFactor, Visit, Visitor,
+    SetQuantifier, Spanned, TableFactor, Value, ValueWithSpan, Visit, Visitor,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 use std::ops::ControlFlow;
@@ -253,6 +253,11 @@ impl Gate<'_> {
     fn expr(&self, expr: &Expr) -> Walk {
         match expr {
             Expr::Function(function) => self.function(function),
+            Expr::Value(ValueWithSpan { value: Value::Placeholder(name), span }) => self.refuse(
+                format!("the parameter {name}"),
+                "a view has no parameters: write the value",
+                self.at(*span),
+            ),
             _ => ControlFlow::Continue(()),
         }
     }

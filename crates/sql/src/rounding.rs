@@ -88,7 +88,11 @@ impl FunctionRewrite for Rounding {
     }
 
     fn rewrite(&self, expr: Expr, schema: &DFSchema, _: &ConfigOptions) -> Result<Transformed<Expr>> {
-        let Expr::Cast(Cast { expr: inner, field }) = expr else { return Ok(Transformed::no(expr)) };
+        let (inner, field) = match expr {
+            Expr::Cast(Cast { expr, field }) => (expr, field),
+            Expr::ScalarFunction(call) => return Ok(places_told(call)),
+            other => return Ok(Transformed::no(other)),
+        };
         let digits = inner.get_type(schema).ok().and_then(|from| digits_kept(&from, field.data_type()));
         let Some(digits) = digits else { return Ok(Transformed::no(Expr::Cast(Cast { expr: inner, field }))) };
         let inner = match rounded_as_written(&inner) {
@@ -100,6 +104,19 @@ impl FunctionRewrite for Rounding {
         };
         Ok(Transformed::yes(Expr::Cast(Cast { expr: Box::new(inner), field })))
     }
+}
+
+/// `round(n, 2)` with its places in the type that it takes. Otherwise a cast stands around them, until it is
+/// computed: the type of the result, which goes by places that are written out, would be another one by then,
+/// after everything around it has been settled.
+fn places_told(mut call: ScalarFunction) -> Transformed<Expr> {
+    let places = match (call.func.name(), call.args.as_slice()) {
+        ("round", [_, Expr::Literal(ScalarValue::Int64(Some(places)), _)]) => i32::try_from(*places).ok(),
+        _ => None,
+    };
+    let Some(places) = places else { return Transformed::no(Expr::ScalarFunction(call)) };
+    call.args[1] = lit(places);
+    Transformed::yes(Expr::ScalarFunction(call))
 }
 
 /// A number that is written out, or an array of such, rounded to whole numbers.

@@ -8,8 +8,10 @@ use crate::asof;
 use crate::bounded;
 use crate::close;
 use crate::error::{Error, Result};
-use crate::exact::{Exact, UntiedWindows, exact, optimizer_rules};
+use crate::exact::{Exact, FiltersDown, UntiedWindows, exact, optimizer_rules, physical_rules};
+use crate::frames;
 use crate::function::{self, ScalarFunction};
+use crate::hidden;
 use crate::ignored;
 use crate::jsonb::{self, Jsonb, Settled};
 use crate::lateral;
@@ -46,7 +48,6 @@ use datafusion::optimizer::eliminate_duplicated_expr::EliminateDuplicatedExpr;
 use datafusion::optimizer::eliminate_outer_join::EliminateOuterJoin;
 use datafusion::optimizer::extract_equijoin_predicate::ExtractEquijoinPredicate;
 use datafusion::optimizer::optimize_projections::OptimizeProjections;
-use datafusion::optimizer::push_down_filter::PushDownFilter;
 use datafusion::optimizer::replace_distinct_aggregate::ReplaceDistinctWithAggregate;
 use datafusion::optimizer::scalar_subquery_to_join::ScalarSubqueryToJoin;
 use datafusion::optimizer::simplify_expressions::{ExprSimplifier, SimplifyExpressions};
@@ -182,6 +183,8 @@ impl Session {
         let options = config.options_mut();
         options.sql_parser.collect_spans = true;
         options.sql_parser.map_string_types_to_utf8view = false;
+        // What is null nowhere is told by some rules and not by others: types are the same.
+        options.execution.skip_physical_aggregate_schema_check = true;
         options.execution.parquet.schema_force_view_types = false;
         let types: Arc<dyn TypePlanner> = Arc::new(Types);
         let mut state = SessionStateBuilder::new()
@@ -191,6 +194,7 @@ impl Session {
             .with_analyzer_rule(Arc::new(Exact))
             .with_optimizer_rules(optimizer_rules())
             .with_optimizer_rule(Arc::new(UntiedWindows))
+            .with_physical_optimizer_rules(physical_rules())
             .with_default_features()
             .with_type_planner(Arc::clone(&types))
             .build();
@@ -325,8 +329,9 @@ impl Session {
         let plan = plan.map_err(|e| Error::of_planner(e, &query.text))?;
         let plan = if declared.is_empty() { plan } else { sql_function::inlined(plan, query)? };
         let plan = asof::expand(plan, &query.text)?;
-        let plan = lateral::inlined(plan).map_err(|e| Error::of_planner(e, &query.text))?;
+        let plan = lateral::inlined(plan).and_then(hidden::in_order).map_err(|e| Error::of_planner(e, &query.text))?;
         jsonb::check(&plan)?;
+        frames::check(&plan, query)?;
         Ok(plan)
     }
 
@@ -456,7 +461,7 @@ fn stream_rules(is_ordered: bool) -> Optimizer {
         rules.push(Arc::new(EliminateCrossJoin::new()));
     }
     rules.push(Arc::new(EliminateOuterJoin::new()));
-    rules.push(Arc::new(PushDownFilter::new()));
+    rules.push(Arc::new(FiltersDown::default()));
     rules.push(Arc::new(OptimizeProjections::new()));
     Optimizer::with_rules(rules)
 }
@@ -506,6 +511,29 @@ pub fn rename(plan: LogicalPlan, columns: &[Name], text: &str) -> Result<Logical
         .project(expressions)
         .and_then(LogicalPlanBuilder::build)
         .map_err(|e| Error::of_planner(e, text))
+}
+
+/// A bound query whose columns have types that PostgreSQL has, as those of a view: `row_number()` is a bigint.
+///
+/// # Errors
+/// `Plan` when a column cannot be cast, which is a broken invariant.
+pub fn plain(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let schema = Arc::clone(plan.schema());
+    if schema.fields().iter().all(|field| types::plain(field.data_type()).is_none()) {
+        return Ok(plan);
+    }
+    let shown = |(relation, field): (Option<&TableReference>, &Arc<Field>)| {
+        let column = Expr::Column(Column::new(relation.cloned(), field.name()));
+        match types::plain(field.data_type()) {
+            Some(plain) => cast(column, plain).alias_qualified(relation.cloned(), field.name()),
+            None => column,
+        }
+    };
+    let expressions: Vec<Expr> = schema.iter().map(shown).collect();
+    LogicalPlanBuilder::from(plan)
+        .project(expressions)
+        .and_then(LogicalPlanBuilder::build)
+        .map_err(|e| Error::Plan(Box::new(e)))
 }
 
 /// A query that says EMIT ON WINDOW CLOSE; only a dataflow can run it.

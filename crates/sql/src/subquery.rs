@@ -4,19 +4,21 @@
 //! `x NOT IN (...)`, and `x IN (...)` where its null matters, become EXISTS and one aggregate that
 //! tells whether the subquery has rows and nulls: so they are exact, correlated or not. ANY and ALL
 //! become IN, or comparisons with the least and the greatest value. EXISTS outside of WHERE becomes a
-//! count. DISTINCT ON becomes the first row of a window.
+//! count, and IS NOT DISTINCT FROM equations where what is counted is tied by it. DISTINCT ON becomes the first
+//! row of a window.
 
 use crate::error::{Error, Result};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, DataFusionError, ExprSchema, ScalarValue, not_impl_err};
+use datafusion::functions::core::coalesce;
 use datafusion::functions_aggregate::expr_fn::{count, max, min};
 use datafusion::functions_window::expr_fn::row_number;
 use datafusion::logical_expr::expr::{Exists, InSubquery, SetComparison, SetQuantifier};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
-use datafusion::logical_expr::utils::{conjunction, merge_schema, split_conjunction_owned};
+use datafusion::logical_expr::utils::{conjunction, merge_schema, split_conjunction, split_conjunction_owned};
 use datafusion::logical_expr::{
-    Case, Distinct, DistinctOn, Expr, ExprFunctionExt, Filter, LogicalPlan, LogicalPlanBuilder, Operator, Subquery,
-    binary_expr, lit, not,
+    BinaryExpr, Case, Distinct, DistinctOn, Expr, ExprFunctionExt, ExprSchemable, Filter, LogicalPlan,
+    LogicalPlanBuilder, Operator, Projection, Subquery, binary_expr, lit, not,
 };
 use std::sync::Arc;
 
@@ -85,7 +87,19 @@ pub(crate) fn compared(plan: LogicalPlan) -> Planned<LogicalPlan> {
         let changed = node.map_expressions(|expr| {
             let name = names.save(&expr);
             let changed = expr.transform_up(|e| match e {
-                Expr::SetComparison(comparison) => Ok(Transformed::yes(compared_value(comparison)?)),
+                Expr::SetComparison(comparison) => {
+                    let subquery = told_apart(comparison.subquery)?.data;
+                    Ok(Transformed::yes(compared_value(SetComparison { subquery, ..comparison })?))
+                }
+                Expr::InSubquery(InSubquery { expr, subquery, negated }) => told_apart(subquery)?
+                    .map_data(|subquery| Ok(Expr::InSubquery(InSubquery { expr, subquery, negated }))),
+                Expr::ScalarSubquery(query) => {
+                    let told = told_apart(query)?;
+                    let tied = equated(Arc::clone(&told.data.subquery))?;
+                    let is_changed = told.transformed || tied.transformed;
+                    let query = if tied.transformed { subquery(tied.data, &told.data) } else { told.data };
+                    Ok(Transformed::new_transformed(Expr::ScalarSubquery(query), is_changed))
+                }
                 other => Ok(Transformed::no(other)),
             })?;
             Ok(if changed.transformed { changed.update_data(|expr| name.restore(expr)) } else { changed })
@@ -93,6 +107,34 @@ pub(crate) fn compared(plan: LogicalPlan) -> Planned<LogicalPlan> {
         if changed.transformed { changed.map_data(LogicalPlan::recompute_schema) } else { Ok(changed) }
     })?;
     Ok(changed.data)
+}
+
+/// A subquery whose value has a name of its own where it is a cast of a column that ties the subquery to the
+/// query around it: both go by one name in DataFusion, and both are to leave the subquery.
+fn told_apart(query: Subquery) -> Planned<Transformed<Subquery>> {
+    let LogicalPlan::Projection(shown) = query.subquery.as_ref() else { return Ok(Transformed::no(query)) };
+    let LogicalPlan::Filter(filter) = shown.input.as_ref() else { return Ok(Transformed::no(query)) };
+    let tied = split_conjunction(&filter.predicate).into_iter().filter(|part| part.contains_outer());
+    let tied: Vec<&Column> = tied.flat_map(Expr::column_refs).collect();
+    let is_like_a_tie = |expr: &Expr| cast_column(expr).is_some_and(|column| tied.contains(&column));
+    if !shown.expr.iter().any(is_like_a_tie) {
+        return Ok(Transformed::no(query));
+    }
+    let named = |(at, expr): (usize, &Expr)| {
+        if is_like_a_tie(expr) { expr.clone().alias(format!("__value_{at}")) } else { expr.clone() }
+    };
+    let exprs = shown.expr.iter().enumerate().map(named).collect();
+    let shown = Projection::try_new(exprs, Arc::clone(&shown.input))?;
+    Ok(Transformed::yes(Subquery { subquery: Arc::new(LogicalPlan::Projection(shown)), ..query }))
+}
+
+/// The column that a cast is of.
+fn cast_column(expr: &Expr) -> Option<&Column> {
+    let Expr::Cast(cast) = expr else { return None };
+    match cast.expr.as_ref() {
+        Expr::Column(column) => Some(column),
+        inner => cast_column(inner),
+    }
 }
 
 /// `x op ANY (...)` and `x op ALL (...)` as values, which are null when they are not known.
@@ -292,6 +334,54 @@ fn apart(subquery: &Subquery) -> Planned<(LogicalPlan, Vec<Expr>)> {
     Ok((rows.project(columns)?.alias(APART)?.build()?, ties))
 }
 
+/// A subquery whose rows are counted or the like, where `a IS NOT DISTINCT FROM b` ties it to the query around
+/// it: as two equations, of whether the values are null and of what stands for them then. DataFusion joins
+/// what is aggregated by equations alone.
+fn equated(plan: Arc<LogicalPlan>) -> Planned<Transformed<LogicalPlan>> {
+    Arc::unwrap_or_clone(plan).transform_up(|node| {
+        let LogicalPlan::Filter(filter) = &node else { return Ok(Transformed::no(node)) };
+        let schema = filter.input.schema();
+        let given: Vec<Expr> = schema.columns().into_iter().map(Expr::Column).collect();
+        let mut columns = given.clone();
+        let mut parts = Vec::new();
+        for part in split_conjunction(&filter.predicate) {
+            let Some((inner, outer)) = tie(part) else {
+                parts.push(part.clone());
+                continue;
+            };
+            let nulls = (inner.clone().is_null(), outer.clone().is_null());
+            for (inner, outer) in [nulls, (never_null(inner, schema)?, never_null(outer, schema)?)] {
+                let name = format!("__equal_{}", columns.len());
+                parts.push(Expr::Column(Column::from_name(name.as_str())).eq(outer));
+                columns.push(inner.alias(name));
+            }
+        }
+        let Some(condition) = conjunction(parts).filter(|_| columns.len() > given.len()) else {
+            return Ok(Transformed::no(node));
+        };
+        let rows = LogicalPlanBuilder::from(Arc::clone(&filter.input)).project(columns)?;
+        rows.filter(condition)?.project(given)?.build().map(Transformed::yes)
+    })
+}
+
+/// The sides of `a IS NOT DISTINCT FROM b`, of which the first is of the subquery and the other of the query
+/// around it.
+fn tie(part: &Expr) -> Option<(&Expr, &Expr)> {
+    let Expr::BinaryExpr(BinaryExpr { left, op: Operator::IsNotDistinctFrom, right }) = part else { return None };
+    let is_outer = |side: &Expr| side.contains_outer() && !side.any_column_refs();
+    let is_inner = |side: &Expr| side.any_column_refs() && !side.contains_outer();
+    match (left.as_ref(), right.as_ref()) {
+        (inner, outer) | (outer, inner) if is_inner(inner) && is_outer(outer) => Some((inner, outer)),
+        _ => None,
+    }
+}
+
+/// A value, and another one of its type where it is null.
+fn never_null(value: &Expr, schema: &DFSchema) -> Planned<Expr> {
+    let instead = ScalarValue::new_default(&value.get_type(schema)?)?;
+    Ok(coalesce().call(vec![value.clone(), Expr::Literal(instead, None)]))
+}
+
 fn tied_deeply<T>() -> Planned<T> {
     not_impl_err!("a correlated subquery of IN, ANY or ALL that is more than SELECT ... FROM ... WHERE")
 }
@@ -313,7 +403,8 @@ fn matching(within: &InSubquery, schema: &DFSchema) -> Planned<Subquery> {
 
 fn aggregated(of: &Subquery, call: Expr) -> Planned<Subquery> {
     let none: Vec<Expr> = Vec::new();
-    let plan = LogicalPlanBuilder::from(Arc::clone(&of.subquery)).aggregate(none, vec![call])?.build()?;
+    let rows = equated(Arc::clone(&of.subquery))?.data;
+    let plan = LogicalPlanBuilder::from(rows).aggregate(none, vec![call])?.build()?;
     Ok(subquery(plan, of))
 }
 

@@ -4,7 +4,7 @@
 //! out now, run the tests with `UPDATE_TESTSCRIPTS=1` and read the difference.
 
 use crate::lower::{Builder, Maintained};
-use crate::session::{rename, view_schema};
+use crate::session::{plain, rename, view_schema};
 use crate::statement::{CreateSource, CreateView, Name, Query, Statement};
 use crate::{Error, Relations, Result, Session, explain, parse, references};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -409,6 +409,40 @@ fn sessions_of_rows_that_only_come_are_kept() {
         let explained = world.run(&format!("CREATE MATERIALIZED VIEW {name} AS {query}")).expect(name);
         assert!(explained.contains(&format!("{name}/{operator}(")), "{name}: {explained}");
     }
+}
+
+#[test]
+fn a_plan_is_the_same_each_time() {
+    let mut world = World::new();
+    let source = "CREATE SOURCE t (id bigint, a bigint, b bigint, c bigint, d bigint, l bigint[])
+                  WITH (connector = 'file')";
+    world.run(source).expect(source);
+    for query in [
+        "SELECT id FROM t ORDER BY a + b * c - d DESC LIMIT 3",
+        "SELECT x.id FROM (SELECT id FROM t ORDER BY CASE WHEN a > b THEN c ELSE d END LIMIT 9) AS x",
+        "SELECT unnest(l) AS e, sum(a * b - c + d) AS s FROM t GROUP BY 1",
+        "SELECT x.id FROM t AS x JOIN t AS y ON x.a + x.b = y.c - y.d AND x.c * x.d = y.a * y.b",
+    ] {
+        let create = format!("CREATE MATERIALIZED VIEW v AS {query}");
+        let Statement::CreateMaterializedView(view) = parse(&create).expect(query) else { unreachable!("a view") };
+        let explained = || lines(&explain(&world.pipeline(Some(&view), None).expect(query)));
+        let first = explained();
+        for _ in 0..20 {
+            assert_eq!(explained(), first, "{query}");
+        }
+    }
+}
+
+#[test]
+fn numbers_of_rows_are_bigints() {
+    let mut world = World::new();
+    world.run("CREATE SOURCE t (id bigint, k bigint) WITH (connector = 'file')").expect("a source");
+    let text = "SELECT row_number() OVER () AS n, rank() OVER (ORDER BY id), id, t.k FROM t ORDER BY k";
+    let Statement::Query(query) = parse(text).expect(text) else { unreachable!("a query") };
+    let plan = plain(world.session.bind(&query, &world.relations).expect(text)).expect(text);
+    assert!(plan.schema().fields().iter().all(|field| *field.data_type() == DataType::Int64), "{plan}");
+    let names: Vec<&str> = plan.schema().fields().iter().map(|field| field.name().as_str()).collect();
+    assert_eq!((names[0], &names[2..]), ("n", &["id", "k"][..]));
 }
 
 #[test]
