@@ -10,6 +10,7 @@ mod arithmetic;
 pub mod arrays;
 mod asof;
 mod bounded;
+mod chains;
 mod close;
 mod copy;
 mod cursor;

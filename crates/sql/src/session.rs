@@ -3,6 +3,7 @@
 //! Queries that are maintained and queries that run once are bound by the same functions, types and
 //! windows; only the optimizer's rules differ, because a dataflow cannot run what a batch can.
 
+use crate::arithmetic;
 use crate::arrays::{self, Arrays, Casts};
 use crate::asof;
 use crate::bounded;
@@ -37,7 +38,7 @@ use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, RelationPl
 use datafusion::logical_expr::registry::FunctionRegistry;
 use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{
-    AggregateUDF, Expr, ExprSchemable, HigherOrderUDF, LogicalPlan, LogicalPlanBuilder, ScalarUDF, TableSource,
+    AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, LogicalPlanBuilder, ScalarUDF, TableSource,
     Volatility, WindowUDF, cast, col,
 };
 use datafusion::optimizer::decorrelate_lateral_join::DecorrelateLateralJoin;
@@ -534,7 +535,7 @@ impl FunctionRewrite for PlainText {
 
     fn rewrite(&self, expr: Expr, schema: &DFSchema, _: &ConfigOptions) -> Result<Transformed<Expr>, DataFusionError> {
         let Expr::ScalarFunction(call) = &expr else { return Ok(Transformed::no(expr)) };
-        let plain = match expr.get_type(schema)? {
+        let plain = match arithmetic::type_of(&expr, schema)? {
             DataType::Utf8View => DataType::Utf8,
             DataType::LargeUtf8 if !jsonb::gives_jsonb(call, schema) => DataType::Utf8,
             DataType::BinaryView | DataType::LargeBinary => DataType::Binary,

@@ -215,7 +215,15 @@ fn long_chains_of_operators_end_no_server() {
     assert_eq!(wire.answers(3), "T C ZI");
     wire = wire.query(&format!("DELETE FROM t WHERE {chain}")).send();
     assert_eq!(wire.answers(2), "C ZI");
-    wire = wire.query(&format!("CREATE MATERIALIZED VIEW v AS SELECT id FROM t WHERE {chain}")).send();
+    let chain: Vec<String> = (0..5000).map(|n| format!("id = {n}")).collect();
+    wire = wire.query(&format!("SELECT id FROM t WHERE {}", chain.join(" OR "))).send();
+    assert_eq!(wire.answers(3), "T C ZI");
+    let sum = |terms: usize| vec!["id"; terms].join(" + ");
+    wire = wire.query(&format!("SELECT {} AS x FROM t", sum(200))).send();
+    assert_eq!(wire.answers(3), "T C ZI");
+    wire = wire.query(&format!("SELECT {} AS x FROM t", sum(20_000))).send();
+    assert_eq!(wire.answers(2), "E54001 ZI");
+    wire = wire.query(&format!("CREATE MATERIALIZED VIEW v AS SELECT {} AS x FROM t", sum(2000))).send();
     assert_eq!(wire.answers(2), "E54001 ZI");
     assert_eq!(count(&server), 0);
     server.stop();
