@@ -33,7 +33,7 @@ pub const STACK_BYTES: usize = 128 << 20;
 pub struct Database {
     pub(crate) config: Config,
     pub(crate) engine: Engine,
-    pub(crate) session: Session,
+    pub(crate) session: Arc<Session>,
     pub(crate) connectors: Connectors,
     pub(crate) runtime: Arc<QueryThreads>,
     pub(crate) tables: TableStore,
@@ -90,7 +90,7 @@ impl Database {
     pub fn open_catalog(config: Config) -> Result<Self> {
         let connectors = Connectors::new(&config.sources, &config.sinks).map_err(|e| Error::Config(e.to_string()))?;
         let threads = config.query_threads.unwrap_or(0);
-        let session = session(threads, &config.functions)?;
+        let session = Arc::new(session(threads, &config.functions)?);
         let lock = lock(&config)?;
         let catalog = Catalog::open(&config.data_dir)?;
         let mut engine = EngineConfig::new(&config.data_dir);

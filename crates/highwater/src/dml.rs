@@ -224,7 +224,7 @@ impl Database {
                 match short {
                     Some(given) => given,
                     None => {
-                        let session = zone.is_some().then_some(&self.session);
+                        let session = zone.is_some().then_some(&*self.session);
                         let (query, places) = with_defaults(target, insert, query, session)?;
                         self.queried(connection, target, insert, (&query, places), parameters).await?
                     }

@@ -31,12 +31,13 @@ use highwater_engine::source::{Extent, Offset, Source};
 use highwater_engine::{CheckpointOutcome, Pipeline, Status, Trigger};
 use highwater_sql::statement::{CreateView, Query};
 use highwater_sql::zones::Zone;
-use highwater_sql::{explain, references};
+use highwater_sql::{Session, explain, references};
 use highwater_tables::{Overlay, Snapshot};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
+use tokio::task::JoinError;
 
 /// How long FLUSH waits for sources that may grow to give nothing more.
 const QUIET: Duration = Duration::from_millis(300);
@@ -115,7 +116,8 @@ impl Database {
             return Ok(Answer::collected(Tag::Plain("EXPLAIN".to_owned()), rows));
         }
         let Planned { plan, epochs, .. } = self.planned(connection, query, &Parameters::none(), None).await?;
-        let plan = self.session.state().optimize(&plan)?;
+        let session = Arc::clone(&self.session);
+        let plan = self.aside(move || Ok(session.state().optimize(&plan)?)).await?;
         let mut lines: Vec<String> = plan.display_indent().to_string().lines().map(str::to_owned).collect();
         let state = self.state();
         let told =
@@ -208,25 +210,35 @@ impl Database {
             };
             scanned.tables.insert(object.name().to_owned(), provider_as_source(table));
         }
-        let state = self.state();
-        let relations = state.objects.relations(&self.session, &names, Reading::Tables(&scanned.tables))?;
-        drop(state);
+        let relations = self.state().objects.relations(&self.session, &names, Reading::Tables(&scanned.tables))?;
         let Scanned { epochs, notices, .. } = scanned;
-        // Long expressions take seconds, in which other clients would wait for this thread.
-        let plan = tokio::task::block_in_place(|| {
-            let plan = self.session.bind_with(query, &relations, &parameters.types())?;
-            let plan = parameters.put_into(plan)?;
-            self.in_zone(self.session.runnable(plan)?, connection.zone().as_ref())
-        })?;
+        let (session, query, zone) = (Arc::clone(&self.session), query.clone(), connection.zone());
+        let parameters = parameters.clone();
+        let plan = self.aside(move || {
+            let plan = session.bind_with(&query, &relations, &parameters.types())?;
+            let plan = session.runnable(parameters.put_into(plan)?)?;
+            in_zone(&session, plan, zone.as_ref())
+        });
+        let plan = plan.await?;
         Ok(Planned { plan, epochs, notices })
     }
 
     /// A plan that can be run, in a session's zone.
     pub(crate) fn in_zone(&self, plan: LogicalPlan, zone: Option<&Zone>) -> Result<LogicalPlan> {
-        Ok(match zone {
-            Some(zone) => self.session.zoned(plan, zone)?.plan,
-            None => plan,
-        })
+        in_zone(&self.session, plan, zone)
+    }
+
+    /// Does what may take seconds, as long expressions do, on a thread of its own: others have their turn
+    /// meanwhile, and who waits for it can be told that it takes too long.
+    pub(crate) async fn aside<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        match self.runtime.spawn_blocking(work).await.map_err(JoinError::try_into_panic) {
+            Ok(done) => done,
+            Err(Ok(panic)) => std::panic::resume_unwind(panic),
+            Err(Err(ended)) => Err(DataFusionError::ExecutionJoin(Box::new(ended)).into()),
+        }
     }
 
     /// Runs a plan.
@@ -240,9 +252,10 @@ impl Database {
         if let Some(now) = wall.and_then(|wall| timestamp_us_to_datetime(wall.0)) {
             state.execution_props_mut().query_execution_start_time = Some(now.and_utc());
         }
-        let optimized = state.create_physical_plan(plan);
-        let physical = tokio::task::block_in_place(|| Handle::current().block_on(optimized))?;
-        Ok(Answer::streamed(RowStream::new(self.computed(physical, self.task(&state)))))
+        let task = self.task(&state);
+        let plan = plan.clone();
+        let planned = self.aside(move || Ok(Handle::current().block_on(state.create_physical_plan(&plan))?));
+        Ok(Answer::streamed(RowStream::new(self.computed(planned.await?, task))))
     }
 
     /// A plan's rows, computed on the queries' own threads: some operators compute for long without
@@ -515,6 +528,14 @@ impl Database {
         let reads_tables = sources.iter().any(|object| matches!(object.body, Body::Table(_)));
         Flushed { pipeline, extent, reads_tables }
     }
+}
+
+/// A plan that can be run, in a session's zone.
+fn in_zone(session: &Session, plan: LogicalPlan, zone: Option<&Zone>) -> Result<LogicalPlan> {
+    Ok(match zone {
+        Some(zone) => session.zoned(plan, zone)?.plan,
+        None => plan,
+    })
 }
 
 /// A table as a statement sees it: with the transaction's writes, or, beside views, as they show it.

@@ -228,3 +228,19 @@ fn long_chains_of_operators_end_no_server() {
     assert_eq!(count(&server), 0);
     server.stop();
 }
+
+#[test]
+fn what_takes_too_long_to_plan_is_ended() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::start(folder.path(), &[]);
+    let mut wire = Wire::connect(&server).query("CREATE TABLE t (id int PRIMARY KEY)").send();
+    assert_eq!(wire.answers(2), "C ZI");
+    let columns: Vec<String> = (0..8).map(|n| format!("{} AS c{n}", vec!["id"; 900].join(" + "))).collect();
+    let query = format!("SELECT {} FROM t", columns.join(", "));
+    let (briefly, ever) = ("SET statement_timeout = 200", "SET statement_timeout = 0");
+    wire = wire.query(briefly).query(&query).query(ever).query("SELECT 1 AS x").send();
+    assert_eq!(wire.answers(10), "C ZI E57014 ZI C ZI T D C ZI");
+    wire = wire.query(briefly).execute(&query).message(b'S', &[]).query(ever).query("SELECT 1 AS x").send();
+    assert_eq!(wire.answers(10), "C ZI E57014 ZI C ZI T D C ZI");
+    server.stop();
+}
