@@ -127,6 +127,7 @@ mod system;
 mod table_sink;
 mod threads;
 mod titles;
+mod turns;
 mod upsert;
 mod values;
 mod views;

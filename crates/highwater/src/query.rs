@@ -12,6 +12,7 @@ use crate::parameters::Parameters;
 use crate::provider::TableRows;
 use crate::replay::{self, Until};
 use crate::show;
+use crate::turns;
 use crate::views::{Scanned, shaped};
 use arrow::array::RecordBatch;
 use arrow::temporal_conversions::timestamp_us_to_datetime;
@@ -265,7 +266,7 @@ impl Database {
         let rows = builder.tx();
         builder.spawn_on(
             async move {
-                let mut stream = execute_stream(plan, task)?;
+                let mut stream = execute_stream(turns::given(plan)?, task)?;
                 while let Some(batch) = stream.next().await {
                     let is_last = batch.is_err();
                     if rows.send(batch).await.is_err() || is_last {

@@ -42,7 +42,6 @@ pub mod statement;
 mod subquery;
 mod temporal;
 pub mod text;
-mod turns;
 pub mod types;
 mod upsert;
 mod window;
