@@ -85,6 +85,7 @@ impl ExtendedQueryHandler for Session {
         PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
     {
         self.go_on(client).await?;
+        errors::check_text(&message.query)?;
         let name = message.name.clone().unwrap_or_else(|| DEFAULT_NAME.to_owned());
         let limit = self.connection.lock().await.statement_timeout();
         let parsed = self.limited(StoredStatement::parse(client, &message, self.query_parser()), limit).await?;

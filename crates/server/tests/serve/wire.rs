@@ -244,3 +244,29 @@ fn what_takes_too_long_to_plan_is_ended() {
     assert_eq!(wire.answers(10), "C ZI E57014 ZI C ZI T D C ZI");
     server.stop();
 }
+
+#[test]
+fn what_is_no_text_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::start(folder.path(), &[]);
+    let mut wire = Wire::connect(&server).query("CREATE TABLE t (id int PRIMARY KEY, s text)").send();
+    assert_eq!(wire.answers(2), "C ZI");
+    let insert = b"INSERT INTO t VALUES (1, 'a\xffb')\0";
+    wire = wire.message(b'Q', insert).send();
+    assert_eq!(wire.answers(2), "E22021 ZI");
+    wire = wire.message(b'P', &[vec![0], insert.to_vec(), vec![0; 2]].concat()).message(b'S', &[]).send();
+    assert_eq!(wire.answers(2), "E22021 ZI");
+    let parse = [text(""), text("INSERT INTO t VALUES (1, $1)"), vec![0; 2]].concat();
+    // One parameter, as text and in binary form.
+    for format in [0, 1] {
+        for value in [b"a\0b", b"a\xffb"] {
+            let parameter = [vec![0, 1, 0, format, 0, 1, 0, 0, 0, 3], value.to_vec(), vec![0; 2]].concat();
+            let bind = [text(""), text(""), parameter].concat();
+            wire = wire.message(b'P', &parse).message(b'B', &bind);
+            wire = wire.message(b'E', &[text(""), vec![0; 4]].concat()).message(b'S', &[]).send();
+            assert_eq!(wire.answers(4), "1 2 E22021 ZI", "{format} {value:?}");
+        }
+    }
+    assert_eq!(count(&server), 0);
+    server.stop();
+}
