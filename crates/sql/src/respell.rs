@@ -128,7 +128,7 @@ fn rows_function_of(name: &ObjectName) -> Option<&'static RowsFunction> {
 }
 
 /// A name without a schema.
-fn plain_name(name: &ObjectName) -> Option<&str> {
+pub(crate) fn plain_name(name: &ObjectName) -> Option<&str> {
     let [ObjectNamePart::Identifier(ident)] = name.0.as_slice() else { return None };
     Some(&ident.value)
 }

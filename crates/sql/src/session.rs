@@ -269,6 +269,13 @@ impl Session {
             || state.table_functions().contains_key(name)
     }
 
+    /// Whether a name is that of a function which is no aggregate or window function.
+    pub(crate) fn is_scalar(&self, name: &str) -> bool {
+        let state = &self.state;
+        let is_scalar = state.scalar_functions().contains_key(name) || self.declares(name);
+        is_scalar && !state.aggregate_functions().contains_key(name) && !state.window_functions().contains_key(name)
+    }
+
     /// Whether a query is bound to a call of the function.
     fn calls(&self, text: &str, function: &str) -> bool {
         let Ok(Statement::Query(query)) = crate::parse(text) else { return false };
@@ -307,7 +314,7 @@ impl Session {
         relations: &Relations,
         parameters: &[Option<DataType>],
     ) -> Result<LogicalPlan> {
-        ignored::check(query)?;
+        ignored::check(query, self)?;
         asof::check(query)?;
         let parameters: Vec<_> =
             parameters.iter().map(|p| p.as_ref().map(|p| Arc::new(Field::new("", p.clone(), true)))).collect();
