@@ -104,6 +104,7 @@ mod functions;
 mod generated;
 mod hw_catalog;
 mod index;
+mod information_schema;
 mod leaving;
 mod objects;
 mod outcome;

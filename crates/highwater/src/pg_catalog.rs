@@ -540,9 +540,10 @@ fn prepared_statements(connection: &Connection) -> RecordBatch {
     table(columns).expect("columns of one length")
 }
 
-type Column = (Field, ArrayRef);
+/// A column with its values.
+pub(crate) type Column = (Field, ArrayRef);
 
-fn plain(name: &str, array: ArrayRef) -> Column {
+pub(crate) fn plain(name: &str, array: ArrayRef) -> Column {
     (Field::new(name, array.data_type().clone(), true), array)
 }
 
@@ -558,7 +559,7 @@ fn smalls(values: impl IntoIterator<Item = i16>) -> ArrayRef {
     Arc::new(Int16Array::from_iter_values(values))
 }
 
-fn texts(values: impl IntoIterator<Item = String>) -> ArrayRef {
+pub(crate) fn texts(values: impl IntoIterator<Item = String>) -> ArrayRef {
     Arc::new(StringArray::from_iter_values(values))
 }
 
@@ -571,7 +572,7 @@ fn places(all: &[Indexed<'_>], of: fn(usize) -> i16) -> ArrayRef {
     Arc::new(lists.finish())
 }
 
-fn table(columns: Vec<Column>) -> Result<RecordBatch> {
+pub(crate) fn table(columns: Vec<Column>) -> Result<RecordBatch> {
     let (fields, arrays): (Vec<Field>, Vec<ArrayRef>) = columns.into_iter().unzip();
     Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)?)
 }

@@ -11,6 +11,7 @@ use crate::connection::{Connection, invalid};
 use crate::database::Database;
 use crate::error::Result;
 use crate::hw_catalog;
+use crate::information_schema::{self, InformationSchema};
 use crate::objects::{Body, Object};
 use crate::parameters::Parameters;
 use crate::pg_catalog::{self, PgCatalog, Relations};
@@ -33,7 +34,7 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 /// The one database's name in catalogs; clients may connect to any.
-const DATABASE: &str = "highwater";
+pub(crate) const DATABASE: &str = "highwater";
 
 impl Database {
     /// Whether a query reads the system's own relations, or none and asks about the session.
@@ -88,12 +89,16 @@ impl Database {
         }
         catalog.register_schema("hw_catalog", Arc::new(ours))?;
         setup_pg_catalog(&context, DATABASE, EmptyContextProvider).map_err(|error| *error)?;
+        let shown = relations.clone();
         let pg_catalog = PgCatalog::new(Arc::clone(&self.system.pg_catalog), relations, connection).await?;
         let definitions = pg_catalog.definitions();
         let pg_catalog: Arc<dyn SchemaProvider> = Arc::new(pg_catalog);
         catalog.register_schema("pg_catalog", Arc::clone(&pg_catalog))?;
         let public = Public { listed: Arc::clone(&self.system.relations), pg_catalog: Some(pg_catalog) };
         catalog.register_schema("public", Arc::new(public))?;
+        // It has a list of its own, as the catalog's would have itself.
+        let information = InformationSchema::over(catalog.as_ref(), shown)?;
+        catalog.register_schema(information_schema::NAME, Arc::new(information))?;
         let array_to_string = context.udf("array_to_string")?;
         for function in pg_functions::functions(connection, definitions, array_to_string) {
             context.register_udf(function);
@@ -168,10 +173,7 @@ impl System {
 }
 
 fn empty_context() -> SessionContext {
-    let mut config = SessionConfig::new()
-        .with_default_catalog_and_schema(DATABASE, "public")
-        .with_information_schema(true)
-        .with_target_partitions(1);
+    let mut config = SessionConfig::new().with_default_catalog_and_schema(DATABASE, "public").with_target_partitions(1);
     config.options_mut().sql_parser.map_string_types_to_utf8view = false;
     SessionContext::new_with_config(config)
 }
