@@ -13,7 +13,7 @@ use datafusion::catalog::{
 };
 use datafusion::common::Result;
 use datafusion::datasource::MemTable;
-use highwater_sql::types::pg_name;
+use highwater_sql::types::{catalog_name, pg_name};
 use std::sync::Arc;
 
 /// What the schema is called.
@@ -200,22 +200,21 @@ fn type_words(of: &DataType) -> (String, String) {
     if let DataType::List(of) | DataType::LargeList(of) = of {
         return ("ARRAY".to_owned(), format!("_{}", type_words(of.data_type()).1));
     }
-    let name = pg_name(of);
-    let name = name.split('(').next().unwrap_or_default();
-    let (words, short) = match name {
-        "boolean" => (name, "bool"),
-        "smallint" => (name, "int2"),
-        "integer" => (name, "int4"),
-        "bigint" => (name, "int8"),
-        "real" => (name, "float4"),
-        "double precision" => (name, "float8"),
-        "varchar" => ("text", "text"),
-        "time" => ("time without time zone", name),
-        "timestamp" => ("timestamp without time zone", name),
-        "timestamptz" => ("timestamp with time zone", name),
-        other => (other, other),
+    let words = catalog_name(of);
+    let name = match words.as_str() {
+        "boolean" => "bool",
+        "smallint" => "int2",
+        "integer" => "int4",
+        "bigint" => "int8",
+        "real" => "float4",
+        "double precision" => "float8",
+        "time without time zone" => "time",
+        "timestamp without time zone" => "timestamp",
+        "timestamp with time zone" => "timestamptz",
+        other => other,
     };
-    (words.to_owned(), short.to_owned())
+    let name = name.to_owned();
+    (words, name)
 }
 
 const fn is_decimal(of: &DataType) -> bool {

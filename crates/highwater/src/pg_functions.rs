@@ -43,6 +43,7 @@ const NOTHING: [(&str, DataType); 10] = [
 pub(crate) fn functions(
     connection: &Connection,
     definitions: Definitions,
+    relations: Vec<String>,
     array_to_string: Arc<ScalarUDF>,
 ) -> Vec<ScalarUDF> {
     let user = connection.user();
@@ -52,6 +53,7 @@ pub(crate) fn functions(
         ("pg_get_indexdef", definitions.indexes),
         ("pg_get_constraintdef", definitions.constraints),
     ];
+    let named = |name: String| [(format!("public.{name}"), name.clone()), (name.clone(), name)];
     let constants = [
         ("version", text(&format!("PostgreSQL {SERVER_VERSION}, a streaming SQL database"))),
         ("current_user", text(user)),
@@ -63,6 +65,8 @@ pub(crate) fn functions(
         ("getdatabaseencoding", text("UTF8")),
         ("pg_char_to_encoding", Gives::Value(ScalarValue::from(6_i32))),
         ("current_setting", Gives::ByText(connection.settings())),
+        ("to_regclass", Gives::ByText(relations.into_iter().flat_map(named).collect())),
+        ("pg_is_in_recovery", Gives::Value(ScalarValue::from(false))),
         ("pg_get_expr", Gives::First),
         ("quote_literal", Gives::Quoted),
         ("array_to_string", Gives::Joined(array_to_string)),

@@ -5,8 +5,10 @@ use crate::database::Database;
 use crate::dml::Target;
 use crate::error::Result;
 use crate::objects::{Body, Reading};
+use crate::outcome::Rows;
 use crate::parameters::Parameters;
 use crate::prepared;
+use crate::query::QUERY_PLAN;
 use crate::statements::ends_transaction;
 use crate::titles::titled;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -51,6 +53,10 @@ impl Database {
         match statement {
             Statement::Show(Show::Setting(name)) => {
                 let columns = Arc::new(Schema::new(vec![Field::new(&name.value, DataType::Utf8, true)]));
+                Ok(Described { parameters: Vec::new(), columns: Some(columns) })
+            }
+            Statement::ExplainAnalyze(_) => {
+                let columns = Arc::clone(&Rows::none(QUERY_PLAN).schema);
                 Ok(Described { parameters: Vec::new(), columns: Some(columns) })
             }
             Statement::Show(_) | Statement::Describe(_) | Statement::ExplainQuery(_) | Statement::ExplainView(_) => {

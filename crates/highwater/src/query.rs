@@ -14,7 +14,7 @@ use crate::replay::{self, Until};
 use crate::show;
 use crate::turns;
 use crate::views::{Scanned, shaped};
-use arrow::array::RecordBatch;
+use arrow::array::{AsArray as _, RecordBatch};
 use arrow::temporal_conversions::timestamp_us_to_datetime;
 use datafusion::catalog::TableProvider;
 use datafusion::common::DataFusionError;
@@ -22,7 +22,7 @@ use datafusion::datasource::provider_as_source;
 use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryPool};
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::{SendableRecordBatchStream, SessionState, TaskContext};
-use datafusion::logical_expr::{LogicalPlan, TableSource};
+use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder, TableSource};
 use datafusion::physical_plan::stream::RecordBatchReceiverStream;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use futures::StreamExt as _;
@@ -40,6 +40,8 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::task::JoinError;
 
+/// The column of EXPLAIN.
+pub(crate) const QUERY_PLAN: &str = "QUERY PLAN";
 /// How long FLUSH waits for sources that may grow to give nothing more.
 const QUIET: Duration = Duration::from_millis(300);
 /// How often FLUSH looks whether sinks have delivered.
@@ -113,7 +115,7 @@ impl Database {
 
     pub(crate) async fn explain_query(&self, connection: &mut Connection, query: &Query) -> Result<Answer> {
         if let Some(by) = self.index_for(query, &Parameters::none()).filter(|by| by.is_for(connection)) {
-            let rows = Rows::text("QUERY PLAN", by.explained());
+            let rows = Rows::text(QUERY_PLAN, by.explained());
             return Ok(Answer::collected(Tag::Plain("EXPLAIN".to_owned()), rows));
         }
         let Planned { plan, epochs, .. } = self.planned(connection, query, &Parameters::none(), None).await?;
@@ -125,7 +127,28 @@ impl Database {
             |(pipeline, epoch): &(String, Epoch)| format!("-- {} at epoch {epoch}", state.objects.title(pipeline));
         lines.extend(epochs.iter().map(told));
         drop(state);
-        Ok(Answer::collected(Tag::Plain("EXPLAIN".to_owned()), Rows::text("QUERY PLAN", lines)))
+        Ok(Answer::collected(Tag::Plain("EXPLAIN".to_owned()), Rows::text(QUERY_PLAN, lines)))
+    }
+
+    /// Runs a query, and tells what each of its operators did instead of its rows.
+    pub(crate) async fn explain_analyze(&self, connection: &mut Connection, query: &Query) -> Result<Answer> {
+        self.check_isolation(connection, query)?;
+        let answer = |lines| Answer::collected(Tag::Plain("EXPLAIN".to_owned()), Rows::text(QUERY_PLAN, lines));
+        let none = Parameters::none();
+        let by_index = self.index_for(query, &none).filter(|by| by.is_for(connection)).map(|by| by.explained());
+        if let Some(mut lines) = by_index
+            && let Some(rows) = self.point_select(connection, query, &none)?
+        {
+            let found: usize = rows.batches.iter().map(RecordBatch::num_rows).sum();
+            lines.push(format!("-- {found} rows"));
+            return Ok(answer(lines));
+        }
+        let Planned { plan, notices, .. } = self.planned(connection, query, &none, None).await?;
+        let analyze = LogicalPlanBuilder::from(plan).explain(false, true).and_then(LogicalPlanBuilder::build)?;
+        let told = self.run_plan(&analyze).await?.collect_within(self.config.query_memory.0).await?;
+        let plans = told.batches.iter().filter_map(|batch| batch.column(1).as_string_opt::<i32>());
+        let lines = plans.flat_map(|plans| plans.iter().flatten().flat_map(str::lines)).map(str::to_owned).collect();
+        Ok(Answer { notices, ..answer(lines) })
     }
 
     pub(crate) fn explain_view(&self, view: CreateView, text: &str) -> Result<Outcome> {
@@ -137,7 +160,7 @@ impl Database {
         }
         let object = self.materialized_object(&state, view, text)?;
         let lines = explain(&self.plan_with(&state, &object)?);
-        Ok(Outcome::rows("EXPLAIN", Rows::text("QUERY PLAN", lines)))
+        Ok(Outcome::rows("EXPLAIN", Rows::text(QUERY_PLAN, lines)))
     }
 
     pub(crate) async fn planned_with(

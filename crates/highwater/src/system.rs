@@ -29,6 +29,7 @@ use datafusion_pg_catalog::pg_catalog::context::EmptyContextProvider;
 use datafusion_pg_catalog::pg_catalog::setup_pg_catalog;
 use datafusion_pg_catalog::sql::PostgresCompatibilityParser;
 use highwater_sql::statement::{CreateTable, Query};
+use highwater_sql::type_of;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
@@ -92,6 +93,7 @@ impl Database {
         let shown = relations.clone();
         let pg_catalog = PgCatalog::new(Arc::clone(&self.system.pg_catalog), relations, connection).await?;
         let definitions = pg_catalog.definitions();
+        let names = shown.keys().cloned().collect();
         let pg_catalog: Arc<dyn SchemaProvider> = Arc::new(pg_catalog);
         catalog.register_schema("pg_catalog", Arc::clone(&pg_catalog))?;
         let public = Public { listed: Arc::clone(&self.system.relations), pg_catalog: Some(pg_catalog) };
@@ -100,9 +102,10 @@ impl Database {
         let information = InformationSchema::over(catalog.as_ref(), shown)?;
         catalog.register_schema(information_schema::NAME, Arc::new(information))?;
         let array_to_string = context.udf("array_to_string")?;
-        for function in pg_functions::functions(connection, definitions, array_to_string) {
+        for function in pg_functions::functions(connection, definitions, names, array_to_string) {
             context.register_udf(function);
         }
+        context.register_udf(type_of::udf());
         for function in self.session.functions() {
             context.register_udf(function.as_ref().clone());
         }
@@ -222,7 +225,7 @@ impl ast::Visitor for Found {
 }
 
 /// What only the system's side knows, asked without reading a relation.
-const ASKED: [&str; 20] = [
+const ASKED: [&str; 21] = [
     "col_description",
     "current_catalog",
     "current_database",
@@ -241,13 +244,14 @@ const ASKED: [&str; 20] = [
     "quote_ident",
     "quote_literal",
     "session_user",
+    "to_regclass",
     "user",
     "version",
 ];
 
 /// Whether a name asks about the session or the system, whatever functions there are.
 pub(crate) fn is_about_session(name: &str) -> bool {
-    name.starts_with("pg_") || ASKED.contains(&name)
+    name.starts_with("pg_") && name != type_of::NAME || ASKED.contains(&name)
 }
 
 /// The objects of the database, as catalogs list them. What is none of them may be PostgreSQL's.

@@ -42,6 +42,7 @@ pub mod statement;
 mod subquery;
 mod temporal;
 pub mod text;
+pub mod type_of;
 pub mod types;
 mod upsert;
 mod window;

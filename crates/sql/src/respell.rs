@@ -8,6 +8,7 @@
 //! - `value = ANY (array)` becomes a function, and so does ALL.
 //! - `AT TIME ZONE` becomes a function. `now()` before it is an instant, which DataFusion's type of it
 //!   does not say.
+//! - `@x` is `abs(x)`, and `~x` is `x # -1`.
 //! - `proctime()` is `now()`: where it is not, it is not planned.
 //! - A slice without a bound has the first or the last possible one.
 //!
@@ -17,7 +18,7 @@ use crate::{arrays, jsonb, zones};
 use datafusion::sql::sqlparser::ast::{
     AccessExpr, BinaryOperator, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
     FunctionArguments, Ident, ObjectName, ObjectNamePart, Query, Select, SelectItem, SetExpr, Subscript, TableAlias,
-    TableAliasColumnDef, TableFactor, TimezoneInfo, Value, ValueWithSpan, VisitMut, VisitorMut,
+    TableAliasColumnDef, TableFactor, TimezoneInfo, UnaryOperator, Value, ValueWithSpan, VisitMut, VisitorMut,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 use std::collections::BTreeSet;
@@ -178,6 +179,16 @@ impl VisitorMut for Respell {
                 if let Some(name) = arrays::comparison(compare_op, true) {
                     *expr = call(&name, Span::empty(), vec![(**left).clone(), (**right).clone()]);
                 }
+            }
+            Expr::UnaryOp { op: UnaryOperator::PGAbs, expr: of } => {
+                *expr = call("abs", Span::empty(), vec![(**of).clone()]);
+            }
+            Expr::UnaryOp { op: UnaryOperator::BitwiseNot, expr: of } => {
+                *expr = Expr::BinaryOp {
+                    left: of.clone(),
+                    op: BinaryOperator::PGBitwiseXor,
+                    right: Box::new(Expr::Value(Value::Number("-1".to_owned(), false).into())),
+                };
             }
             Expr::AtTimeZone { timestamp, time_zone } => {
                 let value = (**timestamp).clone();

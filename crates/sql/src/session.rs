@@ -20,6 +20,7 @@ use crate::rounding::Rounding;
 use crate::sql_function::{self, SqlFunction};
 use crate::statement::{Name, Query, Statement};
 use crate::subquery;
+use crate::type_of;
 use crate::types::{self, Types};
 use crate::window::{self, Windows};
 use crate::zones::AtZone;
@@ -203,6 +204,7 @@ impl Session {
         arrays::register(&mut state).expect("a session takes functions");
         jsonb::register(&mut state).expect("a session takes functions");
         state.register_udf(Arc::new(AtZone::udf())).expect("a session takes functions");
+        state.register_udf(Arc::new(type_of::udf())).expect("a session takes functions");
         Self { state, types, functions: Vec::new(), declared: Arc::default() }
     }
 

@@ -177,6 +177,7 @@ pub(super) const fn is_transactional(statement: &Statement) -> bool {
             | Statement::SetTransaction { .. }
             | Statement::Show(_)
             | Statement::ExplainQuery(_)
+            | Statement::ExplainAnalyze(_)
     )
 }
 
