@@ -26,12 +26,10 @@ const TRUE: [&str; 10] = [
 ];
 
 /// Functions that know nothing: nothing has comments, and sizes and rules are not PostgreSQL's.
-const NOTHING: [(&str, DataType); 10] = [
+const NOTHING: [(&str, DataType); 8] = [
     ("col_description", DataType::Utf8),
     ("obj_description", DataType::Utf8),
     ("shobj_description", DataType::Utf8),
-    ("pg_get_function_arguments", DataType::Utf8),
-    ("pg_get_function_result", DataType::Utf8),
     ("pg_get_ruledef", DataType::Utf8),
     ("pg_tablespace_location", DataType::Utf8),
     ("pg_size_pretty", DataType::Utf8),
@@ -52,6 +50,9 @@ pub(crate) fn functions(
         ("pg_get_viewdef", definitions.views),
         ("pg_get_indexdef", definitions.indexes),
         ("pg_get_constraintdef", definitions.constraints),
+        ("pg_get_function_arguments", definitions.arguments),
+        ("pg_get_function_result", definitions.results),
+        ("pg_get_functiondef", definitions.functions),
     ];
     let named = |name: String| [(format!("public.{name}"), name.clone()), (name.clone(), name)];
     let constants = [

@@ -10,6 +10,7 @@ use crate::answer::{Answer, RowStream};
 use crate::connection::{Connection, invalid};
 use crate::database::Database;
 use crate::error::Result;
+use crate::functions;
 use crate::hw_catalog;
 use crate::information_schema::{self, InformationSchema};
 use crate::objects::{Body, Object};
@@ -91,7 +92,8 @@ impl Database {
         catalog.register_schema("hw_catalog", Arc::new(ours))?;
         setup_pg_catalog(&context, DATABASE, EmptyContextProvider).map_err(|error| *error)?;
         let shown = relations.clone();
-        let pg_catalog = PgCatalog::new(Arc::clone(&self.system.pg_catalog), relations, connection).await?;
+        let pg_catalog =
+            PgCatalog::new(Arc::clone(&self.system.pg_catalog), relations, connection, functions::told(self)).await?;
         let definitions = pg_catalog.definitions();
         let names = shown.keys().cloned().collect();
         let pg_catalog: Arc<dyn SchemaProvider> = Arc::new(pg_catalog);
