@@ -231,17 +231,22 @@ impl PgCatalog {
             ("atthasdef", Arc::new(rows.clone().map(|row| Some(default(row).is_some())).collect::<BooleanArray>())),
         ];
         let relations = with(&attribute, &changed)?;
+        let row_of: BTreeMap<(i32, i16), usize> =
+            rows.clone().map(|row| ((of.value(row), places.value(row)), row)).collect();
         let indexes = self.indexes();
         let columns_of = |index: &Indexed<'_>| {
             let columns = index.key.iter().enumerate();
-            let named = columns.map(|(at, place)| (index.number, at, index.schema.field(*place).name().clone()));
-            named.collect::<Vec<_>>()
+            let row = |place: usize| row_of.get(&(index.of.0, place as i16 + 1)).copied();
+            let name = |place: usize| index.schema.field(place).name().clone();
+            columns.map(|(at, place)| (index.number, at, name(*place), row(*place))).collect::<Vec<_>>()
         };
-        let all: Vec<(i32, usize, String)> = indexes.iter().flat_map(columns_of).collect();
-        let columns: [(&str, ArrayRef); 3] = [
+        let all: Vec<(i32, usize, String, Option<usize>)> = indexes.iter().flat_map(columns_of).collect();
+        let columns: [(&str, ArrayRef); 5] = [
             ("attrelid", numbers(all.iter().map(|(number, ..)| *number))),
-            ("attname", texts(all.iter().map(|(_, _, name)| name.clone()))),
-            ("attnum", smalls(all.iter().map(|(_, at, _)| *at as i16 + 1))),
+            ("attname", texts(all.iter().map(|(_, _, name, _)| name.clone()))),
+            ("attnum", smalls(all.iter().map(|(_, at, ..)| *at as i16 + 1))),
+            ("atttypid", numbers(all.iter().map(|(.., row)| row.map_or(0, data_type)))),
+            ("atttypmod", numbers(all.iter().map(|(.., row)| row.map_or(-1, modifier)))),
         ];
         let columns = filled(&attribute.schema(), all.len(), &columns)?;
         let both = concat_batches(&attribute.schema(), [&relations, &columns])?;
