@@ -9,6 +9,7 @@ use crate::aggregates;
 use crate::arithmetic;
 use crate::floats;
 use crate::lower::ties;
+use crate::minutes;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, Result};
@@ -62,6 +63,7 @@ pub(crate) fn exact(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> 
     match expr {
         Expr::AggregateFunction(call) => aggregate(call, schema),
         Expr::WindowFunction(call) => window(*call, schema),
+        Expr::Cast(cast) => Ok(minutes::with_seconds(cast)),
         other => arithmetic::exact(other, schema),
     }
 }
