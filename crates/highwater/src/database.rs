@@ -14,6 +14,7 @@ use crate::outcome::{Outcome, Rows};
 use crate::restore::Restoring;
 use crate::settings::ON_ERROR;
 use crate::show;
+use crate::sleep;
 use crate::system::{System, is_about_session};
 use crate::threads::QueryThreads;
 use highwater_connectors::Connectors;
@@ -325,6 +326,7 @@ fn check_settings(object: &Object, kind: ObjectKind, name: &Name, options: &[Pro
 /// A session that knows the program's functions.
 fn session(threads: usize, functions: &[Arc<dyn ScalarFunction>]) -> Result<Session> {
     let mut session = Session::new(threads);
+    session.add_built_in(sleep::udf());
     for function in functions {
         let name = function.name();
         if is_about_session(name) {

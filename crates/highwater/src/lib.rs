@@ -121,6 +121,7 @@ mod replay;
 mod restore;
 mod settings;
 mod show;
+mod sleep;
 mod statements;
 mod subscribe;
 mod subscription;

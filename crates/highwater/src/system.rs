@@ -17,6 +17,7 @@ use crate::objects::{Body, Object};
 use crate::parameters::Parameters;
 use crate::pg_catalog::{self, PgCatalog, Relations};
 use crate::pg_functions;
+use crate::sleep;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{MemorySchemaProvider, SchemaProvider, Session, TableProvider};
@@ -107,7 +108,9 @@ impl Database {
         for function in pg_functions::functions(connection, definitions, names, array_to_string) {
             context.register_udf(function);
         }
-        context.register_udf(type_of::udf());
+        for function in [type_of::udf(), sleep::udf()] {
+            context.register_udf(function);
+        }
         for function in self.session.functions() {
             context.register_udf(function.as_ref().clone());
         }
@@ -251,9 +254,12 @@ const ASKED: [&str; 21] = [
     "version",
 ];
 
+/// Functions that every query knows, whatever they are called.
+const OF_ALL: [&str; 2] = [type_of::NAME, sleep::NAME];
+
 /// Whether a name asks about the session or the system, whatever functions there are.
 pub(crate) fn is_about_session(name: &str) -> bool {
-    name.starts_with("pg_") && name != type_of::NAME || ASKED.contains(&name)
+    name.starts_with("pg_") && !OF_ALL.contains(&name) || ASKED.contains(&name)
 }
 
 /// The objects of the database, as catalogs list them. What is none of them may be PostgreSQL's.

@@ -229,6 +229,14 @@ impl Session {
         Err(refused(format!("{name} means something else in SQL: give the function another name")))
     }
 
+    /// Makes a function of the database itself known.
+    ///
+    /// # Panics
+    /// As [`Session::new`].
+    pub fn add_built_in(&mut self, function: ScalarUDF) {
+        self.state.register_udf(Arc::new(function)).expect("a session takes functions");
+    }
+
     /// Makes an SQL function known, in the place of one of its name.
     pub fn declare(&self, function: SqlFunction) {
         let name = function.name().to_owned();
