@@ -217,7 +217,7 @@ pub async fn delete(store: &Store, pipeline: &str) -> Result<()> {
     for listed in rest.into_iter().chain(current).filter(|listed| listed.object != Object::Foreign) {
         store.delete(&listed.path).await?;
     }
-    Ok(())
+    store.remove_empty(names.base()).await
 }
 
 /// Gives a checkpoint a name by which it stays, or takes the name away.

@@ -9,7 +9,7 @@
 //! [`Folder::import`], whose names are durable after [`Folder::sync`].
 
 use crate::error::{Error, Outcome, Result};
-use crate::names::{FileId, LOCK, temporary};
+use crate::names::{CHECKPOINTS, FILES, FileId, LOCK, temporary};
 use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as ObjectPath;
@@ -145,6 +145,28 @@ impl Folder {
         }
     }
 
+    /// Removes a pipeline's folder in which no object is left. What others have put there stays, and so does
+    /// a folder that cannot be removed: it has no meaning.
+    ///
+    /// # Errors
+    /// When the name is none.
+    pub fn remove_empty(&self, prefix: &ObjectPath) -> Result<()> {
+        let (folder, _) = self.locate(prefix)?;
+        for below in [FILES, CHECKPOINTS] {
+            let _ = fs::remove_dir(folder.join(below));
+        }
+        // Nobody replaces the pointer meanwhile.
+        let Ok(lock) = OpenOptions::new().write(true).open(folder.join(LOCK)) else { return Ok(()) };
+        if flock(&lock, FlockOperation::LockExclusive).is_err() {
+            return Ok(());
+        }
+        let Ok(mut left) = fs::read_dir(&folder) else { return Ok(()) };
+        if left.all(|entry| entry.is_ok_and(|entry| entry.file_name() == LOCK)) {
+            let _ = fs::remove_file(folder.join(LOCK)).and_then(|()| fs::remove_dir(&folder));
+        }
+        Ok(())
+    }
+
     /// Gives an object a place outside the store, by hard link where possible; `to` must not exist.
     ///
     /// # Errors
@@ -202,5 +224,26 @@ fn create_folder(folder: &Path) -> io::Result<()> {
     match fs::create_dir(folder) {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
         _ => sync_folder(if above.as_os_str().is_empty() { Path::new(".") } else { above }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_without_objects_goes_with_its_lock() {
+        let root = tempfile::tempdir().expect("a folder");
+        let store = Folder::open(root.path()).expect("a store");
+        let unique = FileId::parse(&"0".repeat(32)).expect("an id");
+        let (prefix, current) = (ObjectPath::from("q5"), ObjectPath::from("q5/current"));
+        assert!(store.replace(&current, None, b"1", unique).expect("it is written"));
+        fs::create_dir(root.path().join("q5/files")).expect("a folder");
+        store.remove_empty(&prefix).expect("a name");
+        assert!(root.path().join("q5/current").exists() && root.path().join("q5").join(LOCK).exists());
+        fs::remove_file(root.path().join("q5/current")).expect("it is there");
+        store.remove_empty(&prefix).expect("a name");
+        assert!(!root.path().join("q5").exists());
+        store.remove_empty(&prefix).expect("there is nothing to do");
     }
 }

@@ -86,8 +86,8 @@ pub struct Names {
     base: Path,
 }
 
-const FILES: &str = "files";
-const CHECKPOINTS: &str = "checkpoints";
+pub(crate) const FILES: &str = "files";
+pub(crate) const CHECKPOINTS: &str = "checkpoints";
 const CURRENT: &str = "current";
 const TEMPORARY: &str = ".tmp-";
 /// The lock beside the pointer of a local root.

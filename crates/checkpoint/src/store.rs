@@ -340,6 +340,17 @@ impl Store {
         }
     }
 
+    /// Removes what a local root has beside objects of a pipeline that has none left.
+    ///
+    /// # Errors
+    /// When the name is none.
+    pub(crate) async fn remove_empty(&self, folder: &Path) -> Result<()> {
+        match self.root.folder() {
+            Some(root) => self.in_folder(root, folder, |root, folder| root.remove_empty(folder)).await,
+            None => Ok(()),
+        }
+    }
+
     /// Brings a file of this machine into the store under a name that nobody else uses.
     ///
     /// # Errors

@@ -14,6 +14,7 @@ use crate::outcome::{Outcome, Rows};
 use crate::restore::Restoring;
 use crate::settings::ON_ERROR;
 use crate::show;
+use crate::sleep;
 use crate::system::{System, is_about_session};
 use crate::threads::QueryThreads;
 use highwater_connectors::Connectors;
@@ -33,7 +34,7 @@ pub const STACK_BYTES: usize = 128 << 20;
 pub struct Database {
     pub(crate) config: Config,
     pub(crate) engine: Engine,
-    pub(crate) session: Session,
+    pub(crate) session: Arc<Session>,
     pub(crate) connectors: Connectors,
     pub(crate) runtime: Arc<QueryThreads>,
     pub(crate) tables: TableStore,
@@ -90,7 +91,7 @@ impl Database {
     pub fn open_catalog(config: Config) -> Result<Self> {
         let connectors = Connectors::new(&config.sources, &config.sinks).map_err(|e| Error::Config(e.to_string()))?;
         let threads = config.query_threads.unwrap_or(0);
-        let session = session(threads, &config.functions)?;
+        let session = Arc::new(session(threads, &config.functions)?);
         let lock = lock(&config)?;
         let catalog = Catalog::open(&config.data_dir)?;
         let mut engine = EngineConfig::new(&config.data_dir);
@@ -325,6 +326,7 @@ fn check_settings(object: &Object, kind: ObjectKind, name: &Name, options: &[Pro
 /// A session that knows the program's functions.
 fn session(threads: usize, functions: &[Arc<dyn ScalarFunction>]) -> Result<Session> {
     let mut session = Session::new(threads);
+    session.add_built_in(sleep::udf());
     for function in functions {
         let name = function.name();
         if is_about_session(name) {

@@ -234,6 +234,40 @@ pub(crate) fn listed(database: &Database) -> Rows {
     ])
 }
 
+/// What `pg_proc` tells of a function.
+#[derive(Debug)]
+pub(crate) struct Told {
+    pub(crate) name: String,
+    /// As in `CREATE FUNCTION`, without parentheses.
+    pub(crate) arguments: String,
+    pub(crate) count: usize,
+    pub(crate) returns: String,
+    /// `i`, `s` or `v`.
+    pub(crate) volatility: &'static str,
+    pub(crate) is_strict: bool,
+    /// The statement that makes it.
+    pub(crate) definition: String,
+}
+
+/// The same of all functions, by name.
+pub(crate) fn told(database: &Database) -> Vec<Told> {
+    let volatility = |function: &CreateFunction| match function.volatility {
+        Volatility::Immutable => "i",
+        Volatility::Stable => "s",
+        Volatility::Volatile => "v",
+    };
+    let told = |(entry, function): (FunctionEntry, CreateFunction)| Told {
+        arguments: function.signature(),
+        count: function.arguments.len(),
+        returns: type_name(&function.returns),
+        volatility: volatility(&function),
+        is_strict: function.strict,
+        name: entry.name,
+        definition: entry.sql,
+    };
+    all(database).into_iter().map(told).collect()
+}
+
 /// All functions, by name.
 fn all(database: &Database) -> Vec<(FunctionEntry, CreateFunction)> {
     let state = database.state();

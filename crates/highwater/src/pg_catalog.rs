@@ -4,6 +4,7 @@
 //! it leaves out: materialized views, primary keys, indexes, defaults, definitions, and the session.
 
 use crate::connection::Connection;
+use crate::functions::Told;
 use crate::system::Shown;
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int16Array, Int32Array, ListBuilder, RecordBatch};
 use arrow::array::{Int16Builder, StringArray};
@@ -27,6 +28,10 @@ const INDEX: i32 = 1 << 29;
 const CONSTRAINT: i32 = 1 << 30;
 /// Another index has its object's number and this more.
 const OTHER_INDEX: i32 = 3 << 28;
+/// SQL functions are numbered from here on, in the order of their names.
+const FUNCTION: i32 = 5 << 28;
+/// The language `sql`.
+const LANGUAGE: i32 = 14;
 /// PostgreSQL's numbers of types that datafusion-pg-catalog takes for text.
 const INTERVAL: i32 = 1186;
 const JSONB: i32 = 3802;
@@ -43,6 +48,7 @@ pub(crate) struct PgCatalog {
     /// `pg_class`, before anything was added.
     class: RecordBatch,
     session: BTreeMap<&'static str, RecordBatch>,
+    functions: Vec<Told>,
 }
 
 /// What functions say of a relation, index or constraint by its number.
@@ -51,6 +57,10 @@ pub(crate) struct Definitions {
     pub(crate) views: BTreeMap<i32, String>,
     pub(crate) indexes: BTreeMap<i32, String>,
     pub(crate) constraints: BTreeMap<i32, String>,
+    /// Of functions: their arguments, results and statements.
+    pub(crate) arguments: BTreeMap<i32, String>,
+    pub(crate) results: BTreeMap<i32, String>,
+    pub(crate) functions: BTreeMap<i32, String>,
 }
 
 /// An index: of a primary key, or one that was made.
@@ -85,6 +95,7 @@ impl PgCatalog {
         inner: Arc<dyn SchemaProvider>,
         relations: Relations,
         connection: &Connection,
+        functions: Vec<Told>,
     ) -> Result<Self> {
         let class = read(&inner, "pg_class").await?;
         let session = [
@@ -93,7 +104,7 @@ impl PgCatalog {
             ("pg_cursors", cursors(connection)),
             ("pg_prepared_statements", prepared_statements(connection)),
         ];
-        Ok(Self { inner, relations, class, session: session.into() })
+        Ok(Self { inner, relations, class, session: session.into(), functions })
     }
 
     /// The relations with their numbers.
@@ -132,6 +143,11 @@ impl PgCatalog {
             if let Some(definition) = &shown.definition {
                 found.views.insert(number, format!(" {definition};"));
             }
+        }
+        for (number, function) in (FUNCTION..).zip(&self.functions) {
+            found.arguments.insert(number, function.arguments.clone());
+            found.results.insert(number, function.returns.clone());
+            found.functions.insert(number, function.definition.clone());
         }
         for index in self.indexes() {
             found.indexes.insert(index.number, index.definition());
@@ -215,22 +231,57 @@ impl PgCatalog {
             ("atthasdef", Arc::new(rows.clone().map(|row| Some(default(row).is_some())).collect::<BooleanArray>())),
         ];
         let relations = with(&attribute, &changed)?;
+        let row_of: BTreeMap<(i32, i16), usize> =
+            rows.clone().map(|row| ((of.value(row), places.value(row)), row)).collect();
         let indexes = self.indexes();
         let columns_of = |index: &Indexed<'_>| {
             let columns = index.key.iter().enumerate();
-            let named = columns.map(|(at, place)| (index.number, at, index.schema.field(*place).name().clone()));
-            named.collect::<Vec<_>>()
+            let row = |place: usize| row_of.get(&(index.of.0, place as i16 + 1)).copied();
+            let name = |place: usize| index.schema.field(place).name().clone();
+            columns.map(|(at, place)| (index.number, at, name(*place), row(*place))).collect::<Vec<_>>()
         };
-        let all: Vec<(i32, usize, String)> = indexes.iter().flat_map(columns_of).collect();
-        let columns: [(&str, ArrayRef); 3] = [
+        let all: Vec<(i32, usize, String, Option<usize>)> = indexes.iter().flat_map(columns_of).collect();
+        let columns: [(&str, ArrayRef); 5] = [
             ("attrelid", numbers(all.iter().map(|(number, ..)| *number))),
-            ("attname", texts(all.iter().map(|(_, _, name)| name.clone()))),
-            ("attnum", smalls(all.iter().map(|(_, at, _)| *at as i16 + 1))),
+            ("attname", texts(all.iter().map(|(_, _, name, _)| name.clone()))),
+            ("attnum", smalls(all.iter().map(|(_, at, ..)| *at as i16 + 1))),
+            ("atttypid", numbers(all.iter().map(|(.., row)| row.map_or(0, data_type)))),
+            ("atttypmod", numbers(all.iter().map(|(.., row)| row.map_or(-1, modifier)))),
         ];
         let columns = filled(&attribute.schema(), all.len(), &columns)?;
         let both = concat_batches(&attribute.schema(), [&relations, &columns])?;
         let defaults = rows.map(default).chain(all.iter().map(|_| None)).collect::<StringArray>();
         widened(&both, DEFAULT_COLUMN, Arc::new(defaults))
+    }
+
+    /// `pg_proc` with the SQL functions.
+    async fn proc(&self) -> Result<RecordBatch> {
+        let known = read(&self.inner, "pg_proc").await?;
+        let spaces = read(&self.inner, "pg_namespace").await?;
+        let named = spaces.column_by_name("nspname").zip(spaces.column_by_name("oid"));
+        let public = named.and_then(|(names, numbers)| {
+            let at = names.as_string::<i32>().iter().position(|name| name == Some("public"))?;
+            Some(numbers.as_primitive::<Int32Type>().value(at))
+        });
+        let (all, count) = (&self.functions, self.functions.len());
+        let words = |word: &str| texts(vec![word.to_owned(); count]);
+        let strict: Vec<bool> = all.iter().map(|function| function.is_strict).collect();
+        let functions: [(&str, ArrayRef); 12] = [
+            ("oid", numbers((FUNCTION..).take(count))),
+            ("proname", texts(all.iter().map(|function| function.name.clone()))),
+            ("pronamespace", numbers(vec![public.unwrap_or_default(); count])),
+            ("proowner", numbers(vec![OWNER; count])),
+            ("prolang", numbers(vec![LANGUAGE; count])),
+            ("prokind", words("f")),
+            ("provolatile", texts(all.iter().map(|function| function.volatility.to_owned()))),
+            ("proparallel", words("u")),
+            ("prosecdef", Arc::new(BooleanArray::from(vec![false; count]))),
+            ("proisstrict", Arc::new(BooleanArray::from(strict))),
+            ("pronargs", smalls(all.iter().map(|function| i16::try_from(function.count).unwrap_or(i16::MAX)))),
+            ("prosrc", texts(all.iter().map(|function| function.definition.clone()))),
+        ];
+        let functions = filled(&known.schema(), count, &functions)?;
+        Ok(concat_batches(&known.schema(), [&known, &functions])?)
     }
 
     /// `pg_database`: text is compared by its bytes.
@@ -442,6 +493,7 @@ impl SchemaProvider for PgCatalog {
             "pg_class" => self.class()?,
             "pg_attribute" => self.attribute().await?,
             "pg_attrdef" => self.attrdef()?,
+            "pg_proc" if !self.functions.is_empty() => self.proc().await?,
             "pg_database" => self.database().await?,
             "pg_index" => self.index()?,
             "pg_indexes" => self.index_definitions()?,
@@ -540,9 +592,10 @@ fn prepared_statements(connection: &Connection) -> RecordBatch {
     table(columns).expect("columns of one length")
 }
 
-type Column = (Field, ArrayRef);
+/// A column with its values.
+pub(crate) type Column = (Field, ArrayRef);
 
-fn plain(name: &str, array: ArrayRef) -> Column {
+pub(crate) fn plain(name: &str, array: ArrayRef) -> Column {
     (Field::new(name, array.data_type().clone(), true), array)
 }
 
@@ -558,7 +611,7 @@ fn smalls(values: impl IntoIterator<Item = i16>) -> ArrayRef {
     Arc::new(Int16Array::from_iter_values(values))
 }
 
-fn texts(values: impl IntoIterator<Item = String>) -> ArrayRef {
+pub(crate) fn texts(values: impl IntoIterator<Item = String>) -> ArrayRef {
     Arc::new(StringArray::from_iter_values(values))
 }
 
@@ -571,7 +624,7 @@ fn places(all: &[Indexed<'_>], of: fn(usize) -> i16) -> ArrayRef {
     Arc::new(lists.finish())
 }
 
-fn table(columns: Vec<Column>) -> Result<RecordBatch> {
+pub(crate) fn table(columns: Vec<Column>) -> Result<RecordBatch> {
     let (fields, arrays): (Vec<Field>, Vec<ArrayRef>) = columns.into_iter().unzip();
     Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)?)
 }

@@ -26,12 +26,10 @@ const TRUE: [&str; 10] = [
 ];
 
 /// Functions that know nothing: nothing has comments, and sizes and rules are not PostgreSQL's.
-const NOTHING: [(&str, DataType); 10] = [
+const NOTHING: [(&str, DataType); 8] = [
     ("col_description", DataType::Utf8),
     ("obj_description", DataType::Utf8),
     ("shobj_description", DataType::Utf8),
-    ("pg_get_function_arguments", DataType::Utf8),
-    ("pg_get_function_result", DataType::Utf8),
     ("pg_get_ruledef", DataType::Utf8),
     ("pg_tablespace_location", DataType::Utf8),
     ("pg_size_pretty", DataType::Utf8),
@@ -43,6 +41,7 @@ const NOTHING: [(&str, DataType); 10] = [
 pub(crate) fn functions(
     connection: &Connection,
     definitions: Definitions,
+    relations: Vec<String>,
     array_to_string: Arc<ScalarUDF>,
 ) -> Vec<ScalarUDF> {
     let user = connection.user();
@@ -51,7 +50,11 @@ pub(crate) fn functions(
         ("pg_get_viewdef", definitions.views),
         ("pg_get_indexdef", definitions.indexes),
         ("pg_get_constraintdef", definitions.constraints),
+        ("pg_get_function_arguments", definitions.arguments),
+        ("pg_get_function_result", definitions.results),
+        ("pg_get_functiondef", definitions.functions),
     ];
+    let named = |name: String| [(format!("public.{name}"), name.clone()), (name.clone(), name)];
     let constants = [
         ("version", text(&format!("PostgreSQL {SERVER_VERSION}, a streaming SQL database"))),
         ("current_user", text(user)),
@@ -63,6 +66,8 @@ pub(crate) fn functions(
         ("getdatabaseencoding", text("UTF8")),
         ("pg_char_to_encoding", Gives::Value(ScalarValue::from(6_i32))),
         ("current_setting", Gives::ByText(connection.settings())),
+        ("to_regclass", Gives::ByText(relations.into_iter().flat_map(named).collect())),
+        ("pg_is_in_recovery", Gives::Value(ScalarValue::from(false))),
         ("pg_get_expr", Gives::First),
         ("quote_literal", Gives::Quoted),
         ("array_to_string", Gives::Joined(array_to_string)),

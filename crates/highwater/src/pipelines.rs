@@ -71,7 +71,7 @@ impl Database {
                     let target = table_of(state, into)?;
                     let of = format!("{}:{}", object.entry.incarnation, object.kept());
                     let skips = policy(state, object)? == OnError::Skip;
-                    let sink = TableSink::new(self.tables.writer(), self.session.clone(), target, of, skips);
+                    let sink = TableSink::new(self.tables.writer(), (*self.session).clone(), target, of, skips);
                     builder.sink(kept, |_, _| Ok(Arc::new(sink)))?;
                 }
                 Body::Sink(sink) => self.add_sink(&mut builder, kept, sink, object.entry.incarnation)?,

@@ -5,8 +5,10 @@ use crate::database::Database;
 use crate::dml::Target;
 use crate::error::Result;
 use crate::objects::{Body, Reading};
+use crate::outcome::Rows;
 use crate::parameters::Parameters;
 use crate::prepared;
+use crate::query::QUERY_PLAN;
 use crate::statements::ends_transaction;
 use crate::titles::titled;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -14,6 +16,7 @@ use datafusion::common::ScalarValue;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::sqlparser::ast::{Expr, Value};
 use futures::future::BoxFuture;
+use highwater_sql::session::plain;
 use highwater_sql::statement::{
     CopyOut, EXCLUDED, Insert, Name, Query, ROW_KEY, ROW_NUMBER, ROW_VALUE, Show, Statement, returning,
 };
@@ -55,6 +58,10 @@ impl Database {
                     let columns = Arc::new(Schema::new(vec![Field::new(&name.value, DataType::Utf8, true)]));
                     Ok(Described { parameters: Vec::new(), columns: Some(columns) })
                 }
+                Statement::ExplainAnalyze(_) => {
+                    let columns = Arc::clone(&Rows::none(QUERY_PLAN).schema);
+                    Ok(Described { parameters: Vec::new(), columns: Some(columns) })
+                }
                 Statement::Show(_)
                 | Statement::Describe(_)
                 | Statement::ExplainQuery(_)
@@ -86,7 +93,7 @@ impl Database {
             Statement::Fetch(fetch) if !fetch.skips => connection.cursor(&fetch.cursor.value),
             Statement::Execute { name, .. } => prepared::find(connection, name)?.described.columns.clone(),
             Statement::Insert(insert) => {
-                self.infer_insert(insert, told, &mut known)?;
+                self.infer_insert(insert, told, &mut known).await?;
                 self.returned(&insert.table, insert.alias.as_ref(), &insert.returning, &insert.text)?
             }
             Statement::Update(update) => {
@@ -96,13 +103,13 @@ impl Database {
                     know(expr, target.schema().field(at).data_type(), &mut known);
                 }
                 let names: Vec<String> = target.schema().fields().iter().map(|f| f.name().clone()).collect();
-                self.infer(&update.query(&names), Some(&update.table), told, &mut known)?;
+                self.infer(&update.query(&names), Some(&update.table), told, &mut known).await?;
                 self.returned(&update.table, update.alias.as_ref(), &update.returning, &update.text)?
             }
             Statement::Delete(delete) => {
                 let target = self.target(&delete.table)?;
                 let names: Vec<String> = target.schema().fields().iter().map(|f| f.name().clone()).collect();
-                self.infer(&delete.query(&names), Some(&delete.table), told, &mut known)?;
+                self.infer(&delete.query(&names), Some(&delete.table), told, &mut known).await?;
                 self.returned(&delete.table, delete.alias.as_ref(), &delete.returning, &delete.text)?
             }
             _ => None,
@@ -132,41 +139,44 @@ impl Database {
                 return Ok(titled(rows.schema(), &query.ast));
             }
         }
-        let plan = self.infer(query, None, told, known)?;
+        let plan = self.infer(query, None, told, known).await?;
         Ok(titled(&Arc::new(plan.schema().as_arrow().clone()), &query.ast))
     }
 
     /// Binds a query over relations that only have columns, and learns its parameters' types.
     /// `hidden` names a table that gives its rows' keys too.
-    fn infer(
+    async fn infer(
         &self,
         query: &Query,
         hidden: Option<&Name>,
         told: &[Option<DataType>],
         known: &mut Known,
     ) -> Result<LogicalPlan> {
-        let state = self.state();
-        let mut relations = state.objects.relations(&self.session, &references(query), Reading::Stream)?;
-        if let Some(name) = hidden
-            && let Some(Body::Table(target)) = state.objects.get(&name.value).map(|object| &object.body)
-        {
-            relations.stream(&name.value, with_hidden(target));
-        }
-        drop(state);
-        self.infer_over(query, &relations, told, known)
+        let relations = {
+            let state = self.state();
+            let mut relations = state.objects.relations(&self.session, &references(query), Reading::Stream)?;
+            if let Some(name) = hidden
+                && let Some(Body::Table(target)) = state.objects.get(&name.value).map(|object| &object.body)
+            {
+                relations.stream(&name.value, with_hidden(target));
+            }
+            relations
+        };
+        self.infer_over(query, relations, told, known).await
     }
 
-    fn infer_over(
+    async fn infer_over(
         &self,
         query: &Query,
-        relations: &Relations,
+        relations: Relations,
         told: &[Option<DataType>],
         known: &mut Known,
     ) -> Result<LogicalPlan> {
         let count = placeholders(query).max(told.len());
         let types: Vec<Option<DataType>> =
             (1..=count).map(|n| told.get(n - 1).cloned().flatten().or_else(|| known.get(&n).cloned())).collect();
-        let plan = session::plain(self.session.bind_with(query, relations, &types)?)?;
+        let (session, query) = (Arc::clone(&self.session), query.clone());
+        let plan = self.aside(move || Ok(plain(session.bind_with(&query, &relations, &types)?)?)).await?;
         let inferred = plan.get_parameter_types()?;
         let arrays = highwater_sql::arrays::parameters(&plan);
         for number in 1..=count {
@@ -180,9 +190,9 @@ impl Database {
         Ok(plan)
     }
 
-    fn infer_insert(&self, insert: &Insert, told: &[Option<DataType>], known: &mut Known) -> Result<()> {
+    async fn infer_insert(&self, insert: &Insert, told: &[Option<DataType>], known: &mut Known) -> Result<()> {
         let target = self.target(&insert.table)?;
-        self.infer_source(insert, &target, told, known)?;
+        self.infer_source(insert, &target, told, known).await?;
         let Some(update) = insert.on_conflict.as_ref().and_then(|conflict| conflict.update.as_ref()) else {
             return Ok(());
         };
@@ -198,10 +208,10 @@ impl Database {
         relations.stream(&insert.table.value, numbered(&with_hidden(&target)));
         relations.stream(EXCLUDED, numbered(target.schema()));
         let query = update.query(&insert.table, insert.alias.as_ref(), &target.columns(), &insert.text);
-        self.infer_over(&query, &relations, told, known).map(|_| ())
+        self.infer_over(&query, relations, told, known).await.map(|_| ())
     }
 
-    fn infer_source(
+    async fn infer_source(
         &self,
         insert: &Insert,
         target: &Target,
@@ -221,7 +231,7 @@ impl Database {
             }
             return Ok(());
         }
-        self.infer(query, None, told, known).map(|_| ())
+        self.infer(query, None, told, known).await.map(|_| ())
     }
 
     /// The columns of RETURNING.

@@ -12,8 +12,9 @@ use crate::parameters::Parameters;
 use crate::provider::TableRows;
 use crate::replay::{self, Until};
 use crate::show;
+use crate::turns;
 use crate::views::{Scanned, shaped};
-use arrow::array::RecordBatch;
+use arrow::array::{AsArray as _, RecordBatch};
 use arrow::temporal_conversions::timestamp_us_to_datetime;
 use datafusion::catalog::TableProvider;
 use datafusion::common::DataFusionError;
@@ -21,7 +22,7 @@ use datafusion::datasource::provider_as_source;
 use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryPool};
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::{SendableRecordBatchStream, SessionState, TaskContext};
-use datafusion::logical_expr::{LogicalPlan, TableSource};
+use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder, TableSource};
 use datafusion::physical_plan::stream::RecordBatchReceiverStream;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use futures::StreamExt as _;
@@ -29,14 +30,19 @@ use highwater_engine::checkpoint::inspect;
 use highwater_engine::core::{CheckpointId, Epoch, WallMicros};
 use highwater_engine::source::{Extent, Offset, Source};
 use highwater_engine::{CheckpointOutcome, Pipeline, Status, Trigger};
+use highwater_sql::session::plain;
 use highwater_sql::statement::{CreateView, Query};
 use highwater_sql::zones::Zone;
-use highwater_sql::{explain, references, session};
+use highwater_sql::{Session, explain, references};
 use highwater_tables::{Overlay, Snapshot};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::runtime::Handle;
+use tokio::task::JoinError;
 
+/// The column of EXPLAIN.
+pub(crate) const QUERY_PLAN: &str = "QUERY PLAN";
 /// How long FLUSH waits for sources that may grow to give nothing more.
 const QUIET: Duration = Duration::from_millis(300);
 /// How often FLUSH looks whether sinks have delivered.
@@ -110,18 +116,40 @@ impl Database {
 
     pub(crate) async fn explain_query(&self, connection: &mut Connection, query: &Query) -> Result<Answer> {
         if let Some(by) = self.index_for(query, &Parameters::none()).filter(|by| by.is_for(connection)) {
-            let rows = Rows::text("QUERY PLAN", by.explained());
+            let rows = Rows::text(QUERY_PLAN, by.explained());
             return Ok(Answer::collected(Tag::Plain("EXPLAIN".to_owned()), rows));
         }
         let Planned { plan, epochs, .. } = self.planned(connection, query, &Parameters::none(), None).await?;
-        let plan = self.session.state().optimize(&plan)?;
+        let session = Arc::clone(&self.session);
+        let plan = self.aside(move || Ok(session.state().optimize(&plan)?)).await?;
         let mut lines: Vec<String> = plan.display_indent().to_string().lines().map(str::to_owned).collect();
         let state = self.state();
         let told =
             |(pipeline, epoch): &(String, Epoch)| format!("-- {} at epoch {epoch}", state.objects.title(pipeline));
         lines.extend(epochs.iter().map(told));
         drop(state);
-        Ok(Answer::collected(Tag::Plain("EXPLAIN".to_owned()), Rows::text("QUERY PLAN", lines)))
+        Ok(Answer::collected(Tag::Plain("EXPLAIN".to_owned()), Rows::text(QUERY_PLAN, lines)))
+    }
+
+    /// Runs a query, and tells what each of its operators did instead of its rows.
+    pub(crate) async fn explain_analyze(&self, connection: &mut Connection, query: &Query) -> Result<Answer> {
+        self.check_isolation(connection, query)?;
+        let answer = |lines| Answer::collected(Tag::Plain("EXPLAIN".to_owned()), Rows::text(QUERY_PLAN, lines));
+        let none = Parameters::none();
+        let by_index = self.index_for(query, &none).filter(|by| by.is_for(connection)).map(|by| by.explained());
+        if let Some(mut lines) = by_index
+            && let Some(rows) = self.point_select(connection, query, &none)?
+        {
+            let found: usize = rows.batches.iter().map(RecordBatch::num_rows).sum();
+            lines.push(format!("-- {found} rows"));
+            return Ok(answer(lines));
+        }
+        let Planned { plan, notices, .. } = self.planned(connection, query, &none, None).await?;
+        let analyze = LogicalPlanBuilder::from(plan).explain(false, true).and_then(LogicalPlanBuilder::build)?;
+        let told = self.run_plan(&analyze).await?.collect_within(self.config.query_memory.0).await?;
+        let plans = told.batches.iter().filter_map(|batch| batch.column(1).as_string_opt::<i32>());
+        let lines = plans.flat_map(|plans| plans.iter().flatten().flat_map(str::lines)).map(str::to_owned).collect();
+        Ok(Answer { notices, ..answer(lines) })
     }
 
     pub(crate) fn explain_view(&self, view: CreateView, text: &str) -> Result<Outcome> {
@@ -133,7 +161,7 @@ impl Database {
         }
         let object = self.materialized_object(&state, view, text)?;
         let lines = explain(&self.plan_with(&state, &object)?);
-        Ok(Outcome::rows("EXPLAIN", Rows::text("QUERY PLAN", lines)))
+        Ok(Outcome::rows("EXPLAIN", Rows::text(QUERY_PLAN, lines)))
     }
 
     pub(crate) async fn planned_with(
@@ -207,22 +235,35 @@ impl Database {
             };
             scanned.tables.insert(object.name().to_owned(), provider_as_source(table));
         }
-        let state = self.state();
-        let relations = state.objects.relations(&self.session, &names, Reading::Tables(&scanned.tables))?;
-        drop(state);
-        let plan = session::plain(self.session.bind_with(query, &relations, &parameters.types())?)?;
-        let plan = parameters.put_into(plan)?;
+        let relations = self.state().objects.relations(&self.session, &names, Reading::Tables(&scanned.tables))?;
         let Scanned { epochs, notices, .. } = scanned;
-        let plan = self.in_zone(self.session.runnable(plan)?, connection.zone().as_ref())?;
+        let (session, query, zone) = (Arc::clone(&self.session), query.clone(), connection.zone());
+        let parameters = parameters.clone();
+        let plan = self.aside(move || {
+            let plan = plain(session.bind_with(&query, &relations, &parameters.types())?)?;
+            let plan = session.runnable(parameters.put_into(plan)?)?;
+            in_zone(&session, plan, zone.as_ref())
+        });
+        let plan = plan.await?;
         Ok(Planned { plan, epochs, notices })
     }
 
     /// A plan that can be run, in a session's zone.
     pub(crate) fn in_zone(&self, plan: LogicalPlan, zone: Option<&Zone>) -> Result<LogicalPlan> {
-        Ok(match zone {
-            Some(zone) => self.session.zoned(plan, zone)?.plan,
-            None => plan,
-        })
+        in_zone(&self.session, plan, zone)
+    }
+
+    /// Does what may take seconds, as long expressions do, on a thread of its own: others have their turn
+    /// meanwhile, and who waits for it can be told that it takes too long.
+    pub(crate) async fn aside<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        match self.runtime.spawn_blocking(work).await.map_err(JoinError::try_into_panic) {
+            Ok(done) => done,
+            Err(Ok(panic)) => std::panic::resume_unwind(panic),
+            Err(Err(ended)) => Err(DataFusionError::ExecutionJoin(Box::new(ended)).into()),
+        }
     }
 
     /// Runs a plan.
@@ -236,8 +277,10 @@ impl Database {
         if let Some(now) = wall.and_then(|wall| timestamp_us_to_datetime(wall.0)) {
             state.execution_props_mut().query_execution_start_time = Some(now.and_utc());
         }
-        let physical = state.create_physical_plan(plan).await?;
-        Ok(Answer::streamed(RowStream::new(self.computed(physical, self.task(&state)))))
+        let task = self.task(&state);
+        let plan = plan.clone();
+        let planned = self.aside(move || Ok(Handle::current().block_on(state.create_physical_plan(&plan))?));
+        Ok(Answer::streamed(RowStream::new(self.computed(planned.await?, task))))
     }
 
     /// A plan's rows, computed on the queries' own threads: some operators compute for long without
@@ -247,7 +290,7 @@ impl Database {
         let rows = builder.tx();
         builder.spawn_on(
             async move {
-                let mut stream = execute_stream(plan, task)?;
+                let mut stream = execute_stream(turns::given(plan)?, task)?;
                 while let Some(batch) = stream.next().await {
                     let is_last = batch.is_err();
                     if rows.send(batch).await.is_err() || is_last {
@@ -522,6 +565,14 @@ impl Database {
         let reads_tables = sources.iter().any(|object| matches!(object.body, Body::Table(_)));
         Flushed { pipeline, extent, reads_tables }
     }
+}
+
+/// A plan that can be run, in a session's zone.
+fn in_zone(session: &Session, plan: LogicalPlan, zone: Option<&Zone>) -> Result<LogicalPlan> {
+    Ok(match zone {
+        Some(zone) => session.zoned(plan, zone)?.plan,
+        None => plan,
+    })
 }
 
 /// A table as a statement sees it: with the transaction's writes, or, beside views, as they show it.

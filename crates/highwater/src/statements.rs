@@ -93,6 +93,7 @@ impl Database {
             Statement::Update(update) => self.update(connection, update, parameters).await?,
             Statement::Delete(delete) => self.delete(connection, delete, parameters).await?,
             Statement::ExplainQuery(query) => self.explain_query(connection, query).await?,
+            Statement::ExplainAnalyze(query) => self.explain_analyze(connection, query).await?,
             Statement::Begin(modes) => begin(connection, *modes)?,
             Statement::SetTransaction { scope, modes } => set_transaction(connection, *scope, *modes)?,
             Statement::Commit => self.end_transaction(connection, true).await?,

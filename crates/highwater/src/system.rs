@@ -10,11 +10,14 @@ use crate::answer::{Answer, RowStream};
 use crate::connection::{Connection, invalid};
 use crate::database::Database;
 use crate::error::Result;
+use crate::functions;
 use crate::hw_catalog;
+use crate::information_schema::{self, InformationSchema};
 use crate::objects::{Body, Object};
 use crate::parameters::Parameters;
 use crate::pg_catalog::{self, PgCatalog, Relations};
 use crate::pg_functions;
+use crate::sleep;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{MemorySchemaProvider, SchemaProvider, Session, TableProvider};
@@ -30,12 +33,13 @@ use datafusion_pg_catalog::pg_catalog::setup_pg_catalog;
 use datafusion_pg_catalog::sql::PostgresCompatibilityParser;
 use highwater_sql::physical_rules;
 use highwater_sql::statement::{CreateTable, Query};
+use highwater_sql::type_of;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 /// The one database's name in catalogs; clients may connect to any.
-const DATABASE: &str = "highwater";
+pub(crate) const DATABASE: &str = "highwater";
 
 impl Database {
     /// Whether a query reads the system's own relations, or none and asks about the session.
@@ -90,14 +94,23 @@ impl Database {
         }
         catalog.register_schema("hw_catalog", Arc::new(ours))?;
         setup_pg_catalog(&context, DATABASE, EmptyContextProvider).map_err(|error| *error)?;
-        let pg_catalog = PgCatalog::new(Arc::clone(&self.system.pg_catalog), relations, connection).await?;
+        let shown = relations.clone();
+        let pg_catalog =
+            PgCatalog::new(Arc::clone(&self.system.pg_catalog), relations, connection, functions::told(self)).await?;
         let definitions = pg_catalog.definitions();
+        let names = shown.keys().cloned().collect();
         let pg_catalog: Arc<dyn SchemaProvider> = Arc::new(pg_catalog);
         catalog.register_schema("pg_catalog", Arc::clone(&pg_catalog))?;
         let public = Public { listed: Arc::clone(&self.system.relations), pg_catalog: Some(pg_catalog) };
         catalog.register_schema("public", Arc::new(public))?;
+        // It has a list of its own, as the catalog's would have itself.
+        let information = InformationSchema::over(catalog.as_ref(), shown)?;
+        catalog.register_schema(information_schema::NAME, Arc::new(information))?;
         let array_to_string = context.udf("array_to_string")?;
-        for function in pg_functions::functions(connection, definitions, array_to_string) {
+        for function in pg_functions::functions(connection, definitions, names, array_to_string) {
+            context.register_udf(function);
+        }
+        for function in [type_of::udf(), sleep::udf()] {
             context.register_udf(function);
         }
         for function in self.session.functions() {
@@ -170,10 +183,7 @@ impl System {
 }
 
 fn empty_context() -> SessionContext {
-    let mut config = SessionConfig::new()
-        .with_default_catalog_and_schema(DATABASE, "public")
-        .with_information_schema(true)
-        .with_target_partitions(1);
+    let mut config = SessionConfig::new().with_default_catalog_and_schema(DATABASE, "public").with_target_partitions(1);
     config.options_mut().sql_parser.map_string_types_to_utf8view = false;
     // Queries over catalogs join relations with themselves, too.
     let state = SessionStateBuilder::new().with_config(config).with_physical_optimizer_rules(physical_rules());
@@ -224,7 +234,7 @@ impl ast::Visitor for Found {
 }
 
 /// What only the system's side knows, asked without reading a relation.
-const ASKED: [&str; 20] = [
+const ASKED: [&str; 21] = [
     "col_description",
     "current_catalog",
     "current_database",
@@ -243,13 +253,17 @@ const ASKED: [&str; 20] = [
     "quote_ident",
     "quote_literal",
     "session_user",
+    "to_regclass",
     "user",
     "version",
 ];
 
+/// Functions that every query knows, whatever they are called.
+const OF_ALL: [&str; 2] = [type_of::NAME, sleep::NAME];
+
 /// Whether a name asks about the session or the system, whatever functions there are.
 pub(crate) fn is_about_session(name: &str) -> bool {
-    name.starts_with("pg_") || ASKED.contains(&name)
+    name.starts_with("pg_") && !OF_ALL.contains(&name) || ASKED.contains(&name)
 }
 
 /// The objects of the database, as catalogs list them. What is none of them may be PostgreSQL's.

@@ -49,6 +49,7 @@ impl Role {
             Statement::Query(_)
             | Statement::CopyOut(_)
             | Statement::ExplainQuery(_)
+            | Statement::ExplainAnalyze(_)
             | Statement::ExplainView(_)
             | Statement::Show(_)
             | Statement::Describe(_)

@@ -80,7 +80,7 @@ fn made(expr: &Expr) -> Option<(&Arithmetic, &[Expr])> {
 }
 
 /// The type of an expression; of long sums without looking at all of their parts.
-fn type_of(expr: &Expr, schema: &DFSchema) -> Result<DataType> {
+pub(crate) fn type_of(expr: &Expr, schema: &DFSchema) -> Result<DataType> {
     match made(expr) {
         Some((arithmetic, _)) => Ok(arithmetic.data_type.clone()),
         None => expr.get_type(schema),

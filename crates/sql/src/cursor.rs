@@ -2,6 +2,7 @@
 //! Queries, expressions and types are left to sqlparser, which is given the tokens it may read.
 
 use crate::asof;
+use crate::chains;
 use crate::error::{Error, Result};
 use crate::precedence::group_operands;
 use crate::present;
@@ -27,6 +28,7 @@ impl<'a> Cursor<'a> {
         while tokens.last().is_some_and(|t| t.token == Token::SemiColon) {
             tokens.pop();
         }
+        chains::check(&tokens, text)?;
         let end = tokens.len();
         Ok(Self { text, tokens, next: 0, end })
     }
@@ -219,6 +221,7 @@ impl<'a> Cursor<'a> {
         let mut value = read(&mut parser).map_err(|e| self.of_sqlparser(&e, &parser))?;
         self.next += parser.index().min(self.end - self.next);
         group_operands(&mut value);
+        chains::balance(&mut value);
         Ok(value)
     }
 

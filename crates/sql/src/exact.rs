@@ -10,6 +10,7 @@ use crate::arithmetic;
 use crate::floats;
 use crate::frames;
 use crate::lower::ties;
+use crate::minutes;
 use arrow::datatypes::DataType;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
@@ -73,6 +74,7 @@ pub(crate) fn exact(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> 
     match expr {
         Expr::AggregateFunction(call) => aggregate(call, schema),
         Expr::WindowFunction(call) => window(*call, schema),
+        Expr::Cast(cast) => Ok(minutes::with_seconds(cast)),
         other => arithmetic::exact(other, schema),
     }
 }

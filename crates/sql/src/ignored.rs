@@ -6,11 +6,13 @@
 
 use crate::cursor::Cursor;
 use crate::error::{Error, Result};
+use crate::respell::plain_name;
+use crate::session::Session;
 use crate::statement::Query;
 use crate::text::Position;
 use datafusion::sql::sqlparser::ast::{
-    self, DuplicateTreatment, Expr, FunctionArgumentClause, FunctionArguments, JoinConstraint, JoinOperator, Select,
-    Spanned, TableFactor, Visit, Visitor, visit_expressions,
+    self, DuplicateTreatment, Expr, Function, FunctionArgumentClause, FunctionArguments, JoinConstraint, JoinOperator,
+    Select, Spanned, TableFactor, Visit, Visitor, visit_expressions,
 };
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -18,10 +20,10 @@ use std::ops::ControlFlow;
 /// Refuses the first clause that would have no effect.
 ///
 /// # Errors
-/// `Unsupported` with the clause's name and position.
-pub(crate) fn check(query: &Query) -> Result<()> {
+/// `Unsupported` with the clause's name and position; `Invalid` (42809) for what only aggregates have.
+pub(crate) fn check(query: &Query, session: &Session) -> Result<()> {
     let cursor = Cursor::new(&query.text)?;
-    match query.ast.visit(&mut Gate { cursor: &cursor }) {
+    match query.ast.visit(&mut Gate { cursor: &cursor, session }) {
         ControlFlow::Break(error) => Err(*error),
         ControlFlow::Continue(()) => Ok(()),
     }
@@ -29,6 +31,7 @@ pub(crate) fn check(query: &Query) -> Result<()> {
 
 struct Gate<'a> {
     cursor: &'a Cursor<'a>,
+    session: &'a Session,
 }
 
 type Walk = ControlFlow<Box<Error>>;
@@ -75,6 +78,25 @@ impl Gate<'_> {
         let hint = "they would be put in one order: aggregate in two queries and join them";
         let error = Error::unsupported("DISTINCT and two different ORDER BY inside aggregates", hint, at);
         ControlFlow::Break(Box::new(error))
+    }
+
+    /// Refuses in calls of other functions what only aggregates have.
+    fn call(&self, call: &Function) -> Walk {
+        let FunctionArguments::List(list) = &call.args else { return ControlFlow::Continue(()) };
+        let is_order = |clause: &FunctionArgumentClause| matches!(clause, FunctionArgumentClause::OrderBy(_));
+        let clauses = [
+            (list.duplicate_treatment == Some(DuplicateTreatment::Distinct), "DISTINCT"),
+            (list.clauses.iter().any(is_order), "ORDER BY"),
+            (call.filter.is_some(), "FILTER"),
+        ];
+        let Some((_, clause)) = clauses.iter().find(|(there, _)| *there) else { return ControlFlow::Continue(()) };
+        let Some(name) = plain_name(&call.name).map(str::to_lowercase).filter(|name| self.session.is_scalar(name))
+        else {
+            return ControlFlow::Continue(());
+        };
+        let message = format!("{clause} specified, but {name} is not an aggregate function");
+        let position = Position::of(self.cursor.text, call.name.span().start);
+        ControlFlow::Break(Box::new(Error::Invalid { sqlstate: "42809", message, position }))
     }
 }
 
@@ -137,6 +159,13 @@ impl Visitor for Gate<'_> {
             (!pipe_operators.is_empty(), "|>"),
         ];
         self.first(&clauses, Position::of(self.cursor.text, query.span().start))
+    }
+
+    fn pre_visit_expr(&mut self, expr: &Expr) -> Walk {
+        match expr {
+            Expr::Function(call) => self.call(call),
+            _ => ControlFlow::Continue(()),
+        }
     }
 
     fn pre_visit_select(&mut self, select: &Select) -> Walk {

@@ -6,7 +6,9 @@
 //!   `string_agg` gives, which is of the type that jsonb has here, is cast to text.
 //! - A function that gives rows, in FROM, and its one column have the same name unless told otherwise.
 //! - `value = ANY (array)` becomes a function, and so does ALL.
-//! - `AT TIME ZONE` becomes a function.
+//! - `AT TIME ZONE` becomes a function. `now()` before it is an instant, which DataFusion's type of it
+//!   does not say.
+//! - `@x` is `abs(x)`, and `~x` is `x # -1`.
 //! - `proctime()` is `now()`: where it is not, it is not planned.
 //! - Comparisons of rows become comparisons of their columns.
 //! - A column of a relation around a subquery is told with its schema.
@@ -16,9 +18,9 @@
 
 use crate::{arrays, jsonb, row_values, scopes, zones};
 use datafusion::sql::sqlparser::ast::{
-    AccessExpr, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
+    AccessExpr, BinaryOperator, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
     FunctionArguments, Ident, ObjectName, ObjectNamePart, Query, Select, SelectItem, SetExpr, Subscript, TableAlias,
-    TableAliasColumnDef, TableFactor, Value, ValueWithSpan, VisitMut, VisitorMut,
+    TableAliasColumnDef, TableFactor, TimezoneInfo, UnaryOperator, Value, ValueWithSpan, VisitMut, VisitorMut,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 use std::collections::BTreeSet;
@@ -130,7 +132,7 @@ fn rows_function_of(name: &ObjectName) -> Option<&'static RowsFunction> {
 }
 
 /// A name without a schema.
-fn plain_name(name: &ObjectName) -> Option<&str> {
+pub(crate) fn plain_name(name: &ObjectName) -> Option<&str> {
     let [ObjectNamePart::Identifier(ident)] = name.0.as_slice() else { return None };
     Some(&ident.value)
 }
@@ -184,9 +186,20 @@ impl VisitorMut for Respell {
                     *expr = call(&name, Span::empty(), vec![(**left).clone(), (**right).clone()]);
                 }
             }
+            Expr::UnaryOp { op: UnaryOperator::PGAbs, expr: of } => {
+                *expr = call("abs", Span::empty(), vec![(**of).clone()]);
+            }
+            Expr::UnaryOp { op: UnaryOperator::BitwiseNot, expr: of } => {
+                *expr = Expr::BinaryOp {
+                    left: of.clone(),
+                    op: BinaryOperator::PGBitwiseXor,
+                    right: Box::new(Expr::Value(Value::Number("-1".to_owned(), false).into())),
+                };
+            }
             Expr::AtTimeZone { timestamp, time_zone } => {
-                let args = vec![(**time_zone).clone(), (**timestamp).clone()];
-                *expr = call(zones::AT_ZONE, Span::empty(), args);
+                let value = (**timestamp).clone();
+                let value = if is_now(&value) { instant(value) } else { value };
+                *expr = call(zones::AT_ZONE, Span::empty(), vec![(**time_zone).clone(), value]);
             }
             // As a literal it is planned without the names around its query.
             Expr::Array(array) if array.elem.iter().any(is_computed) && !array.elem.iter().any(is_literal_array) => {
@@ -225,6 +238,29 @@ fn in_other_words(function: &Function) -> Option<Expr> {
             format: None,
         }),
         _ => None,
+    }
+}
+
+/// Whether an expression is now(), or that long before or after it.
+fn is_now(expr: &Expr) -> bool {
+    match expr {
+        Expr::Function(function) => plain_name(&function.name)
+            .is_some_and(|name| ["now", "current_timestamp"].contains(&name.to_lowercase().as_str())),
+        Expr::Nested(inner) => is_now(inner),
+        Expr::BinaryOp { left, op: BinaryOperator::Plus, right } => is_now(left) || is_now(right),
+        Expr::BinaryOp { left, op: BinaryOperator::Minus, .. } => is_now(left),
+        _ => false,
+    }
+}
+
+/// An expression as a `timestamptz`.
+fn instant(expr: Expr) -> Expr {
+    Expr::Cast {
+        kind: CastKind::Cast,
+        expr: Box::new(expr),
+        data_type: DataType::Timestamp(None, TimezoneInfo::WithTimeZone),
+        array: false,
+        format: None,
     }
 }
 

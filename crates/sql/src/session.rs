@@ -3,6 +3,7 @@
 //! Queries that are maintained and queries that run once are bound by the same functions, types and
 //! windows; only the optimizer's rules differ, because a dataflow cannot run what a batch can.
 
+use crate::arithmetic;
 use crate::arrays::{self, Arrays, Casts};
 use crate::asof;
 use crate::bounded;
@@ -21,6 +22,7 @@ use crate::rounding::Rounding;
 use crate::sql_function::{self, SqlFunction};
 use crate::statement::{Name, Query, Statement};
 use crate::subquery;
+use crate::type_of;
 use crate::types::{self, Types};
 use crate::window::{self, Windows};
 use crate::zones::AtZone;
@@ -38,8 +40,8 @@ use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, RelationPl
 use datafusion::logical_expr::registry::FunctionRegistry;
 use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{
-    AggregateUDF, Expr, ExprSchemable, HigherOrderUDF, LogicalPlan, LogicalPlanBuilder, ScalarUDF, TableSource,
-    Volatility, WindowUDF, cast, col,
+    AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, LogicalPlanBuilder, ScalarUDF, TableSource, Volatility, WindowUDF,
+    cast, col,
 };
 use datafusion::optimizer::decorrelate_lateral_join::DecorrelateLateralJoin;
 use datafusion::optimizer::decorrelate_predicate_subquery::DecorrelatePredicateSubquery;
@@ -206,6 +208,7 @@ impl Session {
         arrays::register(&mut state).expect("a session takes functions");
         jsonb::register(&mut state).expect("a session takes functions");
         state.register_udf(Arc::new(AtZone::udf())).expect("a session takes functions");
+        state.register_udf(Arc::new(type_of::udf())).expect("a session takes functions");
         Self { state, types, functions: Vec::new(), declared: Arc::default() }
     }
 
@@ -228,6 +231,14 @@ impl Session {
             return Ok(());
         }
         Err(refused(format!("{name} means something else in SQL: give the function another name")))
+    }
+
+    /// Makes a function of the database itself known.
+    ///
+    /// # Panics
+    /// As [`Session::new`].
+    pub fn add_built_in(&mut self, function: ScalarUDF) {
+        self.state.register_udf(Arc::new(function)).expect("a session takes functions");
     }
 
     /// Makes an SQL function known, in the place of one of its name.
@@ -272,6 +283,13 @@ impl Session {
             || state.table_functions().contains_key(name)
     }
 
+    /// Whether a name is that of a function which is no aggregate or window function.
+    pub(crate) fn is_scalar(&self, name: &str) -> bool {
+        let state = &self.state;
+        let is_scalar = state.scalar_functions().contains_key(name) || self.declares(name);
+        is_scalar && !state.aggregate_functions().contains_key(name) && !state.window_functions().contains_key(name)
+    }
+
     /// Whether a query is bound to a call of the function.
     fn calls(&self, text: &str, function: &str) -> bool {
         let Ok(Statement::Query(query)) = crate::parse(text) else { return false };
@@ -310,7 +328,7 @@ impl Session {
         relations: &Relations,
         parameters: &[Option<DataType>],
     ) -> Result<LogicalPlan> {
-        ignored::check(query)?;
+        ignored::check(query, self)?;
         asof::check(query)?;
         let parameters: Vec<_> =
             parameters.iter().map(|p| p.as_ref().map(|p| Arc::new(Field::new("", p.clone(), true)))).collect();
@@ -560,7 +578,7 @@ impl FunctionRewrite for PlainText {
 
     fn rewrite(&self, expr: Expr, schema: &DFSchema, _: &ConfigOptions) -> Result<Transformed<Expr>, DataFusionError> {
         let Expr::ScalarFunction(call) = &expr else { return Ok(Transformed::no(expr)) };
-        let plain = match expr.get_type(schema)? {
+        let plain = match arithmetic::type_of(&expr, schema)? {
             DataType::Utf8View => DataType::Utf8,
             DataType::LargeUtf8 if !jsonb::gives_jsonb(call, schema) => DataType::Utf8,
             DataType::BinaryView | DataType::LargeBinary => DataType::Binary,

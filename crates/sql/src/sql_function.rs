@@ -192,6 +192,19 @@ fn is_open(expr: &Expr, data_type: &DataType) -> bool {
     matches!(expr, Expr::Literal(..) | Expr::Placeholder(_)) && (is_text(data_type) || data_type.is_null())
 }
 
+/// Refuses a text that is written out and is no number or truth value where the function gives one.
+fn check_written(body: &Expr, statement: &CreateFunction) -> Result<()> {
+    let Expr::Literal(value, _) = body else { return Ok(()) };
+    let Some(Some(text)) = value.try_as_str() else { return Ok(()) };
+    let returns = &statement.returns;
+    let is_plain = returns.is_numeric() || matches!(returns, DataType::Boolean);
+    if !is_plain || value.cast_to(returns).is_ok() {
+        return Ok(());
+    }
+    let message = format!("invalid input syntax for type {}: {text:?}", type_name(returns));
+    Err(Error::Invalid { sqlstate: "22P02", message, position: Some(statement.body_at) })
+}
+
 impl Session {
     /// Refuses a name that a new function cannot have.
     ///
@@ -229,6 +242,7 @@ impl Session {
             );
             return Err(Error::Invalid { sqlstate: "42P13", message, position: Some(statement.body_at) });
         }
+        check_written(&body, statement)?;
         let body = if given == statement.returns { body } else { cast(body, statement.returns.clone()) };
         let body = if statement.strict { strict(body, &schema, &statement.returns)? } else { body };
         let signature = Signature::user_defined(volatility(&body));

@@ -610,6 +610,8 @@ pub enum Statement {
     Query(Query),
     /// EXPLAIN of a query.
     ExplainQuery(Query),
+    /// EXPLAIN ANALYZE of a query, which is run.
+    ExplainAnalyze(Query),
     /// EXPLAIN CREATE MATERIALIZED VIEW.
     ExplainView(CreateView),
     /// SHOW.

@@ -173,6 +173,22 @@ pub fn pg_name(arrow: &DataType) -> String {
     }
 }
 
+/// A type as PostgreSQL's catalogs call it: in the standard's words, without digits.
+#[must_use]
+pub fn catalog_name(arrow: &DataType) -> String {
+    let words = match arrow {
+        DataType::Null => "unknown",
+        DataType::Decimal128(..) | DataType::Decimal256(..) => "numeric",
+        DataType::Utf8 | DataType::Utf8View => "text",
+        DataType::Time32(_) | DataType::Time64(_) => "time without time zone",
+        DataType::Timestamp(_, None) => "timestamp without time zone",
+        DataType::Timestamp(_, Some(_)) => "timestamp with time zone",
+        DataType::List(item) | DataType::LargeList(item) => return format!("{}[]", catalog_name(item.data_type())),
+        other => return pg_name(other),
+    };
+    words.to_owned()
+}
+
 /// Gives casts in queries the same types as columns of sources have.
 #[derive(Debug)]
 pub(crate) struct Types;

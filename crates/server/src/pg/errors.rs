@@ -16,6 +16,22 @@ pub(super) fn fatal(sqlstate: &str, message: impl Into<String>) -> PgWireError {
     PgWireError::UserError(Box::new(ErrorInfo::new("FATAL".to_owned(), sqlstate.to_owned(), message.into())))
 }
 
+/// Bytes that are no text.
+pub(super) fn no_text() -> PgWireError {
+    error("22021", "invalid byte sequence for encoding \"UTF8\"")
+}
+
+/// Refuses a statement that is no UTF-8. pgwire has put U+FFFD where it is none, which nobody can tell from
+/// one that was sent.
+pub(super) fn check_text(statement: &str) -> Result<(), PgWireError> {
+    if !statement.contains(char::REPLACEMENT_CHARACTER) {
+        return Ok(());
+    }
+    let message = "invalid byte sequence for encoding \"UTF8\", or U+FFFD, which stands for one: a text that has this \
+                   character is sent as a parameter, or by COPY";
+    Err(error("22021", message))
+}
+
 /// The database's error. `before` characters stand in the client's text before the statement.
 pub(super) fn of(failed: &Error, before: usize) -> PgWireError {
     let mut message = failed.to_string();

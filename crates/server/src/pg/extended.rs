@@ -85,8 +85,11 @@ impl ExtendedQueryHandler for Session {
         PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
     {
         self.go_on(client).await?;
+        errors::check_text(&message.query)?;
         let name = message.name.clone().unwrap_or_else(|| DEFAULT_NAME.to_owned());
-        match StoredStatement::parse(client, &message, self.query_parser()).await? {
+        let limit = self.connection.lock().await.statement_timeout();
+        let parsed = self.limited(StoredStatement::parse(client, &message, self.query_parser()), limit).await?;
+        match parsed {
             Some(statement) => client.portal_store().put_statement(Arc::new(statement)),
             None => client.portal_store().put_empty_statement(&name),
         }

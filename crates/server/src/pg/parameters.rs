@@ -4,6 +4,7 @@
 use super::encode::pg_type;
 use super::extended::Prepared;
 use super::{binary, errors};
+use arrow::array::AsArray as _;
 use arrow::datatypes::{DataType, Field, IntervalUnit, TimeUnit};
 use arrow_pg::datatypes::df::deserialize_parameters;
 use bytes::Bytes;
@@ -85,7 +86,12 @@ fn value(portal: &Portal<Prepared>, at: usize, data_type: &DataType) -> PgWireRe
                 };
                 return read(as_text(text)?, data_type);
             }
-            decoded(portal, told, given, data_type)
+            if *data_type == DataType::Utf8 && told.as_ref().is_none_or(|told| self::told(told) == Some(DataType::Utf8))
+            {
+                return read(as_text(given)?, data_type);
+            }
+            let value = decoded(portal, told, given, data_type)?;
+            if has_zero(&value) { Err(errors::no_text()) } else { Ok(value) }
         }
         Some(Some(given)) => read(as_text(given)?, data_type),
         _ => ScalarValue::try_from(data_type).map_err(|error| errors::error("XX000", error.to_string())),
@@ -93,8 +99,17 @@ fn value(portal: &Portal<Prepared>, at: usize, data_type: &DataType) -> PgWireRe
 }
 
 fn as_text(bytes: &[u8]) -> PgWireResult<&str> {
-    let text = std::str::from_utf8(bytes);
-    text.map_err(|_| errors::error("22021", "invalid byte sequence for encoding \"UTF8\""))
+    match std::str::from_utf8(bytes) {
+        Ok(text) if !bytes.contains(&0) => Ok(text),
+        _ => Err(errors::no_text()),
+    }
+}
+
+/// Whether one of an array of texts has the byte that none may have.
+fn has_zero(value: &ScalarValue) -> bool {
+    let ScalarValue::List(array) = value else { return false };
+    let texts = array.values().as_string_opt::<i32>();
+    texts.is_some_and(|texts| texts.iter().flatten().any(|text| text.contains('\0')))
 }
 
 fn read(text: &str, data_type: &DataType) -> PgWireResult<ScalarValue> {

@@ -78,6 +78,7 @@ impl Session {
         PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
     {
         use futures::SinkExt as _;
+        errors::check_text(text)?;
         let pieces = highwater::split(text).map_err(|error| errors::of(&error.into(), 0))?;
         if pieces.is_empty() {
             client.feed(PgWireBackendMessage::EmptyQueryResponse(EmptyQueryResponse::new())).await?;
@@ -176,6 +177,7 @@ pub(super) const fn is_transactional(statement: &Statement) -> bool {
             | Statement::SetTransaction { .. }
             | Statement::Show(_)
             | Statement::ExplainQuery(_)
+            | Statement::ExplainAnalyze(_)
     )
 }
 

@@ -215,8 +215,61 @@ fn long_chains_of_operators_end_no_server() {
     assert_eq!(wire.answers(3), "T C ZI");
     wire = wire.query(&format!("DELETE FROM t WHERE {chain}")).send();
     assert_eq!(wire.answers(2), "C ZI");
-    wire = wire.query(&format!("CREATE MATERIALIZED VIEW v AS SELECT id FROM t WHERE {chain}")).send();
+    let chain: Vec<String> = (0..5000).map(|n| format!("id = {n}")).collect();
+    wire = wire.query(&format!("SELECT id FROM t WHERE {}", chain.join(" OR "))).send();
+    assert_eq!(wire.answers(3), "T C ZI");
+    let sum = |terms: usize| vec!["id"; terms].join(" + ");
+    wire = wire.query(&format!("SELECT {} AS x FROM t", sum(200))).send();
+    assert_eq!(wire.answers(3), "T C ZI");
+    wire = wire.query(&format!("SELECT {} AS x FROM t", sum(20_000))).send();
     assert_eq!(wire.answers(2), "E54001 ZI");
+    wire = wire.query(&format!("CREATE MATERIALIZED VIEW v AS SELECT {} AS x FROM t", sum(2000))).send();
+    assert_eq!(wire.answers(2), "E54001 ZI");
+    assert_eq!(count(&server), 0);
+    server.stop();
+}
+
+#[test]
+fn what_takes_too_long_to_plan_is_ended() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::start(folder.path(), &[]);
+    let mut wire = Wire::connect(&server).query("CREATE TABLE t (id int PRIMARY KEY)").send();
+    assert_eq!(wire.answers(2), "C ZI");
+    let columns: Vec<String> = (0..8).map(|n| format!("{} AS c{n}", vec!["id"; 900].join(" + "))).collect();
+    let query = format!("SELECT {} FROM t", columns.join(", "));
+    let (briefly, ever) = ("SET statement_timeout = 200", "SET statement_timeout = 0");
+    wire = wire.query(briefly).query(&query).query(ever).query("SELECT 1 AS x").send();
+    assert_eq!(wire.answers(10), "C ZI E57014 ZI C ZI T D C ZI");
+    wire = wire.query(briefly).query("SELECT pg_sleep(3600)").query(ever).send();
+    // What is its column is known before it sleeps.
+    assert_eq!(wire.answers(7), "C ZI T E57014 ZI C ZI");
+    wire = wire.query(briefly).execute(&query).message(b'S', &[]).query(ever).query("SELECT 1 AS x").send();
+    assert_eq!(wire.answers(10), "C ZI E57014 ZI C ZI T D C ZI");
+    server.stop();
+}
+
+#[test]
+fn what_is_no_text_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::start(folder.path(), &[]);
+    let mut wire = Wire::connect(&server).query("CREATE TABLE t (id int PRIMARY KEY, s text)").send();
+    assert_eq!(wire.answers(2), "C ZI");
+    let insert = b"INSERT INTO t VALUES (1, 'a\xffb')\0";
+    wire = wire.message(b'Q', insert).send();
+    assert_eq!(wire.answers(2), "E22021 ZI");
+    wire = wire.message(b'P', &[vec![0], insert.to_vec(), vec![0; 2]].concat()).message(b'S', &[]).send();
+    assert_eq!(wire.answers(2), "E22021 ZI");
+    let parse = [text(""), text("INSERT INTO t VALUES (1, $1)"), vec![0; 2]].concat();
+    // One parameter, as text and in binary form.
+    for format in [0, 1] {
+        for value in [b"a\0b", b"a\xffb"] {
+            let parameter = [vec![0, 1, 0, format, 0, 1, 0, 0, 0, 3], value.to_vec(), vec![0; 2]].concat();
+            let bind = [text(""), text(""), parameter].concat();
+            wire = wire.message(b'P', &parse).message(b'B', &bind);
+            wire = wire.message(b'E', &[text(""), vec![0; 4]].concat()).message(b'S', &[]).send();
+            assert_eq!(wire.answers(4), "1 2 E22021 ZI", "{format} {value:?}");
+        }
+    }
     assert_eq!(count(&server), 0);
     server.stop();
 }

@@ -149,7 +149,7 @@ fn unknown_statement(c: &Cursor<'_>) -> Error {
 fn explain(c: &mut Cursor<'_>) -> Result<Statement> {
     let at = c.position();
     if c.accept(&["ANALYZE"]) {
-        return Err(Error::unsupported("EXPLAIN ANALYZE", "use EXPLAIN", Some(at)));
+        return query(c).map(Statement::ExplainAnalyze);
     }
     if !c.accept(&["CREATE"]) {
         return query(c).map(Statement::ExplainQuery);
