@@ -20,7 +20,7 @@ use highwater_sql::session::plain;
 use highwater_sql::statement::{
     CopyOut, EXCLUDED, Insert, Name, Query, ROW_KEY, ROW_NUMBER, ROW_VALUE, Show, Statement, returning,
 };
-use highwater_sql::{Relations, SelectItem, references, rows_of, session};
+use highwater_sql::{Relations, SelectItem, references, rows_of};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
