@@ -1,5 +1,6 @@
 //! What a plan says exactly, once its types are settled: arithmetic and aggregates that give no wrong number,
-//! keys of floating point in one form, and a LIMIT whose order leaves no rows equal.
+//! keys of floating point in one form, casts to text as PostgreSQL writes values, and a LIMIT whose order leaves
+//! no rows equal.
 //!
 //! It is part of the analysis of every plan, of a query that runs once as of a view, so that both give the
 //! same. It can be done again to what it has been done to. Windows come last, when only the columns are left
@@ -9,6 +10,7 @@ use crate::aggregates;
 use crate::arithmetic;
 use crate::floats;
 use crate::lower::ties;
+use crate::printed::printed;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, Result};
@@ -62,6 +64,7 @@ pub(crate) fn exact(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> 
     match expr {
         Expr::AggregateFunction(call) => aggregate(call, schema),
         Expr::WindowFunction(call) => window(*call, schema),
+        Expr::Cast(cast) => Ok(printed(cast, schema)),
         other => arithmetic::exact(other, schema),
     }
 }

@@ -29,6 +29,7 @@ mod maintain;
 mod parse;
 mod precedence;
 mod present;
+mod printed;
 mod references;
 mod respell;
 mod rewrite;

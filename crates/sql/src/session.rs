@@ -14,6 +14,7 @@ use crate::ignored;
 use crate::jsonb::{self, Jsonb, Settled};
 use crate::lateral;
 use crate::present::{self, Presents};
+use crate::printed::Joined;
 use crate::respell::{UNNAMED, respelled, told_apart};
 use crate::rounding::Rounding;
 use crate::sql_function::{self, SqlFunction};
@@ -199,6 +200,7 @@ impl Session {
         state.register_function_rewrite(Arc::new(PlainText)).expect("a session takes rewrites");
         bounded::register(&mut state).expect("a session takes functions");
         state.register_function_rewrite(Arc::new(Rounding)).expect("a session takes rewrites");
+        state.register_function_rewrite(Arc::new(Joined)).expect("a session takes rewrites");
         arrays::register(&mut state).expect("a session takes functions");
         jsonb::register(&mut state).expect("a session takes functions");
         state.register_udf(Arc::new(AtZone::udf())).expect("a session takes functions");
@@ -350,7 +352,8 @@ impl Session {
         let written = expr.transform_up(|e| {
             let arrays = Casts.rewrite(e, schema, options)?;
             let jsonb = arrays.transform_data(|e| jsonb::Casts.rewrite(e, schema, options))?;
-            jsonb.transform_data(|e| Rounding.rewrite(e, schema, options))
+            let rounded = jsonb.transform_data(|e| Rounding.rewrite(e, schema, options))?;
+            rounded.transform_data(|e| Joined.rewrite(e, schema, options))
         })?;
         let coerced = simplifier.coerce(written.data, schema)?;
         let settled = coerced.transform_up(|e| jsonb::settled(e, schema))?.data;

@@ -6,6 +6,7 @@
 //! casts that nobody wrote are seen too.
 
 use crate::error::{DataError, Error, Result};
+use crate::printed;
 use crate::session::Session;
 use crate::types::{is_text, pg_name};
 use crate::zones::{self, AtZone, Zone};
@@ -174,6 +175,12 @@ impl Pass<'_> {
         }
         let part = call.args.first().and_then(written).map(|part| part.to_lowercase());
         match (name.as_str(), part.as_deref(), call.args.len()) {
+            (printed::NAME, _, 1) => {
+                self.depend("a cast of timestamptz to varchar");
+                let text = printed::text_of(call.args.remove(0), Some(lit(self.zone.name())));
+                Ok(Transformed::yes(text))
+            }
+            (printed::NAME, _, _) => Ok(Transformed::no(Expr::ScalarFunction(call))),
             ("date_part", Some("epoch"), 2) => Ok(Transformed::no(Expr::ScalarFunction(call))),
             ("date_part", Some(_), 2) => {
                 self.depend("a part of a timestamptz");
@@ -253,13 +260,13 @@ mod tests {
             ("SELECT i::date, s::timestamptz FROM r", true),
             ("SELECT date_trunc('day', i), date_trunc('hour', i) FROM r", true),
             ("SELECT extract(hour FROM i) FROM r", true),
+            ("SELECT i::varchar FROM r", true),
         ] {
             let zoned = zoned(query).expect(query);
             assert_eq!(zoned.depends.is_some(), depends, "{query}: {:?}", zoned.depends);
         }
         for query in [
             "SELECT t::timestamptz FROM r",
-            "SELECT i::varchar FROM r",
             "SELECT i + INTERVAL '1 day' FROM r",
             "SELECT to_char(i, '%H') FROM r",
             "SELECT to_jsonb(i) FROM r",
