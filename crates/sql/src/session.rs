@@ -9,6 +9,7 @@ use crate::bounded;
 use crate::close;
 use crate::error::{Error, Result};
 use crate::exact::{Exact, UntiedWindows, exact, optimizer_rules};
+use crate::formats;
 use crate::function::{self, ScalarFunction};
 use crate::ignored;
 use crate::jsonb::{self, Jsonb, Settled};
@@ -201,6 +202,7 @@ impl Session {
         bounded::register(&mut state).expect("a session takes functions");
         state.register_function_rewrite(Arc::new(Rounding)).expect("a session takes rewrites");
         state.register_function_rewrite(Arc::new(Joined)).expect("a session takes rewrites");
+        formats::register(&mut state).expect("a session takes functions");
         arrays::register(&mut state).expect("a session takes functions");
         jsonb::register(&mut state).expect("a session takes functions");
         state.register_udf(Arc::new(AtZone::udf())).expect("a session takes functions");
