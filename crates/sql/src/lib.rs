@@ -27,6 +27,7 @@ pub mod jsonb;
 mod lateral;
 pub mod lower;
 mod maintain;
+mod numerals;
 mod parse;
 mod precedence;
 mod present;

@@ -8,11 +8,12 @@
 //! - `value = ANY (array)` becomes a function, and so does ALL.
 //! - `AT TIME ZONE` becomes a function.
 //! - `proctime()` is `now()`: where it is not, it is not planned.
+//! - Numbers that would lose digits as doubles are texts that are cast to numeric.
 //! - A slice without a bound has the first or the last possible one.
 //!
 //! Spans stay, so that errors find their places.
 
-use crate::{arrays, jsonb, zones};
+use crate::{arrays, jsonb, numerals, zones};
 use datafusion::sql::sqlparser::ast::{
     AccessExpr, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
     FunctionArguments, Ident, ObjectName, ObjectNamePart, Query, Select, SelectItem, SetExpr, Subscript, TableAlias,
@@ -142,6 +143,15 @@ struct Respell;
 impl VisitorMut for Respell {
     type Break = Infallible;
 
+    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<Infallible> {
+        for item in &mut select.projection {
+            if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
+                numerals::keep_digits(expr, numerals::OF_ALL_DOUBLES);
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<Infallible> {
         let changed = match factor {
             TableFactor::Table { name, args: Some(args), alias, with_ordinality, .. } => {
@@ -186,6 +196,13 @@ impl VisitorMut for Respell {
             Expr::Array(array) if array.elem.iter().any(is_computed) && !array.elem.iter().any(is_literal_array) => {
                 let elements = std::mem::take(&mut array.elem);
                 *expr = call("make_array", Span::empty(), elements);
+            }
+            Expr::Cast { expr: number, data_type, .. } if numerals::is_exact(data_type) => {
+                numerals::keep_digits(number, 0);
+            }
+            Expr::BinaryOp { left, op, right } if numerals::is_of_numbers(op) => {
+                numerals::keep_digits(left, numerals::OF_DOUBLES);
+                numerals::keep_digits(right, numerals::OF_DOUBLES);
             }
             Expr::CompoundFieldAccess { access_chain, .. } => access_chain.iter_mut().for_each(bounded),
             _ => {}

@@ -14,6 +14,7 @@ use crate::function::{self, ScalarFunction};
 use crate::ignored;
 use crate::jsonb::{self, Jsonb, Settled};
 use crate::lateral;
+use crate::numerals::{Lists, Numerals};
 use crate::present::{self, Presents};
 use crate::printed::Joined;
 use crate::respell::{UNNAMED, respelled, told_apart};
@@ -188,7 +189,7 @@ impl Session {
         let types: Arc<dyn TypePlanner> = Arc::new(Types);
         let mut state = SessionStateBuilder::new()
             .with_config(config)
-            .with_expr_planners(vec![Arc::new(Jsonb), Arc::new(Arrays)])
+            .with_expr_planners(vec![Arc::new(Numerals), Arc::new(Jsonb), Arc::new(Arrays)])
             .with_analyzer_rule(Arc::new(Settled))
             .with_analyzer_rule(Arc::new(Exact))
             .with_optimizer_rules(optimizer_rules())
@@ -201,6 +202,7 @@ impl Session {
         state.register_function_rewrite(Arc::new(PlainText)).expect("a session takes rewrites");
         bounded::register(&mut state).expect("a session takes functions");
         state.register_function_rewrite(Arc::new(Rounding)).expect("a session takes rewrites");
+        state.register_function_rewrite(Arc::new(Lists)).expect("a session takes rewrites");
         state.register_function_rewrite(Arc::new(Joined)).expect("a session takes rewrites");
         formats::register(&mut state).expect("a session takes functions");
         arrays::register(&mut state).expect("a session takes functions");
@@ -355,7 +357,8 @@ impl Session {
             let arrays = Casts.rewrite(e, schema, options)?;
             let jsonb = arrays.transform_data(|e| jsonb::Casts.rewrite(e, schema, options))?;
             let rounded = jsonb.transform_data(|e| Rounding.rewrite(e, schema, options))?;
-            rounded.transform_data(|e| Joined.rewrite(e, schema, options))
+            let lists = rounded.transform_data(|e| Lists.rewrite(e, schema, options))?;
+            lists.transform_data(|e| Joined.rewrite(e, schema, options))
         })?;
         let coerced = simplifier.coerce(written.data, schema)?;
         let settled = coerced.transform_up(|e| jsonb::settled(e, schema))?.data;
