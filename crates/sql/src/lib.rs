@@ -29,6 +29,7 @@ pub mod lower;
 mod maintain;
 mod numerals;
 mod parse;
+mod patterns;
 mod precedence;
 mod present;
 mod printed;

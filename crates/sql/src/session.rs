@@ -15,6 +15,7 @@ use crate::ignored;
 use crate::jsonb::{self, Jsonb, Settled};
 use crate::lateral;
 use crate::numerals::{Lists, Numerals};
+use crate::patterns;
 use crate::present::{self, Presents};
 use crate::printed::Joined;
 use crate::respell::{UNNAMED, respelled, told_apart};
@@ -204,6 +205,7 @@ impl Session {
         state.register_function_rewrite(Arc::new(Rounding)).expect("a session takes rewrites");
         state.register_function_rewrite(Arc::new(Lists)).expect("a session takes rewrites");
         state.register_function_rewrite(Arc::new(Joined)).expect("a session takes rewrites");
+        patterns::register(&mut state).expect("a session takes functions");
         formats::register(&mut state).expect("a session takes functions");
         arrays::register(&mut state).expect("a session takes functions");
         jsonb::register(&mut state).expect("a session takes functions");
