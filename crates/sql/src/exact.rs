@@ -11,6 +11,7 @@ use crate::arithmetic;
 use crate::floats;
 use crate::lower::ties;
 use crate::printed::printed;
+use crate::rounding;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, Result};
@@ -65,6 +66,9 @@ pub(crate) fn exact(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> 
         Expr::AggregateFunction(call) => aggregate(call, schema),
         Expr::WindowFunction(call) => window(*call, schema),
         Expr::Cast(cast) => Ok(printed(cast, schema)),
+        Expr::ScalarFunction(call) if call.func.name() == "round" => {
+            Ok(Transformed::yes(rounding::to_even(call, schema)))
+        }
         other => arithmetic::exact(other, schema),
     }
 }

@@ -36,6 +36,7 @@ pub(crate) const fn is_exact(of: &SqlType) -> bool {
             | SqlType::Text
             | SqlType::Varchar(_)
             | SqlType::CharacterVarying(_)
+            | SqlType::CharVarying(_)
     )
 }
 
@@ -147,7 +148,7 @@ impl ExprPlanner for Numerals {
     }
 }
 
-/// Lists and ranges of numbers that a numeric is looked up in.
+/// Lists and ranges of numbers that a numeric is looked up in, and `to_hex` of an integer that is written out.
 #[derive(Debug)]
 pub(crate) struct Lists;
 
@@ -168,8 +169,20 @@ impl FunctionRewrite for Lists {
                 let (low, high) = (Box::new(exact(*low)), Box::new(exact(*high)));
                 Transformed::yes(Expr::Between(Between { expr, negated, low, high }))
             }
+            Expr::ScalarFunction(mut call) if call.func.name() == "to_hex" => {
+                call.args = call.args.into_iter().map(small).collect();
+                Transformed::yes(Expr::ScalarFunction(call))
+            }
             other => Transformed::no(other),
         })
+    }
+}
+
+/// A whole number that is written out as an integer, where it is one.
+fn small(expr: Expr) -> Expr {
+    match &expr {
+        Expr::Literal(ScalarValue::Int64(Some(value)), _) => i32::try_from(*value).map_or(expr, lit),
+        _ => expr,
     }
 }
 

@@ -9,6 +9,7 @@
 //! - `AT TIME ZONE` becomes a function.
 //! - `proctime()` is `now()`: where it is not, it is not planned.
 //! - `SIMILAR TO` is a match of a regular expression, and `LIKE` with an escape one without.
+//! - A cast to a text of so many characters takes the first ones.
 //! - Numbers that would lose digits as doubles are texts that are cast to numeric.
 //! - A slice without a bound has the first or the last possible one.
 //!
@@ -16,9 +17,9 @@
 
 use crate::{arrays, jsonb, numerals, patterns, zones};
 use datafusion::sql::sqlparser::ast::{
-    AccessExpr, BinaryOperator, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
-    FunctionArguments, Ident, ObjectName, ObjectNamePart, Query, Select, SelectItem, SetExpr, Subscript, TableAlias,
-    TableAliasColumnDef, TableFactor, Value, ValueWithSpan, VisitMut, VisitorMut,
+    AccessExpr, BinaryOperator, CastKind, CharacterLength, DataType, Expr, Function, FunctionArg, FunctionArgExpr,
+    FunctionArgumentList, FunctionArguments, Ident, ObjectName, ObjectNamePart, Query, Select, SelectItem, SetExpr,
+    Subscript, TableAlias, TableAliasColumnDef, TableFactor, Value, ValueWithSpan, VisitMut, VisitorMut,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 use std::collections::BTreeSet;
@@ -200,6 +201,11 @@ impl VisitorMut for Respell {
             }
             Expr::Cast { expr: number, data_type, .. } if numerals::is_exact(data_type) => {
                 numerals::keep_digits(number, 0);
+                if let Some(length) = length_of(data_type) {
+                    *data_type = DataType::Text;
+                    let length = Value::Number(length.to_string(), false).with_empty_span();
+                    *expr = call("left", Span::empty(), vec![expr.clone(), Expr::Value(length)]);
+                }
             }
             Expr::BinaryOp { left, op, right } if numerals::is_of_numbers(op) => {
                 numerals::keep_digits(left, numerals::OF_DOUBLES);
@@ -218,6 +224,16 @@ impl VisitorMut for Respell {
             _ => {}
         }
         ControlFlow::Continue(())
+    }
+}
+
+/// How many characters a text of a type has at most.
+const fn length_of(data_type: &DataType) -> Option<u64> {
+    match data_type {
+        DataType::Varchar(Some(CharacterLength::IntegerLength { length, .. }))
+        | DataType::CharacterVarying(Some(CharacterLength::IntegerLength { length, .. }))
+        | DataType::CharVarying(Some(CharacterLength::IntegerLength { length, .. })) => Some(*length),
+        _ => None,
     }
 }
 
