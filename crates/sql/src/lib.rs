@@ -23,6 +23,7 @@ mod function;
 mod generated;
 mod growth;
 mod ignored;
+mod intervals;
 pub mod jsonb;
 mod lateral;
 pub mod lower;

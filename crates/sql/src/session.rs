@@ -12,6 +12,7 @@ use crate::exact::{Exact, UntiedWindows, exact, optimizer_rules};
 use crate::formats;
 use crate::function::{self, ScalarFunction};
 use crate::ignored;
+use crate::intervals::{self, Intervals};
 use crate::jsonb::{self, Jsonb, Settled};
 use crate::lateral;
 use crate::numerals::{Lists, Numerals};
@@ -190,7 +191,7 @@ impl Session {
         let types: Arc<dyn TypePlanner> = Arc::new(Types);
         let mut state = SessionStateBuilder::new()
             .with_config(config)
-            .with_expr_planners(vec![Arc::new(Numerals), Arc::new(Jsonb), Arc::new(Arrays)])
+            .with_expr_planners(vec![Arc::new(Numerals), Arc::new(Intervals), Arc::new(Jsonb), Arc::new(Arrays)])
             .with_analyzer_rule(Arc::new(Settled))
             .with_analyzer_rule(Arc::new(Exact))
             .with_optimizer_rules(optimizer_rules())
@@ -206,6 +207,7 @@ impl Session {
         state.register_function_rewrite(Arc::new(Lists)).expect("a session takes rewrites");
         state.register_function_rewrite(Arc::new(Joined)).expect("a session takes rewrites");
         patterns::register(&mut state).expect("a session takes functions");
+        intervals::register(&mut state).expect("a session takes functions");
         formats::register(&mut state).expect("a session takes functions");
         arrays::register(&mut state).expect("a session takes functions");
         jsonb::register(&mut state).expect("a session takes functions");
