@@ -26,6 +26,7 @@ mod ignored;
 mod intervals;
 pub mod jsonb;
 mod lateral;
+mod literals;
 pub mod lower;
 mod maintain;
 mod numerals;

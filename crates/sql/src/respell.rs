@@ -10,12 +10,13 @@
 //! - `proctime()` is `now()`: where it is not, it is not planned.
 //! - `SIMILAR TO` is a match of a regular expression, and `LIKE` with an escape one without.
 //! - A cast to a text of so many characters takes the first ones.
+//! - Texts of intervals, times and numerics are spelled as Arrow reads them.
 //! - Numbers that would lose digits as doubles are texts that are cast to numeric.
 //! - A slice without a bound has the first or the last possible one.
 //!
 //! Spans stay, so that errors find their places.
 
-use crate::{arrays, jsonb, numerals, patterns, zones};
+use crate::{arrays, jsonb, literals, numerals, patterns, zones};
 use datafusion::sql::sqlparser::ast::{
     AccessExpr, BinaryOperator, CastKind, CharacterLength, DataType, Expr, Function, FunctionArg, FunctionArgExpr,
     FunctionArgumentList, FunctionArguments, Ident, ObjectName, ObjectNamePart, Query, Select, SelectItem, SetExpr,
@@ -174,6 +175,7 @@ impl VisitorMut for Respell {
     }
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Infallible> {
+        literals::respell(expr);
         match expr {
             Expr::Function(function) => {
                 if let Some(changed) = in_other_words(function) {
