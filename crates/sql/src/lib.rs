@@ -29,6 +29,7 @@ mod lateral;
 mod literals;
 pub mod lower;
 mod maintain;
+mod named;
 mod numerals;
 mod parse;
 mod patterns;

@@ -7,6 +7,7 @@
 //! - A function that gives rows, in FROM, and its one column have the same name unless told otherwise.
 //! - `value = ANY (array)` becomes a function, and so does ALL.
 //! - `AT TIME ZONE` becomes a function.
+//! - `mod(a, b)` is `a % b`, `localtimestamp` a cast of `now()`, and `approx_count_distinct` counts exactly.
 //! - `proctime()` is `now()`: where it is not, it is not planned.
 //! - `SIMILAR TO` is a match of a regular expression, and `LIKE` with an escape one without.
 //! - A cast to a text of so many characters takes the first ones.
@@ -18,9 +19,10 @@
 
 use crate::{arrays, jsonb, literals, numerals, patterns, zones};
 use datafusion::sql::sqlparser::ast::{
-    AccessExpr, BinaryOperator, CastKind, CharacterLength, DataType, Expr, Function, FunctionArg, FunctionArgExpr,
-    FunctionArgumentList, FunctionArguments, Ident, ObjectName, ObjectNamePart, Query, Select, SelectItem, SetExpr,
-    Subscript, TableAlias, TableAliasColumnDef, TableFactor, Value, ValueWithSpan, VisitMut, VisitorMut,
+    AccessExpr, BinaryOperator, CastKind, CharacterLength, DataType, DuplicateTreatment, Expr, Function, FunctionArg,
+    FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, ObjectName, ObjectNamePart, Query, Select,
+    SelectItem, SetExpr, Subscript, TableAlias, TableAliasColumnDef, TableFactor, TimezoneInfo, Value, ValueWithSpan,
+    VisitMut, VisitorMut,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 use std::collections::BTreeSet;
@@ -263,6 +265,26 @@ fn in_other_words(function: &Function) -> Option<Expr> {
             Some(call(jsonb::FROM_PAIRS, span, vec![Expr::Function(pairs)]))
         }
         "proctime" => Some(renamed("now")),
+        "localtimestamp" => Some(Expr::Cast {
+            kind: CastKind::Cast,
+            expr: Box::new(call("now", span, Vec::new())),
+            data_type: DataType::Timestamp(None, TimezoneInfo::None),
+            array: false,
+            format: None,
+        }),
+        "mod" => {
+            let FunctionArguments::List(list) = &function.args else { return None };
+            let [left, right]: [Expr; 2] =
+                list.args.iter().map(unnamed).collect::<Option<Vec<_>>>()?.try_into().ok()?;
+            Some(Expr::BinaryOp { left: Box::new(left), op: BinaryOperator::Modulo, right: Box::new(right) })
+        }
+        // Counted exactly.
+        "approx_count_distinct" => {
+            let Expr::Function(mut count) = renamed("count") else { return None };
+            let FunctionArguments::List(list) = &mut count.args else { return None };
+            list.duplicate_treatment = Some(DuplicateTreatment::Distinct);
+            Some(Expr::Function(count))
+        }
         "string_agg" => Some(Expr::Cast {
             kind: CastKind::Cast,
             expr: Box::new(Expr::Function(function.clone())),

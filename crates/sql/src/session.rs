@@ -15,6 +15,7 @@ use crate::ignored;
 use crate::intervals::{self, Intervals};
 use crate::jsonb::{self, Jsonb, Settled};
 use crate::lateral;
+use crate::named;
 use crate::numerals::{Lists, Numerals};
 use crate::patterns;
 use crate::present::{self, Presents};
@@ -208,6 +209,7 @@ impl Session {
         state.register_function_rewrite(Arc::new(Joined)).expect("a session takes rewrites");
         patterns::register(&mut state).expect("a session takes functions");
         intervals::register(&mut state).expect("a session takes functions");
+        named::register(&mut state).expect("a session takes functions");
         formats::register(&mut state).expect("a session takes functions");
         arrays::register(&mut state).expect("a session takes functions");
         jsonb::register(&mut state).expect("a session takes functions");
