@@ -13,10 +13,8 @@ mod times;
 use crate::error::DataError;
 use crate::types::{is_text, pg_name};
 use arrow::array::{Array, ArrayRef, AsArray, Date32Array, StringArray, TimestampMicrosecondArray};
-use arrow::compute::cast;
 use arrow::datatypes::{
-    DataType, Date32Type, Decimal128Type, Field, FieldRef, Float32Type, Float64Type, Int64Type, TimeUnit,
-    TimestampMicrosecondType,
+    DataType, Decimal128Type, Field, FieldRef, Float32Type, Float64Type, Int64Type, TimeUnit, TimestampMicrosecondType,
 };
 use datafusion::common::{DataFusionError, Result, ScalarValue, plan_err};
 use datafusion::execution::SessionState;
@@ -241,7 +239,7 @@ impl Formatted {
                 let micros = read(texts.as_string::<i32>(), patterns.as_string::<i32>())?;
                 let day = |micros: i64| i32::try_from(micros.div_euclid(DAY)).ok();
                 let days: Date32Array = micros.into_iter().map(|micros| micros.and_then(day)).collect();
-                Ok(cast(&days, &DataType::Date32)?)
+                Ok(Arc::new(days))
             }
             _ => plan_err!("{} is given {} values", self.name(), args.len()),
         }

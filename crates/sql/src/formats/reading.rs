@@ -163,9 +163,15 @@ impl Reader<'_> {
             Field::IsoDayOfWeek => found.iso_day = Some(self.number(name, 1, is_open)?.0),
             Field::Julian => found.julian = Some(self.number(name, 1, true)?.0),
             // A date says these itself.
-            Field::DayName => drop(self.name(name, &DAYS)?),
-            Field::DayShort => drop(self.name(name, &shortened(&DAYS))?),
-            Field::DayOfWeek | Field::Quarter => drop(self.number(name, 1, is_open)?),
+            Field::DayName => {
+                self.name(name, &DAYS)?;
+            }
+            Field::DayShort => {
+                self.name(name, &shortened(&DAYS))?;
+            }
+            Field::DayOfWeek | Field::Quarter => {
+                self.number(name, 1, is_open)?;
+            }
             Field::ZoneName | Field::Offset => {
                 let message = format!("formatting field \"{name}\" is only supported in to_char");
                 return Err(data_error("0A000", message));
