@@ -132,10 +132,11 @@ impl ScalarUDFImpl for Scaled {
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         computed(&args, |args| {
             let [intervals, by] = args else { return plan_err!("{} takes two values", self.name()) };
-            let scale = |interval: IntervalMonthDayNano, by: f64| match self.divides {
-                true if by == 0.0 => Err(refused("22012", "division by zero")),
-                true => multiplied(interval, |part| part / by),
-                false => multiplied(interval, |part| part * by),
+            let scale = |interval: IntervalMonthDayNano, by: f64| {
+                if self.divides && by == 0.0 {
+                    return Err(refused("22012", "division by zero"));
+                }
+                multiplied(interval, |part| if self.divides { part / by } else { part * by })
             };
             let mut made = Vec::with_capacity(intervals.len());
             let (intervals, by) =
