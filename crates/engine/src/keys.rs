@@ -12,7 +12,10 @@ use arrow::array::{
 };
 use arrow::buffer::{BooleanBuffer, Buffer};
 use arrow::compute::not;
-use arrow::datatypes::{DataType, Field, Float32Type, Float64Type, Schema, UInt64Type};
+use arrow::datatypes::{
+    DataType, Field, Float32Type, Float64Type, IntervalMonthDayNano, IntervalMonthDayNanoType, IntervalUnit, Schema,
+    UInt64Type,
+};
 use arrow::row::{RowConverter, SortField};
 use highwater_core::KeyGroups;
 use highwater_state::{hash_bytes, hash_u64s};
@@ -31,7 +34,22 @@ pub(crate) struct KeyCodec {
     rows: RowConverter,
 }
 
-/// Values that are equal in one form: the zeros and the NaNs of floating point.
+/// Nanoseconds of a day, and days of a month, where the lengths of intervals are compared.
+const DAY: i128 = 86_400_000_000_000;
+const MONTH: i128 = 30;
+
+/// The interval of the same length with the most months, then days; its parts have one sign, so the order of
+/// lengths is that of months, days and the rest.
+fn longest_parts(interval: IntervalMonthDayNano) -> IntervalMonthDayNano {
+    let days = i128::from(interval.months) * MONTH + i128::from(interval.days);
+    let length = days * DAY + i128::from(interval.nanoseconds);
+    let months = length / (MONTH * DAY);
+    let months = i32::try_from(months).unwrap_or(if months < 0 { i32::MIN } else { i32::MAX });
+    IntervalMonthDayNano::new(months, (length / DAY % MONTH) as i32, (length % DAY) as i64)
+}
+
+/// Values that are equal in one form: the zeros and the NaNs of floating point, and intervals of one length, in
+/// which a month has 30 days and a day 24 hours.
 #[must_use]
 pub fn one_form(key: &ArrayRef) -> ArrayRef {
     match key.data_type() {
@@ -43,13 +61,22 @@ pub fn one_form(key: &ArrayRef) -> ArrayRef {
             let one = |v: f64| if v.is_nan() { f64::NAN } else { v + 0.0 };
             Arc::new(key.as_primitive::<Float64Type>().unary::<_, Float64Type>(one))
         }
-        DataType::List(field) if field.data_type().is_floating() => {
+        DataType::Interval(IntervalUnit::MonthDayNano) => {
+            let intervals = key.as_primitive::<IntervalMonthDayNanoType>();
+            Arc::new(intervals.unary::<_, IntervalMonthDayNanoType>(longest_parts))
+        }
+        DataType::List(field) if has_forms(field.data_type()) => {
             let list = key.as_list::<i32>();
             let (field, offsets) = (Arc::clone(field), list.offsets().clone());
             Arc::new(ListArray::new(field, offsets, one_form(list.values()), list.nulls().cloned()))
         }
         _ => Arc::clone(key),
     }
+}
+
+/// Whether values of a type that are equal may differ.
+const fn has_forms(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Float32 | DataType::Float64 | DataType::Interval(IntervalUnit::MonthDayNano))
 }
 
 /// The name of the key column of a keyed batch, which is always its first.
@@ -367,6 +394,24 @@ mod tests {
         let bytes = parts[0].rows.column(0).as_binary::<i32>();
         let back = codec.columns_of_bytes(bytes.iter().flatten()).expect("back");
         assert_eq!((&back[0], &back[1]), (&a, &b));
+    }
+
+    #[test]
+    fn intervals_of_one_length_have_one_form_in_the_order_of_lengths() {
+        let interval = IntervalMonthDayNano::new;
+        for (one, other) in [
+            (interval(0, 30, 0), interval(1, 0, 0)),
+            (interval(0, 0, 86_400_000_000_000), interval(0, 1, 0)),
+            (interval(1, -31, 0), interval(0, -1, 0)),
+            (interval(0, 1, -1), interval(0, 0, 86_399_999_999_999)),
+        ] {
+            assert_eq!(longest_parts(one), longest_parts(other), "{one:?} and {other:?}");
+        }
+        let sorted = [interval(-1, -1, 0), interval(-1, 0, 0), interval(0, -29, 0), interval(0, 0, -1)];
+        let sorted =
+            sorted.into_iter().chain([interval(0, 0, 0), interval(0, 0, 1), interval(0, 29, 0), interval(1, 0, 0)]);
+        let forms: Vec<_> = sorted.map(longest_parts).collect();
+        assert!(forms.is_sorted(), "{forms:?}");
     }
 
     #[test]

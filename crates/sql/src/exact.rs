@@ -1,5 +1,6 @@
 //! What a plan says exactly, once its types are settled: arithmetic and aggregates that give no wrong number,
-//! keys of floating point in one form, and a LIMIT whose order leaves no rows equal.
+//! keys of floating point in one form, casts to text as PostgreSQL writes values, and a LIMIT whose order leaves
+//! no rows equal.
 //!
 //! It is part of the analysis of every plan, of a query that runs once as of a view, so that both give the
 //! same. It can be done again to what it has been done to. Windows come last, when only the columns are left
@@ -11,16 +12,18 @@ use crate::floats;
 use crate::frames;
 use crate::lower::ties;
 use crate::minutes;
-use arrow::datatypes::DataType;
+use crate::printed::printed;
+use crate::rounding;
+use arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, Result};
-use datafusion::logical_expr::expr::{AggregateFunction, WindowFunction, WindowFunctionParams};
+use datafusion::logical_expr::expr::{AggregateFunction, Between, InList, WindowFunction, WindowFunctionParams};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
-    Expr, ExprSchemable, LogicalPlan, SortExpr, Window, WindowFrame, WindowFrameBound, WindowFrameUnits,
-    WindowFunctionDefinition, cast,
+    Aggregate, BinaryExpr, Distinct, Expr, ExprSchemable, LogicalPlan, Operator, Projection, SortExpr, Window,
+    WindowFrame, WindowFrameBound, WindowFrameUnits, WindowFunctionDefinition, cast,
 };
 use datafusion::optimizer::optimizer::ApplyOrder;
 use datafusion::optimizer::push_down_filter::PushDownFilter;
@@ -74,9 +77,38 @@ pub(crate) fn exact(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> 
     match expr {
         Expr::AggregateFunction(call) => aggregate(call, schema),
         Expr::WindowFunction(call) => window(*call, schema),
-        Expr::Cast(cast) => Ok(minutes::with_seconds(cast)),
+        Expr::Cast(cast) if matches!(cast.field.data_type(), DataType::Timestamp(..)) => {
+            Ok(minutes::with_seconds(cast))
+        }
+        Expr::Cast(cast) => Ok(printed(cast, schema)),
+        Expr::BinaryExpr(BinaryExpr { left, op, right })
+            if compares(op) && is_interval(&left, schema) && is_interval(&right, schema) =>
+        {
+            let (left, right) = (Box::new(floats::key(*left, schema)?), Box::new(floats::key(*right, schema)?));
+            Ok(Transformed::yes(Expr::BinaryExpr(BinaryExpr { left, op, right })))
+        }
+        Expr::Between(Between { expr, negated, low, high }) if is_interval(&expr, schema) => {
+            let [expr, low, high] = [expr, low, high].map(|part| floats::key(*part, schema).map(Box::new));
+            Ok(Transformed::yes(Expr::Between(Between { expr: expr?, negated, low: low?, high: high? })))
+        }
+        Expr::InList(InList { expr, list, negated }) if is_interval(&expr, schema) => {
+            let (expr, list) = (Box::new(floats::key(*expr, schema)?), keys(list, schema)?);
+            Ok(Transformed::yes(Expr::InList(InList { expr, list, negated })))
+        }
+        Expr::ScalarFunction(call) if call.func.name() == "round" => {
+            Ok(Transformed::yes(rounding::to_even(call, schema)))
+        }
         other => arithmetic::exact(other, schema),
     }
+}
+
+const fn compares(op: Operator) -> bool {
+    use Operator::{Eq, Gt, GtEq, IsDistinctFrom, IsNotDistinctFrom, Lt, LtEq, NotEq};
+    matches!(op, Eq | NotEq | Lt | LtEq | Gt | GtEq | IsDistinctFrom | IsNotDistinctFrom)
+}
+
+fn is_interval(expr: &Expr, schema: &DFSchema) -> bool {
+    expr.get_type(schema).is_ok_and(|of| floats::is_interval(&of))
 }
 
 fn aggregate(mut call: AggregateFunction, schema: &DFSchema) -> Result<Transformed<Expr>> {
@@ -152,8 +184,38 @@ fn ordered(node: LogicalPlan, schema: &DFSchema) -> Result<Transformed<LogicalPl
             limit.input = Arc::new(untied(Arc::unwrap_or_clone(limit.input))?);
             Ok(Transformed::yes(LogicalPlan::Limit(limit)))
         }
+        LogicalPlan::Aggregate(grouped) if grouped.group_expr.iter().any(|key| is_open(key, schema)) => {
+            let Aggregate { input, group_expr, aggr_expr, .. } = grouped;
+            let group_expr = group_expr.into_iter().map(|key| named_key(key, schema)).collect::<Result<_>>()?;
+            Ok(Transformed::yes(LogicalPlan::Aggregate(Aggregate::try_new(input, group_expr, aggr_expr)?)))
+        }
+        LogicalPlan::Distinct(Distinct::All(input)) if input.schema().fields().iter().any(is_of_intervals) => {
+            let columns = input.schema().columns().into_iter().map(Expr::Column);
+            let keys = columns.map(|column| named_key(column, input.schema())).collect::<Result<Vec<_>>>()?;
+            let input = LogicalPlan::Projection(Projection::try_new(keys, input)?);
+            Ok(Transformed::yes(LogicalPlan::Distinct(Distinct::All(Arc::new(input)))))
+        }
         other => Ok(Transformed::no(other)),
     }
+}
+
+fn is_of_intervals(field: &FieldRef) -> bool {
+    floats::is_interval(field.data_type())
+}
+
+/// Whether rows are grouped by an interval as it is written.
+fn is_open(key: &Expr, schema: &DFSchema) -> bool {
+    let plain = key.clone().unalias();
+    floats::keyed(&plain).is_none() && is_interval(&plain, schema)
+}
+
+/// A key of groups under the name that it had.
+fn named_key(key: Expr, schema: &DFSchema) -> Result<Expr> {
+    if !is_open(&key, schema) {
+        return Ok(key);
+    }
+    let (relation, name) = key.qualified_name();
+    Ok(floats::key(key.unalias(), schema)?.alias_qualified(relation, name))
 }
 
 /// What a LIMIT takes the first rows of: where it is sorted, all other columns decide among rows that are

@@ -1,10 +1,11 @@
 //! Floating point where it is sorted, grouped by or counted: as PostgreSQL has it the two zeros are equal,
 //! and all NaNs, which are greater than everything else. Arrow's order is by bits, which tell them apart.
 //!
-//! What is a key is therefore given one form, by a function that keeps the name of its argument.
+//! What is a key is therefore given one form, by a function that keeps the name of its argument. So are
+//! intervals, which are equal when they are as long, a month having 30 days and a day 24 hours.
 
 use arrow::array::{ArrayRef, ArrowPrimitiveType, AsArray};
-use arrow::datatypes::{DataType, Field, FieldRef, Float32Type, Float64Type};
+use arrow::datatypes::{DataType, Field, FieldRef, Float32Type, Float64Type, IntervalUnit};
 use datafusion::common::{DFSchema, Result, ScalarValue, plan_err};
 use datafusion::logical_expr::expr::{ScalarFunction, Sort};
 use datafusion::logical_expr::interval_arithmetic::Interval;
@@ -24,9 +25,18 @@ pub(crate) const fn is_float(of: &DataType) -> bool {
     matches!(of, DataType::Float32 | DataType::Float64)
 }
 
-/// A value in its one form as a key, if it is floating point.
+/// Whether a type is that of intervals.
+pub(crate) const fn is_interval(of: &DataType) -> bool {
+    matches!(of, DataType::Interval(IntervalUnit::MonthDayNano))
+}
+
+/// A value in its one form as a key, if it is floating point or an interval.
 pub(crate) fn key(expr: Expr, schema: &DFSchema) -> Result<Expr> {
-    if keyed(&expr).is_some() || !is_float(&expr.get_type(schema)?) {
+    if keyed(&expr).is_some() {
+        return Ok(expr);
+    }
+    let data_type = expr.get_type(schema)?;
+    if !is_float(&data_type) && !is_interval(&data_type) {
         return Ok(expr);
     }
     let function =

@@ -9,18 +9,24 @@
 //! - `AT TIME ZONE` becomes a function. `now()` before it is an instant, which DataFusion's type of it
 //!   does not say.
 //! - `@x` is `abs(x)`, and `~x` is `x # -1`.
+//! - `mod(a, b)` is `a % b`, `localtimestamp` a cast of `now()`, and `approx_count_distinct` counts exactly.
 //! - `proctime()` is `now()`: where it is not, it is not planned.
 //! - Comparisons of rows become comparisons of their columns.
 //! - A column of a relation around a subquery is told with its schema.
+//! - `SIMILAR TO` is a match of a regular expression, and `LIKE` with an escape one without.
+//! - A cast to a text of so many characters takes the first ones.
+//! - Texts of intervals and numerics are spelled as Arrow reads them.
+//! - Numbers that would lose digits as doubles are texts that are cast to numeric.
 //! - A slice without a bound has the first or the last possible one.
 //!
 //! Spans stay, so that errors find their places.
 
-use crate::{arrays, jsonb, row_values, scopes, zones};
+use crate::{arrays, jsonb, literals, numerals, patterns, row_values, scopes, zones};
 use datafusion::sql::sqlparser::ast::{
-    AccessExpr, BinaryOperator, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
-    FunctionArguments, Ident, ObjectName, ObjectNamePart, Query, Select, SelectItem, SetExpr, Subscript, TableAlias,
-    TableAliasColumnDef, TableFactor, TimezoneInfo, UnaryOperator, Value, ValueWithSpan, VisitMut, VisitorMut,
+    AccessExpr, BinaryOperator, CastKind, CharacterLength, DataType, DuplicateTreatment, Expr, Function, FunctionArg,
+    FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, ObjectName, ObjectNamePart, Query, Select,
+    SelectItem, SetExpr, Subscript, TableAlias, TableAliasColumnDef, TableFactor, TimezoneInfo, UnaryOperator, Value,
+    ValueWithSpan, VisitMut, VisitorMut,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 use std::collections::BTreeSet;
@@ -147,6 +153,15 @@ struct Respell;
 impl VisitorMut for Respell {
     type Break = Infallible;
 
+    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<Infallible> {
+        for item in &mut select.projection {
+            if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
+                numerals::keep_digits(expr, numerals::OF_ALL_DOUBLES);
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<Infallible> {
         let changed = match factor {
             TableFactor::Table { name, args: Some(args), alias, with_ordinality, .. } => {
@@ -170,6 +185,7 @@ impl VisitorMut for Respell {
         if let Some(changed) = row_values::compared(expr) {
             *expr = changed;
         }
+        literals::respell(expr);
         match expr {
             Expr::Function(function) => {
                 if let Some(changed) = in_other_words(function) {
@@ -206,11 +222,49 @@ impl VisitorMut for Respell {
                 let elements = std::mem::take(&mut array.elem);
                 *expr = call("make_array", Span::empty(), elements);
             }
+            Expr::Cast { expr: number, data_type, .. } if numerals::is_exact(data_type) => {
+                numerals::keep_digits(number, 0);
+                if let Some(length) = length_of(data_type) {
+                    *data_type = DataType::Text;
+                    let length = Value::Number(length.to_string(), false).with_empty_span();
+                    *expr = call("left", Span::empty(), vec![expr.clone(), Expr::Value(length)]);
+                }
+            }
+            Expr::BinaryOp { left, op, right } if numerals::is_of_numbers(op) => {
+                numerals::keep_digits(left, numerals::OF_DOUBLES);
+                numerals::keep_digits(right, numerals::OF_DOUBLES);
+            }
+            Expr::SimilarTo { negated, expr: of, pattern, escape_char } => {
+                let op = if *negated { BinaryOperator::PGRegexNotMatch } else { BinaryOperator::PGRegexMatch };
+                let pattern = translated(patterns::SIMILAR, pattern, escape_char.take());
+                *expr = Expr::BinaryOp { left: of.clone(), op, right: Box::new(pattern) };
+            }
+            Expr::Like { pattern, escape_char: escape @ Some(_), .. }
+            | Expr::ILike { pattern, escape_char: escape @ Some(_), .. } => {
+                **pattern = translated(patterns::LIKE, pattern, escape.take());
+            }
             Expr::CompoundFieldAccess { access_chain, .. } => access_chain.iter_mut().for_each(bounded),
             _ => {}
         }
         ControlFlow::Continue(())
     }
+}
+
+/// How many characters a text of a type has at most.
+const fn length_of(data_type: &DataType) -> Option<u64> {
+    match data_type {
+        DataType::Varchar(Some(CharacterLength::IntegerLength { length, .. }))
+        | DataType::CharacterVarying(Some(CharacterLength::IntegerLength { length, .. }))
+        | DataType::CharVarying(Some(CharacterLength::IntegerLength { length, .. })) => Some(*length),
+        _ => None,
+    }
+}
+
+/// A pattern in other words; without an escape of its own a backslash is it.
+fn translated(function: &str, pattern: &Expr, escape: Option<ValueWithSpan>) -> Expr {
+    let backslash = || Value::SingleQuotedString("\\".to_owned()).with_empty_span();
+    let escape = Expr::Value(escape.unwrap_or_else(backslash));
+    call(function, Span::empty(), vec![pattern.clone(), escape])
 }
 
 /// A call of a function in other words, when it needs some.
@@ -230,6 +284,26 @@ fn in_other_words(function: &Function) -> Option<Expr> {
             Some(call(jsonb::FROM_PAIRS, span, vec![Expr::Function(pairs)]))
         }
         "proctime" => Some(renamed("now")),
+        "localtimestamp" => Some(Expr::Cast {
+            kind: CastKind::Cast,
+            expr: Box::new(call("now", span, Vec::new())),
+            data_type: DataType::Timestamp(None, TimezoneInfo::None),
+            array: false,
+            format: None,
+        }),
+        "mod" => {
+            let FunctionArguments::List(list) = &function.args else { return None };
+            let [left, right]: [Expr; 2] =
+                list.args.iter().map(unnamed).collect::<Option<Vec<_>>>()?.try_into().ok()?;
+            Some(Expr::BinaryOp { left: Box::new(left), op: BinaryOperator::Modulo, right: Box::new(right) })
+        }
+        // Counted exactly.
+        "approx_count_distinct" => {
+            let Expr::Function(mut count) = renamed("count") else { return None };
+            let FunctionArguments::List(list) = &mut count.args else { return None };
+            list.duplicate_treatment = Some(DuplicateTreatment::Distinct);
+            Some(Expr::Function(count))
+        }
         "string_agg" => Some(Expr::Cast {
             kind: CastKind::Cast,
             expr: Box::new(Expr::Function(function.clone())),

@@ -4,9 +4,10 @@
 //! The rounding is a function of its own. DataFusion compares what is below a cast with a literal in
 //! place of the cast, which is another question where the cast rounds: `n::int = 3` is not `n = 3`.
 
+use crate::floats::is_float;
 use arrow::array::{Array, ArrayRef, AsArray, ListArray};
 use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::{DataType, Decimal128Type, DecimalType, Field, Float32Type, Float64Type};
+use arrow::datatypes::{DataType, Decimal128Type, DecimalType, Field, FieldRef, Float32Type, Float64Type};
 use arrow::error::ArrowError;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::Transformed;
@@ -14,7 +15,8 @@ use datafusion::common::{DFSchema, Result, ScalarValue, plan_err};
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
 use datafusion::logical_expr::{
-    Cast, ColumnarValue, Expr, ExprSchemable, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, lit,
+    Cast, ColumnarValue, Expr, ExprSchemable, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
+    Volatility, lit,
 };
 use std::sync::Arc;
 
@@ -143,6 +145,22 @@ fn written(expr: &Expr) -> Option<f64> {
     }
 }
 
+/// `round(floating point)`, whose halves go to the even number.
+///
+/// A number that is written out is numeric in PostgreSQL: its halves go away from zero, as DataFusion's do.
+pub(crate) fn to_even(call: ScalarFunction, schema: &DFSchema) -> Expr {
+    let is_own = match call.args.as_slice() {
+        [of] => {
+            call.func.name() == "round" && written(of).is_none() && of.get_type(schema).is_ok_and(|of| is_float(&of))
+        }
+        _ => false,
+    };
+    if !is_own {
+        return Expr::ScalarFunction(call);
+    }
+    Expr::ScalarFunction(ScalarFunction::new_udf(Arc::new(ScalarUDF::from(Round::to(0))), call.args))
+}
+
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Round {
     name: String,
@@ -168,6 +186,13 @@ impl ScalarUDFImpl for Round {
     fn return_type(&self, args: &[DataType]) -> Result<DataType> {
         match args {
             [from] => Ok(rounded_type(from, self.digits)),
+            _ => plan_err!("{} takes one value", self.name),
+        }
+    }
+
+    fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
+        match args.arg_fields {
+            [of] => Ok(Arc::new(Field::new(self.name(), rounded_type(of.data_type(), self.digits), of.is_nullable()))),
             _ => plan_err!("{} takes one value", self.name),
         }
     }

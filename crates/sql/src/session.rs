@@ -10,13 +10,19 @@ use crate::bounded;
 use crate::close;
 use crate::error::{Error, Result};
 use crate::exact::{Exact, FiltersDown, UntiedWindows, exact, optimizer_rules, physical_rules};
+use crate::formats;
 use crate::frames;
 use crate::function::{self, ScalarFunction};
 use crate::hidden;
 use crate::ignored;
+use crate::intervals::{self, Intervals};
 use crate::jsonb::{self, Jsonb, Settled};
 use crate::lateral;
+use crate::named;
+use crate::numerals::{Lists, Numerals};
+use crate::patterns;
 use crate::present::{self, Presents};
+use crate::printed::Joined;
 use crate::respell::{UNNAMED, respelled, told_apart};
 use crate::rounding::Rounding;
 use crate::sql_function::{self, SqlFunction};
@@ -191,7 +197,7 @@ impl Session {
         let types: Arc<dyn TypePlanner> = Arc::new(Types);
         let mut state = SessionStateBuilder::new()
             .with_config(config)
-            .with_expr_planners(vec![Arc::new(Jsonb), Arc::new(Arrays)])
+            .with_expr_planners(vec![Arc::new(Numerals), Arc::new(Intervals), Arc::new(Jsonb), Arc::new(Arrays)])
             .with_analyzer_rule(Arc::new(Settled))
             .with_analyzer_rule(Arc::new(Exact))
             .with_optimizer_rules(optimizer_rules())
@@ -205,6 +211,12 @@ impl Session {
         state.register_function_rewrite(Arc::new(PlainText)).expect("a session takes rewrites");
         bounded::register(&mut state).expect("a session takes functions");
         state.register_function_rewrite(Arc::new(Rounding)).expect("a session takes rewrites");
+        state.register_function_rewrite(Arc::new(Lists)).expect("a session takes rewrites");
+        state.register_function_rewrite(Arc::new(Joined)).expect("a session takes rewrites");
+        patterns::register(&mut state).expect("a session takes functions");
+        intervals::register(&mut state).expect("a session takes functions");
+        named::register(&mut state).expect("a session takes functions");
+        formats::register(&mut state).expect("a session takes functions");
         arrays::register(&mut state).expect("a session takes functions");
         jsonb::register(&mut state).expect("a session takes functions");
         state.register_udf(Arc::new(AtZone::udf())).expect("a session takes functions");
@@ -373,7 +385,9 @@ impl Session {
         let written = expr.transform_up(|e| {
             let arrays = Casts.rewrite(e, schema, options)?;
             let jsonb = arrays.transform_data(|e| jsonb::Casts.rewrite(e, schema, options))?;
-            jsonb.transform_data(|e| Rounding.rewrite(e, schema, options))
+            let rounded = jsonb.transform_data(|e| Rounding.rewrite(e, schema, options))?;
+            let lists = rounded.transform_data(|e| Lists.rewrite(e, schema, options))?;
+            lists.transform_data(|e| Joined.rewrite(e, schema, options))
         })?;
         let coerced = simplifier.coerce(written.data, schema)?;
         let settled = coerced.transform_up(|e| jsonb::settled(e, schema))?.data;

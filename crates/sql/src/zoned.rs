@@ -6,6 +6,7 @@
 //! casts that nobody wrote are seen too.
 
 use crate::error::{DataError, Error, Result};
+use crate::printed;
 use crate::session::Session;
 use crate::types::{is_text, pg_name};
 use crate::zones::{self, AtZone, Zone};
@@ -173,7 +174,9 @@ impl Pass<'_> {
         let name = call.func.name().to_owned();
         let is_one = |arg: &Expr| arg.get_type(schema).is_ok_and(|of| has_instants(&of));
         let takes = call.args.iter().any(is_one);
-        if OF_INSTANTS.contains(&name.as_str()) {
+        // Seconds since 1970 are the same everywhere; what is read from a text is not.
+        let is_of_seconds = name == "to_timestamp" && call.args.len() == 1;
+        if OF_INSTANTS.contains(&name.as_str()) || is_of_seconds {
             return Ok(Transformed::no(Expr::ScalarFunction(call)));
         }
         if name == OF_CLOCK {
@@ -188,6 +191,12 @@ impl Pass<'_> {
         }
         let part = call.args.first().and_then(written).map(|part| part.to_lowercase());
         match (name.as_str(), part.as_deref(), call.args.len()) {
+            (printed::NAME, _, 1) => {
+                self.depend("a cast of timestamptz to varchar");
+                let text = printed::text_of(call.args.remove(0), Some(lit(self.zone.name())));
+                Ok(Transformed::yes(text))
+            }
+            (printed::NAME, _, _) => Ok(Transformed::no(Expr::ScalarFunction(call))),
             ("date_part", Some("epoch"), 2) => Ok(Transformed::no(Expr::ScalarFunction(call))),
             ("date_part", Some(_), 2) => {
                 self.depend("a part of a timestamptz");
@@ -279,18 +288,19 @@ mod tests {
             ("SELECT i AT TIME ZONE 'Asia/Tokyo' FROM r", false),
             ("SELECT i + INTERVAL '1 hour' FROM r", false),
             ("SELECT extract(epoch FROM i) FROM r", false),
+            ("SELECT to_timestamp(1.5) FROM r", false),
             ("SELECT i FROM r WHERE i > '2024-01-01'", true),
             ("SELECT i FROM r WHERE i > s", true),
             ("SELECT i::date, s::timestamptz FROM r", true),
             ("SELECT date_trunc('day', i), date_trunc('hour', i) FROM r", true),
             ("SELECT extract(hour FROM i) FROM r", true),
+            ("SELECT i::varchar FROM r", true),
         ] {
             let zoned = zoned(query).expect(query);
             assert_eq!(zoned.depends.is_some(), depends, "{query}: {:?}", zoned.depends);
         }
         for query in [
             "SELECT t::timestamptz FROM r",
-            "SELECT i::varchar FROM r",
             "SELECT i + INTERVAL '1 day' FROM r",
             "SELECT to_char(i, '%H') FROM r",
             "SELECT to_jsonb(i) FROM r",

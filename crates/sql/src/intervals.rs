@@ -1,0 +1,282 @@
+//! Intervals times numbers and beside dates, and the parts of times that DataFusion cuts off or counts in
+//! another way: seconds with their fraction, and the seconds of an interval, whose years have 365.25 days.
+
+use crate::error::DataError;
+use crate::floats::is_interval;
+use arrow::array::{Array, ArrayRef, AsArray, Float64Array, PrimitiveArray};
+use arrow::compute::cast;
+use arrow::datatypes::{
+    DataType, Field, FieldRef, Float64Type, IntervalMonthDayNano, IntervalMonthDayNanoType, IntervalUnit,
+    Time64MicrosecondType, TimeUnit, TimestampMicrosecondType,
+};
+use datafusion::common::{DFSchema, DataFusionError, Result, ScalarValue, plan_err};
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::expr::ScalarFunction;
+use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
+use datafusion::logical_expr::registry::FunctionRegistry;
+use datafusion::logical_expr::{
+    ColumnarValue, Expr, ExprSchemable, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
+    Volatility, cast as cast_expr,
+};
+use datafusion::sql::sqlparser::ast::BinaryOperator;
+use std::sync::Arc;
+
+const DAY_SECONDS: f64 = 86_400.0;
+const MINUTE: i64 = 60_000_000;
+const STAMP: DataType = DataType::Timestamp(TimeUnit::Microsecond, None);
+
+/// Puts `date_part` in the place of DataFusion's.
+///
+/// # Errors
+/// DataFusion's, when it takes no functions.
+pub(crate) fn register(state: &mut SessionState) -> Result<()> {
+    state.register_udf(Arc::new(date_part()))?;
+    Ok(())
+}
+
+fn date_part() -> ScalarUDF {
+    ScalarUDF::from(DatePart(datafusion::functions::datetime::date_part()))
+}
+
+fn refused(sqlstate: &'static str, message: &str) -> DataFusionError {
+    DataFusionError::External(Box::new(DataError { sqlstate, message: message.to_owned() }))
+}
+
+/// Binds operators of intervals.
+#[derive(Debug)]
+pub(crate) struct Intervals;
+
+impl ExprPlanner for Intervals {
+    fn plan_extract(&self, args: Vec<Expr>) -> Result<PlannerResult<Vec<Expr>>> {
+        Ok(PlannerResult::Planned(Expr::ScalarFunction(ScalarFunction::new_udf(Arc::new(date_part()), args))))
+    }
+
+    fn plan_binary_op(&self, expr: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
+        use BinaryOperator::{Divide, Minus, Multiply, Plus};
+        let RawBinaryExpr { op, left, right } = expr;
+        // What has no type yet is left to others.
+        let (Ok(of_left), Ok(of_right)) = (left.get_type(schema), right.get_type(schema)) else {
+            return Ok(PlannerResult::Original(RawBinaryExpr { op, left, right }));
+        };
+        Ok(match op {
+            Multiply if is_interval(&of_left) && of_right.is_numeric() => scaled(left, right, false),
+            Multiply if of_left.is_numeric() && is_interval(&of_right) => scaled(right, left, false),
+            Divide if is_interval(&of_left) && of_right.is_numeric() => scaled(left, right, true),
+            Plus | Minus if of_left == DataType::Date32 && is_interval(&of_right) => {
+                PlannerResult::Original(RawBinaryExpr { op, left: cast_expr(left, STAMP), right })
+            }
+            Plus if is_interval(&of_left) && of_right == DataType::Date32 => {
+                PlannerResult::Original(RawBinaryExpr { op, left, right: cast_expr(right, STAMP) })
+            }
+            op => PlannerResult::Original(RawBinaryExpr { op, left, right }),
+        })
+    }
+}
+
+fn scaled(interval: Expr, by: Expr, divides: bool) -> PlannerResult<RawBinaryExpr> {
+    let function = ScalarUDF::from(Scaled { divides, signature: Signature::any(2, Volatility::Immutable) });
+    let args = vec![interval, cast_expr(by, DataType::Float64)];
+    PlannerResult::Planned(Expr::ScalarFunction(ScalarFunction::new_udf(Arc::new(function), args)))
+}
+
+/// A number with no more digits than microseconds have.
+fn rounded(number: f64) -> f64 {
+    (number * 1e6).round_ties_even() / 1e6
+}
+
+/// An interval whose parts are multiplied; what is left of months becomes days, and what is left of days
+/// becomes time.
+fn multiplied(interval: IntervalMonthDayNano, by: impl Fn(f64) -> f64) -> Result<IntervalMonthDayNano> {
+    let out_of_range = || refused("22008", "interval out of range");
+    let whole = |number: f64| {
+        let is_one = (f64::from(i32::MIN)..=f64::from(i32::MAX)).contains(&number);
+        is_one.then_some(number as i32).ok_or_else(out_of_range)
+    };
+    let (all_months, all_days) = (by(f64::from(interval.months)), by(f64::from(interval.days)));
+    let (months, days) = (whole(all_months.trunc())?, whole(all_days.trunc())?);
+    let left_days = rounded((all_months - all_months.trunc()) * 30.0);
+    let mut seconds = rounded((all_days - all_days.trunc() + left_days - left_days.trunc()) * DAY_SECONDS);
+    let mut more_days = left_days.trunc();
+    if seconds.abs() >= DAY_SECONDS {
+        more_days += (seconds / DAY_SECONDS).trunc();
+        seconds -= (seconds / DAY_SECONDS).trunc() * DAY_SECONDS;
+    }
+    let days = days.checked_add(whole(more_days)?).ok_or_else(out_of_range)?;
+    let micros = (by((interval.nanoseconds / 1000) as f64) + seconds * 1e6).round_ties_even();
+    if micros.is_nan() || micros.abs() >= (i64::MAX / 1000) as f64 {
+        return Err(out_of_range());
+    }
+    Ok(IntervalMonthDayNano::new(months, days, micros as i64 * 1000))
+}
+
+/// An interval times a number, or divided by one.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Scaled {
+    divides: bool,
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for Scaled {
+    fn name(&self) -> &'static str {
+        if self.divides { "interval_divided" } else { "interval_times" }
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Interval(IntervalUnit::MonthDayNano))
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        computed(&args, |args| {
+            let [intervals, by] = args else { return plan_err!("{} takes two values", self.name()) };
+            let scale = |interval: IntervalMonthDayNano, by: f64| {
+                if self.divides && by == 0.0 {
+                    return Err(refused("22012", "division by zero"));
+                }
+                multiplied(interval, |part| if self.divides { part / by } else { part * by })
+            };
+            let mut made = Vec::with_capacity(intervals.len());
+            let (intervals, by) =
+                (intervals.as_primitive::<IntervalMonthDayNanoType>(), by.as_primitive::<Float64Type>());
+            for (interval, by) in intervals.iter().zip(by) {
+                made.push(interval.zip(by).map(|(interval, by)| scale(interval, by)).transpose()?);
+            }
+            Ok(Arc::new(PrimitiveArray::<IntervalMonthDayNanoType>::from(made)))
+        })
+    }
+}
+
+/// A function of whole columns; of constants, once.
+fn computed(args: &ScalarFunctionArgs, compute: impl FnOnce(&[ArrayRef]) -> Result<ArrayRef>) -> Result<ColumnarValue> {
+    let is_constant = args.args.iter().all(|value| matches!(value, ColumnarValue::Scalar(_)));
+    let rows = if is_constant { 1 } else { args.number_rows };
+    let arrays = args.args.iter().map(|value| value.to_array(rows)).collect::<Result<Vec<_>>>()?;
+    let result = compute(&arrays)?;
+    if is_constant {
+        return ScalarValue::try_from_array(&result, 0).map(ColumnarValue::Scalar);
+    }
+    Ok(ColumnarValue::Array(result))
+}
+
+/// `date_part` of DataFusion, but for seconds.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct DatePart(Arc<ScalarUDF>);
+
+/// What is computed here.
+#[derive(Clone, Copy)]
+enum Seconds {
+    /// Those of a minute, of any time.
+    OfMinute,
+    /// All of an interval.
+    OfInterval,
+}
+
+impl Seconds {
+    fn of(part: &str, data_type: &DataType) -> Option<Self> {
+        let is_time = matches!(data_type, DataType::Timestamp(..) | DataType::Time64(_)) || is_interval(data_type);
+        match part.trim().to_lowercase().as_str() {
+            "second" | "seconds" if is_time => Some(Self::OfMinute),
+            "epoch" if is_interval(data_type) => Some(Self::OfInterval),
+            _ => None,
+        }
+    }
+
+    fn computed(self, times: &ArrayRef) -> Result<ArrayRef> {
+        let of_minute = |micros: i64| micros.rem_euclid(MINUTE) as f64 / 1e6;
+        let seconds: Float64Array = match (self, times.data_type()) {
+            (_, DataType::Interval(_)) => {
+                let intervals = times.as_primitive::<IntervalMonthDayNanoType>();
+                match self {
+                    Self::OfMinute => intervals.unary(|of| (of.nanoseconds / 1000 % MINUTE) as f64 / 1e6),
+                    Self::OfInterval => intervals.unary(seconds_of),
+                }
+            }
+            (_, DataType::Time64(_)) => {
+                let times = cast(times, &DataType::Time64(TimeUnit::Microsecond))?;
+                times.as_primitive::<Time64MicrosecondType>().unary(of_minute)
+            }
+            _ => {
+                let times = cast(times, &STAMP)?;
+                times.as_primitive::<TimestampMicrosecondType>().unary(of_minute)
+            }
+        };
+        Ok(Arc::new(seconds))
+    }
+}
+
+/// The seconds of an interval: of a year 365.25 days, of a month 30.
+fn seconds_of(interval: IntervalMonthDayNano) -> f64 {
+    let (years, months) = (f64::from(interval.months / 12), f64::from(interval.months % 12));
+    let days = years * 365.25 + months * 30.0 + f64::from(interval.days);
+    days * DAY_SECONDS + (interval.nanoseconds / 1000) as f64 / 1e6
+}
+
+impl ScalarUDFImpl for DatePart {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn aliases(&self) -> &[String] {
+        self.0.aliases()
+    }
+
+    fn signature(&self) -> &Signature {
+        self.0.signature()
+    }
+
+    fn return_type(&self, args: &[DataType]) -> Result<DataType> {
+        self.0.inner().return_type(args)
+    }
+
+    fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
+        let part = args.scalar_arguments.first().copied().flatten().and_then(|part| part.try_as_str().flatten());
+        if let (Some(part), Some(time)) = (part, args.arg_fields.get(1))
+            && Seconds::of(part, time.data_type()).is_some()
+        {
+            return Ok(Arc::new(Field::new(self.name(), DataType::Float64, time.is_nullable())));
+        }
+        self.0.inner().return_field_from_args(args)
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let seconds = match args.args.as_slice() {
+            [ColumnarValue::Scalar(part), time] => {
+                part.try_as_str().flatten().and_then(|part| Seconds::of(part, &time.data_type()))
+            }
+            _ => None,
+        };
+        match (seconds, args.args.as_slice()) {
+            (Some(seconds), [_, ColumnarValue::Array(times)]) => seconds.computed(times).map(ColumnarValue::Array),
+            (Some(seconds), [_, ColumnarValue::Scalar(time)]) => {
+                let computed = seconds.computed(&time.to_array()?)?;
+                ScalarValue::try_from_array(&computed, 0).map(ColumnarValue::Scalar)
+            }
+            _ => self.0.inner().invoke_with_args(args),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_of_months_and_days_goes_on_to_smaller_parts() {
+        let interval = IntervalMonthDayNano::new;
+        let second = 1_000_000_000;
+        for (of, by, made) in [
+            (interval(0, 1, 7384 * second), 2.0, interval(0, 2, 14_768 * second)),
+            (interval(1, 0, 0), 1.5, interval(1, 15, 0)),
+            (interval(0, 1, 0), 0.5, interval(0, 0, 43_200 * second)),
+            (interval(14, -3, 0), -1.0, interval(-14, 3, 0)),
+        ] {
+            assert_eq!(multiplied(of, |part| part * by).expect("in range"), made, "{of:?} * {by}");
+        }
+        assert!(multiplied(interval(i32::MAX, 0, 0), |part| part * 2.0).is_err());
+        assert_eq!(seconds_of(interval(12, 0, 0)), 31_557_600.0);
+        assert_eq!(seconds_of(interval(1, 1, second / 2)), 2_678_400.5);
+    }
+}
