@@ -3,7 +3,7 @@
 //! in that of their names.
 
 use datafusion::common::Result;
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::tree_node::Transformed;
 use datafusion::logical_expr::{Distinct, Expr, LogicalPlan, Projection, Sort};
 use std::sync::Arc;
 

@@ -132,13 +132,6 @@ const fn on(join: &JoinOperator) -> Option<&Expr> {
 impl Visitor for Gate<'_> {
     type Break = Box<Error>;
 
-    fn pre_visit_expr(&mut self, expr: &Expr) -> Walk {
-        let Expr::Collate { collation, .. } = expr else { return ControlFlow::Continue(()) };
-        let at = self.cursor.word_before(collation.span().start, "COLLATE");
-        let hint = "texts are ordered by their bytes, as with \"C\": leave it out";
-        ControlFlow::Break(Box::new(Error::unsupported("COLLATE", hint, at)))
-    }
-
     fn pre_visit_query(&mut self, query: &ast::Query) -> Walk {
         let ast::Query {
             with: _,
@@ -164,6 +157,11 @@ impl Visitor for Gate<'_> {
     fn pre_visit_expr(&mut self, expr: &Expr) -> Walk {
         match expr {
             Expr::Function(call) => self.call(call),
+            Expr::Collate { collation, .. } => {
+                let at = self.cursor.word_before(collation.span().start, "COLLATE");
+                let hint = "texts are ordered by their bytes, as with \"C\": leave it out";
+                ControlFlow::Break(Box::new(Error::unsupported("COLLATE", hint, at)))
+            }
             _ => ControlFlow::Continue(()),
         }
     }
