@@ -10,6 +10,7 @@ use crate::database::Database;
 use crate::dml::next_try;
 use crate::error::{Error, Result};
 use crate::parameters::Parameters;
+use futures::future::BoxFuture;
 use highwater_sql::statement::{Name, Statement};
 use highwater_tables::Table;
 use std::collections::BTreeMap;
@@ -38,12 +39,18 @@ impl Database {
     /// # Errors
     /// Those of [`Database::run`] with COMMIT, and with the statements when they are done again. The
     /// transaction is over then.
-    pub async fn commit_implicit(&self, connection: &mut Connection, told: Option<&[ToldWrite]>) -> Result<()> {
-        let committed = self.run(connection, &Statement::Commit, "COMMIT", &Parameters::none()).await;
-        match (committed, told) {
-            (Err(lost), Some(told)) if lost.is_conflict() => self.commit_again(connection, told, lost).await,
-            (committed, _) => committed.map(|_| ()),
-        }
+    pub fn commit_implicit<'a>(
+        &'a self,
+        connection: &'a mut Connection,
+        told: Option<&'a [ToldWrite]>,
+    ) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let committed = self.run(connection, &Statement::Commit, "COMMIT", &Parameters::none()).await;
+            match (committed, told) {
+                (Err(lost), Some(told)) if lost.is_conflict() => self.commit_again(connection, told, lost).await,
+                (committed, _) => committed.map(|_| ()),
+            }
+        })
     }
 
     async fn commit_again(&self, connection: &mut Connection, told: &[ToldWrite], lost: Error) -> Result<()> {

@@ -9,6 +9,7 @@ use crate::dml::{Target, assign};
 use crate::error::{Error, Result};
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Field, Schema};
+use futures::future::BoxFuture;
 use highwater_sql::statement::Copy;
 use highwater_tables::{Insert, TableWrite, Write};
 use std::sync::Arc;
@@ -85,14 +86,16 @@ impl Database {
     ///
     /// # Errors
     /// As [`Database::push_copy`]; `Tables` when a key exists.
-    pub async fn end_copy(&self, connection: &mut Connection, copy: CopyIn) -> Result<Answer> {
-        let before = connection.position;
-        let mut done = self.finish_copy(connection, copy).await;
-        match &mut done {
-            Err(_) => connection.fail_transaction(),
-            Ok(answer) => answer.notices.extend(self.flush_implicitly(connection, before)?),
-        }
-        done
+    pub fn end_copy<'a>(&'a self, connection: &'a mut Connection, copy: CopyIn) -> BoxFuture<'a, Result<Answer>> {
+        Box::pin(async move {
+            let before = connection.position;
+            let mut done = self.finish_copy(connection, copy).await;
+            match &mut done {
+                Err(_) => connection.fail_transaction(),
+                Ok(answer) => answer.notices.extend(self.flush_implicitly(connection, before)?),
+            }
+            done
+        })
     }
 
     async fn finish_copy(&self, connection: &mut Connection, mut copy: CopyIn) -> Result<Answer> {

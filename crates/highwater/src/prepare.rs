@@ -13,6 +13,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::sqlparser::ast::{Expr, Value};
+use futures::future::BoxFuture;
 use highwater_sql::statement::{
     CopyOut, EXCLUDED, Insert, Name, Query, ROW_KEY, ROW_NUMBER, ROW_VALUE, Show, Statement, returning,
 };
@@ -38,29 +39,34 @@ impl Database {
     ///
     /// # Errors
     /// Those of binding the statement.
-    pub async fn describe(
-        &self,
-        connection: &mut Connection,
-        statement: &Statement,
-        text: &str,
-        told: &[Option<DataType>],
-    ) -> Result<Described> {
-        if !ends_transaction(statement) {
-            connection.check_not_failed()?;
-        }
-        match statement {
-            Statement::Show(Show::Setting(name)) => {
-                let columns = Arc::new(Schema::new(vec![Field::new(&name.value, DataType::Utf8, true)]));
-                Ok(Described { parameters: Vec::new(), columns: Some(columns) })
+    pub fn describe<'a>(
+        &'a self,
+        connection: &'a mut Connection,
+        statement: &'a Statement,
+        text: &'a str,
+        told: &'a [Option<DataType>],
+    ) -> BoxFuture<'a, Result<Described>> {
+        Box::pin(async move {
+            if !ends_transaction(statement) {
+                connection.check_not_failed()?;
             }
-            Statement::Show(_) | Statement::Describe(_) | Statement::ExplainQuery(_) | Statement::ExplainView(_) => {
-                // These change nothing, and only they know their columns.
-                let answer = self.run(connection, statement, text, &Parameters::none()).await?;
-                let columns = answer.rows.map(|rows| Arc::clone(rows.schema()));
-                Ok(Described { parameters: Vec::new(), columns })
+            match statement {
+                Statement::Show(Show::Setting(name)) => {
+                    let columns = Arc::new(Schema::new(vec![Field::new(&name.value, DataType::Utf8, true)]));
+                    Ok(Described { parameters: Vec::new(), columns: Some(columns) })
+                }
+                Statement::Show(_)
+                | Statement::Describe(_)
+                | Statement::ExplainQuery(_)
+                | Statement::ExplainView(_) => {
+                    // These change nothing, and only they know their columns.
+                    let answer = self.run(connection, statement, text, &Parameters::none()).await?;
+                    let columns = answer.rows.map(|rows| Arc::clone(rows.schema()));
+                    Ok(Described { parameters: Vec::new(), columns })
+                }
+                other => self.describe_rows(connection, other, told).await,
             }
-            other => self.describe_rows(connection, other, told).await,
-        }
+        })
     }
 
     /// Describes a statement that is bound for it, and not run.

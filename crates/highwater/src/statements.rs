@@ -10,40 +10,44 @@ use crate::outcome::{Outcome, Rows};
 use crate::parameters::Parameters;
 use crate::prepared;
 use crate::show;
+use futures::future::BoxFuture;
 use highwater_sql::statement::{CopyOut, SetScope, Show, Statement, TransactionModes};
 
 impl Database {
     /// Executes one statement for a connection. `text` is what it was parsed from. Must run on a
-    /// multi-threaded Tokio runtime; dropping the future ends a query, but not a definition.
+    /// multi-threaded Tokio runtime; dropping the future ends a query, but not a definition. The future is
+    /// boxed here and in its like, so that callers compile without looking through it.
     ///
     /// # Errors
     /// See [`crate::Error`]; nothing is changed then, except by FLUSH and CHECKPOINT. An error fails
     /// the connection's transaction.
-    pub async fn run(
-        &self,
-        connection: &mut Connection,
-        statement: &Statement,
-        text: &str,
-        parameters: &Parameters,
-    ) -> Result<Answer> {
-        connection.begin_statement();
-        if !ends_transaction(statement) {
-            connection.check_not_failed()?;
-        }
-        let done = match statement {
-            Statement::Execute { name, values } => match self.executed(connection, name, values, text) {
-                Ok((prepared, parameters)) => {
-                    let done = self.dispatch(connection, &prepared.statement, &prepared.text, &parameters).await;
-                    done.map_err(Error::nowhere)
-                }
-                Err(error) => Err(error),
-            },
-            other => self.dispatch(connection, other, text, parameters).await,
-        };
-        if done.is_err() {
-            connection.fail_transaction();
-        }
-        done
+    pub fn run<'a>(
+        &'a self,
+        connection: &'a mut Connection,
+        statement: &'a Statement,
+        text: &'a str,
+        parameters: &'a Parameters,
+    ) -> BoxFuture<'a, Result<Answer>> {
+        Box::pin(async move {
+            connection.begin_statement();
+            if !ends_transaction(statement) {
+                connection.check_not_failed()?;
+            }
+            let done = match statement {
+                Statement::Execute { name, values } => match self.executed(connection, name, values, text) {
+                    Ok((prepared, parameters)) => {
+                        let done = self.dispatch(connection, &prepared.statement, &prepared.text, &parameters).await;
+                        done.map_err(Error::nowhere)
+                    }
+                    Err(error) => Err(error),
+                },
+                other => self.dispatch(connection, other, text, parameters).await,
+            };
+            if done.is_err() {
+                connection.fail_transaction();
+            }
+            done
+        })
     }
 
     pub(crate) async fn dispatch(
