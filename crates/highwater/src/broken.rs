@@ -62,6 +62,16 @@ impl Broken {
         object.or_else(|| self.pipelines.get(pipeline).map(String::as_str))
     }
 
+    /// All pipelines that do not run, and why.
+    pub(crate) fn stopped(&self) -> BTreeMap<String, String> {
+        let mut stopped = self.pipelines.clone();
+        let of_objects = self.objects.values().filter_map(|(entry, reason)| Some((entry.pipeline.clone()?, reason)));
+        for (pipeline, reason) in of_objects {
+            stopped.entry(pipeline).or_insert_with(|| reason.clone());
+        }
+        stopped
+    }
+
     /// All that is broken, in words.
     pub(crate) fn all(&self) -> Vec<String> {
         let objects = self.objects.iter().map(|(name, (_, reason))| format!("{name}: {reason}"));

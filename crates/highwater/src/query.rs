@@ -375,7 +375,7 @@ impl Database {
     /// Views that fail hold nobody else up.
     ///
     /// # Errors
-    /// `Sql` with 55000 when views fail, after all others show what there is; with 57014 when it is
+    /// `Sql` with 55000 when views fail or could not be started, after all others show what there is; with 57014 when it is
     /// cancelled.
     pub(crate) fn flush(&self, connection: &Connection) -> Result<Outcome> {
         let mut failed = self.flush_views(connection)?;
@@ -388,6 +388,7 @@ impl Database {
             }
             failed.extend(self.flush_views(connection)?);
         }
+        failed.extend(self.stopped());
         if !failed.is_empty() {
             let told: Vec<String> = failed.into_values().collect();
             return Err(invalid("55000", told.join("; "), None));
@@ -395,6 +396,17 @@ impl Database {
         let state = self.state();
         let failing = state.running.values().flat_map(|running| show::failing(&state, running));
         Ok(failing.fold(Outcome::done("FLUSH"), Outcome::noticed))
+    }
+
+    /// The pipelines that could not be started.
+    fn stopped(&self) -> Failed {
+        let state = self.state();
+        let stopped = state.broken.stopped().into_iter().map(|(pipeline, reason)| {
+            let title = state.objects.title(&pipeline).to_owned();
+            let told = highwater_engine::Error::NotRunning { pipeline: title, reason }.to_string();
+            (pipeline, told)
+        });
+        stopped.collect()
     }
 
     /// Waits until the tables have what their sinks have now, but not for those that cannot deliver.

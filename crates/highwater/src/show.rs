@@ -97,12 +97,16 @@ fn jobs(database: &Database) -> Result<Rows> {
     let pipelines: Vec<Pipeline> = state.running.values().cloned().collect();
     let told = |pipeline: &Pipeline| [vec![status(&pipeline.status())], failing(&state, pipeline)].concat().join("; ");
     let told: Vec<String> = pipelines.iter().map(told).collect();
+    let stopped = state.broken.stopped().into_iter();
+    let stopped = stopped.map(|(name, reason)| (state.objects.title(&name).to_owned(), format!("broken: {reason}")));
+    let (stopped, reasons): (Vec<String>, Vec<String>) = stopped.unzip();
     drop(state);
-    let metrics: Vec<Metrics> = pipelines.iter().map(Pipeline::metrics).collect();
+    let mut metrics: Vec<Metrics> = pipelines.iter().map(Pipeline::metrics).collect();
+    metrics.resize_with(pipelines.len() + stopped.len(), Metrics::default);
     let count = |of: fn(&Metrics) -> u64| numbers(metrics.iter().map(of));
     Ok(Rows::of(vec![
-        ("name", texts(pipelines.iter().map(|p| p.title().to_owned()))),
-        ("status", texts(told)),
+        ("name", texts(pipelines.iter().map(|p| p.title().to_owned()).chain(stopped))),
+        ("status", texts(told.into_iter().chain(reasons))),
         ("rows_in", count(|m| m.rows_in)),
         ("epochs", count(|m| m.epochs)),
         ("epoch_us_p50", count(|m| m.epoch_us.p50)),

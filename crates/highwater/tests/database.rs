@@ -374,7 +374,11 @@ fn what_cannot_be_brought_back_leaves_the_rest_alone_and_can_be_dropped() {
     {
         let database = open(&data, true);
         assert_eq!(database.broken().len(), 3, "{:?}", database.broken());
-        assert!(flushed(&database, "SELECT n FROM w").contains("|10|"));
+        let told = database.execute("FLUSH").expect_err("v1 does not run").to_string();
+        assert!(told.contains("is not running: "), "{told}");
+        assert!(text(&database.query("SELECT n FROM w").expect("w runs")).contains("10"));
+        let jobs = text(&database.query("SHOW JOBS").expect("jobs"));
+        assert!(jobs.contains("broken: "), "{jobs}");
         assert!(database.query("SELECT n FROM v1").is_err());
         assert!(database.execute("DROP SOURCE one").expect_err("needed").to_string().contains("v1"));
         database.execute("DROP SOURCE one CASCADE").expect("drops");

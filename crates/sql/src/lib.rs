@@ -21,6 +21,7 @@ mod floats;
 mod function;
 mod generated;
 mod growth;
+mod hidden;
 mod ignored;
 pub mod jsonb;
 mod lateral;

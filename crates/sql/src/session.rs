@@ -10,6 +10,7 @@ use crate::close;
 use crate::error::{Error, Result};
 use crate::exact::{Exact, UntiedWindows, exact, optimizer_rules};
 use crate::function::{self, ScalarFunction};
+use crate::hidden;
 use crate::ignored;
 use crate::jsonb::{self, Jsonb, Settled};
 use crate::lateral;
@@ -325,7 +326,7 @@ impl Session {
         let plan = plan.map_err(|e| Error::of_planner(e, &query.text))?;
         let plan = if declared.is_empty() { plan } else { sql_function::inlined(plan, query)? };
         let plan = asof::expand(plan, &query.text)?;
-        let plan = lateral::inlined(plan).map_err(|e| Error::of_planner(e, &query.text))?;
+        let plan = lateral::inlined(plan).and_then(hidden::in_order).map_err(|e| Error::of_planner(e, &query.text))?;
         jsonb::check(&plan)?;
         Ok(plan)
     }

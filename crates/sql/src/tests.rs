@@ -412,6 +412,29 @@ fn sessions_of_rows_that_only_come_are_kept() {
 }
 
 #[test]
+fn a_plan_is_the_same_each_time() {
+    let mut world = World::new();
+    let source = "CREATE SOURCE t (id bigint, a bigint, b bigint, c bigint, d bigint, l bigint[])
+                  WITH (connector = 'file')";
+    world.run(source).expect(source);
+    for query in [
+        "SELECT id FROM t ORDER BY a + b * c - d DESC LIMIT 3",
+        "SELECT x.id FROM (SELECT id FROM t ORDER BY CASE WHEN a > b THEN c ELSE d END LIMIT 9) AS x",
+        "SELECT DISTINCT a AS x, b AS y, c AS z FROM t ORDER BY a + b + c LIMIT 3",
+        "SELECT unnest(l) AS e, sum(a * b - c + d) AS s FROM t GROUP BY 1",
+        "SELECT x.id FROM t AS x JOIN t AS y ON x.a + x.b = y.c - y.d AND x.c * x.d = y.a * y.b",
+    ] {
+        let create = format!("CREATE MATERIALIZED VIEW v AS {query}");
+        let Statement::CreateMaterializedView(view) = parse(&create).expect(query) else { unreachable!("a view") };
+        let explained = || lines(&explain(&world.pipeline(Some(&view), None).expect(query)));
+        let first = explained();
+        for _ in 0..20 {
+            assert_eq!(explained(), first, "{query}");
+        }
+    }
+}
+
+#[test]
 fn scripts() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testscripts");
     let mut paths: Vec<_> = std::fs::read_dir(folder)
