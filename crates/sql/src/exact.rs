@@ -19,6 +19,8 @@ use datafusion::logical_expr::{Expr, LogicalPlan, Window, WindowFunctionDefiniti
 use datafusion::optimizer::optimizer::ApplyOrder;
 use datafusion::optimizer::single_distinct_to_groupby::SingleDistinctToGroupBy;
 use datafusion::optimizer::{AnalyzerRule, Optimizer, OptimizerConfig, OptimizerRule};
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use std::sync::Arc;
 
 /// See above.
@@ -138,6 +140,16 @@ pub(crate) fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     if let Some(rule) = rules.iter_mut().find(|rule| rule.name() == name) {
         *rule = Arc::new(single_distinct);
     }
+    rules
+}
+
+/// DataFusion's rules for physical plans, but for those that hand filters down. They know columns by name
+/// alone, and where a join of a table with itself has its sides exchanged, two have one name: they would take
+/// a condition on both sides for one on one side. What they could reach below takes no filters, and the
+/// logical plan's have been handed down already.
+pub(crate) fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
+    let mut rules = PhysicalOptimizer::new().rules;
+    rules.retain(|rule| !rule.name().starts_with("FilterPushdown"));
     rules
 }
 

@@ -8,7 +8,7 @@ use crate::asof;
 use crate::bounded;
 use crate::close;
 use crate::error::{Error, Result};
-use crate::exact::{Exact, UntiedWindows, exact, optimizer_rules};
+use crate::exact::{Exact, UntiedWindows, exact, optimizer_rules, physical_rules};
 use crate::function::{self, ScalarFunction};
 use crate::hidden;
 use crate::ignored;
@@ -192,6 +192,7 @@ impl Session {
             .with_analyzer_rule(Arc::new(Exact))
             .with_optimizer_rules(optimizer_rules())
             .with_optimizer_rule(Arc::new(UntiedWindows))
+            .with_physical_optimizer_rules(physical_rules())
             .with_default_features()
             .with_type_planner(Arc::clone(&types))
             .build();

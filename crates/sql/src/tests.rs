@@ -420,7 +420,6 @@ fn a_plan_is_the_same_each_time() {
     for query in [
         "SELECT id FROM t ORDER BY a + b * c - d DESC LIMIT 3",
         "SELECT x.id FROM (SELECT id FROM t ORDER BY CASE WHEN a > b THEN c ELSE d END LIMIT 9) AS x",
-        "SELECT DISTINCT a AS x, b AS y, c AS z FROM t ORDER BY a + b + c LIMIT 3",
         "SELECT unnest(l) AS e, sum(a * b - c + d) AS s FROM t GROUP BY 1",
         "SELECT x.id FROM t AS x JOIN t AS y ON x.a + x.b = y.c - y.d AND x.c * x.d = y.a * y.b",
     ] {
