@@ -4,7 +4,7 @@
 //! when all are +1, which is what an append-only stream pays for generality: nothing.
 //! Invariant: `weights`, when present, has one non-null entry a row.
 
-use arrow::array::{Array, BooleanArray, Int64Array, RecordBatch, UInt32Array};
+use arrow::array::{Array, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::compute::{filter, filter_record_batch, take, take_record_batch};
 use arrow::error::ArrowError;
 use std::ops::Range;
@@ -70,7 +70,7 @@ impl Batch {
     /// # Errors
     /// Those of Arrow's take kernel.
     pub fn take(&self, indices: &UInt32Array) -> Result<Self, ArrowError> {
-        let rows = take_record_batch(&self.rows, indices)?;
+        let rows = rows_at(&self.rows, indices)?;
         let weights = self.weights.as_ref().map(|w| take(w, indices, None)).transpose()?;
         Ok(Self { rows, weights: weights.map(as_weights) })
     }
@@ -93,6 +93,36 @@ impl Batch {
     }
 }
 
+/// The rows at `indices`, in that order; of rows without columns, as many.
+///
+/// # Errors
+/// Those of Arrow's take kernel.
+pub(crate) fn rows_at(rows: &RecordBatch, indices: &UInt32Array) -> Result<RecordBatch, ArrowError> {
+    if rows.num_columns() > 0 {
+        return take_record_batch(rows, indices);
+    }
+    let options = RecordBatchOptions::new().with_row_count(Some(indices.len()));
+    RecordBatch::try_new_with_options(rows.schema(), Vec::new(), &options)
+}
+
 fn as_weights(array: arrow::array::ArrayRef) -> Int64Array {
     Int64Array::from(array.to_data())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::datatypes::Schema;
+    use std::sync::Arc;
+
+    #[test]
+    fn rows_without_columns_are_counted() {
+        let options = RecordBatchOptions::new().with_row_count(Some(3));
+        let rows = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), Vec::new(), &options).expect("rows");
+        let batch = Batch::weighted(rows, Int64Array::from(vec![1, -1, 2]));
+        let taken = batch.take(&UInt32Array::from(vec![2, 0])).expect("taken");
+        assert_eq!((taken.len(), taken.weight(0), taken.weight(1)), (2, 2, 1));
+        let kept = batch.filter(&BooleanArray::from(vec![true, false, true])).expect("filtered");
+        assert_eq!((kept.len(), kept.weight(1)), (2, 2));
+    }
 }

@@ -17,6 +17,7 @@ use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{Expr, LogicalPlan, Window, WindowFunctionDefinition};
 use datafusion::optimizer::optimizer::ApplyOrder;
+use datafusion::optimizer::push_down_filter::PushDownFilter;
 use datafusion::optimizer::single_distinct_to_groupby::SingleDistinctToGroupBy;
 use datafusion::optimizer::{AnalyzerRule, Optimizer, OptimizerConfig, OptimizerRule};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
@@ -75,7 +76,8 @@ fn aggregate(mut call: AggregateFunction, schema: &DFSchema) -> Result<Transform
     let name = call.func.name();
     // DISTINCT wants to find what it is sorted by among its arguments.
     if ties::BY_ORDER.contains(&name) && !call.params.distinct {
-        call.params.order_by = floats::sort_keys(call.params.order_by, schema)?;
+        let order = floats::sort_keys(call.params.order_by, schema)?;
+        call.params.order_by = ties::keys_once(name, order);
     }
     if matches!(name, "min" | "max") || name == "count" && call.params.distinct {
         call.params.args = keys(call.params.args, schema)?;
@@ -134,13 +136,13 @@ fn untied(plan: LogicalPlan) -> Result<LogicalPlan> {
 
 /// DataFusion's rules, but for what is to be exact.
 pub(crate) fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
-    let single_distinct = SingleDistinct(SingleDistinctToGroupBy::new());
-    let name = single_distinct.name().to_owned();
-    let mut rules = Optimizer::new().rules;
-    if let Some(rule) = rules.iter_mut().find(|rule| rule.name() == name) {
-        *rule = Arc::new(single_distinct);
-    }
-    rules
+    let own: [Arc<dyn OptimizerRule + Send + Sync>; 2] =
+        [Arc::new(SingleDistinct(SingleDistinctToGroupBy::new())), Arc::new(FiltersDown::default())];
+    let exact = |rule: Arc<dyn OptimizerRule + Send + Sync>| {
+        let own = own.iter().find(|own| own.name() == rule.name());
+        own.map_or(rule, Arc::clone)
+    };
+    Optimizer::new().rules.into_iter().map(exact).collect()
 }
 
 /// DataFusion's rules for physical plans, but for those that hand filters down. They know columns by name
@@ -174,6 +176,32 @@ impl OptimizerRule for SingleDistinct {
         };
         let has_sum = matches!(&plan, LogicalPlan::Aggregate(aggregate) if aggregate.aggr_expr.iter().any(is_sum));
         if has_sum { Ok(Transformed::no(plan)) } else { self.0.rewrite(plan, config) }
+    }
+}
+
+/// Filters are handed down, but not into a GROUP BY that has a row also when there is none to group: what reads
+/// no column, such as `HAVING false`, is about that row.
+#[derive(Debug, Default)]
+pub(crate) struct FiltersDown(PushDownFilter);
+
+impl OptimizerRule for FiltersDown {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn apply_order(&self) -> Option<ApplyOrder> {
+        self.0.apply_order()
+    }
+
+    fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
+        let has_total = |keys: &[Expr]| keys.iter().all(|key| matches!(key, Expr::GroupingSet(_)));
+        let is_over_total = match &plan {
+            LogicalPlan::Filter(filter) => {
+                matches!(filter.input.as_ref(), LogicalPlan::Aggregate(of) if has_total(&of.group_expr))
+            }
+            _ => false,
+        };
+        if is_over_total { Ok(Transformed::no(plan)) } else { self.0.rewrite(plan, config) }
     }
 }
 

@@ -8,7 +8,7 @@ use crate::asof;
 use crate::bounded;
 use crate::close;
 use crate::error::{Error, Result};
-use crate::exact::{Exact, UntiedWindows, exact, optimizer_rules, physical_rules};
+use crate::exact::{Exact, FiltersDown, UntiedWindows, exact, optimizer_rules, physical_rules};
 use crate::function::{self, ScalarFunction};
 use crate::hidden;
 use crate::ignored;
@@ -47,7 +47,6 @@ use datafusion::optimizer::eliminate_duplicated_expr::EliminateDuplicatedExpr;
 use datafusion::optimizer::eliminate_outer_join::EliminateOuterJoin;
 use datafusion::optimizer::extract_equijoin_predicate::ExtractEquijoinPredicate;
 use datafusion::optimizer::optimize_projections::OptimizeProjections;
-use datafusion::optimizer::push_down_filter::PushDownFilter;
 use datafusion::optimizer::replace_distinct_aggregate::ReplaceDistinctWithAggregate;
 use datafusion::optimizer::scalar_subquery_to_join::ScalarSubqueryToJoin;
 use datafusion::optimizer::simplify_expressions::{ExprSimplifier, SimplifyExpressions};
@@ -458,7 +457,7 @@ fn stream_rules(is_ordered: bool) -> Optimizer {
         rules.push(Arc::new(EliminateCrossJoin::new()));
     }
     rules.push(Arc::new(EliminateOuterJoin::new()));
-    rules.push(Arc::new(PushDownFilter::new()));
+    rules.push(Arc::new(FiltersDown::default()));
     rules.push(Arc::new(OptimizeProjections::new()));
     Optimizer::with_rules(rules)
 }

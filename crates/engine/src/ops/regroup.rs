@@ -6,7 +6,7 @@
 //! Rows are handed over in the order of their row format, each as often as its count says, so that
 //! ties are resolved the same way each time. Invariant: a group without rows gives nothing.
 
-use crate::batch::Batch;
+use crate::batch::{Batch, rows_at};
 use crate::error::{Error, Result};
 use crate::keys::KeyCodec;
 use crate::ops::gathered::{Gathered, Touched, Want};
@@ -112,7 +112,7 @@ impl Regroup {
         if indices.is_empty() {
             return Ok(RecordBatch::new_empty(Arc::clone(&self.output)));
         }
-        let given = self.compute.compute(take_record_batch(rows, indices).map_err(broken)?)?;
+        let given = self.compute.compute(rows_at(rows, indices).map_err(broken)?)?;
         let options = RecordBatchOptions::new().with_row_count(Some(given.num_rows()));
         RecordBatch::try_new_with_options(Arc::clone(&self.output), given.columns().to_vec(), &options).map_err(broken)
     }

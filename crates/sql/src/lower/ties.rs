@@ -11,6 +11,9 @@ const BY_ROW: [&str; 4] = ["row_number", "ntile", "lag", "lead"];
 /// Functions whose result depends on the order in which rows come.
 pub(crate) const BY_ORDER: [&str; 6] = ["first_value", "last_value", "nth_value", "array_agg", "string_agg", "listagg"];
 
+/// Those of them that DataFusion keeps for groups, together with the keys of their order: these may not repeat.
+const FIRST_OR_LAST: [&str; 2] = ["first_value", "last_value"];
+
 /// All columns that have an order, as sort keys.
 pub(crate) fn all_columns(schema: &DFSchema) -> Vec<SortExpr> {
     let columns = schema.columns().into_iter().zip(schema.fields());
@@ -20,8 +23,25 @@ pub(crate) fn all_columns(schema: &DFSchema) -> Vec<SortExpr> {
 
 /// An order without ties: at last the columns decide that are not in it.
 pub(crate) fn untied(order: &[SortExpr], schema: &DFSchema) -> Vec<SortExpr> {
-    let is_new = |more: &SortExpr| !order.iter().any(|key| key.expr == more.expr);
-    order.iter().cloned().chain(all_columns(schema).into_iter().filter(is_new)).collect()
+    order.iter().cloned().chain(all_columns(schema).into_iter().filter(|more| !is_in(order, more))).collect()
+}
+
+fn is_in(order: &[SortExpr], more: &SortExpr) -> bool {
+    order.iter().any(|key| key.expr == more.expr)
+}
+
+/// An order in which no key stands twice, where the function takes no other.
+pub(crate) fn keys_once(function: &str, order: Vec<SortExpr>) -> Vec<SortExpr> {
+    if !FIRST_OR_LAST.contains(&function) {
+        return order;
+    }
+    let mut once: Vec<SortExpr> = Vec::with_capacity(order.len());
+    for key in order {
+        if !is_in(&once, &key) {
+            once.push(key);
+        }
+    }
+    once
 }
 
 /// Whether rows can be sorted by a column: also by arrays, their elements one after another.
@@ -47,7 +67,9 @@ pub(super) fn aggregate(expr: &Expr, input: &DFSchema) -> Expr {
 /// DISTINCT knows its argument only, and has each value once.
 fn more_order(call: &AggregateFunction, input: &DFSchema) -> Vec<SortExpr> {
     if !call.params.distinct {
-        return all_columns(input);
+        let order = &call.params.order_by;
+        let is_new = |more: &SortExpr| !(FIRST_OR_LAST.contains(&call.func.name()) && is_in(order, more));
+        return all_columns(input).into_iter().filter(is_new).collect();
     }
     let is_there = |argument: &Expr| call.params.order_by.iter().any(|sort| sort.expr == *argument);
     let first = call.params.args.first().filter(|argument| !is_there(argument));
