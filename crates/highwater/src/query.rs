@@ -375,8 +375,8 @@ impl Database {
     /// Views that fail hold nobody else up.
     ///
     /// # Errors
-    /// `Sql` with 55000 when views fail or could not be started, after all others show what there is; with 57014 when it is
-    /// cancelled.
+    /// `Sql` with 55000 when views fail or could not be started, after all others show what there is; with
+    /// 57014 when it is cancelled.
     pub(crate) fn flush(&self, connection: &Connection) -> Result<Outcome> {
         let mut failed = self.flush_views(connection)?;
         let sinks = self.state().objects.iter().filter(|object| object.writes().is_some()).count();

@@ -20,6 +20,7 @@ use async_trait::async_trait;
 use datafusion::catalog::{MemorySchemaProvider, SchemaProvider, Session, TableProvider};
 use datafusion::common::{DataFusionError, ParamValues};
 use datafusion::execution::FunctionRegistry as _;
+use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::{Expr, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::{SessionConfig, SessionContext};
@@ -27,6 +28,7 @@ use datafusion::sql::sqlparser::ast;
 use datafusion_pg_catalog::pg_catalog::context::EmptyContextProvider;
 use datafusion_pg_catalog::pg_catalog::setup_pg_catalog;
 use datafusion_pg_catalog::sql::PostgresCompatibilityParser;
+use highwater_sql::physical_rules;
 use highwater_sql::statement::{CreateTable, Query};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -173,7 +175,9 @@ fn empty_context() -> SessionContext {
         .with_information_schema(true)
         .with_target_partitions(1);
     config.options_mut().sql_parser.map_string_types_to_utf8view = false;
-    SessionContext::new_with_config(config)
+    // Queries over catalogs join relations with themselves, too.
+    let state = SessionStateBuilder::new().with_config(config).with_physical_optimizer_rules(physical_rules());
+    SessionContext::new_with_state(state.with_default_features().build())
 }
 
 /// What a query names.

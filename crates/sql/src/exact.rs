@@ -149,7 +149,8 @@ pub(crate) fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
 /// alone, and where a join of a table with itself has its sides exchanged, two have one name: they would take
 /// a condition on both sides for one on one side. What they could reach below takes no filters, and the
 /// logical plan's have been handed down already.
-pub(crate) fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
+#[must_use]
+pub fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     let mut rules = PhysicalOptimizer::new().rules;
     rules.retain(|rule| !rule.name().starts_with("FilterPushdown"));
     rules
