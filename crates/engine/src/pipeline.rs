@@ -36,6 +36,8 @@ const STOP_PATIENCE: Duration = Duration::from_secs(120);
 const LET_GO_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a new run waits for what the run before still does in the background.
 const HANDOVER_PATIENCE: Duration = Duration::from_secs(30);
+/// How long who asks a run that ends waits to be told why.
+const ENDING: Duration = Duration::from_secs(1);
 /// A run that lasted this long was healthy: the next failure begins with a short pause.
 const HEALTHY: Duration = Duration::from_secs(60);
 
@@ -191,11 +193,18 @@ impl Inner {
                 other => format!("it is {other:?}").to_lowercase(),
             }));
         };
-        if run.requests.send(request).is_err() {
-            return Err(self.not_running("it is ending"));
+        if run.requests.send(request).is_ok() {
+            run.spec.run.wake_clock();
+            return Ok(());
         }
-        run.spec.run.wake_clock();
-        Ok(())
+        drop(state);
+        // Nobody hears requests any more: why is told as soon as the run has ended.
+        self.wait_until(Some(ENDING), |state| state.alive == 0);
+        let state = self.state();
+        Err(self.not_running(match &state.status {
+            Status::Failed { reason, .. } | Status::Lost { reason } => reason.as_str(),
+            _ => "it is ending",
+        }))
     }
 
     fn wait_until(&self, patience: Option<Duration>, over: impl Fn(&State) -> bool) -> bool {
