@@ -136,6 +136,8 @@ pub(crate) struct Transaction {
     /// A query was asked in it.
     has_queried: bool,
     bytes: usize,
+    /// It has an INSERT with ON CONFLICT, which went by the keys that it saw free.
+    pub(crate) has_upserted: bool,
     is_implicit: bool,
     pub(crate) failed: bool,
 }

@@ -398,11 +398,18 @@ impl Database {
 
     /// Commits a transaction; when it returns, it is durable.
     pub(crate) async fn commit(&self, connection: &mut Connection, transaction: Transaction) -> Result<()> {
+        let has_upserted = transaction.has_upserted;
         let writes = transaction.into_writes();
         if writes.is_empty() {
             return Ok(());
         }
-        self.commit_writes(connection, writes).await
+        self.commit_writes(connection, writes).await.map_err(|error| match error {
+            // ON CONFLICT would take the other way by now.
+            Error::Tables(highwater_tables::Error::Duplicate { table, .. }) if has_upserted => {
+                highwater_tables::Error::Conflict { table }.into()
+            }
+            error => error,
+        })
     }
 
     /// The answer of a statement that is about to be written, with its RETURNING: what cannot be

@@ -43,6 +43,10 @@ impl Database {
     pub(crate) async fn upsert(&self, connection: &mut Connection, upsert: Upsert<'_>) -> Result<Answer> {
         let Upsert { target, insert, conflict, .. } = upsert;
         check_target(target, conflict)?;
+        let gives_keys = conflict.update.as_ref().is_some_and(|update| gives_keys(target, update));
+        if let Some(transaction) = &mut connection.transaction {
+            transaction.has_upserted = true;
+        }
         let mut turn = None;
         let mut free_before = None;
         loop {
@@ -51,11 +55,12 @@ impl Database {
             let called = insert.alias.as_ref();
             let answer = self.answered(tag, &insert.table, called, returning, &insert.text, &effect).await?;
             match self.write(connection, target, &mut effect).await {
-                // A key that is taken though the same keys were free before is one that DO UPDATE gives.
+                // A key that is taken though the same keys were free before is one that DO UPDATE gives,
+                // if it gives any. A faster statement's key may be taken and not be seen yet.
                 Err(error)
                     if connection.transaction.is_none()
                         && was_outrun(&error)
-                        && (error.is_conflict() || free_before.replace(free) != Some(free)) =>
+                        && (error.is_conflict() || !gives_keys || free_before.replace(free) != Some(free)) =>
                 {
                     turn = Some(next_try(connection, &target.table, turn).await?);
                 }
@@ -134,6 +139,13 @@ fn check_target(target: &Target, conflict: &OnConflict) -> Result<()> {
     }
     let message = "there is no unique or exclusion constraint matching the ON CONFLICT specification";
     Err(invalid("42P10", message, conflict.target.first()))
+}
+
+/// Whether DO UPDATE sets a column of the key.
+fn gives_keys(target: &Target, update: &ConflictUpdate) -> bool {
+    let key = &target.table.spec().key;
+    let is_key = |name: &str| key.iter().any(|at| target.schema().field(*at).name() == name);
+    update.assignments.iter().any(|(column, _)| is_key(&column.value))
 }
 
 /// Rows whose keys are free, and rows whose keys exist; of two new rows of one key the first counts.
