@@ -8,6 +8,7 @@
 use crate::aggregates;
 use crate::arithmetic;
 use crate::floats;
+use crate::frames;
 use crate::lower::ties;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
@@ -93,6 +94,9 @@ fn window(mut call: WindowFunction, schema: &DFSchema) -> Result<Transformed<Exp
         }
         if matches!(function.name(), "min" | "max") {
             *args = keys(std::mem::take(args), schema)?;
+        }
+        if let Some(framed) = frames::framed(function, args, schema)? {
+            *function = framed;
         }
     }
     *partition_by = keys(std::mem::take(partition_by), schema)?;

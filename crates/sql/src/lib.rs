@@ -18,6 +18,7 @@ pub mod error;
 mod exact;
 mod explain;
 mod floats;
+mod frames;
 mod function;
 mod generated;
 mod growth;

@@ -1,0 +1,246 @@
+//! Aggregates of floating point over frames that move, as in `sum(x) OVER (ORDER BY t ROWS 9 PRECEDING)`.
+//!
+//! Taking a value away from a sum of floating point does not give the sum without it: digits are gone, and a
+//! NaN or an infinity stays. So what such a frame holds is kept, and is aggregated anew for each row, as
+//! PostgreSQL does it. Invariant: values leave a frame in the order in which they came into it.
+
+use crate::floats;
+use arrow::array::{Array, ArrayRef};
+use arrow::compute::concat;
+use arrow::datatypes::{DataType, FieldRef, Schema};
+use datafusion::common::{DFSchema, Result, ScalarValue, plan_err};
+use datafusion::logical_expr::expr::Cast;
+use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
+use datafusion::logical_expr::utils::AggregateOrderSensitivity;
+use datafusion::logical_expr::{
+    Accumulator, AggregateUDF, AggregateUDFImpl, Expr, ExprSchemable, GroupsAccumulator, Signature,
+};
+use datafusion::physical_expr::{PhysicalExpr, PhysicalSortExpr};
+use std::any::Any;
+use std::sync::Arc;
+
+/// Functions that add values up.
+const SUMS: [&str; 9] = ["sum", "avg", "var", "var_pop", "stddev", "stddev_pop", "corr", "covar_samp", "covar_pop"];
+
+/// The function that takes the place of an aggregate over a frame, if any does.
+///
+/// # Errors
+/// When the type of an argument is not known.
+pub(crate) fn framed(
+    function: &Arc<AggregateUDF>,
+    args: &[Expr],
+    schema: &DFSchema,
+) -> Result<Option<Arc<AggregateUDF>>> {
+    let any: &dyn Any = function.inner().as_ref();
+    let is_sum = SUMS.contains(&function.name()) || function.name().starts_with("regr_");
+    if !is_sum || any.is::<Framed>() {
+        return Ok(None);
+    }
+    for arg in args {
+        if floats::is_float(&arg.get_type(schema)?) && !is_whole(arg, schema)? {
+            return Ok(Some(Arc::new(AggregateUDF::from(Framed(Arc::clone(function))))));
+        }
+    }
+    Ok(None)
+}
+
+/// Whether values are whole and so small that sums of them are exact.
+fn is_whole(expr: &Expr, schema: &DFSchema) -> Result<bool> {
+    let Expr::Cast(Cast { expr, .. }) = expr else { return Ok(false) };
+    Ok(matches!(expr.get_type(schema)?, DataType::Int16 | DataType::Int32))
+}
+
+/// An aggregate that is computed anew for each frame.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Framed(Arc<AggregateUDF>);
+
+impl AggregateUDFImpl for Framed {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn signature(&self) -> &Signature {
+        self.0.signature()
+    }
+
+    fn coerce_types(&self, given: &[DataType]) -> Result<Vec<DataType>> {
+        self.0.coerce_types(given)
+    }
+
+    fn return_type(&self, args: &[DataType]) -> Result<DataType> {
+        self.0.return_type(args)
+    }
+
+    fn return_field(&self, args: &[FieldRef]) -> Result<FieldRef> {
+        self.0.return_field(args)
+    }
+
+    fn is_nullable(&self) -> bool {
+        self.0.is_nullable()
+    }
+
+    fn default_value(&self, data_type: &DataType) -> Result<ScalarValue> {
+        self.0.default_value(data_type)
+    }
+
+    fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
+        self.0.accumulator(args)
+    }
+
+    fn create_sliding_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
+        Ok(Box::new(Frame { function: Arc::clone(&self.0), told: Told::of(&args), held: Vec::new() }))
+    }
+
+    fn groups_accumulator_supported(&self, args: AccumulatorArgs) -> bool {
+        self.0.groups_accumulator_supported(args)
+    }
+
+    fn create_groups_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn GroupsAccumulator>> {
+        self.0.create_groups_accumulator(args)
+    }
+
+    fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
+        self.0.state_fields(args)
+    }
+
+    fn order_sensitivity(&self) -> AggregateOrderSensitivity {
+        self.0.order_sensitivity()
+    }
+}
+
+/// What an accumulator is told, for as many of them as there are frames.
+#[derive(Debug)]
+struct Told {
+    return_field: FieldRef,
+    schema: Schema,
+    ignore_nulls: bool,
+    order_bys: Vec<PhysicalSortExpr>,
+    is_reversed: bool,
+    name: String,
+    is_distinct: bool,
+    exprs: Vec<Arc<dyn PhysicalExpr>>,
+    expr_fields: Vec<FieldRef>,
+}
+
+impl Told {
+    fn of(args: &AccumulatorArgs<'_>) -> Self {
+        Self {
+            return_field: Arc::clone(&args.return_field),
+            schema: args.schema.clone(),
+            ignore_nulls: args.ignore_nulls,
+            order_bys: args.order_bys.to_vec(),
+            is_reversed: args.is_reversed,
+            name: args.name.to_owned(),
+            is_distinct: args.is_distinct,
+            exprs: args.exprs.to_vec(),
+            expr_fields: args.expr_fields.to_vec(),
+        }
+    }
+
+    fn args(&self) -> AccumulatorArgs<'_> {
+        AccumulatorArgs {
+            return_field: Arc::clone(&self.return_field),
+            schema: &self.schema,
+            ignore_nulls: self.ignore_nulls,
+            order_bys: &self.order_bys,
+            is_reversed: self.is_reversed,
+            name: &self.name,
+            is_distinct: self.is_distinct,
+            exprs: &self.exprs,
+            expr_fields: &self.expr_fields,
+        }
+    }
+}
+
+/// One frame as it moves.
+#[derive(Debug)]
+struct Frame {
+    function: Arc<AggregateUDF>,
+    told: Told,
+    /// The arguments of the rows in the frame, in the order in which they came; none before the first.
+    held: Vec<ArrayRef>,
+}
+
+impl Accumulator for Frame {
+    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        if self.held.is_empty() {
+            self.held = values.to_vec();
+            return Ok(());
+        }
+        for (held, values) in self.held.iter_mut().zip(values) {
+            *held = concat(&[held.as_ref(), values.as_ref()])?;
+        }
+        Ok(())
+    }
+
+    fn retract_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        let gone = values.first().map_or(0, |values| values.len());
+        for held in &mut self.held {
+            let Some(left) = held.len().checked_sub(gone) else {
+                return plan_err!("more rows leave a frame than are in it");
+            };
+            *held = held.slice(gone, left);
+        }
+        Ok(())
+    }
+
+    fn supports_retract_batch(&self) -> bool {
+        true
+    }
+
+    fn merge_batch(&mut self, _: &[ArrayRef]) -> Result<()> {
+        plan_err!("a frame is in one place")
+    }
+
+    fn state(&mut self) -> Result<Vec<ScalarValue>> {
+        plan_err!("a frame is in one place")
+    }
+
+    fn evaluate(&mut self) -> Result<ScalarValue> {
+        let mut whole = self.function.accumulator(self.told.args())?;
+        if !self.held.is_empty() {
+            whole.update_batch(&self.held)?;
+        }
+        whole.evaluate()
+    }
+
+    fn size(&self) -> usize {
+        size_of_val(self) + self.held.iter().map(|held| held.get_array_memory_size()).sum::<usize>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::Float64Array;
+    use arrow::datatypes::Field;
+    use datafusion::functions_aggregate::sum::sum_udaf;
+    use datafusion::physical_expr::expressions::Column;
+
+    #[test]
+    fn a_frame_forgets_what_leaves_it() {
+        let field = Arc::new(Field::new("x", DataType::Float64, true));
+        let told = Told {
+            return_field: Arc::clone(&field),
+            schema: Schema::new(vec![Arc::clone(&field)]),
+            ignore_nulls: false,
+            order_bys: Vec::new(),
+            is_reversed: false,
+            name: "sum".to_owned(),
+            is_distinct: false,
+            exprs: vec![Arc::new(Column::new("x", 0))],
+            expr_fields: vec![field],
+        };
+        let mut frame = Frame { function: sum_udaf(), told, held: Vec::new() };
+        let values = |values: &[f64]| -> [ArrayRef; 1] { [Arc::new(Float64Array::from(values.to_vec()))] };
+        assert_eq!(frame.evaluate().expect("a sum"), ScalarValue::Float64(None));
+        frame.update_batch(&values(&[1e16, f64::INFINITY])).expect("added");
+        frame.update_batch(&values(&[0.1, 0.2])).expect("added");
+        assert_eq!(frame.evaluate().expect("a sum"), ScalarValue::Float64(Some(f64::INFINITY)));
+        frame.retract_batch(&values(&[1e16, f64::INFINITY])).expect("taken away");
+        assert_eq!(frame.evaluate().expect("a sum"), ScalarValue::Float64(Some(0.1 + 0.2)));
+        frame.retract_batch(&values(&[0.1, 0.2])).expect("taken away");
+        assert_eq!(frame.evaluate().expect("a sum"), ScalarValue::Float64(None));
+        assert!(frame.retract_batch(&values(&[0.1])).is_err());
+    }
+}
