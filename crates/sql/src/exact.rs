@@ -10,13 +10,17 @@ use crate::arithmetic;
 use crate::floats;
 use crate::frames;
 use crate::lower::ties;
+use arrow::datatypes::DataType;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, Result};
 use datafusion::logical_expr::expr::{AggregateFunction, WindowFunction, WindowFunctionParams};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
-use datafusion::logical_expr::{Expr, LogicalPlan, Window, WindowFunctionDefinition};
+use datafusion::logical_expr::{
+    Expr, ExprSchemable, LogicalPlan, SortExpr, Window, WindowFrame, WindowFrameBound, WindowFrameUnits,
+    WindowFunctionDefinition, cast,
+};
 use datafusion::optimizer::optimizer::ApplyOrder;
 use datafusion::optimizer::push_down_filter::PushDownFilter;
 use datafusion::optimizer::single_distinct_to_groupby::SingleDistinctToGroupBy;
@@ -24,6 +28,9 @@ use datafusion::optimizer::{AnalyzerRule, Optimizer, OptimizerConfig, OptimizerR
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use std::sync::Arc;
+
+/// Numerics that hold all integers, and what comes of adding two.
+const WIDE: DataType = DataType::Decimal128(38, 0);
 
 /// See above.
 #[derive(Debug)]
@@ -87,7 +94,7 @@ fn aggregate(mut call: AggregateFunction, schema: &DFSchema) -> Result<Transform
 }
 
 fn window(mut call: WindowFunction, schema: &DFSchema) -> Result<Transformed<Expr>> {
-    let WindowFunctionParams { args, partition_by, order_by, .. } = &mut call.params;
+    let WindowFunctionParams { args, partition_by, order_by, window_frame, .. } = &mut call.params;
     if let WindowFunctionDefinition::AggregateUDF(function) = &mut call.fun {
         if let Some(exact) = aggregates::exact(function, args, schema)? {
             *function = exact;
@@ -99,9 +106,33 @@ fn window(mut call: WindowFunction, schema: &DFSchema) -> Result<Transformed<Exp
             *function = framed;
         }
     }
+    beyond_limits(order_by, window_frame, schema)?;
     *partition_by = keys(std::mem::take(partition_by), schema)?;
     *order_by = floats::sort_keys(std::mem::take(order_by), schema)?;
     Ok(Transformed::yes(Expr::WindowFunction(Box::new(call))))
+}
+
+/// Makes numerics of the integers that a frame goes by, as in `RANGE 1 FOLLOWING`: near the limits of their type
+/// there would be no integer where it ends, and it would take nulls in.
+fn beyond_limits(order_by: &mut [SortExpr], frame: &mut WindowFrame, schema: &DFSchema) -> Result<()> {
+    let ([sort], WindowFrameUnits::Range) = (order_by, frame.units) else { return Ok(()) };
+    let is_integer = matches!(sort.expr.get_type(schema)?, DataType::Int16 | DataType::Int32 | DataType::Int64);
+    let is_told = |bound: &WindowFrameBound| match bound {
+        WindowFrameBound::Preceding(by) | WindowFrameBound::Following(by) => !by.is_null(),
+        WindowFrameBound::CurrentRow => false,
+    };
+    if !is_integer || !(is_told(&frame.start_bound) || is_told(&frame.end_bound)) {
+        return Ok(());
+    }
+    for bound in [&mut frame.start_bound, &mut frame.end_bound] {
+        if let WindowFrameBound::Preceding(by) | WindowFrameBound::Following(by) = bound
+            && !by.is_null()
+        {
+            *by = by.cast_to(&WIDE)?;
+        }
+    }
+    sort.expr = cast(sort.expr.clone(), WIDE);
+    Ok(())
 }
 
 fn keys(exprs: Vec<Expr>, schema: &DFSchema) -> Result<Vec<Expr>> {
