@@ -1,13 +1,17 @@
 //! Aggregates of DataFusion over other values than they are given, where they would be wrong over these.
 //!
-//! `sum` of bigint wraps around: it is taken over numerics, and fails when the whole is no bigint. `min` and
+//! `sum` of bigint and of numeric wraps around: it is taken over numerics of more digits, and fails when the
+//! whole is no bigint, or no numeric. `min` and
 //! `max` of floating point begin with the greatest and the least number, which infinities are beyond, and
 //! keep a NaN if it comes last: they are taken over integers of the same order, in which NaN is the greatest.
 
 use crate::arithmetic::out_of_range;
 use crate::floats;
 use arrow::array::{ArrayRef, AsArray, BooleanArray};
-use arrow::datatypes::{DataType, Decimal128Type, FieldRef, Float32Type, Float64Type, Int32Type, Int64Type};
+use arrow::datatypes::{
+    DataType, Decimal128Type, Decimal256Type, DecimalType, FieldRef, Float32Type, Float64Type, Int32Type, Int64Type,
+    i256,
+};
 use datafusion::common::{DFSchema, Result, ScalarValue, plan_err};
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::utils::AggregateOrderSensitivity;
@@ -37,12 +41,15 @@ pub(crate) fn exact(
         return Ok(None);
     }
     let data_type = of.get_type(schema)?;
-    let is_recoded = if function.name() == "sum" { data_type == DataType::Int64 } else { floats::is_float(&data_type) };
+    let is_recoded = match function.name() {
+        "sum" => matches!(data_type, DataType::Int64 | DataType::Decimal128(..)),
+        _ => floats::is_float(&data_type),
+    };
     let recoded = || Arc::new(AggregateUDF::from(Recoded(Arc::clone(function))));
     Ok(is_recoded.then(recoded))
 }
 
-/// Whether a function is the sum of bigints, whose parts may be beyond the type of the whole.
+/// Whether a function is the sum of bigints or numerics, whose parts may be beyond the type of the whole.
 pub(crate) fn is_exact_sum(function: &AggregateUDF) -> bool {
     let any: &dyn Any = function.inner().as_ref();
     any.is::<Recoded>() && function.name() == "sum"
@@ -52,6 +59,7 @@ pub(crate) fn is_exact_sum(function: &AggregateUDF) -> bool {
 fn code_of(of: &DataType) -> Result<DataType> {
     match of {
         DataType::Int64 => Ok(SUM),
+        DataType::Decimal128(_, scale) => Ok(DataType::Decimal256(Decimal256Type::MAX_PRECISION, *scale)),
         DataType::Float32 => Ok(DataType::Int32),
         DataType::Float64 => Ok(DataType::Int64),
         other => plan_err!("{other} is not recoded"),
@@ -74,6 +82,10 @@ fn coded(values: &ArrayRef) -> Result<ArrayRef> {
             let wide = values.as_primitive::<Int64Type>().unary::<_, Decimal128Type>(i128::from);
             Arc::new(wide.with_data_type(SUM))
         }
+        of @ DataType::Decimal128(..) => {
+            let wide = values.as_primitive::<Decimal128Type>().unary::<_, Decimal256Type>(i256::from_i128);
+            Arc::new(wide.with_data_type(code_of(of)?))
+        }
         DataType::Float32 => {
             let bits = |value: f32| ordered_bits_of_real(value.to_bits() as i32);
             Arc::new(values.as_primitive::<Float32Type>().unary::<_, Int32Type>(bits))
@@ -91,12 +103,21 @@ fn all_coded(values: &[ArrayRef]) -> Result<Vec<ArrayRef>> {
 }
 
 /// # Errors
-/// For a sum that is no bigint.
+/// For a sum that is no bigint, or no numeric.
 fn decoded(values: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
     Ok(match to {
         DataType::Int64 => {
             let narrow = |sum: i128| i64::try_from(sum).map_err(|_| out_of_range(to));
             Arc::new(values.as_primitive::<Decimal128Type>().try_unary::<_, Int64Type, _>(narrow)?)
+        }
+        DataType::Decimal128(..) => {
+            let most = 10_u128.pow(Decimal128Type::MAX_PRECISION.into());
+            let narrow = |sum: i256| {
+                let sum = sum.to_i128().filter(|sum| sum.unsigned_abs() < most);
+                sum.ok_or_else(|| out_of_range(to))
+            };
+            let sums = values.as_primitive::<Decimal256Type>().try_unary::<_, Decimal128Type, _>(narrow)?;
+            Arc::new(sums.with_data_type(to.clone()))
         }
         DataType::Float32 => {
             let value = |bits: i32| f32::from_bits(ordered_bits_of_real(bits) as u32);
@@ -345,6 +366,22 @@ mod tests {
         assert_eq!(sum.evaluate().expect("a sum"), ScalarValue::Int64(Some(5)));
         sum.retract_batch(&values(&[5])).expect("taken away");
         assert_eq!(sum.evaluate().expect("a sum"), ScalarValue::Int64(None));
+    }
+
+    #[test]
+    fn a_sum_that_is_no_numeric_is_an_error() {
+        let numeric = DataType::Decimal128(38, 2);
+        let most = 10_i128.pow(38) - 1;
+        let values = arrow::array::Decimal128Array::from(vec![most, 1, -1]).with_data_type(numeric.clone());
+        let codes = coded(&(Arc::new(values) as ArrayRef)).expect("recoded");
+        let sum = |rows: usize| -> ArrayRef {
+            let codes = codes.slice(0, rows);
+            let sum = arrow::compute::sum(codes.as_primitive::<Decimal256Type>()).expect("there are values");
+            Arc::new(arrow::array::Decimal256Array::from(vec![sum]).with_data_type(codes.data_type().clone()))
+        };
+        let error = decoded(&sum(2), &numeric).expect_err("too large").to_string();
+        assert!(error.contains("numeric out of range"), "{error}");
+        assert_eq!(decoded(&sum(3), &numeric).expect("fits").as_primitive::<Decimal128Type>().value(0), most);
     }
 
     #[test]

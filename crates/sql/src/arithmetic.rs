@@ -200,9 +200,12 @@ impl Arithmetic {
     }
 }
 
-/// An integer that is too large for its type.
+/// A number that is too large for its type.
 pub(crate) fn out_of_range(data_type: &DataType) -> DataFusionError {
-    let message = format!("{} out of range", pg_name(data_type));
+    let message = match data_type {
+        DataType::Decimal128(..) => "numeric out of range".to_owned(),
+        other => format!("{} out of range", pg_name(other)),
+    };
     DataFusionError::External(Box::new(DataError { sqlstate: "22003", message }))
 }
 
