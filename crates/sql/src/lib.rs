@@ -35,6 +35,7 @@ mod references;
 mod respell;
 mod rewrite;
 pub mod rounding;
+mod row_values;
 pub mod session;
 mod session_window;
 pub mod spelling;

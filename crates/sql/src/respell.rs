@@ -8,11 +8,12 @@
 //! - `value = ANY (array)` becomes a function, and so does ALL.
 //! - `AT TIME ZONE` becomes a function.
 //! - `proctime()` is `now()`: where it is not, it is not planned.
+//! - Comparisons of rows become comparisons of their columns.
 //! - A slice without a bound has the first or the last possible one.
 //!
 //! Spans stay, so that errors find their places.
 
-use crate::{arrays, jsonb, zones};
+use crate::{arrays, jsonb, row_values, zones};
 use datafusion::sql::sqlparser::ast::{
     AccessExpr, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
     FunctionArguments, Ident, ObjectName, ObjectNamePart, Query, Select, SelectItem, SetExpr, Subscript, TableAlias,
@@ -162,6 +163,9 @@ impl VisitorMut for Respell {
     }
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Infallible> {
+        if let Some(changed) = row_values::compared(expr) {
+            *expr = changed;
+        }
         match expr {
             Expr::Function(function) => {
                 if let Some(changed) = in_other_words(function) {
@@ -345,6 +349,14 @@ mod tests {
             ("SELECT string_agg(a, ',')", "SELECT CAST(string_agg(a, ',') AS TEXT)"),
             ("SELECT a AT TIME ZONE 'UTC'", "SELECT timezone('UTC', a)"),
             ("SELECT PROCTIME()", "SELECT now()"),
+            ("SELECT (a, b) = (1, 2), (a, b) <> ROW(1, 2)", "SELECT (a = 1 AND b = 2), (a <> 1 OR b <> 2)"),
+            ("SELECT (a, b, c) <= (1, 2, 3)", "SELECT (a < 1 OR (a = 1 AND (b < 2 OR (b = 2 AND c <= 3))))"),
+            ("SELECT (a, b) NOT IN ((1, 2), (3, NULL))", "SELECT NOT ((a = 1 AND b = 2) OR (a = 3 AND b = NULL))"),
+            (
+                "SELECT row(a, b) IS NULL, (a, b) IS NOT NULL",
+                "SELECT (a IS NULL AND b IS NULL), (a IS NOT NULL AND b IS NOT NULL)",
+            ),
+            ("SELECT (a, b) = (1, 2, 3)", "SELECT (a, b) = (1, 2, 3)"),
             ("SELECT a[:2], a[2:]", "SELECT a[1:2], a[2:2147483647]"),
         ] {
             assert_eq!(respelled(&template(written)).to_string(), expected, "{written}");

@@ -1,0 +1,104 @@
+//! Rows as values, `(a, b)` and `ROW(a, b)`, that are compared: as comparisons of their columns, with SQL's
+//! three truth values. DataFusion compares them as structs, in which nulls are values.
+//!
+//! As in PostgreSQL `(a, b) < (c, d)` is what the first columns say that differ, and is not known when a null
+//! comes before; a row IS NULL when all its columns are.
+
+use datafusion::sql::sqlparser::ast::{
+    BinaryOperator, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, ObjectNamePart, UnaryOperator,
+};
+
+/// The comparison of rows that an expression is, in other words; none where it is none, or the rows have not as
+/// many columns.
+pub(crate) fn compared(expr: &Expr) -> Option<Expr> {
+    match expr {
+        Expr::BinaryOp { left, op, right } => by_columns(&columns(left)?, op, &columns(right)?),
+        Expr::InList { expr, list, negated } => {
+            let row = columns(expr)?;
+            let equal = |other: &Expr| by_columns(&row, &BinaryOperator::Eq, &columns(other)?);
+            let any = joined(&BinaryOperator::Or, list.iter().map(equal).collect::<Option<_>>()?)?;
+            Some(if *negated { not(any) } else { any })
+        }
+        Expr::IsNull(row) => all(&columns(row)?, |column| Expr::IsNull(Box::new(column))),
+        Expr::IsNotNull(row) => all(&columns(row)?, |column| Expr::IsNotNull(Box::new(column))),
+        Expr::IsNotDistinctFrom(left, right) => same(&columns(left)?, &columns(right)?),
+        Expr::IsDistinctFrom(left, right) => same(&columns(left)?, &columns(right)?).map(not),
+        _ => None,
+    }
+}
+
+/// The columns of a row.
+fn columns(expr: &Expr) -> Option<Vec<Expr>> {
+    match expr {
+        Expr::Nested(inner) => columns(inner),
+        Expr::Tuple(columns) => Some(columns.clone()),
+        Expr::Function(call) => {
+            let ([ObjectNamePart::Identifier(name)], FunctionArguments::List(list)) =
+                (call.name.0.as_slice(), &call.args)
+            else {
+                return None;
+            };
+            if name.quote_style.is_some() || !name.value.eq_ignore_ascii_case("row") {
+                return None;
+            }
+            let column = |arg: &FunctionArg| match arg {
+                FunctionArg::Unnamed(FunctionArgExpr::Expr(column)) => Some(column.clone()),
+                _ => None,
+            };
+            list.args.iter().map(column).collect()
+        }
+        _ => None,
+    }
+}
+
+fn by_columns(left: &[Expr], op: &BinaryOperator, right: &[Expr]) -> Option<Expr> {
+    if left.len() != right.len() {
+        return None;
+    }
+    let each: Vec<Expr> = left.iter().zip(right).map(|(l, r)| binary(l, op, r)).collect();
+    match op {
+        BinaryOperator::Eq => joined(&BinaryOperator::And, each),
+        BinaryOperator::NotEq => joined(&BinaryOperator::Or, each),
+        BinaryOperator::Lt | BinaryOperator::LtEq => in_order(left, &BinaryOperator::Lt, op, right),
+        BinaryOperator::Gt | BinaryOperator::GtEq => in_order(left, &BinaryOperator::Gt, op, right),
+        _ => None,
+    }
+}
+
+/// `l < r OR (l = r AND ...)`, where the last columns are compared by `last`.
+fn in_order(left: &[Expr], strict: &BinaryOperator, last: &BinaryOperator, right: &[Expr]) -> Option<Expr> {
+    let mut pairs = left.iter().zip(right).rev();
+    let (l, r) = pairs.next()?;
+    pairs.try_fold(binary(l, last, r), |rest, (l, r)| {
+        let equal = joined(&BinaryOperator::And, vec![binary(l, &BinaryOperator::Eq, r), rest])?;
+        joined(&BinaryOperator::Or, vec![binary(l, strict, r), equal])
+    })
+}
+
+fn same(left: &[Expr], right: &[Expr]) -> Option<Expr> {
+    if left.len() != right.len() {
+        return None;
+    }
+    let pair = |(l, r): (&Expr, &Expr)| Expr::IsNotDistinctFrom(Box::new(l.clone()), Box::new(r.clone()));
+    joined(&BinaryOperator::And, left.iter().zip(right).map(pair).collect())
+}
+
+fn all(columns: &[Expr], test: impl Fn(Expr) -> Expr) -> Option<Expr> {
+    joined(&BinaryOperator::And, columns.iter().cloned().map(test).collect())
+}
+
+fn binary(left: &Expr, op: &BinaryOperator, right: &Expr) -> Expr {
+    // What is compared may itself be rows.
+    let whole = Expr::BinaryOp { left: Box::new(left.clone()), op: op.clone(), right: Box::new(right.clone()) };
+    compared(&whole).unwrap_or(whole)
+}
+
+/// Conditions joined by AND or OR, in parentheses.
+fn joined(op: &BinaryOperator, conditions: Vec<Expr>) -> Option<Expr> {
+    let join = |left, right| Expr::BinaryOp { left: Box::new(left), op: op.clone(), right: Box::new(right) };
+    conditions.into_iter().reduce(join).map(|all| Expr::Nested(Box::new(all)))
+}
+
+fn not(condition: Expr) -> Expr {
+    Expr::UnaryOp { op: UnaryOperator::Not, expr: Box::new(condition) }
+}
