@@ -29,6 +29,7 @@ mod lateral;
 pub mod lower;
 mod maintain;
 mod parse;
+mod patterns;
 mod precedence;
 mod present;
 mod references;

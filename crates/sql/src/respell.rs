@@ -9,13 +9,14 @@
 //! - `AT TIME ZONE` becomes a function.
 //! - `proctime()` is `now()`: where it is not, it is not planned.
 //! - Comparisons of rows become comparisons of their columns.
+//! - `SIMILAR TO` is a match of a regular expression, and `LIKE` with an escape one without.
 //! - A slice without a bound has the first or the last possible one.
 //!
 //! Spans stay, so that errors find their places.
 
-use crate::{arrays, jsonb, row_values, zones};
+use crate::{arrays, jsonb, patterns, row_values, zones};
 use datafusion::sql::sqlparser::ast::{
-    AccessExpr, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
+    AccessExpr, BinaryOperator, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
     FunctionArguments, Ident, ObjectName, ObjectNamePart, Query, Select, SelectItem, SetExpr, Subscript, TableAlias,
     TableAliasColumnDef, TableFactor, Value, ValueWithSpan, VisitMut, VisitorMut,
 };
@@ -191,11 +192,27 @@ impl VisitorMut for Respell {
                 let elements = std::mem::take(&mut array.elem);
                 *expr = call("make_array", Span::empty(), elements);
             }
+            Expr::SimilarTo { negated, expr: of, pattern, escape_char } => {
+                let op = if *negated { BinaryOperator::PGRegexNotMatch } else { BinaryOperator::PGRegexMatch };
+                let pattern = translated(patterns::SIMILAR, pattern, escape_char.take());
+                *expr = Expr::BinaryOp { left: of.clone(), op, right: Box::new(pattern) };
+            }
+            Expr::Like { pattern, escape_char: escape @ Some(_), .. }
+            | Expr::ILike { pattern, escape_char: escape @ Some(_), .. } => {
+                **pattern = translated(patterns::LIKE, pattern, escape.take());
+            }
             Expr::CompoundFieldAccess { access_chain, .. } => access_chain.iter_mut().for_each(bounded),
             _ => {}
         }
         ControlFlow::Continue(())
     }
+}
+
+/// A pattern in other words; without an escape of its own a backslash is it.
+fn translated(function: &str, pattern: &Expr, escape: Option<ValueWithSpan>) -> Expr {
+    let backslash = || Value::SingleQuotedString("\\".to_owned()).with_empty_span();
+    let escape = Expr::Value(escape.unwrap_or_else(backslash));
+    call(function, Span::empty(), vec![pattern.clone(), escape])
 }
 
 /// A call of a function in other words, when it needs some.

@@ -14,6 +14,7 @@ use crate::hidden;
 use crate::ignored;
 use crate::jsonb::{self, Jsonb, Settled};
 use crate::lateral;
+use crate::patterns;
 use crate::present::{self, Presents};
 use crate::respell::{UNNAMED, respelled, told_apart};
 use crate::rounding::Rounding;
@@ -200,6 +201,7 @@ impl Session {
         state.register_function_rewrite(Arc::new(PlainText)).expect("a session takes rewrites");
         bounded::register(&mut state).expect("a session takes functions");
         state.register_function_rewrite(Arc::new(Rounding)).expect("a session takes rewrites");
+        patterns::register(&mut state).expect("a session takes functions");
         arrays::register(&mut state).expect("a session takes functions");
         jsonb::register(&mut state).expect("a session takes functions");
         state.register_udf(Arc::new(AtZone::udf())).expect("a session takes functions");
