@@ -166,7 +166,7 @@ impl Database {
         let count = placeholders(query).max(told.len());
         let types: Vec<Option<DataType>> =
             (1..=count).map(|n| told.get(n - 1).cloned().flatten().or_else(|| known.get(&n).cloned())).collect();
-        let plan = self.session.bind_with(query, relations, &types)?;
+        let plan = tokio::task::block_in_place(|| self.session.bind_with(query, relations, &types))?;
         let inferred = plan.get_parameter_types()?;
         let arrays = highwater_sql::arrays::parameters(&plan);
         for number in 1..=count {

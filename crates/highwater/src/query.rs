@@ -36,6 +36,7 @@ use highwater_tables::{Overlay, Snapshot};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::runtime::Handle;
 
 /// How long FLUSH waits for sources that may grow to give nothing more.
 const QUIET: Duration = Duration::from_millis(300);
@@ -210,10 +211,13 @@ impl Database {
         let state = self.state();
         let relations = state.objects.relations(&self.session, &names, Reading::Tables(&scanned.tables))?;
         drop(state);
-        let plan = self.session.bind_with(query, &relations, &parameters.types())?;
-        let plan = parameters.put_into(plan)?;
         let Scanned { epochs, notices, .. } = scanned;
-        let plan = self.in_zone(self.session.runnable(plan)?, connection.zone().as_ref())?;
+        // Long expressions take seconds, in which other clients would wait for this thread.
+        let plan = tokio::task::block_in_place(|| {
+            let plan = self.session.bind_with(query, &relations, &parameters.types())?;
+            let plan = parameters.put_into(plan)?;
+            self.in_zone(self.session.runnable(plan)?, connection.zone().as_ref())
+        })?;
         Ok(Planned { plan, epochs, notices })
     }
 
@@ -236,7 +240,8 @@ impl Database {
         if let Some(now) = wall.and_then(|wall| timestamp_us_to_datetime(wall.0)) {
             state.execution_props_mut().query_execution_start_time = Some(now.and_utc());
         }
-        let physical = state.create_physical_plan(plan).await?;
+        let optimized = state.create_physical_plan(plan);
+        let physical = tokio::task::block_in_place(|| Handle::current().block_on(optimized))?;
         Ok(Answer::streamed(RowStream::new(self.computed(physical, self.task(&state)))))
     }
 

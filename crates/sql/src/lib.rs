@@ -45,6 +45,7 @@ pub mod statement;
 mod subquery;
 mod temporal;
 pub mod text;
+mod turns;
 pub mod types;
 mod upsert;
 mod window;

@@ -6,7 +6,8 @@
 //!   `string_agg` gives, which is of the type that jsonb has here, is cast to text.
 //! - A function that gives rows, in FROM, and its one column have the same name unless told otherwise.
 //! - `value = ANY (array)` becomes a function, and so does ALL.
-//! - `AT TIME ZONE` becomes a function.
+//! - `AT TIME ZONE` becomes a function. `now()` before it is an instant, which DataFusion's type of it
+//!   does not say.
 //! - `proctime()` is `now()`: where it is not, it is not planned.
 //! - Comparisons of rows become comparisons of their columns.
 //! - `SIMILAR TO` is a match of a regular expression, and `LIKE` with an escape one without.
@@ -18,7 +19,7 @@ use crate::{arrays, jsonb, patterns, row_values, zones};
 use datafusion::sql::sqlparser::ast::{
     AccessExpr, BinaryOperator, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
     FunctionArguments, Ident, ObjectName, ObjectNamePart, Query, Select, SelectItem, SetExpr, Subscript, TableAlias,
-    TableAliasColumnDef, TableFactor, Value, ValueWithSpan, VisitMut, VisitorMut,
+    TableAliasColumnDef, TableFactor, TimezoneInfo, Value, ValueWithSpan, VisitMut, VisitorMut,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 use std::collections::BTreeSet;
@@ -184,8 +185,9 @@ impl VisitorMut for Respell {
                 }
             }
             Expr::AtTimeZone { timestamp, time_zone } => {
-                let args = vec![(**time_zone).clone(), (**timestamp).clone()];
-                *expr = call(zones::AT_ZONE, Span::empty(), args);
+                let value = (**timestamp).clone();
+                let value = if is_now(&value) { instant(value) } else { value };
+                *expr = call(zones::AT_ZONE, Span::empty(), vec![(**time_zone).clone(), value]);
             }
             // As a literal it is planned without the names around its query.
             Expr::Array(array) if array.elem.iter().any(is_computed) && !array.elem.iter().any(is_literal_array) => {
@@ -240,6 +242,29 @@ fn in_other_words(function: &Function) -> Option<Expr> {
             format: None,
         }),
         _ => None,
+    }
+}
+
+/// Whether an expression is now(), or that long before or after it.
+fn is_now(expr: &Expr) -> bool {
+    match expr {
+        Expr::Function(function) => plain_name(&function.name)
+            .is_some_and(|name| ["now", "current_timestamp"].contains(&name.to_lowercase().as_str())),
+        Expr::Nested(inner) => is_now(inner),
+        Expr::BinaryOp { left, op: BinaryOperator::Plus, right } => is_now(left) || is_now(right),
+        Expr::BinaryOp { left, op: BinaryOperator::Minus, .. } => is_now(left),
+        _ => false,
+    }
+}
+
+/// An expression as a `timestamptz`.
+fn instant(expr: Expr) -> Expr {
+    Expr::Cast {
+        kind: CastKind::Cast,
+        expr: Box::new(expr),
+        data_type: DataType::Timestamp(None, TimezoneInfo::WithTimeZone),
+        array: false,
+        format: None,
     }
 }
 

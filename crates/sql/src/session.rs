@@ -21,6 +21,7 @@ use crate::rounding::Rounding;
 use crate::sql_function::{self, SqlFunction};
 use crate::statement::{Name, Query, Statement};
 use crate::subquery;
+use crate::turns::Turns;
 use crate::types::{self, Types};
 use crate::window::{self, Windows};
 use crate::zones::AtZone;
@@ -193,6 +194,7 @@ impl Session {
             .with_optimizer_rules(optimizer_rules())
             .with_optimizer_rule(Arc::new(UntiedWindows))
             .with_physical_optimizer_rules(physical_rules())
+            .with_physical_optimizer_rule(Arc::new(Turns))
             .with_default_features()
             .with_type_planner(Arc::clone(&types))
             .build();

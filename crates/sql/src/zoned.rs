@@ -22,8 +22,8 @@ use std::sync::Arc;
 /// Functions that take instants as they are, whatever the zone.
 const OF_INSTANTS: [&str; 8] =
     [zones::AT_ZONE, "coalesce", "nullif", "greatest", "least", "make_array", "arrow_typeof", "date_bin"];
-/// Functions that give an instant or a date of the clock, without one of a zone.
-const OF_CLOCK: [&str; 1] = ["now"];
+/// The function that gives the time: of UTC, in a type without a zone.
+const OF_CLOCK: &str = "now";
 /// Functions whose result is of the session's zone though they take no instant.
 const OF_ZONE: [&str; 3] = ["current_date", "current_time", "today"];
 
@@ -132,6 +132,13 @@ impl Pass<'_> {
         Expr::ScalarFunction(ScalarFunction::new_udf(Arc::new(AtZone::udf()), args))
     }
 
+    /// now() as the zone's clocks show it.
+    fn clock(&self, now: Expr, schema: &DFSchema) -> Made<Expr> {
+        let of = now.get_type(schema)?;
+        let instant = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+        Ok(cast(self.at_zone(cast(now, instant)), of))
+    }
+
     /// A cast between an instant and something else.
     fn cast(&mut self, inner: Expr, from: &DataType, to: &DataType) -> Made<Expr> {
         let what = format!("a cast of {} to {}", pg_name(from), pg_name(to));
@@ -147,7 +154,11 @@ impl Pass<'_> {
             }
             (DataType::Timestamp(_, None) | DataType::Date32, to) if is_instant(to) => {
                 self.depend(what);
-                Ok(self.at_zone(cast(inner, stamp)))
+                // Not by way of what the zone's clocks show, which they may show twice.
+                Ok(match instant_of(&inner) {
+                    Some(now) => cast(now.clone(), to.clone()),
+                    None => self.at_zone(cast(inner, stamp)),
+                })
             }
             (from, DataType::Timestamp(_, None) | DataType::Date32 | DataType::Time64(_)) if is_instant(from) => {
                 self.depend(what);
@@ -164,8 +175,11 @@ impl Pass<'_> {
         let takes = call.args.iter().any(is_one);
         // Seconds since 1970 are the same everywhere; what is read from a text is not.
         let is_of_seconds = name == "to_timestamp" && call.args.len() == 1;
-        if OF_INSTANTS.contains(&name.as_str()) || OF_CLOCK.contains(&name.as_str()) || is_of_seconds {
+        if OF_INSTANTS.contains(&name.as_str()) || is_of_seconds {
             return Ok(Transformed::no(Expr::ScalarFunction(call)));
+        }
+        if name == OF_CLOCK {
+            return self.clock(Expr::ScalarFunction(call), schema).map(Transformed::yes);
         }
         if !takes {
             let call = Expr::ScalarFunction(call);
@@ -201,6 +215,14 @@ impl Pass<'_> {
             _ => Err(self.refused(format!("{name}() of a timestamptz"))),
         }
     }
+}
+
+/// The instant in what [`Pass::clock`] makes of now().
+fn instant_of(clock: &Expr) -> Option<&Expr> {
+    let Expr::Cast(Cast { expr, .. }) = clock else { return None };
+    let Expr::ScalarFunction(call) = expr.as_ref() else { return None };
+    let [_, instant @ Expr::Cast(Cast { expr: now, .. })] = call.args.as_slice() else { return None };
+    matches!(now.as_ref(), Expr::ScalarFunction(call) if call.func.name() == OF_CLOCK).then_some(instant)
 }
 
 /// A text that is written out.
@@ -241,6 +263,15 @@ mod tests {
         let session = Session::new(1);
         let plan = session.bind(&query, &relations)?;
         session.zoned(plan, &Zone::of("Europe/Berlin").expect("a zone"))
+    }
+
+    #[test]
+    fn now_is_an_instant() {
+        let local = "timezone(Utf8(\"Europe/Berlin\"), CAST(now() AS ";
+        let plan = zoned("SELECT s FROM r WHERE s > now()").expect("a plan").plan.to_string();
+        assert!(plan.contains(local), "{plan}");
+        let plan = zoned("SELECT i FROM r WHERE i > now()").expect("a plan").plan.to_string();
+        assert!(plan.contains("now()") && !plan.contains("timezone("), "{plan}");
     }
 
     #[test]
