@@ -173,9 +173,7 @@ impl Pass<'_> {
         let name = call.func.name().to_owned();
         let is_one = |arg: &Expr| arg.get_type(schema).is_ok_and(|of| has_instants(&of));
         let takes = call.args.iter().any(is_one);
-        // Seconds since 1970 are the same everywhere; what is read from a text is not.
-        let is_of_seconds = name == "to_timestamp" && call.args.len() == 1;
-        if OF_INSTANTS.contains(&name.as_str()) || is_of_seconds {
+        if OF_INSTANTS.contains(&name.as_str()) {
             return Ok(Transformed::no(Expr::ScalarFunction(call)));
         }
         if name == OF_CLOCK {
@@ -281,7 +279,6 @@ mod tests {
             ("SELECT i AT TIME ZONE 'Asia/Tokyo' FROM r", false),
             ("SELECT i + INTERVAL '1 hour' FROM r", false),
             ("SELECT extract(epoch FROM i) FROM r", false),
-            ("SELECT to_timestamp(1.5) FROM r", false),
             ("SELECT i FROM r WHERE i > '2024-01-01'", true),
             ("SELECT i FROM r WHERE i > s", true),
             ("SELECT i::date, s::timestamptz FROM r", true),
