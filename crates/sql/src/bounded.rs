@@ -2,7 +2,8 @@
 //! bounded, so that no number or text in a statement or a row takes all memory.
 //!
 //! A function is asked before it is called how many bytes it gives at most; where that cannot be told
-//! without doing its work, what it finds is counted first if it may be too much. Texts end to end
+//! without doing its work, what it finds is counted first if it may be too much. Lengths below 0 are 0, and
+//! what takes the place of a match is spelled as PostgreSQL spells it. Texts end to end
 //! (`||`) are put together here; what an aggregate gathers is in `gathered`.
 
 use arrow::array::{Array, ArrayRef, AsArray as _, Int64Array, LargeStringArray};
@@ -209,7 +210,56 @@ fn sum(rows: usize, of_row: impl Fn(usize) -> Option<i64>) -> i64 {
     (0..rows).filter_map(of_row).fold(0, i64::saturating_add)
 }
 
+/// Whole numbers of which those below 0 count as 0.
+fn not_negative(numbers: ColumnarValue) -> ColumnarValue {
+    match numbers {
+        ColumnarValue::Scalar(ScalarValue::Int64(Some(number))) => {
+            ColumnarValue::Scalar(ScalarValue::Int64(Some(number.max(0))))
+        }
+        ColumnarValue::Array(numbers) if *numbers.data_type() == DataType::Int64 => {
+            let counts = numbers.as_primitive::<Int64Type>().unary::<_, Int64Type>(|number| number.max(0));
+            ColumnarValue::Array(Arc::new(counts))
+        }
+        other => other,
+    }
+}
+
+/// What takes the place of a match, in DataFusion's spelling: a dollar is one, and `\&` is the whole match.
+fn replacement(of: ColumnarValue) -> Result<ColumnarValue> {
+    let spelled = |text: &str| text.replace('$', "$$").replace("\\&", "\\0");
+    match of {
+        ColumnarValue::Scalar(value) => match value.try_as_str().flatten() {
+            Some(text) if text.contains(['$', '&']) => {
+                let text = ScalarValue::from(spelled(text)).cast_to(&value.data_type())?;
+                Ok(ColumnarValue::Scalar(text))
+            }
+            _ => Ok(ColumnarValue::Scalar(value)),
+        },
+        ColumnarValue::Array(texts) => {
+            let read = cast(&texts, &DataType::LargeUtf8)?;
+            let spelled: LargeStringArray = read.as_string::<i64>().iter().map(|text| text.map(spelled)).collect();
+            Ok(ColumnarValue::Array(cast(&spelled, texts.data_type())?))
+        }
+    }
+}
+
 impl Growth {
+    /// The arguments as DataFusion's function takes them.
+    fn settled(self, mut args: Vec<ColumnarValue>) -> Result<Vec<ColumnarValue>> {
+        let count = match self {
+            Self::Repeated | Self::Padded => Some(1),
+            Self::Filled { count, .. } => Some(count),
+            _ => None,
+        };
+        if let Some(number) = count.and_then(|count| args.get_mut(count)) {
+            *number = not_negative(number.clone());
+        }
+        if let (Self::Matched, Some(to)) = (self, args.get_mut(2)) {
+            *to = replacement(to.clone())?;
+        }
+        Ok(args)
+    }
+
     /// The bytes that a call gives at most.
     fn bytes(self, args: &[ColumnarValue], rows: usize) -> Result<i64> {
         match (self, args) {
@@ -321,6 +371,7 @@ impl ScalarUDFImpl for Bounded {
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let rows = if is_constant(&args.args) { 1 } else { args.number_rows };
+        let args = ScalarFunctionArgs { args: self.1.settled(args.args)?, ..args };
         check(self.name(), self.1.bytes(&args.args, rows)?)?;
         self.0.inner().invoke_with_args(args)
     }
