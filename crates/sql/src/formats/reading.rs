@@ -34,7 +34,6 @@ struct Found {
 
 /// A text that is read from its start on.
 struct Reader<'a> {
-    text: &'a str,
     rest: &'a str,
     /// Spaces that were passed over beyond those of the pattern.
     extra: i64,
@@ -45,7 +44,7 @@ struct Reader<'a> {
 /// # Errors
 /// PostgreSQL's for a text that is not of the pattern, and for what is no time.
 pub(super) fn read(text: &str, parts: &[Part], pattern: &str) -> Result<i64> {
-    let mut reader = Reader { text, rest: text, extra: 0 };
+    let mut reader = Reader { rest: text, extra: 0 };
     let mut found = Found::default();
     for (at, part) in parts.iter().enumerate() {
         if reader.rest.is_empty() {
