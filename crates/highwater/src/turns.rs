@@ -147,7 +147,7 @@ mod tests {
         let task = context.task_ctx();
         let large = runtime.spawn(async move { execute_stream(plan, task).expect("it runs").next().await });
         // The one thread has other tasks too.
-        let other = runtime.spawn(tokio::time::sleep(Duration::from_millis(50)));
+        let other = runtime.spawn(async { tokio::time::sleep(Duration::from_millis(50)).await });
         let waited = runtime.block_on(async { tokio::time::timeout(Duration::from_secs(20), other).await });
         waited.expect("in time").expect("no panic");
         assert!(!large.is_finished());
