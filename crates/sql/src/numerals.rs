@@ -180,10 +180,15 @@ impl FunctionRewrite for Lists {
 
 /// A whole number that is written out as an integer, where it is one.
 fn small(expr: Expr) -> Expr {
-    match &expr {
-        Expr::Literal(ScalarValue::Int64(Some(value)), _) => i32::try_from(*value).map_or(expr, lit),
-        _ => expr,
-    }
+    let written = |expr: &Expr| match expr {
+        Expr::Literal(ScalarValue::Int64(value), _) => *value,
+        _ => None,
+    };
+    let value = match &expr {
+        Expr::Negative(of) => written(of).and_then(i64::checked_neg),
+        _ => written(&expr),
+    };
+    value.and_then(|value| i32::try_from(value).ok()).map_or(expr, lit)
 }
 
 #[cfg(test)]

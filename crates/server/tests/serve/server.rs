@@ -25,9 +25,11 @@ fn free_port() -> u16 {
 impl Server {
     /// Starts a server over a data folder and waits until it answers.
     pub(crate) fn start(data: &Path, arguments: &[&str]) -> Self {
-        let server = Self::spawn(data, arguments);
-        server.wait_until_ready();
-        server
+        // Another process may take a port before the server does, as a client's own.
+        (0..5)
+            .map(|_| Self::spawn(data, arguments))
+            .find_map(|mut server| server.listens().then_some(server))
+            .expect("a server that listens, or serve.log says why not")
     }
 
     pub(crate) fn spawn(data: &Path, arguments: &[&str]) -> Self {
@@ -46,12 +48,17 @@ impl Server {
         Self { child, pg, http }
     }
 
-    fn wait_until_ready(&self) {
+    /// Whether it came to listen.
+    fn listens(&mut self) -> bool {
         let deadline = Instant::now() + PATIENCE;
         while std::net::TcpStream::connect(("127.0.0.1", self.pg)).is_err() {
+            if self.child.try_wait().expect("it can be asked").is_some() {
+                return false;
+            }
             assert!(Instant::now() < deadline, "the server does not listen");
             std::thread::sleep(Duration::from_millis(5));
         }
+        true
     }
 
     /// A connection to it; waits while the server is still opening its database.

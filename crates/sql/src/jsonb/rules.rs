@@ -22,7 +22,8 @@ use datafusion::logical_expr::{Distinct, Expr, ExprSchemable, LogicalPlan, Opera
 use datafusion::optimizer::AnalyzerRule;
 
 /// Functions of DataFusion that take values of any type as they are.
-const OF_ANY: [&str; 12] = [
+const OF_ANY: [&str; 13] = [
+    "pg_typeof",
     "coalesce",
     "nullif",
     "make_array",
