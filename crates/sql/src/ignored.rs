@@ -6,6 +6,7 @@
 
 use crate::cursor::Cursor;
 use crate::error::{Error, Result};
+use crate::ordered_sets;
 use crate::respell::plain_name;
 use crate::session::Session;
 use crate::statement::Query;
@@ -101,6 +102,30 @@ impl Gate<'_> {
 }
 
 impl Gate<'_> {
+    /// Refuses calls of aggregates over values in an order that lack the order, and what these do not take.
+    fn ordered_set(&self, call: &Function) -> Walk {
+        let name = plain_name(&call.name).map(str::to_lowercase);
+        let is_one = |name: &String| ordered_sets::is_one(name) && !self.session.declares(name);
+        let Some(name) = name.filter(is_one) else { return ControlFlow::Continue(()) };
+        let position = Position::of(self.cursor.text, call.name.span().start);
+        let is_distinct = match &call.args {
+            FunctionArguments::List(list) => list.duplicate_treatment == Some(DuplicateTreatment::Distinct),
+            _ => false,
+        };
+        let refused = if call.within_group.is_empty() {
+            let message = format!("WITHIN GROUP is required for ordered-set aggregate {name}");
+            Error::Invalid { sqlstate: "42809", message, position }
+        } else if is_distinct {
+            let message = "cannot use DISTINCT with WITHIN GROUP".to_owned();
+            Error::Invalid { sqlstate: "42601", message, position }
+        } else if call.over.is_some() {
+            Error::unsupported(format!("OVER for ordered-set aggregate {name}"), "aggregate in a subquery", position)
+        } else {
+            return ControlFlow::Continue(());
+        };
+        ControlFlow::Break(Box::new(refused))
+    }
+
     /// Refuses EXISTS in a join's condition, which is planned as if it read no column of either side.
     fn conditions(&self, select: &Select) -> Walk {
         for condition in select.from.iter().flat_map(|from| &from.joins).filter_map(|join| on(&join.join_operator)) {
@@ -156,7 +181,10 @@ impl Visitor for Gate<'_> {
 
     fn pre_visit_expr(&mut self, expr: &Expr) -> Walk {
         match expr {
-            Expr::Function(call) => self.call(call),
+            Expr::Function(call) => {
+                self.ordered_set(call)?;
+                self.call(call)
+            }
             Expr::Collate { collation, .. } => {
                 let at = self.cursor.word_before(collation.span().start, "COLLATE");
                 let hint = "texts are ordered by their bytes, as with \"C\": leave it out";
