@@ -12,8 +12,8 @@ use crate::session::Session;
 use crate::statement::Query;
 use crate::text::Position;
 use datafusion::sql::sqlparser::ast::{
-    self, DuplicateTreatment, Expr, Function, FunctionArgumentClause, FunctionArguments, JoinConstraint, JoinOperator,
-    Select, Spanned, TableFactor, Visit, Visitor, visit_expressions,
+    self, DuplicateTreatment, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArguments,
+    JoinConstraint, JoinOperator, Select, Spanned, TableFactor, Visit, Visitor, visit_expressions,
 };
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -105,9 +105,15 @@ impl Gate<'_> {
     /// Refuses calls of aggregates over values in an order that lack the order, and what these do not take.
     fn ordered_set(&self, call: &Function) -> Walk {
         let name = plain_name(&call.name).map(str::to_lowercase);
-        let is_one = |name: &String| ordered_sets::is_one(name) && !self.session.declares(name);
-        let Some(name) = name.filter(is_one) else { return ControlFlow::Continue(()) };
+        let Some(name) = name.filter(|name| !self.session.declares(name)) else { return ControlFlow::Continue(()) };
         let position = Position::of(self.cursor.text, call.name.span().start);
+        if ordered_sets::takes_fraction(&name) && is_of_array(call) {
+            let clause = format!("{name}() of an array of fractions");
+            return ControlFlow::Break(Box::new(Error::unsupported(clause, "call it once for each of them", position)));
+        }
+        if !ordered_sets::is_one(&name) {
+            return ControlFlow::Continue(());
+        }
         let is_distinct = match &call.args {
             FunctionArguments::List(list) => list.duplicate_treatment == Some(DuplicateTreatment::Distinct),
             _ => false,
@@ -138,6 +144,12 @@ impl Gate<'_> {
         }
         ControlFlow::Continue(())
     }
+}
+
+/// Whether the first argument of a call is an array that is written out.
+fn is_of_array(call: &Function) -> bool {
+    let FunctionArguments::List(list) = &call.args else { return false };
+    matches!(list.args.first(), Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Array(_)))))
 }
 
 /// What stands after a join's ON.

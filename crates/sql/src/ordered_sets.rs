@@ -37,6 +37,11 @@ pub(crate) fn is_one(name: &str) -> bool {
     [MODE, PERCENTILE_DISC].contains(&name)
 }
 
+/// Whether a name is that of an aggregate of values and a fraction.
+pub(crate) fn takes_fraction(name: &str) -> bool {
+    OF_FRACTIONS.contains(&name)
+}
+
 /// Makes them known.
 ///
 /// # Errors
@@ -53,16 +58,15 @@ pub(crate) fn register(state: &mut SessionState) -> Result<()> {
 /// there is a value for it.
 ///
 /// # Errors
-/// `Invalid` (22003) for other numbers, `Unsupported` for what is no number or differs from group to group,
-/// with the function's place where it can be told.
+/// `Invalid` (22003) for other numbers, `Unsupported` for what may differ from group to group, with the
+/// function's place where it can be told.
 pub(crate) fn check(plan: &LogicalPlan, query: &Query, session: &Session) -> error::Result<()> {
     let mut fractions: Vec<(String, Expr)> = Vec::new();
     let walked = plan.apply_with_subqueries(|node| {
         node.apply_expressions(|expr| {
             expr.apply(|e| {
                 if let Expr::AggregateFunction(call) = e
-                    && let ([_, fraction], true) =
-                        (call.params.args.as_slice(), OF_FRACTIONS.contains(&call.func.name()))
+                    && let ([_, fraction], true) = (call.params.args.as_slice(), takes_fraction(call.func.name()))
                 {
                     fractions.push((call.func.name().to_owned(), fraction.clone()));
                 }
@@ -79,19 +83,19 @@ fn check_fraction(function: &str, fraction: Expr, query: &Query, session: &Sessi
     if fraction.exists(is_parameter).map_err(|e| Error::Plan(Box::new(e)))? {
         return Ok(());
     }
-    let refused = |what: &str, hint: &str| {
-        Err(Error::unsupported(format!("{function}() of {what}"), hint, called_at(query, function)))
+    let refused = || {
+        let clause = format!("{function}() of a fraction that is no constant");
+        Err(Error::unsupported(clause, "write it as a number", called_at(query, function)))
     };
     match fraction.get_type(&DFSchema::empty()) {
-        Ok(DataType::List(_)) => return refused("an array of fractions", "call it once for each of them"),
         Ok(of) if of.is_numeric() => {}
         // Nulls are none, and what is no number at all is refused by its type.
         Ok(_) => return Ok(()),
         // It has columns.
-        Err(_) => return refused("a fraction that is no constant", "write it as a number"),
+        Err(_) => return refused(),
     }
     let Expr::Literal(ScalarValue::Float64(fraction), _) = session.evaluated(cast(fraction, DataType::Float64))? else {
-        return refused("a fraction that is no constant", "write it as a number");
+        return refused();
     };
     let beyond = |e: DataError| Error::Invalid {
         sqlstate: e.sqlstate,
