@@ -136,7 +136,7 @@ mod tests {
     fn rest(reader: &mut dyn SplitReader) -> Vec<i64> {
         let mut rows = Vec::new();
         while let Polled::Rows(batch) = reader.poll(2).expect("rows") {
-            rows.extend(batch.column(0).as_primitive::<Int64Type>().values());
+            rows.extend(batch.column(0).as_primitive::<Int64Type>().values().iter().copied());
         }
         rows
     }
