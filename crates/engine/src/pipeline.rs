@@ -13,13 +13,14 @@ use crate::checkpointing::{CheckpointReport, CheckpointSettings, History};
 use crate::control::Request;
 use crate::error::{Error, Result};
 use crate::metrics::{Counters, Histogram, Percentiles};
-use crate::plan::Plan;
+use crate::plan::{Operator, Plan};
 use crate::reads::Reads;
 use crate::run::{Event, Facilities, PipelineSpec, RunSetup, RunSpec, prepare};
 use crate::runtime::Workers;
 use crate::saved::Saved;
 use crate::shared::{FailingDelivery, Failure, Run};
 use crate::snapshot::Shipping;
+use crate::source::Extent;
 use highwater_checkpoint::{Store, Trigger};
 use highwater_core::Bytes;
 use std::collections::BTreeMap;
@@ -238,6 +239,17 @@ impl Pipeline {
     #[must_use]
     pub fn titled(self, title: &str) -> Self {
         Self { title: Some(title.into()), ..self }
+    }
+
+    /// How far the source goes that goes farthest; none when it reads none. Tables do not count.
+    #[must_use]
+    pub fn extent(&self) -> Option<Extent> {
+        let spec = self.inner.spec.lock().unwrap_or_else(PoisonError::into_inner);
+        let extents = spec.plan.nodes.iter().filter_map(|node| match &node.operator {
+            Operator::Source(source) => Some(source.extent()),
+            _ => None,
+        });
+        extents.max()
     }
 
     /// What it is doing.

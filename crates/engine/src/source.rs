@@ -30,6 +30,8 @@ pub type Offset = serde_json::Value;
 /// How far a source goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Extent {
+    /// It has its rows at hand and gives them at once: who creates a view waits for them.
+    Constant,
     /// It ends by itself: FLUSH waits for its end, and a query reads all of it.
     Bounded,
     /// It has so many rows now and may have more later: FLUSH waits until it gives nothing for a

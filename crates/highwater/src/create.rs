@@ -221,18 +221,23 @@ impl Database {
         Ok(None)
     }
 
-    /// Waits until a new view shows what its tables hold. A view that cannot, or that nobody waits
-    /// for any more, is dropped again.
+    /// Waits until a new view shows what its tables hold, and the rows that its query has by itself. A view
+    /// that cannot, or that nobody waits for any more, is dropped again.
     fn wait_for_backfill(&self, connection: &Connection, view: &str) -> Result<()> {
-        let (id, pipeline) = {
+        let (id, pipeline, reads_tables) = {
             let state = self.state();
             let Some(entry) = state.objects.get(view).map(|object| &object.entry) else { return Ok(()) };
-            let pipeline = entry.pipeline.as_ref().filter(|p| !self.tables_of(&state, p).is_empty());
-            (entry.id, pipeline.and_then(|p| state.running.get(p).cloned()))
+            let name = entry.pipeline.as_deref();
+            let reads_tables = name.is_some_and(|name| !self.tables_of(&state, name).is_empty());
+            (entry.id, name.and_then(|name| state.running.get(name).cloned()), reads_tables)
         };
         let Some(pipeline) = pipeline else { return Ok(()) };
         let position = self.tables.position();
-        let Err(refused) = self.wait_reached(pipeline.clone(), position, connection) else { return Ok(()) };
+        let mut filled = if reads_tables { self.wait_reached(pipeline.clone(), position, connection) } else { Ok(()) };
+        if filled.is_ok() && pipeline.extent() == Some(Extent::Constant) {
+            filled = self.wait_drained(pipeline.clone(), connection);
+        }
+        let Err(refused) = filled else { return Ok(()) };
         let mut state = self.state();
         let refused = advised_to_create(&state, view, &pipeline, refused);
         let is_it = state.objects.get(view).is_some_and(|object| object.entry.id == id);

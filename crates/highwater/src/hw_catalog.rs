@@ -181,9 +181,11 @@ fn splits(database: &Database, manifests: Vec<(String, Manifest)>) -> Rows {
     for (pipeline, manifest) in manifests {
         // What joined the pipeline later has nodes of its own.
         let readers: Vec<String> = state.objects.of_pipeline(&pipeline).map(|o| format!("{}:", o.kept())).collect();
-        for (node, splits) in &manifest.sources {
+        // What a query has by itself is no source.
+        let sources =
+            manifest.sources.iter().filter_map(|(node, splits)| Some((node.strip_suffix("/source")?, splits)));
+        for (source, splits) in sources {
             for (split, offset) in splits {
-                let source = node.strip_suffix("/source").unwrap_or(node);
                 let of_reader = readers.iter().find_map(|reader| source.strip_prefix(reader.as_str()));
                 let source = of_reader.unwrap_or(source);
                 let title = state.objects.title(&pipeline).to_owned();

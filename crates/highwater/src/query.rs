@@ -501,7 +501,7 @@ impl Database {
         }
         match extent {
             // Its tables do not end.
-            Some(Extent::Bounded) if *reads_tables => wait_for_end(pipeline, connection),
+            Some(Extent::Constant | Extent::Bounded) if *reads_tables => wait_for_end(pipeline, connection),
             Some(extent) => flush_one(pipeline, *extent, connection),
             None => Ok(()),
         }
@@ -536,9 +536,29 @@ impl Database {
     ///
     /// # Errors
     /// `Sql` with 57014 when it is cancelled, `Engine` when the pipeline fails.
-    pub(crate) fn wait_reached(&self, mut pipeline: Pipeline, position: u64, connection: &Connection) -> Result<()> {
+    pub(crate) fn wait_reached(&self, pipeline: Pipeline, position: u64, connection: &Connection) -> Result<()> {
+        self.wait_in(pipeline, connection, |pipeline| {
+            pipeline.wait_reached(position, || connection.check_cancelled().is_ok())
+        })
+    }
+
+    /// The same until all sources of a pipeline have ended and its views show all their rows.
+    ///
+    /// # Errors
+    /// As [`Database::wait_reached`].
+    pub(crate) fn wait_drained(&self, pipeline: Pipeline, connection: &Connection) -> Result<()> {
+        self.wait_in(pipeline, connection, |pipeline| pipeline.wait_drained(|| connection.check_cancelled().is_ok()))
+    }
+
+    /// Waits for what a pipeline tells, or the one that takes its place.
+    fn wait_in(
+        &self,
+        mut pipeline: Pipeline,
+        connection: &Connection,
+        told: impl Fn(&Pipeline) -> highwater_engine::Result<bool>,
+    ) -> Result<()> {
         loop {
-            let failed = match pipeline.wait_reached(position, || connection.check_cancelled().is_ok()) {
+            let failed = match told(&pipeline) {
                 Ok(true) => return Ok(()),
                 Ok(false) => return connection.check_cancelled(),
                 Err(error) => error,
@@ -554,15 +574,9 @@ impl Database {
     fn to_flush(&self, state: &State, name: &str, pipeline: Pipeline) -> Flushed {
         let reads: std::collections::BTreeSet<String> =
             state.objects.of_pipeline(name).flat_map(Object::reads).collect();
-        let sources = state.objects.sources(&reads);
-        let read = sources.iter().copied().chain(state.objects.of_pipeline(name));
-        let extents = read.filter_map(|object| match &object.body {
-            Body::Source(source) => Some(source.extent()),
-            Body::Fed(fed) => Some(fed.table.source.extent()),
-            _ => None,
-        });
-        let extent = extents.max();
-        let reads_tables = sources.iter().any(|object| matches!(object.body, Body::Table(_)));
+        let is_table = |object: &&Object| matches!(object.body, Body::Table(_));
+        let reads_tables = state.objects.sources(&reads).iter().any(is_table);
+        let extent = pipeline.extent();
         Flushed { pipeline, extent, reads_tables }
     }
 }
@@ -698,7 +712,7 @@ fn refuse_arrivals(source: &dyn Source) -> Result<()> {
 /// How far a query reads a source itself.
 fn until(object: &Object, source: &dyn Source) -> Result<Until> {
     match source.extent() {
-        Extent::Bounded => Ok(Until::End),
+        Extent::Constant | Extent::Bounded => Ok(Until::End),
         Extent::Growing => Ok(Until::Now),
         Extent::Endless => Err(Error::Sql(highwater_sql::Error::Unsupported {
             clause: format!("a query over the endless source {:?}", object.name()),

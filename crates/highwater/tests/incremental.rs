@@ -15,7 +15,7 @@ CREATE SOURCE s (k bigint, v bigint) WITH (connector = 'datagen', datagen.rows =
 ";
 
 /// Queries whose result is determined, also in batch: orders have no ties, or ties make no difference.
-const QUERIES: [(&str, &str); 74] = [
+const QUERIES: [(&str, &str); 79] = [
     ("inner_join", "SELECT l.id AS lid, r.id AS rid, x, y FROM l JOIN r ON l.k = r.k"),
     ("left_join", "SELECT l.id AS lid, r.id AS rid, y FROM l LEFT JOIN r ON l.k = r.k"),
     ("right_join", "SELECT l.id AS lid, r.id AS rid, x FROM l RIGHT JOIN r ON l.k = r.k"),
@@ -132,6 +132,15 @@ const QUERIES: [(&str, &str); 74] = [
         "SELECT k, window_start, count(DISTINCT x) AS n FROM SESSION(e, k, t, INTERVAL '20' SECOND)
         GROUP BY k, window_start",
     ),
+    (
+        "ordered_sets",
+        "SELECT k, mode() WITHIN GROUP (ORDER BY x DESC) AS m, percentile_disc(0.4) WITHIN GROUP (ORDER BY g) AS p
+        FROM l GROUP BY k",
+    ),
+    ("constants", "VALUES (1, 'a'), (2, 'b'), (2, 'b')"),
+    ("one_row", "SELECT 1 AS a, 'x' AS b"),
+    ("with_constants", "SELECT l.id, v.name FROM l JOIN (VALUES (1, 'one'), (2, 'two')) AS v(k, name) ON v.k = l.k"),
+    ("more_constants", "SELECT k FROM l UNION ALL VALUES (1), (NULL)"),
     ("of_two_tables", "SELECT l.id FROM l WHERE k IN (SELECT k FROM m WHERE z IN (SELECT y FROM r))"),
 ];
 

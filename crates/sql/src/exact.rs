@@ -12,6 +12,7 @@ use crate::floats;
 use crate::frames;
 use crate::lower::ties;
 use crate::minutes;
+use crate::ordered_sets;
 use crate::printed::printed;
 use crate::rounding;
 use arrow::datatypes::{DataType, FieldRef};
@@ -123,6 +124,11 @@ fn aggregate(mut call: AggregateFunction, schema: &DFSchema) -> Result<Transform
     }
     if matches!(name, "min" | "max") || name == "count" && call.params.distinct {
         call.params.args = keys(call.params.args, schema)?;
+    }
+    if ordered_sets::is_one(name)
+        && let Some(value) = call.params.args.first_mut()
+    {
+        *value = floats::key(value.clone(), schema)?;
     }
     Ok(Transformed::yes(Expr::AggregateFunction(call)))
 }

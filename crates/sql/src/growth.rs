@@ -33,6 +33,8 @@ const BY_TIME: usize = 4 * WORD;
 enum Rows {
     /// What a source gives, and whether it does so for ever.
     Source(String, bool),
+    /// The query's own.
+    Constant,
     /// What a table holds.
     Table(String),
     /// One for all of some keys' values.
@@ -147,6 +149,7 @@ fn rows_of_node(plan: &Plan, node: &Node) -> Vec<Rows> {
         rows
     };
     match &node.operator {
+        Operator::Source(source) if source.extent() == Extent::Constant => vec![Rows::Constant],
         Operator::Source(source) => vec![Rows::Source(relation(node), source.extent() == Extent::Endless)],
         Operator::Changes(_) => vec![Rows::Table(relation(node))],
         Operator::Aggregate(Aggregation { keys, .. }) => {
@@ -210,6 +213,7 @@ fn text_of(rows: &Rows) -> String {
     match rows {
         Rows::Source(name, true) => format!("every row of {name}, which never ends"),
         Rows::Source(name, false) | Rows::Table(name) => format!("the rows of {name}"),
+        Rows::Constant => "the rows of the query itself".to_owned(),
         Rows::Keys(keys) if keys.is_empty() => "one row".to_owned(),
         Rows::Keys(keys) => format!("one row a distinct ({keys})"),
         Rows::Values => "one a value in it".to_owned(),
@@ -227,6 +231,7 @@ fn names_of(rows: &[Rows]) -> String {
     let name = |rows: &Rows| match rows {
         Rows::Source(name, _) | Rows::Table(name) | Rows::Living(name) | Rows::Pairing(name) => name.clone(),
         Rows::Keys(keys) | Rows::First(_, keys) => format!("distinct ({keys})"),
+        Rows::Constant => "the query itself".to_owned(),
         Rows::Values => "values".to_owned(),
         Rows::Open => "open windows".to_owned(),
         Rows::Interval => "one checkpoint interval".to_owned(),

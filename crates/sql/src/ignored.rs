@@ -6,13 +6,14 @@
 
 use crate::cursor::Cursor;
 use crate::error::{Error, Result};
+use crate::ordered_sets;
 use crate::respell::plain_name;
 use crate::session::Session;
 use crate::statement::Query;
 use crate::text::Position;
 use datafusion::sql::sqlparser::ast::{
-    self, DuplicateTreatment, Expr, Function, FunctionArgumentClause, FunctionArguments, JoinConstraint, JoinOperator,
-    Select, Spanned, TableFactor, Visit, Visitor, visit_expressions,
+    self, DuplicateTreatment, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArguments,
+    JoinConstraint, JoinOperator, Select, Spanned, TableFactor, Visit, Visitor, visit_expressions,
 };
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -101,6 +102,36 @@ impl Gate<'_> {
 }
 
 impl Gate<'_> {
+    /// Refuses calls of aggregates over values in an order that lack the order, and what these do not take.
+    fn ordered_set(&self, call: &Function) -> Walk {
+        let name = plain_name(&call.name).map(str::to_lowercase);
+        let Some(name) = name.filter(|name| !self.session.declares(name)) else { return ControlFlow::Continue(()) };
+        let position = Position::of(self.cursor.text, call.name.span().start);
+        if ordered_sets::takes_fraction(&name) && is_of_array(call) {
+            let clause = format!("{name}() of an array of fractions");
+            return ControlFlow::Break(Box::new(Error::unsupported(clause, "call it once for each of them", position)));
+        }
+        if !ordered_sets::is_one(&name) {
+            return ControlFlow::Continue(());
+        }
+        let is_distinct = match &call.args {
+            FunctionArguments::List(list) => list.duplicate_treatment == Some(DuplicateTreatment::Distinct),
+            _ => false,
+        };
+        let refused = if call.within_group.is_empty() {
+            let message = format!("WITHIN GROUP is required for ordered-set aggregate {name}");
+            Error::Invalid { sqlstate: "42809", message, position }
+        } else if is_distinct {
+            let message = "cannot use DISTINCT with WITHIN GROUP".to_owned();
+            Error::Invalid { sqlstate: "42601", message, position }
+        } else if call.over.is_some() {
+            Error::unsupported(format!("OVER for ordered-set aggregate {name}"), "aggregate in a subquery", position)
+        } else {
+            return ControlFlow::Continue(());
+        };
+        ControlFlow::Break(Box::new(refused))
+    }
+
     /// Refuses EXISTS in a join's condition, which is planned as if it read no column of either side.
     fn conditions(&self, select: &Select) -> Walk {
         for condition in select.from.iter().flat_map(|from| &from.joins).filter_map(|join| on(&join.join_operator)) {
@@ -113,6 +144,12 @@ impl Gate<'_> {
         }
         ControlFlow::Continue(())
     }
+}
+
+/// Whether the first argument of a call is an array that is written out.
+fn is_of_array(call: &Function) -> bool {
+    let FunctionArguments::List(list) = &call.args else { return false };
+    matches!(list.args.first(), Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Array(_)))))
 }
 
 /// What stands after a join's ON.
@@ -156,7 +193,10 @@ impl Visitor for Gate<'_> {
 
     fn pre_visit_expr(&mut self, expr: &Expr) -> Walk {
         match expr {
-            Expr::Function(call) => self.call(call),
+            Expr::Function(call) => {
+                self.ordered_set(call)?;
+                self.call(call)
+            }
             Expr::Collate { collation, .. } => {
                 let at = self.cursor.word_before(collation.span().start, "COLLATE");
                 let hint = "texts are ordered by their bytes, as with \"C\": leave it out";

@@ -35,6 +35,7 @@ mod maintain;
 mod minutes;
 mod named;
 mod numerals;
+mod ordered_sets;
 mod parse;
 mod patterns;
 mod precedence;

@@ -29,7 +29,7 @@ const CLOCK: &str = "its result changes without any row changing";
 /// `Unsupported` with the clause's name and position.
 pub(crate) fn check(query: &Query, session: &Session) -> Result<()> {
     let cursor = Cursor::new(&query.text)?;
-    let mut gate = Gate { cursor: &cursor, session, laterals: 0, clocks: Vec::new() };
+    let mut gate = Gate { cursor: &cursor, session, laterals: 0, subqueries: 0, clocks: Vec::new() };
     match query.ast.visit(&mut gate) {
         ControlFlow::Break(error) => Err(*error),
         ControlFlow::Continue(()) => Ok(()),
@@ -65,6 +65,8 @@ struct Gate<'a> {
     session: &'a Session,
     /// How many LATERAL subqueries the walk is in.
     laterals: usize,
+    /// How many expressions with a subquery the walk is in.
+    subqueries: usize,
     /// Where now() may stand.
     clocks: Vec<Span>,
 }
@@ -96,8 +98,19 @@ impl Visitor for Gate<'_> {
     }
 
     fn pre_visit_expr(&mut self, expr: &Expr) -> Walk {
+        self.subqueries += usize::from(has_subquery(expr));
         self.expr(expr)
     }
+
+    fn post_visit_expr(&mut self, expr: &Expr) -> Walk {
+        self.subqueries -= usize::from(has_subquery(expr));
+        ControlFlow::Continue(())
+    }
+}
+
+/// Whether an expression is one over a query.
+const fn has_subquery(expr: &Expr) -> bool {
+    matches!(expr, Expr::Subquery(_) | Expr::InSubquery { .. } | Expr::Exists { .. })
 }
 
 impl Gate<'_> {
@@ -161,39 +174,30 @@ impl Gate<'_> {
     }
 
     fn body(&self, body: &SetExpr) -> Walk {
-        match body {
-            SetExpr::SetOperation { op, set_quantifier, left, right } => {
-                let clause = match op {
-                    SetOperator::Union => None,
-                    SetOperator::Except | SetOperator::Minus => Some(("EXCEPT", "EXCEPT ALL")),
-                    SetOperator::Intersect => Some(("INTERSECT", "INTERSECT ALL")),
-                };
-                let is_all = matches!(set_quantifier, SetQuantifier::All | SetQuantifier::AllByName);
-                if let Some((word, clause)) = clause
-                    && is_all
-                {
-                    return self.refuse(clause, "number the rows on each side", self.before(right.span(), word));
-                }
-                self.body(left)?;
-                self.body(right)
-            }
-            SetExpr::Values(values) => {
-                let at = self.before(values.span(), "VALUES");
-                self.refuse("VALUES", "a view reads a source or a view", at)
-            }
-            _ => ControlFlow::Continue(()),
+        let SetExpr::SetOperation { op, set_quantifier, left, right } = body else {
+            return ControlFlow::Continue(());
+        };
+        let clause = match op {
+            SetOperator::Union => None,
+            SetOperator::Except | SetOperator::Minus => Some(("EXCEPT", "EXCEPT ALL")),
+            SetOperator::Intersect => Some(("INTERSECT", "INTERSECT ALL")),
+        };
+        let is_all = matches!(set_quantifier, SetQuantifier::All | SetQuantifier::AllByName);
+        if let Some((word, clause)) = clause
+            && is_all
+        {
+            return self.refuse(clause, "number the rows on each side", self.before(right.span(), word));
         }
+        self.body(left)?;
+        self.body(right)
     }
 
     fn select(&self, select: &Select) -> Walk {
         let here = self.at(select.select_token.0.span);
-        if select.from.is_empty() {
-            return self.refuse("SELECT without FROM", "a view reads a source or a view", here);
-        }
         if let Some(first) = select.from.first()
-            && let Some(function) = rows_in(&first.relation).filter(|_| self.laterals == 0)
+            && let Some(function) = rows_in(&first.relation).filter(|_| self.laterals == 0 && self.subqueries > 0)
         {
-            let hint = "a view reads a source or a view, which stands before it";
+            let hint = "in a subquery of an expression it stands after a table";
             return self.refuse(format!("{function}() first in FROM"), hint, self.at(first.relation.span()));
         }
         for join in select.from.iter().flat_map(|from| &from.joins) {

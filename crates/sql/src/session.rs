@@ -20,6 +20,7 @@ use crate::jsonb::{self, Jsonb, Settled};
 use crate::lateral;
 use crate::named;
 use crate::numerals::{Lists, Numerals};
+use crate::ordered_sets;
 use crate::patterns;
 use crate::present::{self, Presents};
 use crate::printed::Joined;
@@ -216,6 +217,7 @@ impl Session {
         patterns::register(&mut state).expect("a session takes functions");
         intervals::register(&mut state).expect("a session takes functions");
         named::register(&mut state).expect("a session takes functions");
+        ordered_sets::register(&mut state).expect("a session takes functions");
         formats::register(&mut state).expect("a session takes functions");
         arrays::register(&mut state).expect("a session takes functions");
         jsonb::register(&mut state).expect("a session takes functions");
@@ -362,6 +364,7 @@ impl Session {
         let plan = lateral::inlined(plan).and_then(hidden::in_order).map_err(|e| Error::of_planner(e, &query.text))?;
         jsonb::check(&plan)?;
         frames::check(&plan, query)?;
+        ordered_sets::check(&plan, query, self)?;
         Ok(plan)
     }
 

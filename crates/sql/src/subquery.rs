@@ -91,7 +91,8 @@ pub(crate) fn compared(plan: LogicalPlan) -> Planned<LogicalPlan> {
                     let subquery = told_apart(comparison.subquery)?.data;
                     Ok(Transformed::yes(compared_value(SetComparison { subquery, ..comparison })?))
                 }
-                Expr::InSubquery(InSubquery { expr, subquery, negated }) => told_apart(subquery)?
+                Expr::InSubquery(InSubquery { expr, subquery, negated }) => shown(subquery)?
+                    .transform_data(told_apart)?
                     .map_data(|subquery| Ok(Expr::InSubquery(InSubquery { expr, subquery, negated }))),
                 Expr::ScalarSubquery(query) => {
                     let told = told_apart(query)?;
@@ -107,6 +108,16 @@ pub(crate) fn compared(plan: LogicalPlan) -> Planned<LogicalPlan> {
         if changed.transformed { changed.map_data(LogicalPlan::recompute_schema) } else { Ok(changed) }
     })?;
     Ok(changed.data)
+}
+
+/// VALUES as a subquery that shows its column, which DataFusion looks for at its top.
+fn shown(query: Subquery) -> Planned<Transformed<Subquery>> {
+    if !matches!(query.subquery.as_ref(), LogicalPlan::Values(_)) {
+        return Ok(Transformed::no(query));
+    }
+    let columns = query.subquery.schema().columns().into_iter().map(Expr::Column).collect();
+    let shown = Projection::try_new(columns, Arc::clone(&query.subquery))?;
+    Ok(Transformed::yes(Subquery { subquery: Arc::new(LogicalPlan::Projection(shown)), ..query }))
 }
 
 /// A subquery whose value has a name of its own where it is a cast of a column that ties the subquery to the

@@ -25,6 +25,7 @@ mod sessions;
 pub(crate) mod ties;
 mod union;
 mod unnest;
+mod values;
 
 use crate::close;
 use crate::error::{Error, Kind, Result};
@@ -277,6 +278,8 @@ impl<'a> Builder<'a> {
             LogicalPlan::Unnest(unnest) => self.unnest(unnest, owner),
             LogicalPlan::Sort(sort) => self.sort(sort, owner),
             LogicalPlan::Limit(limit) => self.limit(limit, owner),
+            LogicalPlan::Values(values) => self.values(values, owner),
+            LogicalPlan::EmptyRelation(empty) => self.no_relation(empty, owner),
             node => {
                 if let Some(hop) = window::hop_of(node) {
                     return self.hop(hop, owner);
@@ -422,8 +425,6 @@ pub(crate) fn no_subquery(expr: &Expr) -> Result<()> {
 
 fn clause_of(node: &LogicalPlan) -> &'static str {
     match node {
-        LogicalPlan::Values(_) => "VALUES",
-        LogicalPlan::EmptyRelation(_) => "what reads no table",
         LogicalPlan::Subquery(_) => "this LATERAL",
         LogicalPlan::RecursiveQuery(_) => "WITH RECURSIVE",
         LogicalPlan::Distinct(Distinct::On(_)) => "DISTINCT ON",
