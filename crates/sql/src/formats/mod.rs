@@ -2,8 +2,8 @@
 //! functions of these names, whose patterns are others.
 //!
 //! `pattern` and `numbers` know the patterns, `times` and `numbers` write values by them, `reading` reads dates
-//! and times, and `numbers` numbers. A pattern that is written out is looked at when the query is planned: what is not done in it is
-//! refused there.
+//! and times, and `numbers` reads numbers. A pattern that is written out is looked at when the query is planned:
+//! what is not done in it is refused there.
 
 mod numbers;
 mod pattern;
