@@ -92,7 +92,7 @@ fn rounded(number: f64) -> f64 {
 
 /// An interval whose parts are multiplied; what is left of months becomes days, and what is left of days
 /// becomes time.
-fn multiplied(interval: IntervalMonthDayNano, by: impl Fn(f64) -> f64) -> Result<IntervalMonthDayNano> {
+pub(crate) fn multiplied(interval: IntervalMonthDayNano, by: impl Fn(f64) -> f64) -> Result<IntervalMonthDayNano> {
     let out_of_range = || refused("22008", "interval out of range");
     let whole = |number: f64| {
         let is_one = (f64::from(i32::MIN)..=f64::from(i32::MAX)).contains(&number);

@@ -27,6 +27,7 @@ mod generated;
 mod growth;
 mod hidden;
 mod ignored;
+mod interval_sums;
 mod intervals;
 pub mod jsonb;
 mod lateral;

@@ -15,6 +15,7 @@ use crate::frames;
 use crate::function::{self, ScalarFunction};
 use crate::hidden;
 use crate::ignored;
+use crate::interval_sums;
 use crate::intervals::{self, Intervals};
 use crate::jsonb::{self, Jsonb, Settled};
 use crate::lateral;
@@ -216,6 +217,7 @@ impl Session {
         state.register_function_rewrite(Arc::new(Joined)).expect("a session takes rewrites");
         patterns::register(&mut state).expect("a session takes functions");
         intervals::register(&mut state).expect("a session takes functions");
+        interval_sums::register(&mut state).expect("a session takes functions");
         named::register(&mut state).expect("a session takes functions");
         scalars::register(&mut state).expect("a session takes functions");
         formats::register(&mut state).expect("a session takes functions");

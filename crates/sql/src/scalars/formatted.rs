@@ -109,7 +109,7 @@ fn parts(format: &str) -> Result<Vec<Part<'_>>> {
 }
 
 /// A value's place; `next` is the argument that is taken when none is named.
-fn value<'a>(specifier: &mut Specifier<'_>, next: &mut usize) -> Result<Part<'a>> {
+fn value(specifier: &mut Specifier<'_>, next: &mut usize) -> Result<Part<'static>> {
     let (mut argument, mut width, mut is_left) = (None, Width::Of(0), false);
     let mut is_done = false;
     if let Some(number) = specifier.number()? {
