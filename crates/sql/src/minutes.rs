@@ -31,6 +31,9 @@ pub(crate) fn with_seconds(cast: Cast, schema: &DFSchema) -> Transformed<Expr> {
 
 /// Texts of times, all with seconds.
 pub(crate) fn all_completed(texts: &StringArray) -> StringArray {
+    if texts.iter().flatten().all(|text| completed(text).is_none()) {
+        return texts.clone();
+    }
     let with_seconds = |text| completed(text).map_or(Cow::Borrowed(text), Cow::Owned);
     texts.iter().map(|text| text.map(with_seconds)).collect()
 }

@@ -189,6 +189,9 @@ impl VisitorMut for Respell {
             *expr = changed;
         }
         literals::respell(expr);
+        if let Some(changed) = as_call(expr) {
+            *expr = changed;
+        }
         match expr {
             Expr::Function(function) => {
                 keep_arguments(function);
@@ -205,20 +208,6 @@ impl VisitorMut for Respell {
                 if let Some(name) = arrays::comparison(compare_op, true) {
                     *expr = call(&name, Span::empty(), vec![(**left).clone(), (**right).clone()]);
                 }
-            }
-            Expr::UnaryOp { op, expr: of } if function_of(*op).is_some() => {
-                let name = function_of(*op).unwrap_or_default();
-                *expr = call(name, Span::empty(), vec![(**of).clone()]);
-            }
-            Expr::BinaryOp { left, op: BinaryOperator::PGStartsWith, right } => {
-                *expr = call("starts_with", Span::empty(), vec![(**left).clone(), (**right).clone()]);
-            }
-            Expr::Substring { expr: of, substring_from, substring_for, .. }
-                if substring_from.is_some() || substring_for.is_some() =>
-            {
-                let from = substring_from.take().map_or_else(|| number("1"), |from| *from);
-                let length = substring_for.take().map(|length| *length);
-                *expr = call("substr", Span::empty(), [(**of).clone(), from].into_iter().chain(length).collect());
             }
             Expr::UnaryOp { op: UnaryOperator::BitwiseNot, expr: of } => {
                 *expr = Expr::BinaryOp {
@@ -271,6 +260,24 @@ const fn function_of(op: UnaryOperator) -> Option<&'static str> {
         UnaryOperator::PGAbs => Some("abs"),
         UnaryOperator::PGSquareRoot => Some("sqrt"),
         UnaryOperator::PGCubeRoot => Some("cbrt"),
+        _ => None,
+    }
+}
+
+/// What is written in another way than as a call, as the call that it is.
+fn as_call(expr: &Expr) -> Option<Expr> {
+    match expr {
+        Expr::UnaryOp { op, expr: of } => Some(call(function_of(*op)?, Span::empty(), vec![(**of).clone()])),
+        Expr::BinaryOp { left, op: BinaryOperator::PGStartsWith, right } => {
+            Some(call("starts_with", Span::empty(), vec![(**left).clone(), (**right).clone()]))
+        }
+        Expr::Substring { expr: of, substring_from, substring_for, .. }
+            if substring_from.is_some() || substring_for.is_some() =>
+        {
+            let from = substring_from.as_ref().map_or_else(|| number("1"), |from| (**from).clone());
+            let length = substring_for.as_ref().map(|length| (**length).clone());
+            Some(call("substr", Span::empty(), [(**of).clone(), from].into_iter().chain(length).collect()))
+        }
         _ => None,
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{Scalar, by_row, may_be_text, texts};
 use crate::printed;
-use arrow::array::{Array, ArrayRef, AsArray, StringArray};
+use arrow::array::{ArrayRef, AsArray, StringArray};
 use arrow::datatypes::DataType;
 use datafusion::common::Result;
 use std::borrow::Cow;
