@@ -57,6 +57,7 @@ pub mod statement;
 mod subquery;
 mod temporal;
 pub mod text;
+mod trims;
 pub mod type_of;
 pub mod types;
 mod upsert;
