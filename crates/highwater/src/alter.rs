@@ -128,7 +128,7 @@ impl Database {
             Some(default) => {
                 let constant = highwater_sql::statement::constant(default, &added.text);
                 check_functions(&self.session.bind(&constant, &highwater_sql::Relations::default())?)?;
-                default_of(&self.session, Some(default), &added.text, data_type, 1)?
+                default_of(&self.session, Some(default), &added.text, data_type, 1, None)?
             }
         };
         if column.column.not_null && held.null_count() > 0 {

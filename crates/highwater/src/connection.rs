@@ -33,6 +33,7 @@ const SETTINGS: &[(&str, &str)] = &[
     ("integer_datetimes", "on"),
     ("intervalstyle", "postgres"),
     ("is_superuser", "on"),
+    ("jit", "off"),
     ("lock_timeout", "0"),
     ("max_identifier_length", "63"),
     ("rw_implicit_flush", "off"),

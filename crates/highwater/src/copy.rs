@@ -7,7 +7,6 @@
 //! Invariants: the result does not depend on how the data is cut; between two rows every column has
 //! one field for each of `lines`; of several errors the one that stands first in the data is told.
 
-mod bytea;
 mod datetimes;
 mod error;
 mod fields;

@@ -11,6 +11,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::{Field, Schema};
 use futures::future::BoxFuture;
 use highwater_sql::statement::Copy;
+use highwater_sql::zones::Zone;
 use highwater_tables::{Insert, TableWrite, Write};
 use std::sync::Arc;
 
@@ -24,6 +25,8 @@ pub struct CopyIn {
     parser: CopyParser,
     insert: Insert,
     rows: u64,
+    /// The session's, in which defaults are.
+    zone: Option<Zone>,
 }
 
 impl std::fmt::Debug for CopyIn {
@@ -69,7 +72,7 @@ impl Database {
             format.null = null.clone().into_bytes();
         }
         let parser = CopyParser::new(format, Arc::new(Schema::new(fields)));
-        Ok(CopyIn { target, places, parser, insert: Insert::default(), rows: 0 })
+        Ok(CopyIn { target, places, parser, insert: Insert::default(), rows: 0, zone })
     }
 
     /// Takes a piece of the data, cut anywhere.
@@ -121,7 +124,8 @@ impl Database {
             let own = copy.places.iter().map(|at| copy.target.schema().field(*at).data_type());
             let columns = batch.columns().iter().zip(own).map(|(array, own)| assign(array, own));
             let columns = columns.collect::<Result<Vec<_>>>()?;
-            let rows = self.completed(&copy.target, &columns, &copy.places, batch.num_rows())?;
+            let (count, zone) = (batch.num_rows(), copy.zone.as_ref());
+            let rows = copy.target.completed(&self.session, &columns, &copy.places, count, zone)?;
             copy.target.check_nulls(&rows)?;
             copy.rows += rows.num_rows() as u64;
             copy.insert.append(copy.target.table.insert(rows)?);

@@ -74,7 +74,7 @@ impl Database {
         // What older rows have in the columns that were added.
         let base = schema.fields().len().saturating_sub(entry.added.len());
         let default = |c: &statement::TableColumn| {
-            default_of(&self.session, c.default.as_ref(), &statement.text, &c.column.data_type, 1)
+            default_of(&self.session, c.default.as_ref(), &statement.text, &c.column.data_type, 1, None)
         };
         let defaults = statement.columns.iter().map(default).collect::<Result<Vec<_>>>()?;
         let spec = TableSpec {
@@ -91,7 +91,7 @@ impl Database {
         let all: Vec<usize> = (0..schema.fields().len()).filter(|at| !target.generated.has(*at)).collect();
         let none: Vec<_> = all.iter().map(|at| new_empty_array(schema.field(*at).data_type())).collect();
         // Refuses values that are not of their columns' types.
-        target.completed(&self.session, &none, &all, 0)?;
+        target.completed(&self.session, &none, &all, 0, None)?;
         Ok(Object { entry, schema, body: Body::Table(target), watermark })
     }
 

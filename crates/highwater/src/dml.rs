@@ -57,13 +57,14 @@ impl Target {
         self.schema().fields().iter().map(|field| field.name().clone()).collect()
     }
 
-    /// Rows of all columns: those given, and defaults and computed values for the others.
+    /// Rows of all columns: those given, and defaults, in a session's zone, and computed values for the others.
     pub(crate) fn completed(
         &self,
         session: &Session,
         given: &[ArrayRef],
         places: &[usize],
         count: usize,
+        zone: Option<&Zone>,
     ) -> Result<RecordBatch> {
         if let Some(at) = places.iter().find(|at| self.generated.has(**at)) {
             let message =
@@ -76,7 +77,7 @@ impl Target {
                 Some(from) => Arc::clone(&given[from]),
                 None => {
                     let default = self.statement.columns[at].default.as_ref();
-                    default_of(session, default, &self.statement.text, field.data_type(), count)?
+                    default_of(session, default, &self.statement.text, field.data_type(), count, zone)?
                 }
             });
         }
@@ -232,7 +233,7 @@ impl Database {
             }
         };
         let count = given.first().map_or(1, |array| array.len());
-        let rows = self.completed(target, &given, &places, count)?;
+        let rows = target.completed(&self.session, &given, &places, count, connection.zone().as_ref())?;
         target.check_nulls(&rows)?;
         Ok(rows)
     }
@@ -262,17 +263,6 @@ impl Database {
         let zone = connection.zone();
         let arrays = arrays.map(|(at, array)| assign_in(zone.as_ref(), array, target.schema().field(*at).data_type()));
         Ok((arrays.collect::<Result<_>>()?, places))
-    }
-
-    /// See [`Target::completed`].
-    pub(crate) fn completed(
-        &self,
-        target: &Target,
-        given: &[ArrayRef],
-        places: &[usize],
-        count: usize,
-    ) -> Result<RecordBatch> {
-        target.completed(&self.session, given, places, count)
     }
 
     pub(crate) async fn update(
@@ -458,31 +448,39 @@ pub(crate) async fn next_try<'a>(
     }
 }
 
-/// The values of a DEFAULT for so many rows, as they stand in a column of a type.
+/// The values of a DEFAULT for so many rows, as they stand in a column of a type. What clocks show is what
+/// they show in `zone`, or in UTC; instants are the same everywhere.
 pub(crate) fn default_of(
     session: &Session,
     default: Option<&ast::Expr>,
     text: &str,
     data_type: &DataType,
     count: usize,
+    zone: Option<&Zone>,
 ) -> Result<ArrayRef> {
     let Some(default) = default else { return Ok(new_null_array(data_type, count)) };
     let rounded = whole(default, data_type);
     let default = rounded.as_ref().unwrap_or(default);
-    match without_columns(session, default, text, count)? {
+    let zone = zone.filter(|zone| zone.of_type(data_type) == *data_type);
+    match without_columns(session, default, text, count, zone)? {
         Some(values) => assign(&values, data_type),
         None => Ok(new_null_array(data_type, count)),
     }
 }
 
-/// The values of an expression without columns, for so many rows; none when it is a query.
+/// The values of an expression without columns, for so many rows, in a session's zone; none when it is a query.
 pub(crate) fn without_columns(
     session: &Session,
     expr: &ast::Expr,
     text: &str,
     count: usize,
+    zone: Option<&Zone>,
 ) -> Result<Option<ArrayRef>> {
     let plan = session.bind(&constant(expr, text), &Relations::default())?;
+    let plan = match zone {
+        Some(zone) => session.zoned(plan, zone)?.plan,
+        None => plan,
+    };
     let LogicalPlan::Projection(projection) = &plan else { return Ok(None) };
     let expr = session.evaluated(projection.expr[0].clone())?;
     Ok(Some(match expr.clone().unalias_nested().data {
@@ -501,7 +499,7 @@ fn with_defaults(
     query: &Query,
     elsewhere: Option<&Session>,
 ) -> Result<(Query, Option<Vec<usize>>)> {
-    let Some(rows) = rows_of(query) else { return Ok((query.clone(), None)) };
+    let Some(rows) = rows_of(query) else { return Ok((with_whole_items(target, insert, query)?, None)) };
     let mut places = target.places(&insert.columns, rows.first().map_or(0, |row| row.len()))?;
     let is_left_out = |column: usize, at: usize| {
         target.generated.has(at) && rows.iter().all(|row| row.get(column).is_some_and(is_default))
@@ -539,6 +537,23 @@ fn with_defaults(
     Ok((query, None))
 }
 
+/// A query whose items that are written out with a fraction, for columns of whole numbers, are rounded.
+fn with_whole_items(target: &Target, insert: &Insert, query: &Query) -> Result<Query> {
+    let mut query = query.clone();
+    let ast::SetExpr::Select(select) = query.ast.body.as_mut() else { return Ok(query) };
+    let places = target.places(&insert.columns, select.projection.len())?;
+    for (item, at) in select.projection.iter_mut().zip(places) {
+        let (ast::SelectItem::UnnamedExpr(expr) | ast::SelectItem::ExprWithAlias { expr, .. }) = item else {
+            // The places of those behind it are not known here.
+            break;
+        };
+        if let Some(rounded) = whole(expr, target.schema().field(at).data_type()) {
+            *expr = rounded;
+        }
+    }
+    Ok(query)
+}
+
 /// The expression of a DEFAULT; that of instants is their text with the offset of UTC.
 fn default_text(session: &Session, target: &Target, at: usize) -> Result<Option<ast::Expr>> {
     let (default, data_type) = (target.statement.columns[at].default.as_ref(), target.schema().field(at).data_type());
@@ -549,7 +564,7 @@ fn default_text(session: &Session, target: &Target, at: usize) -> Result<Option<
     if !matches!(element, DataType::Timestamp(_, Some(_))) {
         return Ok(default.cloned());
     }
-    let value = default_of(session, default, &target.statement.text, data_type, 1)?;
+    let value = default_of(session, default, &target.statement.text, data_type, 1, None)?;
     let text = highwater_sql::spelling::texts(&value).filter(|text| text.is_valid(0));
     Ok(text.map(|text| {
         let text = text.as_string::<i32>().value(0).to_owned();

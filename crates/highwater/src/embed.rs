@@ -71,7 +71,7 @@ impl Database {
             places.push(at);
         }
         debug_assert!(given.iter().all(|column| column.len() == rows.num_rows()), "a batch's columns have one length");
-        let complete = self.completed(&target, &given, &places, rows.num_rows())?;
+        let complete = target.completed(&self.session, &given, &places, rows.num_rows(), None)?;
         target.check_nulls(&complete)?;
         let write =
             TableWrite { table: Arc::clone(&target.table), write: Write::Insert(target.table.insert(complete)?) };

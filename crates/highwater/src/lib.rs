@@ -119,6 +119,7 @@ mod provider;
 mod query;
 mod replay;
 mod restore;
+mod set_config;
 mod settings;
 mod show;
 mod sleep;

@@ -6,8 +6,9 @@ use crate::pg_catalog::Definitions;
 use arrow::array::{ArrayRef, AsArray, StringArray, new_null_array};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int32Type};
-use datafusion::common::{Result, ScalarValue};
+use datafusion::common::{DataFusionError, Result, ScalarValue};
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
+use highwater_sql::DataError;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -65,7 +66,7 @@ pub(crate) fn functions(
         ("inet_server_addr", text("127.0.0.1")),
         ("getdatabaseencoding", text("UTF8")),
         ("pg_char_to_encoding", Gives::Value(ScalarValue::from(6_i32))),
-        ("current_setting", Gives::ByText(connection.settings())),
+        ("current_setting", Gives::Setting(connection.settings())),
         ("to_regclass", Gives::ByText(relations.into_iter().flat_map(named).collect())),
         ("pg_is_in_recovery", Gives::Value(ScalarValue::from(false))),
         ("pg_get_expr", Gives::First),
@@ -94,6 +95,8 @@ enum Gives {
     Joined(Arc<ScalarUDF>),
     /// What its first argument stands for.
     ByText(BTreeMap<String, String>),
+    /// A setting by its name. One that is not known fails, unless a second argument says that it may be missing.
+    Setting(BTreeMap<String, String>),
     ByNumber(BTreeMap<i32, String>),
 }
 
@@ -154,6 +157,7 @@ impl ScalarUDFImpl for Function {
                 let value = |name: Option<&str>| texts.get(&name?.to_ascii_lowercase());
                 Arc::new(names.as_string::<i32>().iter().map(value).collect::<StringArray>())
             }
+            Gives::Setting(settings) => setting(settings, &first, args.args.get(1))?,
             Gives::Quoted => {
                 let texts = cast(&first, &DataType::Utf8)?;
                 let quoted = |text: &str| format!("'{}'", text.replace('\'', "''"));
@@ -163,4 +167,24 @@ impl ScalarUDFImpl for Function {
         };
         Ok(ColumnarValue::Array(given))
     }
+}
+
+fn setting(
+    settings: &BTreeMap<String, String>,
+    names: &ArrayRef,
+    may_miss: Option<&ColumnarValue>,
+) -> Result<ArrayRef> {
+    let may_miss = matches!(may_miss, Some(ColumnarValue::Scalar(ScalarValue::Boolean(Some(true)))));
+    let value = |name: Option<&str>| -> Result<Option<&str>> {
+        let Some(name) = name else { return Ok(None) };
+        match settings.get(&name.to_ascii_lowercase()) {
+            None if !may_miss => {
+                let message = format!("unrecognized configuration parameter \"{name}\"");
+                Err(DataFusionError::External(Box::new(DataError { sqlstate: "42704", message })))
+            }
+            value => Ok(value.map(String::as_str)),
+        }
+    };
+    let names = cast(names, &DataType::Utf8)?;
+    Ok(Arc::new(names.as_string::<i32>().iter().map(value).collect::<Result<StringArray>>()?))
 }

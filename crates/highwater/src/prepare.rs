@@ -9,6 +9,7 @@ use crate::outcome::Rows;
 use crate::parameters::Parameters;
 use crate::prepared;
 use crate::query::QUERY_PLAN;
+use crate::set_config::Changes;
 use crate::statements::ends_transaction;
 use crate::titles::titled;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -133,7 +134,7 @@ impl Database {
             let count = placeholders(query);
             let parameters = Parameters(vec![ScalarValue::Utf8(None); count]);
             known.extend((1..=count).map(|number| (number, DataType::Utf8)));
-            if let Some(answer) = self.system_query(connection, query, &parameters).await?
+            if let Some(answer) = self.system_query(connection, query, &parameters, &Changes::default()).await?
                 && let Some(rows) = answer.rows
             {
                 return Ok(titled(rows.schema(), &query.ast));

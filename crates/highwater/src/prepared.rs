@@ -70,7 +70,7 @@ impl Database {
         if let Some(value) = values::value(expr, data_type, &Parameters::none()) {
             return Ok(value);
         }
-        match without_columns(&self.session, expr, text, 1)? {
+        match without_columns(&self.session, expr, text, 1, None)? {
             Some(value) => assign(&value, data_type),
             None => Err(invalid("0A000", "a parameter of EXECUTE that is not a constant", None)),
         }

@@ -11,6 +11,7 @@ use crate::outcome::{Outcome, Rows};
 use crate::parameters::Parameters;
 use crate::provider::TableRows;
 use crate::replay::{self, Until};
+use crate::set_config::{self, Changes};
 use crate::show;
 use crate::turns;
 use crate::views::{Scanned, shaped};
@@ -103,10 +104,16 @@ impl Database {
         parameters: &Parameters,
     ) -> Result<Answer> {
         self.check_isolation(connection, query)?;
+        let changes = Changes::default();
         let answer = if let Some(rows) = self.point_select(connection, query, parameters)? {
             Answer::collected(Tag::Select, rows)
-        } else if let Some(answer) = self.system_query(connection, query, parameters).await? {
-            answer
+        } else if let Some(answer) = self.system_query(connection, query, parameters, &changes).await? {
+            if set_config::is_in(&query.text) {
+                let rows = answer.collect_within(self.config.query_memory.0).await?;
+                Answer { notices: changes.apply(connection)?, ..Answer::collected(Tag::Select, rows) }
+            } else {
+                answer
+            }
         } else {
             let planned = self.planned(connection, query, parameters, None).await?;
             Answer { notices: planned.notices, ..self.run_plan(&planned.plan).await? }

@@ -17,6 +17,7 @@ use crate::objects::{Body, Object};
 use crate::parameters::Parameters;
 use crate::pg_catalog::{self, PgCatalog, Relations};
 use crate::pg_functions;
+use crate::set_config::{self, Changes};
 use crate::sleep;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
@@ -55,17 +56,20 @@ impl Database {
             || (found.bare.is_empty() && !found.qualified && found.asks)
     }
 
-    /// Answers a query that reads the system's own relations; none when it does not.
+    /// Answers a query that reads the system's own relations; none when it does not. The settings that it
+    /// changes are noted.
     pub(crate) async fn system_query(
         &self,
         connection: &Connection,
         query: &Query,
         parameters: &Parameters,
+        changes: &Changes,
     ) -> Result<Option<Answer>> {
         if !self.is_system(query) {
             return Ok(None);
         }
         let context = self.system_context(connection, &query.text).await?;
+        context.register_udf(changes.udf());
         let text = pg_catalog::runnable(query.text.trim().trim_end_matches(';'));
         let parser = PostgresCompatibilityParser::new();
         let parsed = parser.parse(&text).map_err(|error| invalid("42601", error.to_string(), None))?;
@@ -234,7 +238,7 @@ impl ast::Visitor for Found {
 }
 
 /// What only the system's side knows, asked without reading a relation.
-const ASKED: [&str; 21] = [
+const ASKED: [&str; 20] = [
     "col_description",
     "current_catalog",
     "current_database",
@@ -250,9 +254,8 @@ const ASKED: [&str; 21] = [
     "has_table_privilege",
     "inet_server_addr",
     "obj_description",
-    "quote_ident",
-    "quote_literal",
     "session_user",
+    set_config::NAME,
     "to_regclass",
     "user",
     "version",

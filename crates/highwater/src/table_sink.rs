@@ -133,7 +133,7 @@ impl Inner {
         let given =
             given.map(|(array, field)| crate::dml::assign(array, field.data_type())).collect::<Result<Vec<_>>>()?;
         let places: Vec<usize> = (0..given.len()).collect();
-        self.target.completed(&self.session, &given, &places, rows.num_rows())
+        self.target.completed(&self.session, &given, &places, rows.num_rows(), None)
     }
 
     /// The same, and the table takes them.

@@ -8,6 +8,7 @@ use crate::precedence::group_operands;
 use crate::present;
 use crate::statement::Name;
 use crate::text::{self, DIALECT, Position};
+use crate::trims;
 use datafusion::sql::sqlparser::ast::VisitMut;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan};
@@ -217,6 +218,7 @@ impl<'a> Cursor<'a> {
         let mut tokens = self.tokens[self.next..self.end].to_vec();
         asof::respell(&mut tokens);
         present::respell(&mut tokens);
+        trims::respell(&mut tokens);
         let mut parser = Parser::new(&DIALECT).with_tokens_with_locations(tokens);
         let mut value = read(&mut parser).map_err(|e| self.of_sqlparser(&e, &parser))?;
         self.next += parser.index().min(self.end - self.next);

@@ -15,6 +15,7 @@ use crate::minutes;
 use crate::ordered_sets;
 use crate::printed::printed;
 use crate::rounding;
+use crate::scalars;
 use arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
@@ -79,8 +80,9 @@ pub(crate) fn exact(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> 
         Expr::AggregateFunction(call) => aggregate(call, schema),
         Expr::WindowFunction(call) => window(*call, schema),
         Expr::Cast(cast) if matches!(cast.field.data_type(), DataType::Timestamp(..)) => {
-            Ok(minutes::with_seconds(cast))
+            Ok(minutes::with_seconds(cast, schema))
         }
+        Expr::Cast(cast) if *cast.field.data_type() == DataType::Binary => Ok(scalars::from_text(cast, schema)),
         Expr::Cast(cast) => Ok(printed(cast, schema)),
         Expr::BinaryExpr(BinaryExpr { left, op, right })
             if compares(op) && is_interval(&left, schema) && is_interval(&right, schema) =>

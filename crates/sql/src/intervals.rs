@@ -1,12 +1,15 @@
-//! Intervals times numbers and beside dates, and the parts of times that DataFusion cuts off or counts in
-//! another way: seconds with their fraction, and the seconds of an interval, whose years have 365.25 days.
+//! Intervals times numbers and beside dates, those between two times, and the parts of times that DataFusion
+//! cuts off, counts in another way or does not know: seconds with their fraction, the seconds of an interval,
+//! whose years have 365.25 days, and decades, centuries and millennia.
 
 use crate::error::DataError;
 use crate::floats::is_interval;
+use crate::literals;
+use crate::scalars;
 use arrow::array::{Array, ArrayRef, AsArray, Float64Array, PrimitiveArray};
 use arrow::compute::cast;
 use arrow::datatypes::{
-    DataType, Field, FieldRef, Float64Type, IntervalMonthDayNano, IntervalMonthDayNanoType, IntervalUnit,
+    DataType, Field, FieldRef, Float64Type, Int32Type, IntervalMonthDayNano, IntervalMonthDayNanoType, IntervalUnit,
     Time64MicrosecondType, TimeUnit, TimestampMicrosecondType,
 };
 use datafusion::common::{DFSchema, DataFusionError, Result, ScalarValue, plan_err};
@@ -16,7 +19,7 @@ use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExp
 use datafusion::logical_expr::registry::FunctionRegistry;
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ExprSchemable, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
-    Volatility, cast as cast_expr,
+    Volatility, cast as cast_expr, lit,
 };
 use datafusion::sql::sqlparser::ast::BinaryOperator;
 use std::sync::Arc;
@@ -52,7 +55,7 @@ impl ExprPlanner for Intervals {
     }
 
     fn plan_binary_op(&self, expr: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
-        use BinaryOperator::{Divide, Minus, Multiply, Plus};
+        use BinaryOperator::{Divide, Eq, Gt, GtEq, Lt, LtEq, Minus, Multiply, NotEq, Plus};
         let RawBinaryExpr { op, left, right } = expr;
         // What has no type yet is left to others.
         let (Ok(of_left), Ok(of_right)) = (left.get_type(schema), right.get_type(schema)) else {
@@ -68,8 +71,29 @@ impl ExprPlanner for Intervals {
             Plus if is_interval(&of_left) && of_right == DataType::Date32 => {
                 PlannerResult::Original(RawBinaryExpr { op, left, right: cast_expr(right, STAMP) })
             }
+            Minus => match scalars::time_of_both(&of_left, &of_right) {
+                Some(time) => PlannerResult::Planned(scalars::apart([(left, of_left), (right, of_right)], &time)),
+                None => PlannerResult::Original(RawBinaryExpr { op, left, right }),
+            },
+            Eq | NotEq | Lt | LtEq | Gt | GtEq if is_interval(&of_left) => {
+                PlannerResult::Original(RawBinaryExpr { op, left, right: written(right) })
+            }
+            Eq | NotEq | Lt | LtEq | Gt | GtEq if is_interval(&of_right) => {
+                PlannerResult::Original(RawBinaryExpr { op, left: written(left), right })
+            }
             op => PlannerResult::Original(RawBinaryExpr { op, left, right }),
         })
+    }
+}
+
+/// A text that is written out beside an interval is one.
+pub(crate) fn written(expr: Expr) -> Expr {
+    match &expr {
+        Expr::Literal(ScalarValue::Utf8(Some(text)), _) => {
+            let text = literals::with_units(text).unwrap_or_else(|| text.clone());
+            cast_expr(lit(text), DataType::Interval(IntervalUnit::MonthDayNano))
+        }
+        _ => expr,
     }
 }
 
@@ -86,7 +110,7 @@ fn rounded(number: f64) -> f64 {
 
 /// An interval whose parts are multiplied; what is left of months becomes days, and what is left of days
 /// becomes time.
-fn multiplied(interval: IntervalMonthDayNano, by: impl Fn(f64) -> f64) -> Result<IntervalMonthDayNano> {
+pub(crate) fn multiplied(interval: IntervalMonthDayNano, by: impl Fn(f64) -> f64) -> Result<IntervalMonthDayNano> {
     let out_of_range = || refused("22008", "interval out of range");
     let whole = |number: f64| {
         let is_one = (f64::from(i32::MIN)..=f64::from(i32::MAX)).contains(&number);
@@ -161,7 +185,33 @@ fn computed(args: &ScalarFunctionArgs, compute: impl FnOnce(&[ArrayRef]) -> Resu
     Ok(ColumnarValue::Array(result))
 }
 
-/// `date_part` of DataFusion, but for seconds.
+/// Parts that are counted by years.
+#[derive(Clone, Copy)]
+struct Years(i32);
+
+impl Years {
+    fn of(part: &str) -> Option<Self> {
+        match part.trim().to_lowercase().as_str() {
+            "decade" | "decades" => Some(Self(10)),
+            "century" | "centuries" => Some(Self(100)),
+            "millennium" | "millennia" => Some(Self(1000)),
+            _ => None,
+        }
+    }
+
+    /// Of years of an interval whole ones. Of those of a calendar, in which 0 is the one before 1, centuries
+    /// and millennia begin with a year 1, and there is none that is called 0.
+    fn counted(self, year: i32, is_interval: bool) -> i32 {
+        match self.0 {
+            years if is_interval => year / years,
+            10 => year.div_euclid(10),
+            years if year > 0 => (year + years - 1) / years,
+            years => -((years - year) / years),
+        }
+    }
+}
+
+/// `date_part` of DataFusion, but for seconds and what is counted by years.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct DatePart(Arc<ScalarUDF>);
 
@@ -242,6 +292,14 @@ impl ScalarUDFImpl for DatePart {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        if let [ColumnarValue::Scalar(part), time] = args.args.as_slice()
+            && let Some(years) = part.try_as_str().flatten().and_then(Years::of)
+        {
+            let is_interval = is_interval(&time.data_type());
+            let of_year = vec![ColumnarValue::Scalar(ScalarValue::from("year")), time.clone()];
+            let year = self.0.inner().invoke_with_args(ScalarFunctionArgs { args: of_year, ..args })?;
+            return counted(&year, |year| years.counted(year, is_interval));
+        }
         let seconds = match args.args.as_slice() {
             [ColumnarValue::Scalar(part), time] => {
                 part.try_as_str().flatten().and_then(|part| Seconds::of(part, &time.data_type()))
@@ -259,9 +317,39 @@ impl ScalarUDFImpl for DatePart {
     }
 }
 
+/// Years counted as something else.
+fn counted(years: &ColumnarValue, count: impl Fn(i32) -> i32) -> Result<ColumnarValue> {
+    let of = |years: &ArrayRef| -> Result<ArrayRef> {
+        let years = cast(years, &DataType::Int32)?;
+        Ok(Arc::new(years.as_primitive::<Int32Type>().unary::<_, Int32Type>(&count)) as ArrayRef)
+    };
+    match years {
+        ColumnarValue::Array(years) => of(years).map(ColumnarValue::Array),
+        ColumnarValue::Scalar(year) => {
+            ScalarValue::try_from_array(&of(&year.to_array()?)?, 0).map(ColumnarValue::Scalar)
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn centuries_begin_with_a_year_one() {
+        let of = |years: i32, year: i32| Years(years).counted(year, false);
+        for (year, decade, century, millennium) in [
+            (2001, 200, 21, 3),
+            (2000, 200, 20, 2),
+            (1, 0, 1, 1),
+            (0, 0, -1, -1),
+            (-99, -10, -1, -1),
+            (-100, -10, -2, -1),
+        ] {
+            assert_eq!([of(10, year), of(100, year), of(1000, year)], [decade, century, millennium], "{year}");
+        }
+        assert_eq!(Years(100).counted(250, true), 2);
+    }
 
     #[test]
     fn what_is_left_of_months_and_days_goes_on_to_smaller_parts() {

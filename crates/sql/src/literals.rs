@@ -37,8 +37,8 @@ fn spelled(data_type: &DataType, text: &str) -> Option<String> {
     }
 }
 
-/// `1 day -02:03:04.5` as `1 day -2 hours -3 mins -4.5 secs`.
-fn with_units(text: &str) -> Option<String> {
+/// `1 day -02:03:04.5` as `1 day -2 hours -3 mins -4.5 secs`; none when it is written with units.
+pub(crate) fn with_units(text: &str) -> Option<String> {
     if !text.contains(':') {
         return None;
     }

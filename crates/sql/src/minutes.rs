@@ -1,22 +1,41 @@
 //! Times that are written without seconds, `timestamp '2024-03-31 10:00'`: Arrow reads none, so they are
-//! given some. It is done to texts that a statement has, once it is known that they stand for times.
+//! given some. It is done once it is known that texts stand for times: to those that a statement has at once,
+//! to others by a function below the cast.
 
+use crate::scalars;
+use crate::types::is_text;
+use arrow::array::StringArray;
 use arrow::datatypes::DataType;
+use datafusion::common::DFSchema;
 use datafusion::common::tree_node::Transformed;
-use datafusion::logical_expr::{Cast, Expr, lit};
+use datafusion::logical_expr::{Cast, Expr, ExprSchemable, cast as cast_expr, lit};
+use std::borrow::Cow;
 
-/// A cast of a text that is written out to a time.
-pub(crate) fn with_seconds(cast: Cast) -> Transformed<Expr> {
-    let completed = match cast.expr.as_ref() {
-        Expr::Literal(value, _) if matches!(cast.field.data_type(), DataType::Timestamp(..)) => {
-            value.try_as_str().flatten().and_then(completed)
-        }
-        _ => None,
-    };
-    match completed {
-        Some(text) => Transformed::yes(Expr::Cast(Cast { expr: Box::new(lit(text)), field: cast.field })),
-        None => Transformed::no(Expr::Cast(cast)),
+/// A cast to a time.
+pub(crate) fn with_seconds(cast: Cast, schema: &DFSchema) -> Transformed<Expr> {
+    let Cast { expr, field } = cast;
+    let of = expr.get_type(schema).unwrap_or(DataType::Null);
+    if !is_text(&of) {
+        return Transformed::no(Expr::Cast(Cast { expr, field }));
     }
+    let with_seconds = match *expr {
+        Expr::Literal(value, metadata) => match value.try_as_str().flatten().and_then(completed) {
+            Some(text) => lit(text),
+            None => return Transformed::no(Expr::Cast(Cast { expr: Box::new(Expr::Literal(value, metadata)), field })),
+        },
+        text if of == DataType::Utf8 => scalars::with_seconds(text),
+        text => scalars::with_seconds(cast_expr(text, DataType::Utf8)),
+    };
+    Transformed::yes(Expr::Cast(Cast { expr: Box::new(with_seconds), field }))
+}
+
+/// Texts of times, all with seconds.
+pub(crate) fn all_completed(texts: &StringArray) -> StringArray {
+    if texts.iter().flatten().all(|text| completed(text).is_none()) {
+        return texts.clone();
+    }
+    let with_seconds = |text| completed(text).map_or(Cow::Borrowed(text), Cow::Owned);
+    texts.iter().map(|text| text.map(with_seconds)).collect()
 }
 
 /// A time with seconds, if it has none.

@@ -5,7 +5,8 @@
 //! to numeric; one that is left becomes numeric again by its shortest digits, which are those that it was
 //! written with. A numeric beside any other double is a double, as in PostgreSQL.
 
-use crate::floats::is_float;
+use crate::floats::{is_float, is_interval};
+use crate::intervals::written;
 use arrow::datatypes::DataType;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::Transformed;
@@ -148,7 +149,7 @@ impl ExprPlanner for Numerals {
     }
 }
 
-/// Lists and ranges of numbers that a numeric is looked up in, and `to_hex` of an integer that is written out.
+/// Lists and ranges that a numeric or an interval is looked up in, and `to_hex` of an integer that is written out.
 #[derive(Debug)]
 pub(crate) struct Lists;
 
@@ -159,6 +160,7 @@ impl FunctionRewrite for Lists {
 
     fn rewrite(&self, expr: Expr, schema: &DFSchema, _: &ConfigOptions) -> Result<Transformed<Expr>> {
         let is_numeric = |of: &Expr| of.get_type(schema).is_ok_and(|of| matches!(of, DataType::Decimal128(..)));
+        let is_of_intervals = |of: &Expr| of.get_type(schema).is_ok_and(|of| is_interval(&of));
         let exact = |of: Expr| as_numeric(&of).unwrap_or(of);
         Ok(match expr {
             Expr::InList(InList { expr, list, negated }) if is_numeric(&expr) => {
@@ -167,6 +169,14 @@ impl FunctionRewrite for Lists {
             }
             Expr::Between(Between { expr, negated, low, high }) if is_numeric(&expr) => {
                 let (low, high) = (Box::new(exact(*low)), Box::new(exact(*high)));
+                Transformed::yes(Expr::Between(Between { expr, negated, low, high }))
+            }
+            Expr::InList(InList { expr, list, negated }) if is_of_intervals(&expr) => {
+                let list = list.into_iter().map(written).collect();
+                Transformed::yes(Expr::InList(InList { expr, list, negated }))
+            }
+            Expr::Between(Between { expr, negated, low, high }) if is_of_intervals(&expr) => {
+                let (low, high) = (Box::new(written(*low)), Box::new(written(*high)));
                 Transformed::yes(Expr::Between(Between { expr, negated, low, high }))
             }
             Expr::ScalarFunction(mut call) if call.func.name() == "to_hex" => {
@@ -180,13 +190,13 @@ impl FunctionRewrite for Lists {
 
 /// A whole number that is written out as an integer, where it is one.
 fn small(expr: Expr) -> Expr {
-    let written = |expr: &Expr| match expr {
+    let integer = |expr: &Expr| match expr {
         Expr::Literal(ScalarValue::Int64(value), _) => *value,
         _ => None,
     };
     let value = match &expr {
-        Expr::Negative(of) => written(of).and_then(i64::checked_neg),
-        _ => written(&expr),
+        Expr::Negative(of) => integer(of).and_then(i64::checked_neg),
+        _ => integer(&expr),
     };
     value.and_then(|value| i32::try_from(value).ok()).map_or(expr, lit)
 }

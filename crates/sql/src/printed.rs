@@ -101,7 +101,11 @@ fn plain(values: &ArrayRef) -> Result<ArrayRef> {
     Ok(cast(values, &to)?)
 }
 
-fn texts(values: &ArrayRef, zone: Option<&str>) -> Result<ArrayRef> {
+/// Values as texts as clients see them: a boolean as `t`; instants as the clocks of `zone` show them, or those of UTC.
+///
+/// # Errors
+/// When a value has no such text.
+pub(crate) fn texts(values: &ArrayRef, zone: Option<&str>) -> Result<ArrayRef> {
     let values = plain(values)?;
     if let (Some(zone), DataType::Timestamp(_, Some(_))) = (zone, values.data_type()) {
         let zoned = values.as_primitive::<TimestampMicrosecondType>().clone().with_timezone(zone);

@@ -16,12 +16,15 @@
 //! - `SIMILAR TO` is a match of a regular expression, and `LIKE` with an escape one without.
 //! - A cast to a text of so many characters takes the first ones.
 //! - Texts of intervals and numerics are spelled as Arrow reads them.
-//! - Numbers that would lose digits as doubles are texts that are cast to numeric.
+//! - Numbers that would lose digits as doubles are texts that are cast to numeric; so are all with a fraction
+//!   among the arguments of functions of numerics.
+//! - `substring(... FROM ...)` is a function, `|/x`, `||/x` and `a ^@ b` are functions too.
+//! - `age(x)` is that of today, and `make_interval` has all of its arguments in their order.
 //! - A slice without a bound has the first or the last possible one.
 //!
 //! Spans stay, so that errors find their places.
 
-use crate::{arrays, jsonb, literals, numerals, patterns, row_values, scopes, zones};
+use crate::{arrays, jsonb, literals, numerals, patterns, row_values, scalars, scopes, zones};
 use datafusion::sql::sqlparser::ast::{
     AccessExpr, BinaryOperator, CastKind, CharacterLength, DataType, DuplicateTreatment, Expr, Function, FunctionArg,
     FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, ObjectName, ObjectNamePart, Query, Select,
@@ -186,8 +189,12 @@ impl VisitorMut for Respell {
             *expr = changed;
         }
         literals::respell(expr);
+        if let Some(changed) = as_call(expr) {
+            *expr = changed;
+        }
         match expr {
             Expr::Function(function) => {
+                keep_arguments(function);
                 if let Some(changed) = in_other_words(function) {
                     *expr = changed;
                 }
@@ -201,9 +208,6 @@ impl VisitorMut for Respell {
                 if let Some(name) = arrays::comparison(compare_op, true) {
                     *expr = call(&name, Span::empty(), vec![(**left).clone(), (**right).clone()]);
                 }
-            }
-            Expr::UnaryOp { op: UnaryOperator::PGAbs, expr: of } => {
-                *expr = call("abs", Span::empty(), vec![(**of).clone()]);
             }
             Expr::UnaryOp { op: UnaryOperator::BitwiseNot, expr: of } => {
                 *expr = Expr::BinaryOp {
@@ -250,6 +254,65 @@ impl VisitorMut for Respell {
     }
 }
 
+/// The function that an operator before its operand is.
+const fn function_of(op: UnaryOperator) -> Option<&'static str> {
+    match op {
+        UnaryOperator::PGAbs => Some("abs"),
+        UnaryOperator::PGSquareRoot => Some("sqrt"),
+        UnaryOperator::PGCubeRoot => Some("cbrt"),
+        _ => None,
+    }
+}
+
+/// What is written in another way than as a call, as the call that it is.
+fn as_call(expr: &Expr) -> Option<Expr> {
+    match expr {
+        Expr::UnaryOp { op, expr: of } => Some(call(function_of(*op)?, Span::empty(), vec![(**of).clone()])),
+        Expr::BinaryOp { left, op: BinaryOperator::PGStartsWith, right } => {
+            Some(call("starts_with", Span::empty(), vec![(**left).clone(), (**right).clone()]))
+        }
+        Expr::Substring { expr: of, substring_from, substring_for, .. }
+            if substring_from.is_some() || substring_for.is_some() =>
+        {
+            let from = substring_from.as_ref().map_or_else(|| number("1"), |from| (**from).clone());
+            let length = substring_for.as_ref().map(|length| (**length).clone());
+            Some(call("substr", Span::empty(), [(**of).clone(), from].into_iter().chain(length).collect()))
+        }
+        _ => None,
+    }
+}
+
+/// Keeps the digits of numbers among the arguments of a function of numerics.
+fn keep_arguments(function: &mut Function) {
+    let name = plain_name(&function.name).map(str::to_lowercase).unwrap_or_default();
+    let FunctionArguments::List(list) = &mut function.args else { return };
+    if !scalars::OF_NUMERICS.contains(&name.as_str()) {
+        return;
+    }
+    for arg in &mut list.args {
+        if let FunctionArg::Unnamed(FunctionArgExpr::Expr(number)) = arg {
+            numerals::keep_digits(number, 0);
+        }
+    }
+}
+
+/// The arguments of a function in the order of their names, `default` in the places of those that are left out.
+fn in_order(args: &[FunctionArg], names: &[&str], default: &Expr) -> Option<Vec<Expr>> {
+    let mut all = vec![default.clone(); names.len()];
+    for (at, arg) in args.iter().enumerate() {
+        let (at, given) = match arg {
+            FunctionArg::Unnamed(FunctionArgExpr::Expr(given)) => (at, given),
+            FunctionArg::Named { name, arg: FunctionArgExpr::Expr(given), .. }
+            | FunctionArg::ExprNamed { name: Expr::Identifier(name), arg: FunctionArgExpr::Expr(given), .. } => {
+                (names.iter().position(|known| name.value.eq_ignore_ascii_case(known))?, given)
+            }
+            _ => return None,
+        };
+        all.get_mut(at)?.clone_from(given);
+    }
+    Some(all)
+}
+
 /// How many characters a text of a type has at most.
 const fn length_of(data_type: &DataType) -> Option<u64> {
     match data_type {
@@ -284,6 +347,18 @@ fn in_other_words(function: &Function) -> Option<Expr> {
             Some(call(jsonb::FROM_PAIRS, span, vec![Expr::Function(pairs)]))
         }
         "proctime" => Some(renamed("now")),
+        "age" => {
+            let FunctionArguments::List(list) = &function.args else { return None };
+            let [time]: [Expr; 1] = list.args.iter().map(unnamed).collect::<Option<Vec<_>>>()?.try_into().ok()?;
+            Some(call("age", span, vec![call("current_date", span, Vec::new()), time]))
+        }
+        "make_interval" => {
+            let args = match &function.args {
+                FunctionArguments::List(list) => list.args.as_slice(),
+                _ => return None,
+            };
+            Some(call("make_interval", span, in_order(args, &scalars::OF_INTERVALS, &number("0"))?))
+        }
         "localtimestamp" => Some(Expr::Cast {
             kind: CastKind::Cast,
             expr: Box::new(call("now", span, Vec::new())),
@@ -461,6 +536,11 @@ mod tests {
             ("SELECT string_agg(a, ',')", "SELECT CAST(string_agg(a, ',') AS TEXT)"),
             ("SELECT a AT TIME ZONE 'UTC'", "SELECT timezone('UTC', a)"),
             ("SELECT PROCTIME()", "SELECT now()"),
+            ("SELECT age(a), age(a, b)", "SELECT age(current_date(), a), age(a, b)"),
+            ("SELECT make_interval(1, secs => 2.5)", "SELECT make_interval(1, 0, 0, 0, 0, 0, 2.5)"),
+            ("SELECT substring(a FROM 2), substring(a FOR 3)", "SELECT substr(a, 2), substr(a, 1, 3)"),
+            ("SELECT |/ a, ||/ a, a ^@ b", "SELECT sqrt(a), cbrt(a), starts_with(a, b)"),
+            ("SELECT div(7.5, 2)", "SELECT div(CAST('7.5' AS NUMERIC(2,1)), 2)"),
             ("SELECT (a, b) = (1, 2), (a, b) <> ROW(1, 2)", "SELECT (a = 1 AND b = 2), (a <> 1 OR b <> 2)"),
             ("SELECT (a, b, c) <= (1, 2, 3)", "SELECT (a < 1 OR (a = 1 AND (b < 2 OR (b = 2 AND c <= 3))))"),
             ("SELECT (a, b) NOT IN ((1, 2), (3, NULL))", "SELECT NOT ((a = 1 AND b = 2) OR (a = 3 AND b = NULL))"),

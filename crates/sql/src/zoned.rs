@@ -7,6 +7,7 @@
 
 use crate::error::{DataError, Error, Result};
 use crate::printed;
+use crate::scalars;
 use crate::session::Session;
 use crate::types::{is_text, pg_name};
 use crate::zones::{self, AtZone, Zone};
@@ -21,8 +22,20 @@ use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Operator, cast,
 use std::sync::Arc;
 
 /// Functions that take instants as they are, whatever the zone.
-const OF_INSTANTS: [&str; 8] =
-    [zones::AT_ZONE, "coalesce", "nullif", "greatest", "least", "make_array", "arrow_typeof", "date_bin"];
+const OF_INSTANTS: [&str; 12] = [
+    zones::AT_ZONE,
+    scalars::APART,
+    "coalesce",
+    "nullif",
+    "greatest",
+    "least",
+    "make_array",
+    "arrow_typeof",
+    "date_bin",
+    "isfinite",
+    "num_nulls",
+    "num_nonnulls",
+];
 /// The function that gives the time: of UTC, in a type without a zone.
 const OF_CLOCK: &str = "now";
 /// Functions whose result is of the session's zone though they take no instant.

@@ -3,7 +3,7 @@
 //! It decides which reader a type has and words their faults. Invariants: a null stays one; the first
 //! bad value by row is told; the readers give a `Fault` without text, so that good values cost nothing.
 
-use super::{bytea, datetimes, intervals, numbers};
+use super::{datetimes, intervals, numbers};
 use arrow::array::{
     Array, ArrayRef, ArrowPrimitiveType, BinaryBuilder, BooleanArray, LargeStringBuilder, ListArray, PrimitiveArray,
     StringArray,
@@ -13,6 +13,7 @@ use arrow::datatypes::{
     IntervalMonthDayNanoType, IntervalUnit, Time64MicrosecondType, TimeUnit, TimestampMicrosecondType,
 };
 use highwater_sql::arrays::text;
+use highwater_sql::bytea;
 use highwater_sql::jsonb::{self, Malformed};
 use highwater_sql::zones::Zone;
 use std::sync::Arc;
@@ -47,10 +48,8 @@ pub(super) enum Fault {
     Moment,
     /// The offset from UTC is out of range.
     Zone,
-    /// Not a hexadecimal digit.
-    HexDigit(char),
-    /// Half a byte is missing.
-    OddHex,
+    /// It is no bytea.
+    Bytes(bytea::Malformed),
     /// PostgreSQL reads it but this database does not; what to do instead.
     Unsupported(&'static str),
 }
@@ -174,7 +173,7 @@ fn binaries(values: &StringArray) -> Read<ArrayRef> {
             continue;
         };
         bytes.clear();
-        bytea::read(value, &mut bytes).map_err(|fault| (row, fault))?;
+        bytea::read(value, &mut bytes).map_err(|malformed| (row, Fault::Bytes(malformed)))?;
         builder.append_value(&bytes);
     }
     Ok(Arc::new(builder.finish()))
@@ -185,7 +184,6 @@ impl Fault {
     fn words(self, value: &str, to: &DataType) -> (&'static str, String) {
         let name = name(to);
         match self {
-            Self::Syntax if *to == DataType::Binary => ("22P02", format!("invalid input syntax for type {name}")),
             Self::Syntax => {
                 let sqlstate = if to.is_temporal() { "22007" } else { "22P02" };
                 (sqlstate, format!("invalid input syntax for type {name}: \"{value}\""))
@@ -203,8 +201,7 @@ impl Fault {
             Self::Moment if matches!(to, DataType::Interval(_)) => ("22008", "interval out of range".to_owned()),
             Self::Moment => ("22008", format!("timestamp out of range: \"{value}\"")),
             Self::Zone => ("22009", format!("time zone displacement out of range: \"{value}\"")),
-            Self::HexDigit(digit) => ("22023", format!("invalid hexadecimal digit: \"{digit}\"")),
-            Self::OddHex => ("22023", "invalid hexadecimal data: odd number of digits".to_owned()),
+            Self::Bytes(malformed) => (malformed.sqlstate(), malformed.to_string()),
             NO_READER => ("0A000", format!("values of type {to} cannot be read from text")),
             Self::Unsupported(advice) => ("0A000", format!("cannot read \"{value}\" as {name}: {advice}")),
         }

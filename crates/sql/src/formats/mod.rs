@@ -1,9 +1,9 @@
-//! `to_char`, `to_date` and `to_timestamp` with PostgreSQL's patterns, in the places of DataFusion's functions
-//! of these names, whose patterns are others.
+//! `to_char`, `to_date`, `to_timestamp` and `to_number` with PostgreSQL's patterns, in the places of DataFusion's
+//! functions of these names, whose patterns are others.
 //!
 //! `pattern` and `numbers` know the patterns, `times` and `numbers` write values by them, `reading` reads dates
-//! and times. A pattern that is written out is looked at when the query is planned: what is not done in it is
-//! refused there.
+//! and times, and `numbers` reads numbers. A pattern that is written out is looked at when the query is planned:
+//! what is not done in it is refused there.
 
 mod numbers;
 mod pattern;
@@ -11,8 +11,8 @@ mod reading;
 mod times;
 
 use crate::error::DataError;
-use crate::types::{is_text, pg_name};
-use arrow::array::{Array, ArrayRef, AsArray, Date32Array, StringArray, TimestampMicrosecondArray};
+use crate::types::{is_text, numeric, pg_name};
+use arrow::array::{Array, ArrayRef, AsArray, Date32Array, Decimal128Array, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::{
     DataType, Decimal128Type, Field, FieldRef, Float32Type, Float64Type, Int64Type, TimeUnit, TimestampMicrosecondType,
 };
@@ -38,7 +38,7 @@ const DIGITS_OF_REAL: usize = 6;
 /// # Errors
 /// DataFusion's, when it takes no functions.
 pub(crate) fn register(state: &mut SessionState) -> Result<()> {
-    for kind in [Kind::ToChar, Kind::ToDate, Kind::ToTimestamp] {
+    for kind in [Kind::ToChar, Kind::ToDate, Kind::ToTimestamp, Kind::ToNumber] {
         let function = Formatted { kind, signature: Signature::user_defined(Volatility::Immutable) };
         state.register_udf(Arc::new(ScalarUDF::from(function)))?;
     }
@@ -59,6 +59,7 @@ enum Kind {
     ToChar,
     ToDate,
     ToTimestamp,
+    ToNumber,
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -209,6 +210,39 @@ fn read(texts: &StringArray, patterns: &StringArray) -> Result<Vec<Option<i64>>>
     (0..texts.len()).map(read).collect()
 }
 
+/// The digits of numbers in texts, so many of them behind the point.
+fn numbers(texts: &StringArray, patterns: &StringArray, scale: i8) -> Result<Vec<Option<i128>>> {
+    let mut by_row = Patterns::new(patterns, false);
+    let read = |row: usize| -> Result<Option<i128>> {
+        if texts.is_null(row) || patterns.is_null(row) {
+            return Ok(None);
+        }
+        match by_row.at(row)? {
+            // PostgreSQL gives null for an empty pattern.
+            ("", _) => Ok(None),
+            (_, Parts::Numbers(pattern)) => {
+                let invalid = || data_error("22P02", "invalid input syntax for type numeric: \" \"".to_owned());
+                let digits = pattern.read(texts.value(row)).ok_or_else(invalid)?;
+                let number = unscaled(&digits, usize::try_from(scale).unwrap_or(0));
+                number.map(Some).ok_or_else(|| data_error("22003", "numeric field overflow".to_owned()))
+            }
+            (_, Parts::Times(_)) => plan_err!("numbers are not read by patterns of times"),
+        }
+    };
+    (0..texts.len()).map(read).collect()
+}
+
+/// A number without its point, so many digits of it behind that; none when it has too many.
+fn unscaled(digits: &str, scale: usize) -> Option<i128> {
+    let (is_negative, digits) = digits.strip_prefix('-').map_or((false, digits), |rest| (true, rest));
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let (kept, rest) = fraction.split_at(fraction.len().min(scale));
+    let is_up = rest.bytes().next().is_some_and(|digit| digit >= b'5');
+    let magnitude: u128 = format!("0{whole}{kept:0<scale$}").parse().ok()?;
+    let magnitude = i128::try_from(magnitude.checked_add(u128::from(is_up))?).ok()?;
+    (magnitude < 10_i128.pow(38)).then_some(if is_negative { -magnitude } else { magnitude })
+}
+
 /// The instant of seconds since 1970.
 fn from_epoch(seconds: f64) -> Result<i64> {
     if seconds.is_nan() {
@@ -223,9 +257,14 @@ fn from_epoch(seconds: f64) -> Result<i64> {
 }
 
 impl Formatted {
-    fn computed(&self, args: &[ArrayRef]) -> Result<ArrayRef> {
+    fn computed(&self, args: &[ArrayRef], gives: &DataType) -> Result<ArrayRef> {
         match (self.kind, args) {
             (Kind::ToChar, [values, patterns]) => to_char(values, patterns.as_string::<i32>()),
+            (Kind::ToNumber, [texts, patterns]) => {
+                let DataType::Decimal128(precision, scale) = *gives else { return plan_err!("{gives} is no numeric") };
+                let numbers = numbers(texts.as_string::<i32>(), patterns.as_string::<i32>(), scale)?;
+                Ok(Arc::new(Decimal128Array::from(numbers).with_precision_and_scale(precision, scale)?))
+            }
             (Kind::ToTimestamp, [seconds]) => {
                 let seconds = seconds.as_primitive::<Float64Type>();
                 let instants: TimestampMicrosecondArray = seconds.try_unary(from_epoch)?;
@@ -252,6 +291,7 @@ impl ScalarUDFImpl for Formatted {
             Kind::ToChar => "to_char",
             Kind::ToDate => "to_date",
             Kind::ToTimestamp => "to_timestamp",
+            Kind::ToNumber => "to_number",
         }
     }
 
@@ -265,7 +305,9 @@ impl ScalarUDFImpl for Formatted {
             (Kind::ToChar, [value, pattern]) if takes_text(pattern) => {
                 writable(value).map(|of| vec![of, DataType::Utf8])
             }
-            (Kind::ToDate | Kind::ToTimestamp, [text, pattern]) if takes_text(text) && takes_text(pattern) => {
+            (Kind::ToDate | Kind::ToTimestamp | Kind::ToNumber, [text, pattern])
+                if takes_text(text) && takes_text(pattern) =>
+            {
                 Some(vec![DataType::Utf8, DataType::Utf8])
             }
             (Kind::ToTimestamp, [seconds]) if seconds.is_numeric() || seconds.is_null() => {
@@ -287,24 +329,33 @@ impl ScalarUDFImpl for Formatted {
             Kind::ToChar => DataType::Utf8,
             Kind::ToDate => DataType::Date32,
             Kind::ToTimestamp => instant(),
+            Kind::ToNumber => numeric(),
         })
     }
 
     fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
         let pattern =
             args.scalar_arguments.get(1).copied().flatten().and_then(|pattern| pattern.try_as_str().flatten());
+        let mut gives = self.return_type(&[])?;
         if let (Some(pattern), Some(value)) = (pattern, args.arg_fields.first()) {
-            let of_times = self.kind != Kind::ToChar || writable(value.data_type()).is_none_or(|of| is_time(&of));
-            Parts::of(pattern, of_times)?;
+            let of_times = match self.kind {
+                Kind::ToChar => writable(value.data_type()).is_none_or(|of| is_time(&of)),
+                Kind::ToDate | Kind::ToTimestamp => true,
+                Kind::ToNumber => false,
+            };
+            if let (Kind::ToNumber, Parts::Numbers(numbers)) = (self.kind, Parts::of(pattern, of_times)?) {
+                // It has the digits that the pattern has.
+                gives = DataType::Decimal128(38, i8::try_from(numbers.after).unwrap_or(38).min(38));
+            }
         }
-        Ok(Arc::new(Field::new(self.name(), self.return_type(&[])?, true)))
+        Ok(Arc::new(Field::new(self.name(), gives, true)))
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let is_constant = args.args.iter().all(|value| matches!(value, ColumnarValue::Scalar(_)));
         let rows = if is_constant { 1 } else { args.number_rows };
         let arrays = args.args.iter().map(|value| value.to_array(rows)).collect::<Result<Vec<_>>>()?;
-        let result = self.computed(&arrays)?;
+        let result = self.computed(&arrays, args.return_field.data_type())?;
         if is_constant {
             return ScalarValue::try_from_array(&result, 0).map(ColumnarValue::Scalar);
         }
@@ -323,6 +374,22 @@ mod tests {
         assert_eq!(decimal(5, 2, 2), "0.05");
         assert_eq!(rounded(0.125, 2, 15), "0.12");
         assert_eq!(rounded(1e15, 3, 15), "1000000000000000");
+    }
+
+    #[test]
+    fn numbers_have_the_digits_of_their_type() {
+        for (digits, scale, number) in [
+            ("-12454.8", 1, -124_548),
+            (".5", 2, 50),
+            ("1.25", 1, 13),
+            ("-0.05", 1, -1),
+            ("007", 0, 7),
+            ("12", 2, 1200),
+        ] {
+            assert_eq!(unscaled(digits, scale), Some(number), "{digits}");
+        }
+        assert_eq!(unscaled(&"9".repeat(39), 0), None);
+        assert_eq!(unscaled(&"9".repeat(30), 10), None);
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Numbers as texts by a pattern, as PostgreSQL's `to_char` writes them: `FM9,999.00`.
+//! Numbers as texts by a pattern, as PostgreSQL's `to_char` writes them and its `to_number` reads them:
+//! `FM9,999.00`.
 
 use super::pattern::quoted;
 use super::unsupported;
@@ -173,12 +174,145 @@ impl Pattern {
         writer.text
     }
 
+    /// The digits of a number in a text: with a minus where it has one, and a point only before digits. None
+    /// when no digit is where the pattern has some.
+    pub(super) fn read(&self, text: &str) -> Option<String> {
+        let mut reader = Reader {
+            pattern: self,
+            text: text.as_bytes(),
+            at: 0,
+            is_negative: None,
+            digits: String::new(),
+            has_point: false,
+            after: 0,
+        };
+        for part in &self.parts {
+            if reader.at >= reader.text.len() {
+                break;
+            }
+            reader.part(*part);
+        }
+        let digits = reader.digits.trim_end_matches('.');
+        let is_number = digits.contains(|c: char| c.is_ascii_digit());
+        let sign = if reader.is_negative == Some(true) { "-" } else { "" };
+        is_number.then(|| format!("{sign}{digits}"))
+    }
+
     /// The last place of a number that is written when zeros at its end are not.
     fn last_of(&self, number: &str) -> Option<usize> {
         let point = number.find('.').filter(|_| self.is_bare)?;
         let significant = number.trim_end_matches('0').len() - 1;
         let kept = (self.zero_end > self.before).then(|| point + (self.zero_end - self.before));
         Some(significant.max(kept.unwrap_or(0)).min(number.len() - 1))
+    }
+}
+
+/// What reads one number. As in PostgreSQL a pattern tells how many characters there are rather than which, and
+/// what is no part of a number is passed over.
+struct Reader<'a> {
+    pattern: &'a Pattern,
+    text: &'a [u8],
+    at: usize,
+    /// Whether a sign was read, and which.
+    is_negative: Option<bool>,
+    digits: String,
+    has_point: bool,
+    /// Digits behind the point.
+    after: usize,
+}
+
+impl Reader<'_> {
+    fn here(&self) -> Option<u8> {
+        self.text.get(self.at).copied()
+    }
+
+    /// Takes what stands in the place of a part.
+    fn part(&mut self, part: Part) {
+        match part {
+            Part::Digit { .. } => self.place_of_number(true),
+            Part::Point => self.place_of_number(false),
+            Part::Group if self.pattern.is_bare || self.here() != Some(b',') => return,
+            Part::Minus if self.here() == Some(b'-') => self.is_negative = Some(true),
+            Part::AnySign if matches!(self.here(), Some(b'-' | b'+')) => {
+                self.is_negative = Some(self.here() == Some(b'-'));
+            }
+            Part::Minus | Part::AnySign => return self.pass_over(),
+            Part::Sign => return,
+            Part::Group | Part::Text(_) => {}
+        }
+        self.character();
+    }
+
+    fn character(&mut self) {
+        self.at += 1;
+        // The rest of a character of several bytes.
+        while self.here().is_some_and(|byte| byte & 0b1100_0000 == 0b1000_0000) {
+            self.at += 1;
+        }
+    }
+
+    /// What is no part of a number stands in a sign's place.
+    fn pass_over(&mut self) {
+        if self.here().is_some_and(|byte| !byte.is_ascii_digit() && !b".,+-".contains(&byte)) {
+            self.character();
+        }
+    }
+
+    fn place_of_number(&mut self, is_digit: bool) {
+        if self.here() == Some(b' ') {
+            self.at += 1;
+        }
+        if self.is_negative.is_none() && is_digit && !self.has_digits() {
+            let sign = match self.here() {
+                Some(b'-') => Some(true),
+                Some(b'<') if self.pattern.has_brackets => Some(true),
+                Some(b'+') => Some(false),
+                _ => None,
+            };
+            if sign.is_some() {
+                self.is_negative = sign;
+                self.at += 1;
+            }
+        }
+        let Some(byte) = self.here() else { return };
+        let is_read = match byte {
+            b'0'..=b'9' if self.has_point && self.after == self.pattern.after => return,
+            b'0'..=b'9' => {
+                self.after += usize::from(self.has_point);
+                true
+            }
+            b'.' if self.pattern.has_point && !self.has_point => {
+                self.has_point = true;
+                true
+            }
+            _ => false,
+        };
+        if is_read {
+            self.digits.push(char::from(byte));
+        }
+        if self.is_negative.is_none() && self.has_digits() {
+            self.sign_behind(byte, is_read);
+        }
+    }
+
+    fn has_digits(&self) -> bool {
+        self.digits.len() > usize::from(self.has_point)
+    }
+
+    /// A sign behind the last digit, whose place the pattern need not tell exactly.
+    fn sign_behind(&mut self, byte: u8, is_read: bool) {
+        let is_negative = |byte: u8| match byte {
+            b'-' => Some(true),
+            b'+' => Some(false),
+            _ => None,
+        };
+        if self.pattern.sign.is_some() && is_read {
+            let sign = self.text.get(self.at + 1).copied().and_then(is_negative);
+            self.at += usize::from(sign.is_some());
+            self.is_negative = sign;
+        } else if self.pattern.sign.is_none() && !is_read && self.pattern.has_minus {
+            self.is_negative = is_negative(byte);
+        }
     }
 }
 
@@ -348,6 +482,45 @@ mod tests {
         }
         for pattern in ["9.99EEEE", "L99", "PL99", "999th", "99V9"] {
             assert!(Pattern::of(pattern).is_err(), "{pattern}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_read_as_postgresql_reads_them() {
+        for (text, pattern, digits) in [
+            ("12,454.8-", "99G999D9S", "-12454.8"),
+            ("-34,338,492", "99G999G999", "-34338492"),
+            ("12-", "99S", "-12"),
+            ("-12", "99S", "-12"),
+            ("+12", "S99", "12"),
+            ("1,234", "FM9,999", "123"),
+            ("1234", "9,999", "1234"),
+            ("1,234.567", "9,999.99", "1234.56"),
+            ("<12>", "99PR", "-12"),
+            ("12-", "99MI", "-12"),
+            ("-12", "MI99", "-12"),
+            ("4-85", "9SG99", "-485"),
+            ("a12", "99", "1"),
+            ("12.345", "99", "12"),
+            (".5", "9.9", ".5"),
+            ("$12.5", "99.9", "12"),
+            ("$12.5", "$99.9", "12.5"),
+            ("€12", "\"€\"99", "12"),
+            ("12 345", "99 999", "12345"),
+            ("  12", "9999", "12"),
+            ("5.01-", "FM9.999999MI", "-5.01"),
+            ("Price: 12", "\"Price: \"99", "12"),
+            ("- 12", "99", "-1"),
+            ("--12", "999", "-12"),
+            ("12.", "99.9", "12"),
+            ("12-", "999", "12"),
+            ("12.5 -", "99D9S", "12.5"),
+            ("25", " 9", "5"),
+        ] {
+            assert_eq!(Pattern::of(pattern).expect(pattern).read(text).as_deref(), Some(digits), "{text} by {pattern}");
+        }
+        for (text, pattern) in [("", "99"), ("abc", "99"), ("٣", "9"), (".", "9.9")] {
+            assert_eq!(Pattern::of(pattern).expect(pattern).read(text), None, "{text} by {pattern}");
         }
     }
 }

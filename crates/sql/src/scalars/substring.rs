@@ -1,0 +1,131 @@
+//! `substring(text FROM pattern)`: what a regular expression finds, in the place of DataFusion's `substr`, which
+//! stays for numbers.
+
+use super::{may_be_text, may_be_whole, refused};
+use crate::bounded;
+use crate::types::pg_name;
+use arrow::array::{Array, ArrayRef, AsArray, StringArray, StringBuilder};
+use arrow::datatypes::DataType;
+use datafusion::common::{Result, ScalarValue, plan_err};
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::registry::FunctionRegistry;
+use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
+use regex::Regex;
+use std::sync::Arc;
+
+/// Puts the function in the place of DataFusion's.
+pub(super) fn register(state: &mut SessionState) -> Result<()> {
+    let by_number = state.udf("substr")?;
+    let signature = Signature::user_defined(Volatility::Immutable);
+    state.register_udf(Arc::new(ScalarUDF::from(Substring { by_number, signature })))?;
+    Ok(())
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Substring {
+    by_number: Arc<ScalarUDF>,
+    signature: Signature,
+}
+
+/// Whether these are the types of a text and a pattern.
+fn is_by_pattern(args: &[DataType]) -> bool {
+    matches!(args, [_, DataType::Utf8])
+}
+
+/// What a pattern finds first in each text, or its first part in parentheses; null when it finds nothing.
+fn found(texts: &StringArray, patterns: &StringArray) -> Result<StringArray> {
+    let mut last: Option<(&str, Regex)> = None;
+    let mut found = StringBuilder::with_capacity(texts.len(), 0);
+    for (text, pattern) in texts.iter().zip(patterns) {
+        let (Some(text), Some(pattern)) = (text, pattern) else {
+            found.append_null();
+            continue;
+        };
+        let kept = match last.take().filter(|(known, _)| *known == pattern) {
+            Some(kept) => kept,
+            None => {
+                let invalid = |error: regex::Error| refused("2201B", format!("invalid regular expression: {error}"));
+                (pattern, Regex::new(pattern).map_err(invalid)?)
+            }
+        };
+        let captures = last.insert(kept).1.captures(text);
+        let part = captures.and_then(|captures| captures.get(usize::from(captures.len() > 1)));
+        found.append_option(part.map(|part| part.as_str()));
+    }
+    Ok(found.finish())
+}
+
+impl ScalarUDFImpl for Substring {
+    fn name(&self) -> &str {
+        self.by_number.name()
+    }
+
+    fn aliases(&self) -> &[String] {
+        self.by_number.aliases()
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn coerce_types(&self, given: &[DataType]) -> Result<Vec<DataType>> {
+        let taken = match given {
+            [text, pattern] if may_be_text(text) && may_be_text(pattern) && !pattern.is_null() => {
+                vec![DataType::Utf8; 2]
+            }
+            [text, numbers @ ..] if (1..=2).contains(&numbers.len()) && numbers.iter().all(may_be_whole) => {
+                if !may_be_text(text) {
+                    return self.refused(given);
+                }
+                let numbers = vec![DataType::Int64; numbers.len()];
+                [vec![DataType::Utf8], numbers].concat()
+            }
+            _ => return self.refused(given),
+        };
+        Ok(taken)
+    }
+
+    fn return_type(&self, args: &[DataType]) -> Result<DataType> {
+        if is_by_pattern(args) { Ok(DataType::Utf8) } else { self.by_number.inner().return_type(args) }
+    }
+
+    fn is_strict(&self) -> bool {
+        true
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let types: Vec<DataType> = args.args.iter().map(ColumnarValue::data_type).collect();
+        if !is_by_pattern(&types) {
+            return self.by_number.inner().invoke_with_args(args);
+        }
+        let is_constant = args.args.iter().all(|value| matches!(value, ColumnarValue::Scalar(_)));
+        let rows = if is_constant { 1 } else { args.number_rows };
+        let arrays = bounded::spread(self.name(), &args.args, rows)?;
+        let found: ArrayRef = Arc::new(found(arrays[0].as_string::<i32>(), arrays[1].as_string::<i32>())?);
+        if is_constant {
+            return ScalarValue::try_from_array(&found, 0).map(ColumnarValue::Scalar);
+        }
+        Ok(ColumnarValue::Array(found))
+    }
+}
+
+impl Substring {
+    fn refused<T>(&self, given: &[DataType]) -> Result<T> {
+        let given: Vec<String> = given.iter().map(pg_name).collect();
+        plan_err!("function {}({}) does not exist", self.name(), given.join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_gives_what_it_finds_or_its_first_part() {
+        let texts = StringArray::from(vec![Some("Thomas"), Some("foobar"), Some("foobar"), Some("b"), Some("x"), None]);
+        let patterns = StringArray::from(vec!["...$", "o(.)b", "zz", "(a)|(b)", "x", "x"]);
+        let expected = StringArray::from(vec![Some("mas"), Some("o"), None, None, Some("x"), None]);
+        assert_eq!(found(&texts, &patterns).expect("found"), expected);
+        assert!(found(&texts, &StringArray::from(vec!["("; 6])).is_err());
+    }
+}
