@@ -12,7 +12,7 @@ use crate::statement::Query;
 use crate::text::Position;
 use datafusion::sql::sqlparser::ast::{
     self, DuplicateTreatment, Expr, Function, FunctionArgumentClause, FunctionArguments, JoinConstraint, JoinOperator,
-    Select, Spanned, TableFactor, Visit, Visitor, visit_expressions,
+    Select, SetExpr, SetOperator, SetQuantifier, Spanned, TableFactor, Visit, Visitor, visit_expressions,
 };
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -101,6 +101,28 @@ impl Gate<'_> {
 }
 
 impl Gate<'_> {
+    /// Refuses set operations that count rows, which are planned as if each row of the one side went with all
+    /// that are equal to it.
+    fn counted(&self, body: &SetExpr) -> Walk {
+        let SetExpr::SetOperation { op, set_quantifier, left, right } = body else {
+            return ControlFlow::Continue(());
+        };
+        let clause = match op {
+            SetOperator::Union => None,
+            SetOperator::Except | SetOperator::Minus => Some(("EXCEPT", "EXCEPT ALL")),
+            SetOperator::Intersect => Some(("INTERSECT", "INTERSECT ALL")),
+        };
+        let is_all = matches!(set_quantifier, SetQuantifier::All | SetQuantifier::AllByName);
+        if let Some((word, clause)) = clause.filter(|_| is_all) {
+            let start = right.span().start;
+            let at = self.cursor.word_before(start, word).or_else(|| Position::of(self.cursor.text, start));
+            let error = Error::unsupported(clause, "number the rows on each side", at);
+            return ControlFlow::Break(Box::new(error));
+        }
+        self.counted(left)?;
+        self.counted(right)
+    }
+
     /// Refuses EXISTS in a join's condition, which is planned as if it read no column of either side.
     fn conditions(&self, select: &Select) -> Walk {
         for condition in select.from.iter().flat_map(|from| &from.joins).filter_map(|join| on(&join.join_operator)) {
@@ -135,7 +157,7 @@ impl Visitor for Gate<'_> {
     fn pre_visit_query(&mut self, query: &ast::Query) -> Walk {
         let ast::Query {
             with: _,
-            body: _,
+            body,
             order_by: _,
             limit_clause: _,
             fetch: _,
@@ -145,6 +167,7 @@ impl Visitor for Gate<'_> {
             format_clause,
             pipe_operators,
         } = query;
+        self.counted(body)?;
         let clauses = [
             (for_clause.is_some(), "FOR XML, JSON or BROWSE"),
             (settings.is_some(), "SETTINGS"),

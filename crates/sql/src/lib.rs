@@ -29,6 +29,7 @@ mod ignored;
 mod intervals;
 pub mod jsonb;
 mod lateral;
+mod lengths;
 mod literals;
 pub mod lower;
 mod maintain;

@@ -14,8 +14,8 @@ use crate::window;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::{Expr as LogicalExpr, LogicalPlan, Volatility};
 use datafusion::sql::sqlparser::ast::{
-    self, Expr, Function, GroupByExpr, JoinOperator, LimitClause, OrderByKind, Select, SetExpr, SetOperator,
-    SetQuantifier, Spanned, TableFactor, Value, ValueWithSpan, Visit, Visitor,
+    self, Expr, Function, GroupByExpr, JoinOperator, LimitClause, OrderByKind, Select, SetExpr, Spanned, TableFactor,
+    Value, ValueWithSpan, Visit, Visitor,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 use std::ops::ControlFlow;
@@ -162,18 +162,7 @@ impl Gate<'_> {
 
     fn body(&self, body: &SetExpr) -> Walk {
         match body {
-            SetExpr::SetOperation { op, set_quantifier, left, right } => {
-                let clause = match op {
-                    SetOperator::Union => None,
-                    SetOperator::Except | SetOperator::Minus => Some(("EXCEPT", "EXCEPT ALL")),
-                    SetOperator::Intersect => Some(("INTERSECT", "INTERSECT ALL")),
-                };
-                let is_all = matches!(set_quantifier, SetQuantifier::All | SetQuantifier::AllByName);
-                if let Some((word, clause)) = clause
-                    && is_all
-                {
-                    return self.refuse(clause, "number the rows on each side", self.before(right.span(), word));
-                }
+            SetExpr::SetOperation { left, right, .. } => {
                 self.body(left)?;
                 self.body(right)
             }

@@ -18,6 +18,7 @@ use crate::ignored;
 use crate::intervals::{self, Intervals};
 use crate::jsonb::{self, Jsonb, Settled};
 use crate::lateral;
+use crate::lengths::Lengths;
 use crate::named;
 use crate::numerals::{Lists, Numerals};
 use crate::patterns;
@@ -202,6 +203,7 @@ impl Session {
             .with_analyzer_rule(Arc::new(Exact))
             .with_optimizer_rules(optimizer_rules())
             .with_optimizer_rule(Arc::new(UntiedWindows))
+            .with_optimizer_rule(Arc::new(Lengths))
             .with_physical_optimizer_rules(physical_rules())
             .with_default_features()
             .with_type_planner(Arc::clone(&types))
