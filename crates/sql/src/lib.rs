@@ -47,6 +47,7 @@ mod rewrite;
 pub mod rounding;
 mod row_values;
 mod scopes;
+mod series;
 pub mod session;
 mod session_window;
 pub mod spelling;

@@ -26,6 +26,7 @@ use crate::present::{self, Presents};
 use crate::printed::Joined;
 use crate::respell::{UNNAMED, respelled, told_apart};
 use crate::rounding::Rounding;
+use crate::series;
 use crate::sql_function::{self, SqlFunction};
 use crate::statement::{Name, Query, Statement};
 use crate::subquery;
@@ -37,7 +38,7 @@ use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{Column, DFSchema, DataFusionError, TableReference, plan_datafusion_err};
+use datafusion::common::{Column, DFSchema, DataFusionError, TableReference, plan_datafusion_err, plan_err};
 use datafusion::execution::SessionState;
 use datafusion::execution::context::SessionConfig;
 use datafusion::execution::session_state::SessionStateBuilder;
@@ -440,6 +441,7 @@ impl Session {
             return Err(Error::unsupported("computing EMIT ON WINDOW CLOSE from scratch", hint, None));
         }
         let plan = window::expand(plan).map_err(|e| Error::Plan(Box::new(e)))?;
+        let plan = series::streamed(plan, self).map_err(|e| Error::of_planner(e, ""))?;
         let plan = subquery::plain_distinct(plan).and_then(subquery::compared).and_then(subquery::exact);
         plan.map_err(|e| Error::of_planner(e, ""))
     }
@@ -637,12 +639,9 @@ impl ContextProvider for Names<'_> {
         Some(Arc::clone(&self.session.types))
     }
 
-    fn get_table_function_source(&self, name: &str, args: Vec<Expr>) -> Result<Arc<dyn TableSource>, DataFusionError> {
-        let functions = self.session.state.table_functions();
-        let function = functions.get(name).ok_or_else(|| plan_datafusion_err!("table function '{name}' not found"))?;
-        let args = datafusion::catalog::TableFunctionArgs::new(&args, &self.session.state);
-        let table = function.create_table_provider_with_args(args)?;
-        Ok(datafusion::datasource::provider_as_source(table))
+    /// DataFusion's own are not SQL's: what gives rows here has been given another spelling.
+    fn get_table_function_source(&self, name: &str, _: Vec<Expr>) -> Result<Arc<dyn TableSource>, DataFusionError> {
+        plan_err!("table function '{name}' not found")
     }
 
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
