@@ -480,7 +480,7 @@ impl Database {
         let relations = state.objects.relations(&self.session, &names, Reading::Stream)?;
         let relations = state.objects.seen_by(&entry, relations)?;
         let plan = self.session.bind(&view.query, &relations)?;
-        let plan = session::rename(plan, &view.columns, &view.query.text)?;
+        let plan = session::rename(plan, &view.columns, &view.query)?;
         let schema = session::view_schema(plan.schema());
         Ok(Object { entry, schema, body: Body::View(view), watermark: None })
     }

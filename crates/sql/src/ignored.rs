@@ -11,8 +11,9 @@ use crate::session::Session;
 use crate::statement::Query;
 use crate::text::Position;
 use datafusion::sql::sqlparser::ast::{
-    self, DuplicateTreatment, Expr, Function, FunctionArgumentClause, FunctionArguments, JoinConstraint, JoinOperator,
-    Select, SetExpr, SetOperator, SetQuantifier, Spanned, TableFactor, Visit, Visitor, visit_expressions,
+    self, DuplicateTreatment, Expr, Function, FunctionArgumentClause, FunctionArguments, Ident, JoinConstraint,
+    JoinOperator, ObjectNamePart, Select, SetExpr, SetOperator, SetQuantifier, Spanned, TableFactor, TableWithJoins,
+    Visit, Visitor, visit_expressions,
 };
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -123,6 +124,21 @@ impl Gate<'_> {
         self.counted(right)
     }
 
+    /// Refuses two relations of one name, of which nobody could tell whose a column is.
+    fn names(&self, select: &Select) -> Walk {
+        let mut seen = BTreeSet::new();
+        for ident in select.from.iter().flat_map(names_of) {
+            let name = if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_lowercase() };
+            if seen.contains(&name) {
+                let message = format!("table name {name:?} specified more than once");
+                let position = Position::of(self.cursor.text, ident.span.start);
+                return ControlFlow::Break(Box::new(Error::Invalid { sqlstate: "42712", message, position }));
+            }
+            seen.insert(name);
+        }
+        ControlFlow::Continue(())
+    }
+
     /// Refuses EXISTS in a join's condition, which is planned as if it read no column of either side.
     fn conditions(&self, select: &Select) -> Walk {
         for condition in select.from.iter().flat_map(|from| &from.joins).filter_map(|join| on(&join.join_operator)) {
@@ -135,6 +151,24 @@ impl Gate<'_> {
         }
         ControlFlow::Continue(())
     }
+}
+
+/// What the tables of a FROM are called, and whatever else has an alias there.
+fn names_of(from: &TableWithJoins) -> Vec<&Ident> {
+    let mut names = Vec::new();
+    for factor in std::iter::once(&from.relation).chain(from.joins.iter().map(|join| &join.relation)) {
+        match factor {
+            TableFactor::Table { alias: Some(alias), .. }
+            | TableFactor::Derived { alias: Some(alias), .. }
+            | TableFactor::NestedJoin { alias: Some(alias), .. } => names.push(&alias.name),
+            TableFactor::Table { name, alias: None, args: None, .. } => {
+                names.extend(name.0.last().and_then(ObjectNamePart::as_ident));
+            }
+            TableFactor::NestedJoin { table_with_joins, .. } => names.extend(names_of(table_with_joins)),
+            _ => {}
+        }
+    }
+    names
 }
 
 /// What stands after a join's ON.
@@ -190,6 +224,7 @@ impl Visitor for Gate<'_> {
     }
 
     fn pre_visit_select(&mut self, select: &Select) -> Walk {
+        self.names(select)?;
         self.orders(select)?;
         self.conditions(select)?;
         let Select {

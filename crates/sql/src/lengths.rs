@@ -6,9 +6,10 @@
 //! lowered without this: a dataflow gives all of its keys one form.
 
 use crate::floats;
+use crate::sets::with_keys;
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{Column, DFSchema, JoinConstraint, Result};
-use datafusion::logical_expr::{Aggregate, Expr, ExprSchemable, GroupingSet, Join, LogicalPlan, Projection};
+use datafusion::logical_expr::{Aggregate, Expr, ExprSchemable, Join, LogicalPlan, Projection};
 use datafusion::optimizer::optimizer::ApplyOrder;
 use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
 use std::sync::Arc;
@@ -87,12 +88,7 @@ fn in_sets(grouped: Aggregate) -> Result<Transformed<LogicalPlan>> {
         Some(at) => Expr::Column(Column::from_name(format!("{LENGTH}{at}"))),
         None => key.clone(),
     };
-    let keys = |keys: &Vec<Expr>| keys.iter().map(key).collect::<Vec<_>>();
-    let sets = match sets {
-        GroupingSet::Rollup(of) => GroupingSet::Rollup(keys(of)),
-        GroupingSet::Cube(of) => GroupingSet::Cube(keys(of)),
-        GroupingSet::GroupingSets(sets) => GroupingSet::GroupingSets(sets.iter().map(keys).collect()),
-    };
+    let sets = with_keys(sets, key);
     let input = LogicalPlan::Projection(Projection::try_new(columns, Arc::clone(&grouped.input))?);
     let made = Aggregate::try_new(Arc::new(input), vec![Expr::GroupingSet(sets)], grouped.aggr_expr.clone())?;
     let shown = made.schema.columns().into_iter().zip(grouped.schema.columns());

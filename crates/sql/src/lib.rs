@@ -50,6 +50,7 @@ mod scopes;
 mod series;
 pub mod session;
 mod session_window;
+mod sets;
 pub mod spelling;
 pub mod sql_function;
 pub mod statement;

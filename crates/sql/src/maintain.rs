@@ -15,7 +15,7 @@ use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::{Expr as LogicalExpr, LogicalPlan, Volatility};
 use datafusion::sql::sqlparser::ast::{
     self, Expr, Function, GroupByExpr, JoinOperator, LimitClause, OrderByKind, Select, SetExpr, Spanned, TableFactor,
-    Value, ValueWithSpan, Visit, Visitor,
+    Value, ValueWithSpan, Visit, Visitor, visit_expressions,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 use std::ops::ControlFlow;
@@ -198,8 +198,18 @@ impl Gate<'_> {
             GroupByExpr::Expressions(_, modifiers) if !modifiers.is_empty() => {
                 self.refuse("GROUP BY WITH", "use ROLLUP, CUBE or GROUPING SETS", here)
             }
-            GroupByExpr::Expressions(..) => ControlFlow::Continue(()),
+            keys @ GroupByExpr::Expressions(..) => self.keys(keys),
         }
+    }
+
+    fn keys(&self, keys: &GroupByExpr) -> Walk {
+        visit_expressions(keys, |expr| match expr {
+            Expr::Subquery(query) | Expr::InSubquery { subquery: query, .. } | Expr::Exists { subquery: query, .. } => {
+                let hint = "join to the subquery, and group by its column";
+                self.refuse("a subquery in GROUP BY", hint, self.at(query.span()))
+            }
+            _ => ControlFlow::Continue(()),
+        })
     }
 
     fn factor(&self, factor: &TableFactor) -> Walk {

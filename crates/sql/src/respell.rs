@@ -17,11 +17,12 @@
 //! - A cast to a text of so many characters takes the first ones.
 //! - Texts of intervals and numerics are spelled as Arrow reads them.
 //! - Numbers that would lose digits as doubles are texts that are cast to numeric.
+//! - ROLLUP and CUBE of several columns at one place are written out as sets.
 //! - A slice without a bound has the first or the last possible one.
 //!
 //! Spans stay, so that errors find their places.
 
-use crate::{arrays, jsonb, literals, numerals, patterns, row_values, scopes, zones};
+use crate::{arrays, jsonb, literals, numerals, patterns, row_values, scopes, sets, zones};
 use datafusion::sql::sqlparser::ast::{
     AccessExpr, BinaryOperator, CastKind, CharacterLength, DataType, DuplicateTreatment, Expr, Function, FunctionArg,
     FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, ObjectName, ObjectNamePart, Query, Select,
@@ -244,6 +245,11 @@ impl VisitorMut for Respell {
                 **pattern = translated(patterns::LIKE, pattern, escape.take());
             }
             Expr::CompoundFieldAccess { access_chain, .. } => access_chain.iter_mut().for_each(bounded),
+            Expr::Rollup(_) | Expr::Cube(_) => {
+                if let Some(sets) = sets::written_out(expr) {
+                    *expr = sets;
+                }
+            }
             _ => {}
         }
         ControlFlow::Continue(())

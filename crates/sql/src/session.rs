@@ -27,9 +27,11 @@ use crate::printed::Joined;
 use crate::respell::{UNNAMED, respelled, told_apart};
 use crate::rounding::Rounding;
 use crate::series;
+use crate::sets;
 use crate::sql_function::{self, SqlFunction};
 use crate::statement::{Name, Query, Statement};
 use crate::subquery;
+use crate::text::Position;
 use crate::type_of;
 use crate::types::{self, Types};
 use crate::window::{self, Windows};
@@ -64,7 +66,7 @@ use datafusion::optimizer::simplify_expressions::{ExprSimplifier, SimplifyExpres
 use datafusion::optimizer::{Optimizer, OptimizerContext, OptimizerRule};
 use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 use datafusion::sql::planner::{ParserOptions, PlannerContext, SqlToRel};
-use datafusion::sql::sqlparser::ast;
+use datafusion::sql::sqlparser::ast::{self, Spanned as _};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -130,6 +132,11 @@ impl Relations {
     pub fn view(&mut self, name: &str, plan: LogicalPlan) {
         let schema = Arc::new(plan.schema().as_arrow().clone());
         self.insert(name, Arc::new(Inline { schema, plan }));
+    }
+
+    /// Whether a name stands for a query.
+    pub(crate) fn is_view(&self, name: &str) -> bool {
+        self.sources.get(name).is_some_and(|source| source.get_logical_plan().is_some())
     }
 
     /// A relation that can be read in batch.
@@ -442,7 +449,8 @@ impl Session {
         }
         let plan = window::expand(plan).map_err(|e| Error::Plan(Box::new(e)))?;
         let plan = series::streamed(plan, self).map_err(|e| Error::of_planner(e, ""))?;
-        let plan = subquery::plain_distinct(plan).and_then(subquery::compared).and_then(subquery::exact);
+        let plan = sets::of_columns(plan).and_then(subquery::plain_distinct);
+        let plan = plan.and_then(subquery::compared).and_then(subquery::exact);
         plan.map_err(|e| Error::of_planner(e, ""))
     }
 
@@ -469,7 +477,8 @@ impl Session {
         options.optimizer.enable_physical_uncorrelated_scalar_subquery = false;
         options.optimizer.max_passes = PASSES;
         let options = Arc::new(options);
-        let plan = subquery::plain_distinct(plan).and_then(subquery::compared).map_err(refused)?;
+        let plan = sets::of_columns(plan).and_then(subquery::plain_distinct).and_then(subquery::compared);
+        let plan = plan.map_err(refused)?;
         let plan = self.state.analyzer().execute_and_check(plan, &options, |_, _| {}).map_err(refused)?;
         subquery::check(&plan)?;
         let context = OptimizerContext::new_with_config_options(options).without_query_execution_start_time();
@@ -507,7 +516,7 @@ fn stream_rules(is_ordered: bool) -> Optimizer {
 ///
 /// # Errors
 /// `Invalid` when there are more names than columns, or a name is given twice.
-pub fn rename(plan: LogicalPlan, columns: &[Name], text: &str) -> Result<LogicalPlan> {
+pub fn rename(plan: LogicalPlan, columns: &[Name], query: &Query) -> Result<LogicalPlan> {
     let schema = Arc::clone(plan.schema());
     if columns.len() > schema.fields().len() {
         return Err(Error::Invalid {
@@ -522,15 +531,16 @@ pub fn rename(plan: LogicalPlan, columns: &[Name], text: &str) -> Result<Logical
         .enumerate()
         .map(|(i, field)| columns.get(i).map_or(field.name().as_str(), |c| &c.value))
         .collect();
-    if names.iter().skip(columns.len()).any(|name| name.starts_with(UNNAMED)) {
-        return Err(Error::name_twice(None));
+    let is_unnamed = |(at, name): (usize, &&str)| at >= columns.len() && name.starts_with(UNNAMED);
+    if let Some(at) = names.iter().enumerate().position(is_unnamed) {
+        return Err(Error::name_twice(item_at(query, at)));
     }
     let mut seen = BTreeSet::new();
-    if let Some(twice) = names.iter().find(|name| !seen.insert(**name)) {
+    if let Some(at) = names.iter().position(|name| !seen.insert(*name)) {
         return Err(Error::Invalid {
             sqlstate: "42701",
-            message: format!("column {twice:?} is given more than once: name the columns with AS"),
-            position: None,
+            message: format!("column {:?} is given more than once: name the columns with AS", names[at]),
+            position: columns.get(at).map_or_else(|| item_at(query, at), |column| Some(column.at)),
         });
     }
     let is_plain = |field: &Arc<Field>| types::plain(field.data_type()).is_none();
@@ -546,7 +556,17 @@ pub fn rename(plan: LogicalPlan, columns: &[Name], text: &str) -> Result<Logical
     LogicalPlanBuilder::from(plan)
         .project(expressions)
         .and_then(LogicalPlanBuilder::build)
-        .map_err(|e| Error::of_planner(e, text))
+        .map_err(|e| Error::of_planner(e, &query.text))
+}
+
+/// Where a query's SELECT says what a column is, if each of its items is one.
+fn item_at(query: &Query, at: usize) -> Option<Position> {
+    let ast::SetExpr::Select(select) = query.ast.body.as_ref() else { return None };
+    let is_one = |item: &ast::SelectItem| {
+        matches!(item, ast::SelectItem::UnnamedExpr(_) | ast::SelectItem::ExprWithAlias { .. })
+    };
+    let item = select.projection.get(at).filter(|_| select.projection.iter().all(is_one))?;
+    Position::of(&query.text, item.span().start)
 }
 
 /// A bound query whose columns have types that PostgreSQL has, as those of a view: `row_number()` is a bigint.
