@@ -30,6 +30,10 @@ impl Database {
     ) -> BoxFuture<'a, Result<Answer>> {
         Box::pin(async move {
             connection.begin_statement();
+            // A commit that nobody asked for is no statement of its own.
+            if !(matches!(statement, Statement::Commit) && connection.is_in_implicit_transaction()) {
+                connection.works_on(text);
+            }
             if !ends_transaction(statement) {
                 connection.check_not_failed()?;
             }

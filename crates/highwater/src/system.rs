@@ -17,6 +17,7 @@ use crate::objects::{Body, Object};
 use crate::parameters::Parameters;
 use crate::pg_catalog::{self, PgCatalog, Relations};
 use crate::pg_functions;
+use crate::sessions;
 use crate::sleep;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
@@ -95,8 +96,8 @@ impl Database {
         catalog.register_schema("hw_catalog", Arc::new(ours))?;
         setup_pg_catalog(&context, DATABASE, EmptyContextProvider).map_err(|error| *error)?;
         let shown = relations.clone();
-        let pg_catalog =
-            PgCatalog::new(Arc::clone(&self.system.pg_catalog), relations, connection, functions::told(self)).await?;
+        let (inner, functions) = (Arc::clone(&self.system.pg_catalog), functions::told(self));
+        let pg_catalog = PgCatalog::new(inner, relations, connection, functions, &self.sessions).await?;
         let definitions = pg_catalog.definitions();
         let names = shown.keys().cloned().collect();
         let pg_catalog: Arc<dyn SchemaProvider> = Arc::new(pg_catalog);
@@ -110,7 +111,7 @@ impl Database {
         for function in pg_functions::functions(connection, definitions, names, array_to_string) {
             context.register_udf(function);
         }
-        for function in [type_of::udf(), sleep::udf()] {
+        for function in [type_of::udf(), sleep::udf()].into_iter().chain(sessions::functions(self, connection)) {
             context.register_udf(function);
         }
         for function in self.session.functions() {
