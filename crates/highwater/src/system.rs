@@ -23,8 +23,8 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{MemorySchemaProvider, SchemaProvider, Session, TableProvider};
 use datafusion::common::{DataFusionError, ParamValues};
-use datafusion::execution::FunctionRegistry as _;
 use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::execution::{FunctionRegistry as _, SessionState};
 use datafusion::logical_expr::{Expr, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::{SessionConfig, SessionContext};
@@ -63,6 +63,17 @@ impl Database {
         query: &Query,
         parameters: &Parameters,
     ) -> Result<Option<Answer>> {
+        let Some((plan, state)) = self.system_plan(connection, query, parameters).await? else { return Ok(None) };
+        Ok(Some(Answer::streamed(RowStream::new(self.computed(plan, self.task(&state))))))
+    }
+
+    /// The plan of such a query: its functions have done nothing yet.
+    pub(crate) async fn system_plan(
+        &self,
+        connection: &Connection,
+        query: &Query,
+        parameters: &Parameters,
+    ) -> Result<Option<(Arc<dyn ExecutionPlan>, SessionState)>> {
         if !self.is_system(query) {
             return Ok(None);
         }
@@ -81,7 +92,7 @@ impl Database {
             plan = plan.replace_params_with_values(&ParamValues::from(parameters.0.clone()))?;
         }
         let physical = state.create_physical_plan(&plan).await?;
-        Ok(Some(Answer::streamed(RowStream::new(self.computed(physical, self.task(&state))))))
+        Ok(Some((physical, state)))
     }
 
     async fn system_context(&self, connection: &Connection, text: &str) -> Result<SessionContext> {

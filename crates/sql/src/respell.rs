@@ -183,7 +183,7 @@ impl VisitorMut for Respell {
     }
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Infallible> {
-        if let Some(changed) = row_values::compared(expr) {
+        if let Some(changed) = row_values::compared(expr).or_else(|| sets::written_out(expr)) {
             *expr = changed;
         }
         literals::respell(expr);
@@ -245,11 +245,6 @@ impl VisitorMut for Respell {
                 **pattern = translated(patterns::LIKE, pattern, escape.take());
             }
             Expr::CompoundFieldAccess { access_chain, .. } => access_chain.iter_mut().for_each(bounded),
-            Expr::Rollup(_) | Expr::Cube(_) => {
-                if let Some(sets) = sets::written_out(expr) {
-                    *expr = sets;
-                }
-            }
             _ => {}
         }
         ControlFlow::Continue(())

@@ -51,10 +51,11 @@ pub(crate) async fn serve(stream: TcpStream, tls: Option<TlsAcceptor>, session: 
             }
         } else {
             tokio::select! {
-                next = socket.next() => next,
+                biased;
                 () = session.ended.told.notified() => {
                     return process_error(&mut socket, errors::terminated(), false).await;
                 }
+                next = socket.next() => next,
             }
         };
         let (done, waits_for_sync) = match next {

@@ -96,6 +96,15 @@ pub struct Maintained<'a> {
     pub closes: Option<Position>,
 }
 
+/// Binds a query that is to be maintained and brings it to the form that is lowered, which is most of the work of
+/// planning it.
+///
+/// # Errors
+/// Those of [`Builder::view`], but for what only lowering refuses.
+pub fn tried(session: &Session, query: Maintained<'_>) -> Result<()> {
+    Builder::new(session).bind(query).map(drop)
+}
+
 impl<'a> Builder<'a> {
     /// An empty pipeline.
     #[must_use]
