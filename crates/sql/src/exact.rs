@@ -178,7 +178,9 @@ fn aggregate(mut call: AggregateFunction, schema: &DFSchema) -> Result<Transform
     if matches!(name, "min" | "max") || name == "count" && call.params.distinct {
         call.params.args = keys(call.params.args, schema)?;
     } else if call.params.distinct {
-        let by_length = |of: SortExpr| length(of.expr, schema).map(|expr| SortExpr { expr, ..of });
+        let by_length = |SortExpr { expr, asc, nulls_first }: SortExpr| {
+            length(expr, schema).map(|expr| SortExpr { expr, asc, nulls_first })
+        };
         call.params.args = call.params.args.into_iter().map(|of| length(of, schema)).collect::<Result<_>>()?;
         call.params.order_by = call.params.order_by.into_iter().map(by_length).collect::<Result<_>>()?;
     }

@@ -52,14 +52,20 @@ fn joined(mut join: Join) -> Result<Transformed<Join>> {
     Ok(Transformed::new_transformed(join, is_changed))
 }
 
-/// Gives a key that is an interval or has been given one form that form and a name.
+/// Gives a key that is an interval or has been given one form that form and a name, also where joins have been put
+/// in another order since it got one.
 fn name_key(key: &mut Expr, schema: &DFSchema, name: String) -> Result<bool> {
-    let is_named = matches!(key, Expr::Alias(_));
-    if is_named || floats::keyed(key).is_none() && !is_interval(key, schema) {
+    if matches!(key, Expr::Alias(alias) if !alias.name.starts_with(LENGTH)) {
         return Ok(false);
     }
-    *key = floats::key(std::mem::take(key), schema)?.alias(name);
-    Ok(true)
+    let plain = key.clone().unalias();
+    if floats::keyed(&plain).is_none() && !is_interval(&plain, schema) {
+        return Ok(false);
+    }
+    let named = floats::key(plain, schema)?.alias(name);
+    let is_changed = *key != named;
+    *key = named;
+    Ok(is_changed)
 }
 
 fn is_interval(expr: &Expr, schema: &DFSchema) -> bool {
