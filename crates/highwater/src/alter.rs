@@ -216,7 +216,7 @@ fn check_meaning(session: &Session, objects: &Objects, changed: &[Entry]) -> Res
         let Some(query) = object.query() else { continue };
         let relations = objects.relations(session, &references(query), Reading::Stream)?;
         let plan = session.bind(query, &objects.seen_by(&object.entry, relations)?);
-        let same = plan.and_then(|plan| session::rename(plan, object.columns(), &query.text)).is_ok_and(|plan| {
+        let same = plan.and_then(|plan| session::rename(plan, object.columns(), query)).is_ok_and(|plan| {
             let now = session::view_schema(plan.schema());
             let mut pairs = now.fields().iter().zip(object.schema.fields());
             now.fields().len() == object.schema.fields().len()

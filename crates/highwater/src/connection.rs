@@ -8,6 +8,7 @@
 use crate::cursor::Cursors;
 use crate::error::{Error, Result};
 use crate::prepared::Prepared;
+use crate::sessions::Seated;
 use arrow::datatypes::{DataType, Schema};
 use highwater_sql::statement::{Isolation, Name, SetScope, TransactionModes};
 use highwater_sql::zones::Zone;
@@ -79,6 +80,8 @@ pub struct Connection {
     pub(crate) position: u64,
     user: Option<String>,
     canceller: Canceller,
+    /// Its place among the sessions of a server.
+    pub(crate) seated: Option<Seated>,
 }
 
 /// Cancels what a connection does, from any thread.

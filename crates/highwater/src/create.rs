@@ -18,7 +18,7 @@ use highwater_connectors::{Created, DELETED, ERROR_COLUMNS, Envelope, Format, In
 use highwater_engine::plan::{self, Operator};
 use highwater_engine::source::{Extent, Source};
 use highwater_engine::{CheckpointOutcome, CheckpointReport, Trigger};
-use highwater_sql::lower::FedTable;
+use highwater_sql::lower::{FedTable, Maintained, tried};
 use highwater_sql::statement::{
     self, CreateIndex, CreateSink, CreateSource, CreateSubscription, CreateTable, CreateView, Encoding, Name, Property,
     Statement,
@@ -143,6 +143,33 @@ impl Database {
             source,
         };
         Ok(Object { entry, schema, body: Body::Fed(Arc::new(Fed { statement, table })), watermark: None })
+    }
+
+    /// Plans the query of what a statement defines on a thread of its own, so that who waits can be told that it
+    /// takes too long: the definition itself holds what others need. What is wrong is told by the definition.
+    pub(crate) async fn try_to_plan(&self, statement: &Statement) {
+        let (query, is_kept) = match statement {
+            Statement::CreateView(view) => (&view.query, false),
+            Statement::CreateMaterializedView(view) | Statement::ExplainView(view) => (&view.query, true),
+            Statement::CreateIndex(index) => (&index.query, true),
+            Statement::CreateSink(sink) => (&sink.query, true),
+            _ => return,
+        };
+        let relations = self.state().objects.relations(&self.session, &references(query), Reading::Stream);
+        let Ok(relations) = relations else { return };
+        let (session, query) = (Arc::clone(&self.session), query.clone());
+        let planned = self.aside(move || {
+            let wanted = Maintained { name: "", columns: &[], query: &query, relations: &relations, closes: None };
+            if is_kept {
+                tried(&session, wanted)?;
+            } else {
+                session.bind(&query, &relations)?;
+            }
+            Ok(())
+        });
+        if let Err(error) = planned.await {
+            tracing::debug!(%error, "a definition cannot be planned");
+        }
     }
 
     pub(crate) fn create_view(&self, view: CreateView, text: &str) -> Result<Outcome> {
@@ -485,7 +512,7 @@ impl Database {
         let relations = state.objects.relations(&self.session, &names, Reading::Stream)?;
         let relations = state.objects.seen_by(&entry, relations)?;
         let plan = self.session.bind(&view.query, &relations)?;
-        let plan = session::rename(plan, &view.columns, &view.query.text)?;
+        let plan = session::rename(plan, &view.columns, &view.query)?;
         let schema = session::view_schema(plan.schema());
         Ok(Object { entry, schema, body: Body::View(view), watermark: None })
     }

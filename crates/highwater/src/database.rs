@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::objects::{Body, Object, Objects, Targets};
 use crate::outcome::{Outcome, Rows};
 use crate::restore::Restoring;
+use crate::sessions::Sessions;
 use crate::settings::ON_ERROR;
 use crate::show;
 use crate::sleep;
@@ -43,6 +44,7 @@ pub struct Database {
     own: Mutex<Connection>,
     state: Mutex<State>,
     pub(crate) targets: Targets,
+    pub(crate) sessions: Arc<Sessions>,
     /// A pipeline was restored, or could not be.
     pub(crate) restored: Condvar,
     /// Held as long as the data folder is ours.
@@ -128,6 +130,7 @@ impl Database {
             connectors,
             runtime: Arc::new(runtime.map_err(folder)?),
             targets: state.objects.targets(),
+            sessions: Arc::default(),
             state: Mutex::new(state),
             restored: Condvar::new(),
             config,

@@ -140,22 +140,28 @@ fn views(database: &Database) -> Rows {
     ])
 }
 
+/// All pipelines: those that run, then those that are broken.
 fn progress(database: &Database) -> Rows {
-    let pipelines: Vec<Pipeline> = database.state().running.values().cloned().collect();
-    let metrics: Vec<Metrics> = pipelines.iter().map(Pipeline::metrics).collect();
+    let state = database.state();
+    let pipelines: Vec<Pipeline> = state.running.values().cloned().collect();
+    let (stopped, reasons) = show::stopped(&state);
+    drop(state);
+    let mut metrics: Vec<Metrics> = pipelines.iter().map(Pipeline::metrics).collect();
+    metrics.resize_with(pipelines.len() + stopped.len(), Metrics::default);
     let count = |of: fn(&Metrics) -> u64| numbers(metrics.iter().map(of));
     let newest = database.tables.position();
-    let last = pipelines.iter().map(Pipeline::last_failed_row);
+    let last = pipelines.iter().map(Pipeline::last_failed_row).chain(reasons.iter().map(|_| None));
+    let running = pipelines.iter().map(|p| show::status(&p.status()));
     Rows::of(vec![
-        ("pipeline", texts(pipelines.iter().map(|p| p.title().to_owned()))),
-        ("status", texts(pipelines.iter().map(|p| show::status(&p.status())))),
+        ("pipeline", texts(pipelines.iter().map(|p| p.title().to_owned()).chain(stopped))),
+        ("status", texts(running.chain(reasons.clone()))),
         ("backfill_percent", numbers(metrics.iter().map(|m| m.backfill / 10))),
         ("rows_in", count(|m| m.rows_in)),
         ("late_rows", count(|m| m.late_rows)),
         ("failed_rows", count(|m| m.failed_rows)),
         ("epochs", count(|m| m.epochs)),
         ("log_position", count(|m| m.horizon)),
-        ("log_newest", numbers(pipelines.iter().map(|_| newest))),
+        ("log_newest", numbers(metrics.iter().map(|_| newest))),
         ("epoch_us_p50", count(|m| m.epoch_us.p50)),
         ("epoch_us_p99", count(|m| m.epoch_us.p99)),
         ("keys", count(|m| m.keys)),

@@ -15,12 +15,12 @@ use crate::point::{conjunction, folded, picked, plain_select, projected};
 use crate::show::{self, texts};
 use crate::values::exact_value;
 use crate::views::shaped;
-use arrow::array::{Array as _, ArrayRef, AsArray as _, BooleanArray, RecordBatch, Scalar};
+use arrow::array::{Array as _, ArrayRef, BooleanArray, RecordBatch, Scalar};
 use arrow::compute::kernels::cmp::eq;
 use arrow::compute::{concat_batches, filter_record_batch};
-use arrow::datatypes::{DataType, Float32Type, Float64Type, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use arrow::row::{Row, RowConverter, SortField};
-use highwater_engine::Pipeline;
+use highwater_engine::{Pipeline, one_form};
 use highwater_sql::statement::{CreateIndex, Name, Query};
 use highwater_sql::types::pg_name;
 use highwater_sql::{Error as SqlError, Kind};
@@ -225,23 +225,10 @@ impl ByIndex {
 fn with_equal(rows: &RecordBatch, equal: &[(usize, ArrayRef)]) -> Result<RecordBatch> {
     let mut rows = rows.clone();
     for (at, value) in equal {
-        let is_equal = eq(&one_zero(rows.column(*at)), &Scalar::new(one_zero(value)))?;
+        let is_equal = eq(&one_form(rows.column(*at)), &Scalar::new(one_form(value)))?;
         rows = filter_record_batch(&rows, &is_equal)?;
     }
     Ok(rows)
-}
-
-/// Values among which the zeros of floating point are one.
-fn one_zero(values: &ArrayRef) -> ArrayRef {
-    match values.data_type() {
-        DataType::Float32 => {
-            Arc::new(values.as_primitive::<Float32Type>().unary::<_, Float32Type>(|value| value + 0.0))
-        }
-        DataType::Float64 => {
-            Arc::new(values.as_primitive::<Float64Type>().unary::<_, Float64Type>(|value| value + 0.0))
-        }
-        _ => Arc::clone(values),
-    }
 }
 
 /// Rows without some, each of which is taken away once.

@@ -119,6 +119,7 @@ mod provider;
 mod query;
 mod replay;
 mod restore;
+mod sessions;
 mod set_config;
 mod settings;
 mod show;
@@ -149,6 +150,7 @@ pub use outcome::{Outcome, Rows};
 pub use parameters::Parameters;
 pub use prepare::Described;
 pub use query::{Compared, Offsets, SplitOffsets};
+pub use sessions::{Client, Ending};
 pub use subscribe::{Subscription, ViewEvent};
 pub use values::read_text;
 

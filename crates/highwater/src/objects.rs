@@ -382,7 +382,7 @@ impl Objects {
     fn bound(&self, session: &Session, object: &Object, relations: &Relations) -> Result<LogicalPlan> {
         let query = object.query().expect("only what has a query is bound");
         let plan = session.bind(query, &self.seen_by(&object.entry, relations.clone())?)?;
-        let plan = session::rename(plan, object.columns(), &query.text)?;
+        let plan = session::rename(plan, object.columns(), query)?;
         Ok(if object.closes().is_some() { session::on_close(plan) } else { plan })
     }
 

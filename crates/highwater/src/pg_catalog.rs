@@ -5,6 +5,7 @@
 
 use crate::connection::Connection;
 use crate::functions::Told;
+use crate::sessions::{Sessions, without_rows};
 use crate::system::Shown;
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int16Array, Int32Array, ListBuilder, RecordBatch};
 use arrow::array::{Int16Builder, StringArray};
@@ -96,15 +97,18 @@ impl PgCatalog {
         relations: Relations,
         connection: &Connection,
         functions: Vec<Told>,
+        sessions: &Sessions,
     ) -> Result<Self> {
         let class = read(&inner, "pg_class").await?;
         let session = [
+            ("pg_stat_activity", sessions.activity(connection)?),
             ("pg_settings", settings(connection)),
             ("pg_roles", roles(connection)),
             ("pg_cursors", cursors(connection)),
             ("pg_prepared_statements", prepared_statements(connection)),
         ];
-        Ok(Self { inner, relations, class, session: session.into(), functions })
+        let session = session.into_iter().chain(without_rows()?).collect();
+        Ok(Self { inner, relations, class, session, functions })
     }
 
     /// The relations with their numbers.

@@ -27,10 +27,11 @@ const TRUE: [&str; 10] = [
 ];
 
 /// Functions that know nothing: nothing has comments, and sizes and rules are not PostgreSQL's.
-const NOTHING: [(&str, DataType); 8] = [
+const NOTHING: [(&str, DataType); 9] = [
     ("col_description", DataType::Utf8),
     ("obj_description", DataType::Utf8),
     ("shobj_description", DataType::Utf8),
+    ("pg_get_function_sqlbody", DataType::Utf8),
     ("pg_get_ruledef", DataType::Utf8),
     ("pg_tablespace_location", DataType::Utf8),
     ("pg_size_pretty", DataType::Utf8),
@@ -68,6 +69,7 @@ pub(crate) fn functions(
         ("pg_char_to_encoding", Gives::Value(ScalarValue::from(6_i32))),
         ("current_setting", Gives::Setting(connection.settings())),
         ("to_regclass", Gives::ByText(relations.into_iter().flat_map(named).collect())),
+        ("pg_backend_pid", Gives::Value(ScalarValue::from(connection.number().unwrap_or(1)))),
         ("pg_is_in_recovery", Gives::Value(ScalarValue::from(false))),
         ("pg_get_expr", Gives::First),
         ("quote_literal", Gives::Quoted),

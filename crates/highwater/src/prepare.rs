@@ -134,10 +134,8 @@ impl Database {
             let count = placeholders(query);
             let parameters = Parameters(vec![ScalarValue::Utf8(None); count]);
             known.extend((1..=count).map(|number| (number, DataType::Utf8)));
-            if let Some(answer) = self.system_query(connection, query, &parameters, &Changes::default()).await?
-                && let Some(rows) = answer.rows
-            {
-                return Ok(titled(rows.schema(), &query.ast));
+            if let Some((plan, _)) = self.system_plan(connection, query, &parameters, &Changes::default()).await? {
+                return Ok(titled(&plan.schema(), &query.ast));
             }
         }
         let plan = self.infer(query, None, told, known).await?;

@@ -97,9 +97,7 @@ fn jobs(database: &Database) -> Result<Rows> {
     let pipelines: Vec<Pipeline> = state.running.values().cloned().collect();
     let told = |pipeline: &Pipeline| [vec![status(&pipeline.status())], failing(&state, pipeline)].concat().join("; ");
     let told: Vec<String> = pipelines.iter().map(told).collect();
-    let stopped = state.broken.stopped().into_iter();
-    let stopped = stopped.map(|(name, reason)| (state.objects.title(&name).to_owned(), format!("broken: {reason}")));
-    let (stopped, reasons): (Vec<String>, Vec<String>) = stopped.unzip();
+    let (stopped, reasons) = stopped(&state);
     drop(state);
     let mut metrics: Vec<Metrics> = pipelines.iter().map(Pipeline::metrics).collect();
     metrics.resize_with(pipelines.len() + stopped.len(), Metrics::default);
@@ -121,6 +119,12 @@ fn jobs(database: &Database) -> Result<Rows> {
         ("late_rows", count(|m| m.late_rows)),
         ("failed_rows", count(|m| m.failed_rows)),
     ]))
+}
+
+/// The pipelines that are broken, and their status.
+pub(crate) fn stopped(state: &State) -> (Vec<String>, Vec<String>) {
+    let stopped = state.broken.stopped().into_iter();
+    stopped.map(|(name, reason)| (state.objects.title(&name).to_owned(), format!("broken: {reason}"))).unzip()
 }
 
 /// The sinks of a pipeline that cannot deliver, and why.

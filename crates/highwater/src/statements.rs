@@ -30,6 +30,10 @@ impl Database {
     ) -> BoxFuture<'a, Result<Answer>> {
         Box::pin(async move {
             connection.begin_statement();
+            // A commit that nobody asked for is no statement of its own.
+            if !(matches!(statement, Statement::Commit) && connection.is_in_implicit_transaction()) {
+                connection.works_on(text);
+            }
             if !ends_transaction(statement) {
                 connection.check_not_failed()?;
             }
@@ -129,6 +133,7 @@ impl Database {
             Statement::Close(name) => cursor::close(connection, name.as_ref())?,
             Statement::Copy(_) => return Err(invalid("0A000", "COPY needs a client that sends the data", None)),
             other => {
+                self.try_to_plan(other).await;
                 let mut answer = Answer::from(tokio::task::block_in_place(|| self.define(connection, other, text))?);
                 if connection.transaction.is_some() && changes_objects(other) {
                     let notice = "definitions are not part of the transaction: this one is done";

@@ -17,14 +17,15 @@ use crate::objects::{Body, Object};
 use crate::parameters::Parameters;
 use crate::pg_catalog::{self, PgCatalog, Relations};
 use crate::pg_functions;
+use crate::sessions;
 use crate::set_config::{self, Changes};
 use crate::sleep;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{MemorySchemaProvider, SchemaProvider, Session, TableProvider};
 use datafusion::common::{DataFusionError, ParamValues};
-use datafusion::execution::FunctionRegistry as _;
 use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::execution::{FunctionRegistry as _, SessionState};
 use datafusion::logical_expr::{Expr, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::{SessionConfig, SessionContext};
@@ -65,6 +66,18 @@ impl Database {
         parameters: &Parameters,
         changes: &Changes,
     ) -> Result<Option<Answer>> {
+        let Some((plan, state)) = self.system_plan(connection, query, parameters, changes).await? else { return Ok(None) };
+        Ok(Some(Answer::streamed(RowStream::new(self.computed(plan, self.task(&state))))))
+    }
+
+    /// The plan of such a query: its functions have done nothing yet.
+    pub(crate) async fn system_plan(
+        &self,
+        connection: &Connection,
+        query: &Query,
+        parameters: &Parameters,
+        changes: &Changes,
+    ) -> Result<Option<(Arc<dyn ExecutionPlan>, SessionState)>> {
         if !self.is_system(query) {
             return Ok(None);
         }
@@ -84,7 +97,7 @@ impl Database {
             plan = plan.replace_params_with_values(&ParamValues::from(parameters.0.clone()))?;
         }
         let physical = state.create_physical_plan(&plan).await?;
-        Ok(Some(Answer::streamed(RowStream::new(self.computed(physical, self.task(&state))))))
+        Ok(Some((physical, state)))
     }
 
     async fn system_context(&self, connection: &Connection, text: &str) -> Result<SessionContext> {
@@ -99,8 +112,8 @@ impl Database {
         catalog.register_schema("hw_catalog", Arc::new(ours))?;
         setup_pg_catalog(&context, DATABASE, EmptyContextProvider).map_err(|error| *error)?;
         let shown = relations.clone();
-        let pg_catalog =
-            PgCatalog::new(Arc::clone(&self.system.pg_catalog), relations, connection, functions::told(self)).await?;
+        let (inner, functions) = (Arc::clone(&self.system.pg_catalog), functions::told(self));
+        let pg_catalog = PgCatalog::new(inner, relations, connection, functions, &self.sessions).await?;
         let definitions = pg_catalog.definitions();
         let names = shown.keys().cloned().collect();
         let pg_catalog: Arc<dyn SchemaProvider> = Arc::new(pg_catalog);
@@ -114,7 +127,7 @@ impl Database {
         for function in pg_functions::functions(connection, definitions, names, array_to_string) {
             context.register_udf(function);
         }
-        for function in [type_of::udf(), sleep::udf()] {
+        for function in [type_of::udf(), sleep::udf()].into_iter().chain(sessions::functions(self, connection)) {
             context.register_udf(function);
         }
         for function in self.session.functions() {

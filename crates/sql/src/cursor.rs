@@ -271,6 +271,13 @@ impl<'a> Cursor<'a> {
         Position::of(self.text, found.span.start)
     }
 
+    /// Where an unquoted word stands that is there once.
+    pub(crate) fn only_word(&self, word: &str) -> Option<Position> {
+        let mut found = self.tokens.iter().filter(|t| is_word(Some(&t.token), word));
+        let (first, second) = (found.next(), found.next());
+        first.filter(|_| second.is_none()).and_then(|t| Position::of(self.text, t.span.start))
+    }
+
     /// The first unquoted word at or after a location.
     pub(crate) fn word_after(&self, location: Location, word: &str) -> Option<Position> {
         let found = self.tokens.iter().find(|t| t.span.start >= location && is_word(Some(&t.token), word))?;

@@ -19,13 +19,15 @@ use crate::scalars;
 use arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{DFSchema, Result};
-use datafusion::logical_expr::expr::{AggregateFunction, Between, InList, WindowFunction, WindowFunctionParams};
+use datafusion::common::{DFSchema, JoinConstraint, Result, ScalarValue};
+use datafusion::logical_expr::expr::{
+    AggregateFunction, Between, InList, InSubquery, ScalarFunction, WindowFunction, WindowFunctionParams,
+};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
-    Aggregate, BinaryExpr, Distinct, Expr, ExprSchemable, LogicalPlan, Operator, Projection, SortExpr, Window,
-    WindowFrame, WindowFrameBound, WindowFrameUnits, WindowFunctionDefinition, cast,
+    Aggregate, BinaryExpr, Case, Distinct, Expr, ExprSchemable, Join, LogicalPlan, Operator, Projection, SortExpr,
+    Subquery, Window, WindowFrame, WindowFrameBound, WindowFrameUnits, WindowFunctionDefinition, cast,
 };
 use datafusion::optimizer::optimizer::ApplyOrder;
 use datafusion::optimizer::push_down_filter::PushDownFilter;
@@ -37,6 +39,9 @@ use std::sync::Arc;
 
 /// Numerics that hold all integers, and what comes of adding two.
 const WIDE: DataType = DataType::Decimal128(38, 0);
+
+/// Functions that compare their arguments with each other.
+const COMPARE: [&str; 3] = ["greatest", "least", "nullif"];
 
 /// See above.
 #[derive(Debug)]
@@ -98,6 +103,19 @@ pub(crate) fn exact(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> 
             let (expr, list) = (Box::new(floats::key(*expr, schema)?), keys(list, schema)?);
             Ok(Transformed::yes(Expr::InList(InList { expr, list, negated })))
         }
+        Expr::InSubquery(within) if is_interval(&within.expr, schema) => among_lengths(within, schema),
+        Expr::Case(Case { expr: Some(of), when_then_expr, else_expr }) if is_interval(&of, schema) => {
+            let of = Some(Box::new(floats::key(*of, schema)?));
+            let key =
+                |(when, then): (Box<Expr>, Box<Expr>)| floats::key(*when, schema).map(|when| (Box::new(when), then));
+            let when_then_expr = when_then_expr.into_iter().map(key).collect::<Result<_>>()?;
+            Ok(Transformed::yes(Expr::Case(Case { expr: of, when_then_expr, else_expr })))
+        }
+        Expr::ScalarFunction(call)
+            if COMPARE.contains(&call.func.name()) && call.args.iter().all(|of| is_interval(of, schema)) =>
+        {
+            of_lengths(call, schema)
+        }
         Expr::ScalarFunction(call) if call.func.name() == "round" => {
             Ok(Transformed::yes(rounding::to_even(call, schema)))
         }
@@ -114,6 +132,42 @@ fn is_interval(expr: &Expr, schema: &DFSchema) -> bool {
     expr.get_type(schema).is_ok_and(|of| floats::is_interval(&of))
 }
 
+/// `x IN (SELECT ...)`, in which x is looked for by its length.
+fn among_lengths(within: InSubquery, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    let InSubquery { expr, subquery, negated } = within;
+    let expr = Box::new(floats::key(*expr, schema)?);
+    let plan = match Arc::unwrap_or_clone(subquery.subquery) {
+        LogicalPlan::Projection(Projection { mut expr, input, .. }) => {
+            for value in expr.iter_mut().take(1) {
+                *value = named_key(std::mem::take(value), input.schema())?;
+            }
+            Projection::try_new(expr, input)?
+        }
+        other => {
+            let columns = other.schema().columns().into_iter().map(Expr::Column);
+            let values = columns.map(|column| named_key(column, other.schema())).collect::<Result<_>>()?;
+            Projection::try_new(values, Arc::new(other))?
+        }
+    };
+    let subquery = Subquery { subquery: Arc::new(LogicalPlan::Projection(plan)), ..subquery };
+    Ok(Transformed::yes(Expr::InSubquery(InSubquery { expr, subquery, negated })))
+}
+
+/// A function that compares intervals with each other.
+fn of_lengths(mut call: ScalarFunction, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    if let ("nullif", [value, other]) = (call.func.name(), call.args.as_slice()) {
+        let (one, other) = (floats::key(value.clone(), schema)?, floats::key(other.clone(), schema)?);
+        let none = Expr::Literal(ScalarValue::IntervalMonthDayNano(None), None);
+        return Ok(Transformed::yes(Expr::Case(Case {
+            expr: None,
+            when_then_expr: vec![(Box::new(one.eq(other)), Box::new(none))],
+            else_expr: Some(Box::new(value.clone())),
+        })));
+    }
+    call.args = keys(call.args, schema)?;
+    Ok(Transformed::yes(Expr::ScalarFunction(call)))
+}
+
 fn aggregate(mut call: AggregateFunction, schema: &DFSchema) -> Result<Transformed<Expr>> {
     if let Some(function) = aggregates::exact(&call.func, &call.params.args, schema)? {
         call.func = function;
@@ -126,6 +180,12 @@ fn aggregate(mut call: AggregateFunction, schema: &DFSchema) -> Result<Transform
     }
     if matches!(name, "min" | "max") || name == "count" && call.params.distinct {
         call.params.args = keys(call.params.args, schema)?;
+    } else if call.params.distinct {
+        let by_length = |SortExpr { expr, asc, nulls_first }: SortExpr| {
+            length(expr, schema).map(|expr| SortExpr { expr, asc, nulls_first })
+        };
+        call.params.args = call.params.args.into_iter().map(|of| length(of, schema)).collect::<Result<_>>()?;
+        call.params.order_by = call.params.order_by.into_iter().map(by_length).collect::<Result<_>>()?;
     }
     if ordered_sets::is_one(name)
         && let Some(value) = call.params.args.first_mut()
@@ -197,6 +257,7 @@ fn ordered(node: LogicalPlan, schema: &DFSchema) -> Result<Transformed<LogicalPl
             let group_expr = group_expr.into_iter().map(|key| named_key(key, schema)).collect::<Result<_>>()?;
             Ok(Transformed::yes(LogicalPlan::Aggregate(Aggregate::try_new(input, group_expr, aggr_expr)?)))
         }
+        LogicalPlan::Join(join) => Ok(joined_by_length(join)?.update_data(LogicalPlan::Join)),
         LogicalPlan::Distinct(Distinct::All(input)) if input.schema().fields().iter().any(is_of_intervals) => {
             let columns = input.schema().columns().into_iter().map(Expr::Column);
             let keys = columns.map(|column| named_key(column, input.schema())).collect::<Result<Vec<_>>>()?;
@@ -215,6 +276,25 @@ fn is_of_intervals(field: &FieldRef) -> bool {
 fn is_open(key: &Expr, schema: &DFSchema) -> bool {
     let plain = key.clone().unalias();
     floats::keyed(&plain).is_none() && is_interval(&plain, schema)
+}
+
+/// An interval in its one form as a key; anything else as it is.
+fn length(expr: Expr, schema: &DFSchema) -> Result<Expr> {
+    if is_open(&expr, schema) { floats::key(expr, schema) } else { Ok(expr) }
+}
+
+/// A join by intervals, of which USING, NATURAL, EXCEPT and INTERSECT make keys as they are written.
+fn joined_by_length(mut join: Join) -> Result<Transformed<Join>> {
+    let (left, right) = (join.left.schema(), join.right.schema());
+    if !join.on.iter().any(|(one, other)| is_open(one, left) || is_open(other, right)) {
+        return Ok(Transformed::no(join));
+    }
+    let on = std::mem::take(&mut join.on).into_iter();
+    let on = on.map(|(one, other)| length(one, left).and_then(|one| Ok((one, length(other, right)?))));
+    join.on = on.collect::<Result<_>>()?;
+    // The keys of USING are columns.
+    join.join_constraint = JoinConstraint::On;
+    Ok(Transformed::yes(join))
 }
 
 /// A key of groups under the name that it had.

@@ -13,7 +13,8 @@ use crate::statement::Query;
 use crate::text::Position;
 use datafusion::sql::sqlparser::ast::{
     self, DuplicateTreatment, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArguments,
-    JoinConstraint, JoinOperator, Select, Spanned, TableFactor, Visit, Visitor, visit_expressions,
+    Ident, JoinConstraint, JoinOperator, ObjectNamePart, Select, SetExpr, SetOperator, SetQuantifier, Spanned,
+    TableFactor, TableWithJoins, Visit, Visitor, visit_expressions,
 };
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -132,6 +133,43 @@ impl Gate<'_> {
         ControlFlow::Break(Box::new(refused))
     }
 
+    /// Refuses set operations that count rows, which are planned as if each row of the one side went with all
+    /// that are equal to it.
+    fn counted(&self, body: &SetExpr) -> Walk {
+        let SetExpr::SetOperation { op, set_quantifier, left, right } = body else {
+            return ControlFlow::Continue(());
+        };
+        let clause = match op {
+            SetOperator::Union => None,
+            SetOperator::Except | SetOperator::Minus => Some(("EXCEPT", "EXCEPT ALL")),
+            SetOperator::Intersect => Some(("INTERSECT", "INTERSECT ALL")),
+        };
+        let is_all = matches!(set_quantifier, SetQuantifier::All | SetQuantifier::AllByName);
+        if let Some((word, clause)) = clause.filter(|_| is_all) {
+            let start = right.span().start;
+            let at = self.cursor.word_before(start, word).or_else(|| Position::of(self.cursor.text, start));
+            let error = Error::unsupported(clause, "number the rows on each side", at);
+            return ControlFlow::Break(Box::new(error));
+        }
+        self.counted(left)?;
+        self.counted(right)
+    }
+
+    /// Refuses two relations of one name, of which nobody could tell whose a column is.
+    fn names(&self, select: &Select) -> Walk {
+        let mut seen = BTreeSet::new();
+        for ident in select.from.iter().flat_map(names_of) {
+            let name = if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_lowercase() };
+            if seen.contains(&name) {
+                let message = format!("table name {name:?} specified more than once");
+                let position = Position::of(self.cursor.text, ident.span.start);
+                return ControlFlow::Break(Box::new(Error::Invalid { sqlstate: "42712", message, position }));
+            }
+            seen.insert(name);
+        }
+        ControlFlow::Continue(())
+    }
+
     /// Refuses EXISTS in a join's condition, which is planned as if it read no column of either side.
     fn conditions(&self, select: &Select) -> Walk {
         for condition in select.from.iter().flat_map(|from| &from.joins).filter_map(|join| on(&join.join_operator)) {
@@ -150,6 +188,24 @@ impl Gate<'_> {
 fn is_of_array(call: &Function) -> bool {
     let FunctionArguments::List(list) = &call.args else { return false };
     matches!(list.args.first(), Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Array(_)))))
+}
+
+/// What the tables of a FROM are called, and whatever else has an alias there.
+fn names_of(from: &TableWithJoins) -> Vec<&Ident> {
+    let mut names = Vec::new();
+    for factor in std::iter::once(&from.relation).chain(from.joins.iter().map(|join| &join.relation)) {
+        match factor {
+            TableFactor::Table { alias: Some(alias), .. }
+            | TableFactor::Derived { alias: Some(alias), .. }
+            | TableFactor::NestedJoin { alias: Some(alias), .. } => names.push(&alias.name),
+            TableFactor::Table { name, alias: None, args: None, .. } => {
+                names.extend(name.0.last().and_then(ObjectNamePart::as_ident));
+            }
+            TableFactor::NestedJoin { table_with_joins, .. } => names.extend(names_of(table_with_joins)),
+            _ => {}
+        }
+    }
+    names
 }
 
 /// What stands after a join's ON.
@@ -172,7 +228,7 @@ impl Visitor for Gate<'_> {
     fn pre_visit_query(&mut self, query: &ast::Query) -> Walk {
         let ast::Query {
             with: _,
-            body: _,
+            body,
             order_by: _,
             limit_clause: _,
             fetch: _,
@@ -182,6 +238,7 @@ impl Visitor for Gate<'_> {
             format_clause,
             pipe_operators,
         } = query;
+        self.counted(body)?;
         let clauses = [
             (for_clause.is_some(), "FOR XML, JSON or BROWSE"),
             (settings.is_some(), "SETTINGS"),
@@ -207,6 +264,7 @@ impl Visitor for Gate<'_> {
     }
 
     fn pre_visit_select(&mut self, select: &Select) -> Walk {
+        self.names(select)?;
         self.orders(select)?;
         self.conditions(select)?;
         let Select {

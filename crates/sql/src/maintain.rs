@@ -14,8 +14,8 @@ use crate::window;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::{Expr as LogicalExpr, LogicalPlan, Volatility};
 use datafusion::sql::sqlparser::ast::{
-    self, Expr, Function, GroupByExpr, JoinOperator, LimitClause, OrderByKind, Select, SetExpr, SetOperator,
-    SetQuantifier, Spanned, TableFactor, Value, ValueWithSpan, Visit, Visitor,
+    self, Expr, Function, GroupByExpr, JoinOperator, LimitClause, OrderByKind, Select, SetExpr, Spanned, TableFactor,
+    Value, ValueWithSpan, Visit, Visitor, visit_expressions,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 use std::ops::ControlFlow;
@@ -174,20 +174,7 @@ impl Gate<'_> {
     }
 
     fn body(&self, body: &SetExpr) -> Walk {
-        let SetExpr::SetOperation { op, set_quantifier, left, right } = body else {
-            return ControlFlow::Continue(());
-        };
-        let clause = match op {
-            SetOperator::Union => None,
-            SetOperator::Except | SetOperator::Minus => Some(("EXCEPT", "EXCEPT ALL")),
-            SetOperator::Intersect => Some(("INTERSECT", "INTERSECT ALL")),
-        };
-        let is_all = matches!(set_quantifier, SetQuantifier::All | SetQuantifier::AllByName);
-        if let Some((word, clause)) = clause
-            && is_all
-        {
-            return self.refuse(clause, "number the rows on each side", self.before(right.span(), word));
-        }
+        let SetExpr::SetOperation { left, right, .. } = body else { return ControlFlow::Continue(()) };
         self.body(left)?;
         self.body(right)
     }
@@ -213,8 +200,18 @@ impl Gate<'_> {
             GroupByExpr::Expressions(_, modifiers) if !modifiers.is_empty() => {
                 self.refuse("GROUP BY WITH", "use ROLLUP, CUBE or GROUPING SETS", here)
             }
-            GroupByExpr::Expressions(..) => ControlFlow::Continue(()),
+            keys @ GroupByExpr::Expressions(..) => self.keys(keys),
         }
+    }
+
+    fn keys(&self, keys: &GroupByExpr) -> Walk {
+        visit_expressions(keys, |expr| match expr {
+            Expr::Subquery(query) | Expr::InSubquery { subquery: query, .. } | Expr::Exists { subquery: query, .. } => {
+                let hint = "join to the subquery, and group by its column";
+                self.refuse("a subquery in GROUP BY", hint, self.at(query.span()))
+            }
+            _ => ControlFlow::Continue(()),
+        })
     }
 
     fn factor(&self, factor: &TableFactor) -> Walk {

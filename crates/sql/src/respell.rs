@@ -20,11 +20,12 @@
 //!   among the arguments of functions of numerics.
 //! - `substring(... FROM ...)` is a function, `|/x`, `||/x` and `a ^@ b` are functions too.
 //! - `age(x)` is that of today, and `make_interval` has all of its arguments in their order.
+//! - ROLLUP and CUBE of several columns at one place are written out as sets.
 //! - A slice without a bound has the first or the last possible one.
 //!
 //! Spans stay, so that errors find their places.
 
-use crate::{arrays, jsonb, literals, numerals, patterns, row_values, scalars, scopes, zones};
+use crate::{arrays, jsonb, literals, numerals, patterns, row_values, scalars, scopes, sets, zones};
 use datafusion::sql::sqlparser::ast::{
     AccessExpr, BinaryOperator, CastKind, CharacterLength, DataType, DuplicateTreatment, Expr, Function, FunctionArg,
     FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, ObjectName, ObjectNamePart, Query, Select,
@@ -185,7 +186,7 @@ impl VisitorMut for Respell {
     }
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Infallible> {
-        if let Some(changed) = row_values::compared(expr) {
+        if let Some(changed) = row_values::compared(expr).or_else(|| sets::written_out(expr)) {
             *expr = changed;
         }
         literals::respell(expr);

@@ -19,6 +19,7 @@ use crate::interval_sums;
 use crate::intervals::{self, Intervals};
 use crate::jsonb::{self, Jsonb, Settled};
 use crate::lateral;
+use crate::lengths::Lengths;
 use crate::named;
 use crate::numerals::{Lists, Numerals};
 use crate::ordered_sets;
@@ -28,9 +29,12 @@ use crate::printed::Joined;
 use crate::respell::{UNNAMED, respelled, told_apart};
 use crate::rounding::Rounding;
 use crate::scalars;
+use crate::series;
+use crate::sets;
 use crate::sql_function::{self, SqlFunction};
 use crate::statement::{Name, Query, Statement};
 use crate::subquery;
+use crate::text::Position;
 use crate::type_of;
 use crate::types::{self, Types};
 use crate::window::{self, Windows};
@@ -39,7 +43,7 @@ use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{Column, DFSchema, DataFusionError, TableReference, plan_datafusion_err};
+use datafusion::common::{Column, DFSchema, DataFusionError, TableReference, plan_datafusion_err, plan_err};
 use datafusion::execution::SessionState;
 use datafusion::execution::context::SessionConfig;
 use datafusion::execution::session_state::SessionStateBuilder;
@@ -65,7 +69,7 @@ use datafusion::optimizer::simplify_expressions::{ExprSimplifier, SimplifyExpres
 use datafusion::optimizer::{Optimizer, OptimizerContext, OptimizerRule};
 use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 use datafusion::sql::planner::{ParserOptions, PlannerContext, SqlToRel};
-use datafusion::sql::sqlparser::ast;
+use datafusion::sql::sqlparser::ast::{self, Spanned as _};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -131,6 +135,11 @@ impl Relations {
     pub fn view(&mut self, name: &str, plan: LogicalPlan) {
         let schema = Arc::new(plan.schema().as_arrow().clone());
         self.insert(name, Arc::new(Inline { schema, plan }));
+    }
+
+    /// Whether a name stands for a query.
+    pub(crate) fn is_view(&self, name: &str) -> bool {
+        self.sources.get(name).is_some_and(|source| source.get_logical_plan().is_some())
     }
 
     /// A relation that can be read in batch.
@@ -205,6 +214,7 @@ impl Session {
             .with_analyzer_rule(Arc::new(Exact))
             .with_optimizer_rules(optimizer_rules())
             .with_optimizer_rule(Arc::new(UntiedWindows))
+            .with_optimizer_rule(Arc::new(Lengths))
             .with_physical_optimizer_rules(physical_rules())
             .with_default_features()
             .with_type_planner(Arc::clone(&types))
@@ -445,7 +455,9 @@ impl Session {
             return Err(Error::unsupported("computing EMIT ON WINDOW CLOSE from scratch", hint, None));
         }
         let plan = window::expand(plan).map_err(|e| Error::Plan(Box::new(e)))?;
-        let plan = subquery::plain_distinct(plan).and_then(subquery::compared).and_then(subquery::exact);
+        let plan = series::streamed(plan, self).map_err(|e| Error::of_planner(e, ""))?;
+        let plan = sets::of_columns(plan).and_then(subquery::plain_distinct);
+        let plan = plan.and_then(subquery::compared).and_then(subquery::exact);
         plan.map_err(|e| Error::of_planner(e, ""))
     }
 
@@ -472,7 +484,8 @@ impl Session {
         options.optimizer.enable_physical_uncorrelated_scalar_subquery = false;
         options.optimizer.max_passes = PASSES;
         let options = Arc::new(options);
-        let plan = subquery::plain_distinct(plan).and_then(subquery::compared).map_err(refused)?;
+        let plan = sets::of_columns(plan).and_then(subquery::plain_distinct).and_then(subquery::compared);
+        let plan = plan.map_err(refused)?;
         let plan = self.state.analyzer().execute_and_check(plan, &options, |_, _| {}).map_err(refused)?;
         subquery::check(&plan)?;
         let context = OptimizerContext::new_with_config_options(options).without_query_execution_start_time();
@@ -510,7 +523,7 @@ fn stream_rules(is_ordered: bool) -> Optimizer {
 ///
 /// # Errors
 /// `Invalid` when there are more names than columns, or a name is given twice.
-pub fn rename(plan: LogicalPlan, columns: &[Name], text: &str) -> Result<LogicalPlan> {
+pub fn rename(plan: LogicalPlan, columns: &[Name], query: &Query) -> Result<LogicalPlan> {
     let schema = Arc::clone(plan.schema());
     if columns.len() > schema.fields().len() {
         return Err(Error::Invalid {
@@ -525,15 +538,16 @@ pub fn rename(plan: LogicalPlan, columns: &[Name], text: &str) -> Result<Logical
         .enumerate()
         .map(|(i, field)| columns.get(i).map_or(field.name().as_str(), |c| &c.value))
         .collect();
-    if names.iter().skip(columns.len()).any(|name| name.starts_with(UNNAMED)) {
-        return Err(Error::name_twice(None));
+    let is_unnamed = |(at, name): (usize, &&str)| at >= columns.len() && name.starts_with(UNNAMED);
+    if let Some(at) = names.iter().enumerate().position(is_unnamed) {
+        return Err(Error::name_twice(item_at(query, at)));
     }
     let mut seen = BTreeSet::new();
-    if let Some(twice) = names.iter().find(|name| !seen.insert(**name)) {
+    if let Some(at) = names.iter().position(|name| !seen.insert(*name)) {
         return Err(Error::Invalid {
             sqlstate: "42701",
-            message: format!("column {twice:?} is given more than once: name the columns with AS"),
-            position: None,
+            message: format!("column {:?} is given more than once: name the columns with AS", names[at]),
+            position: columns.get(at).map_or_else(|| item_at(query, at), |column| Some(column.at)),
         });
     }
     let is_plain = |field: &Arc<Field>| types::plain(field.data_type()).is_none();
@@ -549,7 +563,17 @@ pub fn rename(plan: LogicalPlan, columns: &[Name], text: &str) -> Result<Logical
     LogicalPlanBuilder::from(plan)
         .project(expressions)
         .and_then(LogicalPlanBuilder::build)
-        .map_err(|e| Error::of_planner(e, text))
+        .map_err(|e| Error::of_planner(e, &query.text))
+}
+
+/// Where a query's SELECT says what a column is, if each of its items is one.
+fn item_at(query: &Query, at: usize) -> Option<Position> {
+    let ast::SetExpr::Select(select) = query.ast.body.as_ref() else { return None };
+    let is_one = |item: &ast::SelectItem| {
+        matches!(item, ast::SelectItem::UnnamedExpr(_) | ast::SelectItem::ExprWithAlias { .. })
+    };
+    let item = select.projection.get(at).filter(|_| select.projection.iter().all(is_one))?;
+    Position::of(&query.text, item.span().start)
 }
 
 /// A bound query whose columns have types that PostgreSQL has, as those of a view: `row_number()` is a bigint.
@@ -642,12 +666,9 @@ impl ContextProvider for Names<'_> {
         Some(Arc::clone(&self.session.types))
     }
 
-    fn get_table_function_source(&self, name: &str, args: Vec<Expr>) -> Result<Arc<dyn TableSource>, DataFusionError> {
-        let functions = self.session.state.table_functions();
-        let function = functions.get(name).ok_or_else(|| plan_datafusion_err!("table function '{name}' not found"))?;
-        let args = datafusion::catalog::TableFunctionArgs::new(&args, &self.session.state);
-        let table = function.create_table_provider_with_args(args)?;
-        Ok(datafusion::datasource::provider_as_source(table))
+    /// DataFusion's own are not SQL's: what gives rows here has been given another spelling.
+    fn get_table_function_source(&self, name: &str, _: Vec<Expr>) -> Result<Arc<dyn TableSource>, DataFusionError> {
+        plan_err!("table function '{name}' not found")
     }
 
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {

@@ -98,7 +98,7 @@ impl World {
             Statement::CopyOut(copy) => Ok(format!("COPY OUT of {}\n", copy.query.ast)),
             Statement::CreateView(view) => {
                 let plan = self.session.bind(&view.query, &self.relations)?;
-                let plan = rename(plan, &view.columns, &view.query.text)?;
+                let plan = rename(plan, &view.columns, &view.query)?;
                 self.relations.view(&view.name.value, plan);
                 Ok("CREATE VIEW\n".to_owned())
             }

@@ -6,9 +6,10 @@
 //! so what a row lacks is put behind it (docs/formats/table-store.md).
 
 use crate::error::{Error, Result};
-use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, BinaryBuilder, ListArray, RecordBatch, RecordBatchOptions};
-use arrow::datatypes::{DataType, Float32Type, Float64Type, SchemaRef};
+use arrow::array::{Array, ArrayRef, BinaryArray, BinaryBuilder, RecordBatch, RecordBatchOptions};
+use arrow::datatypes::SchemaRef;
 use arrow::row::{RowConverter, SortField};
+use highwater_engine::one_form;
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -52,7 +53,7 @@ impl RowCodec {
 
     /// The keys of rows; of the key's columns alone when `columns` has just these.
     pub(crate) fn keys_of(&self, columns: &[ArrayRef]) -> Result<BinaryArray> {
-        let keys: Vec<ArrayRef> = columns.iter().map(one_zero).collect();
+        let keys: Vec<ArrayRef> = columns.iter().map(one_form).collect();
         bytes_of(&self.keys, &keys, columns.first().map_or(0, |column| column.len()))
     }
 
@@ -132,31 +133,11 @@ fn columns_of(converter: &RowConverter, columns: &[usize], rows: &[&[u8]]) -> Re
     converter.convert_rows(rows.iter().map(|row| parser.parse(row))).map_err(Error::corrupt)
 }
 
-/// Zeros and NaNs that are equal have one form in keys.
-fn one_zero(key: &ArrayRef) -> ArrayRef {
-    match key.data_type() {
-        DataType::Float32 => {
-            let one = |v: f32| if v.is_nan() { f32::NAN } else { v + 0.0 };
-            Arc::new(key.as_primitive::<Float32Type>().unary::<_, Float32Type>(one))
-        }
-        DataType::Float64 => {
-            let one = |v: f64| if v.is_nan() { f64::NAN } else { v + 0.0 };
-            Arc::new(key.as_primitive::<Float64Type>().unary::<_, Float64Type>(one))
-        }
-        DataType::List(field) if field.data_type().is_floating() => {
-            let list = key.as_list::<i32>();
-            let (field, offsets) = (Arc::clone(field), list.offsets().clone());
-            Arc::new(ListArray::new(field, offsets, one_zero(list.values()), list.nulls().cloned()))
-        }
-        _ => Arc::clone(key),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use arrow::array::{Int64Array, StringArray};
-    use arrow::datatypes::{Field, Schema};
+    use arrow::datatypes::{DataType, Field, Schema};
 
     fn codec(columns: usize, added: &[ArrayRef]) -> RowCodec {
         let all = [

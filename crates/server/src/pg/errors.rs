@@ -16,6 +16,11 @@ pub(super) fn fatal(sqlstate: &str, message: impl Into<String>) -> PgWireError {
     PgWireError::UserError(Box::new(ErrorInfo::new("FATAL".to_owned(), sqlstate.to_owned(), message.into())))
 }
 
+/// Another session has ended this one.
+pub(super) fn terminated() -> PgWireError {
+    fatal("57P01", "terminating connection due to administrator command")
+}
+
 /// Bytes that are no text.
 pub(super) fn no_text() -> PgWireError {
     error("22021", "invalid byte sequence for encoding \"UTF8\"")

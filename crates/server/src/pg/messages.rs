@@ -50,7 +50,13 @@ pub(crate) async fn serve(stream: TcpStream, tls: Option<TlsAcceptor>, session: 
                 () = &mut startup => None,
             }
         } else {
-            socket.next().await
+            tokio::select! {
+                biased;
+                () = session.ended.told.notified() => {
+                    return process_error(&mut socket, errors::terminated(), false).await;
+                }
+                next = socket.next() => next,
+            }
         };
         let (done, waits_for_sync) = match next {
             None | Some(Ok(PgWireFrontendMessage::Terminate(_))) => return Ok(()),
@@ -78,6 +84,9 @@ pub(crate) async fn serve(stream: TcpStream, tls: Option<TlsAcceptor>, session: 
         };
         if let Err(mut error) = done {
             session.on_error(&socket, &mut error);
+            if session.ended.is_ended() {
+                return process_error(&mut socket, errors::terminated(), false).await;
+            }
             process_error(&mut socket, error, waits_for_sync).await?;
         }
     }

@@ -26,6 +26,7 @@ use pgwire::messages::cancel::CancelRequest;
 use pgwire::messages::response::TransactionStatus;
 use std::collections::HashMap;
 use std::hash::RandomState;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
@@ -63,6 +64,24 @@ impl Server {
 /// Ends the statement under way: the first half when it blocks, the second when it waits.
 struct Cancel(Canceller, Arc<Notify>);
 
+/// Whether another session has ended this one.
+#[derive(Default)]
+struct Ended {
+    is_ended: AtomicBool,
+    told: Notify,
+}
+
+impl Ended {
+    fn end(&self) {
+        self.is_ended.store(true, Ordering::Relaxed);
+        self.told.notify_one();
+    }
+
+    fn is_ended(&self) -> bool {
+        self.is_ended.load(Ordering::Relaxed)
+    }
+}
+
 /// One client's connection.
 pub(crate) struct Session {
     server: Arc<Server>,
@@ -73,6 +92,8 @@ pub(crate) struct Session {
     copy: Mutex<Option<CopyIn>>,
     pipeline: Mutex<pipeline::Pipeline>,
     role: Mutex<Role>,
+    /// Told when another session ends this one.
+    ended: Arc<Ended>,
     /// Its number among all connections, once it is admitted.
     number: Mutex<Option<i32>>,
     permit: Mutex<Option<OwnedSemaphorePermit>>,
@@ -90,6 +111,7 @@ impl Session {
             copy: Mutex::default(),
             pipeline: Mutex::default(),
             role: Mutex::new(Role::Reader),
+            ended: Arc::default(),
             number: Mutex::default(),
             permit: Mutex::default(),
         })

@@ -72,7 +72,9 @@ impl Session {
     {
         let limit = self.connection.lock().await.statement_timeout();
         let done = self.limited(self.run_portal(client, message), limit).await;
-        client.set_transaction_status(status_of(&*self.connection.lock().await));
+        let connection = self.connection.lock().await;
+        connection.rests();
+        client.set_transaction_status(status_of(&connection));
         done
     }
 
@@ -239,7 +241,9 @@ impl Session {
             let committed = self.server.database.commit_implicit(&mut connection, told.as_deref()).await;
             committed.map_err(|error| errors::of(&error, 0))
         };
-        self.limited(committed, limit).await
+        let done = self.limited(committed, limit).await;
+        connection.rests();
+        done
     }
 
     /// What a portal's statement gives. In a transaction that nobody asked for it is kept what it told.

@@ -44,6 +44,7 @@ impl SimpleQueryHandler for Session {
         if done.is_err() {
             connection.fail_transaction();
         }
+        connection.rests();
         let status = status_of(&connection);
         client.set_transaction_status(status);
         if status == TransactionStatus::Idle {

@@ -3,6 +3,7 @@
 use super::{Cancel, Server, Session, errors};
 use crate::users::{ITERATIONS, Role};
 use futures::Sink;
+use highwater::{Client, Connection, Ending};
 use pgwire::api::auth::sasl::SASLAuthStartupHandler;
 use pgwire::api::auth::sasl::scram::ScramAuth;
 use pgwire::api::auth::{
@@ -10,7 +11,8 @@ use pgwire::api::auth::{
     finish_authentication, protocol_negotiation, save_startup_parameters_to_metadata,
 };
 use pgwire::api::{
-    ClientInfo, METADATA_USER, PgWireConnectionState, PidSecretKeyGenerator as _, RandomPidSecretKeyGenerator,
+    ClientInfo, METADATA_DATABASE, METADATA_USER, PgWireConnectionState, PidSecretKeyGenerator as _,
+    RandomPidSecretKeyGenerator,
 };
 use pgwire::error::{PgWireError, PgWireResult};
 use pgwire::messages::{PgWireBackendMessage, PgWireFrontendMessage};
@@ -126,6 +128,27 @@ impl StartupHandler for Session {
 }
 
 impl Session {
+    /// Others see it from now on, and may end it or its statements.
+    fn seat<C: ClientInfo>(&self, client: &C, connection: &mut Connection, number: i32, role: Role) {
+        let (canceller, cancelled, ended) =
+            (connection.canceller(), Arc::clone(&self.cancelled), Arc::clone(&self.ended));
+        let end = move |ending: Ending| {
+            if ending == Ending::Session {
+                ended.end();
+            }
+            canceller.cancel();
+            cancelled.notify_waiters();
+        };
+        let client = Client {
+            number,
+            user: connection.user().to_owned(),
+            database: client.metadata().get(METADATA_DATABASE).map_or("highwater", String::as_str).to_owned(),
+            address: client.socket_addr(),
+            is_admin: role == Role::Admin,
+        };
+        self.server.database.admit(connection, client, end);
+    }
+
     /// The client is who it says: from now on it can be cancelled, and has its role and settings.
     async fn admit<C: ClientInfo>(&self, client: &C) {
         let (number, secret) = client.pid_and_secret_key();
@@ -153,5 +176,6 @@ impl Session {
                 tracing::debug!(setting = key, %error, "a client's setting cannot be used");
             }
         }
+        self.seat(client, &mut connection, number, role);
     }
 }

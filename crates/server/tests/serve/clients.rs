@@ -81,6 +81,48 @@ fn queries_that_compute_without_a_pause_are_ended_and_hold_nobody_up() {
     assert_eq!(server.stop(), Some(0));
 }
 
+#[test]
+fn sessions_see_and_end_each_other() {
+    let data = tempfile::tempdir().expect("a folder");
+    let server = Server::start(data.path(), &[]);
+    runtime().block_on(async {
+        let (one, two) = (server.connect().await, server.connect().await);
+        one.batch_execute("SET application_name TO 'first'").await.expect("set");
+        let number: i32 = one.query_one("SELECT pg_backend_pid()", &[]).await.expect("a row").get(0);
+        let asked =
+            format!("SELECT state, query, application_name, usename FROM pg_stat_activity WHERE pid = {number}");
+        let seen = async || {
+            let row = two.query_one(&asked, &[]).await.expect("a row");
+            (0..4).map(|at| row.get::<_, String>(at)).collect::<Vec<_>>()
+        };
+        assert_eq!(seen().await, ["idle", "SELECT pg_backend_pid()", "first", "tester"]);
+        one.batch_execute("BEGIN; SELECT 1").await.expect("begun");
+        assert_eq!(seen().await[0], "idle in transaction");
+        one.batch_execute("ROLLBACK").await.expect("rolled back");
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let cancel = async {
+            while seen().await[..2] != ["active", "SELECT pg_sleep(3600)"] {
+                assert!(Instant::now() < deadline, "it is never seen to sleep");
+            }
+            let cancel = format!("SELECT pg_cancel_backend({number})");
+            assert!(two.query_one(&cancel, &[]).await.expect("a row").get::<_, bool>(0));
+        };
+        let (slept, ()) = tokio::join!(one.batch_execute("SELECT pg_sleep(3600)"), cancel);
+        assert_eq!(slept.expect_err("it is cancelled").code().expect("a code").code(), "57014");
+        one.batch_execute("SELECT 1").await.expect("the session goes on");
+        let terminate = format!("SELECT pg_terminate_backend({number})");
+        assert!(two.query_one(&terminate, &[]).await.expect("a row").get::<_, bool>(0));
+        while one.batch_execute("SELECT 1").await.is_ok() {
+            assert!(Instant::now() < deadline, "it is never ended");
+        }
+        while two.query_opt(&asked, &[]).await.expect("an answer").is_some() {
+            assert!(Instant::now() < deadline, "it never goes");
+        }
+        assert!(!two.query_one(&terminate, &[]).await.expect("a row").get::<_, bool>(0));
+    });
+    assert_eq!(server.stop(), Some(0));
+}
+
 /// One HTTP request; the status and the body.
 fn get(port: u16, path: &str) -> (u16, String) {
     use std::io::{Read as _, Write as _};

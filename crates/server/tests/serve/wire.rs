@@ -240,8 +240,14 @@ fn what_takes_too_long_to_plan_is_ended() {
     let (briefly, ever) = ("SET statement_timeout = 200", "SET statement_timeout = 0");
     wire = wire.query(briefly).query(&query).query(ever).query("SELECT 1 AS x").send();
     assert_eq!(wire.answers(10), "C ZI E57014 ZI C ZI T D C ZI");
+    let view = format!("CREATE MATERIALIZED VIEW v AS SELECT {} FROM t", columns[..2].join(", "));
+    wire = wire.query(briefly).query(&view).query(ever).query("SELECT 1 AS x").send();
+    assert_eq!(wire.answers(10), "C ZI E57014 ZI C ZI T D C ZI");
     wire = wire.query(briefly).query("SELECT pg_sleep(3600)").query(ever).send();
     // What is its column is known before it sleeps.
+    assert_eq!(wire.answers(7), "C ZI T E57014 ZI C ZI");
+    let counted = "SELECT count(*) AS n FROM generate_series(1, 9223372036854775807)";
+    wire = wire.query(briefly).query(counted).query(ever).send();
     assert_eq!(wire.answers(7), "C ZI T E57014 ZI C ZI");
     wire = wire.query(briefly).execute(&query).message(b'S', &[]).query(ever).query("SELECT 1 AS x").send();
     assert_eq!(wire.answers(10), "C ZI E57014 ZI C ZI T D C ZI");

@@ -5,6 +5,8 @@
 //! null are equal to each other wherever PostgreSQL finds them by `IS NOT DISTINCT FROM`.
 
 use crate::bounded;
+use crate::error::DataError;
+use crate::series;
 use crate::spelling::element_texts;
 use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, Int32Array, Int64Array, ListArray, StringArray, StringBuilder, UInt64Array,
@@ -17,6 +19,7 @@ use arrow::datatypes::{
 };
 use arrow::error::ArrowError;
 use arrow::row::{RowConverter, SortField};
+use datafusion::common::DataFusionError;
 use datafusion::logical_expr::Operator;
 use std::collections::HashSet;
 use std::ops::Range;
@@ -421,8 +424,10 @@ pub(super) fn check_times(args: &[ArrayRef]) -> Result<()> {
         }
         let distance = (i128::from(lasts.value(row)) - i128::from(firsts.value(row))) * 1000;
         let step = least_nanos(step.value(row))?;
-        // Steps of nothing are refused where the series is made.
-        let count = if step == 0 { 0 } else { (distance / step + 1).max(0) };
+        if step == 0 {
+            return Err(zero_step());
+        }
+        let count = (distance / step + 1).max(0);
         if count > LONGEST_SERIES {
             return Err(too_long(count));
         }
@@ -447,17 +452,26 @@ fn least_nanos(step: IntervalMonthDayNano) -> Result<i128> {
 
 fn too_long(count: i128) -> ArrowError {
     let message = format!("a series of {count} elements: one of more than {LONGEST_SERIES} is not made");
-    ArrowError::InvalidArgumentError(message)
+    limited(message)
 }
 
 fn too_many() -> ArrowError {
-    ArrowError::InvalidArgumentError(format!("series of more than {MOST_NUMBERS} elements together"))
+    limited(format!("series of more than {MOST_NUMBERS} elements together are not made"))
+}
+
+fn limited(message: String) -> ArrowError {
+    let error = DataError { sqlstate: "54000", message };
+    ArrowError::from_external_error(Box::new(DataFusionError::External(Box::new(error))))
+}
+
+fn zero_step() -> ArrowError {
+    ArrowError::from_external_error(Box::new(series::zero_step()))
 }
 
 /// How many numbers a series has.
 fn steps(first: i64, last: i64, step: i64) -> Result<usize> {
     if step == 0 {
-        return Err(ArrowError::InvalidArgumentError("step size cannot equal zero".to_owned()));
+        return Err(zero_step());
     }
     let distance = (i128::from(last) - i128::from(first)) * i128::from(step.signum());
     let count = if distance < 0 { 0 } else { distance / i128::from(step).abs() + 1 };

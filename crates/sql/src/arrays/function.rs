@@ -84,7 +84,9 @@ impl ArrayFunction {
 
     fn refused<T>(&self, given: &[DataType]) -> Result<T> {
         let given: Vec<String> = given.iter().map(types::pg_name).collect();
-        plan_err!("function {}({}) does not exist", self.name, given.join(", "))
+        // Nobody writes the one that `respell` puts there.
+        let name = if self.kind == Kind::Series { "generate_series" } else { self.name.as_str() };
+        plan_err!("function {name}({}) does not exist", given.join(", "))
     }
 
     /// The types of arguments of which one is an array and the others are elements: `array` is its place.

@@ -4,6 +4,7 @@ use super::Builder;
 use super::flow::Flow;
 use crate::error::{Error, Result};
 use crate::session::view_schema;
+use crate::sets::{MOST_CUBED, without};
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::expr::GroupingSet;
@@ -13,9 +14,6 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::{Column, lit};
 use highwater_engine::plan::Operator;
 use std::sync::Arc;
-
-/// More grouping columns than this would make too many sets.
-const MOST_CUBED: usize = 8;
 
 impl Builder<'_> {
     pub(super) fn grouping_sets(&mut self, aggregate: &Aggregate, flow: Flow, owner: &str) -> Result<Flow> {
@@ -58,11 +56,6 @@ fn sets_of(group: &[Expr]) -> Result<Vec<Vec<Expr>>> {
         }
         GroupingSet::Cube(keys) => (0_usize..1 << keys.len()).map(|left_out| without(keys, left_out)).collect(),
     })
-}
-
-/// The keys whose bits are not set.
-fn without(keys: &[Expr], left_out: usize) -> Vec<Expr> {
-    keys.iter().enumerate().filter(|(i, _)| (left_out >> i) & 1 == 0).map(|(_, key)| key.clone()).collect()
 }
 
 /// What grouping() is computed from: a bit for each key that is left out, the last key's the lowest,

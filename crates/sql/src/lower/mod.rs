@@ -19,6 +19,7 @@ mod lifetime;
 mod limit;
 mod over;
 mod passing;
+mod places;
 mod regroup;
 mod scan;
 mod sessions;
@@ -96,6 +97,15 @@ pub struct Maintained<'a> {
     pub closes: Option<Position>,
 }
 
+/// Binds a query that is to be maintained and brings it to the form that is lowered, which is most of the work of
+/// planning it.
+///
+/// # Errors
+/// Those of [`Builder::view`], but for what only lowering refuses.
+pub fn tried(session: &Session, query: Maintained<'_>) -> Result<()> {
+    Builder::new(session).bind(query).map(drop)
+}
+
 impl<'a> Builder<'a> {
     /// An empty pipeline.
     #[must_use]
@@ -153,6 +163,10 @@ impl<'a> Builder<'a> {
     /// # Errors
     /// `Unsupported` for what cannot be maintained, and those of binding.
     pub fn view(&mut self, view: Maintained<'_>) -> Result<SchemaRef> {
+        self.kept(view).map_err(|error| places::placed(error, &view))
+    }
+
+    fn kept(&mut self, view: Maintained<'_>) -> Result<SchemaRef> {
         let plan = self.bind(view)?;
         let schema = session::view_schema(plan.schema());
         let mut flow = self.lower(&plan, view.name)?.named(&schema);
@@ -202,15 +216,20 @@ impl<'a> Builder<'a> {
         sink: Maintained<'_>,
         open: impl FnOnce(&SchemaRef, bool) -> highwater_engine::Result<Arc<dyn Sink>>,
     ) -> Result<()> {
-        let plan = self.bind(sink)?;
-        let schema = session::view_schema(plan.schema());
-        let flow = self.lower(&plan, sink.name)?.named(&schema);
-        let input = self.settle(flow, sink.name);
+        let (input, schema) = self.given(sink).map_err(|error| places::placed(error, &sink))?;
         let append_only = self.plan.nodes[input.0].append_only;
         let target = open(&schema, append_only)?;
         target.check(&schema, append_only)?;
         self.add(sink.name, "sink", vec![input], Operator::Sink(target), &schema);
         Ok(())
+    }
+
+    /// A node with the rows that a sink takes, and their columns.
+    fn given(&mut self, sink: Maintained<'_>) -> Result<(NodeId, SchemaRef)> {
+        let plan = self.bind(sink)?;
+        let schema = session::view_schema(plan.schema());
+        let flow = self.lower(&plan, sink.name)?.named(&schema);
+        Ok((self.settle(flow, sink.name), schema))
     }
 
     /// The columns by which the rows of a view of this pipeline are known, if there are such.
@@ -236,7 +255,7 @@ impl<'a> Builder<'a> {
         let plan = temporal::bounded(plan).map_err(|e| Error::of_planner(e, &query.text))?;
         maintain::check_functions(&plan)?;
         present::check(&plan, &query.text)?;
-        let plan = session::rename(plan, columns, &query.text)?;
+        let plan = session::rename(plan, columns, query)?;
         let is_deep = |field: &&Arc<Field>| match field.data_type() {
             DataType::List(of) => of.data_type().is_nested(),
             _ => false,
