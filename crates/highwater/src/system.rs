@@ -66,7 +66,9 @@ impl Database {
         parameters: &Parameters,
         changes: &Changes,
     ) -> Result<Option<Answer>> {
-        let Some((plan, state)) = self.system_plan(connection, query, parameters, changes).await? else { return Ok(None) };
+        let Some((plan, state)) = self.system_plan(connection, query, parameters, changes).await? else {
+            return Ok(None);
+        };
         Ok(Some(Answer::streamed(RowStream::new(self.computed(plan, self.task(&state))))))
     }
 
