@@ -88,18 +88,11 @@ mod tests {
             quotient.push(count);
         }
         if rest >= by - rest {
-            let mut at = quotient.len();
-            loop {
-                if at == 0 {
-                    quotient.insert(0, 1);
-                    break;
-                }
-                at -= 1;
-                if quotient[at] < 9 {
-                    quotient[at] += 1;
-                    break;
-                }
-                quotient[at] = 0;
+            let kept = quotient.iter().rposition(|figure| *figure < 9);
+            quotient[kept.map_or(0, |at| at + 1)..].fill(0);
+            match kept {
+                Some(at) => quotient[at] += 1,
+                None => quotient.insert(0, 1),
             }
         }
         let text: String = quotient.into_iter().map(|figure| char::from(b'0' + figure)).collect();

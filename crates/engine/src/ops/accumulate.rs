@@ -751,5 +751,7 @@ mod tests {
         assert!(found.is_null(3));
         let error = averages(SumKind::Decimal, std::iter::once((halves(most), 1)), None, &output, 4);
         assert!(error.expect_err("too large").to_string().contains("numeric out of range"));
+        let place = Place::Avg { kind: SumKind::Decimal, word: 3, valid: 1, digits: 2 };
+        assert_eq!(place.words(), "rounded avg 3 count 1", "told from one that was cut off");
     }
 }
