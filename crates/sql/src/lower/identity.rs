@@ -298,7 +298,7 @@ mod tests {
         let listed = array_agg(col("s")).order_by(vec![col("t").sort(true, false)]).build().expect("a call");
         let grouped = rows().aggregate(vec![col("k")], vec![listed]).expect("groups");
         assert_eq!(words(grouped), "aggregate [array_agg(#1 order [#2 asc nulls last])] by [#0] of rows");
-        let averages = vec![avg(col("k")), avg(cast(col("k"), DataType::Decimal128(20, 13)))];
+        let averages = vec![avg(col("k")), avg(cast(col("k"), DataType::Decimal128(20, 13))).alias("exact")];
         let grouped = rows().aggregate(vec![col("s")], averages).expect("groups");
         let expected = "aggregate [avg(#0),avg(cast(#0 as decimal128(20,13))):decimal128(24,17)] by [#1] of rows";
         assert_eq!(words(grouped), expected, "by DataFusion's avg");
