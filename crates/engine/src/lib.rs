@@ -8,6 +8,7 @@
 
 pub mod batch;
 pub mod changes;
+pub mod decimal;
 pub mod error;
 pub mod identity;
 pub mod metrics;

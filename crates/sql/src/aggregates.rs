@@ -23,6 +23,9 @@ use std::any::Any;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+/// The digits that sums of numerics have while they are made.
+pub(crate) const WIDEST: u8 = Decimal256Type::MAX_PRECISION;
+
 /// The digits of a sum of bigints: more than any number of rows needs.
 const SUM: DataType = DataType::Decimal128(38, 0);
 
@@ -59,7 +62,7 @@ pub(crate) fn is_exact_sum(function: &AggregateUDF) -> bool {
 fn code_of(of: &DataType) -> Result<DataType> {
     match of {
         DataType::Int64 => Ok(SUM),
-        DataType::Decimal128(_, scale) => Ok(DataType::Decimal256(Decimal256Type::MAX_PRECISION, *scale)),
+        DataType::Decimal128(_, scale) => Ok(DataType::Decimal256(WIDEST, *scale)),
         DataType::Float32 => Ok(DataType::Int32),
         DataType::Float64 => Ok(DataType::Int64),
         other => plan_err!("{other} is not recoded"),
@@ -102,6 +105,14 @@ fn all_coded(values: &[ArrayRef]) -> Result<Vec<ArrayRef>> {
     values.iter().map(coded).collect()
 }
 
+/// Without the last digit, by which the one before is rounded: halves go away from zero.
+fn without_digit(number: i256) -> i256 {
+    let half = i256::from_i128(if number.is_negative() { -5 } else { 5 });
+    number.wrapping_add(half).wrapping_div(i256::from_i128(10))
+}
+
+/// Numerics that have one digit more behind the point are rounded.
+///
 /// # Errors
 /// For a sum that is no bigint, or no numeric.
 fn decoded(values: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
@@ -110,9 +121,11 @@ fn decoded(values: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
             let narrow = |sum: i128| i64::try_from(sum).map_err(|_| out_of_range(to));
             Arc::new(values.as_primitive::<Decimal128Type>().try_unary::<_, Int64Type, _>(narrow)?)
         }
-        DataType::Decimal128(..) => {
+        DataType::Decimal128(_, scale) => {
             let most = 10_u128.pow(Decimal128Type::MAX_PRECISION.into());
+            let is_longer = matches!(values.data_type(), DataType::Decimal256(_, of) if of > scale);
             let narrow = |sum: i256| {
+                let sum = if is_longer { without_digit(sum) } else { sum };
                 let sum = sum.to_i128().filter(|sum| sum.unsigned_abs() < most);
                 sum.ok_or_else(|| out_of_range(to))
             };
@@ -199,10 +212,11 @@ impl AggregateUDFImpl for Recoded {
 
 /// One group.
 #[derive(Debug)]
-struct Whole {
-    inner: Box<dyn Accumulator>,
+pub(crate) struct Whole {
+    /// Of recoded values.
+    pub(crate) inner: Box<dyn Accumulator>,
     /// The type of the result.
-    to: DataType,
+    pub(crate) to: DataType,
 }
 
 impl Accumulator for Whole {
@@ -294,9 +308,9 @@ impl Accumulator for SumOfDistinct {
 }
 
 /// Many groups at once.
-struct Groups {
-    inner: Box<dyn GroupsAccumulator>,
-    to: DataType,
+pub(crate) struct Groups {
+    pub(crate) inner: Box<dyn GroupsAccumulator>,
+    pub(crate) to: DataType,
 }
 
 impl GroupsAccumulator for Groups {
@@ -382,6 +396,13 @@ mod tests {
         let error = decoded(&sum(2), &numeric).expect_err("too large").to_string();
         assert!(error.contains("numeric out of range"), "{error}");
         assert_eq!(decoded(&sum(3), &numeric).expect("fits").as_primitive::<Decimal128Type>().value(0), most);
+    }
+
+    #[test]
+    fn a_last_digit_rounds_the_one_before() {
+        for (number, rounded) in [(14, 1), (15, 2), (-14, -1), (-15, -2), (9, 1), (-4, 0), (0, 0)] {
+            assert_eq!(without_digit(i256::from_i128(number)), i256::from_i128(rounded), "{number}");
+        }
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! Operators that give no wrong value: integers fail where Arrow's would wrap around (22003), what is no
-//! number is one NaN, whose sign says nothing, and texts end to end are no longer than memory holds.
+//! number is one NaN, whose sign says nothing, quotients of numerics are rounded (`division`), and texts end to
+//! end are no longer than memory holds.
 //!
 //! Operators become functions as soon as types are settled, so that what is computed while a statement is
 //! planned, once, or for ever is computed by the same ones. A function keeps the name of its operator.
 
 use crate::bounded;
+use crate::division;
 use crate::error::DataError;
 use crate::floats;
 use crate::types::pg_name;
@@ -33,11 +35,19 @@ pub(crate) fn exact(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> 
         Expr::BinaryExpr(BinaryExpr { left, op, right }) => match Operation::of(*op) {
             Some(operation) => {
                 let (data_type, other) = (type_of(left, schema)?, type_of(right, schema)?);
-                (data_type == other).then_some((operation, data_type))
+                if operation == Operation::Divide && division::quotient_type(&data_type, &other).is_some() {
+                    // They were no numerics yet when they were bound: the type is the one that was settled since.
+                    Some((operation, expr.get_type(schema)?))
+                } else {
+                    (data_type == other && !data_type.is_decimal()).then_some((operation, data_type))
+                }
             }
             None => None,
         },
         Expr::Negative(of) => Some((Operation::Negate, type_of(of, schema)?)),
+        Expr::ScalarFunction(call) if division::is_quotient(&call.func) => {
+            Some((Operation::Divide, expr.get_type(schema)?))
+        }
         _ => None,
     };
     let Some((operation, data_type)) = made.filter(|(operation, of)| operation.is_of(of)) else {
@@ -46,6 +56,7 @@ pub(crate) fn exact(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> 
     let args = match expr {
         Expr::BinaryExpr(BinaryExpr { left, right, .. }) => vec![*left, *right],
         Expr::Negative(of) => vec![*of],
+        Expr::ScalarFunction(call) => call.args,
         other => return Ok(Transformed::no(other)),
     };
     let signature = Signature::any(args.len(), Volatility::Immutable);
@@ -132,6 +143,7 @@ impl Operation {
             Self::Join => matches!(of, DataType::Utf8 | DataType::Utf8View),
             Self::Modulo => floats::is_float(of),
             Self::Negate => of.is_signed_integer() || floats::is_float(of),
+            Self::Divide if matches!(of, DataType::Decimal128(..)) => true,
             _ => of.is_integer() || floats::is_float(of),
         }
     }
@@ -250,7 +262,13 @@ impl ScalarUDFImpl for Arithmetic {
         if args.args.iter().any(|arg| arg.data_type().is_null()) {
             return Ok(ColumnarValue::Array(new_null_array(&self.data_type, args.number_rows)));
         }
-        self.operation.computed(&args.args, args.number_rows).map(floats::one_nan).map_err(|error| self.told(error))
+        let computed = match (self.operation, &self.data_type, args.args.as_slice()) {
+            (Operation::Divide, DataType::Decimal128(..), [left, right]) => {
+                division::divided(left, right, &self.data_type)
+            }
+            (operation, _, values) => operation.computed(values, args.number_rows),
+        };
+        computed.map(floats::one_nan).map_err(|error| self.told(error))
     }
 }
 

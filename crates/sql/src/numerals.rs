@@ -5,6 +5,7 @@
 //! to numeric; one that is left becomes numeric again by its shortest digits, which are those that it was
 //! written with. A numeric beside any other double is a double, as in PostgreSQL.
 
+use crate::division;
 use crate::floats::{is_float, is_interval};
 use crate::intervals::written;
 use arrow::datatypes::DataType;
@@ -119,8 +120,8 @@ fn as_double(expr: Expr) -> Expr {
 }
 
 /// A numeric and what stands beside it, which is a float.
-fn side_by_side(numeric: Expr, float: Expr, op: &BinaryOperator) -> (Expr, Expr) {
-    match as_numeric(&float).filter(|_| *op != BinaryOperator::Divide) {
+fn side_by_side(numeric: Expr, float: Expr) -> (Expr, Expr) {
+    match as_numeric(&float) {
         Some(exact) => (numeric, exact),
         None => (as_double(numeric), float),
     }
@@ -138,13 +139,16 @@ impl ExprPlanner for Numerals {
         }
         // What has no type yet is left to others.
         let (left, right) = match (left.get_type(schema), right.get_type(schema)) {
-            (Ok(DataType::Decimal128(..)), Ok(other)) if is_float(&other) => side_by_side(left, right, &op),
+            (Ok(DataType::Decimal128(..)), Ok(other)) if is_float(&other) => side_by_side(left, right),
             (Ok(other), Ok(DataType::Decimal128(..))) if is_float(&other) => {
-                let (right, left) = side_by_side(right, left, &op);
+                let (right, left) = side_by_side(right, left);
                 (left, right)
             }
             _ => (left, right),
         };
+        if op == BinaryOperator::Divide && division::is_of_numerics(&left, &right, schema) {
+            return Ok(PlannerResult::Planned(division::quotient(left, right, schema)?));
+        }
         Ok(PlannerResult::Original(RawBinaryExpr { op, left, right }))
     }
 }

@@ -6,6 +6,7 @@
 use crate::arithmetic;
 use crate::arrays::{self, Arrays, Casts};
 use crate::asof;
+use crate::averages;
 use crate::bounded;
 use crate::close;
 use crate::error::{Error, Result};
@@ -232,6 +233,7 @@ impl Session {
         named::register(&mut state).expect("a session takes functions");
         ordered_sets::register(&mut state).expect("a session takes functions");
         scalars::register(&mut state).expect("a session takes functions");
+        averages::register(&mut state).expect("a session takes functions");
         formats::register(&mut state).expect("a session takes functions");
         arrays::register(&mut state).expect("a session takes functions");
         jsonb::register(&mut state).expect("a session takes functions");

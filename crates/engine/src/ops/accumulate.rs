@@ -12,6 +12,7 @@
 
 mod combine;
 
+use crate::decimal::Division;
 use crate::error::{Error, Result};
 use crate::plan::{Aggregate, AggregateFunction};
 use arrow::array::{
@@ -37,8 +38,8 @@ pub(crate) enum Place {
     Valid(usize),
     /// A sum: its first word, and the word that counts non-null arguments.
     Sum { kind: SumKind, word: usize, valid: usize },
-    /// A sum divided by its count.
-    Avg { kind: SumKind, word: usize, valid: usize },
+    /// A sum divided by its count, which has so many decimal digits more behind the point.
+    Avg { kind: SumKind, word: usize, valid: usize, digits: u32 },
     /// The least or greatest value in order-preserving form, of an append-only stream.
     Extreme { word: usize, valid: usize, max: bool },
     /// The least or greatest value of a multiset, by the multiset's number.
@@ -67,7 +68,8 @@ impl Place {
             Self::Rows => "rows".to_owned(),
             Self::Valid(valid) => format!("count {valid}"),
             Self::Sum { kind, word, valid } => format!("{} sum {word} count {valid}", kind.word()),
-            Self::Avg { kind, word, valid } => format!("{} avg {word} count {valid}", kind.word()),
+            Self::Avg { kind: SumKind::Decimal, word, valid, .. } => format!("rounded avg {word} count {valid}"),
+            Self::Avg { kind, word, valid, .. } => format!("{} avg {word} count {valid}", kind.word()),
             Self::Extreme { word, valid, max } => format!("{} {word} count {valid}", extreme(max)),
             Self::Set { set, max } => format!("{} of set {set}", extreme(max)),
         }
@@ -211,7 +213,7 @@ impl Layout {
                 };
                 Ok(match aggregate.function {
                     AggregateFunction::Sum => Place::Sum { kind, word, valid },
-                    _ => Place::Avg { kind, word, valid },
+                    _ => Place::Avg { kind, word, valid, digits: digits_gained(aggregate)? },
                 })
             }
         }
@@ -234,6 +236,17 @@ fn sums_words(aggregate: &Aggregate) -> Option<SumKind> {
         DataType::Float64 => Some(SumKind::Float),
         DataType::Decimal128(_, _) => Some(SumKind::Decimal),
         _ => None,
+    }
+}
+
+/// How many digits behind the point an average has more than what it is one of.
+fn digits_gained(aggregate: &Aggregate) -> Result<u32> {
+    match (&aggregate.input, &aggregate.output) {
+        (DataType::Decimal128(_, from), DataType::Decimal128(_, to)) => {
+            u32::try_from(i32::from(*to) - i32::from(*from))
+                .map_err(|_| Error::Plan(format!("an average of {} is no {}", aggregate.input, aggregate.output)))
+        }
+        _ => Ok(0),
     }
 }
 
@@ -629,7 +642,7 @@ impl Layout {
                     SumKind::Decimal => decimals(gather(word).zip(gather(word + 1)), nulls, output),
                 }
             }
-            Place::Avg { kind, word, valid } => {
+            Place::Avg { kind, word, valid, digits } => {
                 let counts = gather(valid);
                 if kind == SumKind::CountedFloat {
                     let sums = words.chunks_exact(stride).map(|row| counted_sum(&row[word..word + COUNTED]));
@@ -638,21 +651,13 @@ impl Layout {
                 }
                 let sums =
                     gather(word).zip(gather(word + usize::from(matches!(kind, SumKind::Float | SumKind::Decimal))));
-                averages(kind, sums.zip(counts), nulls_of(valid), output, self.decimal_scale(aggregate))
+                averages(kind, sums.zip(counts), nulls_of(valid), output, digits)
             }
             Place::Extreme { word, valid, max } => {
                 let values = gather(word).map(|w| if max { w } else { !w }).collect();
                 column_of_order_words(values, nulls_of(valid), output)
             }
             Place::Set { .. } => unreachable!("multisets are read by their owner"),
-        }
-    }
-
-    /// The scale of a decimal average's argument: DataFusion gives averages four more digits.
-    fn decimal_scale(&self, aggregate: usize) -> u32 {
-        match self.places[aggregate].1 {
-            DataType::Decimal128(_, scale) => (i32::from(scale) - 4).max(0) as u32,
-            _ => 0,
         }
     }
 }
@@ -691,19 +696,18 @@ fn averages(
     sums: impl Iterator<Item = ((u64, u64), u64)>,
     nulls: Option<NullBuffer>,
     output: &DataType,
-    argument_scale: u32,
+    digits: u32,
 ) -> Result<ArrayRef> {
     if kind == SumKind::Decimal {
-        let DataType::Decimal128(_, scale) = output else {
+        let DataType::Decimal128(precision, _) = output else {
             return Err(Error::Plan("the average of a numeric is a numeric".into()));
         };
-        let factor = 10_i128.pow((*scale as u32).saturating_sub(argument_scale));
-        let values: Option<Vec<i128>> = sums
-            .map(|((low, high), n)| {
-                let sum = decimal_of(low, high).checked_mul(factor)?;
-                Some(if n == 0 { 0 } else { sum / i128::from(n) })
-            })
-            .collect();
+        let division = Division::new(digits, *precision);
+        let average = |((low, high), n): ((u64, u64), u64)| match n {
+            0 => Some(0),
+            n => division.quotient(decimal_of(low, high), i128::from(n)),
+        };
+        let values: Option<Vec<i128>> = sums.map(average).collect();
         let values = values.ok_or_else(|| Error::data("avg", "numeric out of range"))?;
         return Ok(Arc::new(Decimal128Array::new(values.into(), nulls).with_data_type(output.clone())));
     }
@@ -731,5 +735,23 @@ mod tests {
             let whole = (i128::from(carry) << 64) + i128::from(low);
             assert_eq!(whole, i128::from(value) * i128::from(weight), "{value} * {weight}");
         }
+    }
+
+    #[test]
+    fn averages_of_decimals_are_rounded() {
+        let most = 10_i128.pow(38) - 1;
+        let halves = |sum: i128| (sum as u64, (sum >> 64) as u64);
+        let sums = [(10, 3), (-10, 3), (20, 3), (0, 0), (1, 20_000), (-1, 20_000), (most, 100_000)];
+        let sums = sums.map(|(sum, n)| (halves(sum), n));
+        let output = DataType::Decimal128(38, 6);
+        let valid = NullBuffer::from(sums.map(|(_, n)| n != 0).to_vec());
+        let found = averages(SumKind::Decimal, sums.into_iter(), Some(valid), &output, 4).expect("averages");
+        let expected = [33_333, -33_333, 66_667, 0, 1, -1, 10_i128.pow(37)].to_vec();
+        assert_eq!(found.as_primitive::<Decimal128Type>().values().to_vec(), expected);
+        assert!(found.is_null(3));
+        let error = averages(SumKind::Decimal, std::iter::once((halves(most), 1)), None, &output, 4);
+        assert!(error.expect_err("too large").to_string().contains("numeric out of range"));
+        let place = Place::Avg { kind: SumKind::Decimal, word: 3, valid: 1, digits: 2 };
+        assert_eq!(place.words(), "rounded avg 3 count 1", "told from one that was cut off");
     }
 }

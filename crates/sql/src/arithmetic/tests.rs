@@ -45,6 +45,30 @@ fn integers_fail_where_they_would_wrap_around() {
 }
 
 #[test]
+fn quotients_of_numerics_are_rounded() {
+    let cases = [
+        ("CAST(1 AS numeric) / 3", Ok("0.3333333333333333")),
+        ("2 / CAST(-3 AS numeric)", Ok("-0.6666666666666667")),
+        ("CAST(1 AS numeric(4, 2)) / CAST(8 AS numeric(4, 2))", Ok("0.1250000000000000")),
+        ("CAST(1 AS numeric(20, 18)) / 3", Ok("0.333333333333333333")),
+        ("1 / CAST(3 AS numeric(20, 18))", Ok("0.333333333333333333")),
+        ("CAST(7 AS numeric(3, 1)) / 2.5", Ok("2.8000000000000000")),
+        ("1.0 / CAST(3 AS numeric)", Ok("0.3333333333333333")),
+        ("CAST('9999999999999999999999' AS numeric(38, 0)) / 1", Ok("9999999999999999999999.0000000000000000")),
+        ("CAST('10000000000000000000000' AS numeric(38, 0)) / 1", Err("numeric out of range")),
+        ("NULL / CAST(1 AS numeric)", Ok("")),
+        ("CAST(1 AS numeric) / CASE WHEN 1 = 1 THEN 2 ELSE CAST(2.5 AS numeric(2, 1)) END", Ok("0.5000000000000000")),
+        ("CASE WHEN 1 = 2 THEN 1 ELSE CAST(2.5 AS numeric(2, 1)) END / 3", Ok("0.8333333333333333")),
+        ("CAST(1 AS numeric) / CASE WHEN 1 = 2 THEN 1 ELSE CAST(4 AS double precision) END", Ok("0.25")),
+        ("CAST(7 AS numeric(3, 1)) % 2", Ok("1.0")),
+    ];
+    for (expression, expected) in cases {
+        let found = computed(expression).map(|value| array_value_to_string(&value, 0).expect("shown"));
+        assert_eq!(found.as_deref().map_err(String::as_str), expected, "{expression}");
+    }
+}
+
+#[test]
 fn what_is_no_number_has_no_sign() {
     let infinity = "CAST('Infinity' AS double precision)";
     for expression in
@@ -56,6 +80,27 @@ fn what_is_no_number_has_no_sign() {
     }
     let zero = computed("- CAST(0 AS double precision)").expect("computed");
     assert_eq!(zero.as_primitive::<Float64Type>().value(0).to_bits(), (-0.0_f64).to_bits());
+}
+
+#[test]
+fn divided_numerics_are_called_and_typed_as_they_were_bound() {
+    let numeric = |precision, scale| DataType::Decimal128(precision, scale);
+    let fields = vec![Field::new("n", numeric(10, 2), false), Field::new("m", numeric(8, 4), true)];
+    let schema = DFSchema::try_from(Schema::new(fields)).expect("a schema");
+    let bound = division::quotient(col("n"), col("m"), &schema).expect("bound");
+    let made = exact(bound.clone(), &schema).expect("typed").data;
+    assert_ne!(made, bound);
+    for expr in [&bound, &made] {
+        assert_eq!(expr.schema_name().to_string(), "n / m");
+        assert_eq!(expr.get_type(&schema).expect("typed"), numeric(28, 16));
+        assert!(expr.nullable(&schema).expect("known"));
+    }
+    assert_eq!(written(made).expect("the same"), col("n") / col("m"));
+    // What was no division of numerics when it was bound keeps its type.
+    let late = col("n") / col("m");
+    let made = exact(late.clone(), &schema).expect("typed").data;
+    assert_eq!(made.get_type(&schema).expect("typed"), late.get_type(&schema).expect("typed"));
+    assert_ne!(made, late);
 }
 
 fn schema() -> DFSchema {

@@ -96,7 +96,7 @@ pub(crate) fn parsed(texts: &StringArray) -> Result<ArrayRef, ArrowError> {
 }
 
 /// A parameter whose type nobody has told, as one of a type.
-fn typed(expr: Expr, data_type: &DataType) -> Expr {
+pub(crate) fn typed(expr: Expr, data_type: &DataType) -> Expr {
     match expr {
         Expr::Placeholder(Placeholder { id, field: None }) => {
             Expr::Placeholder(Placeholder { id, field: Some(Arc::new(Field::new("", data_type.clone(), true))) })

@@ -119,8 +119,12 @@ impl Columns<'_> {
                 };
                 format!("{}({}){of}", name(function.func.name()), self.list(&function.args)?)
             }
-            Expr::AggregateFunction(call) => self.aggregate(call.func.name(), &call.params)?,
-            Expr::WindowFunction(call) => self.window(call.fun.name(), &call.params)?,
+            whole @ Expr::AggregateFunction(call) => {
+                self.aggregate(call.func.name(), &self.average(call.func.name(), whole)?, &call.params)?
+            }
+            whole @ Expr::WindowFunction(call) => {
+                self.window(call.fun.name(), &self.average(call.fun.name(), whole)?, &call.params)?
+            }
             other => self.condition(other)?,
         })
     }
@@ -180,18 +184,30 @@ impl Columns<'_> {
         Ok(text + ")")
     }
 
-    fn aggregate(self, function: &str, params: &AggregateFunctionParams) -> Result<String> {
-        let filter = params.filter.as_deref();
-        let more = self.more(params.distinct, &params.order_by, filter, params.null_treatment)?;
-        Ok(format!("{}({}{more})", name(function), self.list(&params.args)?))
+    /// What an average of numerics has behind it: its type, by which it is told from one that is cut off.
+    fn average(self, function: &str, whole: &Expr) -> Result<String> {
+        let Self::In(schema) = self else { return Ok(String::new()) };
+        if function != "avg" {
+            return Ok(String::new());
+        }
+        match whole.get_type(schema).map_err(|e| broken(&e))? {
+            of @ DataType::Decimal128(..) => Ok(format!(":{}", data_type(&of)?)),
+            _ => Ok(String::new()),
+        }
     }
 
-    fn window(self, function: &str, params: &WindowFunctionParams) -> Result<String> {
+    fn aggregate(self, function: &str, of: &str, params: &AggregateFunctionParams) -> Result<String> {
+        let filter = params.filter.as_deref();
+        let more = self.more(params.distinct, &params.order_by, filter, params.null_treatment)?;
+        Ok(format!("{}({}{more}){of}", name(function), self.list(&params.args)?))
+    }
+
+    fn window(self, function: &str, of: &str, params: &WindowFunctionParams) -> Result<String> {
         let filter = params.filter.as_deref();
         let more = self.more(params.distinct, &params.order_by, filter, params.null_treatment)?;
         let (arguments, partition) = (self.list(&params.args)?, self.list(&params.partition_by)?);
         let frame = frame(&params.window_frame)?;
-        Ok(format!("{}({arguments}{more}) over [{partition}] {frame}", name(function)))
+        Ok(format!("{}({arguments}{more}){of} over [{partition}] {frame}", name(function)))
     }
 
     /// What a call has behind its arguments.
@@ -244,9 +260,9 @@ mod tests {
     use super::*;
     use arrow::datatypes::{Field, Schema, TimeUnit};
     use datafusion::functions::expr_fn::upper;
-    use datafusion::functions_aggregate::expr_fn::{array_agg, count};
+    use datafusion::functions_aggregate::expr_fn::{array_agg, avg, count};
     use datafusion::functions_window::expr_fn::row_number;
-    use datafusion::logical_expr::{ExprFunctionExt, LogicalPlanBuilder, col, in_list, lit, table_scan, when};
+    use datafusion::logical_expr::{ExprFunctionExt, LogicalPlanBuilder, cast, col, in_list, lit, table_scan, when};
 
     fn rows() -> LogicalPlanBuilder {
         let schema = Schema::new(vec![
@@ -282,6 +298,10 @@ mod tests {
         let listed = array_agg(col("s")).order_by(vec![col("t").sort(true, false)]).build().expect("a call");
         let grouped = rows().aggregate(vec![col("k")], vec![listed]).expect("groups");
         assert_eq!(words(grouped), "aggregate [array_agg(#1 order [#2 asc nulls last])] by [#0] of rows");
+        let averages = vec![avg(col("k")), avg(cast(col("k"), DataType::Decimal128(20, 13))).alias("exact")];
+        let grouped = rows().aggregate(vec![col("s")], averages).expect("groups");
+        let expected = "aggregate [avg(#0),avg(cast(#0 as decimal128(20,13))):decimal128(24,17)] by [#1] of rows";
+        assert_eq!(words(grouped), expected, "by DataFusion's avg");
         let numbered = row_number()
             .partition_by(vec![col("k")])
             .order_by(vec![col("t").sort(true, false)])

@@ -3,7 +3,7 @@
 use super::{Scalar, by_row, call, may_be_text, refused, texts};
 use crate::bytea::{self, Malformed};
 use crate::types::is_text;
-use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, BinaryBuilder, StringArray};
+use arrow::array::{Array, AsArray, BinaryArray, BinaryBuilder, StringArray};
 use arrow::datatypes::DataType;
 use base64::Engine as _;
 use base64::alphabet;

@@ -292,10 +292,13 @@ const DAY_NANOS: i64 = DAY * 1000;
 fn hours_carried(interval: IntervalMonthDayNano) -> Option<IntervalMonthDayNano> {
     let IntervalMonthDayNano { months, days, nanoseconds } = interval;
     let days = days.checked_add((nanoseconds / DAY_NANOS) as i32)?;
-    let (days, nanos) = match (days, nanoseconds % DAY_NANOS) {
-        (1.., nanos @ ..0) => (days - 1, nanos + DAY_NANOS),
-        (..0, nanos @ 1..) => (days + 1, nanos - DAY_NANOS),
-        (_, nanos) => (days, nanos),
+    let nanos = nanoseconds % DAY_NANOS;
+    let (days, nanos) = if days > 0 && nanos < 0 {
+        (days - 1, nanos + DAY_NANOS)
+    } else if days < 0 && nanos > 0 {
+        (days + 1, nanos - DAY_NANOS)
+    } else {
+        (days, nanos)
     };
     Some(IntervalMonthDayNano::new(months, days, nanos))
 }
@@ -304,10 +307,13 @@ fn hours_carried(interval: IntervalMonthDayNano) -> Option<IntervalMonthDayNano>
 fn days_carried(interval: IntervalMonthDayNano) -> Option<IntervalMonthDayNano> {
     let IntervalMonthDayNano { months, days, nanoseconds } = interval;
     let months = months.checked_add(days / 30)?;
-    let (months, days) = match (months, days % 30) {
-        (1.., days @ ..0) => (months - 1, days + 30),
-        (..0, days @ 1..) => (months + 1, days - 30),
-        (_, days) => (months, days),
+    let days = days % 30;
+    let (months, days) = if months > 0 && days < 0 {
+        (months - 1, days + 30)
+    } else if months < 0 && days > 0 {
+        (months + 1, days - 30)
+    } else {
+        (months, days)
     };
     Some(IntervalMonthDayNano::new(months, days, nanoseconds))
 }
