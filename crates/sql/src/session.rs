@@ -42,6 +42,7 @@ use crate::window::{self, Windows};
 use crate::zones::AtZone;
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::error::ArrowError;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema, DataFusionError, TableReference, plan_datafusion_err, plan_err};
@@ -229,11 +230,12 @@ impl Session {
         state.register_function_rewrite(Arc::new(Joined)).expect("a session takes rewrites");
         patterns::register(&mut state).expect("a session takes functions");
         intervals::register(&mut state).expect("a session takes functions");
+        averages::register(&mut state).expect("a session takes functions");
+        // Of averages that there are.
         interval_sums::register(&mut state).expect("a session takes functions");
         named::register(&mut state).expect("a session takes functions");
         ordered_sets::register(&mut state).expect("a session takes functions");
         scalars::register(&mut state).expect("a session takes functions");
-        averages::register(&mut state).expect("a session takes functions");
         formats::register(&mut state).expect("a session takes functions");
         arrays::register(&mut state).expect("a session takes functions");
         jsonb::register(&mut state).expect("a session takes functions");
@@ -443,7 +445,12 @@ impl Session {
         RecordBatch::try_new_with_options(Arc::new(Schema::empty()), Vec::new(), &options)
             .map_err(DataFusionError::from)
             .and_then(|none| made.evaluate(&none)?.into_array(rows))
-            .map_err(|e| Error::Plan(Box::new(e)))
+            .map_err(|error| match error.find_root() {
+                DataFusionError::ArrowError(inner, _) if matches!(**inner, ArrowError::DivideByZero) => {
+                    Error::Invalid { sqlstate: "22012", message: "division by zero".to_owned(), position: None }
+                }
+                _ => Error::Plan(Box::new(error)),
+            })
     }
 
     /// A bound query as DataFusion can run it.
