@@ -18,6 +18,7 @@ use datafusion::datasource::MemTable;
 use datafusion::prelude::SessionContext;
 use datafusion::sql::sqlparser::ast;
 use datafusion_pg_catalog::pg_catalog::oid_field::{kind, oid_field};
+use highwater_sql::{walk_expr_mut, walk_statement_mut};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -429,7 +430,7 @@ pub(crate) fn runnable(text: &str) -> String {
 /// privileges in lists; nothing that could be deferrable, or a type of rows, exists.
 pub(crate) fn simplify(statement: &mut ast::Statement) {
     // Nothing breaks it off.
-    let _: ControlFlow<()> = ast::VisitMut::visit(statement, &mut Simplify);
+    let _: ControlFlow<()> = walk_statement_mut(statement, &mut Simplify);
 }
 
 struct Simplify;
@@ -440,12 +441,7 @@ impl ast::VisitorMut for Simplify {
     fn pre_visit_select(&mut self, select: &mut ast::Select) -> ControlFlow<()> {
         for item in &mut select.projection {
             if let ast::SelectItem::UnnamedExpr(expr) | ast::SelectItem::ExprWithAlias { expr, .. } = item {
-                let _: ControlFlow<()> = ast::visit_expressions_mut(expr, |expr| {
-                    if matches!(expr, ast::Expr::Exists { .. }) {
-                        *expr = falsehood();
-                    }
-                    ControlFlow::Continue(())
-                });
+                let _: ControlFlow<()> = walk_expr_mut(expr, &mut NothingExists);
             }
         }
         ControlFlow::Continue(())
@@ -476,6 +472,19 @@ impl ast::VisitorMut for Simplify {
                 **right = falsehood();
             }
             _ => {}
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+struct NothingExists;
+
+impl ast::VisitorMut for NothingExists {
+    type Break = ();
+
+    fn post_visit_expr(&mut self, expr: &mut ast::Expr) -> ControlFlow<()> {
+        if matches!(expr, ast::Expr::Exists { .. }) {
+            *expr = falsehood();
         }
         ControlFlow::Continue(())
     }

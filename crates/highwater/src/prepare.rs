@@ -21,7 +21,7 @@ use highwater_sql::session::plain;
 use highwater_sql::statement::{
     CopyOut, EXCLUDED, Insert, Name, Query, ROW_KEY, ROW_NUMBER, ROW_VALUE, Show, Statement, returning,
 };
-use highwater_sql::{Relations, SelectItem, references, rows_of};
+use highwater_sql::{Relations, SelectItem, references, rows_of, walk_query};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -274,7 +274,6 @@ fn number_of(name: &str) -> Option<usize> {
 
 /// The highest number of a parameter in a query.
 pub(crate) fn placeholders(query: &Query) -> usize {
-    use datafusion::sql::sqlparser::ast::Visit as _;
     struct Highest(usize);
     impl datafusion::sql::sqlparser::ast::Visitor for Highest {
         type Break = ();
@@ -290,6 +289,6 @@ pub(crate) fn placeholders(query: &Query) -> usize {
         }
     }
     let mut highest = Highest(0);
-    let _: std::ops::ControlFlow<()> = query.ast.visit(&mut highest);
+    let _: std::ops::ControlFlow<()> = walk_query(&query.ast, &mut highest);
     highest.0
 }

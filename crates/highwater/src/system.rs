@@ -35,7 +35,7 @@ use datafusion_pg_catalog::pg_catalog::setup_pg_catalog;
 use datafusion_pg_catalog::sql::PostgresCompatibilityParser;
 use highwater_sql::physical_rules;
 use highwater_sql::statement::{CreateTable, Query};
-use highwater_sql::type_of;
+use highwater_sql::{type_of, walk_query};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
@@ -47,7 +47,7 @@ impl Database {
     /// Whether a query reads the system's own relations, or none and asks about the session.
     pub(crate) fn is_system(&self, query: &Query) -> bool {
         let mut found = Found::default();
-        let _: ControlFlow<()> = ast::Visit::visit(query.ast.as_ref(), &mut found);
+        let _: ControlFlow<()> = walk_query(&query.ast, &mut found);
         if found.system {
             return true;
         }

@@ -15,6 +15,7 @@ use crate::lower::ties;
 use crate::statement::Query;
 use crate::text::{self, Position};
 use crate::types::is_jsonb;
+use crate::walk::walk;
 use arrow::datatypes::DataType;
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{Column, DFSchema, DataFusionError, JoinType, plan_err};
@@ -26,7 +27,7 @@ use datafusion::logical_expr::{
 };
 use datafusion::sql::sqlparser::ast::{
     self, FunctionArg, FunctionArgExpr, FunctionArguments, JoinConstraint, JoinOperator, Select, SelectItem, SetExpr,
-    TableFactor, TableWithJoins, Value, Visit, Visitor,
+    TableFactor, TableWithJoins, Value, Visitor,
 };
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan};
@@ -101,7 +102,7 @@ pub(crate) fn check(query: &Query) -> Result<()> {
     if !is_mentioned(&query.text) {
         return Ok(());
     }
-    let unmarked: ControlFlow<()> = query.ast.visit(&mut Unmarked);
+    let unmarked: ControlFlow<()> = walk(&query.ast, &mut Unmarked);
     if unmarked.is_continue() {
         return Ok(());
     }

@@ -6,6 +6,7 @@
 
 use crate::error::{Error, Result};
 use crate::text::Position;
+use crate::walk::walk_mut;
 use datafusion::sql::sqlparser::ast::{BinaryOperator, Expr, Value, VisitMut, VisitorMut};
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
@@ -130,7 +131,7 @@ pub(crate) fn check(tokens: &[TokenWithSpan], text: &str) -> Result<()> {
 /// Makes the long chains of AND and of OR as shallow as they can be.
 pub(crate) fn balance(parsed: &mut impl VisitMut) {
     // Nothing breaks the walk off.
-    let ControlFlow::Continue(()) = parsed.visit(&mut Balance);
+    let ControlFlow::Continue(()) = walk_mut(parsed, &mut Balance);
 }
 
 struct Balance;

@@ -4,7 +4,7 @@
 use crate::asof;
 use crate::chains;
 use crate::error::{Error, Result};
-use crate::precedence::group_operands;
+use crate::precedence;
 use crate::present;
 use crate::statement::Name;
 use crate::text::{self, DIALECT, Position};
@@ -222,7 +222,7 @@ impl<'a> Cursor<'a> {
         let mut parser = Parser::new(&DIALECT).with_tokens_with_locations(tokens);
         let mut value = read(&mut parser).map_err(|e| self.of_sqlparser(&e, &parser))?;
         self.next += parser.index().min(self.end - self.next);
-        group_operands(&mut value);
+        precedence::group(&mut value);
         chains::balance(&mut value);
         Ok(value)
     }

@@ -11,10 +11,11 @@ use crate::respell::plain_name;
 use crate::session::Session;
 use crate::statement::Query;
 use crate::text::Position;
+use crate::walk::{walk, walk_expressions};
 use datafusion::sql::sqlparser::ast::{
     self, DuplicateTreatment, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArguments,
     Ident, JoinConstraint, JoinOperator, ObjectNamePart, Select, SetExpr, SetOperator, SetQuantifier, Spanned,
-    TableFactor, TableWithJoins, Visit, Visitor, visit_expressions,
+    TableFactor, TableWithJoins, Visitor,
 };
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -25,7 +26,7 @@ use std::ops::ControlFlow;
 /// `Unsupported` with the clause's name and position; `Invalid` (42809) for what only aggregates have.
 pub(crate) fn check(query: &Query, session: &Session) -> Result<()> {
     let cursor = Cursor::new(&query.text)?;
-    match query.ast.visit(&mut Gate { cursor: &cursor, session }) {
+    match walk(&query.ast, &mut Gate { cursor: &cursor, session }) {
         ControlFlow::Break(error) => Err(*error),
         ControlFlow::Continue(()) => Ok(()),
     }
@@ -66,7 +67,7 @@ impl Gate<'_> {
     /// Refuses aggregates of different orders where one is DISTINCT: DataFusion would give all of them one.
     fn orders(&self, select: &Select) -> Walk {
         let (mut orders, mut is_distinct): (BTreeSet<String>, bool) = (BTreeSet::new(), false);
-        let _ = visit_expressions(&select.projection, |expr| {
+        let _ = walk_expressions(&select.projection, &mut |expr| {
             if let Some((order, distinct)) = order_of(expr) {
                 orders.insert(order);
                 is_distinct |= distinct;
@@ -173,7 +174,7 @@ impl Gate<'_> {
     /// Refuses EXISTS in a join's condition, which is planned as if it read no column of either side.
     fn conditions(&self, select: &Select) -> Walk {
         for condition in select.from.iter().flat_map(|from| &from.joins).filter_map(|join| on(&join.join_operator)) {
-            visit_expressions(condition, |expr| {
+            walk_expressions(condition, &mut |expr| {
                 let Expr::Exists { subquery, .. } = expr else { return ControlFlow::Continue(()) };
                 let at = self.cursor.word_before(subquery.span().start, "EXISTS");
                 let hint = "write it in WHERE, or join to what it looks for";

@@ -67,6 +67,7 @@ mod trims;
 pub mod type_of;
 pub mod types;
 mod upsert;
+mod walk;
 mod window;
 pub mod zoned;
 pub mod zones;
@@ -84,6 +85,7 @@ pub use references::{calls, named, references};
 pub use rewrite::{renamed, retitled, with_column};
 pub use session::{Relations, Session};
 pub use text::{Piece, Position, same_text, split};
+pub use walk::{walk_expr_mut, walk_query, walk_statement_mut};
 
 #[cfg(test)]
 mod tests;

@@ -10,12 +10,13 @@ use crate::session::Session;
 use crate::statement::Query;
 use crate::temporal;
 use crate::text::Position;
+use crate::walk::{walk, walk_expressions};
 use crate::window;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::{Expr as LogicalExpr, LogicalPlan, Volatility};
 use datafusion::sql::sqlparser::ast::{
     self, Expr, Function, GroupByExpr, JoinOperator, LimitClause, OrderByKind, Select, SetExpr, Spanned, TableFactor,
-    Value, ValueWithSpan, Visit, Visitor, visit_expressions,
+    Value, ValueWithSpan, Visitor,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 use std::ops::ControlFlow;
@@ -30,7 +31,7 @@ const CLOCK: &str = "its result changes without any row changing";
 pub(crate) fn check(query: &Query, session: &Session) -> Result<()> {
     let cursor = Cursor::new(&query.text)?;
     let mut gate = Gate { cursor: &cursor, session, laterals: 0, subqueries: 0, clocks: Vec::new() };
-    match query.ast.visit(&mut gate) {
+    match walk(&query.ast, &mut gate) {
         ControlFlow::Break(error) => Err(*error),
         ControlFlow::Continue(()) => Ok(()),
     }
@@ -205,7 +206,7 @@ impl Gate<'_> {
     }
 
     fn keys(&self, keys: &GroupByExpr) -> Walk {
-        visit_expressions(keys, |expr| match expr {
+        walk_expressions(keys, &mut |expr| match expr {
             Expr::Subquery(query) | Expr::InSubquery { subquery: query, .. } | Expr::Exists { subquery: query, .. } => {
                 let hint = "join to the subquery, and group by its column";
                 self.refuse("a subquery in GROUP BY", hint, self.at(query.span()))

@@ -5,14 +5,20 @@
 //! belongs, and parentheses stay in its trees; so wherever an operator's last operand is an AND or OR
 //! that binds no more than the operator, only the first operand of that is the operator's.
 
-use datafusion::sql::sqlparser::ast::{BinaryOperator, Expr, Value, VisitMut, VisitorMut};
+use crate::walk::walk_mut;
+use datafusion::sql::sqlparser::ast::{BinaryOperator, Expr, Statement, Value, VisitMut, VisitorMut};
 use std::convert::Infallible;
 use std::ops::ControlFlow;
 
-/// Groups the operands of what was just parsed as PostgreSQL does.
-pub fn group_operands(parsed: &mut impl VisitMut) {
+/// Groups the operands of a statement that was just parsed as PostgreSQL does.
+pub fn group_operands(statement: &mut Statement) {
+    group(statement);
+}
+
+/// The same of a part of one.
+pub(crate) fn group(parsed: &mut impl VisitMut) {
     // Nothing breaks the walk off.
-    let ControlFlow::Continue(()) = parsed.visit(&mut GroupOperands);
+    let ControlFlow::Continue(()) = walk_mut(parsed, &mut GroupOperands);
 }
 
 struct GroupOperands;
@@ -103,8 +109,8 @@ mod tests {
     fn tree(text: &str) -> Expr {
         let parsed = Parser::new(&DIALECT).try_with_sql(text).and_then(|mut parser| parser.parse_expr());
         let mut expr = parsed.expect("an expression");
-        group_operands(&mut expr);
-        let ControlFlow::Continue(()) = expr.visit(&mut Bare);
+        group(&mut expr);
+        let ControlFlow::Continue(()) = walk_mut(&mut expr, &mut Bare);
         expr
     }
 

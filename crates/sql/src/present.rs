@@ -11,12 +11,13 @@
 use crate::cursor::{Cursor, is_word};
 use crate::error::{Error, Result};
 use crate::text::Position;
+use crate::walk::walk_mut;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchemaRef, DataFusionError, JoinType, plan_err};
 use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
 use datafusion::logical_expr::{Expr, Extension, LogicalPlan, UserDefinedLogicalNodeCore};
 use datafusion::sql::sqlparser::ast::{
-    self, FunctionArg, FunctionArgExpr, Ident, TableFactor, TableFunctionArgs, TableVersion, VisitMut, VisitorMut,
+    self, FunctionArg, FunctionArgExpr, Ident, TableFactor, TableFunctionArgs, TableVersion, VisitorMut,
 };
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan, Whitespace, Word};
@@ -85,7 +86,7 @@ pub(crate) fn mark(query: &mut ast::Query, asked: &[Position], text: &str) -> Re
         return Ok(());
     }
     let mut found = Found(Vec::new());
-    let _: ControlFlow<()> = query.visit(&mut found);
+    let _: ControlFlow<()> = walk_mut(query, &mut found);
     let marked: Vec<Option<Position>> = found.0.into_iter().map(|at| Position::of(text, at)).collect();
     match asked.iter().find(|at| !marked.contains(&Some(**at))) {
         Some(at) => Err(misplaced(Some(*at))),

@@ -3,8 +3,9 @@
 use crate::respell::rows_function;
 use crate::statement::{Query, Statement};
 use crate::text::Position;
+use crate::walk::walk;
 use datafusion::sql::sqlparser::ast::{
-    self, Expr, FunctionArg, FunctionArgExpr, Ident, ObjectName, ObjectNamePart, Spanned, TableFactor, Visit, Visitor,
+    self, Expr, FunctionArg, FunctionArgExpr, Ident, ObjectName, ObjectNamePart, Spanned, TableFactor, Visitor,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 use std::collections::BTreeSet;
@@ -56,7 +57,7 @@ pub(crate) fn defined(query: &Query) -> BTreeSet<String> {
 
 fn found(query: &Query) -> Found {
     let mut found = Found::default();
-    let _: ControlFlow<()> = query.ast.visit(&mut found);
+    let _: ControlFlow<()> = walk(&query.ast, &mut found);
     found
 }
 
@@ -121,17 +122,17 @@ pub fn calls(statement: &Statement) -> BTreeSet<String> {
         Statement::CreateSource(source) => source.columns.iter().filter_map(|c| c.generated.as_ref()).collect(),
         Statement::CreateFunction(function) => vec![&function.body],
         Statement::CreateView(view) | Statement::CreateMaterializedView(view) => {
-            let _: ControlFlow<()> = view.query.ast.visit(&mut found);
+            let _: ControlFlow<()> = walk(&view.query.ast, &mut found);
             Vec::new()
         }
         Statement::CreateSink(sink) => {
-            let _: ControlFlow<()> = sink.query.ast.visit(&mut found);
+            let _: ControlFlow<()> = walk(&sink.query.ast, &mut found);
             Vec::new()
         }
         _ => Vec::new(),
     };
     for expression in expressions {
-        let _: ControlFlow<()> = expression.visit(&mut found);
+        let _: ControlFlow<()> = walk(expression, &mut found);
     }
     found.calls.into_iter().map(|(name, _)| name).collect()
 }
@@ -139,7 +140,7 @@ pub fn calls(statement: &Statement) -> BTreeSet<String> {
 /// Where a query calls a function, if it does so in one place.
 pub(crate) fn called_at(query: &Query, function: &str) -> Option<Position> {
     let mut found = Calls::default();
-    let _: ControlFlow<()> = query.ast.visit(&mut found);
+    let _: ControlFlow<()> = walk(&query.ast, &mut found);
     let mut places = found.calls.into_iter().filter(|(name, _)| name == function);
     let (first, second) = (places.next(), places.next());
     first.filter(|_| second.is_none()).and_then(|(_, span)| Position::of(&query.text, span.start))

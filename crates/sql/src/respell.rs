@@ -25,12 +25,13 @@
 //!
 //! Spans stay, so that errors find their places.
 
+use crate::walk::walk_mut;
 use crate::{arrays, jsonb, literals, numerals, patterns, row_values, scalars, scopes, sets, zones};
 use datafusion::sql::sqlparser::ast::{
     AccessExpr, BinaryOperator, CastKind, CharacterLength, DataType, DuplicateTreatment, Expr, Function, FunctionArg,
     FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, ObjectName, ObjectNamePart, Query, Select,
     SelectItem, SetExpr, Subscript, TableAlias, TableAliasColumnDef, TableFactor, TimezoneInfo, UnaryOperator, Value,
-    ValueWithSpan, VisitMut, VisitorMut,
+    ValueWithSpan, VisitorMut,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 use std::collections::BTreeSet;
@@ -41,7 +42,7 @@ use std::ops::ControlFlow;
 pub(crate) fn respelled(query: &Query) -> Query {
     let mut query = query.clone();
     // Nothing breaks the walk off.
-    let ControlFlow::Continue(()) = query.visit(&mut Respell);
+    let ControlFlow::Continue(()) = walk_mut(&mut query, &mut Respell);
     scopes::tell_outer(&mut query);
     query
 }
@@ -56,7 +57,7 @@ pub(crate) const UNNAMED: &str = "?column?#";
 /// outermost SELECT.
 pub(crate) fn told_apart(mut query: Query) -> Query {
     columns_apart(&mut query.body);
-    let ControlFlow::Continue(()) = query.visit(&mut TellApart);
+    let ControlFlow::Continue(()) = walk_mut(&mut query, &mut TellApart);
     query
 }
 

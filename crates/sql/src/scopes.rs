@@ -3,8 +3,9 @@
 //!
 //! With their schema, `public.a.b`, they are nothing else than relations.
 
+use crate::walk::walk_mut;
 use datafusion::sql::sqlparser::ast::{
-    Expr, Ident, ObjectNamePart, Query, Select, TableAlias, TableFactor, TableWithJoins, VisitMut, VisitorMut,
+    Expr, Ident, ObjectNamePart, Query, Select, TableAlias, TableFactor, TableWithJoins, VisitorMut,
 };
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -13,7 +14,7 @@ use std::ops::ControlFlow;
 /// Gives the columns of relations around subqueries their schema.
 pub(crate) fn tell_outer(query: &mut Query) {
     // Nothing breaks the walk off.
-    let ControlFlow::Continue(()) = query.visit(&mut Scopes::default());
+    let ControlFlow::Continue(()) = walk_mut(query, &mut Scopes::default());
 }
 
 /// What FROM names in each SELECT that is being walked through, the innermost last.

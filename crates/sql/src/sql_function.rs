@@ -14,6 +14,7 @@ use crate::session::{Relations, Session};
 use crate::statement::{Name, Query, Statement, computed_from, constant};
 use crate::text::Position;
 use crate::types::{self, is_text};
+use crate::walk::walk_mut;
 use arrow::datatypes::{DataType, Field, Schema};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, DataFusionError, ScalarValue, internal_err, plan_datafusion_err, plan_err};
@@ -23,7 +24,7 @@ use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
     self, ColumnarValue, Expr, ExprSchemable, LogicalPlan, ScalarFunctionArgs, ScalarUDFImpl, Signature, cast,
 };
-use datafusion::sql::sqlparser::ast::{self, Ident, Spanned, Value, ValueWithSpan, VisitMut, VisitorMut};
+use datafusion::sql::sqlparser::ast::{self, Ident, Spanned, Value, ValueWithSpan, VisitorMut};
 use std::iter;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -259,7 +260,7 @@ impl Session {
     fn function_body(&self, statement: &CreateFunction, columns: &[String]) -> Result<(Expr, DFSchema)> {
         let mut body = statement.body.clone();
         let text = &statement.body_text;
-        let walked = VisitMut::visit(&mut body, &mut Arguments { columns, function: &statement.name.value, text });
+        let walked = walk_mut(&mut body, &mut Arguments { columns, function: &statement.name.value, text });
         if let ControlFlow::Break(error) = walked {
             return Err(*error);
         }

@@ -7,7 +7,8 @@ use crate::error::Error;
 use crate::references::{called_at, references};
 use crate::statement::Query;
 use crate::text::Position;
-use datafusion::sql::sqlparser::ast::{Expr, Spanned as _, Visit as _, Visitor};
+use crate::walk::walk;
+use datafusion::sql::sqlparser::ast::{Expr, Spanned as _, Visitor};
 use datafusion::sql::sqlparser::tokenizer::Location;
 use std::ops::ControlFlow;
 
@@ -42,7 +43,7 @@ fn word_of(clause: &str) -> Option<&'static str> {
 /// The subquery among a query's expressions, if there is one alone.
 fn only_subquery(query: &Query) -> Option<Position> {
     let mut found = Subqueries::default();
-    let _: ControlFlow<()> = query.ast.visit(&mut found);
+    let _: ControlFlow<()> = walk(&query.ast, &mut found);
     match found.0.as_slice() {
         [start] => Position::of(&query.text, *start),
         _ => None,

@@ -18,7 +18,8 @@ use crate::cursor::Cursor;
 use crate::error::{Error, Result};
 use crate::present;
 use crate::statement::{ObjectKind, Query, Show, Statement};
-use datafusion::sql::sqlparser::ast::{self, AccessExpr, Expr, LimitClause, Value, VisitMut as _, VisitorMut};
+use crate::walk::walk_mut;
+use datafusion::sql::sqlparser::ast::{self, AccessExpr, Expr, LimitClause, Value, VisitorMut};
 use datafusion::sql::sqlparser::tokenizer::Token;
 use std::ops::ControlFlow;
 
@@ -86,7 +87,7 @@ pub(crate) fn query(c: &mut Cursor<'_>) -> Result<Query> {
     let mut ast = c.sqlparser(|parser| parser.parse_query())?;
     present::mark(&mut ast, &presents, c.text)?;
     // Nothing breaks off.
-    let _: ControlFlow<()> = ast.visit(&mut Respelled);
+    let _: ControlFlow<()> = walk_mut(&mut ast, &mut Respelled);
     Ok(Query { ast, text: c.text.to_owned() })
 }
 
