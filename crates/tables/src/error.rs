@@ -57,8 +57,9 @@ pub enum Error {
     /// An offset of a log that is not this store's; nothing can go on from it.
     #[error(
         "a checkpoint goes on from position {position} of a log that these tables do not have, whose log ends at \
-         {newest}: tables and checkpoints are not of one database. The data folder was lost, an older copy of it was \
-         put back, its log has lost its end, or the checkpoint is another server's: drop the view and create it anew"
+         {newest}: tables and checkpoints are not of one database. When the data folder was lost, an older copy of it \
+         was put back, or its log has lost its end, drop the view and create it anew; when another server has this \
+         root, use another one"
     )]
     Foreign {
         /// Where the offset stands.

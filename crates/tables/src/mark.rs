@@ -24,12 +24,9 @@ pub(crate) struct Mark {
 impl Mark {
     /// Opens the mark of a store whose log ends at `newest`, and refuses one that has lost something.
     pub(crate) fn open(path: &Path, store: &Path, newest: u64) -> Result<Self> {
-        match read(path)? {
-            Some(marked) if marked > newest => {
-                let (store, mark) = (store.to_owned(), path.to_owned());
-                return Err(Error::Lost { store, mark, newest, marked });
-            }
-            _ => {}
+        if let Some(marked) = read(path)?.filter(|marked| *marked > newest) {
+            let (store, mark) = (store.to_owned(), path.to_owned());
+            return Err(Error::Lost { store, mark, newest, marked });
         }
         let opened = OpenOptions::new().create(true).truncate(false).write(true).open(path);
         let this = Self { file: opened.map_err(refused(path))?, path: path.to_owned() };
