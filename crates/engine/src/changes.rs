@@ -45,6 +45,13 @@ pub trait ChangeSource: Debug + Send + Sync {
     /// `Data` when the log no longer holds what follows the offset.
     fn open(&self, reader: &str, offset: Option<&Offset>, wake: Wake) -> Result<Box<dyn ChangeReader>>;
 
+    /// Refuses an offset of another log than this one: of another database, or of what this one was before
+    /// it lost something.
+    ///
+    /// # Errors
+    /// `Connector` when the offset is not one of this log.
+    fn check(&self, offset: &Offset) -> Result<()>;
+
     /// Told after a checkpoint of `reader` is published: the offsets of all checkpoints that may
     /// still be restored. What all readers are past may go.
     fn retained(&self, reader: &str, offsets: &[Offset]);

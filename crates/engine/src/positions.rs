@@ -6,11 +6,23 @@
 
 use crate::build::changes::LOG_SPLIT;
 use crate::changes::ChangeSource;
+use crate::plan::{Operator, Plan};
 use crate::source::Offset;
 use highwater_checkpoint::Manifest;
 use highwater_core::CheckpointId;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+
+/// Where the change sources of a plan would go on from a checkpoint.
+pub fn log_offsets<'a>(
+    plan: &'a Plan,
+    manifest: &'a Manifest,
+) -> impl Iterator<Item = (&'a Arc<dyn ChangeSource>, &'a Offset)> {
+    plan.nodes.iter().filter_map(move |node| {
+        let Operator::Changes(source) = &node.operator else { return None };
+        Some((source, manifest.sources.get(&node.name)?.get(LOG_SPLIT)?))
+    })
+}
 
 /// The change sources of a run and their offsets in its checkpoints.
 #[derive(Clone, Default)]

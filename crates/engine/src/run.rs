@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::ops::outbox::OutboxSetup;
 use crate::ops::source::{Place, SourceSetup};
 use crate::plan::{Node, NodeId, Operator, Plan};
-use crate::positions::Positions;
+use crate::positions::{Positions, log_offsets};
 use crate::reads::Reads;
 use crate::shared::{Failure, Run, caught};
 use crate::sink::Sink;
@@ -188,8 +188,8 @@ pub(crate) struct RunSetup {
 /// Claims the root, restores the newest checkpoint that verifies, and describes the run.
 ///
 /// # Errors
-/// When the root cannot be claimed, checkpoints exist and none verifies, or the plan does not fit
-/// the state of the checkpoint.
+/// When the root cannot be claimed, checkpoints exist and none verifies, the plan does not fit the state
+/// of the checkpoint, or it goes on from another log than the one that is there.
 pub(crate) fn prepare(spec: &PipelineSpec, facilities: &Facilities, setup: RunSetup) -> Result<RunSpec> {
     let Facilities { background, store, pages, .. } = facilities;
     let folder = facilities.folder(&spec.name);
@@ -200,6 +200,7 @@ pub(crate) fn prepare(spec: &PipelineSpec, facilities: &Facilities, setup: RunSe
     keep_only(&folder, resolved.as_ref());
     let uploader = Uploader::new(store, &spec.name, UploadOptions::default())?;
     if let Some(resolved) = &resolved {
+        log_offsets(&spec.plan, &resolved.manifest).try_for_each(|(source, offset)| source.check(offset))?;
         publisher.restored(resolved);
         uploader.restored(resolved);
         setup.run.goes_on_after(resolved.manifest.epoch);

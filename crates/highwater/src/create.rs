@@ -8,6 +8,7 @@ use crate::database::{Database, State};
 use crate::dml::{Target, default_of};
 use crate::error::{Error, Result};
 use crate::generated::ComputedSource;
+use crate::leaving::Leaving;
 use crate::objects::{Body, Fed, Object, Reading, Subscribed};
 use crate::outcome::Outcome;
 use crate::settings;
@@ -375,15 +376,34 @@ impl Database {
     fn keep(&self, state: &mut State, object: Object) -> Result<()> {
         let name = object.name().to_owned();
         let pipeline = object.entry.pipeline.clone().expect("kept objects have a pipeline");
+        let is_first = state.objects.of_pipeline(&pipeline).next().is_none();
+        let is_at_root = is_first && self.check_new(state, &object)?;
         state.catalog.add(object.entry.clone())?;
         state.objects.add(object);
         state.waiting.insert(pipeline.clone());
         if state.deferring {
             return Ok(());
         }
-        let Err(refused) = self.start(state, &pipeline) else { return Ok(()) };
-        self.forget(state, &[name])?;
+        let started = if is_first { self.start_checked(state, &pipeline) } else { self.start(state, &pipeline) };
+        let Err(refused) = started else { return Ok(()) };
+        if is_at_root {
+            // What it found there was there before it.
+            self.withdraw(state, &name, &pipeline)?;
+        } else {
+            self.forget(state, &[name])?;
+        }
         Err(refused)
+    }
+
+    /// Takes back an object that is alone in its pipeline and could not be started; what the root has
+    /// stays.
+    fn withdraw(&self, state: &mut State, name: &str, pipeline: &str) -> Result<()> {
+        let names = [name.to_owned()];
+        state.waiting.remove(pipeline);
+        state.catalog.remove(&names, Leaving::default())?;
+        state.objects.remove(&names);
+        self.tables.set_readers(pipeline, &[]);
+        Ok(())
     }
 
     /// Whether a name can be given to a new object.

@@ -120,7 +120,8 @@ impl Database {
         };
         let engine = Engine::start(engine)?;
         let (cache, buffers) = engine.page_store().shared();
-        let tables = TableStore::open(&StoreOptions { path: config.data_dir.join("tables"), cache, buffers })?;
+        let (path, mark) = (config.data_dir.join("tables"), config.data_dir.join("tables.position"));
+        let tables = TableStore::open(&StoreOptions { path, mark, cache, buffers })?;
         let database = Self {
             engine,
             tables,

@@ -190,8 +190,11 @@ const fn table_state(error: &highwater_tables::Error) -> &'static str {
         highwater_tables::Error::TooMany { .. } => "54011",
         highwater_tables::Error::Gone { .. } => "42P01",
         highwater_tables::Error::Closed => "57P01",
-        highwater_tables::Error::Corrupt(_) | highwater_tables::Error::Trimmed { .. } => "XX001",
-        highwater_tables::Error::Store { .. } => "58030",
+        highwater_tables::Error::Corrupt(_)
+        | highwater_tables::Error::Trimmed { .. }
+        | highwater_tables::Error::Foreign { .. }
+        | highwater_tables::Error::Lost { .. } => "XX001",
+        highwater_tables::Error::Store { .. } | highwater_tables::Error::Io { .. } => "58030",
     }
 }
 

@@ -15,14 +15,14 @@ use crate::outcome::Outcome;
 use crate::settings::{self, ON_ERROR, ViewSettings};
 use crate::table_sink::{TableSink, table_of};
 use highwater_connectors::{Created, Shape};
-use highwater_engine::PipelineSpec;
-use highwater_engine::checkpoint::{self, inspect};
+use highwater_engine::checkpoint::{self, Manifest, inspect};
 use highwater_engine::plan::{OnError, Plan};
 use highwater_engine::sink::Sink;
+use highwater_engine::{PipelineSpec, log_offsets};
 use highwater_sql::lower::{Builder, Maintained};
 use highwater_sql::statement::{CreateSink, Name, ObjectKind, Property};
 use highwater_sql::{references, same_text};
-use highwater_tables::JournalSink;
+use highwater_tables::{JournalSink, TableStore};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -130,6 +130,15 @@ impl Database {
 
     /// Starts a pipeline with the plan of all its objects, stopping it first if it runs.
     pub(crate) fn start(&self, state: &mut State, pipeline: &str) -> Result<()> {
+        self.begin(state, pipeline, false)
+    }
+
+    /// Starts a new pipeline, of which it is known that it may go on from what the root has.
+    pub(crate) fn start_checked(&self, state: &mut State, pipeline: &str) -> Result<()> {
+        self.begin(state, pipeline, true)
+    }
+
+    fn begin(&self, state: &mut State, pipeline: &str, is_checked: bool) -> Result<()> {
         if let Some(reason) = state.broken.why_not_running(pipeline) {
             let (pipeline, reason) = (pipeline.to_owned(), reason.to_owned());
             return Err(highwater_engine::Error::NotRunning { pipeline, reason }.into());
@@ -143,7 +152,7 @@ impl Database {
                     tracing::warn!(pipeline, %error, "stopped without a final checkpoint");
                 }
             }
-            None if first_is_not_the_first(state, pipeline) => {}
+            None if is_checked || first_is_not_the_first(state, pipeline) => {}
             None => self.check_root(pipeline, &spec.sql)?,
         }
         self.tables.set_readers(pipeline, &self.tables_of(state, pipeline));
@@ -180,26 +189,85 @@ impl Database {
         Ok(())
     }
 
-    /// A pipeline that the catalog knows has checkpoints, unless it died at once or the root is not
-    /// the one it had.
-    pub(crate) fn warn_if_empty(&self, pipeline: &str) {
-        let shown = self.engine.wait_for(inspect::show(self.engine.store(), pipeline, None));
-        if let Err(checkpoint::Error::Missing { .. }) = shown {
-            let root = self.engine.store().root().url();
-            tracing::error!(pipeline, %root, "the root has no checkpoint of this pipeline: it starts from nothing");
+    /// What the root has of a pipeline.
+    fn at_root(&self, pipeline: &str) -> Result<AtRoot> {
+        match self.engine.wait_for(inspect::show(self.engine.store(), pipeline, None)) {
+            Ok(manifest) => Ok(AtRoot::Checkpoint(Box::new(manifest))),
+            Err(checkpoint::Error::Missing { .. }) => Ok(AtRoot::Nothing),
+            Err(error) if error.is_damage() || matches!(error, checkpoint::Error::NothingVerifies { .. }) => {
+                Ok(AtRoot::Damage)
+            }
+            Err(error) => Err(highwater_engine::Error::from(error).into()),
         }
+    }
+
+    /// Looks at what the root has of a pipeline that the catalog knows, before that is claimed there: it
+    /// has checkpoints, unless it died at once or the root is not the one it had.
+    ///
+    /// # Errors
+    /// When the newest goes on from another log of tables than the one that is here.
+    pub(crate) fn check_kept(&self, pipeline: &str, plan: &Plan) -> Result<()> {
+        match self.at_root(pipeline) {
+            Ok(AtRoot::Nothing) => {
+                let root = self.engine.store().root().url();
+                tracing::error!(pipeline, %root, "the root has no checkpoint of this pipeline: it starts from nothing");
+            }
+            Ok(AtRoot::Checkpoint(manifest)) => {
+                log_offsets(plan, &manifest).try_for_each(|(source, offset)| source.check(offset))?;
+            }
+            // The restore judges what is damaged, and tells why the root cannot be read.
+            Ok(AtRoot::Damage) | Err(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Whether the newest checkpoint of a pipeline is of another log of tables than the one that is here.
+    pub(crate) fn is_foreign(&self, pipeline: &str, plan: &Plan) -> bool {
+        let Ok(AtRoot::Checkpoint(manifest)) = self.at_root(pipeline) else { return false };
+        log_offsets(plan, &manifest).any(|(source, offset)| source.check(offset).is_err())
+    }
+
+    /// Refuses to make an object the first of a pipeline of which the root has one of another database:
+    /// before anything is changed, as what a new object leaves is removed when it cannot be made. Whether
+    /// the root has anything of it.
+    pub(crate) fn check_new(&self, state: &State, object: &Object) -> Result<bool> {
+        let pipeline = object.entry.pipeline.as_deref().expect("kept objects have a pipeline");
+        let manifest = match self.at_root(pipeline)? {
+            AtRoot::Nothing => return Ok(false),
+            AtRoot::Damage => return Ok(true),
+            AtRoot::Checkpoint(manifest) => manifest,
+        };
+        let is_first = object.entry.incarnation == 0;
+        // Of a script's statements the later ones may be known as well.
+        if is_first && !state.deferring {
+            self.check_texts(pipeline, &manifest, std::slice::from_ref(&object.entry.sql))?;
+        }
+        let plan = self.plan_with(state, object)?;
+        let is_ours = |offset| !is_first || TableStore::is_certain(offset);
+        if log_offsets(&plan, &manifest).all(|(source, offset)| is_ours(offset) && source.check(offset).is_ok()) {
+            return Ok(true);
+        }
+        let root = self.engine.store().root().url();
+        Err(invalid(
+            "55000",
+            format!(
+                "checkpoint root {root} holds a pipeline {pipeline:?} over tables of another database, or of what this \
+                 one was: use another name or root, or remove its folder there if nobody uses it"
+            ),
+            None,
+        ))
     }
 
     /// Refuses to go on from checkpoints that other statements made.
     fn check_root(&self, pipeline: &str, sql: &[String]) -> Result<()> {
-        let shown = self.engine.wait_for(inspect::show(self.engine.store(), pipeline, None));
-        let manifest = match shown {
-            Ok(manifest) => manifest,
+        match self.at_root(pipeline)? {
+            AtRoot::Checkpoint(manifest) => self.check_texts(pipeline, &manifest, sql),
             // What is damaged is for the restore to judge, which knows older ones.
-            Err(error) if error.is_damage() => return Ok(()),
-            Err(checkpoint::Error::Missing { .. } | checkpoint::Error::NothingVerifies { .. }) => return Ok(()),
-            Err(error) => return Err(highwater_engine::Error::from(error).into()),
-        };
+            AtRoot::Nothing | AtRoot::Damage => Ok(()),
+        }
+    }
+
+    fn check_texts(&self, pipeline: &str, manifest: &Manifest, sql: &[String]) -> Result<()> {
         let known = |made: &String| sql.iter().any(|ours| same_text(ours, made));
         if manifest.sql.iter().all(known) {
             return Ok(());
@@ -274,6 +342,14 @@ impl Database {
         }
         Ok(())
     }
+}
+
+/// The newest that the root has of a pipeline.
+enum AtRoot {
+    Nothing,
+    /// Something that cannot be read.
+    Damage,
+    Checkpoint(Box<Manifest>),
 }
 
 /// Refuses an object of another kind than the statement names.

@@ -102,7 +102,7 @@ impl Database {
     fn restore_pipeline(&self, pipeline: &str) {
         let spec = self.pipeline_spec(&self.state(), pipeline);
         let started = spec.and_then(|spec| {
-            self.warn_if_empty(pipeline);
+            self.check_kept(pipeline, &spec.plan)?;
             Ok(self.engine.create(spec)?)
         });
         let mut state = self.state();

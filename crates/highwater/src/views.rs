@@ -157,6 +157,9 @@ impl Database {
     /// read, `reason` is the error.
     fn saved(&self, pipeline: &str, names: &[String], reason: highwater_engine::Error) -> Result<Stale> {
         let plan = self.pipeline_plan(&self.state(), pipeline)?;
+        if self.is_foreign(pipeline, &plan) {
+            return Err(reason.into());
+        }
         let saved = self.engine.saved(pipeline, &plan, names);
         let Ok(Saved { checkpoint, epoch, wall, views }) = saved else { return Err(reason.into()) };
         let age = u64::try_from(SystemClock::default().wall().0 - wall.0).unwrap_or_default() / 1_000_000;

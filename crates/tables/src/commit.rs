@@ -283,6 +283,8 @@ impl Committer {
         }
         if rows > 0 {
             self.position = position;
+            // Before anybody hears of it.
+            self.core.mark.set(position);
             let entries = group.logs.into_iter().map(|(table, changes)| (table, changes.into_entry())).collect();
             self.core.log.publish(position, rows, entries);
         }

@@ -1,5 +1,6 @@
 //! Why a table could not be written or read.
 
+use std::path::PathBuf;
 use thiserror::Error as ThisError;
 
 /// Classed by what the caller must do.
@@ -52,6 +53,44 @@ pub enum Error {
         table: String,
         /// Where the reader stands.
         position: u64,
+    },
+    /// An offset of a log that is not this store's; nothing can go on from it.
+    #[error(
+        "a checkpoint goes on from position {position} of a log that these tables do not have, whose log ends at \
+         {newest}: tables and checkpoints are not of one database. When the data folder was lost, an older copy of it \
+         was put back, or its log has lost its end, drop the view and create it anew; when another server has this \
+         root, use another one"
+    )]
+    Foreign {
+        /// Where the offset stands.
+        position: u64,
+        /// Where the log ends.
+        newest: u64,
+    },
+    /// Writes that were acknowledged are gone; restore the store from elsewhere.
+    #[error(
+        "{}: the log of the tables ends at position {newest}, and {} tells that position {marked} was durable: a file \
+         of the log was lost, cut off or damaged. Put the data folder back from a copy. To go on without the writes \
+         after position {newest}, remove {}: views that have seen them are refused then",
+        store.display(), mark.display(), mark.display()
+    )]
+    Lost {
+        /// The store's folder.
+        store: PathBuf,
+        /// The file that tells.
+        mark: PathBuf,
+        /// The newest position that is there.
+        newest: u64,
+        /// The newest position that was durable.
+        marked: u64,
+    },
+    /// A file beside the store cannot be read or written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
     },
     /// The store is closing.
     #[error("the table store is closed")]

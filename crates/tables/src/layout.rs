@@ -5,6 +5,7 @@
 //! |---|---|---|
 //! | `default` | `format`, `position` | u32, u64 |
 //! | `default` | `fence`, see [`fence_key`] | u64 |
+//! | `default` | `run`, first position u64 | the run's id, 16 bytes |
 //! | `rows` | `table u32, row key` | the row's other columns |
 //! | `log` | `table u32, position u64` | changes, see [`encode_change`] |
 //! | `commits` | `position u64` | rows changed, u32 |
@@ -27,6 +28,21 @@ pub(crate) const JOURNALS: &str = "journals";
 pub(crate) const PREFIX: usize = 4;
 /// Bytes of a fence's key before whose it is.
 const FENCE_PREFIX: usize = 13;
+
+/// What the keys of runs begin with, and what is behind all of them.
+pub(crate) const RUNS: [&[u8]; 2] = [b"run", b"ruo"];
+
+/// The key of a run: `run` and the first position of the log that is of it.
+pub(crate) fn run_key(first: u64) -> [u8; 11] {
+    let mut key = *b"run00000000";
+    key[3..].copy_from_slice(&first.to_be_bytes());
+    key
+}
+
+/// The first position of the run that has this key.
+pub(crate) fn run_first(key: &[u8]) -> Result<u64> {
+    position_of(key.get(3..).unwrap_or_default())
+}
 
 /// Where it is noted up to which checkpoint a part of a sink's rows was written: `fence`, the table and
 /// part, big-endian, and whose they are.
@@ -217,6 +233,8 @@ mod tests {
         assert_eq!(log_key(2, 258), [0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 1, 2]);
         assert_eq!(head_key(3, 258), [0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 1, 2]);
         assert_eq!(piece_key(3, 258, 5), [0, 0, 0, 3, 1, 0, 0, 0, 0, 0, 0, 1, 2, 0, 0, 0, 5]);
+        assert_eq!(run_key(258), *b"run\x00\x00\x00\x00\x00\x00\x01\x02");
+        assert_eq!(run_first(&run_key(258)).expect("a key"), 258);
         assert_eq!(fence_key(4, 1, "0:s"), b"fence\x00\x00\x00\x04\x00\x00\x00\x010:s");
         let head = Head { first: -1, last: 258, pieces: 7 };
         let expected = [255, 255, 255, 255, 255, 255, 255, 255, 0, 0, 0, 0, 0, 0, 1, 2, 0, 0, 0, 7];

@@ -7,7 +7,8 @@
 //! [`Snapshot::get`]. The way to a view: [`TableSource`], a change source of the engine, gives the
 //! rows that were there and then the changes, position by position.
 //!
-//! Rows, log and position stand in one RocksDB, so they cannot disagree. Beside them stand the
+//! Rows, log and position stand in one RocksDB, so they cannot disagree; whether it is the one that a
+//! checkpoint goes on from, and whether it is whole, tell its runs and its mark. Beside them stand the
 //! journals of subscriptions: what changed in views ([`Journal`]). The crate knows no SQL.
 
 mod codec;
@@ -16,7 +17,9 @@ mod error;
 mod journal;
 mod layout;
 mod log;
+mod mark;
 mod reader;
+mod runs;
 mod scan;
 mod snapshot;
 mod store;

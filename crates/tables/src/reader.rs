@@ -26,14 +26,35 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// Rows of one piece of a backfill.
 const PIECE_ROWS: usize = 32_768;
 
-/// Where a reader stands, as checkpoints keep it.
+/// Where a reader stands, as checkpoints keep it (docs/formats/table-store.md).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Place {
+pub(crate) struct Place {
     /// The log was read up to here.
     position: u64,
+    /// The id of the run in which that position was written; the first version did not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    run: Option<String>,
     /// While the backfill lasts: the last key given, in hexadecimal; empty before the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     after: Option<String>,
+}
+
+impl Place {
+    pub(crate) fn read(offset: &Offset) -> Result<Self> {
+        Self::deserialize(offset).map_err(Error::corrupt)
+    }
+
+    /// Whether it is known in which run its position was written.
+    pub(crate) const fn is_certain(&self) -> bool {
+        self.run.is_some()
+    }
+
+    /// Refuses a place in a log that is not this store's.
+    pub(crate) fn check(&self, core: &Core) -> Result<()> {
+        let (position, newest) = (self.position, core.log.newest());
+        let is_of_run = self.run.as_deref().is_none_or(|run| run == core.runs.of(position));
+        if is_of_run && position <= newest { Ok(()) } else { Err(Error::Foreign { position, newest }) }
+    }
 }
 
 /// A piece of a backfill, read in the background.
@@ -130,21 +151,16 @@ impl TableReader {
     pub(crate) fn open(source: &TableSource, reader: &str, offset: Option<&Offset>, wake: Wake) -> Result<Self> {
         let (core, table) = (Arc::clone(&source.core), Arc::clone(&source.table));
         core.log.hold(table.id(), reader);
-        let place: Option<Place> =
-            offset.map(|offset| serde_json::from_value(offset.clone()).map_err(Error::corrupt)).transpose()?;
-        let newest = core.log.newest();
+        let place = offset.map(Place::read).transpose()?;
+        if let Some(place) = &place {
+            place.check(&core)?;
+        }
         let (position, after) = match place {
-            None => (newest, Some(None)),
-            Some(Place { position, .. }) if position > newest => {
-                return Err(Error::corrupt(format!(
-                    "a checkpoint goes on from position {position}, and the log ends at {newest}: tables and \
-                     checkpoints are not of one database; drop the view and create it anew"
-                )));
-            }
+            None => (core.log.newest(), Some(None)),
             Some(Place { position, .. }) if !core.log.holds(table.id(), position) => {
                 return Err(Error::Trimmed { table: table.spec().name.clone(), position });
             }
-            Some(Place { position, after }) => (position, after.map(|hex| from_hex(&hex)).transpose()?.map(Some)),
+            Some(Place { position, after, .. }) => (position, after.map(|hex| from_hex(&hex)).transpose()?.map(Some)),
         };
         let watch = core.log.watch(table.id(), Arc::clone(&wake));
         let mut this = Self { core, table, wake, watch, position, backfill: None };
@@ -266,7 +282,8 @@ impl ChangeReader for TableReader {
 
     fn offset(&self) -> Offset {
         let after = self.backfill.as_ref().map(|backfill| to_hex(backfill.after.as_deref().unwrap_or_default()));
-        serde_json::to_value(Place { position: self.position, after }).expect("a number and a text are JSON")
+        let run = Some(self.core.runs.of(self.position).to_owned());
+        serde_json::to_value(Place { position: self.position, run, after }).expect("a number and a text are JSON")
     }
 
     fn has_more(&self) -> bool {

@@ -11,18 +11,21 @@ use crate::layout::{
     log_key, log_position, position_of, row_range,
 };
 use crate::log::Log;
-use crate::reader::Backfills;
+use crate::mark::Mark;
+use crate::reader::{Backfills, Place};
+use crate::runs::Runs;
 use crate::snapshot::Snapshot;
 use crate::table::{Table, TableSource, TableSpec};
 use crate::write::TableWrite;
 use highwater_core::Bytes;
 use highwater_engine::changes::SharedLog;
+use highwater_engine::source::Offset;
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, Direction, IteratorMode,
-    LogLevel, Options, ReadOptions, SliceTransform, WriteBufferManager,
+    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode, Direction,
+    ErrorKind, IteratorMode, LogLevel, Options, ReadOptions, SliceTransform, WriteBufferManager,
 };
 use std::collections::{BTreeMap, VecDeque};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -33,6 +36,8 @@ use tokio::sync::oneshot;
 pub struct StoreOptions {
     /// Its folder.
     pub path: PathBuf,
+    /// The file beside it that tells its newest durable position.
+    pub mark: PathBuf,
     /// The process's block cache.
     pub cache: Cache,
     /// The process's limit on memtables.
@@ -61,6 +66,8 @@ pub(crate) struct Core {
     pub(crate) db: DB,
     pub(crate) log: Log,
     pub(crate) backfills: Backfills,
+    pub(crate) runs: Runs,
+    pub(crate) mark: Mark,
 }
 
 impl std::fmt::Debug for Core {
@@ -217,18 +224,25 @@ impl TableStore {
     /// Opens a store, or makes a new one.
     ///
     /// # Errors
-    /// When RocksDB cannot open it, or it is of another format.
+    /// When RocksDB cannot open it, it is of another format, or `Corrupt` or `Lost` when some of what was
+    /// durable is not there.
     pub fn open(options: &StoreOptions) -> Result<Self> {
         let families = [ROWS, LOG, COMMITS, JOURNALS]
             .map(|name| ColumnFamilyDescriptor::new(name, family_options(options, name == ROWS)));
         let db = DB::open_cf_descriptors(&database_options(options), &options.path, families)
-            .map_err(Error::store("open the table store"))?;
-        check_format(&db)?;
+            .map_err(|error| not_opened(&options.path, error))?;
+        let is_new = check_format(&db)?;
         let newest = db.get(POSITION_KEY).map_err(Error::store("read the position"))?;
         let newest = newest.as_deref().map(position_of).transpose()?.unwrap_or(0);
-        let index = read_index(&db)?;
+        let mark = Mark::open(&options.mark, &options.path, newest)?;
+        if is_new {
+            db.put(FORMAT_KEY, FORMAT.to_be_bytes()).map_err(Error::store("write the format"))?;
+        }
+        let index = read_index(&db, newest)?;
+        let runs = Runs::begin(&db, newest)?;
         let (asked, requests) = channel();
-        let core = Arc::new(Core { db, log: Log::open(newest, index), backfills: Backfills::new(asked) });
+        let (log, backfills) = (Log::open(newest, index), Backfills::new(asked));
+        let core = Arc::new(Core { db, log, backfills, runs, mark });
         let (sender, pending) = channel();
         let committer = Committer::new(Arc::clone(&core), pending);
         let threads = vec![
@@ -347,6 +361,13 @@ impl TableStore {
         self.core.log.settle();
     }
 
+    /// Whether an offset says in which run its position was written, as all do but those of the first
+    /// version: of these only the position is known.
+    #[must_use]
+    pub fn is_certain(offset: &Offset) -> bool {
+        Place::read(offset).is_ok_and(|place| place.is_certain())
+    }
+
     /// What it holds.
     #[must_use]
     pub fn usage(&self) -> Usage {
@@ -388,20 +409,49 @@ pub(crate) fn floor_key(table: u32) -> [u8; 9] {
     key
 }
 
-fn check_format(db: &DB) -> Result<()> {
+/// Whether nothing was written in the store yet.
+fn check_format(db: &DB) -> Result<bool> {
     match db.get(FORMAT_KEY).map_err(Error::store("read the format"))? {
-        None => db.put(FORMAT_KEY, FORMAT.to_be_bytes()).map_err(Error::store("write the format")),
-        Some(format) if count_of(&format)? == FORMAT => Ok(()),
+        None => Ok(true),
+        Some(format) if count_of(&format)? == FORMAT => Ok(false),
         Some(format) => Err(Error::corrupt(format!("format {} is unknown to this version", count_of(&format)?))),
     }
 }
 
-fn read_index(db: &DB) -> Result<VecDeque<(u64, u32)>> {
+/// Why RocksDB did not open a store: what is damaged, and what to do.
+fn not_opened(path: &Path, source: rocksdb::Error) -> Error {
+    if source.kind() != ErrorKind::Corruption {
+        return Error::Store { what: "open the table store", source };
+    }
+    let files = std::fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut logs: Vec<String> = files
+        .filter(|file| file.extension().is_some_and(|extension| extension == "log"))
+        .map(|file| file.display().to_string())
+        .collect();
+    logs.sort_unstable();
+    Error::corrupt(format!(
+        "{source} (the write-ahead log is {}; the newest lines of {} say more). Put the data folder back from a copy",
+        logs.join(", "),
+        path.join("LOG").display()
+    ))
+}
+
+/// The commits that somebody may still read: none is missing up to the newest one.
+fn read_index(db: &DB, newest: u64) -> Result<VecDeque<(u64, u32)>> {
     let commit = |row: Stored| {
         let (key, value) = row.map_err(Error::store("read the commits"))?;
         Ok((position_of(&key)?, count_of(&value)?))
     };
-    db.iterator_cf(db.commits(), IteratorMode::Start).map(commit).collect()
+    let index: VecDeque<(u64, u32)> =
+        db.iterator_cf(db.commits(), IteratorMode::Start).map(commit).collect::<Result<_>>()?;
+    let expected = (newest + 1).saturating_sub(index.len() as u64)..;
+    match expected.zip(&index).find(|(expected, (position, _))| expected != position) {
+        None => Ok(index),
+        Some((expected, (found, _))) => Err(Error::corrupt(format!(
+            "its log goes to position {newest} and has {found} where {expected} should be: put the data folder back \
+             from a copy"
+        ))),
+    }
 }
 
 /// The greatest key from `first` on and before `end`.
@@ -420,6 +470,11 @@ fn database_options(options: &StoreOptions) -> Options {
     database.create_if_missing(true);
     database.create_missing_column_families(true);
     database.set_write_buffer_manager(&options.buffers);
+    // What a crash leaves is a last record that is cut off; anything else is damage. It recycles no logs.
+    database.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
+    database.set_recycle_log_file_num(0);
+    // Of logs that are full the sizes are known, so that one that is cut off or lost is seen.
+    database.set_track_and_verify_wals_in_manifest(true);
     database.set_max_total_wal_size(256 << 20);
     database.set_max_background_jobs(2);
     database.set_bytes_per_sync(1 << 20);
@@ -450,3 +505,6 @@ fn family_options(options: &StoreOptions, is_rows: bool) -> Options {
     }
     family
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,7 @@
 
 use crate::codec::RowCodec;
 use crate::error::{Error, Result};
-use crate::reader::TableReader;
+use crate::reader::{Place, TableReader};
 use crate::store::Core;
 use crate::write::{Change, Insert, InsertPart};
 use arrow::array::{ArrayRef, BinaryArray, RecordBatch, RecordBatchOptions, UInt32Array};
@@ -215,6 +215,10 @@ impl ChangeSource for TableSource {
         wake: Wake,
     ) -> highwater_engine::Result<Box<dyn ChangeReader>> {
         Ok(Box::new(TableReader::open(self, reader, offset, wake)?))
+    }
+
+    fn check(&self, offset: &Offset) -> highwater_engine::Result<()> {
+        Ok(Place::read(offset)?.check(&self.core)?)
     }
 
     fn retained(&self, reader: &str, offsets: &[Offset]) {

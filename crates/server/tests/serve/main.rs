@@ -1,8 +1,10 @@
 //! Tests of `highwater serve` from outside, with clients that people use: statements and their
-//! results (`tests/slt`), also with kills between them, drivers, roles and TLS, and SIGKILL under concurrent writers.
+//! results (`tests/slt`), also with kills between them, drivers, roles and TLS, SIGKILL under concurrent writers, and
+//! a damaged log.
 
 mod bad_row;
 mod clients;
+mod damage;
 mod kill;
 mod quiet;
 mod scripts;

@@ -82,6 +82,15 @@ impl Server {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it can be told");
         let deadline = Instant::now() + PATIENCE;
+        self.ended_before(deadline)
+    }
+
+    /// Waits until it has ended by itself; gives the exit code.
+    pub(crate) fn ended(mut self) -> Option<i32> {
+        self.ended_before(Instant::now() + PATIENCE)
+    }
+
+    fn ended_before(&mut self, deadline: Instant) -> Option<i32> {
         loop {
             if let Some(status) = self.child.try_wait().expect("it can be asked") {
                 return status.code();

@@ -39,7 +39,8 @@ fn line(k: i64, v: i64, op: &str, epoch: i64, time: i64) -> Line {
 fn store(folder: &std::path::Path) -> TableStore {
     let cache = Cache::new_lru_cache(1 << 20);
     let buffers = WriteBufferManager::new_write_buffer_manager(1 << 20, false);
-    TableStore::open(&StoreOptions { path: folder.to_owned(), cache, buffers }).expect("opens")
+    let (path, mark) = (folder.join("tables"), folder.join("tables.position"));
+    TableStore::open(&StoreOptions { path, mark, cache, buffers }).expect("opens")
 }
 
 fn journal(store: &TableStore, retention: Duration) -> Arc<Journal> {

@@ -1,0 +1,197 @@
+//! Tables and checkpoints that are not of one database: a data folder that was lost and made anew, an older
+//! one that was put back, one that has lost the end of its log, and two of them over one root. No view shows
+//! rows that are not of its tables, however far these go on.
+
+use highwater::{Config, Database, Rows, same_rows};
+use std::fs;
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
+
+/// A view, and an index of the table.
+const VIEWS: &str = "
+    CREATE MATERIALIZED VIEW v AS SELECT count(*) AS n, sum(a) AS s FROM t;
+    CREATE INDEX t_by_part ON t (part);";
+const TABLE: &str = "CREATE TABLE t (a bigint PRIMARY KEY, part bigint)";
+const VIEW: &str = "CREATE MATERIALIZED VIEW v AS SELECT count(*) AS n, sum(a) AS s FROM t";
+
+fn open(folder: &Path, data: &str) -> highwater::Result<Database> {
+    let mut config = Config::new(folder.join(data));
+    config.workers = Some(1);
+    config.checkpoints.interval = None;
+    config.checkpoint_root = Some(folder.join("root").to_str().expect("text").to_owned());
+    Database::open(config)
+}
+
+fn rows(database: &Database, sql: &str) -> Rows {
+    database.query(sql).expect(sql)
+}
+
+fn insert(database: &Database, ids: std::ops::Range<u64>) {
+    for id in ids {
+        let sql = format!("INSERT INTO t VALUES ({id}, {})", id % 3);
+        database.execute(&sql).expect(&sql);
+    }
+}
+
+/// A database with a table of six rows in the folder `data`, whose views have a checkpoint of the rows.
+fn made(folder: &Path) -> Database {
+    let database = open(folder, "data").expect("a database");
+    database.execute(TABLE).expect(TABLE);
+    database.script(VIEWS).expect("views");
+    insert(&database, 0..6);
+    database.script("FLUSH; CHECKPOINT").expect("checkpoints");
+    database
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a folder");
+    for entry in fs::read_dir(from).expect("the folder is there") {
+        let path = entry.expect("an entry").path();
+        let target = to.join(path.file_name().expect("it has a name"));
+        if path.is_dir() {
+            copy(&path, &target);
+        } else {
+            fs::copy(&path, &target).expect("copies");
+        }
+    }
+}
+
+fn log_of(data: &Path) -> PathBuf {
+    let files = fs::read_dir(data.join("tables")).expect("the folder is there").map(|entry| entry.expect("an entry"));
+    let logs = files.map(|file| file.path()).filter(|path| path.extension().is_some_and(|of| of == "log"));
+    logs.max_by_key(|path| fs::metadata(path).expect("it is there").len()).expect("a log")
+}
+
+/// The view and the index give what the table has.
+fn assert_right(database: &Database) {
+    database.execute("FLUSH").expect("flushes");
+    let pairs = [
+        ("SELECT n, s FROM v", "SELECT count(*) AS n, sum(a) AS s FROM t"),
+        ("SELECT a FROM t WHERE part = 1", "SELECT a FROM t WHERE a % 3 = 1"),
+    ];
+    for (one, other) in pairs {
+        let (ours, theirs) = (rows(database, one), rows(database, other));
+        assert_eq!(same_rows(&ours.batches, &theirs.batches).expect("comparable"), None, "{one}");
+        assert!(ours.count() > 0, "{one}");
+    }
+}
+
+/// The view and the index are refused, and what is read without them is right.
+fn assert_refused(database: &Database) {
+    let broken = database.broken();
+    assert_eq!(broken.len(), 2, "{broken:?}");
+    assert!(broken.iter().all(|reason| reason.contains("not of one database")), "{broken:?}");
+    for sql in ["FLUSH", "SELECT * FROM v"] {
+        let refused = database.execute(sql).expect_err(sql);
+        assert!(refused.to_string().contains("not of one database"), "{sql}: {refused}");
+    }
+    let (ours, theirs) =
+        (rows(database, "SELECT a FROM t WHERE part = 1"), rows(database, "SELECT a FROM t WHERE a % 3 = 1"));
+    assert_eq!(same_rows(&ours.batches, &theirs.batches).expect("comparable"), None);
+}
+
+/// What the messages say to do.
+fn make_anew(database: &Database) {
+    database.script("DROP MATERIALIZED VIEW v; DROP INDEX t_by_part").expect("drops");
+    database.script(VIEWS).expect("views");
+    assert_right(database);
+}
+
+#[test]
+fn a_new_database_does_not_take_up_views_of_a_lost_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    drop(made(folder.path()));
+    fs::remove_dir_all(folder.path().join("data")).expect("the data folder is lost");
+    let database = open(folder.path(), "data").expect("a database");
+    database.execute(TABLE).expect(TABLE);
+    insert(&database, 100..110);
+    let files = |folder: &TempDir| fs::read_dir(folder.path().join("root/v/checkpoints")).expect("a folder").count();
+    let before = files(&folder);
+    for statement in [VIEW, VIEW, "CREATE INDEX t_by_part ON t (part)"] {
+        let refused = database.execute(statement).expect_err(statement);
+        assert_eq!(refused.sqlstate(), "55000");
+        assert!(refused.to_string().contains("another database"), "{refused}");
+    }
+    assert!(database.script(VIEWS).is_err(), "nor does a script");
+    assert_eq!(files(&folder), before, "what is there is not removed");
+    for folder in ["root/v", "root/t_by_part"].map(|name| folder.path().join(name)) {
+        fs::remove_dir_all(folder).expect("removes");
+    }
+    database.script(VIEWS).expect("views");
+    assert_right(&database);
+    database.shutdown().expect("a clean stop");
+}
+
+#[test]
+fn an_older_data_folder_is_refused_by_newer_checkpoints_for_good() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().join("data");
+    made(folder.path()).shutdown().expect("a clean stop");
+    copy(&data, &folder.path().join("older"));
+    let database = open(folder.path(), "data").expect("a database");
+    insert(&database, 100..105);
+    database.script("FLUSH; CHECKPOINT").expect("checkpoints");
+    assert_right(&database);
+    drop(database);
+
+    fs::remove_dir_all(&data).expect("removes");
+    fs::rename(folder.path().join("older"), &data).expect("puts it back");
+    for _ in 0..2 {
+        let database = open(folder.path(), "data").expect("a database");
+        let next = rows(&database, "SELECT * FROM t").count() as u64 + 200;
+        insert(&database, next..next + 10);
+        assert_refused(&database);
+    }
+    let database = open(folder.path(), "data").expect("a database");
+    make_anew(&database);
+    database.shutdown().expect("a clean stop");
+    drop(database);
+    assert_right(&open(folder.path(), "data").expect("a database"));
+}
+
+#[test]
+fn a_log_that_lost_its_end_is_refused_and_then_the_views_that_have_seen_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().join("data");
+    drop(made(folder.path()));
+    // The rows are in a log of their own, so that only these are lost.
+    let database = open(folder.path(), "data").expect("a database");
+    assert_right(&database);
+    insert(&database, 100..120);
+    database.script("FLUSH; CHECKPOINT").expect("checkpoints");
+    drop(database);
+    let log = log_of(&data);
+    let length = fs::metadata(&log).expect("it is there").len();
+    fs::OpenOptions::new().write(true).open(&log).and_then(|file| file.set_len(length / 2)).expect("cuts");
+    for _ in 0..2 {
+        let refused = open(folder.path(), "data").expect_err("writes are gone");
+        assert!(refused.to_string().contains("tables.position"), "{refused}");
+    }
+    fs::remove_file(data.join("tables.position")).expect("removes");
+    for _ in 0..2 {
+        let database = open(folder.path(), "data").expect("a database");
+        let next = rows(&database, "SELECT * FROM t").count() as u64 + 200;
+        insert(&database, next..next + 30);
+        assert_refused(&database);
+    }
+    make_anew(&open(folder.path(), "data").expect("a database"));
+}
+
+#[test]
+fn a_second_database_takes_over_no_view_of_the_first_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let first = made(folder.path());
+    let second = open(folder.path(), "other").expect("a database");
+    second.execute(TABLE).expect(TABLE);
+    insert(&second, 100..109);
+    let refused = second.execute(VIEW).expect_err("the root has one");
+    assert!(refused.to_string().contains("another database"), "{refused}");
+    second.execute("CREATE MATERIALIZED VIEW w AS SELECT max(a) AS m FROM t").expect("its own");
+    insert(&first, 6..20);
+    first.script("FLUSH; CHECKPOINT").expect("it still has its place");
+    assert_right(&first);
+    second.shutdown().expect("a clean stop");
+    first.shutdown().expect("a clean stop");
+    drop(first);
+    assert_right(&open(folder.path(), "data").expect("a database"));
+}

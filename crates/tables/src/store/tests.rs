@@ -1,0 +1,249 @@
+//! What a store has lost is seen: a log that is damaged at any place, cut off or gone, and offsets of a log
+//! that is not its own.
+
+use super::*;
+use crate::scan::Overlay;
+use crate::write::Write;
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use highwater_engine::changes::{ChangeSource as _, Wake};
+use serde_json::json;
+use std::fs;
+
+/// Rows of a log that has several blocks.
+const ROWS: i64 = 200;
+/// Places of it that are damaged, one after another.
+const PLACES: usize = 48;
+
+fn open(folder: &Path) -> Result<TableStore> {
+    let cache = Cache::new_lru_cache(1 << 20);
+    let buffers = WriteBufferManager::new_write_buffer_manager(64 << 20, false);
+    TableStore::open(&StoreOptions { path: folder.join("tables"), mark: mark(folder), cache, buffers })
+}
+
+fn mark(folder: &Path) -> PathBuf {
+    folder.join("tables.position")
+}
+
+fn rows(id: i64) -> RecordBatch {
+    let ids: ArrayRef = Arc::new(Int64Array::from(vec![id]));
+    let texts: ArrayRef = Arc::new(StringArray::from(vec![format!("{id:0400}")]));
+    RecordBatch::try_from_iter_with_nullable([("id", ids, true), ("v", texts, true)]).expect("two columns")
+}
+
+fn table(store: &TableStore) -> Arc<Table> {
+    let (name, schema) = ("t".to_owned(), rows(0).schema());
+    let spec = TableSpec { id: 1, name, schema, key: vec![0], append_only: false, added: Vec::new() };
+    store.table(spec).expect("a table")
+}
+
+/// Commits rows one by one; gives the position of the last one.
+fn insert(store: &TableStore, ids: std::ops::Range<i64>) -> u64 {
+    let table = table(store);
+    for id in ids {
+        let write = Write::Insert(table.insert(rows(id)).expect("encodes"));
+        let answer = store.commit(vec![TableWrite { table: Arc::clone(&table), write }]).expect("is open");
+        answer.blocking_recv().expect("an answer").expect("commits");
+    }
+    store.position()
+}
+
+fn count(store: &TableStore) -> usize {
+    let piece = store.snapshot().and_then(|now| now.scan(&table(store), None, usize::MAX, &Overlay::new()));
+    piece.expect("reads").keys.len()
+}
+
+/// A new folder with what is in another one.
+fn copy(folder: &Path) -> tempfile::TempDir {
+    let to = tempfile::tempdir().expect("a folder");
+    fs::create_dir(to.path().join("tables")).expect("a folder");
+    for entry in fs::read_dir(folder.join("tables")).expect("the folder is there") {
+        let path = entry.expect("an entry").path();
+        let name = path.file_name().expect("it has a name");
+        fs::copy(&path, to.path().join("tables").join(name)).expect("copies");
+    }
+    fs::copy(mark(folder), mark(to.path())).expect("copies");
+    to
+}
+
+/// The write-ahead log that something was written into.
+fn log_of(folder: &Path) -> PathBuf {
+    let files = fs::read_dir(folder.join("tables")).expect("the folder is there").map(|entry| entry.expect("an entry"));
+    let logs = files.map(|file| file.path()).filter(|path| path.extension().is_some_and(|of| of == "log"));
+    logs.max_by_key(|path| fs::metadata(path).expect("it is there").len()).expect("a log")
+}
+
+fn offset(store: &TableStore) -> Offset {
+    let wake: Wake = Arc::new(|| {});
+    store.source(&table(store)).open("r", None, wake).expect("opens").offset()
+}
+
+fn takes(store: &TableStore, offset: &Offset) -> bool {
+    let source = store.source(&table(store));
+    let wake: Wake = Arc::new(|| {});
+    let checked = source.check(offset).is_ok();
+    assert_eq!(source.open("r", Some(offset), wake).is_ok(), checked, "{offset}");
+    checked
+}
+
+#[test]
+fn a_damaged_log_never_leaves_rows_out() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path()).expect("opens");
+    assert_eq!(insert(&store, 0..ROWS), ROWS as u64);
+    drop(store);
+    let whole = fs::read(log_of(folder.path())).expect("reads");
+    assert!(whole.len() > 4 << 15, "it has several blocks");
+    let mut refused = 0;
+    for place in 0..PLACES {
+        let damaged = copy(folder.path());
+        let mut bytes = whole.clone();
+        bytes[whole.len() * place / PLACES + place % 5] ^= 1 << (place % 8);
+        fs::write(log_of(damaged.path()), &bytes).expect("writes");
+        match open(damaged.path()) {
+            Ok(store) => assert_eq!((store.position(), count(&store)), (ROWS as u64, ROWS as usize), "{place}"),
+            Err(error) => {
+                let told = error.to_string();
+                assert!(told.contains("from a copy"), "{told}");
+                assert!(told.contains(".log") || told.contains("tables.position"), "{told}");
+                refused += 1;
+            }
+        }
+    }
+    assert!(refused > PLACES / 2, "{refused} of {PLACES}");
+}
+
+#[test]
+fn a_log_that_is_cut_off_or_gone_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path()).expect("opens");
+    insert(&store, 0..ROWS);
+    drop(store);
+    let length = fs::metadata(log_of(folder.path())).expect("it is there").len();
+    for kept in [Some(0), Some(length / 3), Some(1 << 15), Some(length - 1), None] {
+        let cut = copy(folder.path());
+        let log = log_of(cut.path());
+        match kept {
+            Some(kept) => {
+                let file = fs::OpenOptions::new().write(true).open(&log).expect("opens");
+                file.set_len(kept).expect("cuts");
+            }
+            None => fs::remove_file(&log).expect("removes"),
+        }
+        for _ in 0..2 {
+            let refused = open(cut.path()).expect_err("some rows are gone");
+            assert!(matches!(refused, Error::Lost { marked, .. } if marked == ROWS as u64), "{kept:?}: {refused}");
+        }
+        fs::remove_file(mark(cut.path())).expect("removes");
+        let store = open(cut.path()).expect("goes on with what is there");
+        assert_eq!(count(&store) as u64, store.position(), "{kept:?}");
+        assert!(store.position() < ROWS as u64);
+    }
+}
+
+/// A crash while a record is written, before anybody was told of it.
+#[test]
+fn a_last_record_that_is_cut_off_is_no_damage() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path()).expect("opens");
+    insert(&store, 0..10);
+    let (marked, length) =
+        (fs::read(mark(folder.path())), fs::metadata(log_of(folder.path())).expect("it is there").len());
+    insert(&store, 10..11);
+    drop(store);
+    for more in [1, 6, 7, 100] {
+        let crashed = copy(folder.path());
+        fs::write(mark(crashed.path()), marked.as_ref().expect("reads")).expect("writes");
+        let file = fs::OpenOptions::new().write(true).open(log_of(crashed.path())).expect("opens");
+        file.set_len(length + more).expect("cuts");
+        let store = open(crashed.path()).expect("opens");
+        assert_eq!((store.position(), count(&store)), (10, 10), "{more} bytes");
+        assert_eq!(insert(&store, 10..12), 12);
+    }
+}
+
+#[test]
+fn an_offset_is_of_the_log_in_which_it_was_written() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path()).expect("opens");
+    let first = offset(&store);
+    insert(&store, 0..3);
+    let third = offset(&store);
+    assert_eq!((&first["position"], &third["position"]), (&json!(0), &json!(3)));
+    assert_eq!(first["run"], third["run"]);
+    assert!(TableStore::is_certain(&third) && !TableStore::is_certain(&json!({ "position": 3 })));
+    drop(store);
+
+    let older = copy(folder.path());
+    let store = open(folder.path()).expect("opens");
+    assert!(takes(&store, &third), "an older run is known");
+    insert(&store, 3..5);
+    let fifth = offset(&store);
+    assert_ne!(third["run"], fifth["run"]);
+    assert!(takes(&store, &fifth));
+    drop(store);
+    // Runs in which nothing is written leave nothing behind.
+    for _ in 0..3 {
+        drop(open(folder.path()).expect("opens"));
+    }
+    let store = open(folder.path()).expect("opens");
+    assert!(takes(&store, &third) && takes(&store, &fifth) && takes(&store, &first));
+    drop(store);
+
+    let store = open(older.path()).expect("opens");
+    assert!(takes(&store, &third) && !takes(&store, &fifth));
+    insert(&store, 3..9);
+    assert!(takes(&store, &third) && !takes(&store, &fifth), "also when its log has gone on beyond it");
+
+    let other = tempfile::tempdir().expect("a folder");
+    let store = open(other.path()).expect("opens");
+    insert(&store, 0..9);
+    assert!(![&first, &third, &fifth].into_iter().any(|offset| takes(&store, offset)));
+    assert!(takes(&store, &json!({ "position": 3 })), "of the first version only positions are known");
+    assert!(!takes(&store, &json!({ "position": 10 })) && !takes(&store, &json!({ "file": "log" })));
+}
+
+#[test]
+fn an_offset_in_a_lost_end_is_refused_for_good() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path()).expect("opens");
+    insert(&store, 0..3);
+    drop(store);
+    let store = open(folder.path()).expect("opens");
+    let third = offset(&store);
+    insert(&store, 3..9);
+    let ninth = offset(&store);
+    drop(store);
+    let log = log_of(folder.path());
+    let length = fs::metadata(&log).expect("it is there").len();
+    let file = fs::OpenOptions::new().write(true).open(&log).expect("opens");
+    file.set_len(length / 2).expect("cuts");
+    assert!(matches!(open(folder.path()), Err(Error::Lost { .. })));
+    fs::remove_file(mark(folder.path())).expect("removes");
+    let store = open(folder.path()).expect("opens");
+    assert!(store.position() >= 3 && store.position() < 9, "{}", store.position());
+    assert!(takes(&store, &third) && !takes(&store, &ninth));
+    insert(&store, 20..40);
+    assert!(takes(&store, &third) && !takes(&store, &ninth));
+}
+
+#[test]
+fn what_was_written_before_there_were_runs_is_of_the_first_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path()).expect("opens");
+    insert(&store, 0..3);
+    for stored in store.core.db.iterator(IteratorMode::Start) {
+        let (key, _) = stored.expect("reads");
+        if key.starts_with(b"run") {
+            store.core.db.delete(&key).expect("deletes");
+        }
+    }
+    drop(store);
+    fs::remove_file(mark(folder.path())).expect("removes");
+    let store = open(folder.path()).expect("a store of the first version");
+    let third = offset(&store);
+    assert!(TableStore::is_certain(&third) && takes(&store, &third) && takes(&store, &json!({ "position": 2 })));
+    insert(&store, 3..4);
+    drop(store);
+    let store = open(folder.path()).expect("opens");
+    assert!(takes(&store, &third) && takes(&store, &offset(&store)));
+}
