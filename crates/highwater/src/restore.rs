@@ -136,13 +136,15 @@ impl Database {
             Ok(self.engine.create(spec)?)
         });
         let mut state = self.state();
+        let now = entries_of(&state, pipeline);
         match started {
-            Ok(running) if entries == entries_of(&state, pipeline) => {
+            Ok(running) if entries == now => {
                 let running = running.titled(state.objects.title(pipeline));
                 state.running.insert(pipeline.to_owned(), running);
                 state.broken.started(pipeline);
             }
             Ok(running) => give_up(&mut state, &running),
+            Err(_) if now.is_empty() => told_of_end(pipeline, self.engine.delete(pipeline)),
             Err(reason) => state.broken.pipeline(pipeline, &reason),
         }
         state.restoring.begun.remove(pipeline);
@@ -227,8 +229,12 @@ fn give_up(state: &mut State, begun: &Pipeline) {
         state.broken.stopped_by(pipeline, "it was changed while it was begun".to_owned(), true);
         begun.stop(false)
     };
+    told_of_end(pipeline, ended);
+}
+
+fn told_of_end(pipeline: &str, ended: highwater_engine::Result<()>) {
     if let Err(error) = ended {
-        tracing::warn!(pipeline, %error, "a pipeline that was changed while it was begun did not end");
+        tracing::warn!(pipeline, %error, "a pipeline that was changed while it was begun did not end as it should");
     }
 }
 

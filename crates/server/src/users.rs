@@ -121,9 +121,8 @@ impl Users {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && !mark.exists() => return Ok(Self::default()),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 let mark = mark.display();
-                let what = format!(
-                    "it is missing, and there were users: put it back from a copy, or remove {mark} to begin without users"
-                );
+                let what = "it is missing, and there were users: put it back from a copy";
+                let what = format!("{what}, or remove {mark} to begin without users");
                 return Err(Failure::storage(path.display(), what));
             }
             Err(error) => return Err(refused(error.to_string())),
