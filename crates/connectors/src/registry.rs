@@ -43,6 +43,23 @@ pub struct Created<'a> {
     pub shape: Shape<'a>,
 }
 
+impl Created<'_> {
+    /// The columns that the source gives, as far as that is known without its connector: none where the
+    /// statement declares none.
+    ///
+    /// # Errors
+    /// `Plan` when two columns have one name.
+    pub fn declared_schema(&self) -> Result<Option<SchemaRef>> {
+        let Some(columns) = self.columns.filter(|columns| !columns.fields().is_empty()) else { return Ok(None) };
+        if self.connector != "file" {
+            return Ok(Some(Arc::clone(columns)));
+        }
+        let on_error = self.options.get("on_error");
+        let keeps_errors = on_error.is_some_and(|word| word.trim().eq_ignore_ascii_case("dead_letter"));
+        file::columns_given(columns, &self.shape, keeps_errors).map(Some)
+    }
+}
+
 /// A connector of this crate; `F` makes the source or sink.
 #[derive(Clone, Debug)]
 struct BuiltIn<F> {

@@ -24,7 +24,7 @@ impl Database {
         let mut state = self.state();
         self.settle(&mut state)?;
         let object = crate::show::find(&state, name)?;
-        check_kind(object, kind, name)?;
+        check_kind(&object.entry, kind, name)?;
         check_free(&state, to)?;
         let changed = renamed_entries(&state, name, to)?;
         let mut objects = state.objects.clone();
@@ -82,7 +82,7 @@ impl Database {
         let done = Outcome::done("ALTER TABLE");
         let mut state = self.state();
         let object = crate::show::find(&state, &added.table)?;
-        check_kind(object, ObjectKind::Table, &added.table)?;
+        check_kind(&object.entry, ObjectKind::Table, &added.table)?;
         let Body::Table(target) = &object.body else {
             let clause = "ADD COLUMN of a table with a connector".to_owned();
             let hint = "drop the table and create it with the column".to_owned();

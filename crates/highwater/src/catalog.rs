@@ -2,8 +2,8 @@
 //! that made it.
 //!
 //! It is the only thing that a database must remember besides its checkpoints. Invariants: the file
-//! is replaced as a whole and is durable when [`Catalog::save`] returns; a damaged file is an error,
-//! never an empty catalog.
+//! is replaced as a whole and is durable when what changes it returns; a damaged file is an error, and so
+//! is one that is missing where there are tables, never an empty catalog; a number is never given twice.
 
 use crate::error::{Error, Result};
 use crate::leaving::Leaving;
@@ -16,6 +16,8 @@ use std::path::{Path, PathBuf};
 
 const FORMAT: u32 = 1;
 const NAME: &str = "catalog.json";
+/// The folder of the tables' store, beside it.
+pub(crate) const TABLES: &str = "tables";
 
 /// What kind of object it is. The names are persisted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -128,27 +130,66 @@ pub(crate) struct Catalog {
 }
 
 impl Catalog {
-    /// Reads the catalog of a data folder; a folder without one is a new database.
+    /// Reads the catalog of a data folder; a folder without one and without tables is a new database, whose
+    /// catalog is written before there are tables.
     pub(crate) fn open(data_dir: &Path) -> Result<Self> {
         let path = data_dir.join(NAME);
-        let content = match fs::read(&path) {
-            Ok(bytes) => sealed::open(&path.display().to_string(), &bytes, FORMAT).map_err(Error::Catalog)?,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Content {
-                format: FORMAT,
-                next_id: 1,
-                objects: Vec::new(),
-                functions: Vec::new(),
-                dropped: BTreeMap::new(),
-                system: BTreeMap::new(),
-                leaving: Leaving::default(),
-            },
-            Err(e) => return Err(refused(&path, &e)),
+        match fs::read(&path) {
+            Ok(bytes) => {
+                let content = sealed::open(&path.display().to_string(), &bytes, FORMAT).map_err(Error::Catalog)?;
+                Ok(Self { path, content })
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Self::new(data_dir, path),
+            Err(e) => Err(refused(&path, &e)),
+        }
+    }
+
+    fn new(data_dir: &Path, path: PathBuf) -> Result<Self> {
+        let tables = data_dir.join(TABLES);
+        if fs::read_dir(&tables).is_ok_and(|mut entries| entries.next().is_some()) {
+            let what = format!(
+                "it is missing, and {} holds tables that it names: put it back from a copy, or use another data \
+                 folder to begin anew",
+                tables.display()
+            );
+            return Err(Error::Folder { path, what });
+        }
+        let content = Content {
+            format: FORMAT,
+            next_id: 1,
+            objects: Vec::new(),
+            functions: Vec::new(),
+            dropped: BTreeMap::new(),
+            system: BTreeMap::new(),
+            leaving: Leaving::default(),
         };
+        write(&path, sealed::seal(&content).as_bytes()).map_err(|e| refused(&path, &e))?;
         Ok(Self { path, content })
     }
 
     pub(crate) fn entries(&self) -> &[Entry] {
         &self.content.objects
+    }
+
+    /// An object by its name.
+    pub(crate) fn entry(&self, name: &str) -> Option<&Entry> {
+        self.content.objects.iter().find(|entry| entry.name == name)
+    }
+
+    /// Gives no object a number up to this one, under which the tables' store has something. A catalog that
+    /// would have is older than the store.
+    pub(crate) fn number_from(&mut self, greatest: u32) {
+        let next = u64::from(greatest) + 1;
+        if self.content.next_id < next {
+            tracing::error!(
+                catalog = %self.path.display(),
+                next_id = self.content.next_id,
+                greatest,
+                "the tables' store has rows of tables that the catalog does not know, as it is an older one: \
+                 they stay where they are, and are not shown"
+            );
+            self.content.next_id = next;
+        }
     }
 
     /// The next object's number.
@@ -316,6 +357,36 @@ mod tests {
         assert_eq!(again.entries(), catalog.entries());
         assert_eq!(again.next_id(), 3);
         assert_eq!(again.entries()[0].settings["retain"], "5");
+    }
+
+    #[test]
+    fn a_file_that_is_missing_beside_tables_is_an_error() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join(NAME);
+        Catalog::open(folder.path()).expect("new");
+        assert!(path.exists(), "it is there before the tables are");
+        fs::create_dir(folder.path().join(TABLES)).expect("a folder");
+        fs::remove_file(&path).expect("removed");
+        Catalog::open(folder.path()).expect("nothing is lost");
+        fs::write(folder.path().join(TABLES).join("CURRENT"), "x").expect("written");
+        Catalog::open(folder.path()).expect("both are there");
+        fs::remove_file(&path).expect("removed");
+        let told = Catalog::open(folder.path()).expect_err("tables without a catalog").to_string();
+        assert!(told.starts_with(&format!("{}: it is missing", path.display())), "{told}");
+        assert!(!path.exists(), "nothing is made");
+    }
+
+    #[test]
+    fn numbers_go_on_behind_those_that_the_store_has() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut catalog = Catalog::open(folder.path()).expect("new");
+        catalog.add(entry(1, "a")).expect("written");
+        catalog.number_from(1);
+        assert_eq!(catalog.next_id(), 2);
+        catalog.number_from(7);
+        assert_eq!(catalog.next_id(), 8);
+        catalog.add(entry(8, "b")).expect("written");
+        assert_eq!(Catalog::open(folder.path()).expect("read").next_id(), 9);
     }
 
     #[test]

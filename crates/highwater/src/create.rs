@@ -2,6 +2,7 @@
 //! pipeline that runs. A statement whose object exists with the same text is a no-op when resuming.
 
 use crate::advice::advised_to_create;
+use crate::away::AwaySource;
 use crate::catalog::{Entry, Kind};
 use crate::connection::{Connection, invalid};
 use crate::database::{Database, State};
@@ -43,7 +44,7 @@ impl Database {
             return Ok(outcome);
         }
         let entry = entry(&state, Kind::Source, &source.name, text, None);
-        let object = self.source_object(&source, entry)?;
+        let object = self.source_object(&source, entry, None)?;
         state.catalog.add(object.entry.clone())?;
         state.objects.add(object);
         Ok(Outcome::done("CREATE SOURCE"))
@@ -102,14 +103,14 @@ impl Database {
         let name = table.name.value.clone();
         let pipeline = state.catalog.free_to_keep(&name);
         let entry = entry(state, Kind::Table, &table.name, text, Some(pipeline));
-        let object = self.fed_object(table, entry)?;
+        let object = self.fed_object(table, entry, None)?;
         self.plan_with(state, &object)?;
         self.keep(state, object)?;
         let done = Outcome::done("CREATE TABLE");
         Ok(self.growth(state, &name)?.into_iter().fold(done, Outcome::noticed))
     }
 
-    fn fed_object(&self, statement: CreateTable, entry: Entry) -> Result<Object> {
+    fn fed_object(&self, statement: CreateTable, entry: Entry, away: Option<&Error>) -> Result<Object> {
         let Some(feed) = &statement.feed else {
             return Err(invalid("XX000", "it has no connector", Some(&statement.name)));
         };
@@ -123,7 +124,7 @@ impl Database {
         let included = included(&feed.included);
         let format = feed.format.as_ref();
         let (connector, options) = connector(&statement.name, &feed.options, format)?;
-        let source = self.connectors.source(&Created {
+        let created = Created {
             connector: &connector,
             name: entry.kept(),
             incarnation: entry.incarnation,
@@ -131,7 +132,8 @@ impl Database {
             columns: Some(&declared),
             format: format.map(|f| encoding(f.encoding)),
             shape: Shape { envelope: envelope(format), key: &key, included: &included },
-        })?;
+        };
+        let source = self.connected(&created, away)?;
         let columns = declared.fields().len() + included.len();
         let given = source.schema();
         let fields = given.fields()[..columns].iter().map(|field| field.as_ref().clone().with_nullable(true));
@@ -269,7 +271,7 @@ impl Database {
         let mut state = self.state();
         let refused = advised_to_create(&state, view, &pipeline, refused);
         let is_it = state.objects.get(view).is_some_and(|object| object.entry.id == id);
-        if is_it && state.objects.readers(view).is_empty() {
+        if is_it && state.dependents(view).is_empty() {
             self.forget(&mut state, &[view.to_owned()])?;
         }
         Err(refused)
@@ -447,9 +449,9 @@ impl Database {
     /// An object of the catalog, made from its text once more.
     pub(crate) fn object(&self, state: &State, entry: Entry) -> Result<Object> {
         match highwater_sql::parse(&entry.sql)? {
-            Statement::CreateTable(table) if table.feed.is_some() => self.fed_object(table, entry),
+            Statement::CreateTable(table) if table.feed.is_some() => self.fed_object(table, entry, None),
             Statement::CreateTable(table) => self.table_object(table, entry),
-            Statement::CreateSource(source) => self.source_object(&source, entry),
+            Statement::CreateSource(source) => self.source_object(&source, entry, None),
             Statement::CreateView(view) => self.view_object(state, view, entry),
             Statement::CreateMaterializedView(view) => self.kept_object(state, entry, Body::Materialized(view)),
             Statement::CreateIndex(index) => self.kept_object(state, entry, Body::Index(index)),
@@ -463,12 +465,27 @@ impl Database {
         }
     }
 
-    fn source_object(&self, statement: &CreateSource, entry: Entry) -> Result<Object> {
+    /// A source, or a table that a connector fills, made from its text once more; see [`Self::connected`].
+    pub(crate) fn source_of(&self, entry: Entry, away: Option<&Error>) -> Result<Object> {
+        match highwater_sql::parse(&entry.sql)? {
+            Statement::CreateTable(table) if table.feed.is_some() => self.fed_object(table, entry, away),
+            Statement::CreateSource(source) => self.source_object(&source, entry, away),
+            _ => Err(invalid("XX001", format!("{:?} has no connector", entry.name), None)),
+        }
+    }
+
+    /// A connector's source; where it is `away`, that is why it cannot be made, one that has its columns only.
+    fn connected(&self, created: &Created<'_>, away: Option<&Error>) -> Result<Arc<dyn Source>> {
+        let Some(reason) = away else { return Ok(self.connectors.source(created)?) };
+        Ok(Arc::new(AwaySource::new(created, reason)?))
+    }
+
+    fn source_object(&self, statement: &CreateSource, entry: Entry, away: Option<&Error>) -> Result<Object> {
         let format = statement.format.as_ref();
         let (connector, options) = connector(&statement.name, &statement.options, format)?;
         let columns = declared(statement);
         let included = included(&statement.included);
-        let source = self.connectors.source(&Created {
+        let created = Created {
             connector: &connector,
             name: entry.kept(),
             incarnation: entry.incarnation,
@@ -476,7 +493,8 @@ impl Database {
             columns: columns.as_ref(),
             format: format.map(|f| encoding(f.encoding)),
             shape: Shape { included: &included, ..Shape::default() },
-        })?;
+        };
+        let source = self.connected(&created, away)?;
         if keeps_errors(source.as_ref()) {
             let at = statement.options.iter().find(|option| option.key == "on_error").map(|option| option.at);
             let error = highwater_sql::Error::Unsupported {

@@ -5,9 +5,9 @@
 //! object is in the catalog before its pipeline runs, and out of it again when that fails.
 
 use crate::broken::Broken;
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, TABLES};
 use crate::config::Config;
-use crate::connection::Connection;
+use crate::connection::{Connection, invalid};
 use crate::error::{Error, Result};
 use crate::objects::{Body, Object, Objects, Targets};
 use crate::outcome::{Outcome, Rows};
@@ -77,8 +77,8 @@ impl Database {
     /// those that cannot are told by [`Database::broken`] and in the log.
     ///
     /// # Errors
-    /// `Folder` when another process has it, `Catalog` when its file is damaged, `Config` when one of
-    /// the program's connectors or functions cannot be used.
+    /// `Folder` when another process has it or the catalog's file is missing, `Catalog` when that is
+    /// damaged, `Config` when one of the program's connectors or functions cannot be used.
     pub fn open(config: Config) -> Result<Self> {
         let database = Self::open_catalog(config)?;
         database.restore_pipelines();
@@ -109,7 +109,7 @@ impl Database {
         }
         let runtime = QueryThreads::start(threads);
         let folder = |what: std::io::Error| Error::Folder { path: config.data_dir.clone(), what: what.to_string() };
-        let state = State {
+        let mut state = State {
             catalog,
             objects: Objects::default(),
             running: BTreeMap::new(),
@@ -120,8 +120,11 @@ impl Database {
         };
         let engine = Engine::start(engine)?;
         let (cache, buffers) = engine.page_store().shared();
-        let (path, mark) = (config.data_dir.join("tables"), config.data_dir.join("tables.position"));
+        let (path, mark) = (config.data_dir.join(TABLES), config.data_dir.join("tables.position"));
         let tables = TableStore::open(&StoreOptions { path, mark, cache, buffers })?;
+        if let Some(greatest) = tables.greatest_id()? {
+            state.catalog.number_from(greatest);
+        }
         let database = Self {
             engine,
             tables,
@@ -265,14 +268,11 @@ impl Database {
     /// The running pipeline that keeps a view or feeds a sink.
     pub(crate) fn pipeline_named(&self, state: &State, name: &Name) -> Result<Pipeline> {
         let object = show::find(state, name)?;
-        let running = object.entry.pipeline.as_ref().and_then(|p| state.running.get(p));
-        running.cloned().ok_or_else(|| {
-            Error::Sql(highwater_sql::Error::Invalid {
-                sqlstate: "42809",
-                message: format!("{:?} is a {} and has no pipeline", name.value, object.entry.kind),
-                position: Some(name.at),
-            })
-        })
+        if let Some(pipeline) = &object.entry.pipeline {
+            return self.running(state, pipeline);
+        }
+        let message = format!("{:?} is a {} and has no pipeline", name.value, object.entry.kind);
+        Err(invalid("42809", message, Some(name)))
     }
 
     pub(crate) fn alter(&self, kind: ObjectKind, name: &Name, options: &[Property]) -> Result<Outcome> {
@@ -315,7 +315,7 @@ impl Database {
 /// Refuses settings that an object does not have.
 fn check_settings(object: &Object, kind: ObjectKind, name: &Name, options: &[Property]) -> Result<()> {
     if kind == ObjectKind::Sink {
-        crate::pipelines::check_kind(object, kind, name)?;
+        crate::pipelines::check_kind(&object.entry, kind, name)?;
     }
     let is_of_view = matches!(object.body, Body::Materialized(_));
     let is_known = |option: &&Property| match option.key.as_str() {

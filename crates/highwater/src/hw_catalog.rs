@@ -1,6 +1,6 @@
 //! The relations of `hw_catalog`: what the database is made of and how it is doing.
 
-use crate::catalog::Kind;
+use crate::catalog::{Entry, Kind};
 use crate::connection::Connection;
 use crate::database::Database;
 use crate::error::Result;
@@ -69,11 +69,12 @@ fn relation(database: &Database, connection: &Connection, name: &str, is_named: 
 
 fn objects(database: &Database, kind: Kind) -> Rows {
     let state = database.state();
-    let all: Vec<_> = state.objects.iter().filter(|object| object.entry.kind == kind).collect();
+    let all: Vec<&Entry> = state.catalog.entries().iter().filter(|entry| entry.kind == kind).collect();
     Rows::of(vec![
-        ("id", numbers(all.iter().map(|o| o.entry.id))),
-        ("name", texts(all.iter().map(|o| o.name().to_owned()))),
-        ("definition", texts(all.iter().map(|o| o.entry.sql.clone()))),
+        ("id", numbers(all.iter().map(|entry| entry.id))),
+        ("name", texts(all.iter().map(|entry| entry.name.clone()))),
+        ("definition", texts(all.iter().map(|entry| entry.sql.clone()))),
+        ("status", texts(all.iter().map(|entry| show::object_status(&state, entry)))),
     ])
 }
 
@@ -117,26 +118,18 @@ fn subscriptions(database: &Database) -> Rows {
 
 fn views(database: &Database) -> Rows {
     let state = database.state();
-    let is_view = |o: &&Object| matches!(o.body, Body::View(_) | Body::Materialized(_));
-    let all: Vec<_> = state.objects.iter().filter(is_view).collect();
-    let status = |object: &&Object| match &object.entry.pipeline {
-        None => String::new(),
-        Some(pipeline) => match state.running.get(pipeline) {
-            Some(running) => show::status(&running.status()),
-            None if state.restoring.holds(pipeline) => "restoring".to_owned(),
-            None => state.broken.why_not_running(pipeline).unwrap_or("not running").to_owned(),
-        },
-    };
-    let pipeline = |o: &&crate::objects::Object| {
-        o.entry.pipeline.as_deref().map_or_else(String::new, |pipeline| state.objects.title(pipeline).to_owned())
+    let is_view = |entry: &&Entry| matches!(entry.kind, Kind::View | Kind::MaterializedView);
+    let all: Vec<&Entry> = state.catalog.entries().iter().filter(is_view).collect();
+    let pipeline = |entry: &&Entry| {
+        entry.pipeline.as_deref().map_or_else(String::new, |pipeline| state.objects.title(pipeline).to_owned())
     };
     Rows::of(vec![
-        ("id", numbers(all.iter().map(|o| o.entry.id))),
-        ("name", texts(all.iter().map(|o| o.name().to_owned()))),
-        ("materialized", texts(all.iter().map(|o| matches!(o.body, Body::Materialized(_)).to_string()))),
+        ("id", numbers(all.iter().map(|entry| entry.id))),
+        ("name", texts(all.iter().map(|entry| entry.name.clone()))),
+        ("materialized", texts(all.iter().map(|entry| (entry.kind == Kind::MaterializedView).to_string()))),
         ("pipeline", texts(all.iter().map(pipeline))),
-        ("status", texts(all.iter().map(status))),
-        ("definition", texts(all.iter().map(|o| o.entry.sql.clone()))),
+        ("status", texts(all.iter().map(|entry| show::object_status(&state, entry)))),
+        ("definition", texts(all.iter().map(|entry| entry.sql.clone()))),
     ])
 }
 

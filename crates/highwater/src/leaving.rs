@@ -47,10 +47,7 @@ impl Database {
     /// What goes with some objects, broken ones among them, and the pipelines that go on without
     /// them.
     pub(crate) fn left_by(&self, state: &State, names: &[String]) -> (Leaving, BTreeSet<String>) {
-        let entry = |name: &String| {
-            let whole = state.objects.get(name).map(|object| &object.entry);
-            whole.or_else(|| state.broken.entry(name))
-        };
+        let entry = |name: &String| state.catalog.entry(name);
         let touched: BTreeSet<String> = names.iter().filter_map(|name| entry(name)?.pipeline.clone()).collect();
         let others = state.catalog.entries().iter().filter(|entry| !names.contains(&entry.name));
         let kept: BTreeSet<&String> = others.filter_map(|entry| entry.pipeline.as_ref()).collect();

@@ -2,7 +2,7 @@
 //!
 //! Invariant: objects stand in the order of their creation, so what one reads stands before it.
 
-use crate::catalog::{Entry, Kind};
+use crate::catalog::Entry;
 use crate::dml::Target;
 use crate::error::Result;
 use arrow::datatypes::SchemaRef;
@@ -189,13 +189,19 @@ impl Objects {
         self.targets.clone()
     }
 
+    /// Adds an object in its place by the order of creation, or puts it in the place of the one with its number.
     pub(crate) fn add(&mut self, object: Object) {
         if let Body::Table(target) = &object.body {
             self.targets.change(|targets| {
                 targets.insert(object.name().to_owned(), target.clone());
             });
         }
-        self.all.push(object);
+        let at = self.all.partition_point(|other| other.entry.id < object.entry.id);
+        if self.all.get(at).is_some_and(|same| same.entry.id == object.entry.id) {
+            self.all[at] = object;
+        } else {
+            self.all.insert(at, object);
+        }
     }
 
     /// Puts an object in the place of the one with the same number. What writes rows sees a table as it
@@ -245,18 +251,6 @@ impl Objects {
     /// What people call an object that is kept under a name.
     pub(crate) fn shown<'a>(&'a self, kept: &'a str) -> &'a str {
         self.all.iter().find(|object| object.kept() == kept).map_or(kept, Object::name)
-    }
-
-    /// What reads an object or writes into it, directly or not, in the order of creation.
-    pub(crate) fn readers(&self, name: &str) -> Vec<String> {
-        let mut found = vec![name.to_owned()];
-        for object in &self.all {
-            let writes = object.writes().is_some_and(|table| found.contains(&table.value));
-            if writes || object.reads().iter().any(|read| found.contains(read)) {
-                found.push(object.name().to_owned());
-            }
-        }
-        found.split_off(1)
     }
 
     /// The sources and materialized views that names come down to, through plain views.
@@ -402,13 +396,5 @@ impl Objects {
         }
         let is_first = self.of_pipeline(pipeline).next().is_none_or(|first| first.kept() == object.kept());
         source_name(object.kept(), is_first, source.kept())
-    }
-
-    /// The names of all objects of a kind.
-    pub(crate) fn names(&self, kind: Kind) -> Vec<String> {
-        let mut names: Vec<String> =
-            self.all.iter().filter(|o| o.entry.kind == kind).map(|o| o.name().to_owned()).collect();
-        names.sort();
-        names
     }
 }

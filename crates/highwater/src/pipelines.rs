@@ -6,6 +6,7 @@
 //! it names first, and keeps the queries of the others once more as a part of its own: the catalog
 //! says which pipeline an object is of, so its plan is the same after a restart.
 
+use crate::catalog::{Entry, Kind};
 use crate::connection::invalid;
 use crate::create::{connector, encoding, envelope};
 use crate::database::{Database, State};
@@ -139,9 +140,10 @@ impl Database {
     }
 
     fn begin(&self, state: &mut State, pipeline: &str, is_checked: bool) -> Result<()> {
-        if let Some(reason) = state.broken.why_not_running(pipeline) {
-            let (pipeline, reason) = (pipeline.to_owned(), reason.to_owned());
-            return Err(highwater_engine::Error::NotRunning { pipeline, reason }.into());
+        if let Some(reason) = state.why_not_started(pipeline) {
+            // It is read as its checkpoints hold it, and tried again with all that is broken.
+            state.waiting.remove(pipeline);
+            return Err(highwater_engine::Error::NotRunning { pipeline: pipeline.to_owned(), reason }.into());
         }
         let spec = self.pipeline_spec(state, pipeline)?;
         // Until it runs, whoever asks for it begins it.
@@ -297,20 +299,16 @@ impl Database {
     pub(crate) fn drop_object(&self, kind: ObjectKind, name: &Name, if_exists: bool, cascade: bool) -> Result<Outcome> {
         let done = Outcome::done(format!("DROP {kind}"));
         let mut state = self.state();
-        let Some(object) = state.objects.get(&name.value) else {
-            if state.broken.why(&name.value).is_some() {
-                let also = self.drop_broken(&mut state, &name.value, cascade)?;
-                return Ok(also.into_iter().fold(done, |done, name| done.noticed(format!("drop cascades to {name}"))));
-            }
+        let Some(entry) = state.catalog.entry(&name.value) else {
             if if_exists {
                 return Ok(done.noticed(format!("relation {:?} does not exist, skipping", name.value)));
             }
             return Err(crate::show::unknown(name));
         };
-        check_kind(object, kind, name)?;
-        let mut names = state.objects.readers(&name.value);
+        check_kind(entry, kind, name)?;
+        let mut names = state.dependents(&name.value);
         // An index goes with what it is over.
-        let is_index = |name: &&String| state.objects.get(name).is_some_and(|o| matches!(o.body, Body::Index(_)));
+        let is_index = |name: &&String| state.catalog.entry(name).is_some_and(|entry| entry.kind == Kind::Index);
         let also: Vec<String> = names.iter().filter(|name| !is_index(name)).cloned().collect();
         if !also.is_empty() && !cascade {
             return Err(Error::InUse { name: name.value.clone(), needed_by: also });
@@ -332,6 +330,8 @@ impl Database {
         state.objects.remove(names);
         state.broken.forget(names, &gone);
         self.remove_left(state);
+        let mut smaller: Vec<String> = smaller.into_iter().collect();
+        smaller.retain(|pipeline| state.broken.why_not_running(pipeline).is_none());
         state.waiting.extend(smaller);
         if state.deferring {
             return Ok(());
@@ -353,11 +353,11 @@ enum AtRoot {
 }
 
 /// Refuses an object of another kind than the statement names.
-pub(crate) fn check_kind(object: &Object, kind: ObjectKind, name: &Name) -> Result<()> {
-    if object.entry.kind.to_string() == kind.to_string() {
+pub(crate) fn check_kind(entry: &Entry, kind: ObjectKind, name: &Name) -> Result<()> {
+    if entry.kind.to_string() == kind.to_string() {
         return Ok(());
     }
-    let message = format!("{:?} is a {}, not a {kind}", name.value, object.entry.kind);
+    let message = format!("{:?} is a {}, not a {kind}", name.value, entry.kind);
     Err(invalid("42809", message, Some(name)))
 }
 

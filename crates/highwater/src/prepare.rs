@@ -72,7 +72,10 @@ impl Database {
                     let columns = answer.rows.map(|rows| Arc::clone(rows.schema()));
                     Ok(Described { parameters: Vec::new(), columns })
                 }
-                other => self.describe_rows(connection, other, told).await,
+                other => {
+                    let described = self.describe_rows(connection, other, told).await;
+                    described.map_err(|error| self.told_of_broken(error))
+                }
             }
         })
     }

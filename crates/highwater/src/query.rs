@@ -213,6 +213,7 @@ impl Database {
         let leaves = {
             let mut state = self.state();
             let leaves: Vec<Object> = state.objects.leaves(&names).into_iter().cloned().collect();
+            state.check_sources(&leaves)?;
             let pipelines: BTreeSet<String> = leaves.iter().filter_map(|leaf| leaf.entry.pipeline.clone()).collect();
             if !state.waiting.is_disjoint(&pipelines) {
                 tokio::task::block_in_place(|| self.settle_some(&mut state, &pipelines))?;
@@ -468,7 +469,13 @@ impl Database {
         drop(state);
         let (deadline, mut failed) = (Instant::now() + PATIENCE, Failed::new());
         for pipeline in pipelines.iter().filter(|pipeline| pipeline.status() != Status::Finished) {
-            self.unless_failed(pipeline, deliver(pipeline, deadline, connection), &mut failed)?;
+            let done = deliver(pipeline, deadline, connection);
+            if done.is_err() && self.successor(pipeline).is_none() {
+                // It was dropped.
+                connection.check_cancelled()?;
+                continue;
+            }
+            self.unless_failed(pipeline, done, &mut failed)?;
         }
         Ok(failed)
     }
@@ -477,11 +484,25 @@ impl Database {
     fn unless_failed(&self, pipeline: &Pipeline, done: Result<()>, failed: &mut Failed) -> Result<()> {
         match done {
             Err(Error::Engine(error @ highwater_engine::Error::NotRunning { .. })) => {
-                let told = self.advised(pipeline, error.to_string());
-                failed.insert(pipeline.name().to_owned(), told);
+                // Nobody waits for the views of one that was dropped meanwhile.
+                if self.successor(pipeline).is_some() {
+                    let told = self.advised(pipeline, error.to_string());
+                    failed.insert(pipeline.name().to_owned(), told);
+                }
                 Ok(())
             }
             done => done,
+        }
+    }
+
+    /// What goes by the name of a pipeline now: another one, the same whether it runs or not, or none as it
+    /// was dropped.
+    fn successor(&self, pipeline: &Pipeline) -> Option<Pipeline> {
+        let state = self.state();
+        let name = pipeline.name();
+        match state.running.get(name) {
+            Some(now) => Some(now.clone()),
+            None => state.objects.of_pipeline(name).next().map(|_| pipeline.clone()),
         }
     }
 
@@ -494,11 +515,28 @@ impl Database {
         };
         let position = self.tables.position();
         let mut failed = Failed::new();
-        for flushed in pipelines {
-            let done = self.flush_pipeline(&flushed, position, connection);
+        for mut flushed in pipelines {
+            let done = self.flush_as_it_is(&mut flushed, position, connection);
             self.unless_failed(&flushed.pipeline, done, &mut failed)?;
         }
         Ok(failed)
+    }
+
+    /// Flushes a pipeline, and the one that takes its place meanwhile.
+    fn flush_as_it_is(&self, flushed: &mut Flushed, position: u64, connection: &Connection) -> Result<()> {
+        loop {
+            let failed = match self.flush_pipeline(flushed, position, connection) {
+                Err(error @ Error::Engine(highwater_engine::Error::NotRunning { .. })) => error,
+                done => return done,
+            };
+            match self.successor(&flushed.pipeline) {
+                Some(newer) if !newer.is(&flushed.pipeline) => {
+                    let name = newer.name().to_owned();
+                    *flushed = self.to_flush(&self.state(), &name, newer);
+                }
+                _ => return Err(failed),
+            }
+        }
     }
 
     fn flush_pipeline(&self, flushed: &Flushed, position: u64, connection: &Connection) -> Result<()> {
@@ -528,6 +566,7 @@ impl Database {
         let mut notices = Vec::new();
         for Flushed { pipeline, .. } in pipelines {
             match self.wait_reached(pipeline.clone(), connection.position, connection) {
+                Err(Error::Engine(_)) if self.successor(&pipeline).is_none() => {}
                 Err(Error::Engine(error)) => {
                     let told = self.advised(&pipeline, error.to_string());
                     notices.push(format!("the write is done; a view does not show it yet: {told}"));

@@ -4,12 +4,15 @@
 //! on the workers within the budget of memory. First come those that a statement waits for, then
 //! those that feed sinks, then the others in the order of their creation. Reading and writing tables
 //! waits for no pipeline; a definition waits for all, a query for those of its views.
-//! Invariant: a pipeline is in the queue, begun, running or broken, and in one of these only.
+//! Invariant: a pipeline is in the queue, begun, running or broken, and in one of these only; but one that is
+//! broken and tried again ([`crate::retry`]) stays so until it runs.
 
+use crate::catalog::Entry;
 use crate::connection::Connection;
 use crate::database::{Database, State};
 use crate::error::Result;
 use crate::objects::{Body, Object};
+use highwater_engine::Pipeline;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -24,6 +27,8 @@ const LOOK_UP: Duration = Duration::from_millis(20);
 pub(crate) struct Restoring {
     queue: VecDeque<String>,
     begun: BTreeSet<String>,
+    /// The database is going down.
+    closed: bool,
 }
 
 impl Restoring {
@@ -35,6 +40,16 @@ impl Restoring {
     /// Those that are yet to run, the next one first.
     pub(crate) fn all(&self) -> impl Iterator<Item = &String> {
         self.begun.iter().chain(&self.queue)
+    }
+
+    /// Whether nothing is begun any more.
+    pub(crate) const fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Queues one more pipeline.
+    pub(crate) fn add(&mut self, pipeline: &str) {
+        self.queue.push_back(pipeline.to_owned());
     }
 
     fn is_over(&self) -> bool {
@@ -65,7 +80,19 @@ impl Database {
         for entry in state.catalog.entries().to_vec() {
             match self.object(&state, entry.clone()) {
                 Ok(object) => state.objects.add(object),
-                Err(reason) => state.broken.object(entry, &reason),
+                Err(reason) => {
+                    // What reads a source whose columns are known is whole.
+                    if let Ok(source) = self.source_of(entry.clone(), Some(&reason)) {
+                        state.objects.add(source);
+                    }
+                    state.broken.object(entry, &reason);
+                }
+            }
+        }
+        for pipeline in state.objects.pipelines() {
+            let lacks = if state.broken.why_not_running(&pipeline).is_none() { state.lacks(&pipeline) } else { None };
+            if let Some(reason) = lacks {
+                state.broken.stopped_by(&pipeline, reason, true);
             }
         }
         let has_sink = |pipeline: &String| state.objects.of_pipeline(pipeline).any(|o| o.body.is_output());
@@ -100,17 +127,24 @@ impl Database {
     }
 
     fn restore_pipeline(&self, pipeline: &str) {
-        let spec = self.pipeline_spec(&self.state(), pipeline);
+        let (entries, spec) = {
+            let state = self.state();
+            (entries_of(&state, pipeline), self.pipeline_spec(&state, pipeline))
+        };
         let started = spec.and_then(|spec| {
             self.check_kept(pipeline, &spec.plan)?;
             Ok(self.engine.create(spec)?)
         });
         let mut state = self.state();
+        let now = entries_of(&state, pipeline);
         match started {
-            Ok(running) => {
+            Ok(running) if entries == now => {
                 let running = running.titled(state.objects.title(pipeline));
                 state.running.insert(pipeline.to_owned(), running);
+                state.broken.started(pipeline);
             }
+            Ok(running) => give_up(&mut state, &running),
+            Err(_) if now.is_empty() => told_of_end(pipeline, self.engine.delete(pipeline)),
             Err(reason) => state.broken.pipeline(pipeline, &reason),
         }
         state.restoring.begun.remove(pipeline);
@@ -136,7 +170,11 @@ impl Database {
 
     /// Begins no more restores, and waits for those under way.
     pub(crate) fn stop_restoring(&self) {
-        self.state().restoring.queue.clear();
+        {
+            let mut state = self.state();
+            state.restoring.closed = true;
+            state.restoring.queue.clear();
+        }
         // Nobody cancels a stop.
         let _ = self.wait_while(&Connection::new(), |state| !state.restoring.is_over());
     }
@@ -176,6 +214,30 @@ impl Database {
     }
 }
 
+/// The objects of a pipeline as the catalog has them.
+fn entries_of(state: &State, pipeline: &str) -> Vec<Entry> {
+    state.objects.of_pipeline(pipeline).map(|object| object.entry.clone()).collect()
+}
+
+/// Ends a pipeline of which a definition has changed or dropped objects while it was begun: the next try
+/// begins it as it is now.
+fn give_up(state: &mut State, begun: &Pipeline) {
+    let pipeline = begun.name();
+    let ended = if state.objects.of_pipeline(pipeline).next().is_none() {
+        begun.delete()
+    } else {
+        state.broken.stopped_by(pipeline, "it was changed while it was begun".to_owned(), true);
+        begun.stop(false)
+    };
+    told_of_end(pipeline, ended);
+}
+
+fn told_of_end(pipeline: &str, ended: highwater_engine::Result<()>) {
+    if let Err(error) = ended {
+        tracing::warn!(pipeline, %error, "a pipeline that was changed while it was begun did not end as it should");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -184,7 +246,7 @@ mod tests {
     fn who_is_waited_for_goes_first() {
         let names = |restoring: &Restoring| restoring.all().cloned().collect::<Vec<_>>().join(" ");
         let queue = ["a", "b", "c"].map(str::to_owned).into();
-        let mut restoring = Restoring { queue, begun: BTreeSet::new() };
+        let mut restoring = Restoring { queue, ..Restoring::default() };
         restoring.hurry("c");
         restoring.hurry("unknown");
         assert_eq!(names(&restoring), "c a b");
@@ -194,5 +256,7 @@ mod tests {
         restoring.begun.remove("c");
         assert!(!restoring.holds("c") && !restoring.is_over());
         assert_eq!(names(&restoring), "a b");
+        restoring.add("c");
+        assert_eq!(names(&restoring), "a b c");
     }
 }

@@ -1,6 +1,6 @@
 //! SHOW and DESCRIBE: what there is and how it is doing, as rows.
 
-use crate::catalog::Kind;
+use crate::catalog::{Entry, Kind};
 use crate::database::{Database, State};
 use crate::error::{Error, Result};
 use crate::objects::Object;
@@ -12,9 +12,38 @@ use highwater_sql::statement::{Name, Show};
 use highwater_sql::types::pg_name;
 use std::sync::Arc;
 
-/// Answers a SHOW.
+/// Answers a SHOW. What is broken is told beside the names.
 pub(crate) fn show(database: &Database, what: Show) -> Result<Outcome> {
-    Ok(Outcome::rows("SHOW", rows(database, what)?))
+    let notices = kind_of(&what).map_or_else(Vec::new, |kind| broken(&database.state(), kind));
+    let shown = Outcome::rows("SHOW", rows(database, what)?);
+    Ok(notices.into_iter().fold(shown, Outcome::noticed))
+}
+
+/// The kind of the objects whose names are shown.
+const fn kind_of(what: &Show) -> Option<Kind> {
+    Some(match what {
+        Show::Tables => Kind::Table,
+        Show::Sources => Kind::Source,
+        Show::Views => Kind::View,
+        Show::MaterializedViews => Kind::MaterializedView,
+        Show::Indexes(_) => Kind::Index,
+        Show::Sinks => Kind::Sink,
+        Show::Subscriptions => Kind::Subscription,
+        Show::Functions
+        | Show::Jobs
+        | Show::Checkpoints(_)
+        | Show::Create(_)
+        | Show::CreateFunction(_)
+        | Show::Setting(_)
+        | Show::All => return None,
+    })
+}
+
+fn broken(state: &State, kind: Kind) -> Vec<String> {
+    let of_kind = state.catalog.entries().iter().filter(|entry| entry.kind == kind);
+    let told = of_kind.map(|entry| (entry, object_status(state, entry)));
+    let broken = told.filter(|(_, status)| status.starts_with(BROKEN));
+    broken.map(|(entry, status)| format!("{:?} is {status}", entry.name)).collect()
 }
 
 /// The rows of a SHOW.
@@ -32,8 +61,8 @@ pub(crate) fn rows(database: &Database, what: Show) -> Result<Rows> {
         Show::Checkpoints(view) => checkpoints(database, view.as_ref())?,
         Show::Create(name) => {
             let state = database.state();
-            let object = find(&state, &name)?;
-            let (name, sql) = (object.name().to_owned(), object.entry.sql.clone());
+            let entry = state.catalog.entry(&name.value).ok_or_else(|| unknown(&name))?;
+            let (name, sql) = (entry.name.clone(), entry.sql.clone());
             Rows::of(vec![("name", texts([name])), ("create_sql", texts([sql]))])
         }
         Show::CreateFunction(name) => {
@@ -77,7 +106,11 @@ pub(crate) fn numbers(values: impl IntoIterator<Item = u64>) -> ArrayRef {
 }
 
 fn names(database: &Database, kind: Kind) -> Rows {
-    Rows::text("name", database.state().objects.names(kind))
+    let state = database.state();
+    let of_kind = state.catalog.entries().iter().filter(|entry| entry.kind == kind);
+    let mut names: Vec<String> = of_kind.map(|entry| entry.name.clone()).collect();
+    names.sort();
+    Rows::text("name", names)
 }
 
 /// The error for a setting that nobody set or knows.
@@ -121,10 +154,27 @@ fn jobs(database: &Database) -> Result<Rows> {
     ]))
 }
 
+/// How the status of what could not be brought back begins.
+const BROKEN: &str = "broken: ";
+
+/// What an object's pipeline does, or why the object is broken; empty where there is nothing to tell.
+pub(crate) fn object_status(state: &State, entry: &Entry) -> String {
+    let broken = |reason: &str| format!("{BROKEN}{reason}");
+    if let Some(reason) = state.broken.why(&entry.name) {
+        return broken(reason);
+    }
+    let Some(pipeline) = &entry.pipeline else { return String::new() };
+    match state.running.get(pipeline) {
+        Some(running) => status(&running.status()),
+        None if state.restoring.holds(pipeline) => "restoring".to_owned(),
+        None => state.broken.why_not_running(pipeline).map_or_else(|| "not running".to_owned(), broken),
+    }
+}
+
 /// The pipelines that are broken, and their status.
 pub(crate) fn stopped(state: &State) -> (Vec<String>, Vec<String>) {
     let stopped = state.broken.stopped().into_iter();
-    stopped.map(|(name, reason)| (state.objects.title(&name).to_owned(), format!("broken: {reason}"))).unzip()
+    stopped.map(|(name, reason)| (state.objects.title(&name).to_owned(), format!("{BROKEN}{reason}"))).unzip()
 }
 
 /// The sinks of a pipeline that cannot deliver, and why.

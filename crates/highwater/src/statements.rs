@@ -50,7 +50,7 @@ impl Database {
             if done.is_err() {
                 connection.fail_transaction();
             }
-            done
+            done.map_err(|error| self.told_of_broken(error))
         })
     }
 

@@ -15,6 +15,7 @@ use highwater::Database;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -22,6 +23,9 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+/// How often what is broken is tried again.
+const RETRY: Duration = Duration::from_secs(5);
 
 /// Arguments of `highwater serve`.
 #[derive(Debug, clap::Args)]
@@ -65,10 +69,14 @@ pub(crate) fn main(arguments: Arguments) -> Outcome {
     });
     let opened = Database::open_catalog(run::config(&settings, false));
     let database = Arc::new(opened.map_err(|error| Failure::storage(settings.data().display(), error))?);
-    let restoring = std::thread::spawn({
+    let (ending, ended) = mpsc::channel();
+    // Planning walks long chains of operators by recursion.
+    let thread = std::thread::Builder::new().name("hw-restore".to_owned()).stack_size(highwater::STACK_BYTES);
+    let restoring = thread.spawn({
         let database = Arc::clone(&database);
-        move || restore(&database)
+        move || restore(&database, &ended)
     });
+    let restoring = restoring.map_err(|error| Failure::usage(format!("threads: {error}")))?;
     // Nobody else sets it.
     let _ = shared.database.set(Arc::clone(&database));
     let server = Arc::new(Server::new(Arc::clone(&database), users, settings.max_connections()));
@@ -85,6 +93,7 @@ pub(crate) fn main(arguments: Arguments) -> Outcome {
             let _ = http.await;
         }
     });
+    drop(ending);
     let done = database.shutdown();
     if restoring.join().is_err() {
         tracing::error!("restoring the views ended with a panic");
@@ -106,8 +115,9 @@ fn runtime(name: &str, threads: Option<usize>) -> Outcome<tokio::runtime::Runtim
     built.map_err(|error| Failure::usage(format!("threads: {error}")))
 }
 
-/// Brings the views back while clients are served already.
-fn restore(database: &Database) {
+/// Brings the views back while clients are served already, and then, until the server ends, what could not be
+/// brought back at first.
+fn restore(database: &Database, ended: &Receiver<()>) {
     let (pipelines, started) = (database.restoring().len(), Instant::now());
     database.restore_pipelines();
     for broken in database.broken() {
@@ -115,6 +125,13 @@ fn restore(database: &Database) {
     }
     if pipelines > 0 {
         tracing::info!(pipelines, ms = started.elapsed().as_millis() as u64, "all pipelines are restored");
+    }
+    let mut pause = RETRY;
+    while ended.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
+        let began = Instant::now();
+        database.retry_broken();
+        // Definitions wait for a try, which takes long when a store does not answer.
+        pause = RETRY.max(began.elapsed() * 10);
     }
 }
 

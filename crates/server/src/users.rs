@@ -1,7 +1,8 @@
 //! Who may connect and do what: the users' file, its roles, and what is kept of passwords.
 //!
 //! A password is kept salted and hashed as SCRAM-SHA-256 needs it, in a file that only its owner can
-//! read (docs/formats/catalog.md). Without users everybody may do everything, which is for loopback only.
+//! read (docs/formats/catalog.md). Without users everybody may do everything, which is for loopback only;
+//! so a file beside it says that there were users, lest the loss of the users' file open the database.
 
 use crate::exit::{Exit, Failure, Outcome};
 use highwater::engine::core::Rng;
@@ -18,6 +19,8 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 pub(crate) const ITERATIONS: usize = 4096;
 /// The users' file in the data folder.
 const FILE: &str = "users.json";
+/// An empty file beside it: there are users, or were.
+const MARK: &str = "users.exist";
 
 /// What a user may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum)]
@@ -109,13 +112,19 @@ impl Users {
     /// Reads the users of a data folder; there may be none.
     ///
     /// # Errors
-    /// When the file is damaged, or others than its owner can read it.
+    /// When the file is damaged, others than its owner can read it, or it is missing and there were users.
     pub(crate) fn load(data: &Path) -> Outcome<Self> {
-        let path = data.join(FILE);
+        let (path, mark) = (data.join(FILE), data.join(MARK));
         let refused = |what: String| Failure::new(Exit::Usage, format!("{}: {what}", path.display()));
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && !mark.exists() => return Ok(Self::default()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let mark = mark.display();
+                let what = "it is missing, and there were users: put it back from a copy";
+                let what = format!("{what}, or remove {mark} to begin without users");
+                return Err(Failure::storage(path.display(), what));
+            }
             Err(error) => return Err(refused(error.to_string())),
         };
         let mode = std::fs::metadata(&path).map_err(|error| refused(error.to_string()))?.permissions().mode();
@@ -123,6 +132,7 @@ impl Users {
             return Err(refused("others can read it: chmod 600".to_owned()));
         }
         let all = serde_json::from_str(&text).map_err(|error| refused(error.to_string()))?;
+        write_mark(data).map_err(|error| Failure::storage(mark.display(), error))?;
         Ok(Self { all: Arc::new(RwLock::new(all)) })
     }
 
@@ -144,10 +154,22 @@ impl Users {
         change(&mut all);
         let path = data.join(FILE);
         let text = serde_json::to_string_pretty(&all).expect("names and bytes are JSON");
+        write_mark(data).map_err(|error| Failure::storage(data.join(MARK).display(), error))?;
         write(&path, &text).map_err(|error| Failure::storage(path.display(), error))?;
         *self.all.write().unwrap_or_else(PoisonError::into_inner) = all;
         Ok(())
     }
+}
+
+/// Says that there are users, before there are.
+fn write_mark(data: &Path) -> std::io::Result<()> {
+    let mark = data.join(MARK);
+    if mark.exists() {
+        return Ok(());
+    }
+    std::fs::create_dir_all(data)?;
+    std::fs::File::create(mark)?.sync_all()?;
+    std::fs::File::open(data)?.sync_all()
 }
 
 fn write(path: &Path, text: &str) -> std::io::Result<()> {
@@ -256,6 +278,31 @@ mod tests {
         let path = folder.path().join(FILE);
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).expect("changed");
         assert!(Users::load(folder.path()).is_err(), "others can read it");
+    }
+
+    #[test]
+    fn users_that_are_missing_are_an_error_where_there_were_some() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let users = Users::load(folder.path()).expect("none yet");
+        users
+            .change(folder.path(), |all| drop(all.insert("app".to_owned(), User::new(Role::Writer, "secret"))))
+            .expect("written");
+        for with_mark in [true, false] {
+            if !with_mark {
+                // As an earlier build left it; whoever reads it leaves the mark.
+                std::fs::remove_file(folder.path().join(MARK)).expect("removed");
+                Users::load(folder.path()).expect("read");
+            }
+            let copy = std::fs::read(folder.path().join(FILE)).expect("read");
+            std::fs::remove_file(folder.path().join(FILE)).expect("removed");
+            let refused = Users::load(folder.path()).expect_err("there were users");
+            assert_eq!(refused.exit, Exit::Storage);
+            assert!(refused.message.contains("users.json: it is missing"), "{}", refused.message);
+            write(&folder.path().join(FILE), &String::from_utf8(copy).expect("text")).expect("written");
+            assert!(!Users::load(folder.path()).expect("put back").is_empty());
+        }
+        users.change(folder.path(), BTreeMap::clear).expect("written");
+        assert!(Users::load(folder.path()).expect("nobody is left").is_empty());
     }
 
     #[test]

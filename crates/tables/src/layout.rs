@@ -102,6 +102,11 @@ pub(crate) fn count_of(value: &[u8]) -> Result<u32> {
     Ok(u32::from_be_bytes(value))
 }
 
+/// The number of a table or journal in a key, behind so many bytes.
+pub(crate) fn number_in(key: &[u8], at: usize) -> Result<u32> {
+    count_of(key.get(at..at + PREFIX).unwrap_or_default())
+}
+
 /// What is known of a journal's entry without reading it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Head {
@@ -250,6 +255,14 @@ mod tests {
         assert!(is_fence_of(&key, "0:s") && !is_fence_of(&key, "1:s") && !is_fence_of(&key, ":s"));
         assert!(first_fence(3) < key && key < first_fence(4));
         assert!(!is_fence_of(b"fence", ""));
+    }
+
+    #[test]
+    fn keys_say_of_which_table_or_journal_they_are() {
+        assert_eq!(number_in(&log_key(258, 9), 0).expect("a key"), 258);
+        assert_eq!(number_in(&piece_key(259, 9, 1), 0).expect("a key"), 259);
+        assert_eq!(number_in(&fence_key(260, 1, "0:s"), b"fence".len()).expect("a key"), 260);
+        assert!(number_in(b"fence", b"fence".len()).is_err() && number_in(&[1, 2, 3], 0).is_err());
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::journal::{Journal, JournalSpec};
 use crate::layout::{
     COMMITS, FORMAT, FORMAT_KEY, JOURNALS, LOG, POSITION_KEY, PREFIX, ROWS, count_of, first_fence, is_fence_of,
-    log_key, log_position, position_of, row_range,
+    log_key, log_position, number_in, position_of, row_range,
 };
 use crate::log::Log;
 use crate::mark::Mark;
@@ -21,8 +21,9 @@ use highwater_core::Bytes;
 use highwater_engine::changes::SharedLog;
 use highwater_engine::source::Offset;
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode, Direction,
-    ErrorKind, IteratorMode, LogLevel, Options, ReadOptions, SliceTransform, WriteBufferManager,
+    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode,
+    DEFAULT_COLUMN_FAMILY_NAME, Direction, ErrorKind, IteratorMode, LogLevel, Options, ReadOptions, SliceTransform,
+    WriteBufferManager,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
@@ -305,6 +306,28 @@ impl TableStore {
         let (done, answer) = oneshot::channel();
         send(&self.sender, Pending::Drop { id, done })?;
         answer.blocking_recv().map_err(|_| Error::Closed)?
+    }
+
+    /// The greatest number of a table or journal of which anything is there, known or not: a new one must
+    /// have a greater number, lest it begin with what another one has left.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn greatest_id(&self) -> Result<Option<u32>> {
+        let db = &self.core.db;
+        let default = db.cf_handle(DEFAULT_COLUMN_FAMILY_NAME).expect("every database has this family");
+        let last = |family: &ColumnFamily, before: &[u8]| -> Result<Option<u32>> {
+            let (first, end) = ([before, &[0; PREFIX]].concat(), [before, &[255; PREFIX]].concat());
+            last_key(db, family, &first, &end)?.map(|key| number_in(&key, before.len())).transpose()
+        };
+        let found = [
+            last(db.rows(), b"")?,
+            last(db.log_entries(), b"")?,
+            last(db.journals(), b"")?,
+            last(default, b"fence")?,
+            last(default, b"floor")?,
+        ];
+        Ok(found.into_iter().flatten().max())
     }
 
     /// A table as views read it.

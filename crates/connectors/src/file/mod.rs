@@ -22,7 +22,7 @@ mod tests;
 
 use crate::connector::SourceRequest;
 use crate::options::{Kind, OptionSpec, Settings};
-use crate::shape::{Envelope, Metadata};
+use crate::shape::{Envelope, Metadata, Shape};
 use crate::{FORMAT_OPTION, Format};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use decode::{Decoder, Layout};
@@ -136,6 +136,14 @@ impl FileSource {
         let file = text::TextFile { path, name, object, schema, given, columns, arrival, on_error };
         Ok(Box::new(file.open(offset)?))
     }
+}
+
+/// The columns that the source gives of files with these ones.
+///
+/// # Errors
+/// `Plan` when two columns have one name.
+pub(crate) fn columns_given(values: &SchemaRef, shape: &Shape<'_>, keeps_errors: bool) -> Result<SchemaRef> {
+    Ok(Given::new(values, shape, keeps_errors)?.schema)
 }
 
 /// How a text file's columns are found.

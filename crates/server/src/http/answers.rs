@@ -186,7 +186,7 @@ impl ViewAnswer {
         let (status, reason) = match pipeline {
             Some((status, _)) => doing(status),
             None if view.status == "restoring" => (Doing::Restoring, None),
-            None => (Doing::Broken, Some(view.status)),
+            None => (Doing::Broken, Some(view.status.trim_start_matches("broken: ").to_owned())),
         };
         Self {
             name: view.name,

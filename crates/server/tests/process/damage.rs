@@ -1,5 +1,6 @@
 //! Each object of the newest checkpoint truncated, flipped and removed in turn: the damage is told,
-//! the checkpoint before is taken, and the views come out right. Never a silent start from nothing.
+//! the checkpoint before is taken, and the views come out right. Never a silent start from nothing, also
+//! without the catalog.
 
 use crate::program::{Scene, files_below, rows, text, wait_until};
 use std::fs;
@@ -129,4 +130,19 @@ fn restart(copy: &Scene, case: &str, shared: bool) {
         assert!(shared, "{case}: the checkpoint before is whole and must be taken: {told}");
         assert!(told.contains("verif"), "{case}: the reason is told: {told}");
     }
+}
+
+#[test]
+fn a_catalog_that_is_missing_is_refused_and_nothing_begins_anew() {
+    let scene = Scene::new();
+    scene.write("script.sql", "CREATE TABLE t (k int PRIMARY KEY); INSERT INTO t VALUES (1);");
+    let run = ["run", "script.sql", "--exit", "--data", "data", "--progress", "off"];
+    let first = scene.output(&run);
+    assert!(first.status.success(), "{}", text(&first.stderr));
+    fs::remove_file(scene.path("data/catalog.json")).expect("removed");
+    let refused = scene.output(&run);
+    let told = text(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(4), "{told}");
+    assert!(told.contains("catalog.json: it is missing"), "{told}");
+    assert!(!scene.path("data/catalog.json").exists());
 }
