@@ -171,7 +171,20 @@ def transactions(client, connect):
             refused("25P02", lambda: other.execute("SELECT %s", (1,)))
             other.rollback()
         assert other.execute("SELECT count(*) FROM account").fetchone() == (2,)
-        refused("0A000", lambda: other.execute("SAVEPOINT s"))
+        # Of a transaction within a transaction what fails is taken back alone.
+        other.execute(insert, (3, 0))
+
+        def inner():
+            with other.transaction():
+                other.execute(insert, (4, 0))
+                other.execute(insert, (1, 0))
+
+        refused("23505", inner)
+        assert other.info.transaction_status == psycopg.pq.TransactionStatus.INTRANS
+        with other.transaction():
+            other.execute(insert, (5, 0))
+        ids = other.execute("SELECT id FROM account ORDER BY id").fetchall()
+        assert ids == [(1,), (2,), (3,), (5,)], ids
         other.rollback()
         # Of two that change the same row the second is refused, and may try again.
         other.execute("UPDATE account SET amount = 1 WHERE id = 1")
@@ -326,14 +339,16 @@ def prepared(client):
 
 def notices(client):
     heard = []
-    client.add_notice_handler(lambda diagnostic: heard.append((diagnostic.severity, diagnostic.message_primary)))
+    client.add_notice_handler(lambda told: heard.append((f"{told.severity} {told.sqlstate}", told.message_primary)))
     client.execute("DROP TABLE IF EXISTS nothing_of_this_name")
     client.execute("BEGIN")
     client.execute("BEGIN")
     client.execute("CREATE VIEW made_within AS SELECT 1 AS one")
     client.execute("ROLLBACK")
     client.execute("DROP VIEW made_within")
-    assert [severity for severity, _ in heard] == ["NOTICE"] * 3, heard
+    client.execute("COMMIT")
+    classes = [of for of, _ in heard]
+    assert classes == ["NOTICE 00000", "WARNING 25001", "NOTICE 00000", "WARNING 25P01"], heard
     assert "does not exist" in heard[0][1] and "already a transaction" in heard[1][1], heard
     assert "not part of the transaction" in heard[2][1], heard
 

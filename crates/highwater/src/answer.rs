@@ -57,11 +57,24 @@ pub struct Answer {
     pub rows: Option<RowStream>,
     /// For the person who asked, such as "already exists, skipping".
     pub notices: Vec<String>,
+    /// What may not be as the person meant it.
+    pub warnings: Vec<Warning>,
+}
+
+/// A notice with a class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Warning {
+    /// Five characters.
+    pub sqlstate: &'static str,
+    /// What is told.
+    pub message: &'static str,
 }
 
 impl std::fmt::Debug for Answer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Answer").field("tag", &self.tag).field("notices", &self.notices).finish_non_exhaustive()
+        let mut shown = f.debug_struct("Answer");
+        shown.field("tag", &self.tag).field("notices", &self.notices).field("warnings", &self.warnings);
+        shown.finish_non_exhaustive()
     }
 }
 
@@ -164,15 +177,20 @@ impl RowStream {
 
 impl Answer {
     pub(crate) const fn done(tag: Tag) -> Self {
-        Self { tag, rows: None, notices: Vec::new() }
+        Self { tag, rows: None, notices: Vec::new(), warnings: Vec::new() }
     }
 
     pub(crate) const fn streamed(rows: RowStream) -> Self {
-        Self { tag: Tag::Select, rows: Some(rows), notices: Vec::new() }
+        Self { tag: Tag::Select, rows: Some(rows), notices: Vec::new(), warnings: Vec::new() }
     }
 
     pub(crate) fn collected(tag: Tag, rows: Rows) -> Self {
-        Self { tag, rows: Some(RowStream::of(rows)), notices: Vec::new() }
+        Self { rows: Some(RowStream::of(rows)), ..Self::done(tag) }
+    }
+
+    pub(crate) fn warned(mut self, sqlstate: &'static str, message: &'static str) -> Self {
+        self.warnings.push(Warning { sqlstate, message });
+        self
     }
 
     /// The same with instants in the zone of whoever asked.
@@ -211,12 +229,14 @@ impl Answer {
             None => None,
         };
         let tag = self.tag.text(rows.as_ref().map_or(0, Rows::count));
-        Ok(Outcome { tag, rows, notices: self.notices })
+        let warnings = self.warnings.iter().map(|warning| warning.message.to_owned());
+        Ok(Outcome { tag, rows, notices: warnings.chain(self.notices).collect() })
     }
 }
 
 impl From<Outcome> for Answer {
     fn from(outcome: Outcome) -> Self {
-        Self { tag: Tag::Plain(outcome.tag), rows: outcome.rows.map(RowStream::of), notices: outcome.notices }
+        let rows = outcome.rows.map(RowStream::of);
+        Self { rows, notices: outcome.notices, ..Self::done(Tag::Plain(outcome.tag)) }
     }
 }

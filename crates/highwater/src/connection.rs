@@ -5,6 +5,8 @@
 //! transactions that change the same row, the second to commit fails with 40001. Views are read as of
 //! each statement's moment, so a transaction that is to be REPEATABLE READ reads none.
 
+mod subtransaction;
+
 use crate::cursor::Cursors;
 use crate::error::{Error, Result};
 use crate::prepared::Prepared;
@@ -18,6 +20,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use subtransaction::{Replaced, Subtransaction};
 
 /// Settings that are known, with their defaults. Others are kept with a notice.
 const SETTINGS: &[(&str, &str)] = &[
@@ -144,10 +147,14 @@ pub(crate) struct Transaction {
     pub(crate) has_upserted: bool,
     is_implicit: bool,
     pub(crate) failed: bool,
+    /// What SAVEPOINT has begun and nothing has ended; each is within the one before it.
+    subtransactions: Vec<Subtransaction>,
+    /// What its writes have replaced since the first of them began.
+    replaced: Vec<Replaced>,
 }
 
 /// The settings around a transaction that has changed some.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct TransactionSettings {
     /// Those that it came with, and goes with when it is rolled back.
     before: BTreeMap<String, String>,
@@ -238,16 +245,9 @@ impl Connection {
         self.transaction.as_ref().is_some_and(|transaction| transaction.is_implicit)
     }
 
-    /// Begins a transaction; one that nobody asked for goes on as one. False when there is one.
+    /// The transaction is asked for; false when it was before.
     pub(crate) fn begin(&mut self) -> bool {
-        let isolation = self.default_isolation();
-        match &mut self.transaction {
-            Some(transaction) => std::mem::take(&mut transaction.is_implicit),
-            none => {
-                *none = Some(Transaction { isolation, ..Transaction::default() });
-                true
-            }
-        }
+        self.transaction.as_mut().is_some_and(|transaction| std::mem::take(&mut transaction.is_implicit))
     }
 
     /// Sets what a statement says of this transaction, or of all from now on.
@@ -380,6 +380,10 @@ impl Connection {
             let message = "SET TRANSACTION ISOLATION LEVEL must be called before any query";
             return Err(invalid("25001", message, None));
         }
+        if transaction.isolation != wanted && transaction.depth() > 0 {
+            let message = "SET TRANSACTION ISOLATION LEVEL must not be called in a subtransaction";
+            return Err(invalid("25001", message, None));
+        }
         transaction.isolation = wanted;
         Ok(())
     }
@@ -391,10 +395,12 @@ impl Connection {
         match key {
             "rw_implicit_flush" | "background_ddl" | READ_ONLY | DEFAULT_READ_ONLY => {
                 let wanted = flag(value).ok_or_else(|| wrong(name, "takes on or off"))?;
-                let has_read = self.transaction.as_ref().is_some_and(Transaction::has_read);
-                if key == READ_ONLY && !wanted && has_read && self.is_on(READ_ONLY) {
-                    let message = "transaction read-write mode must be set before any query";
-                    return Err(invalid("25001", message, None));
+                if let Some(transaction) = &self.transaction
+                    && key == READ_ONLY
+                    && !wanted
+                    && self.is_on(READ_ONLY)
+                {
+                    transaction.check_may_become_read_write()?;
                 }
             }
             ISOLATION | DEFAULT_ISOLATION if value.eq_ignore_ascii_case("serializable") => {
@@ -513,9 +519,21 @@ impl Transaction {
         self.has_queried || self.snapshot.is_some()
     }
 
+    fn check_may_become_read_write(&self) -> Result<()> {
+        let message = if self.depth() > 0 {
+            "cannot set transaction read-write mode inside a read-only transaction"
+        } else if self.has_read() {
+            "transaction read-write mode must be set before any query"
+        } else {
+            return Ok(());
+        };
+        Err(invalid("25001", message, None))
+    }
+
     /// Adds changes, which were made against the snapshot with the transaction's own writes over it.
     pub(crate) fn add(&mut self, table: &Arc<Table>, changes: Vec<Change>) -> Result<()> {
-        let written = self.tables.entry(table.spec().id).or_insert_with(|| Written {
+        let (id, is_kept) = (table.spec().id, self.depth() > 0);
+        let written = self.tables.entry(id).or_insert_with(|| Written {
             table: Arc::clone(table),
             old: BTreeMap::new(),
             new: Arc::default(),
@@ -525,11 +543,19 @@ impl Transaction {
             self.bytes += change.key.len() + change.new.as_ref().map_or(0, Vec::len);
             match pending.get_mut(&change.key) {
                 None => {
+                    if is_kept {
+                        self.replaced.push(Replaced { table: id, key: change.key.clone(), new: None });
+                    }
                     written.old.insert(change.key.clone(), change.old);
                     pending.insert(change.key, change.new);
                 }
                 // What was there when the transaction began stays.
-                Some(new) if *new == change.old => *new = change.new,
+                Some(new) if *new == change.old => {
+                    let before = std::mem::replace(new, change.new);
+                    if is_kept {
+                        self.replaced.push(Replaced { table: id, key: change.key, new: Some(before) });
+                    }
+                }
                 Some(Some(_)) if change.old.is_none() => return Err(table.duplicate_of(&change).into()),
                 Some(_) => return Err(highwater_tables::Error::Conflict { table: table.spec().name.clone() }.into()),
             }

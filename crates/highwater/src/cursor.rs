@@ -29,6 +29,8 @@ pub(crate) struct Cursor {
     schema: SchemaRef,
     /// It outlives its transaction.
     hold: bool,
+    /// In how many subtransactions it was made; it ends when the last of them is taken back.
+    pub(crate) depth: usize,
     origin: Origin,
     /// The row that was taken last, unless the end was passed.
     current: Option<RecordBatch>,
@@ -50,12 +52,12 @@ impl Cursor {
     fn of_query(query: &Query, rows: RowStream, hold: bool) -> Self {
         let (text, schema) = (query.ast.to_string(), rows.schema().clone());
         let origin = Origin::Query { rows: Mutex::new(rows), left: None };
-        Self { text, schema, hold, origin, current: None }
+        Self { text, schema, hold, depth: 0, origin, current: None }
     }
 
     pub(crate) fn of_changes(text: String, following: Following) -> Self {
         let schema = following.schema().clone();
-        Self { text, schema, hold: true, origin: Origin::Changes(Box::new(following)), current: None }
+        Self { text, schema, hold: true, depth: 0, origin: Origin::Changes(Box::new(following)), current: None }
     }
 
     pub(crate) const fn outlives_transactions(&self) -> bool {
@@ -122,9 +124,12 @@ impl Database {
         check_new(connection, name)?;
         let answer = self.answer_query(connection, query, parameters).await?;
         let rows = answer.rows.ok_or_else(|| invalid("XX000", "a query came without rows", None))?;
-        let cursor = Cursor::of_query(query, rows, hold);
+        let mut cursor = Cursor::of_query(query, rows, hold);
         let cursors = match &mut connection.transaction {
-            Some(transaction) => &mut transaction.cursors,
+            Some(transaction) => {
+                cursor.depth = transaction.depth();
+                &mut transaction.cursors
+            }
             None => &mut connection.held,
         };
         cursors.insert(name.value.clone(), cursor);

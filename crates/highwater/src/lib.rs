@@ -140,7 +140,7 @@ mod views;
 mod zone;
 
 pub use again::ToldWrite;
-pub use answer::{Answer, RowStream, Tag};
+pub use answer::{Answer, RowStream, Tag, Warning};
 pub use compare::same_rows;
 pub use config::Config;
 pub use connection::{Canceller, Connection, SERVER_VERSION, TransactionState};

@@ -10,7 +10,7 @@ use crate::parameters::Parameters;
 use crate::prepared;
 use crate::query::QUERY_PLAN;
 use crate::set_config::Changes;
-use crate::statements::ends_transaction;
+use crate::statements::is_taken_after_failure;
 use crate::titles::titled;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::ScalarValue;
@@ -51,7 +51,7 @@ impl Database {
         told: &'a [Option<DataType>],
     ) -> BoxFuture<'a, Result<Described>> {
         Box::pin(async move {
-            if !ends_transaction(statement) {
+            if !is_taken_after_failure(statement) {
                 connection.check_not_failed()?;
             }
             match statement {

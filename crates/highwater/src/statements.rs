@@ -11,7 +11,7 @@ use crate::parameters::Parameters;
 use crate::prepared;
 use crate::show;
 use futures::future::BoxFuture;
-use highwater_sql::statement::{CopyOut, SetScope, Show, Statement, TransactionModes};
+use highwater_sql::statement::{CopyOut, Name, SavepointVerb, SetScope, Show, Statement, TransactionModes};
 
 impl Database {
     /// Executes one statement for a connection. `text` is what it was parsed from. Must run on a
@@ -34,7 +34,7 @@ impl Database {
             if !(matches!(statement, Statement::Commit) && connection.is_in_implicit_transaction()) {
                 connection.works_on(text);
             }
-            if !ends_transaction(statement) {
+            if !is_taken_after_failure(statement) {
                 connection.check_not_failed()?;
             }
             let done = match statement {
@@ -102,6 +102,7 @@ impl Database {
             Statement::SetTransaction { scope, modes } => set_transaction(connection, *scope, *modes)?,
             Statement::Commit => self.end_transaction(connection, true).await?,
             Statement::Rollback => self.end_transaction(connection, false).await?,
+            Statement::Savepoint { verb, name } => savepoint(connection, *verb, name)?,
             Statement::Set { scope, name, value } => {
                 let notice = connection.set_at(name, value, *scope)?;
                 let is_for_all = *scope == SetScope::System;
@@ -184,22 +185,25 @@ impl Database {
     }
 
     pub(crate) async fn end_transaction(&self, connection: &mut Connection, commit: bool) -> Result<Answer> {
-        let tag = |text: &str| Tag::Plain(text.to_owned());
+        let was_asked_for = connection.transaction.is_some() && !connection.is_in_implicit_transaction();
+        let answer = move |tag: &str| {
+            let answer = Answer::done(Tag::Plain(tag.to_owned()));
+            if was_asked_for { answer } else { answer.warned("25P01", "there is no transaction in progress") }
+        };
         let Some(mut transaction) = connection.transaction.take() else {
-            let notices = vec!["there is no transaction in progress".to_owned()];
-            return Ok(Answer { notices, ..Answer::done(tag(if commit { "COMMIT" } else { "ROLLBACK" })) });
+            return Ok(answer(if commit { "COMMIT" } else { "ROLLBACK" }));
         };
         let settings = transaction.settings.take();
         if !commit || transaction.failed {
             connection.end_settings(settings, false);
-            return Ok(Answer::done(tag("ROLLBACK")));
+            return Ok(answer("ROLLBACK"));
         }
         let cursors = std::mem::take(&mut transaction.cursors);
         let committed = self.commit(connection, transaction).await;
         connection.end_settings(settings, committed.is_ok());
         committed?;
         connection.held.extend(cursors.into_iter().filter(|(_, cursor)| cursor.outlives_transactions()));
-        Ok(Answer::done(tag("COMMIT")))
+        Ok(answer("COMMIT"))
     }
 
     /// A connection with the settings of all sessions.
@@ -230,17 +234,38 @@ impl Database {
 }
 
 /// Whether a statement is taken in a transaction that has failed.
-pub(crate) const fn ends_transaction(statement: &Statement) -> bool {
-    matches!(statement, Statement::Commit | Statement::Rollback)
+pub(crate) const fn is_taken_after_failure(statement: &Statement) -> bool {
+    use SavepointVerb::RollbackTo;
+    matches!(statement, Statement::Commit | Statement::Rollback | Statement::Savepoint { verb: RollbackTo, .. })
 }
 
 fn begin(connection: &mut Connection, modes: TransactionModes) -> Result<Answer> {
-    let mut answer = Answer::done(Tag::Plain("BEGIN".to_owned()));
-    if !connection.begin() {
-        answer.notices.push("there is already a transaction in progress".to_owned());
+    // One with modes that it cannot have is over, as nobody has asked for it yet.
+    connection.begin_implicitly();
+    let notices = connection.set_modes(modes, SetScope::Transaction)?;
+    let answer = Answer { notices, ..Answer::done(Tag::Plain("BEGIN".to_owned())) };
+    if connection.begin() {
+        return Ok(answer);
     }
-    answer.notices.extend(connection.set_modes(modes, SetScope::Transaction)?);
-    Ok(answer)
+    Ok(answer.warned("25001", "there is already a transaction in progress"))
+}
+
+fn savepoint(connection: &mut Connection, verb: SavepointVerb, name: &Name) -> Result<Answer> {
+    let tag = match verb {
+        SavepointVerb::Begin => {
+            connection.begin_subtransaction(name)?;
+            "SAVEPOINT"
+        }
+        SavepointVerb::Release => {
+            connection.release(name)?;
+            "RELEASE"
+        }
+        SavepointVerb::RollbackTo => {
+            connection.roll_back_to(name)?;
+            "ROLLBACK"
+        }
+    };
+    Ok(Answer::done(Tag::Plain(tag.to_owned())))
 }
 
 fn set_transaction(connection: &mut Connection, scope: SetScope, modes: TransactionModes) -> Result<Answer> {

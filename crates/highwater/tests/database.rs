@@ -1,6 +1,10 @@
 //! The database as a program uses it: views against recomputation, restarts, definitions, errors.
 
-use highwater::{Config, Database, Error, Rows, Status, same_rows};
+use arrow::array::AsArray as _;
+use arrow::datatypes::Int64Type;
+use highwater::engine::core::Rng;
+use highwater::{Config, Connection, Database, Error, Rows, Status, same_rows};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -620,5 +624,77 @@ fn a_program_inserts_batches_and_streams_rows() {
     drop(database);
     let database = open();
     assert_eq!(database.query("SELECT * FROM t WHERE id = 19999").expect("read").count(), 1);
+    database.shutdown().expect("stops");
+}
+
+/// The rows of `t`, two numbers each, as a connection sees them.
+fn pairs(database: &Database, connection: &mut Connection) -> BTreeMap<i64, i64> {
+    let rows = database.execute_for(connection, "SELECT id, v FROM t").expect("read").rows.expect("rows");
+    let mut pairs = BTreeMap::new();
+    for batch in &rows.batches {
+        let [ids, values] = [0, 1].map(|at| batch.column(at).as_primitive::<Int64Type>().values());
+        pairs.extend(ids.iter().copied().zip(values.iter().copied()));
+    }
+    pairs
+}
+
+#[test]
+fn savepoints_take_back_what_copies_of_all_rows_say() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let database = open(folder.path(), true);
+    database.execute("CREATE TABLE t (id bigint PRIMARY KEY, v bigint)").expect("created");
+    let (mut connection, mut other) = (database.connect(), database.connect());
+    let mut rng = Rng::seeded(3);
+    let mut committed: BTreeMap<i64, i64> = BTreeMap::new();
+    for _ in 0..20 {
+        database.execute_for(&mut connection, "BEGIN").expect("begun");
+        let mut rows = committed.clone();
+        let mut copies: Vec<(u64, BTreeMap<i64, i64>)> = Vec::new();
+        for _ in 0..50 {
+            let (id, v, name) = (rng.below(6) as i64, rng.below(100) as i64, rng.below(3));
+            let known = copies.iter().rposition(|(known, _)| *known == name);
+            let statement = match (rng.below(6), known) {
+                (0, _) => {
+                    copies.push((name, rows.clone()));
+                    format!("SAVEPOINT s{name}")
+                }
+                (1, Some(at)) => {
+                    copies.truncate(at + 1);
+                    rows.clone_from(&copies[at].1);
+                    format!("ROLLBACK TO s{name}")
+                }
+                (2, Some(at)) => {
+                    copies.truncate(at);
+                    format!("RELEASE s{name}")
+                }
+                (3, _) => {
+                    rows.remove(&id);
+                    format!("DELETE FROM t WHERE id = {id}")
+                }
+                (4, _) if rows.contains_key(&id) => {
+                    // Only the newest savepoint gives the transaction its life back.
+                    let Some((newest, copy)) = copies.last() else { continue };
+                    let insert = format!("INSERT INTO t VALUES ({}, {v}), ({id}, {v})", id + 10);
+                    let refused = database.execute_for(&mut connection, &insert).expect_err("the key is taken");
+                    assert_eq!(refused.sqlstate(), "23505");
+                    rows.clone_from(copy);
+                    format!("ROLLBACK TO s{newest}")
+                }
+                _ => {
+                    rows.insert(id, v);
+                    format!("INSERT INTO t VALUES ({id}, {v}) ON CONFLICT (id) DO UPDATE SET v = excluded.v")
+                }
+            };
+            database.execute_for(&mut connection, &statement).expect(&statement);
+            assert_eq!(pairs(&database, &mut connection), rows, "after {statement}");
+        }
+        let commits = rng.below(4) > 0;
+        let end = if commits { "COMMIT" } else { "ROLLBACK" };
+        database.execute_for(&mut connection, end).expect(end);
+        if commits {
+            committed = rows;
+        }
+        assert_eq!(pairs(&database, &mut other), committed);
+    }
     database.shutdown().expect("stops");
 }

@@ -60,6 +60,7 @@ impl Role {
             | Statement::SetTransaction { .. }
             | Statement::Commit
             | Statement::Rollback
+            | Statement::Savepoint { .. }
             | Statement::DiscardAll
             | Statement::Execute { .. }
             | Statement::Deallocate(_)

@@ -434,6 +434,17 @@ pub struct TransactionModes {
     pub isolation: Option<Isolation>,
 }
 
+/// What is done with a transaction's savepoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SavepointVerb {
+    /// SAVEPOINT.
+    Begin,
+    /// RELEASE.
+    Release,
+    /// ROLLBACK TO.
+    RollbackTo,
+}
+
 /// CREATE VIEW and CREATE MATERIALIZED VIEW.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CreateView {
@@ -562,6 +573,13 @@ pub enum Statement {
     Commit,
     /// ROLLBACK or ABORT.
     Rollback,
+    /// SAVEPOINT, RELEASE SAVEPOINT or ROLLBACK TO SAVEPOINT.
+    Savepoint {
+        /// What is done with it.
+        verb: SavepointVerb,
+        /// Its name.
+        name: Name,
+    },
     /// DISCARD ALL.
     DiscardAll,
     /// PREPARE.

@@ -1,7 +1,7 @@
 //! Errors and notices as the protocol carries them.
 
 use futures::{Sink, SinkExt as _};
-use highwater::Error;
+use highwater::{Error, Warning};
 use pgwire::error::{ErrorInfo, PgWireError};
 use pgwire::messages::PgWireBackendMessage;
 use std::fmt::Debug;
@@ -50,15 +50,20 @@ pub(super) fn of(failed: &Error, before: usize) -> PgWireError {
     PgWireError::UserError(Box::new(info))
 }
 
-/// Sends notices.
-pub(super) async fn notify<C>(client: &mut C, notices: &[String]) -> Result<(), PgWireError>
+/// Sends warnings and notices.
+pub(super) async fn notify<C>(client: &mut C, warnings: &[Warning], notices: &[String]) -> Result<(), PgWireError>
 where
     C: Sink<PgWireBackendMessage> + Unpin + Send,
     C::Error: Debug,
     PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
 {
-    for notice in notices {
-        let info = ErrorInfo::new("NOTICE".to_owned(), "00000".to_owned(), notice.clone());
+    let info = |severity: &str, sqlstate: &str, message: &str| {
+        ErrorInfo::new(severity.to_owned(), sqlstate.to_owned(), message.to_owned())
+    };
+    let mut told: Vec<ErrorInfo> =
+        warnings.iter().map(|warning| info("WARNING", warning.sqlstate, warning.message)).collect();
+    told.extend(notices.iter().map(|notice| info("NOTICE", "00000", notice)));
+    for info in told {
         client.feed(PgWireBackendMessage::NoticeResponse(info.into())).await?;
     }
     Ok(())

@@ -1,6 +1,6 @@
 //! The extended query protocol: statements that are prepared, described, bound and executed.
 
-use super::simple::is_transactional;
+use super::simple::ends_implicit;
 use super::{Session, encode, errors, parameters, status_of};
 use arrow::datatypes::{DataType, SchemaRef};
 use futures::{Sink, SinkExt as _};
@@ -138,7 +138,7 @@ impl ExtendedQueryHandler for Session {
                 self.wait_with((message, portal));
                 return Ok(());
             }
-            if !is_transactional(statement) && !is_about_transactions(statement) {
+            if ends_implicit(statement) {
                 self.commit_implicit().await?;
             }
         }
@@ -240,7 +240,7 @@ impl ExtendedQueryHandler for Session {
         if let Statement::CopyOut(copy) = prepared.statement.as_ref() {
             return Ok(Response::Execution(super::copy_out::send(client, answer, &copy.options).await?));
         }
-        errors::notify(client, &answer.notices).await?;
+        errors::notify(client, &answer.warnings, &answer.notices).await?;
         if answer.rows.is_some() {
             return Ok(Response::Query(encode::response(answer, &portal.result_column_format)?));
         }
@@ -273,10 +273,6 @@ fn check_formats(message: &Bind, prepared: &Prepared) -> PgWireResult<()> {
 /// Whether a statement writes rows of one table.
 pub(super) const fn is_write(statement: &Statement) -> bool {
     matches!(statement, Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_))
-}
-
-const fn is_about_transactions(statement: &Statement) -> bool {
-    matches!(statement, Statement::Begin(_) | Statement::Commit | Statement::Rollback)
 }
 
 /// Whether the statement is a DEALLOCATE of what the client has prepared by the protocol, which is

@@ -171,7 +171,7 @@ impl Session {
         self.begin_pipeline(&mut connection);
         let limit = connection.statement_timeout();
         let answer = self.limited(self.answered(&mut connection, &portal), limit).await?;
-        errors::notify(client, &answer.notices).await?;
+        errors::notify(client, &answer.warnings, &answer.notices).await?;
         let told = if answer.rows.is_some() {
             portal.start(encode::response(answer, &portal.result_column_format)?).await;
             send_rows(client, &portal, message.max_rows).await?

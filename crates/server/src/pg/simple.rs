@@ -1,12 +1,13 @@
 //! The simple query protocol: a text of one or more statements, each answered in turn.
 //!
-//! Several statements that only read and write rows are one transaction, as in PostgreSQL; with a
-//! definition among them each is one of its own. The first error ends the text.
+//! Statements of one text that nobody asks a transaction for are one, up to the next COMMIT, ROLLBACK or
+//! BEGIN, which makes what came before it in the text a part of its transaction, as in PostgreSQL; a definition
+//! commits what came before it. The first error ends the text.
 
 use super::extended::is_write;
 use super::{Session, encode, errors, status_of};
 use futures::{Sink, StreamExt as _};
-use highwater::{Answer, Connection, Parameters, Piece, SetScope, Statement, ToldWrite};
+use highwater::{Answer, Connection, Parameters, Piece, SetScope, Statement, ToldWrite, TransactionState};
 use pgwire::api::copy::send_copy_in_response;
 use pgwire::api::portal::Format;
 use pgwire::api::query::{SimpleQueryHandler, send_execution_response, send_query_response, send_ready_for_query};
@@ -93,18 +94,25 @@ impl Session {
             let statement = parse(piece)?;
             return self.statement(client, connection, &statement, piece).await.map(|_| ());
         }
-        // What cannot be parsed fails the text when its turn comes.
-        let parsed: Vec<_> = pieces.iter().map(parse).collect();
-        let is_one = connection.transaction_state() == highwater::TransactionState::Idle
-            && parsed.iter().all(|statement| statement.as_ref().is_ok_and(is_transactional));
-        if is_one {
-            connection.begin_implicitly();
+        // Of a text with a mistake in its grammar nothing is done. What is refused otherwise fails it when its
+        // turn comes.
+        let mut parsed: Vec<_> = pieces.iter().map(parse).collect();
+        if let Some(mistake) = parsed.iter().position(is_syntax_error) {
+            return parsed.swap_remove(mistake).map(|_| ());
         }
-        let mut told = is_one.then(Vec::new);
+        // The writes of the transaction that nobody asked for, unless something else is told of it.
+        let mut told = None;
         for (statement, piece) in parsed.into_iter().zip(&pieces) {
             let statement = statement?;
             if matches!(statement, Statement::Copy(_)) {
                 return Err(errors::error("0A000", "COPY among other statements is not supported: send it alone"));
+            }
+            if ends_implicit(&statement) {
+                self.commit_told(connection, told.take()).await?;
+            }
+            if is_transactional(&statement) && connection.transaction_state() == TransactionState::Idle {
+                connection.begin_implicitly();
+                told = Some(Vec::new());
             }
             let tag = self.statement(client, connection, &statement, piece).await?;
             told = told.zip(tag).map(|(mut told, tag)| {
@@ -113,11 +121,17 @@ impl Session {
                 told
             });
         }
-        if is_one {
-            let committed = self.server.database.commit_implicit(connection, told.as_deref()).await;
-            committed.map_err(|error| errors::of(&error, 0))?;
+        self.commit_told(connection, told).await
+    }
+
+    /// Commits the transaction that nobody asked for, if there is one. `told` are all its statements, if they
+    /// can be done again.
+    async fn commit_told(&self, connection: &mut Connection, told: Option<Vec<ToldWrite>>) -> PgWireResult<()> {
+        if !connection.is_in_implicit_transaction() {
+            return Ok(());
         }
-        Ok(())
+        let committed = self.server.database.commit_implicit(connection, told.as_deref()).await;
+        committed.map_err(|error| errors::of(&error, 0))
     }
 
     /// Answers a statement; gives the tag of a write that told nothing else.
@@ -163,7 +177,7 @@ impl Session {
 }
 
 /// Whether a statement only reads and writes rows, or concerns the session alone.
-pub(super) const fn is_transactional(statement: &Statement) -> bool {
+const fn is_transactional(statement: &Statement) -> bool {
     matches!(
         statement,
         Statement::Query(_)
@@ -182,6 +196,18 @@ pub(super) const fn is_transactional(statement: &Statement) -> bool {
     )
 }
 
+/// Whether a transaction that nobody asked for is committed before a statement: one that is part of none, or
+/// COMMIT.
+pub(super) const fn ends_implicit(statement: &Statement) -> bool {
+    let goes_on = matches!(statement, Statement::Begin(_) | Statement::Rollback | Statement::Savepoint { .. });
+    !is_transactional(statement) && !goes_on
+}
+
+/// Whether a statement is none by the grammar, however it is meant.
+fn is_syntax_error(parsed: &PgWireResult<Statement>) -> bool {
+    matches!(parsed, Err(PgWireError::UserError(info)) if info.code == "42601")
+}
+
 /// Sends an answer with its notices, rows and tag.
 async fn send<C>(client: &mut C, answer: Answer) -> PgWireResult<()>
 where
@@ -190,7 +216,7 @@ where
     PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
 {
     use futures::SinkExt as _;
-    errors::notify(client, &answer.notices).await?;
+    errors::notify(client, &answer.warnings, &answer.notices).await?;
     if answer.rows.is_none() {
         return send_execution_response(client, Tag::new(&answer.tag.text(0))).await;
     }

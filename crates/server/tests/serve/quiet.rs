@@ -37,7 +37,9 @@ impl<'a> Sessions<'a> {
     fn ran(&mut self, connection: &'a Connection, sql: &str) {
         for statement in sql.split(';') {
             let verb = statement.split_whitespace().next().unwrap_or_default().to_ascii_uppercase();
+            let is_partly = || statement.split_whitespace().any(|word| word.eq_ignore_ascii_case("to"));
             match verb.as_str() {
+                "ROLLBACK" if is_partly() => false,
                 "BEGIN" | "START" => self.open.insert(connection),
                 "COMMIT" | "END" | "ROLLBACK" | "ABORT" => self.open.remove(connection),
                 "SET" | "PREPARE" | "DECLARE" => self.kept.insert(connection),
@@ -63,6 +65,9 @@ BEGIN
 
 statement ok
 INSERT INTO t VALUES (1)
+
+statement ok
+ROLLBACK TO SAVEPOINT s
 
 connection other
 statement ok

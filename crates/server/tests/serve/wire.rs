@@ -61,7 +61,8 @@ impl Wire {
         self
     }
 
-    /// The kind of the next message; of an error its SQLSTATE too, of readiness the transaction's state.
+    /// The kind of the next message; of an error and a notice its SQLSTATE too, of readiness the transaction's
+    /// state.
     fn answer(&mut self) -> String {
         let mut head = [0; 5];
         self.stream.read_exact(&mut head).expect("an answer comes");
@@ -70,10 +71,10 @@ impl Wire {
         self.stream.read_exact(&mut body).expect("the rest of it");
         let kind = char::from(head[0]);
         match kind {
-            'E' => {
+            'E' | 'N' => {
                 let mut fields = body.split(|byte| *byte == 0);
                 let code = fields.find_map(|field| field.strip_prefix(b"C")).expect("an error has a code");
-                format!("E{}", String::from_utf8_lossy(code))
+                format!("{kind}{}", String::from_utf8_lossy(code))
             }
             'Z' => format!("Z{}", char::from(body[0])),
             other => other.to_string(),
@@ -176,6 +177,109 @@ fn a_transaction_that_loses_is_done_again_or_told_in_the_place_of_its_last_state
     wire = wire.execute("UPDATE t SET v = v + 1 WHERE id = 2").execute("SELECT 1 AS x").message(b'S', &[]).send();
     assert_eq!(wire.answers(8), "1 2 C 1 2 D C ZI");
     assert_eq!(sum(), 32);
+    server.stop();
+}
+
+#[test]
+fn transactions_of_a_text_begin_and_end_where_it_says() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::start(folder.path(), &[]);
+    let mut wire = Wire::connect(&server).query("CREATE TABLE t (id int PRIMARY KEY)").send();
+    assert_eq!(wire.answers(2), "C ZI");
+    let insert = |id: i32| format!("INSERT INTO t VALUES ({id})");
+    let mut sum = 0;
+    let cases: [(String, &str, i64); 14] = [
+        // BEGIN takes what came before it into its transaction.
+        (format!("{}; BEGIN; {}", insert(1), insert(2)), "C C C ZT", 0),
+        ("ROLLBACK".to_owned(), "C ZI", 0),
+        (format!("{}; BEGIN; {}; COMMIT", insert(1), insert(2)), "C C C C ZI", 3),
+        // COMMIT and ROLLBACK end what nobody has begun, and say so.
+        (format!("{}; ROLLBACK; {}", insert(4), insert(8)), "C N25P01 C C ZI", 8),
+        (format!("{}; COMMIT; {}; {}", insert(16), insert(32), insert(1)), "C N25P01 C C E23505 ZI", 16),
+        // What follows a transaction is another one.
+        (format!("BEGIN; COMMIT; {}; {}; SELECT nothing", insert(32), insert(64)), "C C C C E42703 ZI", 0),
+        (format!("{}; BEGIN; COMMIT; {}; SELECT nothing", insert(32), insert(64)), "C C C C E42703 ZI", 32),
+        // Nobody has asked for the transaction in which SAVEPOINT stands.
+        (format!("{}; SAVEPOINT x", insert(64)), "C E25P01 ZI", 0),
+        (format!("BEGIN; {}; BEGIN; SELECT nothing", insert(64)), "C C N25001 C E42703 ZE", 0),
+        ("ROLLBACK".to_owned(), "C ZI", 0),
+        ("ROLLBACK; COMMIT".to_owned(), "N25P01 C N25P01 C ZI", 0),
+        // A definition commits what came before it.
+        (format!("{}; CREATE TABLE u (x int); SELECT nothing", insert(64)), "C C E42703 ZI", 64),
+        // Nothing is done of what has a mistake in its grammar.
+        (format!("{}; COMMIT; SELECTS nothing", insert(128)), "E42601 ZI", 0),
+        ("SELECT 1 AS x; BEGIN ISOLATION LEVEL REPEATABLE READ".to_owned(), "T D C E25001 ZI", 0),
+    ];
+    for (text, answers, more) in cases {
+        wire = wire.query(&text).send();
+        assert_eq!(wire.answers(answers.split(' ').count()), answers, "{text}");
+        sum += more;
+        assert_eq!(number(&server, "SELECT coalesce(sum(id), 0) FROM t"), sum, "{text}");
+    }
+    // A pipeline's likewise.
+    wire = wire.execute(&insert(128)).execute("COMMIT").execute(&insert(256)).execute("ROLLBACK");
+    wire = wire.execute(&insert(512)).message(b'S', &[]).send();
+    assert_eq!(wire.answers(18), "1 2 C 1 2 N25P01 C 1 2 C 1 2 N25P01 C 1 2 C ZI");
+    assert_eq!(number(&server, "SELECT sum(id) FROM t"), sum + 128 + 512);
+    server.stop();
+}
+
+#[test]
+fn a_transaction_of_a_text_that_loses_is_done_again_without_what_was_committed_before_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::start(folder.path(), &[]);
+    let mut wire = Wire::connect(&server).query("CREATE TABLE t (id int PRIMARY KEY, v int)").send();
+    assert_eq!(wire.answers(2), "C ZI");
+    wire = wire.query("INSERT INTO t VALUES (1, 0), (2, 0)").send();
+    assert_eq!(wire.answers(2), "C ZI");
+    // Two transactions that are done again by themselves, and one between them that leaves nothing.
+    let add = "UPDATE t SET v = v + 1 WHERE id = 1; UPDATE t SET v = v + 1 WHERE id = 2";
+    let text = format!("{add}; COMMIT; {add}; ROLLBACK; UPDATE t SET v = v + 1 WHERE id = 1");
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                let mut wire = Wire::connect(&server);
+                for _ in 0..50 {
+                    wire = wire.query(&text).send();
+                    assert_eq!(wire.answers(10), "C C N25P01 C C C N25P01 C C ZI");
+                }
+            });
+        }
+    });
+    assert_eq!(number(&server, "SELECT sum(v) FROM t WHERE id = 1"), 300);
+    // One that its client has asked for is its client's to do again.
+    wire = wire.query("UPDATE t SET v = v + 1 WHERE id = 1; BEGIN").send();
+    assert_eq!(wire.answers(3), "C C ZT");
+    let mut other = Wire::connect(&server).query("UPDATE t SET v = 0 WHERE id = 1").send();
+    assert_eq!(other.answers(2), "C ZI");
+    wire = wire.query("COMMIT; UPDATE t SET v = v + 1 WHERE id = 2").send();
+    assert_eq!(wire.answers(2), "E40001 ZI");
+    assert_eq!(number(&server, "SELECT sum(v) FROM t"), 150);
+    server.stop();
+}
+
+#[test]
+fn savepoints_give_a_failed_transaction_a_new_life() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::start(folder.path(), &[]);
+    let mut wire = Wire::connect(&server).query("CREATE TABLE t (id int PRIMARY KEY)").send();
+    assert_eq!(wire.answers(2), "C ZI");
+    wire = wire.query("BEGIN; INSERT INTO t VALUES (1); SAVEPOINT s").send();
+    assert_eq!(wire.answers(4), "C C C ZT");
+    wire = wire.query("INSERT INTO t VALUES (2); INSERT INTO t VALUES (1)").query("SAVEPOINT other").send();
+    assert_eq!(wire.answers(5), "C E23505 ZE E25P02 ZE");
+    wire = wire.query("ROLLBACK TO nothing").query("ROLLBACK TO s; RELEASE s").send();
+    assert_eq!(wire.answers(5), "E3B001 ZE C C ZT");
+    // In a pipeline, too.
+    wire = wire.execute("SAVEPOINT s").execute("INSERT INTO t VALUES (4)").execute("INSERT INTO t VALUES (1)");
+    wire = wire.message(b'S', &[]).execute("ROLLBACK TO SAVEPOINT s").execute("INSERT INTO t VALUES (8)");
+    wire = wire.message(b'S', &[]).query("COMMIT").send();
+    assert_eq!(wire.answers(19), "1 2 C 1 2 C 1 2 E23505 ZE 1 2 C 1 2 C ZT C ZI");
+    assert_eq!(number(&server, "SELECT sum(id) FROM t"), 9);
+    // Nobody has asked for a transaction here.
+    wire = wire.execute("INSERT INTO t VALUES (16)").execute("SAVEPOINT s").message(b'S', &[]).send();
+    assert_eq!(wire.answers(7), "1 2 C 1 2 E25P01 ZI");
+    assert_eq!(number(&server, "SELECT sum(id) FROM t"), 9);
     server.stop();
 }
 

@@ -2,7 +2,7 @@
 
 use crate::cursor::Cursor;
 use crate::error::{Error, Result};
-use crate::statement::{Isolation, Name, SetScope, Show, Statement, TransactionModes};
+use crate::statement::{Isolation, Name, SavepointVerb, SetScope, Show, Statement, TransactionModes};
 use datafusion::sql::sqlparser::tokenizer::Token;
 
 /// A statement of the session, if one stands here.
@@ -18,20 +18,28 @@ pub(super) fn statement(c: &mut Cursor<'_>) -> Result<Option<Statement>> {
         return Ok(Some(Statement::Begin(modes(c)?)));
     }
     if c.accept(&["COMMIT"]) || c.accept(&["END"]) {
-        end_of_transaction(c)?;
+        accept_block_word(c);
+        refuse_chain(c)?;
         return Ok(Some(Statement::Commit));
     }
-    if c.accept(&["ROLLBACK"]) || c.accept(&["ABORT"]) {
-        end_of_transaction(c)?;
+    let rolls_back = c.accept(&["ROLLBACK"]);
+    if rolls_back || c.accept(&["ABORT"]) {
+        accept_block_word(c);
+        if rolls_back && c.accept(&["TO"]) {
+            return savepoint(c, SavepointVerb::RollbackTo).map(Some);
+        }
+        refuse_chain(c)?;
         return Ok(Some(Statement::Rollback));
+    }
+    if c.is(&["SAVEPOINT"]) {
+        return savepoint(c, SavepointVerb::Begin).map(Some);
+    }
+    if c.accept(&["RELEASE"]) {
+        return savepoint(c, SavepointVerb::Release).map(Some);
     }
     if c.accept(&["DISCARD"]) {
         c.expect(&["ALL"])?;
         return Ok(Some(Statement::DiscardAll));
-    }
-    if c.is(&["SAVEPOINT"]) || c.is(&["RELEASE"]) {
-        let hint = "a transaction is committed or rolled back as a whole";
-        return Err(Error::unsupported("SAVEPOINT within a transaction", hint, Some(c.position())));
     }
     Ok(None)
 }
@@ -43,9 +51,7 @@ fn modes(c: &mut Cursor<'_>) -> Result<TransactionModes> {
         (&["READ", "UNCOMMITTED"], Isolation::ReadUncommitted),
         (&["REPEATABLE", "READ"], Isolation::RepeatableRead),
     ];
-    if !c.accept(&["TRANSACTION"]) {
-        c.accept(&["WORK"]);
-    }
+    accept_block_word(c);
     let mut modes = TransactionModes::default();
     while !c.at_end() {
         let at = c.position();
@@ -69,16 +75,26 @@ fn modes(c: &mut Cursor<'_>) -> Result<TransactionModes> {
     Ok(modes)
 }
 
-fn end_of_transaction(c: &mut Cursor<'_>) -> Result<()> {
+/// Reads TRANSACTION or WORK, which mean nothing.
+fn accept_block_word(c: &mut Cursor<'_>) {
     if !c.accept(&["TRANSACTION"]) {
         c.accept(&["WORK"]);
     }
+}
+
+fn refuse_chain(c: &mut Cursor<'_>) -> Result<()> {
     c.accept(&["AND", "NO", "CHAIN"]);
-    if c.is(&["TO"]) || c.is(&["AND", "CHAIN"]) {
-        let hint = "a transaction is committed or rolled back as a whole";
-        return Err(Error::unsupported("this form of COMMIT or ROLLBACK", hint, Some(c.position())));
+    if c.is(&["AND", "CHAIN"]) {
+        let hint = "the next transaction begins with BEGIN";
+        return Err(Error::unsupported("AND CHAIN", hint, Some(c.position())));
     }
     Ok(())
+}
+
+/// The word SAVEPOINT, which may be left out, and a name.
+fn savepoint(c: &mut Cursor<'_>, verb: SavepointVerb) -> Result<Statement> {
+    c.accept(&["SAVEPOINT"]);
+    Ok(Statement::Savepoint { verb, name: c.ident("a savepoint's name")? })
 }
 
 /// What stands after SET.
