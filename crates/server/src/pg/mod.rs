@@ -9,6 +9,7 @@ mod copy_out;
 mod encode;
 mod errors;
 mod extended;
+mod frames;
 mod messages;
 mod parameters;
 mod pipeline;
