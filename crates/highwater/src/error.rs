@@ -183,7 +183,7 @@ pub(crate) fn is_out_of_range(text: &str) -> bool {
     text.contains("Can't cast value") || text.contains("overflow") || parsed.is_some_and(|(value, _)| is_whole(value))
 }
 
-const fn table_state(error: &highwater_tables::Error) -> &'static str {
+fn table_state(error: &highwater_tables::Error) -> &'static str {
     match error {
         highwater_tables::Error::Duplicate { .. } => "23505",
         highwater_tables::Error::Conflict { .. } | highwater_tables::Error::Altered => "40001",
@@ -191,6 +191,7 @@ const fn table_state(error: &highwater_tables::Error) -> &'static str {
         highwater_tables::Error::Gone { .. } => "42P01",
         highwater_tables::Error::Closed => "57P01",
         highwater_tables::Error::Corrupt(_) | highwater_tables::Error::Trimmed { .. } => "XX001",
+        highwater_tables::Error::Store { .. } if error.is_no_space() => "53100",
         highwater_tables::Error::Store { .. } => "58030",
     }
 }
@@ -237,6 +238,7 @@ fn engine_state(error: &highwater_engine::Error) -> &'static str {
         highwater_engine::Error::NotRunning { .. } => "55000",
         highwater_engine::Error::Timeout(_) => "57014",
         highwater_engine::Error::TooMuch { .. } => "53200",
+        _ if error.is_no_space() => "53100",
         _ => "58030",
     }
 }

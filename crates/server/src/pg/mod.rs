@@ -25,7 +25,7 @@ use pgwire::api::{ClientInfo, ConnectionManager, ErrorHandler};
 use pgwire::error::{PgWireError, PgWireResult};
 use pgwire::messages::cancel::CancelRequest;
 use pgwire::messages::response::TransactionStatus;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::hash::RandomState;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -92,6 +92,8 @@ pub(crate) struct Session {
     canceller: Canceller,
     copy: Mutex<Option<CopyIn>>,
     pipeline: Mutex<pipeline::Pipeline>,
+    /// The names of statements that the client has prepared by the protocol.
+    prepared: Mutex<BTreeSet<String>>,
     role: Mutex<Role>,
     /// Told when another session ends this one.
     ended: Arc<Ended>,
@@ -111,6 +113,7 @@ impl Session {
             server: Arc::clone(server),
             copy: Mutex::default(),
             pipeline: Mutex::default(),
+            prepared: Mutex::default(),
             role: Mutex::new(Role::Reader),
             ended: Arc::default(),
             number: Mutex::default(),
@@ -189,8 +192,8 @@ impl ErrorHandler for Session {
         if let Ok(mut connection) = self.connection.try_lock() {
             connection.fail_transaction();
         }
-        if matches!(error, PgWireError::QueryCanceled) {
-            *error = errors::error("57014", "canceling statement due to user request");
+        if let Some(told) = errors::in_postgres_words(error) {
+            *error = told;
         }
         tracing::debug!(%error, "told a client");
     }
