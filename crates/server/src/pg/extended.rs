@@ -234,7 +234,9 @@ impl ExtendedQueryHandler for Session {
             client.feed(PgWireBackendMessage::ErrorResponse(info.into())).await?;
             client.set_state(PgWireConnectionState::ReadyForQuery);
         }
-        let status = status_of(&*self.connection.lock().await);
+        let connection = self.connection.lock().await;
+        self.report(client, &connection).await?;
+        let status = status_of(&connection);
         client.set_transaction_status(status);
         if status == TransactionStatus::Idle {
             // Portals end with their transactions.

@@ -91,6 +91,10 @@ pub(crate) async fn serve(stream: TcpStream, tls: Option<TlsAcceptor>, session: 
             if is_last {
                 return tell_last(&mut socket, error).await;
             }
+            if !waits_for_sync {
+                let connection = session.connection.lock().await;
+                session.report(&mut socket, &connection).await?;
+            }
             process_error(&mut socket, error, waits_for_sync).await?;
         }
     }

@@ -13,6 +13,7 @@ mod frames;
 mod messages;
 mod parameters;
 mod pipeline;
+mod settings;
 mod simple;
 mod startup;
 
@@ -25,6 +26,7 @@ use pgwire::api::{ClientInfo, ConnectionManager, ErrorHandler};
 use pgwire::error::{PgWireError, PgWireResult};
 use pgwire::messages::cancel::CancelRequest;
 use pgwire::messages::response::TransactionStatus;
+use settings::Settings;
 use std::collections::{BTreeSet, HashMap};
 use std::hash::RandomState;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -95,6 +97,8 @@ pub(crate) struct Session {
     /// The names of statements that the client has prepared by the protocol.
     prepared: Mutex<BTreeSet<String>>,
     role: Mutex<Role>,
+    /// The settings that the client knows of.
+    reported: Mutex<Settings>,
     /// Told when another session ends this one.
     ended: Arc<Ended>,
     /// Its number among all connections, once it is admitted.
@@ -115,6 +119,7 @@ impl Session {
             pipeline: Mutex::default(),
             prepared: Mutex::default(),
             role: Mutex::new(Role::Reader),
+            reported: Mutex::default(),
             ended: Arc::default(),
             number: Mutex::default(),
             permit: Mutex::default(),

@@ -53,6 +53,7 @@ impl SimpleQueryHandler for Session {
         done?;
         if !matches!(client.state(), PgWireConnectionState::CopyInProgress(_)) {
             client.set_state(PgWireConnectionState::ReadyForQuery);
+            self.report(client, &connection).await?;
             send_ready_for_query(client, status).await?;
         }
         Ok(())
