@@ -118,6 +118,7 @@ mod prepare;
 mod prepared;
 mod provider;
 mod query;
+mod query_memory;
 mod replay;
 mod restore;
 mod sessions;
