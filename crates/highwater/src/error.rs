@@ -242,3 +242,18 @@ fn engine_state(error: &highwater_engine::Error) -> &'static str {
         _ => "58030",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_no_other_error_of_the_system() {
+        let of = |kind: std::io::ErrorKind| {
+            let what = "write a spill file".to_owned();
+            Error::Engine(highwater_engine::Error::Io { what, source: kind.into() }).sqlstate()
+        };
+        assert_eq!(of(std::io::ErrorKind::StorageFull), "53100");
+        assert_eq!(of(std::io::ErrorKind::PermissionDenied), "58030");
+    }
+}
