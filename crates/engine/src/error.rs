@@ -102,6 +102,17 @@ impl Error {
         }
     }
 
+    /// Whether freeing disk space can cure it.
+    #[must_use]
+    pub fn is_no_space(&self) -> bool {
+        match self {
+            Self::State(error) => error.is_no_space(),
+            Self::Checkpoint(highwater_checkpoint::Error::NoSpace { .. }) => true,
+            Self::Io { source, .. } => highwater_checkpoint::error::is_full(source),
+            _ => false,
+        }
+    }
+
     /// A source or sink that failed.
     #[must_use]
     pub fn connector(object: impl Into<String>, reason: impl std::fmt::Display) -> Self {

@@ -66,6 +66,9 @@ const DEFAULT_ISOLATION: &str = "default_transaction_isolation";
 /// Settings that are always those of one transaction.
 const OF_TRANSACTION: [&str; 3] = [READ_ONLY, ISOLATION, "transaction_deferrable"];
 
+/// What `DateStyle` can be. Dates are shown as in ISO 8601 and read where the order of days and months is clear.
+const DATE_STYLES: [&str; 3] = ["ISO, MDY", "ISO, DMY", "ISO, YMD"];
+
 /// The version of PostgreSQL whose behaviour clients may expect.
 pub const SERVER_VERSION: &str = "15.0 (Highwater)";
 
@@ -349,7 +352,12 @@ impl Connection {
             return Ok(notice);
         }
         let value = match key {
+            _ if resets => value,
             DEFAULT_ISOLATION => Isolation::of(value).map_or(value, |level| level.name()),
+            "client_encoding" => "UTF8",
+            "datestyle" => date_style(name, value, self.setting("datestyle"))?,
+            "intervalstyle" => "postgres",
+            "standard_conforming_strings" => "on",
             READ_ONLY | DEFAULT_READ_ONLY if flag(value) == Some(true) => "on",
             READ_ONLY | DEFAULT_READ_ONLY if flag(value) == Some(false) => "off",
             _ => value,
@@ -426,6 +434,19 @@ impl Connection {
             "client_encoding" if !matches!(value.to_ascii_lowercase().as_str(), "utf8" | "utf-8" | "unicode") => {
                 return Err(wrong(name, "takes UTF8"));
             }
+            "datestyle" => {
+                date_style(name, value, None)?;
+            }
+            "intervalstyle" => match value.to_ascii_lowercase().as_str() {
+                "postgres" => {}
+                "postgres_verbose" | "sql_standard" | "iso_8601" => return Err(fixed(name, value, "postgres")),
+                _ => return Err(wrong(name, "takes postgres")),
+            },
+            "standard_conforming_strings" => match flag(value) {
+                Some(true) => {}
+                Some(false) => return Err(fixed(name, value, "on")),
+                None => return Err(wrong(name, "takes on")),
+            },
             "timezone" if is_no_zone(value) => {
                 return Err(wrong(name, "takes a time zone, such as 'UTC' or 'Europe/Berlin'"));
             }
@@ -592,6 +613,27 @@ fn wrong(name: &Name, takes: &str) -> Error {
     Error::Sql(highwater_sql::Error::option(&name.value, takes, Some(name.at)))
 }
 
+/// The error of a value that PostgreSQL takes.
+fn fixed(name: &Name, value: &str, is: &str) -> Error {
+    invalid("0A000", format!("{} {value} is not supported: it is always {is}", name.value), Some(name))
+}
+
+/// A new `DateStyle` as it is shown. `now` has the order of days and months when it names none.
+fn date_style(name: &Name, value: &str, now: Option<&str>) -> Result<&'static str> {
+    let mut order = now.and_then(|now| DATE_STYLES.iter().position(|style| *style == now)).unwrap_or(0);
+    for word in value.split(',').map(|word| word.trim().to_ascii_lowercase()) {
+        match word.as_str() {
+            "iso" => {}
+            "mdy" | "us" | "noneuro" | "noneuropean" => order = 0,
+            "dmy" | "euro" | "european" => order = 1,
+            "ymd" => order = 2,
+            "german" | "postgres" | "sql" => return Err(fixed(name, value, "ISO")),
+            _ => return Err(wrong(name, "takes ISO, and MDY, DMY or YMD")),
+        }
+    }
+    Ok(DATE_STYLES[order])
+}
+
 /// Whether a name is that of no time zone. What has digits may be an offset, which PostgreSQL takes.
 fn is_no_zone(value: &str) -> bool {
     !value.contains(|c: char| c.is_ascii_digit()) && !highwater_sql::zones::is_known(value)
@@ -632,5 +674,31 @@ mod tests {
         connection.set("statement_timeout", "default").expect("known");
         assert_eq!(connection.statement_timeout(), None);
         assert_eq!(connection.set("server_version", "16").expect_err("fixed").sqlstate(), "55P02");
+    }
+
+    #[test]
+    fn styles_are_those_that_are_kept_to() {
+        let mut connection = Connection::new();
+        for (value, shown) in
+            [("iso, dmy", "ISO, DMY"), ("ISO", "ISO, DMY"), ("YMD", "ISO, YMD"), ("default", "ISO, MDY")]
+        {
+            assert_eq!(connection.set("datestyle", value).expect("it is taken"), None);
+            assert_eq!(connection.setting("datestyle"), Some(shown), "{value}");
+        }
+        connection.set("client_encoding", "utf-8").expect("it is taken");
+        assert_eq!(connection.setting("client_encoding"), Some("UTF8"));
+        connection.set("standard_conforming_strings", "true").expect("it is taken");
+        assert_eq!(connection.setting("standard_conforming_strings"), Some("on"));
+        let refused = [
+            ("datestyle", "German", "0A000"),
+            ("datestyle", "ISO, nonsense", "22023"),
+            ("intervalstyle", "iso_8601", "0A000"),
+            ("intervalstyle", "short", "22023"),
+            ("standard_conforming_strings", "off", "0A000"),
+            ("standard_conforming_strings", "perhaps", "22023"),
+        ];
+        for (name, value, sqlstate) in refused {
+            assert_eq!(connection.set(name, value).expect_err(value).sqlstate(), sqlstate, "{name} {value}");
+        }
     }
 }

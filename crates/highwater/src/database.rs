@@ -11,6 +11,7 @@ use crate::connection::{Connection, invalid};
 use crate::error::{Error, Result};
 use crate::objects::{Body, Object, Objects, Targets};
 use crate::outcome::{Outcome, Rows};
+use crate::query_memory::QueryMemory;
 use crate::restore::Restoring;
 use crate::sessions::Sessions;
 use crate::settings::ON_ERROR;
@@ -19,6 +20,7 @@ use crate::sleep;
 use crate::system::{System, is_about_session};
 use crate::threads::QueryThreads;
 use highwater_connectors::Connectors;
+use highwater_engine::core::Bytes;
 use highwater_engine::{Engine, EngineConfig, Pipeline, Status, Trigger};
 use highwater_sql::statement::{Name, ObjectKind, Property};
 use highwater_sql::{ScalarFunction, Session, split};
@@ -38,6 +40,7 @@ pub struct Database {
     pub(crate) session: Arc<Session>,
     pub(crate) connectors: Connectors,
     pub(crate) runtime: Arc<QueryThreads>,
+    pub(crate) query_memory: QueryMemory,
     pub(crate) tables: TableStore,
     pub(crate) system: System,
     /// What [`Database::execute`] runs for.
@@ -101,6 +104,8 @@ impl Database {
         if let Some(root) = &config.checkpoint_root {
             engine.checkpoint_root.clone_from(root);
         }
+        // A quarter of the machine's memory: without a setting state has half of it.
+        let query_memory = QueryMemory::new(config.query_memory, Bytes(engine.state_memory.0 / 2));
         if let Some(memory) = config.state_memory {
             engine.state_memory = memory;
         }
@@ -133,6 +138,7 @@ impl Database {
             session,
             connectors,
             runtime: Arc::new(runtime.map_err(folder)?),
+            query_memory,
             targets: state.objects.targets(),
             sessions: Arc::default(),
             state: Mutex::new(state),

@@ -108,6 +108,29 @@ impl Target {
         Ok(())
     }
 
+    /// Gives assigned DEFAULTs what they stand for, as [`default_expr`] does, and leaves out those of generated
+    /// columns, which are given nothing else.
+    pub(crate) fn put_defaults(
+        &self,
+        assignments: &mut Vec<(Name, ast::Expr)>,
+        elsewhere: Option<&Session>,
+    ) -> Result<()> {
+        if !assignments.iter().any(|(_, expr)| is_default(expr)) {
+            return Ok(());
+        }
+        for (column, mut expr) in std::mem::take(assignments) {
+            if is_default(&expr) {
+                let at = self.places(std::slice::from_ref(&column), 1)?[0];
+                if self.generated.has(at) {
+                    continue;
+                }
+                expr = default_expr(self, at, elsewhere)?;
+            }
+            assignments.push((column, expr));
+        }
+        Ok(())
+    }
+
     /// Gives fractions that are written out for whole numbers what the columns hold then.
     pub(crate) fn round_written(&self, assignments: &mut [(Name, ast::Expr)]) {
         for (column, expr) in assignments {
@@ -273,8 +296,9 @@ impl Database {
     ) -> Result<Answer> {
         let target = self.target(&update.table)?;
         target.refuse_append_only("UPDATE")?;
-        target.check_assigned(update.assignments.iter().map(|(column, _)| column))?;
         let mut update = update.clone();
+        target.put_defaults(&mut update.assignments, connection.zone().map(|_| &*self.session))?;
+        target.check_assigned(update.assignments.iter().map(|(column, _)| column))?;
         target.round_written(&mut update.assignments);
         let update = &update;
         let query = update.query(&target.columns());
@@ -509,11 +533,7 @@ fn with_defaults(
     if let ast::SetExpr::Values(values) = query.ast.body.as_mut() {
         for row in &mut values.rows {
             for (expr, at) in row.content.iter_mut().zip(&places).filter(|(expr, _)| is_default(expr)) {
-                let default = match elsewhere {
-                    Some(session) => default_text(session, target, *at)?,
-                    None => target.statement.columns[*at].default.clone(),
-                };
-                *expr = default.unwrap_or_else(|| ast::Expr::Value(ast::Value::Null.into()));
+                *expr = default_expr(target, *at, elsewhere)?;
             }
             for (expr, at) in row.content.iter_mut().zip(&places) {
                 if let Some(rounded) = whole(expr, target.schema().field(*at).data_type()) {
@@ -552,6 +572,15 @@ fn with_whole_items(target: &Target, insert: &Insert, query: &Query) -> Result<Q
         }
     }
     Ok(query)
+}
+
+/// The expression that DEFAULT stands for. Where `elsewhere` is given, instants are computed by it.
+fn default_expr(target: &Target, at: usize, elsewhere: Option<&Session>) -> Result<ast::Expr> {
+    let default = match elsewhere {
+        Some(session) => default_text(session, target, at)?,
+        None => target.statement.columns[at].default.clone(),
+    };
+    Ok(default.unwrap_or_else(|| ast::Expr::Value(ast::Value::Null.into())))
 }
 
 /// The expression of a DEFAULT; that of instants is their text with the offset of UTC.

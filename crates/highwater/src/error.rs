@@ -183,7 +183,7 @@ pub(crate) fn is_out_of_range(text: &str) -> bool {
     text.contains("Can't cast value") || text.contains("overflow") || parsed.is_some_and(|(value, _)| is_whole(value))
 }
 
-const fn table_state(error: &highwater_tables::Error) -> &'static str {
+fn table_state(error: &highwater_tables::Error) -> &'static str {
     match error {
         highwater_tables::Error::Duplicate { .. } => "23505",
         highwater_tables::Error::Conflict { .. } | highwater_tables::Error::Altered => "40001",
@@ -194,6 +194,7 @@ const fn table_state(error: &highwater_tables::Error) -> &'static str {
         | highwater_tables::Error::Trimmed { .. }
         | highwater_tables::Error::Foreign { .. }
         | highwater_tables::Error::Lost { .. } => "XX001",
+        highwater_tables::Error::Store { .. } | highwater_tables::Error::Io { .. } if error.is_no_space() => "53100",
         highwater_tables::Error::Store { .. } | highwater_tables::Error::Io { .. } => "58030",
     }
 }
@@ -240,6 +241,22 @@ fn engine_state(error: &highwater_engine::Error) -> &'static str {
         highwater_engine::Error::NotRunning { .. } => "55000",
         highwater_engine::Error::Timeout(_) => "57014",
         highwater_engine::Error::TooMuch { .. } => "53200",
+        _ if error.is_no_space() => "53100",
         _ => "58030",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_no_other_error_of_the_system() {
+        let of = |kind: std::io::ErrorKind| {
+            let what = "write a spill file".to_owned();
+            Error::Engine(highwater_engine::Error::Io { what, source: kind.into() }).sqlstate()
+        };
+        assert_eq!(of(std::io::ErrorKind::StorageFull), "53100");
+        assert_eq!(of(std::io::ErrorKind::PermissionDenied), "58030");
     }
 }

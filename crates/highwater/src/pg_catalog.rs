@@ -3,6 +3,7 @@
 //! Most of it is the crate datafusion-pg-catalog's, which knows relations and columns. Here is what
 //! it leaves out: materialized views, primary keys, indexes, defaults, definitions, and the session.
 
+use crate::catalog_queries::DEFAULT_COLUMN;
 use crate::connection::Connection;
 use crate::functions::Told;
 use crate::sessions::{Sessions, without_rows};
@@ -16,11 +17,8 @@ use datafusion::catalog::{SchemaProvider, TableProvider};
 use datafusion::common::{Result, ScalarValue};
 use datafusion::datasource::MemTable;
 use datafusion::prelude::SessionContext;
-use datafusion::sql::sqlparser::ast;
 use datafusion_pg_catalog::pg_catalog::oid_field::{kind, oid_field};
-use highwater_sql::{walk_expr_mut, walk_statement_mut};
-use std::collections::BTreeMap;
-use std::ops::ControlFlow;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 /// The owner of everything, as PostgreSQL numbers the first user.
@@ -38,6 +36,10 @@ const LANGUAGE: i32 = 14;
 const INTERVAL: i32 = 1186;
 const JSONB: i32 = 3802;
 const JSONB_ARRAY: i32 = 3807;
+
+/// What marks columns of lists that PostgreSQL has as `int2vector` or `oidvector`: their texts are numbers with
+/// spaces between them.
+pub const VECTOR: &str = "hw.int2vector";
 
 /// All relations by name.
 pub(crate) type Relations = BTreeMap<String, Arc<Shown>>;
@@ -58,6 +60,8 @@ pub(crate) struct PgCatalog {
 pub(crate) struct Definitions {
     pub(crate) views: BTreeMap<i32, String>,
     pub(crate) indexes: BTreeMap<i32, String>,
+    /// Of indexes: their columns.
+    pub(crate) index_columns: BTreeMap<i32, Vec<String>>,
     pub(crate) constraints: BTreeMap<i32, String>,
     /// Of functions: their arguments, results and statements.
     pub(crate) arguments: BTreeMap<i32, String>,
@@ -78,10 +82,13 @@ struct Indexed<'a> {
 }
 
 impl Indexed<'_> {
+    fn column_names(&self) -> Vec<String> {
+        self.key.iter().map(|at| self.schema.field(*at).name().clone()).collect()
+    }
+
     /// Its columns, with commas between them.
     fn columns(&self) -> String {
-        let columns: Vec<&str> = self.key.iter().map(|at| self.schema.field(*at).name().as_str()).collect();
-        columns.join(", ")
+        self.column_names().join(", ")
     }
 
     fn definition(&self) -> String {
@@ -156,6 +163,7 @@ impl PgCatalog {
         }
         for index in self.indexes() {
             found.indexes.insert(index.number, index.definition());
+            found.index_columns.insert(index.number, index.column_names());
             if index.is_primary {
                 found.constraints.insert(index.of.0 + CONSTRAINT, format!("PRIMARY KEY ({})", index.columns()));
             }
@@ -335,10 +343,10 @@ impl PgCatalog {
             flags("indisready", true),
             flags("indislive", true),
             flags("indisreplident", false),
-            plain("indkey", places(&all, |at| at as i16 + 1)),
-            plain("indcollation", places(&all, |_| 0)),
-            plain("indclass", places(&all, |_| 0)),
-            plain("indoption", places(&all, |_| 0)),
+            vector("indkey", places(&all, |at| at as i16 + 1)),
+            vector("indcollation", places(&all, |_| 0)),
+            vector("indclass", places(&all, |_| 0)),
+            vector("indoption", places(&all, |_| 0)),
             plain("indexprs", arrow::array::new_null_array(&DataType::Utf8, count)),
             plain("indpred", arrow::array::new_null_array(&DataType::Utf8, count)),
         ])
@@ -412,86 +420,6 @@ impl PgCatalog {
         columns.push(plain("definition", texts(all.iter().map(|(_, shown)| definition(shown)))));
         table(columns)
     }
-}
-
-/// The column of `pg_attribute` that holds a default. PostgreSQL has none: what asks for it there is a
-/// subquery that DataFusion cannot run, and which is replaced by this.
-const DEFAULT_COLUMN: &str = "hw_default";
-
-/// A query as psql asks it, as one that DataFusion can run.
-pub(crate) fn runnable(text: &str) -> String {
-    const DEFAULT: &str = "(SELECT pg_catalog.pg_get_expr(d.adbin, d.adrelid, true)
-   FROM pg_catalog.pg_attrdef d
-   WHERE d.adrelid = a.attrelid AND d.adnum = a.attnum AND a.atthasdef)";
-    text.replace(DEFAULT, &format!("a.{DEFAULT_COLUMN}"))
-}
-
-/// Replaces what DataFusion cannot run by what it comes to here: nothing has options, members or
-/// privileges in lists; nothing that could be deferrable, or a type of rows, exists.
-pub(crate) fn simplify(statement: &mut ast::Statement) {
-    // Nothing breaks it off.
-    let _: ControlFlow<()> = walk_statement_mut(statement, &mut Simplify);
-}
-
-struct Simplify;
-
-impl ast::VisitorMut for Simplify {
-    type Break = ();
-
-    fn pre_visit_select(&mut self, select: &mut ast::Select) -> ControlFlow<()> {
-        for item in &mut select.projection {
-            if let ast::SelectItem::UnnamedExpr(expr) | ast::SelectItem::ExprWithAlias { expr, .. } = item {
-                let _: ControlFlow<()> = walk_expr_mut(expr, &mut NothingExists);
-            }
-        }
-        ControlFlow::Continue(())
-    }
-
-    fn pre_visit_expr(&mut self, expr: &mut ast::Expr) -> ControlFlow<()> {
-        match expr {
-            // ARRAY(SELECT ...)
-            ast::Expr::Function(function)
-                if function.name.to_string().eq_ignore_ascii_case("array")
-                    && matches!(function.args, ast::FunctionArguments::Subquery(_)) =>
-            {
-                *expr = ast::Expr::Cast {
-                    kind: ast::CastKind::Cast,
-                    expr: Box::new(ast::Expr::value(ast::Value::Null)),
-                    data_type: ast::DataType::Array(ast::ArrayElemTypeDef::SquareBracket(
-                        Box::new(ast::DataType::Text),
-                        None,
-                    )),
-                    array: false,
-                    format: None,
-                };
-            }
-            // t.typrelid = 0 OR (SELECT c.relkind = 'c' ...)
-            ast::Expr::BinaryOp { op: ast::BinaryOperator::Or, right, .. }
-                if matches!(**right, ast::Expr::Subquery(_)) =>
-            {
-                **right = falsehood();
-            }
-            _ => {}
-        }
-        ControlFlow::Continue(())
-    }
-}
-
-struct NothingExists;
-
-impl ast::VisitorMut for NothingExists {
-    type Break = ();
-
-    fn post_visit_expr(&mut self, expr: &mut ast::Expr) -> ControlFlow<()> {
-        if matches!(expr, ast::Expr::Exists { .. }) {
-            *expr = falsehood();
-        }
-        ControlFlow::Continue(())
-    }
-}
-
-fn falsehood() -> ast::Expr {
-    ast::Expr::value(ast::Value::Boolean(false))
 }
 
 #[async_trait]
@@ -610,6 +538,12 @@ pub(crate) type Column = (Field, ArrayRef);
 
 pub(crate) fn plain(name: &str, array: ArrayRef) -> Column {
     (Field::new(name, array.data_type().clone(), true), array)
+}
+
+/// A column whose lists are vectors.
+fn vector(name: &str, lists: ArrayRef) -> Column {
+    let (field, lists) = plain(name, lists);
+    (field.with_metadata(HashMap::from([(VECTOR.to_owned(), String::new())])), lists)
 }
 
 fn oids(name: &str, values: impl IntoIterator<Item = i32>) -> Column {

@@ -3,7 +3,7 @@
 
 use crate::connection::{Connection, SERVER_VERSION};
 use crate::pg_catalog::Definitions;
-use arrow::array::{ArrayRef, AsArray, StringArray, new_null_array};
+use arrow::array::{Array as _, ArrayRef, AsArray, Int32Array, StringArray, new_null_array};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int32Type};
 use datafusion::common::{DataFusionError, Result, ScalarValue};
@@ -26,13 +26,14 @@ const TRUE: [&str; 10] = [
     "pg_type_is_visible",
 ];
 
-/// Functions that know nothing: nothing has comments, and sizes and rules are not PostgreSQL's.
-const NOTHING: [(&str, DataType); 9] = [
+/// Functions that know nothing: nothing has comments or sequences, and sizes and rules are not PostgreSQL's.
+const NOTHING: [(&str, DataType); 10] = [
     ("col_description", DataType::Utf8),
     ("obj_description", DataType::Utf8),
     ("shobj_description", DataType::Utf8),
     ("pg_get_function_sqlbody", DataType::Utf8),
     ("pg_get_ruledef", DataType::Utf8),
+    ("pg_get_serial_sequence", DataType::Utf8),
     ("pg_tablespace_location", DataType::Utf8),
     ("pg_size_pretty", DataType::Utf8),
     ("pg_table_size", DataType::Int64),
@@ -50,7 +51,6 @@ pub(crate) fn functions(
     let text = |text: &str| Gives::Value(ScalarValue::from(text));
     let by_number = [
         ("pg_get_viewdef", definitions.views),
-        ("pg_get_indexdef", definitions.indexes),
         ("pg_get_constraintdef", definitions.constraints),
         ("pg_get_function_arguments", definitions.arguments),
         ("pg_get_function_result", definitions.results),
@@ -72,6 +72,7 @@ pub(crate) fn functions(
         ("pg_backend_pid", Gives::Value(ScalarValue::from(connection.number().unwrap_or(1)))),
         ("pg_is_in_recovery", Gives::Value(ScalarValue::from(false))),
         ("pg_get_expr", Gives::First),
+        ("pg_get_indexdef", Gives::Index(definitions.indexes, definitions.index_columns)),
         ("quote_literal", Gives::Quoted),
         ("array_to_string", Gives::Joined(array_to_string)),
     ];
@@ -100,6 +101,8 @@ enum Gives {
     /// A setting by its name. One that is not known fails, unless a second argument says that it may be missing.
     Setting(BTreeMap<String, String>),
     ByNumber(BTreeMap<i32, String>),
+    /// The definition of an index by its number, or one of its columns by its place.
+    Index(BTreeMap<i32, String>, BTreeMap<i32, Vec<String>>),
 }
 
 /// A function of any arguments.
@@ -154,6 +157,7 @@ impl ScalarUDFImpl for Function {
                 let numbers = numbers.as_primitive::<Int32Type>();
                 Arc::new(numbers.iter().map(|number| texts.get(&number?)).collect::<StringArray>())
             }
+            Gives::Index(texts, columns) => index(texts, columns, &first, args.args.get(1))?,
             Gives::ByText(texts) => {
                 let names = cast(&first, &DataType::Utf8)?;
                 let value = |name: Option<&str>| texts.get(&name?.to_ascii_lowercase());
@@ -169,6 +173,30 @@ impl ScalarUDFImpl for Function {
         };
         Ok(ColumnarValue::Array(given))
     }
+}
+
+/// Definitions of indexes, or their columns where a place is given.
+fn index(
+    texts: &BTreeMap<i32, String>,
+    columns: &BTreeMap<i32, Vec<String>>,
+    numbers: &ArrayRef,
+    places: Option<&ColumnarValue>,
+) -> Result<ArrayRef> {
+    let places: ArrayRef = match places {
+        Some(places) => cast(&places.to_array(numbers.len())?, &DataType::Int32)?,
+        None => Arc::new(Int32Array::from(vec![0; numbers.len()])),
+    };
+    let text = |(number, place): (Option<i32>, Option<i32>)| match (number?, place?) {
+        (number, 0) => texts.get(&number).map(String::as_str),
+        (number, place) => {
+            let columns = columns.get(&number)?;
+            let column = usize::try_from(place).ok().and_then(|place| columns.get(place - 1));
+            Some(column.map_or("", String::as_str))
+        }
+    };
+    let numbers = cast(numbers, &DataType::Int32)?;
+    let pairs = numbers.as_primitive::<Int32Type>().iter().zip(places.as_primitive::<Int32Type>());
+    Ok(Arc::new(pairs.map(text).collect::<StringArray>()))
 }
 
 fn setting(

@@ -102,6 +102,8 @@ impl Database {
             }
             Statement::Update(update) => {
                 let target = self.target(&update.table)?;
+                let mut update = update.clone();
+                target.put_defaults(&mut update.assignments, None)?;
                 for (name, expr) in &update.assignments {
                     let at = target.places(std::slice::from_ref(name), 1)?[0];
                     know(expr, target.schema().field(at).data_type(), &mut known);
@@ -198,6 +200,8 @@ impl Database {
         let Some(update) = insert.on_conflict.as_ref().and_then(|conflict| conflict.update.as_ref()) else {
             return Ok(());
         };
+        let mut update = update.clone();
+        target.put_defaults(&mut update.assignments, None)?;
         for (name, expr) in &update.assignments {
             let at = target.places(std::slice::from_ref(name), 1)?[0];
             know(expr, target.schema().field(at).data_type(), known);

@@ -20,7 +20,6 @@ use arrow::temporal_conversions::timestamp_us_to_datetime;
 use datafusion::catalog::TableProvider;
 use datafusion::common::DataFusionError;
 use datafusion::datasource::provider_as_source;
-use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryPool};
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::{SendableRecordBatchStream, SessionState, TaskContext};
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder, TableSource};
@@ -315,8 +314,7 @@ impl Database {
     /// What a query runs in: the memory it may take is its own.
     pub(crate) fn task(&self, state: &SessionState) -> Arc<TaskContext> {
         let shared = state.runtime_env();
-        let pool: Arc<dyn MemoryPool> = Arc::new(GreedyMemoryPool::new(self.config.query_memory.0 as usize));
-        let own = RuntimeEnv { memory_pool: pool, ..shared.as_ref().clone() };
+        let own = RuntimeEnv { memory_pool: self.query_memory.of_query(), ..shared.as_ref().clone() };
         Arc::new(TaskContext::from(state).with_runtime(Arc::new(own)))
     }
 

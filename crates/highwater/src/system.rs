@@ -7,6 +7,7 @@
 //! the store or views for it lets other tasks go on.
 
 use crate::answer::{Answer, RowStream};
+use crate::catalog_queries;
 use crate::connection::{Connection, invalid};
 use crate::database::Database;
 use crate::error::Result;
@@ -15,7 +16,7 @@ use crate::hw_catalog;
 use crate::information_schema::{self, InformationSchema};
 use crate::objects::{Body, Object};
 use crate::parameters::Parameters;
-use crate::pg_catalog::{self, PgCatalog, Relations};
+use crate::pg_catalog::{PgCatalog, Relations};
 use crate::pg_functions;
 use crate::sessions;
 use crate::set_config::{self, Changes};
@@ -85,12 +86,12 @@ impl Database {
         }
         let context = self.system_context(connection, &query.text).await?;
         context.register_udf(changes.udf());
-        let text = pg_catalog::runnable(query.text.trim().trim_end_matches(';'));
+        let text = catalog_queries::runnable(query.text.trim().trim_end_matches(';'));
         let parser = PostgresCompatibilityParser::new();
         let parsed = parser.parse(&text).map_err(|error| invalid("42601", error.to_string(), None))?;
         let Some(mut statement) = parsed.into_iter().next() else { return Ok(None) };
         highwater_sql::group_operands(&mut statement);
-        pg_catalog::simplify(&mut statement);
+        catalog_queries::simplify(&mut statement);
         let statement = datafusion::sql::parser::Statement::Statement(Box::new(statement));
         let refused = |error: DataFusionError| highwater_sql::Error::of_planner(error, &query.text);
         let state = context.state();

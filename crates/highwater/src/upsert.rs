@@ -101,6 +101,8 @@ impl Database {
         existing: &Part,
         zone: Option<&Zone>,
     ) -> Result<Vec<RecordBatch>> {
+        let mut update = update.clone();
+        target.put_defaults(&mut update.assignments, zone.map(|_| &*self.session))?;
         target.check_assigned(update.assignments.iter().map(|(column, _)| column))?;
         let keys: Vec<&[u8]> = existing.keys.iter().map(Vec::as_slice).collect();
         let values: Vec<&[u8]> = existing.stored.iter().map(Vec::as_slice).collect();
@@ -117,7 +119,6 @@ impl Database {
             let table = MemTable::try_new(rows.schema(), vec![vec![rows]])?;
             relations.insert(name, provider_as_source(Arc::new(table)));
         }
-        let mut update = update.clone();
         target.round_written(&mut update.assignments);
         let query = update.query(&insert.table, insert.alias.as_ref(), &target.columns(), &insert.text);
         let plan = self.session.bind_with(&query, &relations, &parameters.types())?;

@@ -105,6 +105,18 @@ impl Error {
         move |source| Self::Store { what, source }
     }
 
+    /// Whether freeing disk space can cure it.
+    #[must_use]
+    pub fn is_no_space(&self) -> bool {
+        // RocksDB carries the errno only as text.
+        let is_full = |text: &str| text.contains("No space left") || text.contains("quota exceeded");
+        match self {
+            Self::Store { source, .. } => is_full(source.as_ref()),
+            Self::Io { source, .. } => is_full(&source.to_string()),
+            _ => false,
+        }
+    }
+
     pub(crate) fn corrupt(what: impl std::fmt::Display) -> Self {
         Self::Corrupt(what.to_string())
     }

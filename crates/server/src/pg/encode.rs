@@ -1,7 +1,7 @@
 //! Rows as the protocol carries them.
 
 use super::{binary, errors};
-use arrow::array::{ArrayRef, RecordBatch};
+use arrow::array::{ArrayRef, AsArray as _, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, FieldRef, SchemaRef};
 use arrow_pg::datatypes::{field_into_pg_type, into_pg_type};
 use arrow_pg::encode_recordbatch;
@@ -28,8 +28,14 @@ pub(super) fn fields(schema: &SchemaRef, format: &Format) -> PgWireResult<Arc<Ve
 fn column_type(field: &FieldRef) -> PgWireResult<Type> {
     match own_type(field.data_type()) {
         Some(own) => Ok(own),
+        None if is_vector(field) => Ok(Type::INT2VECTOR),
         None => field_into_pg_type(field),
     }
+}
+
+/// Whether a column is a list that PostgreSQL has as a vector.
+fn is_vector(field: &FieldRef) -> bool {
+    matches!(field.data_type(), DataType::List(_)) && field.metadata().contains_key(highwater::VECTOR)
 }
 
 /// PostgreSQL's type of values of one of Arrow's types.
@@ -53,6 +59,7 @@ fn own_type(data_type: &DataType) -> Option<Type> {
 pub(super) fn rows(rows: RowStream, fields: Arc<Vec<FieldInfo>>) -> impl Stream<Item = PgWireResult<DataRow>> + Send {
     let sent = fields.iter().zip(rows.schema().fields()).map(|(field, own)| as_sent(field, own.data_type()));
     let sent: Arc<Vec<FieldInfo>> = Arc::new(sent.collect());
+    let vectors: Vec<bool> = rows.schema().fields().iter().map(is_vector).collect();
     let batches = stream::unfold(Some(rows), |rows| async move {
         let mut rows = rows?;
         match rows.next().await {
@@ -62,7 +69,7 @@ pub(super) fn rows(rows: RowStream, fields: Arc<Vec<FieldInfo>>) -> impl Stream<
         }
     });
     batches.flat_map(move |batch| match batch {
-        Ok(batch) => stream::iter(encode_recordbatch(Arc::clone(&sent), spelled(batch, &sent))).left_stream(),
+        Ok(batch) => stream::iter(encode_recordbatch(Arc::clone(&sent), spelled(batch, &sent, &vectors))).left_stream(),
         Err(error) => stream::once(std::future::ready(Err(errors::of(&error, 0)))).right_stream(),
     })
 }
@@ -104,14 +111,21 @@ fn as_sent(field: &FieldInfo, own: &DataType) -> FieldInfo {
     FieldInfo::new(field.name().to_owned(), None, None, data_type, field.format())
 }
 
+/// Texts of arrays of numbers as those of vectors.
+fn spaced(texts: &ArrayRef) -> ArrayRef {
+    let spaced = |text: &str| text.trim_matches(['{', '}']).replace(',', " ");
+    Arc::new(texts.as_string::<i32>().iter().map(|text| text.map(spaced)).collect::<StringArray>())
+}
+
 /// The batch with columns that arrow-pg spells in another way than PostgreSQL, or not at all, in
-/// place of which go their values as they are sent: texts, or bytes.
-fn spelled(batch: RecordBatch, fields: &[FieldInfo]) -> RecordBatch {
-    let sent = |(array, field): (&ArrayRef, &FieldInfo)| match field.format() {
+/// place of which go their values as they are sent: texts, or bytes. `vectors` tells which are vectors.
+fn spelled(batch: RecordBatch, fields: &[FieldInfo], vectors: &[bool]) -> RecordBatch {
+    let sent = |((array, field), is_vector): ((&ArrayRef, &FieldInfo), &bool)| match field.format() {
+        FieldFormat::Text if *is_vector => spelling::texts(array).map(|texts| spaced(&texts)),
         FieldFormat::Text => spelling::texts(array),
         FieldFormat::Binary => binary::bytes(array),
     };
-    let sent: Vec<Option<ArrayRef>> = batch.columns().iter().zip(fields).map(sent).collect();
+    let sent: Vec<Option<ArrayRef>> = batch.columns().iter().zip(fields).zip(vectors).map(sent).collect();
     if sent.iter().all(Option::is_none) {
         return batch;
     }

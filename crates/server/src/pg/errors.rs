@@ -2,6 +2,7 @@
 
 use futures::{Sink, SinkExt as _};
 use highwater::{Error, Warning};
+use pgwire::api::DEFAULT_NAME;
 use pgwire::error::{ErrorInfo, PgWireError};
 use pgwire::messages::PgWireBackendMessage;
 use std::fmt::Debug;
@@ -19,6 +20,24 @@ pub(super) fn fatal(sqlstate: &str, message: impl Into<String>) -> PgWireError {
 /// Another session has ended this one.
 pub(super) fn terminated() -> PgWireError {
     fatal("57P01", "terminating connection due to administrator command")
+}
+
+/// pgwire's own errors as PostgreSQL tells them, where it does otherwise.
+pub(super) fn in_postgres_words(failed: &PgWireError) -> Option<PgWireError> {
+    Some(match failed {
+        PgWireError::QueryCanceled => error("57014", "canceling statement due to user request"),
+        PgWireError::PortalNotFound(name) => error("34000", format!("portal {:?} does not exist", called(name))),
+        PgWireError::StatementNotFound(name) => match called(name) {
+            "" => error("26000", "unnamed prepared statement does not exist"),
+            name => error("26000", format!("prepared statement {name:?} does not exist")),
+        },
+        _ => return None,
+    })
+}
+
+/// What the client calls what pgwire keeps by a name.
+fn called(name: &str) -> &str {
+    if name == DEFAULT_NAME { "" } else { name }
 }
 
 /// Bytes that are no text.

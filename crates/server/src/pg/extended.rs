@@ -13,13 +13,15 @@ use pgwire::api::store::{Entry, PortalStore};
 use pgwire::api::{ClientInfo, ClientPortalStore, DEFAULT_NAME, ErrorHandler as _, PgWireConnectionState, Type};
 use pgwire::error::{ErrorInfo, PgWireError, PgWireResult};
 use pgwire::messages::PgWireBackendMessage;
+use pgwire::messages::data::{NoData, ParameterDescription};
 use pgwire::messages::extendedquery::{
     Bind, BindComplete, Close, CloseComplete, Describe, Execute, Flush, Parse, ParseComplete, Sync as PgSync,
-    TARGET_TYPE_BYTE_PORTAL,
+    TARGET_TYPE_BYTE_PORTAL, TARGET_TYPE_BYTE_STATEMENT,
 };
 use pgwire::messages::response::TransactionStatus;
+use std::collections::BTreeSet;
 use std::fmt::Debug;
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard, PoisonError};
 use tokio::sync::Mutex;
 
 /// A statement that was parsed and described.
@@ -89,6 +91,12 @@ impl ExtendedQueryHandler for Session {
         let name = message.name.clone().unwrap_or_else(|| DEFAULT_NAME.to_owned());
         let limit = self.connection.lock().await.statement_timeout();
         let parsed = self.limited(StoredStatement::parse(client, &message, self.query_parser()), limit).await?;
+        if message.name.is_some() {
+            if client.portal_store().get_statement(&name).is_some() {
+                return Err(errors::error("42P05", format!("prepared statement {name:?} already exists")));
+            }
+            self.prepared().insert(name.clone());
+        }
         match parsed {
             Some(statement) => client.portal_store().put_statement(Arc::new(statement)),
             None => client.portal_store().put_empty_statement(&name),
@@ -106,6 +114,12 @@ impl ExtendedQueryHandler for Session {
     {
         self.go_on(client).await?;
         let statement = message.statement_name.as_deref().unwrap_or(DEFAULT_NAME);
+        if let Some(name) = message.portal_name.as_deref() {
+            let is_cursor = self.connection.lock().await.cursor(name).is_some();
+            if is_cursor || client.portal_store().get_portal(name).is_some() {
+                return Err(errors::error("42P03", format!("cursor {name:?} already exists")));
+            }
+        }
         match client.portal_store().get_statement(statement) {
             Some(Entry::Value(statement)) => {
                 check_formats(&message, &statement.statement)?;
@@ -168,6 +182,7 @@ impl ExtendedQueryHandler for Session {
         if message.target_type == TARGET_TYPE_BYTE_PORTAL {
             client.portal_store().rm_portal(name);
         } else {
+            self.prepared().remove(name);
             client.portal_store().rm_statement(name);
         }
         // It stays behind an answer that is held back.
@@ -191,6 +206,17 @@ impl ExtendedQueryHandler for Session {
                 return send_describe_response(client, &DescribePortalResponse::new(fields)).await;
             }
         }
+        let statement = client.portal_store().get_statement(message.name.as_deref().unwrap_or(DEFAULT_NAME));
+        if let (TARGET_TYPE_BYTE_STATEMENT, Some(Entry::Value(statement))) = (message.target_type, statement)
+            && statement.statement.columns.is_none()
+        {
+            // pgwire tells that it has no columns only of what has no parameters either.
+            let types = self.do_describe_statement(client, statement.as_ref()).await?.parameters;
+            let types = ParameterDescription::new(types.iter().map(Type::oid).collect());
+            client.feed(PgWireBackendMessage::ParameterDescription(types)).await?;
+            client.feed(PgWireBackendMessage::NoData(NoData::new())).await?;
+            return Ok(());
+        }
         self._on_describe(client, message).await
     }
 
@@ -208,7 +234,9 @@ impl ExtendedQueryHandler for Session {
             client.feed(PgWireBackendMessage::ErrorResponse(info.into())).await?;
             client.set_state(PgWireConnectionState::ReadyForQuery);
         }
-        let status = status_of(&*self.connection.lock().await);
+        let connection = self.connection.lock().await;
+        self.report(client, &connection).await?;
+        let status = status_of(&connection);
         client.set_transaction_status(status);
         if status == TransactionStatus::Idle {
             // Portals end with their transactions.
@@ -226,17 +254,18 @@ impl ExtendedQueryHandler for Session {
     {
         let prepared = &portal.statement.statement;
         self.check_role(&prepared.statement)?;
-        if deallocated(client, &prepared.statement) {
+        if self.deallocated(client, &prepared.statement) {
             return Ok(Response::Execution(Tag::new("DEALLOCATE")));
         }
         let mut connection = self.connection.lock().await;
         if let Statement::Copy(copy) = prepared.statement.as_ref() {
             let begun = self.server.database.begin_copy(&connection, copy).map_err(|error| errors::of(&error, 0))?;
             let columns = begun.columns();
-            *self.copy.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(begun);
+            *self.copy.lock().unwrap_or_else(PoisonError::into_inner) = Some(begun);
             return Ok(Response::CopyIn(CopyResponse::new(0, columns, futures::stream::empty())));
         }
         let answer = self.answered(&mut connection, portal).await?;
+        self.forget_prepared(client, &prepared.statement);
         if let Statement::CopyOut(copy) = prepared.statement.as_ref() {
             return Ok(Response::Execution(super::copy_out::send(client, answer, &copy.options).await?));
         }
@@ -253,8 +282,13 @@ impl ExtendedQueryHandler for Session {
     }
 }
 
-/// Refuses formats that are not one for all or one for each: pgwire would look for more of them.
+/// Refuses formats that do not exist, or are not one for all or one for each: pgwire would look for more of
+/// them.
 fn check_formats(message: &Bind, prepared: &Prepared) -> PgWireResult<()> {
+    let mut formats = message.parameter_format_codes.iter().chain(&message.result_column_format_codes);
+    if let Some(format) = formats.find(|format| !matches!(format, 0 | 1)) {
+        return Err(errors::error("22023", format!("unsupported format code: {format}")));
+    }
     let fits = |formats: usize, count: usize| formats <= 1 || formats == count;
     let (formats, count) = (message.parameter_format_codes.len(), message.parameters.len());
     if !fits(formats, count) {
@@ -275,14 +309,34 @@ pub(super) const fn is_write(statement: &Statement) -> bool {
     matches!(statement, Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_))
 }
 
-/// Whether the statement is a DEALLOCATE of what the client has prepared by the protocol, which is
-/// done then.
-pub(super) fn deallocated<C: ClientPortalStore>(client: &C, statement: &Statement) -> bool
-where
-    C::PortalStore: PortalStore,
-{
-    let Statement::Deallocate(Some(name)) = statement else { return false };
-    let known = client.portal_store().get_statement(&name.value).is_some();
-    client.portal_store().rm_statement(&name.value);
-    known
+impl Session {
+    fn prepared(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.prepared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the statement is a DEALLOCATE of what the client has prepared by the protocol, which is
+    /// done then.
+    pub(super) fn deallocated<C: ClientPortalStore>(&self, client: &C, statement: &Statement) -> bool
+    where
+        C::PortalStore: PortalStore,
+    {
+        let Statement::Deallocate(Some(name)) = statement else { return false };
+        let known = client.portal_store().get_statement(&name.value).is_some();
+        client.portal_store().rm_statement(&name.value);
+        self.prepared().remove(&name.value);
+        known
+    }
+
+    /// Forgets all that the client has prepared by the protocol, when the statement, which is done, says so.
+    pub(super) fn forget_prepared<C: ClientPortalStore>(&self, client: &C, statement: &Statement)
+    where
+        C::PortalStore: PortalStore,
+    {
+        if matches!(statement, Statement::Deallocate(None) | Statement::DiscardAll) {
+            let names = std::mem::take(&mut *self.prepared());
+            for name in names {
+                client.portal_store().rm_statement(&name);
+            }
+        }
+    }
 }

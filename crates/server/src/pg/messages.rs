@@ -1,14 +1,16 @@
 //! One client's messages, from the first to the last.
 //!
-//! pgwire reads and dispatches them. It does not know function calls (libpq's `PQfn`): these are
-//! refused here as a statement is, and the connection goes on.
+//! Bytes are read here; pgwire decodes and dispatches them when they are whole messages that it can decode.
+//! It does not know function calls (libpq's `PQfn`): these are refused here as a statement is, and the
+//! connection goes on.
 
 use super::extended::Prepared;
+use super::frames::{self, Phase};
 use super::{Session, errors, status_of};
-use bytes::Buf as _;
-use futures::{Sink, StreamExt as _};
+use bytes::BytesMut;
+use futures::Sink;
 use pgwire::api::{ClientInfo, ErrorHandler as _, PgWireConnectionState};
-use pgwire::error::{PgWireError, PgWireResult};
+use pgwire::error::{ErrorInfo, PgWireError, PgWireResult};
 use pgwire::messages::{PgWireBackendMessage, PgWireFrontendMessage};
 use pgwire::tokio::server::{MaybeTls, PgWireMessageServerCodec, negotiate_tls, process_error, process_message};
 use std::fmt::Debug;
@@ -16,17 +18,17 @@ use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
-use tokio_util::codec::Framed;
+use tokio_util::codec::{Decoder as _, Framed};
 
 /// How long a client may take until it is let in.
 const STARTUP: Duration = Duration::from_secs(60);
-/// The kind of a function call.
-const FUNCTION_CALL: u8 = b'F';
-/// Bytes of the longest function call that is read to its end.
-const LONGEST_CALL: usize = 1 << 20;
+/// Bytes that are read at once, if they are there.
+const READ_AHEAD: usize = 8 << 10;
 
+/// It is written to; its own way to read decodes whatever comes.
 type Socket = Framed<MaybeTls, PgWireMessageServerCodec<Prepared>>;
 
 /// Serves a client until it goes.
@@ -40,55 +42,103 @@ pub(crate) async fn serve(stream: TcpStream, tls: Option<TlsAcceptor>, session: 
         () = &mut startup => return Ok(()),
     };
     let Some(mut socket): Option<Socket> = negotiated else { return Ok(()) };
+    let mut unread = std::mem::take(socket.read_buffer_mut());
+    let mut has_mechanism = false;
     loop {
         let state = socket.state();
-        let is_starting =
-            matches!(state, PgWireConnectionState::AwaitingStartup | PgWireConnectionState::AuthenticationInProgress);
-        let next = if is_starting {
+        let phase = match state {
+            PgWireConnectionState::AwaitingStartup => Phase::Startup,
+            PgWireConnectionState::AuthenticationInProgress if has_mechanism => Phase::Password,
+            PgWireConnectionState::AuthenticationInProgress => Phase::Mechanism,
+            _ => Phase::Statements,
+        };
+        let read = if phase == Phase::Statements {
             tokio::select! {
-                next = socket.next() => next,
-                () = &mut startup => None,
+                biased;
+                () = session.ended.told.notified() => return tell_last(&mut socket, errors::terminated()).await,
+                read = read_message(&mut socket, &mut unread, phase) => read,
             }
         } else {
             tokio::select! {
-                biased;
-                () = session.ended.told.notified() => {
-                    return process_error(&mut socket, errors::terminated(), false).await;
-                }
-                next = socket.next() => next,
+                read = read_message(&mut socket, &mut unread, phase) => read,
+                () = &mut startup => return Ok(()),
             }
         };
-        let (done, waits_for_sync) = match next {
-            None | Some(Ok(PgWireFrontendMessage::Terminate(_))) => return Ok(()),
-            Some(Ok(message)) => {
-                let is_extended = match state {
-                    PgWireConnectionState::CopyInProgress(is_extended) => is_extended,
-                    _ => message.is_extended_query(),
-                };
-                (dispatch(&mut socket, message, &session).await, is_extended)
-            }
-            Some(Err(PgWireError::InvalidMessageType(FUNCTION_CALL))) if !is_starting => {
-                let Some(behind) = past_call(socket).await else { return Ok(()) };
-                socket = behind;
-                match state {
-                    // As all other messages after an error.
-                    PgWireConnectionState::AwaitingSync => continue,
-                    PgWireConnectionState::CopyInProgress(is_extended) => {
-                        let message = "unexpected message type 0x46 during COPY from stdin";
-                        (Err(errors::error("08P01", message)), is_extended)
-                    }
-                    _ => (session.refuse_call(&mut socket).await, false),
-                }
-            }
-            Some(Err(_)) => return Ok(()),
+        let message = match read {
+            Ok(Some(message)) => message,
+            Ok(None) => return Ok(()),
+            Err(why) => return tell_last(&mut socket, errors::fatal("08P01", why)).await,
         };
-        if let Err(mut error) = done {
+        has_mechanism |= phase == Phase::Mechanism;
+        let kind = message.first().copied().filter(|_| phase != Phase::Startup);
+        if kind == Some(frames::TERMINATE) {
+            return Ok(());
+        }
+        let waits_for_sync = match state {
+            // PostgreSQL does not look into them either.
+            PgWireConnectionState::AwaitingSync if kind != Some(frames::SYNC) => continue,
+            PgWireConnectionState::CopyInProgress(is_extended) => is_extended,
+            _ => kind.is_some_and(frames::is_of_pipeline),
+        };
+        if let Err(mut error) = handle(&mut socket, message, phase, &session).await {
             session.on_error(&socket, &mut error);
             if session.ended.is_ended() {
-                return process_error(&mut socket, errors::terminated(), false).await;
+                return tell_last(&mut socket, errors::terminated()).await;
+            }
+            let info = ErrorInfo::from(error);
+            let is_last = info.is_fatal() || phase != Phase::Statements;
+            let error = PgWireError::UserError(Box::new(info));
+            if is_last {
+                return tell_last(&mut socket, error).await;
+            }
+            if !waits_for_sync {
+                let connection = session.connection.lock().await;
+                session.report(&mut socket, &connection).await?;
             }
             process_error(&mut socket, error, waits_for_sync).await?;
         }
+    }
+}
+
+/// Tells an error behind which nothing comes.
+async fn tell_last(socket: &mut Socket, error: PgWireError) -> io::Result<()> {
+    // What waits for Sync is not told that the server is ready.
+    process_error(socket, error, true).await
+}
+
+/// The next message as a whole; none when the client has gone. Nothing is lost when this is dropped.
+async fn read_message(socket: &mut Socket, unread: &mut BytesMut, phase: Phase) -> Result<Option<BytesMut>, String> {
+    loop {
+        if let Some(length) = frames::first(unread, phase)? {
+            return Ok(Some(unread.split_to(length)));
+        }
+        unread.reserve(READ_AHEAD);
+        match socket.get_mut().read_buf(unread).await {
+            Ok(read) if read > 0 => {}
+            _ => return Ok(None),
+        }
+    }
+}
+
+/// Decodes a message and does what it asks for.
+async fn handle(socket: &mut Socket, mut message: BytesMut, phase: Phase, session: &Arc<Session>) -> PgWireResult<()> {
+    let kind = message[0];
+    if matches!(socket.state(), PgWireConnectionState::CopyInProgress(_)) && !frames::is_of_copy(kind) {
+        return Err(errors::error("08P01", format!("unexpected message type 0x{kind:02X} during COPY from stdin")));
+    }
+    if let Err(why) = frames::check(&message, phase) {
+        if phase != Phase::Statements {
+            return Err(errors::fatal("08P01", why));
+        }
+        return session.refuse(socket, errors::error("08P01", why)).await;
+    }
+    if phase == Phase::Statements && kind == frames::FUNCTION_CALL {
+        let why = "function calls by the protocol are not supported: call functions in SELECT";
+        return session.refuse(socket, errors::error("0A000", why)).await;
+    }
+    match socket.codec_mut().decode(&mut message)? {
+        Some(message) => dispatch(socket, message, session).await,
+        None => Err(errors::fatal("08P01", "invalid message format")),
     }
 }
 
@@ -98,37 +148,9 @@ async fn dispatch(socket: &mut Socket, message: PgWireFrontendMessage, session: 
     process_message(message, socket, handler(), handler(), handler(), handler(), handler()).await
 }
 
-/// The socket behind the function call that stands first; none when it ends within.
-async fn past_call(mut socket: Socket) -> Option<Socket> {
-    loop {
-        let length = call_length(socket.read_buffer());
-        if length.is_some_and(|length| length > LONGEST_CALL) {
-            return None;
-        }
-        if let Some(length) = length.filter(|length| *length <= socket.read_buffer().len()) {
-            socket.read_buffer_mut().advance(length);
-            // A socket looks at what it has read only when more comes; a new one at once.
-            return Some(Framed::from_parts(socket.into_parts()));
-        }
-        // After an error nothing comes once, and then what was read with more of it.
-        if socket.next().await.is_none()
-            && !matches!(socket.next().await, Some(Err(PgWireError::InvalidMessageType(FUNCTION_CALL))))
-        {
-            return None;
-        }
-    }
-}
-
-/// How many bytes a message has, once that is known.
-fn call_length(bytes: &[u8]) -> Option<usize> {
-    let length = bytes.get(1..5)?.try_into().map(u32::from_be_bytes).ok()?;
-    // Its kind is not counted, the length itself is.
-    Some(1 + usize::try_from(length).ok()?.max(4))
-}
-
 impl Session {
-    /// The error of a function call. It fails the transaction, as a statement does.
-    async fn refuse_call<C>(&self, client: &mut C) -> PgWireResult<()>
+    /// Refuses a message, behind those before it. It fails the transaction, as a statement does.
+    async fn refuse<C>(&self, client: &mut C, error: PgWireError) -> PgWireResult<()>
     where
         C: ClientInfo + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
         C::Error: Debug,
@@ -138,19 +160,6 @@ impl Session {
         let mut connection = self.connection.lock().await;
         connection.fail_transaction();
         client.set_transaction_status(status_of(&connection));
-        Err(errors::error("0A000", "function calls by the protocol are not supported: call functions in SELECT"))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn calls_have_lengths() {
-        assert_eq!(call_length(b"F\0\0\0"), None);
-        assert_eq!(call_length(b"F\0\0\0\x0e"), Some(15));
-        assert_eq!(call_length(b"F\0\0\0\0"), Some(5));
-        assert_eq!(call_length(b"F\xff\xff\xff\xff"), Some(1 << 32));
+        Err(error)
     }
 }

@@ -9,9 +9,11 @@ mod copy_out;
 mod encode;
 mod errors;
 mod extended;
+mod frames;
 mod messages;
 mod parameters;
 mod pipeline;
+mod settings;
 mod simple;
 mod startup;
 
@@ -24,7 +26,8 @@ use pgwire::api::{ClientInfo, ConnectionManager, ErrorHandler};
 use pgwire::error::{PgWireError, PgWireResult};
 use pgwire::messages::cancel::CancelRequest;
 use pgwire::messages::response::TransactionStatus;
-use std::collections::HashMap;
+use settings::Settings;
+use std::collections::{BTreeSet, HashMap};
 use std::hash::RandomState;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -91,7 +94,11 @@ pub(crate) struct Session {
     canceller: Canceller,
     copy: Mutex<Option<CopyIn>>,
     pipeline: Mutex<pipeline::Pipeline>,
+    /// The names of statements that the client has prepared by the protocol.
+    prepared: Mutex<BTreeSet<String>>,
     role: Mutex<Role>,
+    /// The settings that the client knows of.
+    reported: Mutex<Settings>,
     /// Told when another session ends this one.
     ended: Arc<Ended>,
     /// Its number among all connections, once it is admitted.
@@ -110,7 +117,9 @@ impl Session {
             server: Arc::clone(server),
             copy: Mutex::default(),
             pipeline: Mutex::default(),
+            prepared: Mutex::default(),
             role: Mutex::new(Role::Reader),
+            reported: Mutex::default(),
             ended: Arc::default(),
             number: Mutex::default(),
             permit: Mutex::default(),
@@ -188,8 +197,8 @@ impl ErrorHandler for Session {
         if let Ok(mut connection) = self.connection.try_lock() {
             connection.fail_transaction();
         }
-        if matches!(error, PgWireError::QueryCanceled) {
-            *error = errors::error("57014", "canceling statement due to user request");
+        if let Some(told) = errors::in_postgres_words(error) {
+            *error = told;
         }
         tracing::debug!(%error, "told a client");
     }

@@ -13,7 +13,7 @@ use highwater::Parameters;
 use pgwire::api::Type;
 use pgwire::api::portal::Portal;
 use pgwire::api::stmt::StoredStatement;
-use pgwire::error::PgWireResult;
+use pgwire::error::{PgWireError, PgWireResult};
 use pgwire::messages::extendedquery::Bind;
 use std::sync::Arc;
 use tokio_postgres::types::Kind;
@@ -130,7 +130,11 @@ fn decoded(
     let statement = StoredStatement::new(String::new(), portal.statement.statement.clone(), vec![Some(told)]);
     let bind = Bind::new(None, None, vec![1], vec![Some(given.clone())], Vec::new());
     let alone = Portal::try_new(&bind, Arc::new(statement))?;
-    match deserialize_parameters(&alone, &[Some(data_type)])? {
+    let read = deserialize_parameters(&alone, &[Some(data_type)]).map_err(|error| match error {
+        PgWireError::FailedToParseParameter(_) => errors::error("22P03", "incorrect binary data format"),
+        error => error,
+    });
+    match read? {
         ParamValues::List(mut values) if values.len() == 1 => Ok(values.remove(0).value),
         _ => Err(errors::error("XX000", "a parameter came as something else")),
     }

@@ -116,7 +116,12 @@ impl Session {
                 client.set_state(PgWireConnectionState::CopyInProgress(true));
                 return send_copy_in_response(client, copy).await;
             }
-            Response::Execution(tag) | Response::TransactionStart(tag) | Response::TransactionEnd(tag) => {
+            Response::TransactionEnd(tag) => {
+                // Portals end with their transactions.
+                client.portal_store().clear_portals();
+                PgWireBackendMessage::CommandComplete(tag.into())
+            }
+            Response::Execution(tag) | Response::TransactionStart(tag) => {
                 *state.lock().await = PortalExecutionState::Finished;
                 PgWireBackendMessage::CommandComplete(tag.into())
             }

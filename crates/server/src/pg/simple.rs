@@ -54,6 +54,7 @@ impl SimpleQueryHandler for Session {
         done?;
         if !matches!(client.state(), PgWireConnectionState::CopyInProgress(_)) {
             client.set_state(PgWireConnectionState::ReadyForQuery);
+            self.report(client, &connection).await?;
             send_ready_for_query(client, status).await?;
         }
         Ok(())
@@ -159,12 +160,13 @@ impl Session {
             client.set_state(PgWireConnectionState::CopyInProgress(false));
             return Ok(None);
         }
-        if super::extended::deallocated(client, statement) {
+        if self.deallocated(client, statement) {
             send_execution_response(client, Tag::new("DEALLOCATE")).await?;
             return Ok(None);
         }
         let answer = self.server.database.run(connection, statement, &piece.text, &Parameters::none()).await;
         let answer = answer.map_err(|error| errors::of(&error, before))?;
+        self.forget_prepared(client, statement);
         if let Statement::CopyOut(copy) = statement {
             let tag = super::copy_out::send(client, answer, &copy.options).await?;
             send_execution_response(client, tag).await?;

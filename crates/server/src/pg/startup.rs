@@ -1,6 +1,6 @@
 //! The beginning of a connection: who it is, whether it may come in, what it is told.
 
-use super::{Cancel, Server, Session, errors};
+use super::{Cancel, Server, Session, errors, settings};
 use crate::users::{ITERATIONS, Role};
 use futures::Sink;
 use highwater::{Client, Connection, Ending};
@@ -29,17 +29,30 @@ pub(super) struct Startup {
     scram: Option<SASLAuthStartupHandler<Told>>,
 }
 
-/// What a client is told of the server.
-#[derive(Debug, Default)]
-struct Told;
+/// What a client is told of the server and of its own settings.
+struct Told(Arc<Server>);
 
 impl ServerParameterProvider for Told {
     fn server_parameters<C: ClientInfo>(&self, client: &C) -> Option<HashMap<String, String>> {
         let mut provider = DefaultServerParameterProvider::default();
         provider.server_version = highwater::SERVER_VERSION.to_owned();
-        provider.time_zone = "UTC".to_owned();
-        provider.date_style = "ISO, MDY".to_owned();
-        provider.server_parameters(client)
+        let mut told = provider.server_parameters(client)?;
+        let mut connection = self.0.database.connect();
+        take_settings(client, &mut connection);
+        told.extend(settings::named(settings::of(&connection)));
+        Some(told)
+    }
+}
+
+/// Takes the settings that a client wants from the start.
+fn take_settings<C: ClientInfo>(client: &C, connection: &mut Connection) {
+    for (key, value) in client.metadata() {
+        if !["user", "database", "replication", "options"].contains(&key.as_str())
+            && !key.starts_with("_pq_")
+            && let Err(error) = connection.set(&key.to_ascii_lowercase(), value)
+        {
+            tracing::debug!(setting = key, %error, "a client's setting cannot be used");
+        }
     }
 }
 
@@ -81,7 +94,9 @@ impl Startup {
             let mut scram = ScramAuth::new(Arc::new(Known(Arc::clone(server), server.nobody.clone())));
             scram.set_iterations(ITERATIONS);
             let numbers = Arc::clone(&NUMBERS);
-            SASLAuthStartupHandler::new(Arc::new(Told)).with_scram(scram).with_pid_secret_key_generator(numbers)
+            SASLAuthStartupHandler::new(Arc::new(Told(Arc::clone(server))))
+                .with_scram(scram)
+                .with_pid_secret_key_generator(numbers)
         });
         Self { scram }
     }
@@ -118,7 +133,7 @@ impl StartupHandler for Session {
                     save_startup_parameters_to_metadata(client, startup);
                     let (number, secret) = NUMBERS.generate(client);
                     client.set_pid_and_secret_key(number, secret);
-                    finish_authentication(client, &Told).await?;
+                    finish_authentication(client, &Told(Arc::clone(&self.server))).await?;
                 }
             }
         }
@@ -168,14 +183,8 @@ impl Session {
             self.server.users.get(name).map_or(Role::Reader, |user| user.role)
         };
         *self.role.lock().unwrap_or_else(PoisonError::into_inner) = role;
-        for (key, value) in client.metadata() {
-            if !["user", "database", "replication", "options"].contains(&key.as_str())
-                && !key.starts_with("_pq_")
-                && let Err(error) = connection.set(&key.to_ascii_lowercase(), value)
-            {
-                tracing::debug!(setting = key, %error, "a client's setting cannot be used");
-            }
-        }
+        take_settings(client, &mut connection);
+        self.keep_reported(settings::of(&connection));
         self.seat(client, &mut connection, number, role);
     }
 }

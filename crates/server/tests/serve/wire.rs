@@ -3,6 +3,7 @@
 use crate::server::{Server, runtime};
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 /// A connection whose messages are written by hand.
@@ -17,14 +18,29 @@ fn text(value: &str) -> Vec<u8> {
 
 impl Wire {
     fn connect(server: &Server) -> Self {
-        let stream = TcpStream::connect(("127.0.0.1", server.pg)).expect("the server listens");
-        stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a time-out");
-        let mut this = Self { stream, out: Vec::new() };
-        let body = [&196_608_i32.to_be_bytes()[..], b"user\0tester\0database\0any\0\0"].concat();
-        let length = body.len() as i32 + 4;
-        this.stream.write_all(&[&length.to_be_bytes()[..], &body].concat()).expect("sent");
+        let mut this = Self::begin(server);
         while !this.answer().starts_with('Z') {}
         this
+    }
+
+    /// A connection that has said who it is.
+    fn begin(server: &Server) -> Self {
+        let body = [&196_608_i32.to_be_bytes()[..], b"user\0tester\0database\0any\0\0"].concat();
+        let length = body.len() as i32 + 4;
+        Self::silent(server).raw(&length.to_be_bytes()).raw(&body).send()
+    }
+
+    /// A connection that has said nothing.
+    fn silent(server: &Server) -> Self {
+        let stream = TcpStream::connect(("127.0.0.1", server.pg)).expect("the server listens");
+        stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a time-out");
+        Self { stream, out: Vec::new() }
+    }
+
+    /// Bytes as they are.
+    fn raw(mut self, bytes: &[u8]) -> Self {
+        self.out.extend(bytes);
+        self
     }
 
     fn message(mut self, kind: u8, body: &[u8]) -> Self {
@@ -32,6 +48,10 @@ impl Wire {
         self.out.extend((body.len() as i32 + 4).to_be_bytes());
         self.out.extend(body);
         self
+    }
+
+    fn sync(self) -> Self {
+        self.message(b'S', &[])
     }
 
     /// A statement that is parsed, bound and executed.
@@ -79,6 +99,11 @@ impl Wire {
             'Z' => format!("Z{}", char::from(body[0])),
             other => other.to_string(),
         }
+    }
+
+    /// Whether the server has closed the connection.
+    fn is_over(&mut self) -> bool {
+        matches!(self.stream.read(&mut [0]), Ok(0))
     }
 
     fn answers(&mut self, count: usize) -> String {
@@ -381,5 +406,127 @@ fn what_is_no_text_is_refused() {
         }
     }
     assert_eq!(count(&server), 0);
+    server.stop();
+}
+
+#[test]
+fn malformed_messages_are_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::start(folder.path(), &[]);
+    let mut wire = Wire::connect(&server).query("CREATE TABLE t (id int PRIMARY KEY)").send();
+    assert_eq!(wire.answers(2), "C ZI");
+    // Where they end is known, so the connection goes on.
+    let cases = [
+        (b'B', vec![0, 0, 0, 5]),
+        (b'B', vec![0]),
+        (b'P', b"\0SELECT 1\0".to_vec()),
+        (b'D', b"X\0".to_vec()),
+        (b'E', Vec::new()),
+    ];
+    for (kind, body) in cases {
+        wire = wire.message(kind, &body).execute("SELECT 1 AS x").sync().query("SELECT 1 AS x").send();
+        assert_eq!(wire.answers(6), "E08P01 ZI T D C ZI", "{body:?}");
+    }
+    wire = wire.query("BEGIN").message(b'Q', b"SELECT 1").query("ROLLBACK").send();
+    assert_eq!(wire.answers(6), "C ZT E08P01 ZE C ZI");
+    wire = wire.execute("INSERT INTO t VALUES (1)").message(b'E', &[0]).sync().send();
+    assert_eq!(wire.answers(5), "1 2 C E08P01 ZI");
+    assert_eq!(count(&server), 0);
+    wire = wire.query("COPY t FROM STDIN").message(b'Q', &text("SELECT 1")).query("SELECT 1 AS x").send();
+    assert_eq!(wire.answers(7), "G E08P01 ZI T D C ZI");
+    // Where they end is not known.
+    for bytes in [b"Q\0\0\0\x01", b"Q\xff\xff\xff\xff", b"y\0\0\0\x04", b"p\0\0\0\x04"] {
+        let mut wire = Wire::connect(&server).raw(bytes).send();
+        assert_eq!(wire.answers(1), "E08P01", "{bytes:?}");
+        assert!(wire.is_over(), "{bytes:?}");
+    }
+    let mut wire = Wire::silent(&server).raw(b"\0\0\0\x07\0\x03\0\0").send();
+    assert_eq!(wire.answers(1), "E08P01");
+    assert!(wire.is_over());
+    server.stop();
+}
+
+#[test]
+fn who_is_not_let_in_yet_is_asked_for_a_password_alone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut add = Command::new(env!("CARGO_BIN_EXE_highwater"));
+    add.args(["users", "add", "ada", "--role", "admin", "--data"]).arg(folder.path());
+    let mut add = add.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("the program starts");
+    add.stdin.take().expect("piped").write_all(b"a long password\n").expect("it reads");
+    assert!(add.wait().expect("it ends").success());
+    let server = Server::start(folder.path(), &[]);
+    let sasl = |rest: &[u8]| [&b"SCRAM-SHA-256\0"[..], rest].concat();
+    let cases = [
+        (b'Q', text("SELECT 1")),
+        (b'p', Vec::new()),
+        (b'p', b"abcd".to_vec()),
+        (b'p', sasl(b"\0\0")),
+        (b'p', sasl(b"\0\0\xff\xffn,")),
+        (b'p', sasl(b"\xff\xff\xff\xfe")),
+        (b'p', sasl(b"\xff\xff\xff\xff")),
+        (b'p', sasl(b"\0\0\0\x02n,")),
+    ];
+    for (kind, body) in cases {
+        let mut wire = Wire::begin(&server).message(kind, &body).send();
+        assert!(matches!(wire.answers(2).as_str(), "R E08P01" | "R E28P01"), "{kind} {body:?}");
+        assert!(wire.is_over(), "{kind} {body:?}");
+    }
+    for bytes in [b"Q\0\0\0\x04", b"p\0\0\0\0", b"p\x3f\xff\xff\xff"] {
+        let mut wire = Wire::begin(&server).raw(bytes).send();
+        assert_eq!(wire.answers(2), "R E08P01", "{bytes:?}");
+        assert!(wire.is_over(), "{bytes:?}");
+    }
+    let log = std::fs::read_to_string(folder.path().join("serve.log")).expect("a log");
+    assert!(!log.contains("panicked"), "{log}");
+    server.stop();
+}
+
+#[test]
+fn names_and_formats_are_checked() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::start(folder.path(), &[]);
+    let parse = |name: &str, sql: &str| [text(name), text(sql), vec![0; 2]].concat();
+    let bind = |portal: &str, statement: &str, rest: &[u8]| [text(portal), text(statement), rest.to_vec()].concat();
+    let mut wire = Wire::connect(&server).query("CREATE TABLE t (id int PRIMARY KEY)").send();
+    assert_eq!(wire.answers(2), "C ZI");
+    let select = parse("s", "SELECT 1 AS x");
+    wire = wire.message(b'P', &select).message(b'P', &select).sync().send();
+    assert_eq!(wire.answers(3), "1 E42P05 ZI");
+    let bound = bind("p", "s", &[0; 6]);
+    wire = wire.message(b'B', &bound).message(b'B', &bound).sync().message(b'B', &bound).sync().send();
+    assert_eq!(wire.answers(5), "2 E42P03 ZI 2 ZI");
+    // What is forgotten may be given again.
+    wire = wire.message(b'C', b"Ss\0").message(b'P', &select).query("DEALLOCATE ALL").message(b'P', &select);
+    wire = wire.query("DISCARD ALL").message(b'P', &select).query("DEALLOCATE s").message(b'P', &select).sync().send();
+    assert_eq!(wire.answers(12), "3 1 C ZI 1 C ZI 1 C ZI 1 ZI");
+    wire = wire.message(b'E', &[text("none"), vec![0; 4]].concat()).sync().message(b'D', b"Pnone\0").sync();
+    wire = wire.message(b'B', &bind("", "none", &[0; 6])).sync().send();
+    assert_eq!(wire.answers(6), "E34000 ZI E34000 ZI E26000 ZI");
+    for formats in [[0, 1, 0, 7, 0, 0, 0, 0], [0, 0, 0, 0, 0, 1, 0, 7]] {
+        wire = wire.message(b'B', &bind("", "s", &formats)).sync().send();
+        assert_eq!(wire.answers(2), "E22023 ZI");
+    }
+    // It gives no rows, and takes four bytes.
+    wire = wire.message(b'P', &parse("", "INSERT INTO t VALUES ($1)")).message(b'D', b"S\0").sync().send();
+    assert_eq!(wire.answers(4), "1 t n ZI");
+    let short = [0, 1, 0, 1, 0, 1, 0, 0, 0, 3, 1, 2, 3, 0, 0];
+    wire = wire.message(b'B', &bind("", "", &short)).message(b'E', &[text(""), vec![0; 4]].concat()).sync().send();
+    assert_eq!(wire.answers(3), "2 E22P03 ZI");
+    server.stop();
+}
+
+#[test]
+fn clients_are_told_of_settings_that_change() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::start(folder.path(), &[]);
+    let set = "SET application_name TO 'me'";
+    let mut wire = Wire::connect(&server).query(set).query(set).query("SET TIME ZONE 'Europe/Berlin'").send();
+    assert_eq!(wire.answers(8), "C S ZI C ZI C S ZI");
+    wire = wire.query("BEGIN").query("SET datestyle TO 'ISO, DMY'").query("ROLLBACK").send();
+    assert_eq!(wire.answers(8), "C ZT C S ZT C S ZI");
+    wire = wire.execute("SET application_name TO 'other'").sync().query("SET datestyle TO 'German'").send();
+    assert_eq!(wire.answers(7), "1 2 C S ZI E0A000 ZI");
+    wire = wire.query("SET application_name TO 'me'; SELECT nothing").query("RESET application_name").send();
+    assert_eq!(wire.answers(6), "C E42703 ZI C S ZI");
     server.stop();
 }
