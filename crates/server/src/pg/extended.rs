@@ -236,6 +236,7 @@ impl ExtendedQueryHandler for Session {
             *self.copy.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(begun);
             return Ok(Response::CopyIn(CopyResponse::new(0, columns, futures::stream::empty())));
         }
+        check_cursor(&connection, prepared)?;
         let answer = self.answered(&mut connection, portal).await?;
         if let Statement::CopyOut(copy) = prepared.statement.as_ref() {
             return Ok(Response::Execution(super::copy_out::send(client, answer, &copy.options).await?));
@@ -268,6 +269,19 @@ fn check_formats(message: &Bind, prepared: &Prepared) -> PgWireResult<()> {
         return Err(errors::error("08P01", message));
     }
     Ok(())
+}
+
+/// Refuses a FETCH from another cursor of the name than the one that it was described with, whose columns the
+/// client does not know.
+fn check_cursor(connection: &Connection, prepared: &Prepared) -> PgWireResult<()> {
+    let Statement::Fetch(fetch) = prepared.statement.as_ref() else { return Ok(()) };
+    let Some(columns) = connection.cursor(&fetch.cursor.value).filter(|_| !fetch.skips) else { return Ok(()) };
+    let is_same = prepared.columns.as_ref().is_some_and(|known| {
+        let mut pairs = known.fields().iter().zip(columns.fields());
+        known.fields().len() == columns.fields().len()
+            && pairs.all(|(known, own)| known.name() == own.name() && known.data_type() == own.data_type())
+    });
+    if is_same { Ok(()) } else { Err(errors::error("0A000", "cached plan must not change result type")) }
 }
 
 /// Whether a statement writes rows of one table.
