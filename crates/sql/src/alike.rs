@@ -7,13 +7,14 @@
 //!   1677 to 2262. Sides of joins and set operations that it has given that type already have microseconds, too.
 
 use crate::arrays;
+use crate::error::DataError;
 use crate::floats::is_interval;
 use crate::intervals::written;
 use crate::types::{is_text, pg_name};
 use arrow::datatypes::{DataType, FieldRef, TimeUnit};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::Transformed;
-use datafusion::common::{Column, DFSchema, Result, ScalarValue, plan_err};
+use datafusion::common::{Column, DFSchema, DataFusionError, Result, ScalarValue, plan_err};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::binary::comparison_coercion;
 use datafusion::logical_expr::expr::{Between, BinaryExpr, Case, Cast, InList, InSubquery, ScalarFunction};
@@ -45,9 +46,7 @@ pub(crate) fn register(state: &mut SessionState) -> Result<()> {
 
 /// Whether a text that is written out beside values of a type is read as one of them.
 fn is_read(of: &DataType) -> bool {
-    use DataType::{
-        Binary, Boolean, Date32, Float32, Float64, Int16, Int32, Int64, Interval, List, Time64, Timestamp,
-    };
+    use DataType::{Binary, Boolean, Date32, Float32, Float64, Int16, Int32, Int64, Interval, List, Time64, Timestamp};
     match of {
         Boolean | Int16 | Int32 | Int64 | Float32 | Float64 | Binary | Date32 | Interval(_) | List(_) => true,
         Time64(unit) | Timestamp(unit, _) => *unit == TimeUnit::Microsecond,
@@ -71,7 +70,10 @@ fn one_type<'a>(mut all: impl Iterator<Item = &'a DataType>) -> Option<DataType>
             return None;
         }
         // An instant before what clocks show, and that before a date.
-        if matches!((found, of), (DataType::Date32, _) | (DataType::Timestamp(_, None), DataType::Timestamp(_, Some(_)))) {
+        if matches!(
+            (found, of),
+            (DataType::Date32, _) | (DataType::Timestamp(_, None), DataType::Timestamp(_, Some(_)))
+        ) {
             found = of;
         }
     }
@@ -221,7 +223,8 @@ fn of_function(mut call: ScalarFunction, schema: &DFSchema) -> Result<ScalarFunc
     if let Some(text) = types.iter().find(|of| is_text(of))
         && let Some(other) = types.iter().find(|of| is_read(of) && !of.is_numeric())
     {
-        return plan_err!("{name} types {} and {} cannot be matched: cast one of them", pg_name(text), pg_name(other));
+        let message = format!("{name} types {} and {} cannot be matched: cast one", pg_name(text), pg_name(other));
+        return Err(DataFusionError::External(Box::new(DataError { sqlstate: "42804", message })));
     }
     if let Some(of) = type_beside(call.args.iter(), schema) {
         call.args = call.args.into_iter().map(|arg| brought(arg, &of, schema)).collect();

@@ -279,3 +279,21 @@ fn what_is_no_text_is_refused() {
     assert_eq!(count(&server), 0);
     server.stop();
 }
+
+#[test]
+fn a_prepared_fetch_is_of_cursors_with_the_columns_that_it_was_described_with() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::start(folder.path(), &[]);
+    let bind = [text(""), text("f"), vec![0; 6]].concat();
+    let run = |wire: Wire| {
+        wire.message(b'B', &bind).message(b'E', &[text(""), vec![0; 4]].concat()).message(b'S', &[]).send()
+    };
+    let mut wire = Wire::connect(&server).query("BEGIN").query("DECLARE c CURSOR FOR SELECT 1 AS a");
+    wire = run(wire.message(b'P', &[text("f"), text("FETCH ALL FROM c"), vec![0; 2]].concat()));
+    assert_eq!(wire.answers(9), "C ZT C ZT 1 2 D C ZT");
+    wire = run(wire.query("CLOSE c").query("DECLARE c CURSOR FOR SELECT 2 AS a"));
+    assert_eq!(wire.answers(8), "C ZT C ZT 2 D C ZT");
+    wire = run(wire.query("CLOSE c").query("DECLARE c CURSOR FOR SELECT 1 AS a, 2 AS b"));
+    assert_eq!(wire.answers(7), "C ZT C ZT 2 E0A000 ZE");
+    server.stop();
+}

@@ -25,24 +25,27 @@ static FROM_TEXT: Scalar = Scalar {
     takes: |given| texts(given, 1),
     gives: |_| DataType::Binary,
     is_strict: true,
-    compute: |args| {
-        let texts = args[0].as_string::<i32>();
-        let mut made = BinaryBuilder::with_capacity(texts.len(), texts.value_data().len());
-        let mut bytes = Vec::new();
-        for text in texts {
-            bytes.clear();
-            match text {
-                Some(text) => bytea::read(text, &mut bytes).map_err(malformed)?,
-                None => {
-                    made.append_null();
-                    continue;
-                }
-            }
-            made.append_value(&bytes);
-        }
-        Ok(Arc::new(made.finish()))
-    },
+    compute: |args| read(args[0].as_string::<i32>()).map_err(malformed),
 };
+
+/// Texts in the forms of bytea as what they stand for.
+///
+/// # Errors
+/// When one of them is no bytea.
+pub(crate) fn read(texts: &StringArray) -> Result<ArrayRef, Malformed> {
+    let mut made = BinaryBuilder::with_capacity(texts.len(), texts.value_data().len());
+    let mut bytes = Vec::new();
+    for text in texts {
+        let Some(text) = text else {
+            made.append_null();
+            continue;
+        };
+        bytes.clear();
+        bytea::read(text, &mut bytes)?;
+        made.append_value(&bytes);
+    }
+    Ok(Arc::new(made.finish()))
+}
 
 pub(super) static ALL: [Scalar; 5] = [
     Scalar {

@@ -29,7 +29,7 @@ use datafusion::logical_expr::{
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-pub(crate) use binary::from_text;
+pub(crate) use binary::{from_text, read as read_bytes};
 pub(crate) use numbers::OF_NUMERICS;
 pub(crate) use split::NAME as SPLIT_TO_ARRAY;
 pub(crate) use times::{APART, OF_INTERVALS, apart, time_of_both, with_seconds};

@@ -105,9 +105,7 @@ impl Unit {
             Self::Micros(every) => IntervalMonthDayNano::new(months, days, nanoseconds - nanoseconds % (every * 1000)),
             Self::Day | Self::Week => IntervalMonthDayNano::new(months, days, 0),
             Self::Months(every) => IntervalMonthDayNano::new(months - months % every, 0, 0),
-            Self::Years(every) | Self::Ages(every) => {
-                IntervalMonthDayNano::new(months - months % (every * 12), 0, 0)
-            }
+            Self::Years(every) | Self::Ages(every) => IntervalMonthDayNano::new(months - months % (every * 12), 0, 0),
         }
     }
 }
