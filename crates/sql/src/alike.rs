@@ -11,7 +11,7 @@ use crate::error::DataError;
 use crate::floats::is_interval;
 use crate::intervals::written;
 use crate::types::{is_text, pg_name};
-use arrow::datatypes::{DataType, FieldRef, TimeUnit};
+use arrow::datatypes::{DataType, FieldRef, IntervalUnit, TimeUnit};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{Column, DFSchema, DataFusionError, Result, ScalarValue, plan_err};
@@ -126,24 +126,31 @@ fn brought(value: Expr, to: &DataType, schema: &DFSchema) -> Expr {
     }
 }
 
+/// What a text that is written out is as an operand beside one of a type, if it is told here.
+fn operand_of(operator: &BinaryOperator, beside: DataType) -> Option<DataType> {
+    use BinaryOperator::{Eq, Gt, GtEq, Lt, LtEq, NotEq, Plus, StringConcat};
+    match (operator, beside) {
+        (StringConcat, DataType::Binary) => Some(DataType::Binary),
+        (Eq | NotEq | Lt | LtEq | Gt | GtEq, of @ (DataType::Binary | DataType::Boolean)) => Some(of),
+        (Plus, DataType::Timestamp(..)) => Some(DataType::Interval(IntervalUnit::MonthDayNano)),
+        _ => None,
+    }
+}
+
 /// Binds operators.
 #[derive(Debug)]
 pub(crate) struct Written;
 
 impl ExprPlanner for Written {
     fn plan_binary_op(&self, expr: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
-        use BinaryOperator::{Eq, Gt, GtEq, Lt, LtEq, NotEq, StringConcat};
-        let is_own = |of: &DataType| match &expr.op {
-            StringConcat => *of == DataType::Binary,
-            Eq | NotEq | Lt | LtEq | Gt | GtEq => matches!(of, DataType::Binary | DataType::Boolean),
-            _ => false,
-        };
         let beside = match (is_written(&expr.left), is_written(&expr.right)) {
             (true, false) => expr.right.get_type(schema),
             (false, true) => expr.left.get_type(schema),
             _ => return Ok(PlannerResult::Original(expr)),
         };
-        let Some(of) = beside.ok().filter(is_own) else { return Ok(PlannerResult::Original(expr)) };
+        let Some(of) = beside.ok().and_then(|of| operand_of(&expr.op, of)) else {
+            return Ok(PlannerResult::Original(expr));
+        };
         let RawBinaryExpr { op, left, right } = expr;
         let read = |side: Expr| if is_written(&side) { read_as(side, &of) } else { side };
         Ok(PlannerResult::Original(RawBinaryExpr { op, left: read(left), right: read(right) }))
@@ -304,7 +311,7 @@ fn moments_of(union: &Union) -> Vec<Option<DataType>> {
         return Vec::new();
     }
     let of_column = |at: usize| {
-        let types = || union.inputs.iter().map(|input| input.schema().field(at).data_type());
+        let types = || union.inputs.iter().map(move |input| input.schema().field(at).data_type());
         let is_mixed = types().any(|of| Some(of) != types().next());
         one_type(types()).filter(|of| is_mixed && is_moment(of))
     };
@@ -389,5 +396,41 @@ impl ScalarUDFImpl for Alike {
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         self.own.inner().invoke_with_args(args)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_beside_timestamps_are_timestamps_and_others_are_left_alone() {
+        let stamp = || DataType::Timestamp(TimeUnit::Microsecond, None);
+        let instant = || DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+        let nanos = || DataType::Timestamp(TimeUnit::Nanosecond, None);
+        for (types, expected) in [
+            (vec![DataType::Date32, stamp()], Some(stamp())),
+            (vec![instant(), DataType::Date32, stamp()], Some(instant())),
+            (vec![DataType::Int32, DataType::Int32], Some(DataType::Int32)),
+            (vec![DataType::Int32, DataType::Int64], None),
+            (vec![DataType::Date32, nanos()], None),
+            (vec![], None),
+        ] {
+            assert_eq!(one_type(types.iter()), expected, "{types:?}");
+        }
+    }
+
+    #[test]
+    fn texts_that_are_written_out_are_of_the_type_beside_them() {
+        let schema = DFSchema::empty();
+        let [text, _] = alike([text_of("t"), Expr::Literal(ScalarValue::Boolean(None), None)], &schema);
+        assert_eq!(text, cast(text_of("t"), DataType::Boolean));
+        let untouched = [text_of("t"), text_of("u")];
+        assert_eq!(alike(untouched.clone(), &schema), untouched);
+    }
+
+    /// A text as it is written out.
+    fn text_of(text: &str) -> Expr {
+        Expr::Literal(ScalarValue::Utf8(Some(text.to_owned())), None)
     }
 }
