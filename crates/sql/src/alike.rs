@@ -13,15 +13,16 @@ use crate::intervals::written;
 use crate::types::{is_text, pg_name};
 use arrow::datatypes::{DataType, FieldRef, IntervalUnit, TimeUnit};
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::Transformed;
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, DataFusionError, Result, ScalarValue, plan_err};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::binary::comparison_coercion;
 use datafusion::logical_expr::expr::{Between, BinaryExpr, Case, Cast, InList, InSubquery, ScalarFunction};
-use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
+use datafusion::logical_expr::expr_rewriter::{FunctionRewrite, NamePreserver};
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
 use datafusion::logical_expr::registry::FunctionRegistry;
 use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
+use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ExprSchemable, Join, LogicalPlan, Operator, Projection, ReturnFieldArgs, ScalarFunctionArgs,
     ScalarUDF, ScalarUDFImpl, Signature, Subquery, Union, Volatility, cast,
@@ -281,27 +282,70 @@ fn moment_in(key: &Expr, schema: &DFSchema) -> Option<DataType> {
     expr.get_type(schema).ok().filter(|of| is_nanos && is_moment(of))
 }
 
-/// A plan in which the inputs of a union that have dates where others have timestamps have timestamps.
+/// A plan whose columns have the types that they will be given: where inputs of a union have dates and others
+/// timestamps, and where a CASE gives a text that is written out before a value of another type.
 ///
 /// # Errors
 /// DataFusion's, which are broken invariants here.
-pub(crate) fn united(plan: LogicalPlan) -> Result<LogicalPlan> {
+pub(crate) fn settled(plan: LogicalPlan) -> Result<LogicalPlan> {
     let mut is_changed = false;
-    let done = plan.transform_up_with_subqueries(|node| match node {
-        LogicalPlan::Union(union) => {
-            let to = moments_of(&union);
-            is_changed |= to.iter().any(Option::is_some);
-            if !is_changed {
-                return Ok(Transformed::no(LogicalPlan::Union(union)));
+    let done = plan.transform_up_with_subqueries(|node| {
+        let node = cased(node)?;
+        is_changed |= node.transformed;
+        match node.data {
+            LogicalPlan::Union(union) => {
+                let to = moments_of(&union);
+                is_changed |= to.iter().any(Option::is_some);
+                if !is_changed {
+                    return Ok(Transformed::no(LogicalPlan::Union(union)));
+                }
+                let inputs = union.inputs.into_iter().map(|input| with_moments(input, &to));
+                let inputs = inputs.collect::<Result<Vec<_>>>()?;
+                Ok(Transformed::yes(LogicalPlan::Union(Union::try_new_with_loose_types(inputs)?)))
             }
-            let inputs = union.inputs.into_iter().map(|input| with_moments(input, &to)).collect::<Result<Vec<_>>>()?;
-            Ok(Transformed::yes(LogicalPlan::Union(Union::try_new_with_loose_types(inputs)?)))
+            // What is above has the types of what is below.
+            other if is_changed => other.recompute_schema().map(Transformed::yes),
+            other => Ok(Transformed::no(other)),
         }
-        // What is above has the types of what is below.
-        other if is_changed => other.recompute_schema().map(Transformed::yes),
-        other => Ok(Transformed::no(other)),
     })?;
     Ok(done.data)
+}
+
+/// A node in which no CASE begins with a text that is to be of another type.
+fn cased(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
+    let mut is_found = false;
+    node.apply_expressions(|expr| {
+        expr.apply(|expr| {
+            is_found = matches!(expr, Expr::Case(case) if begins_with_text(case));
+            Ok(if is_found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+        })
+    })?;
+    if !is_found {
+        return Ok(Transformed::no(node));
+    }
+    let schema = merge_schema(&node.inputs());
+    let names = NamePreserver::new(&node);
+    node.map_expressions(|expr| {
+        let name = names.save(&expr);
+        let done = expr.transform_up(|expr| match expr {
+            Expr::Case(case) if gives_another(&case, &schema) => {
+                Ok(Transformed::yes(Expr::Case(of_case(case, &schema))))
+            }
+            other => Ok(Transformed::no(other)),
+        })?;
+        Ok(if done.transformed { done.update_data(|expr| name.restore(expr)) } else { done })
+    })
+}
+
+/// Whether the first value that a CASE gives, by which its type is told, is a text that is written out.
+fn begins_with_text(case: &Case) -> bool {
+    case.when_then_expr.first().is_some_and(|(_, then)| is_written(then))
+}
+
+/// Whether the values of such a CASE are of another type.
+fn gives_another(case: &Case, schema: &DFSchema) -> bool {
+    let thens = case.when_then_expr.iter().map(|(_, then)| then.as_ref());
+    begins_with_text(case) && type_beside(thens.chain(case.else_expr.as_deref()), schema).is_some()
 }
 
 /// For each column of a union the type that dates in it are to have, if others are timestamps.

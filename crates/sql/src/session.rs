@@ -382,7 +382,7 @@ impl Session {
             Err(e) if Error::is_name_twice(&e) => planned(told_apart(respelled(&query.ast))),
             planned => planned,
         };
-        let plan = plan.and_then(alike::united).map_err(|e| Error::of_planner(e, &query.text))?;
+        let plan = plan.and_then(alike::settled).map_err(|e| Error::of_planner(e, &query.text))?;
         let plan = if declared.is_empty() { plan } else { sql_function::inlined(plan, query)? };
         let plan = asof::expand(plan, &query.text)?;
         let plan = lateral::inlined(plan).and_then(hidden::in_order).map_err(|e| Error::of_planner(e, &query.text))?;
