@@ -11,6 +11,7 @@ use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::memory::MemoryStream;
 use datafusion::sql::sqlparser::ast::Query;
 use futures::TryStreamExt as _;
+use highwater_sql::types::plain_columns;
 use highwater_sql::zones::Zone;
 use std::sync::Arc;
 
@@ -82,7 +83,7 @@ impl std::fmt::Debug for Answer {
 pub struct RowStream {
     schema: SchemaRef,
     stream: SendableRecordBatchStream,
-    /// The stream's own columns have other names, or instants in another zone.
+    /// The stream's own columns have other names or types, or instants in another zone.
     renamed: bool,
 }
 
@@ -95,6 +96,12 @@ impl std::fmt::Debug for RowStream {
 impl RowStream {
     pub(crate) fn new(stream: SendableRecordBatchStream) -> Self {
         Self { schema: stream.schema(), stream, renamed: false }
+    }
+
+    /// The same rows with types that PostgreSQL has.
+    pub(crate) fn plain(self) -> Self {
+        let schema = plain_columns(&self.schema);
+        if Arc::ptr_eq(&schema, &self.schema) { self } else { self.renamed(schema) }
     }
 
     pub(crate) fn of(rows: Rows) -> Self {

@@ -25,7 +25,7 @@ use highwater_engine::core::{Clock as _, SystemClock};
 use highwater_engine::source::stamped;
 use highwater_sql::rounding::rounded;
 use highwater_sql::statement::{CreateTable, Delete, Insert, Name, Query, Update, constant, returning};
-use highwater_sql::types::{JSONB, pg_name};
+use highwater_sql::types::{JSONB, is_kept, pg_name};
 use highwater_sql::zones::Zone;
 use highwater_sql::{Generated, Relations, Session, is_default, references, rows_of};
 use highwater_tables::{Change, Overlay, Table, TableWrite, Write};
@@ -601,12 +601,13 @@ fn default_text(session: &Session, target: &Target, at: usize) -> Result<Option<
     }))
 }
 
-/// Values of one type as another one's, as an assignment does it.
+/// Values of one type as another one's, as an assignment does it: texts are read in the forms that PostgreSQL's
+/// clients write.
 pub(crate) fn assign(array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
     if array.data_type() == to {
         return Ok(Arc::clone(array));
     }
-    if let (Some(texts), DataType::List(_)) = (array.as_string_opt::<i32>(), to) {
+    if let Some(texts) = array.as_string_opt::<i32>().filter(|_| is_kept(to)) {
         return parse_text_column(texts, to).map_err(|bad| invalid(bad.sqlstate, bad.message, None));
     }
     if let (DataType::List(_), DataType::Utf8) = (array.data_type(), to) {
@@ -659,14 +660,10 @@ fn has_jsonb(of: &DataType) -> bool {
     }
 }
 
-/// Texts are read as jsonb, and a jsonb is written as text; there is no other assignment of it.
+/// A jsonb is written as text; there is no other assignment of it but that of texts.
 fn assign_jsonb(array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
     match array.data_type() {
         DataType::Null => Ok(new_null_array(to, array.len())),
-        DataType::Utf8 => {
-            let read = parse_text_column(array.as_string::<i32>(), to);
-            read.map_err(|bad| invalid(bad.sqlstate, bad.message, None))
-        }
         _ if *to == DataType::Utf8 => Ok(arrow::compute::cast(array, to)?),
         from => {
             let (from, to) = (pg_name(from), pg_name(to));

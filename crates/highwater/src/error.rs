@@ -117,6 +117,9 @@ fn query_message(error: &DataFusionError) -> String {
         DataFusionError::ArrowError(inner, _) => match &**inner {
             arrow::error::ArrowError::DivideByZero => "division by zero".to_owned(),
             arrow::error::ArrowError::CastError(text) => cast_message(text),
+            arrow::error::ArrowError::ComputeError(text) if said(text).is_some() => {
+                text.trim_start_matches("Execution error: ").to_owned()
+            }
             arrow::error::ArrowError::ComputeError(text) if text.contains("overflow") => {
                 let array = text.split_once("Array overflow").map_or("Int64", |(data_type, _)| data_type);
                 format!("{} out of range", type_called(array))
@@ -199,12 +202,22 @@ fn table_state(error: &highwater_tables::Error) -> &'static str {
     }
 }
 
+/// What DataFusion's functions say of arguments that they do not take, and the classes of the errors.
+const SAID: [(&str, &str); 2] =
+    [("field position must not be zero", "22023"), ("cannot take square root of a negative number", "2201F")];
+
+/// The class of an error in these words.
+fn said(text: &str) -> Option<&'static str> {
+    SAID.iter().find(|(words, _)| text.contains(*words)).map(|(_, sqlstate)| *sqlstate)
+}
+
 /// What went wrong while a statement was planned: constants are computed then.
 fn planning_state(error: &DataFusionError) -> &'static str {
     match error.find_root() {
         DataFusionError::External(_) | DataFusionError::ArrowError(..) | DataFusionError::ResourcesExhausted(_) => {
             query_state(error)
         }
+        DataFusionError::Execution(text) => said(text).unwrap_or("XX000"),
         DataFusionError::NotImplemented(_) => "0A000",
         _ => "XX000",
     }
@@ -220,8 +233,10 @@ fn query_state(error: &DataFusionError) -> &'static str {
         },
         DataFusionError::ResourcesExhausted(_) => "53200",
         DataFusionError::NotImplemented(_) => "0A000",
+        DataFusionError::Execution(text) => said(text).unwrap_or("22000"),
         DataFusionError::ArrowError(arrow, _) => match &**arrow {
             arrow::error::ArrowError::DivideByZero => "22012",
+            arrow::error::ArrowError::ComputeError(text) if said(text).is_some() => said(text).unwrap_or("22000"),
             arrow::error::ArrowError::ArithmeticOverflow(_) => "22003",
             arrow::error::ArrowError::CastError(text) if is_out_of_range(text) => "22003",
             arrow::error::ArrowError::ComputeError(text) if text.contains("overflow") => "22003",

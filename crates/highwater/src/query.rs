@@ -287,7 +287,7 @@ impl Database {
         let task = self.task(&state);
         let plan = plan.clone();
         let planned = self.aside(move || Ok(Handle::current().block_on(state.create_physical_plan(&plan))?));
-        Ok(Answer::streamed(RowStream::new(self.computed(planned.await?, task))))
+        Ok(Answer::streamed(RowStream::new(self.computed(planned.await?, task)).plain()))
     }
 
     /// A plan's rows, computed on the queries' own threads: some operators compute for long without

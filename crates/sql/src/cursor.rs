@@ -4,6 +4,7 @@
 use crate::asof;
 use crate::chains;
 use crate::error::{Error, Result};
+use crate::frame_bounds;
 use crate::precedence;
 use crate::present;
 use crate::statement::Name;
@@ -219,6 +220,7 @@ impl<'a> Cursor<'a> {
         asof::respell(&mut tokens);
         present::respell(&mut tokens);
         trims::respell(&mut tokens);
+        frame_bounds::respell(&mut tokens);
         let mut parser = Parser::new(&DIALECT).with_tokens_with_locations(tokens);
         let mut value = read(&mut parser).map_err(|e| self.of_sqlparser(&e, &parser))?;
         self.next += parser.index().min(self.end - self.next);

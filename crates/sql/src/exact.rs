@@ -7,6 +7,7 @@
 //! that the query needs: in a query that runs once by a rule, in a view when it is lowered.
 
 use crate::aggregates;
+use crate::alike;
 use crate::arithmetic;
 use crate::floats;
 use crate::frames;
@@ -257,7 +258,9 @@ fn ordered(node: LogicalPlan, schema: &DFSchema) -> Result<Transformed<LogicalPl
             let group_expr = group_expr.into_iter().map(|key| named_key(key, schema)).collect::<Result<_>>()?;
             Ok(Transformed::yes(LogicalPlan::Aggregate(Aggregate::try_new(input, group_expr, aggr_expr)?)))
         }
-        LogicalPlan::Join(join) => Ok(joined_by_length(join)?.update_data(LogicalPlan::Join)),
+        LogicalPlan::Join(join) => {
+            Ok(alike::joined(join).transform_data(joined_by_length)?.update_data(LogicalPlan::Join))
+        }
         LogicalPlan::Distinct(Distinct::All(input)) if input.schema().fields().iter().any(is_of_intervals) => {
             let columns = input.schema().columns().into_iter().map(Expr::Column);
             let keys = columns.map(|column| named_key(column, input.schema())).collect::<Result<Vec<_>>>()?;

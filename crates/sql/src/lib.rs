@@ -6,6 +6,7 @@
 //! sources and sinks come in as the engine's traits, a program's functions as [`ScalarFunction`]s.
 
 mod aggregates;
+mod alike;
 mod arithmetic;
 pub mod arrays;
 mod asof;
@@ -23,6 +24,7 @@ mod exact;
 mod explain;
 mod floats;
 mod formats;
+mod frame_bounds;
 mod frames;
 mod function;
 mod generated;

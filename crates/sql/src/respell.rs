@@ -127,9 +127,10 @@ struct RowsFunction {
     columns: &'static [&'static str],
 }
 
-static ROWS_FUNCTIONS: [RowsFunction; 7] = [
+static ROWS_FUNCTIONS: [RowsFunction; 8] = [
     RowsFunction { name: UNNEST, arrays: &[], columns: &[] },
     RowsFunction { name: SERIES, arrays: &[arrays::SERIES], columns: &[] },
+    RowsFunction { name: "regexp_split_to_table", arrays: &[scalars::SPLIT_TO_ARRAY], columns: &[] },
     RowsFunction { name: "jsonb_array_elements", arrays: &[jsonb::ELEMENTS], columns: &["value"] },
     RowsFunction { name: "jsonb_array_elements_text", arrays: &[jsonb::ELEMENT_TEXTS], columns: &["value"] },
     RowsFunction { name: "jsonb_object_keys", arrays: &[jsonb::KEYS], columns: &[] },

@@ -3,6 +3,7 @@
 //! Queries that are maintained and queries that run once are bound by the same functions, types and
 //! windows; only the optimizer's rules differ, because a dataflow cannot run what a batch can.
 
+use crate::alike::{self, Beside, Written};
 use crate::arithmetic;
 use crate::arrays::{self, Arrays, Casts};
 use crate::asof;
@@ -211,7 +212,13 @@ impl Session {
         let types: Arc<dyn TypePlanner> = Arc::new(Types);
         let mut state = SessionStateBuilder::new()
             .with_config(config)
-            .with_expr_planners(vec![Arc::new(Numerals), Arc::new(Intervals), Arc::new(Jsonb), Arc::new(Arrays)])
+            .with_expr_planners(vec![
+                Arc::new(Numerals),
+                Arc::new(Intervals),
+                Arc::new(Jsonb),
+                Arc::new(Arrays),
+                Arc::new(Written),
+            ])
             .with_analyzer_rule(Arc::new(Settled))
             .with_analyzer_rule(Arc::new(Exact))
             .with_optimizer_rules(optimizer_rules())
@@ -224,6 +231,7 @@ impl Session {
         state.register_relation_planner(Arc::new(Windows)).expect("a session takes planners");
         state.register_relation_planner(Arc::new(Presents)).expect("a session takes planners");
         state.register_function_rewrite(Arc::new(PlainText)).expect("a session takes rewrites");
+        alike::register(&mut state).expect("a session takes functions");
         bounded::register(&mut state).expect("a session takes functions");
         state.register_function_rewrite(Arc::new(Rounding)).expect("a session takes rewrites");
         state.register_function_rewrite(Arc::new(Lists)).expect("a session takes rewrites");
@@ -376,7 +384,7 @@ impl Session {
             Err(e) if Error::is_name_twice(&e) => planned(told_apart(respelled(&query.ast))),
             planned => planned,
         };
-        let plan = plan.map_err(|e| Error::of_planner(e, &query.text))?;
+        let plan = plan.and_then(alike::settled).map_err(|e| Error::of_planner(e, &query.text))?;
         let plan = if declared.is_empty() { plan } else { sql_function::inlined(plan, query)? };
         let plan = asof::expand(plan, &query.text)?;
         let plan = lateral::inlined(plan).and_then(hidden::in_order).map_err(|e| Error::of_planner(e, &query.text))?;
@@ -404,7 +412,8 @@ impl Session {
     fn simplified(&self, expr: Expr, schema: &DFSchema, simplifier: &ExprSimplifier) -> Result<Expr, DataFusionError> {
         let options = self.state.config_options();
         let written = expr.transform_up(|e| {
-            let arrays = Casts.rewrite(e, schema, options)?;
+            let beside = Beside.rewrite(e, schema, options)?;
+            let arrays = beside.transform_data(|e| Casts.rewrite(e, schema, options))?;
             let jsonb = arrays.transform_data(|e| jsonb::Casts.rewrite(e, schema, options))?;
             let rounded = jsonb.transform_data(|e| Rounding.rewrite(e, schema, options))?;
             let lists = rounded.transform_data(|e| Lists.rewrite(e, schema, options))?;

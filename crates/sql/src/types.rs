@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Kind, Result};
 use crate::text::Position;
-use arrow::datatypes::{DataType, Field, FieldRef, IntervalUnit, TimeUnit};
+use arrow::datatypes::{DataType, Field, FieldRef, IntervalUnit, Schema, SchemaRef, TimeUnit};
 use datafusion::common::{DataFusionError, not_impl_err};
 use datafusion::logical_expr::planner::TypePlanner;
 use datafusion::sql::sqlparser::ast::{ArrayElemTypeDef, DataType as SqlType, ExactNumberInfo, TimezoneInfo};
@@ -108,7 +108,8 @@ pub(crate) const fn is_text(arrow: &DataType) -> bool {
 }
 
 /// Whether columns of sources and tables can have an Arrow type.
-pub(crate) fn is_kept(arrow: &DataType) -> bool {
+#[must_use]
+pub fn is_kept(arrow: &DataType) -> bool {
     match arrow {
         DataType::Boolean
         | DataType::Int16
@@ -150,6 +151,20 @@ pub(crate) fn plain(arrow: &DataType) -> Option<DataType> {
         }
         _ => None,
     }
+}
+
+/// Columns with types that PostgreSQL has; the same ones where they have them.
+#[must_use]
+pub fn plain_columns(schema: &SchemaRef) -> SchemaRef {
+    if schema.fields().iter().all(|field| plain(field.data_type()).is_none()) {
+        return Arc::clone(schema);
+    }
+    let field = |field: &FieldRef| match plain(field.data_type()) {
+        Some(of) => Arc::new(field.as_ref().clone().with_data_type(of)),
+        None => Arc::clone(field),
+    };
+    let fields: Vec<FieldRef> = schema.fields().iter().map(field).collect();
+    Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()))
 }
 
 /// PostgreSQL's name of an Arrow type.

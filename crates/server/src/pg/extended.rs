@@ -4,7 +4,7 @@ use super::simple::ends_implicit;
 use super::{Session, encode, errors, parameters, status_of};
 use arrow::datatypes::{DataType, SchemaRef};
 use futures::{Sink, SinkExt as _};
-use highwater::{Connection, Statement, TransactionState};
+use highwater::{Answer, Connection, Statement, TransactionState};
 use pgwire::api::portal::{Format, Portal};
 use pgwire::api::query::{ExtendedQueryHandler, send_describe_response, send_ready_for_query};
 use pgwire::api::results::{CopyResponse, DescribePortalResponse, FieldInfo, Response, Tag};
@@ -264,7 +264,9 @@ impl ExtendedQueryHandler for Session {
             *self.copy.lock().unwrap_or_else(PoisonError::into_inner) = Some(begun);
             return Ok(Response::CopyIn(CopyResponse::new(0, columns, futures::stream::empty())));
         }
+        check_cursor(&connection, prepared)?;
         let answer = self.answered(&mut connection, portal).await?;
+        check_width(&answer, prepared)?;
         self.forget_prepared(client, &prepared.statement);
         if let Statement::CopyOut(copy) = prepared.statement.as_ref() {
             return Ok(Response::Execution(super::copy_out::send(client, answer, &copy.options).await?));
@@ -302,6 +304,33 @@ fn check_formats(message: &Bind, prepared: &Prepared) -> PgWireResult<()> {
         return Err(errors::error("08P01", message));
     }
     Ok(())
+}
+
+/// Refuses a FETCH from another cursor of the name than the one that it was described with, whose columns the
+/// client does not know.
+fn check_cursor(connection: &Connection, prepared: &Prepared) -> PgWireResult<()> {
+    let Statement::Fetch(fetch) = prepared.statement.as_ref() else { return Ok(()) };
+    let Some(columns) = connection.cursor(&fetch.cursor.value).filter(|_| !fetch.skips) else { return Ok(()) };
+    let is_same = prepared.columns.as_ref().is_some_and(|known| {
+        let mut pairs = known.fields().iter().zip(columns.fields());
+        known.fields().len() == columns.fields().len()
+            && pairs.all(|(known, own)| known.name() == own.name() && known.data_type() == own.data_type())
+    });
+    if is_same { Ok(()) } else { Err(changed()) }
+}
+
+/// Refuses the rows of a query that has more or fewer columns than when it was described, as `SELECT *` has when
+/// its table was given another one.
+fn check_width(answer: &Answer, prepared: &Prepared) -> PgWireResult<()> {
+    let (Statement::Query(_), Some(rows), Some(known)) = (prepared.statement.as_ref(), &answer.rows, &prepared.columns)
+    else {
+        return Ok(());
+    };
+    if rows.schema().fields().len() == known.fields().len() { Ok(()) } else { Err(changed()) }
+}
+
+fn changed() -> PgWireError {
+    errors::error("0A000", "cached plan must not change result type")
 }
 
 /// Whether a statement writes rows of one table.

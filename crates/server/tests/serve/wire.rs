@@ -530,3 +530,28 @@ fn clients_are_told_of_settings_that_change() {
     assert_eq!(wire.answers(6), "C E42703 ZI C S ZI");
     server.stop();
 }
+
+#[test]
+fn what_was_described_with_other_columns_is_not_executed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::start(folder.path(), &[]);
+    let bind = [text(""), text("f"), vec![0; 6]].concat();
+    let run = |wire: Wire| {
+        wire.message(b'B', &bind).message(b'E', &[text(""), vec![0; 4]].concat()).message(b'S', &[]).send()
+    };
+    let mut wire = Wire::connect(&server).query("BEGIN").query("DECLARE c CURSOR FOR SELECT 1 AS a");
+    wire = run(wire.message(b'P', &[text("f"), text("FETCH ALL FROM c"), vec![0; 2]].concat()));
+    assert_eq!(wire.answers(9), "C ZT C ZT 1 2 D C ZT");
+    wire = run(wire.query("CLOSE c").query("DECLARE c CURSOR FOR SELECT 2 AS a"));
+    assert_eq!(wire.answers(8), "C ZT C ZT 2 D C ZT");
+    wire = run(wire.query("CLOSE c").query("DECLARE c CURSOR FOR SELECT 1 AS a, 2 AS b"));
+    assert_eq!(wire.answers(7), "C ZT C ZT 2 E0A000 ZE");
+    wire = wire.query("ROLLBACK").query("CREATE TABLE t (id int PRIMARY KEY)").query("INSERT INTO t VALUES (1)");
+    wire = run(wire
+        .message(b'C', &[&b"S"[..], &text("f")].concat())
+        .message(b'P', &[text("f"), text("SELECT * FROM t"), vec![0; 2]].concat()));
+    assert_eq!(wire.answers(12), "C ZI C ZI C ZI 3 1 2 D C ZI");
+    wire = run(wire.query("ALTER TABLE t ADD COLUMN b int"));
+    assert_eq!(wire.answers(5), "C ZI 2 E0A000 ZI");
+    server.stop();
+}

@@ -3,6 +3,8 @@
 use super::{compute, text};
 use crate::bounded;
 use crate::jsonb;
+use crate::minutes;
+use crate::scalars;
 use crate::types::{self, array_of, is_jsonb, is_text};
 use arrow::array::{Array, ArrayRef, AsArray, ListArray};
 use arrow::compute::{CastOptions, cast_with_options};
@@ -220,11 +222,14 @@ fn parsed(texts: &ArrayRef, array: &DataType) -> Result<ArrayRef, ArrowError> {
         let (_, message, detail) = malformed.words(texts.value(row));
         ArrowError::CastError(detail.map_or(message.clone(), |detail| format!("{message}: {detail}")))
     })?;
-    let values = if is_jsonb(field.data_type()) {
-        jsonb::parsed(&elements)?
-    } else {
-        let strict = CastOptions { safe: false, ..CastOptions::default() };
-        cast_with_options(&elements, field.data_type(), &strict)?
+    let strict = CastOptions { safe: false, ..CastOptions::default() };
+    let values = match field.data_type() {
+        of if is_jsonb(of) => jsonb::parsed(&elements)?,
+        DataType::Binary => {
+            scalars::read_bytes(&elements).map_err(|malformed| ArrowError::CastError(malformed.to_string()))?
+        }
+        of @ DataType::Timestamp(..) => cast_with_options(&minutes::all_completed(&elements), of, &strict)?,
+        of => cast_with_options(&elements, of, &strict)?,
     };
     Ok(Arc::new(ListArray::try_new(Arc::clone(field), offsets, values, texts.nulls().cloned())?))
 }

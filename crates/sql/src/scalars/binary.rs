@@ -1,10 +1,10 @@
-//! Bytes: their texts in PostgreSQL's encodings, and casts of texts to them.
+//! Bytes: their texts in PostgreSQL's encodings, and casts of texts to them; and integers in hexadecimal digits.
 
 use super::{Scalar, by_row, call, may_be_text, refused, texts};
 use crate::bytea::{self, Malformed};
 use crate::types::is_text;
-use arrow::array::{Array, AsArray, BinaryArray, BinaryBuilder, StringArray};
-use arrow::datatypes::DataType;
+use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, BinaryBuilder, StringArray};
+use arrow::datatypes::{DataType, Int32Type, Int64Type};
 use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{GeneralPurpose, GeneralPurposeConfig};
@@ -25,26 +25,36 @@ static FROM_TEXT: Scalar = Scalar {
     takes: |given| texts(given, 1),
     gives: |_| DataType::Binary,
     is_strict: true,
-    compute: |args| {
-        let texts = args[0].as_string::<i32>();
-        let mut made = BinaryBuilder::with_capacity(texts.len(), texts.value_data().len());
-        let mut bytes = Vec::new();
-        for text in texts {
-            bytes.clear();
-            match text {
-                Some(text) => bytea::read(text, &mut bytes).map_err(malformed)?,
-                None => {
-                    made.append_null();
-                    continue;
-                }
-            }
-            made.append_value(&bytes);
-        }
-        Ok(Arc::new(made.finish()))
-    },
+    compute: |args| read(args[0].as_string::<i32>()).map_err(malformed),
 };
 
-pub(super) static ALL: [Scalar; 4] = [
+/// Texts in the forms of bytea as what they stand for.
+///
+/// # Errors
+/// When one of them is no bytea.
+pub(crate) fn read(texts: &StringArray) -> Result<ArrayRef, Malformed> {
+    let mut made = BinaryBuilder::with_capacity(texts.len(), texts.value_data().len());
+    let mut bytes = Vec::new();
+    for text in texts {
+        let Some(text) = text else {
+            made.append_null();
+            continue;
+        };
+        bytes.clear();
+        bytea::read(text, &mut bytes)?;
+        made.append_value(&bytes);
+    }
+    Ok(Arc::new(made.finish()))
+}
+
+pub(super) static ALL: [Scalar; 5] = [
+    Scalar {
+        name: "to_hex",
+        takes: integer,
+        gives: |_| DataType::Utf8,
+        is_strict: true,
+        compute: |args| Ok(Arc::new(digits(&args[0]))),
+    },
     Scalar {
         name: "encode",
         takes: bytes_and_name,
@@ -98,14 +108,38 @@ pub(super) static ALL: [Scalar; 4] = [
     },
 ];
 
+/// Whether a type is one of bytes.
+pub(super) const fn is_bytes(of: &DataType) -> bool {
+    matches!(of, DataType::Binary | DataType::LargeBinary | DataType::BinaryView)
+}
+
 /// Bytes, as which a text is read in the form that they have, and a name.
 fn bytes_and_name(given: &[DataType]) -> Option<Vec<DataType>> {
-    let is_binary = |of: &DataType| matches!(of, DataType::Binary | DataType::LargeBinary | DataType::BinaryView);
     match given {
-        [bytes, name] if (is_binary(bytes) || may_be_text(bytes)) && may_be_text(name) => {
+        [bytes, name] if (is_bytes(bytes) || may_be_text(bytes)) && may_be_text(name) => {
             Some(vec![DataType::Binary, DataType::Utf8])
         }
         _ => None,
+    }
+}
+
+/// An integer of 32 or of 64 bits; a smaller one has 32.
+fn integer(given: &[DataType]) -> Option<Vec<DataType>> {
+    match given {
+        [DataType::Null | DataType::Int8 | DataType::Int16 | DataType::Int32] => Some(vec![DataType::Int32]),
+        [of] if of.is_integer() => Some(vec![DataType::Int64]),
+        _ => None,
+    }
+}
+
+/// Integers in hexadecimal digits, negative ones by their two's complement.
+fn digits(integers: &ArrayRef) -> StringArray {
+    match integers.as_primitive_opt::<Int32Type>() {
+        Some(integers) => integers.iter().map(|value| value.map(|value| format!("{value:x}"))).collect(),
+        None => {
+            let integers = integers.as_primitive::<Int64Type>();
+            integers.iter().map(|value| value.map(|value| format!("{value:x}"))).collect()
+        }
     }
 }
 

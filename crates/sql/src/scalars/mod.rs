@@ -6,10 +6,13 @@
 
 mod binary;
 mod formatted;
+mod lengths;
 mod numbers;
 mod quoted;
+mod split;
 mod substring;
 mod times;
+mod truncated;
 
 use crate::bounded;
 use crate::error::DataError;
@@ -26,8 +29,9 @@ use datafusion::logical_expr::{
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-pub(crate) use binary::from_text;
+pub(crate) use binary::{from_text, read as read_bytes};
 pub(crate) use numbers::OF_NUMERICS;
+pub(crate) use split::NAME as SPLIT_TO_ARRAY;
 pub(crate) use times::{APART, OF_INTERVALS, apart, time_of_both, with_seconds};
 
 const STAMP: DataType = DataType::Timestamp(TimeUnit::Microsecond, None);
@@ -42,9 +46,11 @@ fn instant() -> DataType {
 /// DataFusion's, when it takes no functions.
 pub(crate) fn register(state: &mut SessionState) -> Result<()> {
     let all = binary::ALL.iter().chain(&formatted::ALL).chain(&numbers::ALL).chain(&quoted::ALL).chain(&times::ALL);
-    for scalar in all {
+    for scalar in all.chain(std::iter::once(&split::SPLIT)) {
         state.register_udf(Arc::new(udf(scalar)))?;
     }
+    lengths::register(state)?;
+    truncated::register(state)?;
     substring::register(state)
 }
 

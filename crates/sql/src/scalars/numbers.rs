@@ -1,11 +1,11 @@
-//! Whole quotients, buckets of equal width, hexadecimal digits, and how many of several values are null.
+//! Whole quotients, buckets of equal width, and how many of several values are null.
 
 use super::{Scalar, by_row, double, may_be_whole, refused, whole};
 use crate::arithmetic::out_of_range;
 use crate::floats::is_float;
 use crate::types::numeric;
-use arrow::array::{Array, ArrayRef, AsArray, Decimal128Array, Int32Array, StringArray};
-use arrow::datatypes::{DataType, Decimal128Type, Int32Type, i256};
+use arrow::array::{Array, ArrayRef, AsArray, Decimal128Array, Int32Array};
+use arrow::datatypes::{DataType, Decimal128Type, i256};
 use datafusion::common::{Result, plan_err};
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ const WHOLE: DataType = DataType::Decimal128(38, 0);
 /// Functions for which numbers that are written out with a fraction are numerics.
 pub(crate) const OF_NUMERICS: [&str; 2] = ["div", "width_bucket"];
 
-pub(super) static ALL: [Scalar; 5] = [
+pub(super) static ALL: [Scalar; 4] = [
     Scalar {
         name: "div",
         takes: |given| if given.len() == 2 { given.iter().map(exact).collect() } else { None },
@@ -29,17 +29,6 @@ pub(super) static ALL: [Scalar; 5] = [
         gives: |_| DataType::Int32,
         is_strict: true,
         compute: width_bucket,
-    },
-    Scalar {
-        name: "to_hex",
-        takes: |given| match given {
-            [DataType::Int8 | DataType::Int16 | DataType::Int32] => Some(vec![DataType::Int32]),
-            [of] if may_be_whole(of) => Some(vec![DataType::Int64]),
-            _ => None,
-        },
-        gives: |_| DataType::Utf8,
-        is_strict: true,
-        compute: to_hex,
     },
     Scalar {
         name: "num_nulls",
@@ -79,15 +68,6 @@ fn nulls(args: &[ArrayRef]) -> Vec<i32> {
         }
     }
     counts
-}
-
-/// As many digits for a number below 0 as its type has.
-fn to_hex(args: &[ArrayRef]) -> Result<ArrayRef> {
-    let digits = match args[0].data_type() {
-        DataType::Int32 => by_row(args, |row| Ok(format!("{:x}", args[0].as_primitive::<Int32Type>().value(row))))?,
-        _ => by_row(args, |row| Ok(format!("{:x}", whole(args, 0, row))))?,
-    };
-    Ok(Arc::new(StringArray::from(digits)))
 }
 
 /// Numerics with one number of digits behind the point.

@@ -1,12 +1,13 @@
-//! `substring(text FROM pattern)`: what a regular expression finds, in the place of DataFusion's `substr`, which
-//! stays for numbers.
+//! `substring(text FROM pattern)`: what a regular expression finds, and parts of bytes, in the place of DataFusion's
+//! `substr`, which stays for texts and numbers.
 
-use super::{may_be_text, may_be_whole, refused};
+use super::binary::is_bytes;
+use super::{by_row, may_be_text, may_be_whole, refused, whole};
 use crate::bounded;
 use crate::types::pg_name;
-use arrow::array::{Array, ArrayRef, AsArray, StringArray, StringBuilder};
-use arrow::datatypes::DataType;
-use datafusion::common::{Result, ScalarValue, plan_err};
+use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, StringArray, StringBuilder};
+use arrow::datatypes::{DataType, Int64Type};
+use datafusion::common::{DataFusionError, Result, ScalarValue, plan_err};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::registry::FunctionRegistry;
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
@@ -55,6 +56,40 @@ fn found(texts: &StringArray, patterns: &StringArray) -> Result<StringArray> {
     Ok(found.finish())
 }
 
+/// So many bytes from a place on, which may be before the first one, or all that follow.
+///
+/// # Errors
+/// When the number of bytes is below 0.
+fn part(bytes: &[u8], from: i64, count: Option<i64>) -> Result<&[u8]> {
+    if count.is_some_and(|count| count < 0) {
+        return Err(negative());
+    }
+    let place = |at: i64| usize::try_from(at.saturating_sub(1).max(0)).map_or(bytes.len(), |at| at.min(bytes.len()));
+    let end = count.map_or(bytes.len(), |count| place(from.saturating_add(count)));
+    Ok(&bytes[place(from).min(end)..end])
+}
+
+fn parts(args: &[ArrayRef]) -> Result<BinaryArray> {
+    let bytes = args[0].as_binary::<i32>();
+    let of_row = |row| part(bytes.value(row), whole(args, 1, row), args.get(2).map(|_| whole(args, 2, row)));
+    Ok(BinaryArray::from(by_row(args, of_row)?))
+}
+
+fn negative() -> DataFusionError {
+    refused("22011", "negative substring length not allowed")
+}
+
+/// Whether a number of characters is below 0.
+fn is_negative(count: &ColumnarValue) -> bool {
+    match count {
+        ColumnarValue::Scalar(ScalarValue::Int64(count)) => count.is_some_and(|count| count < 0),
+        ColumnarValue::Array(counts) if *counts.data_type() == DataType::Int64 => {
+            counts.as_primitive::<Int64Type>().iter().flatten().any(|count| count < 0)
+        }
+        _ => false,
+    }
+}
+
 impl ScalarUDFImpl for Substring {
     fn name(&self) -> &str {
         self.by_number.name()
@@ -74,11 +109,13 @@ impl ScalarUDFImpl for Substring {
                 vec![DataType::Utf8; 2]
             }
             [text, numbers @ ..] if (1..=2).contains(&numbers.len()) && numbers.iter().all(may_be_whole) => {
-                if !may_be_text(text) {
-                    return self.refused(given);
-                }
+                let taken = match text {
+                    bytes if is_bytes(bytes) => DataType::Binary,
+                    text if may_be_text(text) => DataType::Utf8,
+                    _ => return self.refused(given),
+                };
                 let numbers = vec![DataType::Int64; numbers.len()];
-                [vec![DataType::Utf8], numbers].concat()
+                [vec![taken], numbers].concat()
             }
             _ => return self.refused(given),
         };
@@ -95,13 +132,20 @@ impl ScalarUDFImpl for Substring {
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let types: Vec<DataType> = args.args.iter().map(ColumnarValue::data_type).collect();
-        if !is_by_pattern(&types) {
-            return self.by_number.inner().invoke_with_args(args);
+        let is_of_bytes = matches!(types.as_slice(), [DataType::Binary, ..]);
+        if !is_by_pattern(&types) && !is_of_bytes {
+            let is_short = args.args.get(2).is_some_and(is_negative);
+            let made = self.by_number.inner().invoke_with_args(args);
+            return made.map_err(|error| if is_short { negative() } else { error });
         }
         let is_constant = args.args.iter().all(|value| matches!(value, ColumnarValue::Scalar(_)));
         let rows = if is_constant { 1 } else { args.number_rows };
         let arrays = bounded::spread(self.name(), &args.args, rows)?;
-        let found: ArrayRef = Arc::new(found(arrays[0].as_string::<i32>(), arrays[1].as_string::<i32>())?);
+        let found: ArrayRef = if is_of_bytes {
+            Arc::new(parts(&arrays)?)
+        } else {
+            Arc::new(found(arrays[0].as_string::<i32>(), arrays[1].as_string::<i32>())?)
+        };
         if is_constant {
             return ScalarValue::try_from_array(&found, 0).map(ColumnarValue::Scalar);
         }
@@ -127,5 +171,22 @@ mod tests {
         let expected = StringArray::from(vec![Some("mas"), Some("o"), None, None, Some("x"), None]);
         assert_eq!(found(&texts, &patterns).expect("found"), expected);
         assert!(found(&texts, &StringArray::from(vec!["("; 6])).is_err());
+    }
+
+    #[test]
+    fn parts_of_bytes_begin_with_the_first_one() {
+        for (from, count, expected) in [
+            (1, None, &b"abc"[..]),
+            (2, Some(1), b"b"),
+            (-1, Some(3), b"a"),
+            (0, Some(1), b""),
+            (3, Some(9), b"c"),
+            (4, None, b""),
+            (i64::MIN, Some(i64::MAX), b""),
+            (1, Some(i64::MAX), b"abc"),
+        ] {
+            assert_eq!(part(b"abc", from, count).expect("in range"), expected, "{from}, {count:?}");
+        }
+        assert!(part(b"abc", 1, Some(-1)).is_err());
     }
 }
