@@ -79,6 +79,7 @@ pub use explain::explain;
 pub use function::{CallError, CallFailed, ScalarFunction, Volatility};
 pub use generated::{Generated, is_proctime};
 pub use maintain::check_functions;
+pub use numerals::numeral;
 pub use parse::{is_default, parse, rows_of};
 pub use precedence::group_operands;
 pub use references::{calls, named, references};
