@@ -46,6 +46,7 @@ mod patterns;
 mod precedence;
 mod present;
 mod printed;
+mod ranks;
 mod references;
 mod respell;
 mod rewrite;

@@ -27,6 +27,7 @@ use crate::ordered_sets;
 use crate::patterns;
 use crate::present::{self, Presents};
 use crate::printed::Joined;
+use crate::ranks;
 use crate::respell::{UNNAMED, respelled, told_apart};
 use crate::rounding::Rounding;
 use crate::scalars;
@@ -231,6 +232,7 @@ impl Session {
         intervals::register(&mut state).expect("a session takes functions");
         interval_sums::register(&mut state).expect("a session takes functions");
         named::register(&mut state).expect("a session takes functions");
+        ranks::register(&mut state).expect("a session takes functions");
         ordered_sets::register(&mut state).expect("a session takes functions");
         scalars::register(&mut state).expect("a session takes functions");
         averages::register(&mut state).expect("a session takes functions");
