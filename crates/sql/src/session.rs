@@ -231,10 +231,10 @@ impl Session {
         patterns::register(&mut state).expect("a session takes functions");
         intervals::register(&mut state).expect("a session takes functions");
         interval_sums::register(&mut state).expect("a session takes functions");
-        named::register(&mut state).expect("a session takes functions");
         ranks::register(&mut state).expect("a session takes functions");
         ordered_sets::register(&mut state).expect("a session takes functions");
         scalars::register(&mut state).expect("a session takes functions");
+        named::register(&mut state).expect("a session takes functions");
         averages::register(&mut state).expect("a session takes functions");
         formats::register(&mut state).expect("a session takes functions");
         arrays::register(&mut state).expect("a session takes functions");
