@@ -149,7 +149,9 @@ const NUMERIC_OVERFLOW: &str = "numeric field overflow";
 
 /// Whether arrow says that a numeric has more digits than its type.
 fn is_too_wide(text: &str) -> bool {
-    text.contains("to store in a Decimal") || text.contains("Cannot cast to Decimal") && text.contains("Overflowing on")
+    let is_of_text = text.contains("Cannot cast string");
+    let is_cast = text.contains("Cannot cast to Decimal") && text.contains("Overflowing on");
+    !is_of_text && (is_cast || text.contains("to store in a Decimal"))
 }
 
 /// What arrow says of a cast that failed, in PostgreSQL's words where it has some.
