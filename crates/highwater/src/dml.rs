@@ -599,6 +599,11 @@ pub(crate) fn assign(array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
         let text = array.as_boolean().iter().map(|v| v.map(|v| if v { "true" } else { "false" }));
         return Ok(Arc::new(text.collect::<arrow::array::StringArray>()));
     }
+    if matches!(array.data_type(), DataType::Decimal128(..)) && to.is_floating() {
+        // By its digits: Arrow divides, which may give a neighbour of the nearest number.
+        let texts = cast_with_options(array, &DataType::Utf8, &CastOptions::default())?;
+        return parse_text_column(texts.as_string::<i32>(), to).map_err(|bad| invalid(bad.sqlstate, bad.message, None));
+    }
     let options = CastOptions { safe: false, ..CastOptions::default() };
     rounded(array, to).and_then(|rounded| cast_with_options(&rounded, to, &options)).map_err(|error| {
         let message = error.to_string();

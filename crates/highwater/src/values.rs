@@ -178,11 +178,13 @@ fn column_of(cells: &[Cell<'_>], data_type: &DataType) -> Result<Option<ArrayRef
 
 /// Literals, and parameters that are numerics, each of which has digits of its own.
 fn numerics(cells: &[Cell<'_>], data_type: &DataType) -> Result<ArrayRef> {
-    let value = |cell: &Cell<'_>| match cell {
-        Cell::Null => Ok(new_null_array(data_type, 1)),
-        Cell::Text(text) => parse_text_column(&StringArray::from(vec![&**text]), data_type)
-            .map_err(|bad| invalid(bad.sqlstate, bad.message, None)),
-        Cell::Scalar(value) => assign(&value.to_array()?, data_type),
+    let value = |cell: &Cell<'_>| -> Result<ArrayRef> {
+        match cell {
+            Cell::Null => Ok(new_null_array(data_type, 1)),
+            Cell::Text(text) => parse_text_column(&StringArray::from(vec![&**text]), data_type)
+                .map_err(|bad| invalid(bad.sqlstate, bad.message, None)),
+            Cell::Scalar(value) => assign(&value.to_array()?, data_type),
+        }
     };
     let values = cells.iter().map(value).collect::<Result<Vec<ArrayRef>>>()?;
     let values: Vec<&dyn Array> = values.iter().map(AsRef::as_ref).collect();
