@@ -301,7 +301,7 @@ mod tests {
         assert_eq!(read_text("20", &money).expect("read"), ScalarValue::Decimal128(Some(20), 2, 0));
         assert!(read_text("NaN", &money).is_err());
         let array = |of| DataType::List(Arc::new(arrow::datatypes::Field::new_list_field(of, true)));
-        let read = |text| read_text(text, &array(DataType::Decimal128(12, 2))).map(|value| value.data_type());
+        let read = |text: &str| read_text(text, &array(DataType::Decimal128(12, 2))).map(|value| value.data_type());
         assert_eq!(read("{1.005,NULL,200}").expect("read"), array(DataType::Decimal128(6, 3)));
         assert_eq!(read("{}").expect("read"), array(DataType::Decimal128(12, 2)));
         assert!(read(&format!("{{{}, 0.5}}", "9".repeat(38))).is_err());
