@@ -93,7 +93,10 @@ impl PartitionEvaluator for Numbers {
     }
 
     fn evaluate(&mut self, values: &[ArrayRef], range: &Range<usize>) -> Result<ScalarValue> {
-        self.0.evaluate(values, range)?.cast_to(&DataType::Int64)
+        match self.0.evaluate(values, range)? {
+            ScalarValue::UInt64(number) => Ok(ScalarValue::Int64(number.map(|number| number as i64))),
+            other => other.cast_to(&DataType::Int64),
+        }
     }
 
     fn evaluate_all_with_rank(&self, rows: usize, ranks: &[Range<usize>]) -> Result<ArrayRef> {

@@ -192,6 +192,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn arrays_of_numerics_are_read_with_their_digits() {
+        let mut bytes: Vec<u8> = [1_i32, 1, 1700, 2, 1, -1].iter().flat_map(|word| word.to_be_bytes()).collect();
+        let half: Vec<u8> = [1_u16, u16::MAX, 0, 1, 5000].iter().flat_map(|word| word.to_be_bytes()).collect();
+        bytes.extend((half.len() as i32).to_be_bytes());
+        bytes.extend(half);
+        assert_eq!(numeric_array_text(&bytes).as_deref(), Some("{NULL,0.5}"));
+        assert_eq!(numeric_array_text(&[0; 12]).as_deref(), Some("{}"));
+        assert_eq!(numeric_array_text(&bytes[..bytes.len() - 1]), None);
+    }
+
+    #[test]
     fn a_numeric_is_the_same_after_it_was_written_and_read() {
         let cases = [
             (0, 0, "0"),
