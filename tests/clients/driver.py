@@ -64,6 +64,48 @@ def types(client):
     assert client.execute("SELECT %s::text || 'x'", ("y",)).fetchone() == ("yx",)
 
 
+def numerics(client):
+    """A numeric that is sent keeps all of its digits, whatever it stands beside."""
+    client.execute("CREATE TABLE acc (id int PRIMARY KEY, bal numeric(12, 2), q int, f double precision)")
+    row = "INSERT INTO acc VALUES (%s, %s, %s, %s)"
+    client.execute(row, (1, Decimal("10.00"), Decimal("1.6"), Decimal("0.12345678901234567")))
+    client.execute("INSERT INTO acc (id, bal) VALUES (%s, %s), (%s, 7.5)", (2, Decimal("20.0149"), 3))
+
+    def one(query, *values):
+        return client.execute(query, values).fetchone()[0]
+
+    assert client.execute("SELECT q, f FROM acc WHERE id = 1").fetchone() == (2, 0.12345678901234567)
+    assert one("SELECT sum(bal) FROM acc") == Decimal("37.51")
+    for mark in ("%s", "%t", "%b"):
+        for operator, found in [("*", "10.05"), ("+", "11.005"), ("-", "8.995"), ("%%", "0.955")]:
+            value = one(f"SELECT bal {operator} {mark} FROM acc WHERE id = 1", Decimal("1.005"))
+            assert value == Decimal(found), (operator, mark, value)
+        assert one(f"SELECT bal / {mark} FROM acc WHERE id = 1", Decimal("0.001")) == 10_000
+        for operator, count in [("=", 0), ("<>", 3), ("<", 2), ("<=", 2), (">", 1), (">=", 1)]:
+            found = one(f"SELECT count(*) FROM acc WHERE bal {operator} {mark}", Decimal("20.005"))
+            assert found == count, (operator, mark, found)
+        assert one(f"SELECT count(*) FROM acc WHERE bal IN ({mark}, 7.5)", Decimal("20.014")) == 1
+        assert one(f"SELECT count(*) FROM acc WHERE bal BETWEEN {mark} AND {mark}", Decimal("20.006"), 30) == 1
+        some = [Decimal("20.014"), None, Decimal("7.50"), Decimal("123456789012345678.5")]
+        assert one(f"SELECT count(*) FROM acc WHERE bal = ANY({mark})", some) == 1
+        assert one(f"SELECT count(*) FROM acc WHERE q > {mark}", Decimal("1.5")) == 1
+        assert one(f"SELECT q * {mark} FROM acc WHERE id = 1", Decimal("0.5")) == Decimal("1.0")
+        assert one(f"SELECT count(*) FROM acc WHERE id = {mark}", Decimal("1.5")) == 0
+        assert one(f"SELECT count(*) FROM acc WHERE id = {mark}", Decimal("1")) == 1
+        assert one(f"SELECT count(*) FROM acc WHERE f = {mark}", Decimal("0.12345678901234567")) == 1
+        for nearly in ("7.500000000000000000000000001", "7.5" + 40 * "0" + "1"):
+            assert one(f"SELECT count(*) FROM acc WHERE bal = {mark}", Decimal(nearly)) == 0
+    assert client.execute("DELETE FROM acc WHERE bal = %s", (Decimal("20.014"),)).rowcount == 0
+    assert client.execute("UPDATE acc SET bal = bal * %s WHERE id = 1", (Decimal("1.005"),)).rowcount == 1
+    assert one("SELECT bal FROM acc WHERE id = 1") == Decimal("10.05")
+    groups = client.execute("SELECT q FROM acc GROUP BY q HAVING count(*) > %s", (Decimal("1.5"),))
+    assert groups.fetchall() == [(None,)]
+    assert len(client.execute("SELECT id FROM acc LIMIT %s OFFSET %s", (None, None)).fetchall()) == 3
+    assert len(client.execute("SELECT id FROM acc LIMIT %s", (Decimal("2"),)).fetchall()) == 2
+    assert client.execute("SELECT id FROM acc WHERE id = %(n)s AND bal > %(n)s", {"n": 1}).fetchall() == [(1,)]
+    refused("22003", lambda: client.execute("INSERT INTO acc (id, bal) VALUES (9, %s)", (Decimal("1e10"),)))
+
+
 def documents(client):
     document = {"name": "it's ünï €", "list": [1, 2.5, None, True, "x\n"], "deep": {"a": {}}}
     client.execute("CREATE TABLE documents (id int PRIMARY KEY, body jsonb)")
@@ -408,6 +450,7 @@ with connect(autocommit=True, application_name="driver.py") as client:
     assert client.info.server_version >= 150000
     assert client.execute("SHOW application_name").fetchone() == ("driver.py",)
     types(client)
+    numerics(client)
     documents(client)
     zones(client)
     copy_in(client)

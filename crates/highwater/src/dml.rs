@@ -25,7 +25,7 @@ use highwater_engine::core::{Clock as _, SystemClock};
 use highwater_engine::source::stamped;
 use highwater_sql::rounding::rounded;
 use highwater_sql::statement::{CreateTable, Delete, Insert, Name, Query, Update, constant, returning};
-use highwater_sql::types::{JSONB, is_kept, pg_name};
+use highwater_sql::types::{JSONB, catalog_name, is_kept, pg_name};
 use highwater_sql::zones::Zone;
 use highwater_sql::{Generated, Relations, Session, is_default, references, rows_of};
 use highwater_tables::{Change, Overlay, Table, TableWrite, Write};
@@ -610,6 +610,13 @@ pub(crate) fn assign(array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
     if let Some(texts) = array.as_string_opt::<i32>().filter(|_| is_kept(to)) {
         return parse_text_column(texts, to).map_err(|bad| invalid(bad.sqlstate, bad.message, None));
     }
+    if let (Some(from), Some(of)) = (Family::of(array.data_type()), Family::of(to))
+        && from != of
+    {
+        let (from, to) = (catalog_name(array.data_type()), catalog_name(to));
+        let message = format!("column is of type {to} but expression is of type {from}");
+        return Err(invalid("42804", message, None));
+    }
     if let (DataType::List(_), DataType::Utf8) = (array.data_type(), to) {
         return Ok(highwater_sql::spelling::texts(array).unwrap_or_else(|| Arc::clone(array)));
     }
@@ -620,12 +627,43 @@ pub(crate) fn assign(array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
         let text = array.as_boolean().iter().map(|v| v.map(|v| if v { "true" } else { "false" }));
         return Ok(Arc::new(text.collect::<arrow::array::StringArray>()));
     }
+    if matches!(array.data_type(), DataType::Decimal128(..)) && to.is_floating() {
+        // By its digits: Arrow divides, which may give a neighbour of the nearest number.
+        let texts = cast_with_options(array, &DataType::Utf8, &CastOptions::default())?;
+        return parse_text_column(texts.as_string::<i32>(), to).map_err(|bad| invalid(bad.sqlstate, bad.message, None));
+    }
     let options = CastOptions { safe: false, ..CastOptions::default() };
     rounded(array, to).and_then(|rounded| cast_with_options(&rounded, to, &options)).map_err(|error| {
         let message = error.to_string();
         let sqlstate = if is_out_of_range(&message) { "22003" } else { "22P02" };
         invalid(sqlstate, cast_message(message.trim_start_matches("Cast error: ")), None)
     })
+}
+
+/// Types of which no value is assigned to a column of another family, whatever Arrow makes of it.
+#[derive(PartialEq, Eq)]
+enum Family {
+    Boolean,
+    Number,
+    Time,
+}
+
+impl Family {
+    const fn of(data_type: &DataType) -> Option<Self> {
+        match data_type {
+            DataType::Boolean => Some(Self::Boolean),
+            DataType::Date32 | DataType::Time64(_) | DataType::Timestamp(..) | DataType::Interval(_) => {
+                Some(Self::Time)
+            }
+            DataType::Int16
+            | DataType::Int32
+            | DataType::Int64
+            | DataType::Float32
+            | DataType::Float64
+            | DataType::Decimal128(..) => Some(Self::Number),
+            _ => None,
+        }
+    }
 }
 
 /// The same in a session's zone, by which a time without an offset is an instant.

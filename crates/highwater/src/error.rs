@@ -116,6 +116,11 @@ fn query_message(error: &DataFusionError) -> String {
     match error.find_root() {
         DataFusionError::ArrowError(inner, _) => match &**inner {
             arrow::error::ArrowError::DivideByZero => "division by zero".to_owned(),
+            arrow::error::ArrowError::CastError(text) | arrow::error::ArrowError::InvalidArgumentError(text)
+                if is_too_wide(text) =>
+            {
+                NUMERIC_OVERFLOW.to_owned()
+            }
             arrow::error::ArrowError::CastError(text) => cast_message(text),
             arrow::error::ArrowError::ComputeError(text) if said(text).is_some() => {
                 text.trim_start_matches("Execution error: ").to_owned()
@@ -142,8 +147,21 @@ fn is_of_subquery(text: &str) -> bool {
     })
 }
 
+/// PostgreSQL's words for a numeric that has more digits than its type.
+const NUMERIC_OVERFLOW: &str = "numeric field overflow";
+
+/// Whether arrow says that a numeric has more digits than its type.
+fn is_too_wide(text: &str) -> bool {
+    let is_of_text = text.contains("Cannot cast string");
+    let is_cast = text.contains("Cannot cast to Decimal") && text.contains("Overflowing on");
+    !is_of_text && (is_cast || text.contains("to store in a Decimal"))
+}
+
 /// What arrow says of a cast that failed, in PostgreSQL's words where it has some.
 pub(crate) fn cast_message(text: &str) -> String {
+    if is_too_wide(text) {
+        return NUMERIC_OVERFLOW.to_owned();
+    }
     let syntax = text.strip_prefix("Cannot cast string '").and_then(|rest| rest.rsplit_once("' to value of "));
     let range = text.strip_prefix("Can't cast value ").and_then(|rest| rest.rsplit_once(" to type "));
     match (syntax, range) {
@@ -183,7 +201,10 @@ pub(crate) fn is_out_of_range(text: &str) -> bool {
         let digits = value.trim().trim_start_matches(['-', '+']);
         !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
     };
-    text.contains("Can't cast value") || text.contains("overflow") || parsed.is_some_and(|(value, _)| is_whole(value))
+    text.contains("Can't cast value")
+        || text.contains("overflow")
+        || is_too_wide(text)
+        || parsed.is_some_and(|(value, _)| is_whole(value))
 }
 
 fn table_state(error: &highwater_tables::Error) -> &'static str {
@@ -239,6 +260,7 @@ fn query_state(error: &DataFusionError) -> &'static str {
             arrow::error::ArrowError::ComputeError(text) if said(text).is_some() => said(text).unwrap_or("22000"),
             arrow::error::ArrowError::ArithmeticOverflow(_) => "22003",
             arrow::error::ArrowError::CastError(text) if is_out_of_range(text) => "22003",
+            arrow::error::ArrowError::InvalidArgumentError(text) if is_too_wide(text) => "22003",
             arrow::error::ArrowError::ComputeError(text) if text.contains("overflow") => "22003",
             arrow::error::ArrowError::CastError(_) | arrow::error::ArrowError::ParseError(_) => "22P02",
             _ => "22000",

@@ -181,15 +181,12 @@ impl Database {
             (1..=count).map(|n| told.get(n - 1).cloned().flatten().or_else(|| known.get(&n).cloned())).collect();
         let (session, query) = (Arc::clone(&self.session), query.clone());
         let plan = self.aside(move || Ok(plain(session.bind_with(&query, &relations, &types)?)?)).await?;
-        let inferred = plan.get_parameter_types()?;
+        let inferred = highwater_sql::parameter_types(&plan);
         let arrays = highwater_sql::arrays::parameters(&plan);
         for number in 1..=count {
             let name = format!("${number}");
-            if let Some(data_type) = inferred.get(&name).and_then(Option::as_ref).or_else(|| arrays.get(&name)) {
-                known.entry(number).or_insert_with(|| data_type.clone());
-            } else {
-                known.entry(number).or_insert(DataType::Utf8);
-            }
+            let data_type = inferred.get(&name).or_else(|| arrays.get(&name));
+            known.entry(number).or_insert_with(|| data_type.cloned().unwrap_or(DataType::Utf8));
         }
         Ok(plan)
     }

@@ -7,8 +7,8 @@ use crate::dml::{assign, without_columns};
 use crate::error::Result;
 use crate::parameters::Parameters;
 use crate::prepare::Described;
-use crate::values;
-use arrow::array::ArrayRef;
+use crate::values::{self, read_text};
+use arrow::array::Array as _;
 use arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
 use datafusion::sql::sqlparser::ast::Expr;
@@ -56,24 +56,29 @@ impl Database {
             );
             return Err(invalid("42601", message, Some(name)));
         }
-        let value = |(expr, data_type)| -> Result<ScalarValue> {
-            Ok(ScalarValue::try_from_array(&self.value_of(expr, data_type, text)?, 0)?)
-        };
+        let value = |(expr, data_type)| self.value_of(expr, data_type, text);
         let types = connection.types_in_zone(types);
         let values: Vec<ScalarValue> = values.iter().zip(types.iter()).map(value).collect::<Result<_>>()?;
         drop(types);
         Ok((prepared, Parameters(values)))
     }
 
-    /// An expression without columns as one value of a type.
-    fn value_of(&self, expr: &Expr, data_type: &DataType, text: &str) -> Result<ArrayRef> {
-        if let Some(value) = values::value(expr, data_type, &Parameters::none()) {
+    /// An expression without columns as one value of a type. A numeric keeps its own digits.
+    fn value_of(&self, expr: &Expr, data_type: &DataType, text: &str) -> Result<ScalarValue> {
+        if let Some(value) = values::parameter(expr, data_type) {
             return Ok(value);
         }
-        match without_columns(&self.session, expr, text, 1, None)? {
-            Some(value) => assign(&value, data_type),
-            None => Err(invalid("0A000", "a parameter of EXECUTE that is not a constant", None)),
+        let Some(value) = without_columns(&self.session, expr, text, 1, None)? else {
+            return Err(invalid("0A000", "a parameter of EXECUTE that is not a constant", None));
+        };
+        let (is_numeric, own) = (matches!(data_type, DataType::Decimal128(..)), value.data_type());
+        if is_numeric && matches!(own, DataType::Decimal128(..)) {
+            return Ok(ScalarValue::try_from_array(&value, 0)?);
         }
+        if is_numeric && value.is_valid(0) && own.is_numeric() {
+            return read_text(&ScalarValue::try_from_array(&value, 0)?.to_string(), data_type);
+        }
+        Ok(ScalarValue::try_from_array(&assign(&value, data_type)?, 0)?)
     }
 }
 

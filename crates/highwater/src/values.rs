@@ -6,12 +6,13 @@ use crate::copy::parse_text_column;
 use crate::dml::{Target, assign};
 use crate::error::Result;
 use crate::parameters::Parameters;
-use arrow::array::{ArrayRef, StringArray, new_null_array};
+use arrow::array::{Array, ArrayRef, AsArray, StringArray, new_null_array};
+use arrow::compute::concat;
 use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::ScalarValue;
 use datafusion::sql::sqlparser::ast::{self, Expr, UnaryOperator, Value, ValueWithSpan};
 use highwater_sql::statement::{Name, Query};
-use highwater_sql::{is_default, rows_of};
+use highwater_sql::{is_default, numeral, rows_of};
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -148,6 +149,9 @@ fn column_of(cells: &[Cell<'_>], data_type: &DataType) -> Result<Option<ArrayRef
         let parsed = parse_text_column(&texts, data_type);
         return Ok(Some(parsed.map_err(|bad| invalid(bad.sqlstate, bad.message, None))?));
     }
+    if !cells.iter().any(|cell| matches!(cell, Cell::Scalar(value) if !matches!(value, ScalarValue::Decimal128(..)))) {
+        return numerics(cells, data_type).map(Some);
+    }
     let first = cells.iter().find_map(|cell| match cell {
         Cell::Scalar(value) => Some(value.data_type()),
         _ => None,
@@ -165,11 +169,26 @@ fn column_of(cells: &[Cell<'_>], data_type: &DataType) -> Result<Option<ArrayRef
     let Some(values) = values else { return Ok(None) };
     let array = ScalarValue::iter_to_array(values)?;
     if own == DataType::Utf8 && *data_type != DataType::Utf8 {
-        let texts = arrow::array::AsArray::as_string::<i32>(&array);
+        let texts = array.as_string::<i32>();
         let parsed = parse_text_column(texts, data_type);
         return Ok(Some(parsed.map_err(|bad| invalid(bad.sqlstate, bad.message, None))?));
     }
     assign(&array, data_type).map(Some)
+}
+
+/// Literals, and parameters that are numerics, each of which has digits of its own.
+fn numerics(cells: &[Cell<'_>], data_type: &DataType) -> Result<ArrayRef> {
+    let value = |cell: &Cell<'_>| -> Result<ArrayRef> {
+        match cell {
+            Cell::Null => Ok(new_null_array(data_type, 1)),
+            Cell::Text(text) => parse_text_column(&StringArray::from(vec![&**text]), data_type)
+                .map_err(|bad| invalid(bad.sqlstate, bad.message, None)),
+            Cell::Scalar(value) => assign(&value.to_array()?, data_type),
+        }
+    };
+    let values = cells.iter().map(value).collect::<Result<Vec<ArrayRef>>>()?;
+    let values: Vec<&dyn Array> = values.iter().map(AsRef::as_ref).collect();
+    Ok(concat(&values)?)
 }
 
 /// One literal or parameter as a column of one row; none when it is something else or does not fit.
@@ -211,14 +230,51 @@ fn is_exact_text(text: &str, data_type: &DataType) -> bool {
     }
 }
 
-/// A value of a type from its text, as PostgreSQL's clients write it.
+/// One literal as the value of a parameter of a type; none when it is something else or does not fit.
+pub(crate) fn parameter(expr: &Expr, data_type: &DataType) -> Option<ScalarValue> {
+    match cell(expr, data_type, &Parameters::none())? {
+        Cell::Null => ScalarValue::try_from(data_type).ok(),
+        Cell::Text(text) => read_text(&text, data_type).ok(),
+        Cell::Scalar(_) => None,
+    }
+}
+
+/// A value of a type from its text, as PostgreSQL's clients write it. A numeric keeps its own digits, and so do
+/// those of an array, whatever the type says of them.
 ///
 /// # Errors
 /// `Sql` with 22P02, 22003 or their like when it is none.
 pub fn read_text(text: &str, data_type: &DataType) -> Result<ScalarValue> {
+    if let DataType::Decimal128(..) = data_type
+        && let Some(value) = numeral(text)
+    {
+        return Ok(value);
+    }
+    let own = numeric_array(text, data_type);
+    let data_type = own.as_ref().unwrap_or(data_type);
     let parsed = parse_text_column(&StringArray::from(vec![text]), &plain(data_type));
     let parsed = parsed.map_err(|bad| invalid(bad.sqlstate, bad.message, None))?;
     Ok(ScalarValue::try_from_array(&assign(&parsed, data_type)?, 0)?)
+}
+
+/// The type of an array of numerics that has all digits of each of them; none when a text is no such array.
+fn numeric_array(text: &str, data_type: &DataType) -> Option<DataType> {
+    let DataType::List(element) = data_type else { return None };
+    let list_of = |of| DataType::List(Arc::new(element.as_ref().clone().with_data_type(of)));
+    if !matches!(element.data_type(), DataType::Decimal128(..)) {
+        return None;
+    }
+    let texts = parse_text_column(&StringArray::from(vec![text]), &list_of(DataType::Utf8)).ok()?;
+    let (mut before, mut behind) = (0_u8, 0_u8);
+    for text in texts.as_list::<i32>().values().as_string::<i32>().iter().flatten() {
+        let ScalarValue::Decimal128(_, precision, scale) = numeral(text)? else { return None };
+        let scale = scale.unsigned_abs();
+        before = before.max(precision.saturating_sub(scale));
+        behind = behind.max(scale);
+    }
+    // One that is too large then is refused when it is read.
+    let precision = (before + behind).min(38);
+    (precision > 0).then(|| list_of(DataType::Decimal128(precision, behind as i8)))
 }
 
 /// The type among those that tables have which is read for another one of Arrow's.
@@ -237,6 +293,30 @@ fn plain(data_type: &DataType) -> DataType {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn parameters_keep_the_digits_of_numerics() {
+        let money = DataType::Decimal128(12, 2);
+        assert_eq!(read_text("1.005", &money).expect("read"), ScalarValue::Decimal128(Some(1005), 4, 3));
+        assert_eq!(read_text("20", &money).expect("read"), ScalarValue::Decimal128(Some(20), 2, 0));
+        assert!(read_text("NaN", &money).is_err());
+        let array = |of| DataType::List(Arc::new(arrow::datatypes::Field::new_list_field(of, true)));
+        let read = |text: &str| read_text(text, &array(DataType::Decimal128(12, 2))).map(|value| value.data_type());
+        assert_eq!(read("{1.005,NULL,200}").expect("read"), array(DataType::Decimal128(6, 3)));
+        assert_eq!(read("{}").expect("read"), array(DataType::Decimal128(12, 2)));
+        assert!(read(&format!("{{{}, 0.5}}", "9".repeat(38))).is_err());
+    }
+
+    #[test]
+    fn numerics_of_several_scales_become_one_column() {
+        let own = [ScalarValue::Decimal128(Some(1005), 4, 3), ScalarValue::Decimal128(Some(2), 1, 0)];
+        let cells = [Cell::Scalar(&own[0]), Cell::Null, Cell::Text(Cow::Borrowed("3.5")), Cell::Scalar(&own[1])];
+        let column = column_of(&cells, &DataType::Decimal128(12, 2)).expect("fits").expect("a column");
+        let values = column.as_primitive::<arrow::datatypes::Decimal128Type>();
+        assert_eq!(values.iter().collect::<Vec<_>>(), [Some(101), None, Some(350), Some(200)]);
+        let whole = column_of(&cells, &DataType::Int32);
+        assert!(whole.is_err(), "3.5 is no text of an integer");
+    }
 
     #[test]
     fn written_fractions_are_rounded_by_their_digits() {

@@ -1,6 +1,7 @@
-//! Operators that give no wrong value: integers fail where Arrow's would wrap around (22003), what is no
-//! number is one NaN, whose sign says nothing, quotients of numerics are rounded (`division`), and texts end to
-//! end are no longer than memory holds.
+//! Operators that give no wrong value: integers fail where Arrow's would wrap around (22003), and numerics where
+//! a result has more digits than a numeric, of which Arrow's look at 128 bits alone; what is no number is one
+//! NaN, whose sign says nothing, quotients of numerics are rounded (`division`), and texts end to end are no
+//! longer than memory holds.
 //!
 //! Operators become functions as soon as types are settled, so that what is computed while a statement is
 //! planned, once, or for ever is computed by the same ones. A function keeps the name of its operator.
@@ -10,12 +11,13 @@ use crate::division;
 use crate::error::DataError;
 use crate::floats;
 use crate::types::pg_name;
-use arrow::array::new_null_array;
+use arrow::array::{AsArray, new_null_array};
 use arrow::compute::kernels::numeric;
-use arrow::datatypes::{DataType, Field, FieldRef};
+use arrow::datatypes::{DataType, Decimal128Type, DecimalType, Field, FieldRef};
 use arrow::error::ArrowError;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, DataFusionError, Result, ScalarValue, plan_err};
+use datafusion::logical_expr::binary::BinaryTypeCoercer;
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::interval_arithmetic::Interval;
 use datafusion::logical_expr::{
@@ -38,8 +40,13 @@ pub(crate) fn exact(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> 
                 if operation == Operation::Divide && division::quotient_type(&data_type, &other).is_some() {
                     // They were no numerics yet when they were bound: the type is the one that was settled since.
                     Some((operation, expr.get_type(schema)?))
+                } else if is_numeric(&data_type) && is_numeric(&other) {
+                    match operation {
+                        Operation::Divide | Operation::Join => None,
+                        _ => Some((operation, BinaryTypeCoercer::new(&data_type, op, &other).get_result_type()?)),
+                    }
                 } else {
-                    (data_type == other && !data_type.is_decimal()).then_some((operation, data_type))
+                    (data_type == other).then_some((operation, data_type))
                 }
             }
             None => None,
@@ -63,6 +70,10 @@ pub(crate) fn exact(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> 
     let sign = vec![operation.operator().unwrap_or(Operator::Minus).to_string()];
     let function = ScalarUDF::from(Arithmetic { operation, data_type, signature, sign });
     Ok(Transformed::yes(Expr::ScalarFunction(ScalarFunction::new_udf(Arc::new(function), args))))
+}
+
+const fn is_numeric(of: &DataType) -> bool {
+    matches!(of, DataType::Decimal128(..))
 }
 
 /// An expression as it is written: with operators again, and without the forms of keys.
@@ -141,10 +152,9 @@ impl Operation {
     fn is_of(self, of: &DataType) -> bool {
         match self {
             Self::Join => matches!(of, DataType::Utf8 | DataType::Utf8View),
-            Self::Modulo => floats::is_float(of),
+            Self::Modulo => floats::is_float(of) || is_numeric(of),
             Self::Negate => of.is_signed_integer() || floats::is_float(of),
-            Self::Divide if matches!(of, DataType::Decimal128(..)) => true,
-            _ => of.is_integer() || floats::is_float(of),
+            _ => of.is_integer() || floats::is_float(of) || is_numeric(of),
         }
     }
 
@@ -212,6 +222,25 @@ impl Arithmetic {
     }
 }
 
+/// Numerics none of which has more digits than the type of most digits: the others have as many as results can
+/// have.
+fn within_digits(value: ColumnarValue, data_type: &DataType) -> Result<ColumnarValue> {
+    let most = Decimal128Type::MAX_PRECISION;
+    if !matches!(data_type, DataType::Decimal128(precision, _) if *precision == most) {
+        return Ok(value);
+    }
+    let fits = match &value {
+        ColumnarValue::Array(values) => {
+            values.as_primitive::<Decimal128Type>().validate_decimal_precision(most).is_ok()
+        }
+        ColumnarValue::Scalar(ScalarValue::Decimal128(Some(value), ..)) => {
+            Decimal128Type::is_valid_decimal_precision(*value, most)
+        }
+        ColumnarValue::Scalar(_) => true,
+    };
+    if fits { Ok(value) } else { Err(out_of_range(data_type)) }
+}
+
 /// A number that is too large for its type.
 pub(crate) fn out_of_range(data_type: &DataType) -> DataFusionError {
     let message = match data_type {
@@ -265,6 +294,9 @@ impl ScalarUDFImpl for Arithmetic {
         let computed = match (self.operation, &self.data_type, args.args.as_slice()) {
             (Operation::Divide, DataType::Decimal128(..), [left, right]) => {
                 division::divided(left, right, &self.data_type)
+            }
+            (operation, DataType::Decimal128(..), values) => {
+                operation.computed(values, args.number_rows).and_then(|value| within_digits(value, &self.data_type))
             }
             (operation, _, values) => operation.computed(values, args.number_rows),
         };

@@ -45,7 +45,7 @@ pub(crate) fn quotient_type(dividend: &DataType, divisor: &DataType) -> Option<D
 }
 
 /// The numeric that a number is divided as; none when it is divided as something else.
-fn numeric_of(of: &DataType) -> Option<DataType> {
+pub(crate) fn numeric_of(of: &DataType) -> Option<DataType> {
     let digits = match of {
         DataType::Decimal128(_, scale) if *scale >= 0 => return Some(of.clone()),
         DataType::Int8 | DataType::UInt8 => 3,

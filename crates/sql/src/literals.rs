@@ -65,7 +65,7 @@ fn clock(word: &str) -> Option<String> {
 }
 
 /// `1.5e3` as `1500`.
-fn without_exponent(text: &str) -> Option<String> {
+pub(crate) fn without_exponent(text: &str) -> Option<String> {
     let (number, exponent) = text.trim().split_once(['e', 'E'])?;
     // No numeric has more digits.
     let exponent = exponent.parse::<i32>().ok().filter(|exponent| exponent.abs() <= 76)?;

@@ -1,28 +1,39 @@
 //! Numbers that are written out with a fraction: double precision here, but exact where they are cast to
-//! numeric or text, stand beside a numeric, or have more digits than a double.
+//! numeric or text, stand beside a numeric, or have more digits than a double. And what numbers of several types
+//! are compared and computed as.
 //!
 //! DataFusion's planner reads them as doubles. Those that would lose digits it is given as texts that are cast
 //! to numeric; one that is left becomes numeric again by its shortest digits, which are those that it was
-//! written with. A numeric beside any other double is a double, as in PostgreSQL.
+//! written with, and so does a text in quotes. A numeric beside any other double is a double, as in PostgreSQL,
+//! and so is an integer beside a real.
+//!
+//! Numerics are compared with all digits that they have: where no numeric holds both, in 256 bits.
 
 use crate::division;
+use crate::exact::compares;
 use crate::floats::{is_float, is_interval};
 use crate::intervals::written;
-use arrow::datatypes::DataType;
+use crate::literals;
+use arrow::datatypes::{DataType, Decimal128Type, DecimalType};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{DFSchema, Result, ScalarValue};
-use datafusion::logical_expr::expr::{Between, Cast, InList};
+use datafusion::logical_expr::expr::{Between, Case, Cast, InList};
 use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
-use datafusion::logical_expr::{Expr, ExprSchemable, cast, lit};
+use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, cast, lit};
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, CastKind, DataType as SqlType, ExactNumberInfo, Expr as SqlExpr, UnaryOperator, Value,
     ValueWithSpan,
 };
+use std::convert::identity;
 
 /// Digits that a numeric has at most.
 const MOST: usize = 38;
+/// The type in which all numerics are what they are.
+pub(crate) const WIDEST: DataType = DataType::Decimal256(76, 38);
+/// The largest exponent of a number that is read as a numeric.
+const FARTHEST: u64 = 1000;
 /// Digits that a double gives back as they were written.
 pub(crate) const OF_DOUBLES: usize = 15;
 /// Digits beyond which no double is told from another.
@@ -56,6 +67,11 @@ pub(crate) fn keep_digits(expr: &mut SqlExpr, more_than: usize) {
             keep_digits(inner, more_than);
         }
         SqlExpr::Value(ValueWithSpan { value: Value::Number(text, false), span }) => {
+            if more_than == 0
+                && let Some(plain) = literals::without_exponent(text)
+            {
+                *text = plain;
+            }
             let Some((digits, scale)) = size(text).filter(|(digits, _)| *digits > more_than) else { return };
             let text = Value::SingleQuotedString(text.clone());
             let info = ExactNumberInfo::PrecisionAndScale(digits as u64, scale as i64);
@@ -83,6 +99,47 @@ fn size(text: &str) -> Option<(usize, usize)> {
     (1..=MOST).contains(&digits).then_some((digits, fraction.len()))
 }
 
+/// A text that is a number as the numeric that it stands for, with its own digits before and behind the point;
+/// none when it is no number, or one that is too large.
+///
+/// Of more than 38 digits the last ones are left out, but for the trace that there were some: the numeric is
+/// then neither equal to one with fewer digits nor half way between two.
+#[must_use]
+pub fn numeral(text: &str) -> Option<ScalarValue> {
+    let text = text.trim_matches([' ', '\t', '\n', '\x0B', '\x0C', '\r']);
+    let (is_negative, text) = match text.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, text.strip_prefix('+').unwrap_or(text)),
+    };
+    let (mantissa, exponent) = match text.split_once(['e', 'E']) {
+        Some((mantissa, exponent)) => (mantissa, exponent.parse::<i64>().ok()?),
+        None => (text, 0),
+    };
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let mut digits = format!("{whole}{fraction}");
+    if digits.is_empty() || !digits.bytes().all(|digit| digit.is_ascii_digit()) || exponent.unsigned_abs() > FARTHEST {
+        return None;
+    }
+    let mut scale = i64::try_from(fraction.len()).ok()? - exponent;
+    if scale < 0 {
+        digits.push_str(&"0".repeat(usize::try_from(-scale).ok()?));
+        scale = 0;
+    }
+    let (digits, mut scale) = (digits.trim_start_matches('0'), usize::try_from(scale).ok()?);
+    let left_out = digits.len().max(scale).saturating_sub(MOST);
+    if left_out > scale {
+        return None;
+    }
+    scale -= left_out;
+    let (kept, lost) = digits.split_at(digits.len().saturating_sub(left_out));
+    let mut number: i128 = if kept.is_empty() { 0 } else { kept.parse().ok()? };
+    if number % 5 == 0 && lost.bytes().any(|digit| digit != b'0') {
+        number += 1;
+    }
+    let (precision, scale) = (u8::try_from(kept.len().max(scale).max(1)).ok()?, i8::try_from(scale).ok()?);
+    Some(ScalarValue::Decimal128(Some(if is_negative { -number } else { number }), precision, scale))
+}
+
 /// A double that is written out, as the numeric that it was written as.
 fn as_numeric(expr: &Expr) -> Option<Expr> {
     match expr {
@@ -99,6 +156,15 @@ fn as_numeric(expr: &Expr) -> Option<Expr> {
         Expr::Negative(inner) => as_numeric(inner).map(|inner| Expr::Negative(Box::new(inner))),
         _ => None,
     }
+}
+
+/// A number or a text that is written out beside a numeric, as the numeric that it was written as.
+fn exact(expr: Expr) -> Expr {
+    let numeric = match &expr {
+        Expr::Literal(ScalarValue::Utf8(Some(text)), _) => numeral(text).map(|value| Expr::Literal(value, None)),
+        other => as_numeric(other),
+    };
+    numeric.unwrap_or(expr)
 }
 
 /// A numeric as a double; one that is written out is read as such.
@@ -144,6 +210,11 @@ impl ExprPlanner for Numerals {
                 let (right, left) = side_by_side(right, left);
                 (left, right)
             }
+            (Ok(DataType::Decimal128(..)), Ok(DataType::Utf8)) => (left, exact(right)),
+            (Ok(DataType::Utf8), Ok(DataType::Decimal128(..))) => (exact(left), right),
+            (Ok(one), Ok(other)) if are_real_and_whole(&[one.clone(), other.clone()]) => {
+                (cast(left, DataType::Float64), cast(right, DataType::Float64))
+            }
             _ => (left, right),
         };
         if op == BinaryOperator::Divide && division::is_of_numerics(&left, &right, schema) {
@@ -153,7 +224,71 @@ impl ExprPlanner for Numerals {
     }
 }
 
-/// Lists and ranges that a numeric or an interval is looked up in, and `to_hex` of an integer that is written out.
+/// Whether there are reals and integers among types, and nothing else: PostgreSQL takes them for doubles.
+fn are_real_and_whole(types: &[DataType]) -> bool {
+    let is_real = |of: &DataType| *of == DataType::Float32;
+    types.iter().any(is_real)
+        && types.iter().any(DataType::is_integer)
+        && types.iter().all(|of| is_real(of) || of.is_integer())
+}
+
+/// Whether there are numerics among types for which there is no numeric that holds the values of all.
+fn are_too_wide(types: &[DataType]) -> bool {
+    let (mut before, mut behind) = (0_i16, 0_i16);
+    for of in types.iter().filter(|of| !of.is_null()) {
+        let Some(DataType::Decimal128(precision, scale)) = division::numeric_of(of) else { return false };
+        before = before.max(i16::from(precision) - i16::from(scale));
+        behind = behind.max(i16::from(scale));
+    }
+    types.iter().any(is_numeric) && usize::try_from(before + behind).is_ok_and(|digits| digits > MOST)
+}
+
+const fn is_numeric(of: &DataType) -> bool {
+    matches!(of, DataType::Decimal128(..))
+}
+
+/// As what values are compared with each other, so that none becomes another one than it is.
+fn comparable(values: &[&Expr], schema: &DFSchema) -> fn(Expr) -> Expr {
+    let types = values.iter().map(|of| of.get_type(schema)).collect::<Result<Vec<DataType>>>();
+    // What has no type yet is left to others.
+    let Ok(types) = types else { return identity };
+    if are_real_and_whole(&types) {
+        return real_as_double;
+    }
+    if !types.iter().any(is_numeric) {
+        return identity;
+    }
+    let own = |(of, data_type): (&&Expr, DataType)| match of {
+        Expr::Literal(..) | Expr::Negative(_) => exact((*of).clone()).get_type(schema).unwrap_or(data_type),
+        _ => data_type,
+    };
+    let types: Vec<DataType> = values.iter().zip(types).map(own).collect();
+    if are_too_wide(&types) { widest } else { exact }
+}
+
+fn real_as_double(expr: Expr) -> Expr {
+    cast(expr, DataType::Float64)
+}
+
+fn widest(expr: Expr) -> Expr {
+    cast(exact(expr), WIDEST)
+}
+
+/// A numeric that is written out, or that a parameter stands for, as a double: by its digits.
+fn read_as_double(cast: &Cast) -> Option<Expr> {
+    match cast.expr.as_ref() {
+        Expr::Literal(ScalarValue::Decimal128(Some(value), precision, scale), _)
+            if *cast.field.data_type() == DataType::Float64 =>
+        {
+            let number = Decimal128Type::format_decimal(*value, *precision, *scale).parse::<f64>();
+            number.ok().map(lit)
+        }
+        _ => None,
+    }
+}
+
+/// What is compared with each other, lists and ranges that an interval is looked up in, numerics that are written
+/// out and cast to doubles, and `to_hex` of an integer that is written out.
 #[derive(Debug)]
 pub(crate) struct Lists;
 
@@ -163,17 +298,12 @@ impl FunctionRewrite for Lists {
     }
 
     fn rewrite(&self, expr: Expr, schema: &DFSchema, _: &ConfigOptions) -> Result<Transformed<Expr>> {
-        let is_numeric = |of: &Expr| of.get_type(schema).is_ok_and(|of| matches!(of, DataType::Decimal128(..)));
         let is_of_intervals = |of: &Expr| of.get_type(schema).is_ok_and(|of| is_interval(&of));
-        let exact = |of: Expr| as_numeric(&of).unwrap_or(of);
         Ok(match expr {
-            Expr::InList(InList { expr, list, negated }) if is_numeric(&expr) => {
-                let list = list.into_iter().map(exact).collect();
-                Transformed::yes(Expr::InList(InList { expr, list, negated }))
-            }
-            Expr::Between(Between { expr, negated, low, high }) if is_numeric(&expr) => {
-                let (low, high) = (Box::new(exact(*low)), Box::new(exact(*high)));
-                Transformed::yes(Expr::Between(Between { expr, negated, low, high }))
+            Expr::BinaryExpr(BinaryExpr { left, op, right }) if compares(op) => {
+                let given = comparable(&[left.as_ref(), right.as_ref()], schema);
+                let (left, right) = (Box::new(given(*left)), Box::new(given(*right)));
+                Transformed::yes(Expr::BinaryExpr(BinaryExpr { left, op, right }))
             }
             Expr::InList(InList { expr, list, negated }) if is_of_intervals(&expr) => {
                 let list = list.into_iter().map(written).collect();
@@ -183,6 +313,30 @@ impl FunctionRewrite for Lists {
                 let (low, high) = (Box::new(written(*low)), Box::new(written(*high)));
                 Transformed::yes(Expr::Between(Between { expr, negated, low, high }))
             }
+            Expr::InList(InList { expr, list, negated }) => {
+                let values: Vec<&Expr> = std::iter::once(expr.as_ref()).chain(&list).collect();
+                let given = comparable(&values, schema);
+                let (expr, list) = (Box::new(given(*expr)), list.into_iter().map(given).collect());
+                Transformed::yes(Expr::InList(InList { expr, list, negated }))
+            }
+            Expr::Between(Between { expr, negated, low, high }) => {
+                let given = comparable(&[expr.as_ref(), low.as_ref(), high.as_ref()], schema);
+                let [expr, low, high] = [expr, low, high].map(|of| Box::new(given(*of)));
+                Transformed::yes(Expr::Between(Between { expr, negated, low, high }))
+            }
+            Expr::Case(Case { expr: Some(of), when_then_expr, else_expr }) => {
+                let whens = when_then_expr.iter().map(|(when, _)| when.as_ref());
+                let values: Vec<&Expr> = std::iter::once(of.as_ref()).chain(whens).collect();
+                let given = comparable(&values, schema);
+                let when_then_expr =
+                    when_then_expr.into_iter().map(|(when, then)| (Box::new(given(*when)), then)).collect();
+                let expr = Some(Box::new(given(*of)));
+                Transformed::yes(Expr::Case(Case { expr, when_then_expr, else_expr }))
+            }
+            Expr::Cast(cast) => match read_as_double(&cast) {
+                Some(double) => Transformed::yes(double),
+                None => Transformed::no(Expr::Cast(cast)),
+            },
             Expr::ScalarFunction(mut call) if call.func.name() == "to_hex" => {
                 call.args = call.args.into_iter().map(small).collect();
                 Transformed::yes(Expr::ScalarFunction(call))
@@ -222,6 +376,55 @@ mod tests {
         ] {
             assert_eq!(size(text), found, "{text}");
         }
+    }
+
+    #[test]
+    fn texts_become_numerics_of_their_own_digits() {
+        let thirds = format!("0.{}", "3".repeat(50));
+        let nearly_half = format!("0.5{}1", "0".repeat(50));
+        let least_half = format!("0.5{}1", "0".repeat(36));
+        for (text, found) in [
+            ("1.005", Some((1005, 4, 3))),
+            (" -0.050 ", Some((-50, 3, 3))),
+            ("+007", Some((7, 1, 0))),
+            ("0", Some((0, 1, 0))),
+            ("0.00", Some((0, 2, 2))),
+            (".5", Some((5, 1, 1))),
+            ("1.5e3", Some((1500, 4, 0))),
+            ("15E-3", Some((15, 3, 3))),
+            ("1e20", Some((10_i128.pow(20), 21, 0))),
+            (thirds.as_str(), Some(((10_i128.pow(38) - 1) / 3, 38, 38))),
+            (nearly_half.as_str(), Some((5 * 10_i128.pow(37) + 1, 38, 38))),
+            (least_half.as_str(), Some((5 * 10_i128.pow(37) + 1, 38, 38))),
+            ("1e38", None),
+            ("1e999999999999", None),
+            ("NaN", None),
+            ("1 2", None),
+            ("-", None),
+            ("", None),
+        ] {
+            let numeric = |(value, precision, scale)| ScalarValue::Decimal128(Some(value), precision, scale);
+            assert_eq!(numeral(text), found.map(numeric), "{text}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_compared_as_what_holds_them_all() {
+        let numeric = |precision, scale| DataType::Decimal128(precision, scale);
+        for (types, is_too_wide) in [
+            (vec![numeric(38, 0), numeric(20, 4)], true),
+            (vec![numeric(38, 10), numeric(12, 2)], false),
+            (vec![numeric(38, 10), DataType::Int64], false),
+            (vec![numeric(38, 20), DataType::Int64], true),
+            (vec![numeric(38, 20), DataType::Null], false),
+            (vec![numeric(38, 0), DataType::Float64], false),
+            (vec![DataType::Int64, DataType::Int32], false),
+        ] {
+            assert_eq!(are_too_wide(&types), is_too_wide, "{types:?}");
+        }
+        assert!(are_real_and_whole(&[DataType::Int32, DataType::Float32]));
+        assert!(!are_real_and_whole(&[DataType::Float32, DataType::Float32]));
+        assert!(!are_real_and_whole(&[DataType::Float32, DataType::Int32, DataType::Float64]));
     }
 
     #[test]

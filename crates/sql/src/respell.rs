@@ -22,6 +22,7 @@
 //! - `age(x)` is that of today, and `make_interval` has all of its arguments in their order.
 //! - ROLLUP and CUBE of several columns at one place are written out as sets.
 //! - A slice without a bound has the first or the last possible one.
+//! - A parameter of LIMIT or OFFSET is cast to a bigint.
 //!
 //! Spans stay, so that errors find their places.
 
@@ -29,9 +30,9 @@ use crate::walk::walk_mut;
 use crate::{arrays, jsonb, literals, numerals, patterns, row_values, scalars, scopes, sets, zones};
 use datafusion::sql::sqlparser::ast::{
     AccessExpr, BinaryOperator, CastKind, CharacterLength, DataType, DuplicateTreatment, Expr, Function, FunctionArg,
-    FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, ObjectName, ObjectNamePart, Query, Select,
-    SelectItem, SetExpr, Subscript, TableAlias, TableAliasColumnDef, TableFactor, TimezoneInfo, UnaryOperator, Value,
-    ValueWithSpan, VisitorMut,
+    FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, LimitClause, ObjectName, ObjectNamePart, Query,
+    Select, SelectItem, SetExpr, Subscript, TableAlias, TableAliasColumnDef, TableFactor, TimezoneInfo, UnaryOperator,
+    Value, ValueWithSpan, VisitorMut,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 use std::collections::BTreeSet;
@@ -158,6 +159,14 @@ struct Respell;
 
 impl VisitorMut for Respell {
     type Break = Infallible;
+
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<Infallible> {
+        if let Some(LimitClause::LimitOffset { limit, offset, .. }) = &mut query.limit_clause {
+            let counts = limit.iter_mut().chain(offset.iter_mut().map(|offset| &mut offset.value));
+            counts.filter(|count| is_parameter(count)).for_each(|count| *count = whole(count.clone()));
+        }
+        ControlFlow::Continue(())
+    }
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<Infallible> {
         for item in &mut select.projection {
@@ -416,6 +425,21 @@ fn instant(expr: Expr) -> Expr {
     }
 }
 
+const fn is_parameter(expr: &Expr) -> bool {
+    matches!(expr, Expr::Value(ValueWithSpan { value: Value::Placeholder(_), .. }))
+}
+
+/// An expression as a `bigint`.
+fn whole(expr: Expr) -> Expr {
+    Expr::Cast {
+        kind: CastKind::Cast,
+        expr: Box::new(expr),
+        data_type: DataType::BigInt(None),
+        array: false,
+        format: None,
+    }
+}
+
 fn unnamed(arg: &FunctionArg) -> Option<Expr> {
     match arg {
         FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(expr.clone()),
@@ -552,6 +576,7 @@ mod tests {
                 "SELECT (a IS NULL AND b IS NULL), (a IS NOT NULL AND b IS NOT NULL)",
             ),
             ("SELECT (a, b) = (1, 2, 3)", "SELECT (a, b) = (1, 2, 3)"),
+            ("SELECT a LIMIT $1 OFFSET 2", "SELECT a LIMIT CAST($1 AS BIGINT) OFFSET 2"),
             ("SELECT a[:2], a[2:]", "SELECT a[1:2], a[2:2147483647]"),
         ] {
             assert_eq!(respelled(&template(written)).to_string(), expected, "{written}");

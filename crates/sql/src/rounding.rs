@@ -15,8 +15,8 @@ use datafusion::common::{DFSchema, Result, ScalarValue, plan_err};
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
 use datafusion::logical_expr::{
-    Cast, ColumnarValue, Expr, ExprSchemable, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
-    Volatility, lit,
+    BinaryExpr, Cast, ColumnarValue, Expr, ExprSchemable, Operator, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF,
+    ScalarUDFImpl, Signature, Volatility, lit,
 };
 use std::sync::Arc;
 
@@ -108,17 +108,39 @@ impl FunctionRewrite for Rounding {
     }
 }
 
-/// `round(n, 2)` with its places in the type that it takes. Otherwise a cast stands around them, until it is
-/// computed: the type of the result, which goes by places that are written out, would be another one by then,
-/// after everything around it has been settled.
+/// `round(n, 2)` with its places in the type that it takes, also where they are computed. Otherwise a cast or
+/// more stands there, until it is computed: the type of the result, which goes by places that are written out,
+/// would be another one by then, after everything around it has been settled.
 fn places_told(mut call: ScalarFunction) -> Transformed<Expr> {
     let places = match (call.func.name(), call.args.as_slice()) {
-        ("round", [_, Expr::Literal(ScalarValue::Int64(Some(places)), _)]) => i32::try_from(*places).ok(),
+        ("round", [_, Expr::Literal(value, _)]) if value.is_null() => Some(None),
+        ("round", [_, places]) => whole(places).and_then(|places| i32::try_from(places).ok()).map(Some),
         _ => None,
     };
     let Some(places) = places else { return Transformed::no(Expr::ScalarFunction(call)) };
-    call.args[1] = lit(places);
+    call.args[1] = Expr::Literal(ScalarValue::Int32(places), None);
     Transformed::yes(Expr::ScalarFunction(call))
+}
+
+/// A whole number that is written out, or computed of such.
+fn whole(expr: &Expr) -> Option<i64> {
+    match expr {
+        Expr::Literal(ScalarValue::Int64(value), _) => *value,
+        Expr::Literal(ScalarValue::Int32(value), _) => value.map(i64::from),
+        Expr::Literal(ScalarValue::Int16(value), _) => value.map(i64::from),
+        Expr::Negative(of) => whole(of)?.checked_neg(),
+        Expr::Cast(Cast { expr: of, field }) if field.data_type().is_signed_integer() => whole(of),
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
+            let (left, right) = (whole(left)?, whole(right)?);
+            match op {
+                Operator::Plus => left.checked_add(right),
+                Operator::Minus => left.checked_sub(right),
+                Operator::Multiply => left.checked_mul(right),
+                _ => None,
+            }
+        }
+        _ => None,
+    }
 }
 
 /// A number that is written out, or an array of such, rounded to whole numbers.

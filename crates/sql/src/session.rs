@@ -28,6 +28,7 @@ use crate::ordered_sets;
 use crate::patterns;
 use crate::present::{self, Presents};
 use crate::printed::Joined;
+use crate::ranks;
 use crate::respell::{UNNAMED, respelled, told_apart};
 use crate::rounding::Rounding;
 use crate::scalars;
@@ -241,9 +242,10 @@ impl Session {
         averages::register(&mut state).expect("a session takes functions");
         // Of averages that there are.
         interval_sums::register(&mut state).expect("a session takes functions");
-        named::register(&mut state).expect("a session takes functions");
+        ranks::register(&mut state).expect("a session takes functions");
         ordered_sets::register(&mut state).expect("a session takes functions");
         scalars::register(&mut state).expect("a session takes functions");
+        named::register(&mut state).expect("a session takes functions");
         formats::register(&mut state).expect("a session takes functions");
         arrays::register(&mut state).expect("a session takes functions");
         jsonb::register(&mut state).expect("a session takes functions");

@@ -150,9 +150,57 @@ pub(super) fn numeric_text(bytes: &[u8]) -> Option<String> {
     Some(if fraction.is_empty() { format!("{sign}{whole}") } else { format!("{sign}{whole}.{fraction}") })
 }
 
+/// An array of numerics in binary form as text; none when the bytes are none, or have more dimensions than one.
+pub(super) fn numeric_array_text(mut bytes: &[u8]) -> Option<String> {
+    let dimensions = word(&mut bytes)?;
+    // Whether there are nulls, and the elements' type.
+    word(&mut bytes)?;
+    word(&mut bytes)?;
+    let count = match dimensions {
+        0 => 0,
+        1 => {
+            let count = word(&mut bytes)?;
+            // The number of the first element.
+            word(&mut bytes)?;
+            count
+        }
+        _ => return None,
+    };
+    let mut elements = Vec::new();
+    for _ in 0..count {
+        elements.push(match word(&mut bytes)? {
+            -1 => "NULL".to_owned(),
+            length => {
+                let (element, rest) = bytes.split_at_checked(usize::try_from(length).ok()?)?;
+                bytes = rest;
+                numeric_text(element)?
+            }
+        });
+    }
+    Some(format!("{{{}}}", elements.join(",")))
+}
+
+/// Takes a number of four bytes off.
+fn word(bytes: &mut &[u8]) -> Option<i32> {
+    let (word, rest) = bytes.split_first_chunk::<4>()?;
+    *bytes = rest;
+    Some(i32::from_be_bytes(*word))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn arrays_of_numerics_are_read_with_their_digits() {
+        let mut bytes: Vec<u8> = [1_i32, 1, 1700, 2, 1, -1].iter().flat_map(|word| word.to_be_bytes()).collect();
+        let half: Vec<u8> = [1_u16, u16::MAX, 0, 1, 5000].iter().flat_map(|word| word.to_be_bytes()).collect();
+        bytes.extend((half.len() as i32).to_be_bytes());
+        bytes.extend(half);
+        assert_eq!(numeric_array_text(&bytes).as_deref(), Some("{NULL,0.5}"));
+        assert_eq!(numeric_array_text(&[0; 12]).as_deref(), Some("{}"));
+        assert_eq!(numeric_array_text(&bytes[..bytes.len() - 1]), None);
+    }
 
     #[test]
     fn a_numeric_is_the_same_after_it_was_written_and_read() {

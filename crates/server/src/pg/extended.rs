@@ -54,7 +54,7 @@ impl QueryParser for Parser {
         Ok(Some(Prepared {
             statement: Arc::new(statement),
             text: text.into(),
-            parameters: parameters::completed(described.parameters, types).into(),
+            parameters: described.parameters.into(),
             columns: described.columns,
         }))
     }

@@ -18,7 +18,7 @@ use pgwire::messages::extendedquery::Bind;
 use std::sync::Arc;
 use tokio_postgres::types::Kind;
 
-/// A numeric of which nothing more is known.
+/// A numeric of which nothing more is known: its values have digits of their own.
 const NUMERIC: DataType = DataType::Decimal128(38, 10);
 
 /// The Arrow type of a parameter whose type the client tells; none leaves it to the statement.
@@ -30,6 +30,7 @@ pub(super) fn told(told: &Type) -> Option<DataType> {
         Type::INT8 => DataType::Int64,
         Type::FLOAT4 => DataType::Float32,
         Type::FLOAT8 => DataType::Float64,
+        Type::NUMERIC => NUMERIC,
         Type::TEXT | Type::VARCHAR | Type::BPCHAR | Type::NAME => DataType::Utf8,
         Type::JSONB | Type::JSON => DataType::LargeUtf8,
         Type::BYTEA => DataType::Binary,
@@ -43,17 +44,6 @@ pub(super) fn told(told: &Type) -> Option<DataType> {
             _ => return None,
         },
     })
-}
-
-/// The types of a statement's parameters, where the client tells what the statement does not: a
-/// numeric has the digits of what it stands for.
-pub(super) fn completed(mut found: Vec<DataType>, told: &[Option<Type>]) -> Vec<DataType> {
-    for (found, told) in found.iter_mut().zip(told) {
-        if *told == Some(Type::NUMERIC) && *found == DataType::Utf8 {
-            *found = NUMERIC;
-        }
-    }
-    found
 }
 
 /// The values of a portal's parameters.
@@ -74,8 +64,12 @@ fn value(portal: &Portal<Prepared>, at: usize, data_type: &DataType) -> PgWireRe
     let told = portal.statement.parameter_types.get(at).cloned().flatten();
     match portal.parameters.get(at) {
         Some(Some(given)) if portal.parameter_format.is_binary(at) => {
-            if told == Some(Type::NUMERIC) || (told.is_none() && matches!(data_type, DataType::Decimal128(..))) {
-                let text = binary::numeric_text(given);
+            let numeric = match told.clone().map_or_else(|| pg_type(data_type), Ok)? {
+                Type::NUMERIC => Some(binary::numeric_text(given)),
+                Type::NUMERIC_ARRAY => Some(binary::numeric_array_text(given)),
+                _ => None,
+            };
+            if let Some(text) = numeric {
                 return read(&text.ok_or_else(|| errors::error("22P03", "incorrect binary data format"))?, data_type);
             }
             if matches!(told, Some(Type::JSONB | Type::JSON)) || told.is_none() && *data_type == DataType::LargeUtf8 {

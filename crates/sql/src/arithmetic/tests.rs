@@ -161,3 +161,47 @@ fn long_sums_are_named_in_time() {
     assert_eq!(made.schema_name().to_string(), sum.schema_name().to_string());
     assert!(made.to_field(&schema).expect("typed").1.is_nullable());
 }
+
+#[test]
+fn numerics_fail_where_they_have_more_digits_than_there_are() {
+    let most = "9".repeat(38);
+    let wide = format!("CAST('{most}' AS numeric(38, 0))");
+    let short = format!("{}8", "9".repeat(37));
+    let out_of_range = Err("numeric out of range");
+    let cases = [
+        (format!("{wide} + 1"), out_of_range),
+        (format!("-1 - {wide}"), out_of_range),
+        (format!("{wide} * CAST(1.5 AS numeric(2, 1))"), out_of_range),
+        (format!("CAST('{}.{}' AS numeric) + 1", "9".repeat(28), "9".repeat(10)), out_of_range),
+        (format!("{wide} - 1"), Ok(short.as_str())),
+        (format!("{wide} * 1"), Ok(most.as_str())),
+        (format!("{wide} % 10"), Ok("9")),
+    ];
+    for (expression, expected) in cases {
+        let found = computed(&expression).map(|value| array_value_to_string(&value, 0).expect("shown"));
+        assert_eq!(found.as_deref().map_err(String::as_str), expected, "{expression}");
+    }
+    // Where nothing is folded before rows are there.
+    let field = |name| Field::new(name, DataType::Decimal128(38, 0), true);
+    let schema = DFSchema::try_from(Schema::new(vec![field("a"), field("b")])).expect("a schema");
+    let made = exact(col("a") * col("b"), &schema).expect("typed").data;
+    let (props, context) = (ExecutionProps::default(), PhysicalPlanningContext::default());
+    let planned = create_physical_expr(&made, &schema, &props, &context).expect("planned");
+    let of = |values: Vec<Option<i128>>| {
+        let values = arrow::array::Decimal128Array::from(values).with_precision_and_scale(38, 0);
+        Arc::new(values.expect("fits")) as ArrayRef
+    };
+    let most = 10_i128.pow(38) - 1;
+    let product = |left, right| {
+        let columns = vec![of(vec![Some(2), left, None]), of(vec![Some(3), right, Some(1)])];
+        let rows = RecordBatch::try_new(Arc::new(schema.as_arrow().clone()), columns).expect("rows");
+        planned.evaluate(&rows).and_then(|value| value.into_array(3))
+    };
+    let products = product(Some(most), Some(1)).expect("they fit");
+    let products: Vec<Option<i128>> = products.as_primitive::<Decimal128Type>().iter().collect();
+    assert_eq!(products, [Some(6), Some(most), None]);
+    assert_eq!(
+        product(Some(10_i128.pow(37)), Some(10)).expect_err("too large").to_string(),
+        "External error: numeric out of range"
+    );
+}

@@ -4,6 +4,7 @@ use super::{compute, text};
 use crate::bounded;
 use crate::jsonb;
 use crate::minutes;
+use crate::numerals;
 use crate::scalars;
 use crate::types::{self, array_of, is_jsonb, is_text};
 use arrow::array::{Array, ArrayRef, AsArray, ListArray};
@@ -155,9 +156,13 @@ impl ArrayFunction {
             Kind::Remove => compute::remove(args),
             Kind::Replace => compute::replace(args),
             Kind::Compared { operator, all } if is_text(args[1].data_type()) => {
-                let array = array_of(args[0].data_type().clone());
-                let arrays = parsed(&args[1], &array)?;
-                compute::compared(&[Arc::clone(&args[0]), arrays], *operator, *all)
+                // The elements of numerics have digits of their own.
+                let values = match args[0].data_type() {
+                    DataType::Decimal128(..) => arrow::compute::cast(&args[0], &numerals::WIDEST)?,
+                    _ => Arc::clone(&args[0]),
+                };
+                let arrays = parsed(&args[1], &array_of(values.data_type().clone()))?;
+                compute::compared(&[values, arrays], *operator, *all)
             }
             Kind::Compared { operator, all } => compute::compared(args, *operator, *all),
             Kind::Contains => compute::contains(args),

@@ -1,11 +1,11 @@
-//! Whole quotients, buckets of equal width, and how many of several values are null.
+//! Whole quotients, the next whole numbers, buckets of equal width, and how many of several values are null.
 
 use super::{Scalar, by_row, double, may_be_whole, refused, whole};
 use crate::arithmetic::out_of_range;
 use crate::floats::is_float;
 use crate::types::numeric;
 use arrow::array::{Array, ArrayRef, AsArray, Decimal128Array, Int32Array};
-use arrow::datatypes::{DataType, Decimal128Type, i256};
+use arrow::datatypes::{DataType, Decimal128Type, Float64Type, i256};
 use datafusion::common::{Result, plan_err};
 use std::sync::Arc;
 
@@ -15,7 +15,21 @@ const WHOLE: DataType = DataType::Decimal128(38, 0);
 /// Functions for which numbers that are written out with a fraction are numerics.
 pub(crate) const OF_NUMERICS: [&str; 2] = ["div", "width_bucket"];
 
-pub(super) static ALL: [Scalar; 4] = [
+pub(super) static ALL: [Scalar; 6] = [
+    Scalar {
+        name: "ceil",
+        takes: taken_for_whole,
+        gives: |taken| whole_of(&taken[0]),
+        is_strict: true,
+        compute: |args| to_whole(args, f64::ceil, |value, factor| -value.wrapping_neg().div_euclid(factor)),
+    },
+    Scalar {
+        name: "floor",
+        takes: taken_for_whole,
+        gives: |taken| whole_of(&taken[0]),
+        is_strict: true,
+        compute: |args| to_whole(args, f64::floor, i128::div_euclid),
+    },
     Scalar {
         name: "div",
         takes: |given| if given.len() == 2 { given.iter().map(exact).collect() } else { None },
@@ -57,6 +71,38 @@ fn exact(of: &DataType) -> Option<DataType> {
         of if of.is_integer() => Some(DataType::Decimal128(20, 0)),
         _ => None,
     }
+}
+
+fn taken_for_whole(given: &[DataType]) -> Option<Vec<DataType>> {
+    match given {
+        [DataType::Decimal128(precision, scale)] if *scale >= 0 => Some(vec![DataType::Decimal128(*precision, *scale)]),
+        [of] if of.is_numeric() || of.is_null() => Some(vec![DataType::Float64]),
+        _ => None,
+    }
+}
+
+/// The type of whole numbers of a type; a numeric may have one digit more before the point.
+fn whole_of(of: &DataType) -> DataType {
+    match of {
+        DataType::Decimal128(precision, scale) if *scale > 0 => {
+            DataType::Decimal128(precision.saturating_sub(scale.unsigned_abs()) + 1, 0)
+        }
+        other => other.clone(),
+    }
+}
+
+/// Whole numbers next to values; of numerics by their number without the point and by what one whole is of these.
+fn to_whole(args: &[ArrayRef], of_double: fn(f64) -> f64, of_numeric: fn(i128, i128) -> i128) -> Result<ArrayRef> {
+    let values = &args[0];
+    if let (DataType::Decimal128(_, scale), DataType::Decimal128(precision, _)) =
+        (values.data_type(), whole_of(values.data_type()))
+    {
+        let factor = 10_i128.pow(u32::from(scale.unsigned_abs()));
+        let values = values.as_primitive::<Decimal128Type>();
+        let whole: Decimal128Array = values.unary(|value| of_numeric(value, factor));
+        return Ok(Arc::new(whole.with_precision_and_scale(precision, 0)?));
+    }
+    Ok(Arc::new(values.as_primitive::<Float64Type>().unary::<_, Float64Type>(of_double)))
 }
 
 /// How many are null, by row.
@@ -204,6 +250,24 @@ mod tests {
         let whole: Vec<Option<i128>> = whole.as_primitive::<Decimal128Type>().iter().collect();
         assert_eq!(whole, [Some(3), Some(-3), None]);
         assert!(quotient(i256::ONE, i256::ZERO).is_err());
+    }
+
+    #[test]
+    fn whole_numbers_may_have_a_digit_more() {
+        let numerics = Decimal128Array::from(vec![Some(95), Some(-95), Some(90), Some(-5), None]);
+        let numerics: ArrayRef = Arc::new(numerics.with_precision_and_scale(2, 1).expect("fits"));
+        for (name, expected) in [
+            ("ceil", [Some(10), Some(-9), Some(9), Some(0), None]),
+            ("floor", [Some(9), Some(-10), Some(9), Some(-1), None]),
+        ] {
+            let scalar = ALL.iter().find(|scalar| scalar.name == name).expect("a function");
+            let taken = (scalar.takes)(&[numerics.data_type().clone()]).expect("numerics");
+            let found = (scalar.compute)(&[Arc::clone(&numerics)]).expect("computed");
+            assert_eq!(found.data_type(), &(scalar.gives)(&taken));
+            assert_eq!(found.as_primitive::<Decimal128Type>().iter().collect::<Vec<_>>(), expected, "{name}");
+        }
+        assert_eq!(taken_for_whole(&[DataType::Int32]), Some(vec![DataType::Float64]));
+        assert_eq!(taken_for_whole(&[DataType::Utf8]), None);
     }
 
     #[test]
