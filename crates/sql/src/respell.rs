@@ -495,7 +495,7 @@ fn named(name: &str, span: Span) -> ObjectName {
     ObjectName(vec![ObjectNamePart::Identifier(Ident::with_span(span, name))])
 }
 
-fn call(name: &str, span: Span, args: Vec<Expr>) -> Expr {
+pub(crate) fn call(name: &str, span: Span, args: Vec<Expr>) -> Expr {
     let args = args.into_iter().map(|arg| FunctionArg::Unnamed(FunctionArgExpr::Expr(arg))).collect();
     Expr::Function(Function {
         name: named(name, span),

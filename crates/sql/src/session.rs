@@ -21,10 +21,12 @@ use crate::intervals::{self, Intervals};
 use crate::jsonb::{self, Jsonb, Settled};
 use crate::lateral;
 use crate::lengths::Lengths;
+use crate::merged;
 use crate::named;
 use crate::numerals::{Lists, Numerals};
 use crate::ordered_sets;
 use crate::patterns;
+use crate::positions;
 use crate::present::{self, Presents};
 use crate::printed::Joined;
 use crate::respell::{UNNAMED, respelled, told_apart};
@@ -370,11 +372,18 @@ impl Session {
             SqlToRel::new_with_options(&names, options)
                 .sql_statement_to_plan_with_context(ast::Statement::Query(Box::new(ast)), &mut context)
         };
-        let plan = match planned(respelled(&query.ast)) {
-            Err(e) if Error::is_name_twice(&e) => planned(told_apart(respelled(&query.ast))),
-            planned => planned,
+        let mut ast = respelled(&query.ast);
+        let refused = merged::written_out(&mut ast, &|ast| planned(ast).ok().map(|plan| columns_of(&plan)));
+        let plan = match planned(ast.clone()) {
+            Err(e) if Error::is_name_twice(&e) => planned(told_apart(ast)),
+            // DataFusion takes a place in ORDER BY for a column, which an expression over groups is not.
+            Err(e) => positions::written_out(&mut ast, self).then(|| planned(ast)).and_then(Result::ok).ok_or(e),
+            Ok(plan) => Ok(plan),
         };
         let plan = plan.map_err(|e| Error::of_planner(e, &query.text))?;
+        if let Some(refused) = refused {
+            return Err(refused.error(&query.text));
+        }
         let plan = if declared.is_empty() { plan } else { sql_function::inlined(plan, query)? };
         let plan = asof::expand(plan, &query.text)?;
         let plan = lateral::inlined(plan).and_then(hidden::in_order).map_err(|e| Error::of_planner(e, &query.text))?;
@@ -566,6 +575,14 @@ pub fn rename(plan: LogicalPlan, columns: &[Name], query: &Query) -> Result<Logi
         .project(expressions)
         .and_then(LogicalPlanBuilder::build)
         .map_err(|e| Error::of_planner(e, &query.text))
+}
+
+/// The columns of a bound query, with their relations.
+fn columns_of(plan: &LogicalPlan) -> Vec<(Option<String>, String)> {
+    let named = |(relation, field): (Option<&TableReference>, &Arc<Field>)| {
+        (relation.map(|relation| relation.table().to_owned()), field.name().clone())
+    };
+    plan.schema().iter().map(named).collect()
 }
 
 /// Where a query's SELECT says what a column is, if each of its items is one.
