@@ -1,5 +1,5 @@
 //! What a plan says exactly, once its types are settled: arithmetic and aggregates that give no wrong number,
-//! keys of floating point in one form, casts to text as PostgreSQL writes values, and a LIMIT whose order leaves
+//! conditions that keep their nulls, keys of floating point in one form, casts to text as PostgreSQL writes values, and a LIMIT whose order leaves
 //! no rows equal.
 //!
 //! It is part of the analysis of every plan, of a query that runs once as of a view, so that both give the
@@ -12,6 +12,7 @@ use crate::floats;
 use crate::frames;
 use crate::lower::ties;
 use crate::minutes;
+use crate::nulls;
 use crate::ordered_sets;
 use crate::printed::printed;
 use crate::rounding;
@@ -119,6 +120,15 @@ pub(crate) fn exact(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> 
         Expr::ScalarFunction(call) if call.func.name() == "round" => {
             Ok(Transformed::yes(rounding::to_even(call, schema)))
         }
+        Expr::ScalarFunction(call) if call.func.name() == "regexp_like" => Ok(nulls::matched_by_call(call)),
+        Expr::BinaryExpr(of) if nulls::is_match(of.op) => Ok(nulls::matched(of)),
+        Expr::BinaryExpr(BinaryExpr { left, op: op @ (Operator::And | Operator::Or), right }) => {
+            Ok(match nulls::joined(&left, op, &right) {
+                Some(joined) => Transformed::yes(joined),
+                None => Transformed::no(Expr::BinaryExpr(BinaryExpr { left, op, right })),
+            })
+        }
+        Expr::InList(list) => Ok(nulls::listed(list)),
         other => arithmetic::exact(other, schema),
     }
 }

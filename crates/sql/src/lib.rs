@@ -40,6 +40,7 @@ mod maintain;
 mod merged;
 mod minutes;
 mod named;
+mod nulls;
 mod numerals;
 mod ordered_sets;
 mod parse;
