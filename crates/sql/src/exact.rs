@@ -8,6 +8,7 @@
 
 use crate::aggregates;
 use crate::arithmetic;
+use crate::arrays;
 use crate::floats;
 use crate::frames;
 use crate::lower::ties;
@@ -96,6 +97,12 @@ pub(crate) fn exact(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> 
             let (left, right) = (Box::new(floats::key(*left, schema)?), Box::new(floats::key(*right, schema)?));
             Ok(Transformed::yes(Expr::BinaryExpr(BinaryExpr { left, op, right })))
         }
+        Expr::BinaryExpr(BinaryExpr { left, op, right })
+            if arrays::orders(op) && is_array(&left, schema) && is_array(&right, schema) =>
+        {
+            arrays::ordered(*left, op, *right).map(Transformed::yes)
+        }
+        Expr::Between(between) if is_array(&between.expr, schema) => array_between(between).map(Transformed::yes),
         Expr::Between(Between { expr, negated, low, high }) if is_interval(&expr, schema) => {
             let [expr, low, high] = [expr, low, high].map(|part| floats::key(*part, schema).map(Box::new));
             Ok(Transformed::yes(Expr::Between(Between { expr: expr?, negated, low: low?, high: high? })))
@@ -140,6 +147,16 @@ const fn compares(op: Operator) -> bool {
 
 fn is_interval(expr: &Expr, schema: &DFSchema) -> bool {
     expr.get_type(schema).is_ok_and(|of| floats::is_interval(&of))
+}
+
+fn is_array(expr: &Expr, schema: &DFSchema) -> bool {
+    expr.get_type(schema).is_ok_and(|of| matches!(of, DataType::List(_)))
+}
+
+fn array_between(Between { expr, negated, low, high }: Between) -> Result<Expr> {
+    let (first, last) = if negated { (Operator::Lt, Operator::Gt) } else { (Operator::GtEq, Operator::LtEq) };
+    let (first, last) = (arrays::ordered(*expr.clone(), first, *low)?, arrays::ordered(*expr, last, *high)?);
+    Ok(if negated { first.or(last) } else { first.and(last) })
 }
 
 /// `x IN (SELECT ...)`, in which x is looked for by its length.
