@@ -11,7 +11,7 @@
 //! - `@x` is `abs(x)`, and `~x` is `x # -1`.
 //! - `mod(a, b)` is `a % b`, `localtimestamp` a cast of `now()`, and `approx_count_distinct` counts exactly.
 //! - `proctime()` is `now()`: where it is not, it is not planned.
-//! - Comparisons of rows become comparisons of their columns.
+//! - Comparisons of rows become comparisons of their columns, and `(a, b) IN (SELECT ...)` becomes EXISTS.
 //! - A column of a relation around a subquery is told with its schema.
 //! - `SIMILAR TO` is a match of a regular expression, and `LIKE` with an escape one without.
 //! - A cast to a text of so many characters takes the first ones.
@@ -163,6 +163,9 @@ impl VisitorMut for Respell {
             if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
                 numerals::keep_digits(expr, numerals::OF_ALL_DOUBLES);
             }
+        }
+        if let Some(condition) = &mut select.selection {
+            row_values::look_up(condition);
         }
         ControlFlow::Continue(())
     }
@@ -551,6 +554,11 @@ mod tests {
                 "SELECT (a IS NULL AND b IS NULL), (a IS NOT NULL AND b IS NOT NULL)",
             ),
             ("SELECT (a, b) = (1, 2, 3)", "SELECT (a, b) = (1, 2, 3)"),
+            (
+                "SELECT 1 FROM t WHERE a > 1 AND (a, b) IN (SELECT c, d FROM u)",
+                "SELECT 1 FROM t WHERE a > 1 AND EXISTS (SELECT 1 FROM (SELECT c, d FROM u) AS \
+                 __rows (__row_column_1, __row_column_2) WHERE (__rows.__row_column_1 = a AND __rows.__row_column_2 = b))",
+            ),
             ("SELECT a[:2], a[2:]", "SELECT a[1:2], a[2:2147483647]"),
         ] {
             assert_eq!(respelled(&template(written)).to_string(), expected, "{written}");

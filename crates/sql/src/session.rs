@@ -12,7 +12,7 @@ use crate::close;
 use crate::error::{Error, Result};
 use crate::exact::{Exact, FiltersDown, UntiedWindows, exact, optimizer_rules, physical_rules};
 use crate::formats;
-use crate::frames;
+use crate::frames::{self, TimesOfDay};
 use crate::function::{self, ScalarFunction};
 use crate::hidden;
 use crate::ignored;
@@ -229,6 +229,7 @@ impl Session {
         state.register_function_rewrite(Arc::new(Rounding)).expect("a session takes rewrites");
         state.register_function_rewrite(Arc::new(Lists)).expect("a session takes rewrites");
         state.register_function_rewrite(Arc::new(Joined)).expect("a session takes rewrites");
+        state.register_function_rewrite(Arc::new(TimesOfDay)).expect("a session takes rewrites");
         patterns::register(&mut state).expect("a session takes functions");
         intervals::register(&mut state).expect("a session takes functions");
         interval_sums::register(&mut state).expect("a session takes functions");
