@@ -11,7 +11,7 @@
 //! here is an ambiguous one for the planner, as no join of it says USING any more.
 
 use crate::error::Error;
-use crate::respell::call;
+use crate::respell::{call, named_by_place};
 use crate::scopes::{folded, tell_outer};
 use crate::text::{Position, template};
 use crate::walk::{walk, walk_mut};
@@ -162,6 +162,18 @@ fn merged(given: &[Given]) -> Merged {
     one.map(|one| (one.name.clone(), one.expr.clone())).collect()
 }
 
+/// The names of the merged columns that SELECT gives and that are computed.
+fn shown(items: &[SelectItem], merged: &Merged) -> BTreeSet<String> {
+    let gives = |name: &str| {
+        items.iter().any(|item| match item {
+            SelectItem::UnnamedExpr(expr) => bare(expr).is_some_and(|own| folded(own) == name),
+            item => matches!(item, SelectItem::Wildcard(_)),
+        })
+    };
+    let computed = merged.iter().filter(|(name, expr)| !is_column(expr) && gives(name));
+    computed.map(|(name, _)| name.clone()).collect()
+}
+
 /// The one column of a name.
 fn only<'a>(given: &'a [Given], name: &str) -> Option<&'a Given> {
     let mut found = given.iter().filter(|one| one.name == name);
@@ -235,8 +247,14 @@ impl Merging<'_> {
         };
         select.from = from;
         let merged = merged(&given);
-        let items = std::mem::take(&mut select.projection);
-        select.projection = items.into_iter().flat_map(|item| self.items(item, &given, &merged)).collect();
+        let shown = shown(&select.projection, &merged);
+        let items = std::mem::take(&mut select.projection).into_iter().enumerate();
+        select.projection = items
+            .flat_map(|(at, item)| match item {
+                SelectItem::Wildcard(_) => given.iter().map(Given::item).collect(),
+                item => vec![self.item(item, at, &merged, &shown)],
+            })
+            .collect();
         self.replace(&mut select.distinct, &merged);
         self.replace(&mut select.selection, &merged);
         self.replace(&mut select.group_by, &merged);
@@ -246,22 +264,27 @@ impl Merging<'_> {
         Some(given)
     }
 
-    fn items(&mut self, item: SelectItem, given: &[Given], merged: &Merged) -> Vec<SelectItem> {
+    fn item(&mut self, item: SelectItem, at: usize, merged: &Merged, shown: &BTreeSet<String>) -> SelectItem {
         match item {
-            SelectItem::Wildcard(_) => given.iter().map(Given::item).collect(),
+            // For the planner nobody could tell it from a merged column that is computed.
+            SelectItem::UnnamedExpr(Expr::CompoundIdentifier(names))
+                if names.last().is_some_and(|name| shown.contains(&folded(name))) =>
+            {
+                named_by_place(Expr::CompoundIdentifier(names), at)
+            }
             SelectItem::UnnamedExpr(mut expr) => {
                 let name = bare(&expr).cloned();
                 self.replace(&mut expr, merged);
-                vec![match name {
+                match name {
                     Some(alias) if !is_column(&expr) => SelectItem::ExprWithAlias { expr, alias },
                     _ => SelectItem::UnnamedExpr(expr),
-                }]
+                }
             }
             SelectItem::ExprWithAlias { mut expr, alias } => {
                 self.replace(&mut expr, merged);
-                vec![SelectItem::ExprWithAlias { expr, alias }]
+                SelectItem::ExprWithAlias { expr, alias }
             }
-            other => vec![other],
+            other => other,
         }
     }
 
@@ -541,6 +564,10 @@ mod tests {
             (
                 "SELECT (SELECT max(y) FROM a AS d WHERE d.k = z) FROM b JOIN c USING (k)",
                 r#"SELECT (SELECT max(y) FROM a AS d WHERE d.k = z) FROM b JOIN c ON "b"."k" = "c"."k""#.to_owned(),
+            ),
+            (
+                "SELECT k, a.k FROM a FULL JOIN b USING (k)",
+                format!(r#"SELECT {k} AS k, a.k AS "?column?#2" FROM {full}"#),
             ),
             ("SELECT k FROM a JOIN b ON a.k = b.k", "SELECT k FROM a JOIN b ON a.k = b.k".to_owned()),
         ] {

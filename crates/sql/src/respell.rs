@@ -110,9 +110,13 @@ fn is_column(expr: &Expr) -> bool {
 
 fn name_by_place(item: &mut SelectItem, at: usize) {
     if let SelectItem::UnnamedExpr(expr) = item {
-        let alias = Ident::with_quote('"', format!("{UNNAMED}{}", at + 1));
-        *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias };
+        *item = named_by_place(expr.clone(), at);
     }
+}
+
+/// An item that keeps no name of its own.
+pub(crate) fn named_by_place(expr: Expr, at: usize) -> SelectItem {
+    SelectItem::ExprWithAlias { expr, alias: Ident::with_quote('"', format!("{UNNAMED}{}", at + 1)) }
 }
 
 /// Functions that give rows.
