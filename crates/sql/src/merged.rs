@@ -162,7 +162,7 @@ fn merged(given: &[Given]) -> Merged {
     one.map(|one| (one.name.clone(), one.expr.clone())).collect()
 }
 
-/// The names of the merged columns that SELECT gives and that are computed.
+/// The names of the merged columns that SELECT gives.
 fn shown(items: &[SelectItem], merged: &Merged) -> BTreeSet<String> {
     let gives = |name: &str| {
         items.iter().any(|item| match item {
@@ -170,8 +170,7 @@ fn shown(items: &[SelectItem], merged: &Merged) -> BTreeSet<String> {
             item => matches!(item, SelectItem::Wildcard(_)),
         })
     };
-    let computed = merged.iter().filter(|(name, expr)| !is_column(expr) && gives(name));
-    computed.map(|(name, _)| name.clone()).collect()
+    merged.keys().filter(|name| gives(name)).cloned().collect()
 }
 
 /// The one column of a name.
@@ -266,7 +265,7 @@ impl Merging<'_> {
 
     fn item(&mut self, item: SelectItem, at: usize, merged: &Merged, shown: &BTreeSet<String>) -> SelectItem {
         match item {
-            // For the planner nobody could tell it from a merged column that is computed.
+            // The planner could not tell it from the merged column.
             SelectItem::UnnamedExpr(Expr::CompoundIdentifier(names))
                 if names.last().is_some_and(|name| shown.contains(&folded(name))) =>
             {
@@ -568,6 +567,10 @@ mod tests {
             (
                 "SELECT k, a.k FROM a FULL JOIN b USING (k)",
                 format!(r#"SELECT {k} AS k, a.k AS "?column?#2" FROM {full}"#),
+            ),
+            (
+                "SELECT *, a.k FROM a JOIN b USING (k)",
+                r#"SELECT "a"."k", "a"."x", "b"."y", a.k AS "?column?#2" FROM a JOIN b ON "a"."k" = "b"."k""#.to_owned(),
             ),
             ("SELECT k FROM a JOIN b ON a.k = b.k", "SELECT k FROM a JOIN b ON a.k = b.k".to_owned()),
         ] {
