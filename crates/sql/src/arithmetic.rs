@@ -11,9 +11,12 @@ use crate::division;
 use crate::error::DataError;
 use crate::floats;
 use crate::types::pg_name;
-use arrow::array::{AsArray, new_null_array};
+use arrow::array::{Array, ArrayRef, ArrowNumericType, AsArray, new_null_array};
+use arrow::compute::kernels::bitwise::bitwise_xor;
 use arrow::compute::kernels::numeric;
-use arrow::datatypes::{DataType, Decimal128Type, DecimalType, Field, FieldRef};
+use arrow::datatypes::{
+    DataType, Decimal128Type, DecimalType, Field, FieldRef, Int8Type, Int16Type, Int32Type, Int64Type,
+};
 use arrow::error::ArrowError;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, DataFusionError, Result, ScalarValue, plan_err};
@@ -26,6 +29,7 @@ use datafusion::logical_expr::{
 };
 use datafusion::physical_expr_common::datum::apply;
 use std::any::Any;
+use std::ops::BitXor;
 use std::sync::Arc;
 
 /// Operators become functions where these give something else.
@@ -118,10 +122,11 @@ enum Operation {
     Modulo,
     Negate,
     Join,
+    Xor,
 }
 
 /// What the functions are called where state is kept by them.
-pub(crate) const NAMES: [&str; 7] = ["plus", "minus", "times", "divided", "modulo", "negative", "joined"];
+pub(crate) const NAMES: [&str; 8] = ["plus", "minus", "times", "divided", "modulo", "negative", "joined", "xor"];
 
 impl Operation {
     const fn of(operator: Operator) -> Option<Self> {
@@ -132,6 +137,7 @@ impl Operation {
             Operator::Divide => Some(Self::Divide),
             Operator::Modulo => Some(Self::Modulo),
             Operator::StringConcat => Some(Self::Join),
+            Operator::BitwiseXor => Some(Self::Xor),
             _ => None,
         }
     }
@@ -144,6 +150,7 @@ impl Operation {
             Self::Divide => Some(Operator::Divide),
             Self::Modulo => Some(Operator::Modulo),
             Self::Join => Some(Operator::StringConcat),
+            Self::Xor => Some(Operator::BitwiseXor),
             Self::Negate => None,
         }
     }
@@ -153,6 +160,8 @@ impl Operation {
         match self {
             Self::Join => matches!(of, DataType::Utf8 | DataType::Utf8View),
             Self::Modulo => floats::is_float(of) || is_numeric(of),
+            // The simplifier forgets the nulls of `x # x`.
+            Self::Xor => of.is_signed_integer(),
             Self::Negate => of.is_signed_integer() || floats::is_float(of),
             _ => of.is_integer() || floats::is_float(of) || is_numeric(of),
         }
@@ -163,6 +172,7 @@ impl Operation {
     fn computed(self, args: &[ColumnarValue], rows: usize) -> Result<ColumnarValue> {
         match (self, args) {
             (Self::Join, [_, _]) => bounded::joined(args, rows),
+            (Self::Xor, [left, right]) => exclusive(&left.to_array(rows)?, &right.to_array(rows)?),
             (Self::Add, [left, right]) => apply(left, right, numeric::add),
             (Self::Subtract, [left, right]) => apply(left, right, numeric::sub),
             (Self::Multiply, [left, right]) => apply(left, right, numeric::mul),
@@ -176,6 +186,25 @@ impl Operation {
             _ => plan_err!("{self:?} is given {} values", args.len()),
         }
     }
+}
+
+/// The bits that one of two numbers has.
+fn exclusive(left: &ArrayRef, right: &ArrayRef) -> Result<ColumnarValue> {
+    fn of<T>(left: &ArrayRef, right: &ArrayRef) -> Result<ArrayRef>
+    where
+        T: ArrowNumericType,
+        T::Native: BitXor<Output = T::Native>,
+    {
+        Ok(Arc::new(bitwise_xor(left.as_primitive::<T>(), right.as_primitive::<T>())?))
+    }
+    let bits = match left.data_type() {
+        DataType::Int8 => of::<Int8Type>(left, right)?,
+        DataType::Int16 => of::<Int16Type>(left, right)?,
+        DataType::Int32 => of::<Int32Type>(left, right)?,
+        DataType::Int64 => of::<Int64Type>(left, right)?,
+        other => return plan_err!("{other} has no bits"),
+    };
+    Ok(ColumnarValue::Array(bits))
 }
 
 /// An operator as a function of values of one type.

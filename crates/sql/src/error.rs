@@ -281,6 +281,10 @@ impl Error {
         if message.contains(NAME_TWICE) {
             return Self::name_twice(position);
         }
+        if message.contains(SEVERAL_ROWS) {
+            let hint = "use an aggregate such as max";
+            return Self::unsupported("a correlated subquery that may give several rows as a value", hint, position);
+        }
         let sqlstate = if message.contains("GROUP BY") { "42803" } else { "42804" };
         Self::Invalid { sqlstate, message, position }
     }
@@ -296,6 +300,9 @@ fn told(error: &DataFusionError) -> String {
 
 /// What DataFusion writes before a function's own words about its arguments.
 const COERCION_FAILED: &str = "user-defined coercion failed with: Error during planning: ";
+
+/// What DataFusion says of a correlated subquery as a value, also when keys tell that there is one row.
+const SEVERAL_ROWS: &str = "Correlated scalar subquery must be aggregated";
 
 /// What DataFusion's planner says of two expressions of one name.
 const NAME_TWICE: &str = "require unique expression names";

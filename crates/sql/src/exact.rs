@@ -1,5 +1,5 @@
 //! What a plan says exactly, once its types are settled: arithmetic and aggregates that give no wrong number,
-//! keys of floating point in one form, casts to text as PostgreSQL writes values, and a LIMIT whose order leaves
+//! conditions that keep their nulls, keys of floating point in one form, casts to text as PostgreSQL writes values, and a LIMIT whose order leaves
 //! no rows equal.
 //!
 //! It is part of the analysis of every plan, of a query that runs once as of a view, so that both give the
@@ -9,10 +9,13 @@
 use crate::aggregates;
 use crate::alike;
 use crate::arithmetic;
+use crate::arrays;
 use crate::floats;
 use crate::frames;
+use crate::intervals;
 use crate::lower::ties;
 use crate::minutes;
+use crate::nulls;
 use crate::ordered_sets;
 use crate::printed::printed;
 use crate::rounding;
@@ -96,6 +99,12 @@ pub(crate) fn exact(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> 
             let (left, right) = (Box::new(floats::key(*left, schema)?), Box::new(floats::key(*right, schema)?));
             Ok(Transformed::yes(Expr::BinaryExpr(BinaryExpr { left, op, right })))
         }
+        Expr::BinaryExpr(BinaryExpr { left, op, right })
+            if arrays::orders(op) && is_array(&left, schema) && is_array(&right, schema) =>
+        {
+            arrays::ordered(*left, op, *right).map(Transformed::yes)
+        }
+        Expr::Between(between) if is_array(&between.expr, schema) => array_between(between).map(Transformed::yes),
         Expr::Between(Between { expr, negated, low, high }) if is_interval(&expr, schema) => {
             let [expr, low, high] = [expr, low, high].map(|part| floats::key(*part, schema).map(Box::new));
             Ok(Transformed::yes(Expr::Between(Between { expr: expr?, negated, low: low?, high: high? })))
@@ -120,6 +129,19 @@ pub(crate) fn exact(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> 
         Expr::ScalarFunction(call) if call.func.name() == "round" => {
             Ok(Transformed::yes(rounding::to_even(call, schema)))
         }
+        Expr::ScalarFunction(call) if call.func.name() == "date_trunc" => {
+            intervals::check_cut(&call)?;
+            Ok(Transformed::no(Expr::ScalarFunction(call)))
+        }
+        Expr::ScalarFunction(call) if call.func.name() == "regexp_like" => Ok(nulls::matched_by_call(call)),
+        Expr::BinaryExpr(of) if nulls::is_match(of.op) => Ok(nulls::matched(of)),
+        Expr::BinaryExpr(BinaryExpr { left, op: op @ (Operator::And | Operator::Or), right }) => {
+            Ok(match nulls::joined(&left, op, &right) {
+                Some(joined) => Transformed::yes(joined),
+                None => Transformed::no(Expr::BinaryExpr(BinaryExpr { left, op, right })),
+            })
+        }
+        Expr::InList(list) => Ok(nulls::listed(list)),
         other => arithmetic::exact(other, schema),
     }
 }
@@ -132,6 +154,16 @@ pub(crate) const fn compares(op: Operator) -> bool {
 
 fn is_interval(expr: &Expr, schema: &DFSchema) -> bool {
     expr.get_type(schema).is_ok_and(|of| floats::is_interval(&of))
+}
+
+fn is_array(expr: &Expr, schema: &DFSchema) -> bool {
+    expr.get_type(schema).is_ok_and(|of| matches!(of, DataType::List(_)))
+}
+
+fn array_between(Between { expr, negated, low, high }: Between) -> Result<Expr> {
+    let (first, last) = if negated { (Operator::Lt, Operator::Gt) } else { (Operator::GtEq, Operator::LtEq) };
+    let (first, last) = (arrays::ordered(*expr.clone(), first, *low)?, arrays::ordered(*expr, last, *high)?);
+    Ok(if negated { first.or(last) } else { first.and(last) })
 }
 
 /// `x IN (SELECT ...)`, in which x is looked for by its length.

@@ -13,14 +13,16 @@ use crate::types::pg_name;
 use arrow::array::{Array, ArrayRef};
 use arrow::compute::concat;
 use arrow::datatypes::{DataType, FieldRef, Schema};
-use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
 use datafusion::common::{DFSchema, Result, ScalarValue, plan_err};
 use datafusion::logical_expr::expr::Cast;
+use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::utils::AggregateOrderSensitivity;
 use datafusion::logical_expr::{
     Accumulator, AggregateUDF, AggregateUDFImpl, Expr, ExprSchemable, GroupsAccumulator, LogicalPlan, Signature,
-    WindowFrameUnits,
+    WindowFrameUnits, cast,
 };
 use datafusion::physical_expr::{PhysicalExpr, PhysicalSortExpr};
 use std::any::Any;
@@ -51,6 +53,29 @@ pub(crate) fn check(plan: &LogicalPlan, query: &Query) -> std::result::Result<()
     let clause = format!("OVER (ORDER BY ...) of type {}", pg_name(&data_type));
     let hint = "order by a number, as extract(epoch FROM ...) gives it, or by a text";
     Err(Error::unsupported(clause, hint, called_at(query, &function)))
+}
+
+/// Makes numbers of the times of day that a window goes by: DataFusion knows no frames of these.
+#[derive(Debug)]
+pub(crate) struct TimesOfDay;
+
+impl FunctionRewrite for TimesOfDay {
+    fn name(&self) -> &'static str {
+        "times_of_day"
+    }
+
+    fn rewrite(&self, expr: Expr, schema: &DFSchema, _: &ConfigOptions) -> Result<Transformed<Expr>> {
+        let Expr::WindowFunction(mut call) = expr else { return Ok(Transformed::no(expr)) };
+        let is_time = |of: &Expr| of.get_type(schema).is_ok_and(|of| matches!(of, DataType::Time64(_)));
+        let is_range = call.params.window_frame.units == WindowFrameUnits::Range;
+        let first = call.params.order_by.first_mut().filter(|sort| is_range && is_time(&sort.expr));
+        let is_changed = first.is_some();
+        if let Some(sort) = first {
+            // A cast has the name of what is cast.
+            sort.expr = cast(std::mem::take(&mut sort.expr), DataType::Int64);
+        }
+        Ok(Transformed::new_transformed(Expr::WindowFunction(call), is_changed))
+    }
 }
 
 /// Functions that add values up.

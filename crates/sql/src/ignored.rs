@@ -8,6 +8,7 @@ use crate::cursor::Cursor;
 use crate::error::{Error, Result};
 use crate::ordered_sets;
 use crate::respell::plain_name;
+use crate::row_values;
 use crate::session::Session;
 use crate::statement::Query;
 use crate::text::Position;
@@ -251,6 +252,11 @@ impl Visitor for Gate<'_> {
 
     fn pre_visit_expr(&mut self, expr: &Expr) -> Walk {
         match expr {
+            row if row_values::is_compared(row) => {
+                let at = Position::of(self.cursor.text, row.span().start);
+                let hint = "write EXISTS or NOT EXISTS with a comparison of each column";
+                ControlFlow::Break(Box::new(Error::unsupported("a row compared with a subquery", hint, at)))
+            }
             Expr::Function(call) => {
                 self.ordered_set(call)?;
                 self.call(call)

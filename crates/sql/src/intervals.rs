@@ -12,7 +12,7 @@ use arrow::datatypes::{
     DataType, Field, FieldRef, Float64Type, Int32Type, IntervalMonthDayNano, IntervalMonthDayNanoType, IntervalUnit,
     Time64MicrosecondType, TimeUnit, TimestampMicrosecondType,
 };
-use datafusion::common::{DFSchema, DataFusionError, Result, ScalarValue, plan_err};
+use datafusion::common::{DFSchema, DataFusionError, Result, ScalarValue, not_impl_err, plan_err};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
@@ -71,6 +71,14 @@ impl ExprPlanner for Intervals {
             Plus if is_interval(&of_left) && of_right == DataType::Date32 => {
                 PlannerResult::Original(RawBinaryExpr { op, left, right: cast_expr(right, STAMP) })
             }
+            Plus | Minus if is_interval(&of_left) => {
+                PlannerResult::Original(RawBinaryExpr { op, left, right: written(right) })
+            }
+            Plus if is_time(&of_left) => PlannerResult::Original(RawBinaryExpr { op, left, right: written(right) }),
+            Plus if is_time(&of_right) => PlannerResult::Original(RawBinaryExpr { op, left: written(left), right }),
+            Plus | Minus if is_interval(&of_right) => {
+                PlannerResult::Original(RawBinaryExpr { op, left: written(left), right })
+            }
             Minus => match scalars::time_of_both(&of_left, &of_right) {
                 Some(time) => PlannerResult::Planned(scalars::apart([(left, of_left), (right, of_right)], &time)),
                 None => PlannerResult::Original(RawBinaryExpr { op, left, right }),
@@ -84,6 +92,11 @@ impl ExprPlanner for Intervals {
             op => PlannerResult::Original(RawBinaryExpr { op, left, right }),
         })
     }
+}
+
+/// Whether a type is that of times to which an interval is added and nothing else.
+const fn is_time(of: &DataType) -> bool {
+    matches!(of, DataType::Timestamp(..) | DataType::Time64(_))
 }
 
 /// A text that is written out beside an interval is one.
@@ -131,6 +144,18 @@ pub(crate) fn multiplied(interval: IntervalMonthDayNano, by: impl Fn(f64) -> f64
         return Err(out_of_range());
     }
     Ok(IntervalMonthDayNano::new(months, days, micros as i64 * 1000))
+}
+
+/// Refuses `date_trunc('century', x)` and its like, of which DataFusion knows nothing until there are rows.
+///
+/// # Errors
+/// That it is not implemented.
+pub(crate) fn check_cut(call: &ScalarFunction) -> Result<()> {
+    let Some(Expr::Literal(part, _)) = call.args.first() else { return Ok(()) };
+    match part.try_as_str().flatten() {
+        Some(part) if Years::of(part).is_some() => not_impl_err!("date_trunc() to a {}", part.to_lowercase()),
+        _ => Ok(()),
+    }
 }
 
 /// An interval times a number, or divided by one.

@@ -11,7 +11,7 @@
 //! - `@x` is `abs(x)`, and `~x` is `x # -1`.
 //! - `mod(a, b)` is `a % b`, `localtimestamp` a cast of `now()`, and `approx_count_distinct` counts exactly.
 //! - `proctime()` is `now()`: where it is not, it is not planned.
-//! - Comparisons of rows become comparisons of their columns.
+//! - Comparisons of rows become comparisons of their columns, and `(a, b) IN (SELECT ...)` becomes EXISTS.
 //! - A column of a relation around a subquery is told with its schema.
 //! - `SIMILAR TO` is a match of a regular expression, and `LIKE` with an escape one without.
 //! - A cast to a text of so many characters takes the first ones.
@@ -111,9 +111,13 @@ fn is_column(expr: &Expr) -> bool {
 
 fn name_by_place(item: &mut SelectItem, at: usize) {
     if let SelectItem::UnnamedExpr(expr) = item {
-        let alias = Ident::with_quote('"', format!("{UNNAMED}{}", at + 1));
-        *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias };
+        *item = named_by_place(expr.clone(), at);
     }
+}
+
+/// An item that keeps no name of its own.
+pub(crate) fn named_by_place(expr: Expr, at: usize) -> SelectItem {
+    SelectItem::ExprWithAlias { expr, alias: Ident::with_quote('"', format!("{UNNAMED}{}", at + 1)) }
 }
 
 /// Functions that give rows.
@@ -173,6 +177,9 @@ impl VisitorMut for Respell {
             if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
                 numerals::keep_digits(expr, numerals::OF_ALL_DOUBLES);
             }
+        }
+        if let Some(condition) = &mut select.selection {
+            row_values::look_up(condition);
         }
         ControlFlow::Continue(())
     }
@@ -520,7 +527,7 @@ fn named(name: &str, span: Span) -> ObjectName {
     ObjectName(vec![ObjectNamePart::Identifier(Ident::with_span(span, name))])
 }
 
-fn call(name: &str, span: Span, args: Vec<Expr>) -> Expr {
+pub(crate) fn call(name: &str, span: Span, args: Vec<Expr>) -> Expr {
     let args = args.into_iter().map(|arg| FunctionArg::Unnamed(FunctionArgExpr::Expr(arg))).collect();
     Expr::Function(Function {
         name: named(name, span),
@@ -577,6 +584,11 @@ mod tests {
             ),
             ("SELECT (a, b) = (1, 2, 3)", "SELECT (a, b) = (1, 2, 3)"),
             ("SELECT a LIMIT $1 OFFSET 2", "SELECT a LIMIT CAST($1 AS BIGINT) OFFSET 2"),
+            (
+                "SELECT 1 FROM t WHERE a > 1 AND (a, b) IN (SELECT c, d FROM u)",
+                "SELECT 1 FROM t WHERE a > 1 AND EXISTS (SELECT 1 FROM (SELECT c, d FROM u) AS \
+                 __rows (__row_column_1, __row_column_2) WHERE (__rows.__row_column_1 = a AND __rows.__row_column_2 = b))",
+            ),
             ("SELECT a[:2], a[2:]", "SELECT a[1:2], a[2:2147483647]"),
         ] {
             assert_eq!(respelled(&template(written)).to_string(), expected, "{written}");

@@ -1,12 +1,21 @@
 //! Rows as values, `(a, b)` and `ROW(a, b)`, that are compared: as comparisons of their columns, with SQL's
 //! three truth values. DataFusion compares them as structs, in which nulls are values.
 //!
+//! `WHERE (a, b) IN (SELECT c, d ...)` becomes EXISTS: where it is one of the conditions of WHERE, null is as good as
+//! false. Elsewhere it is refused, as are rows compared with a subquery.
+//!
 //! As in PostgreSQL `(a, b) < (c, d)` is what the first columns say that differ, and is not known when a null
 //! comes before; a row IS NULL when all its columns are.
 
+use crate::text::template;
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, ObjectNamePart, UnaryOperator,
+    BinaryOperator, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectNamePart, Query, SetExpr,
+    TableAlias, TableAliasColumnDef, TableFactor, UnaryOperator,
 };
+
+/// What the rows of a subquery are called, and how the names of their columns begin.
+const LOOKED_UP: &str = "__rows";
+const COLUMN: &str = "__row_column_";
 
 /// The comparison of rows that an expression is, in other words; none where it is none, or the rows have not as
 /// many columns.
@@ -24,6 +33,57 @@ pub(crate) fn compared(expr: &Expr) -> Option<Expr> {
         Expr::IsNotDistinctFrom(left, right) => same(&columns(left)?, &columns(right)?),
         Expr::IsDistinctFrom(left, right) => same(&columns(left)?, &columns(right)?).map(not),
         _ => None,
+    }
+}
+
+/// Rows that a condition of WHERE looks up in subqueries, in other words.
+pub(crate) fn look_up(condition: &mut Expr) {
+    match condition {
+        Expr::Nested(inner) => look_up(inner),
+        Expr::BinaryOp { left, op: BinaryOperator::And, right } => {
+            look_up(left);
+            look_up(right);
+        }
+        Expr::InSubquery { expr, subquery, negated: false } => {
+            if let Some(found) = columns(expr).and_then(|row| found(&row, subquery)) {
+                *condition = found;
+            }
+        }
+        _ => {}
+    }
+}
+
+/// `EXISTS (SELECT 1 FROM (query) AS rows WHERE rows.1 = a AND ...)`
+fn found(row: &[Expr], query: &Query) -> Option<Expr> {
+    let mut subquery = template("SELECT 1 FROM (SELECT 1) AS t");
+    let SetExpr::Select(select) = subquery.body.as_mut() else { return None };
+    let names: Vec<Ident> = (1..=row.len()).map(|at| Ident::new(format!("{COLUMN}{at}"))).collect();
+    let of = |name: &Ident| Expr::CompoundIdentifier(vec![Ident::new(LOOKED_UP), name.clone()]);
+    let equal = names.iter().zip(row).map(|(name, value)| binary(&of(name), &BinaryOperator::Eq, value));
+    select.selection = joined(&BinaryOperator::And, equal.collect());
+    let columns = names.iter().map(|name| TableAliasColumnDef { name: name.clone(), data_type: None });
+    let alias = TableAlias { explicit: true, name: Ident::new(LOOKED_UP), columns: columns.collect(), at: None };
+    let rows = Box::new(query.clone());
+    select.from.first_mut()?.relation =
+        TableFactor::Derived { lateral: false, subquery: rows, alias: Some(alias), sample: None };
+    Some(Expr::Exists { subquery, negated: false })
+}
+
+/// Whether an expression compares a row with a subquery in a way that has no other words.
+pub(crate) fn is_compared(expr: &Expr) -> bool {
+    let is_row = |expr: &Expr| columns(expr).is_some_and(|columns| columns.len() > 1);
+    match expr {
+        Expr::InSubquery { expr, negated: true, .. } => is_row(expr),
+        Expr::BinaryOp { left, right, .. } => is_row(left) && is_subquery(right) || is_subquery(left) && is_row(right),
+        Expr::AnyOp { left, right, .. } | Expr::AllOp { left, right, .. } => is_row(left) && is_subquery(right),
+        _ => false,
+    }
+}
+
+fn is_subquery(expr: &Expr) -> bool {
+    match expr {
+        Expr::Nested(inner) => is_subquery(inner),
+        expr => matches!(expr, Expr::Subquery(_)),
     }
 }
 

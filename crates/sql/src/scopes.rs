@@ -70,7 +70,8 @@ fn names_in(from: &TableWithJoins, names: &mut BTreeSet<String>) {
     }
 }
 
-fn folded(ident: &Ident) -> String {
+/// A name in the case that it means.
+pub(crate) fn folded(ident: &Ident) -> String {
     match ident.quote_style {
         Some(_) => ident.value.clone(),
         None => ident.value.to_lowercase(),

@@ -13,7 +13,7 @@ use crate::close;
 use crate::error::{Error, Result};
 use crate::exact::{Exact, FiltersDown, UntiedWindows, exact, optimizer_rules, physical_rules};
 use crate::formats;
-use crate::frames;
+use crate::frames::{self, TimesOfDay};
 use crate::function::{self, ScalarFunction};
 use crate::hidden;
 use crate::ignored;
@@ -22,10 +22,12 @@ use crate::intervals::{self, Intervals};
 use crate::jsonb::{self, Jsonb, Settled};
 use crate::lateral;
 use crate::lengths::Lengths;
+use crate::merged;
 use crate::named;
 use crate::numerals::{Lists, Numerals};
 use crate::ordered_sets;
 use crate::patterns;
+use crate::positions;
 use crate::present::{self, Presents};
 use crate::printed::Joined;
 use crate::ranks;
@@ -237,6 +239,7 @@ impl Session {
         state.register_function_rewrite(Arc::new(Rounding)).expect("a session takes rewrites");
         state.register_function_rewrite(Arc::new(Lists)).expect("a session takes rewrites");
         state.register_function_rewrite(Arc::new(Joined)).expect("a session takes rewrites");
+        state.register_function_rewrite(Arc::new(TimesOfDay)).expect("a session takes rewrites");
         patterns::register(&mut state).expect("a session takes functions");
         intervals::register(&mut state).expect("a session takes functions");
         averages::register(&mut state).expect("a session takes functions");
@@ -382,11 +385,18 @@ impl Session {
             SqlToRel::new_with_options(&names, options)
                 .sql_statement_to_plan_with_context(ast::Statement::Query(Box::new(ast)), &mut context)
         };
-        let plan = match planned(respelled(&query.ast)) {
-            Err(e) if Error::is_name_twice(&e) => planned(told_apart(respelled(&query.ast))),
-            planned => planned,
+        let mut ast = respelled(&query.ast);
+        let refused = merged::written_out(&mut ast, &|ast| planned(ast).ok().map(|plan| columns_of(&plan)));
+        let plan = match planned(ast.clone()) {
+            Err(e) if Error::is_name_twice(&e) => planned(told_apart(ast)),
+            // DataFusion takes a place in ORDER BY for a column, which an expression over groups is not.
+            Err(e) => positions::written_out(&mut ast, self).then(|| planned(ast)).and_then(Result::ok).ok_or(e),
+            Ok(plan) => Ok(plan),
         };
         let plan = plan.and_then(alike::settled).map_err(|e| Error::of_planner(e, &query.text))?;
+        if let Some(refused) = refused {
+            return Err(refused.error(&query.text));
+        }
         let plan = if declared.is_empty() { plan } else { sql_function::inlined(plan, query)? };
         let plan = asof::expand(plan, &query.text)?;
         let plan = lateral::inlined(plan).and_then(hidden::in_order).map_err(|e| Error::of_planner(e, &query.text))?;
@@ -584,6 +594,14 @@ pub fn rename(plan: LogicalPlan, columns: &[Name], query: &Query) -> Result<Logi
         .project(expressions)
         .and_then(LogicalPlanBuilder::build)
         .map_err(|e| Error::of_planner(e, &query.text))
+}
+
+/// The columns of a bound query, with their relations.
+fn columns_of(plan: &LogicalPlan) -> Vec<(Option<String>, String)> {
+    let named = |(relation, field): (Option<&TableReference>, &Arc<Field>)| {
+        (relation.map(|relation| relation.table().to_owned()), field.name().clone())
+    };
+    plan.schema().iter().map(named).collect()
 }
 
 /// Where a query's SELECT says what a column is, if each of its items is one.

@@ -40,7 +40,9 @@ pub(crate) fn plain_distinct(plan: LogicalPlan) -> Planned<LogicalPlan> {
 fn first_rows(on: DistinctOn) -> Planned<LogicalPlan> {
     let DistinctOn { on_expr, select_expr, sort_expr, input, schema } = on;
     let order = sort_expr.unwrap_or_default();
-    let number = row_number().partition_by(on_expr).order_by(order.clone()).build()?;
+    let number = row_number().partition_by(on_expr);
+    // An order of nothing is none.
+    let number = if order.is_empty() { number.build()? } else { number.order_by(order.clone()).build()? };
     let name = number.schema_name().to_string();
     let shown = select_expr.into_iter().zip(schema.iter());
     let shown = shown.map(|(expr, (relation, field))| expr.alias_qualified(relation.cloned(), field.name()));

@@ -37,6 +37,9 @@ fn integers_fail_where_they_would_wrap_around() {
         ("7 / 2", Ok("3")),
         ("CASE WHEN 1 = 1 THEN 0 ELSE 9223372036854775807 + 1 END", Ok("0")),
         ("NULL + 9223372036854775807", Ok("")),
+        ("6 # 3", Ok("5")),
+        ("CAST(-1 AS smallint) # CAST(1 AS smallint)", Ok("-2")),
+        ("7 # NULL", Ok("")),
     ];
     for (expression, expected) in cases {
         let found = computed(expression).map(|value| array_value_to_string(&value, 0).expect("shown"));

@@ -2,11 +2,14 @@
 //!
 //! DataFusion has functions of the same names with other nulls, types and places; these take their
 //! names. Arrays are Arrow lists of one dimension that begin at 1. `function` knows types, `compute`
-//! values, `text` the text form, and here stands how they come into a session.
+//! values, `order` which is less, `text` the text form, and here stands how they come into a session.
 
 mod compute;
 mod function;
+mod order;
 pub mod text;
+
+pub(crate) use order::{ordered, orders};
 
 use crate::types::{array_of, is_text};
 use arrow::datatypes::DataType;

@@ -10,8 +10,11 @@ use super::{Aggregate, Which};
 use crate::batch::Batch;
 use crate::error::{Error, Result};
 use crate::slices::last_chunk;
-use arrow::array::{Int64Array, RecordBatch, UInt32Array};
+use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, UInt32Array, make_comparator};
+use arrow::buffer::BooleanBuffer;
+use arrow::compute::SortOptions;
 use arrow::datatypes::SchemaRef;
+use arrow::error::ArrowError;
 use highwater_state::Slot;
 use std::collections::VecDeque;
 
@@ -111,10 +114,40 @@ pub(crate) fn difference(old: &Finished, new: &Finished, schema: &SchemaRef) -> 
 fn same_rows(a: &RecordBatch, b: &RecordBatch) -> Result<Vec<bool>> {
     let mut same = vec![true; a.num_rows()];
     for (a, b) in a.columns().iter().zip(b.columns()) {
-        let equal = arrow::compute::kernels::cmp::not_distinct(a, b).map_err(|e| Error::data("aggregate", e))?;
-        for (same, equal) in same.iter_mut().zip(equal.values().iter()) {
+        let equal = not_distinct(a, b).map_err(|e| Error::data("aggregate", e))?;
+        for (same, equal) in same.iter_mut().zip(equal.iter()) {
             *same &= equal;
         }
     }
     Ok(same)
+}
+
+/// In which rows two columns have the same, arrays too, of which Arrow's kernels know nothing.
+fn not_distinct(a: &ArrayRef, b: &ArrayRef) -> Result<BooleanBuffer, ArrowError> {
+    if !a.data_type().is_nested() {
+        return Ok(arrow::compute::kernels::cmp::not_distinct(a, b)?.values().clone());
+    }
+    let order = make_comparator(a, b, SortOptions::default())?;
+    Ok(BooleanBuffer::collect_bool(a.len(), |row| order(row, row).is_eq()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::{Int32Array, ListArray};
+    use arrow::datatypes::Int32Type;
+    use std::sync::Arc;
+
+    #[test]
+    fn arrays_are_the_same_with_their_nulls() {
+        let arrays = |rows: Vec<Option<Vec<Option<i32>>>>| {
+            let lists = ListArray::from_iter_primitive::<Int32Type, _, _>(rows);
+            let numbers = Int32Array::from(vec![1; lists.len()]);
+            let columns: [(&str, ArrayRef); 2] = [("n", Arc::new(numbers)), ("a", Arc::new(lists))];
+            RecordBatch::try_from_iter(columns).expect("rows")
+        };
+        let before = arrays(vec![Some(vec![Some(1)]), Some(vec![None]), None, Some(vec![]), None]);
+        let after = arrays(vec![Some(vec![Some(2)]), Some(vec![None]), None, None, Some(vec![None])]);
+        assert_eq!(same_rows(&before, &after).expect("compared"), [false, true, true, false, false]);
+    }
 }

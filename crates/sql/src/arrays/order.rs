@@ -1,0 +1,142 @@
+//! `<`, `<=`, `>` and `>=` of arrays, in which elements that are null are equal to each other and greater than all
+//! others, as PostgreSQL has it and ORDER BY. DataFusion takes them for the least.
+
+use arrow::array::{Array, ArrayRef, BooleanArray, Datum, make_comparator, new_null_array};
+use arrow::compute::SortOptions;
+use arrow::datatypes::DataType;
+use arrow::error::ArrowError;
+use datafusion::common::{Result, plan_err};
+use datafusion::logical_expr::expr::ScalarFunction;
+use datafusion::logical_expr::{
+    ColumnarValue, Expr, Operator, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+};
+use datafusion::physical_expr_common::datum::apply;
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+/// What the function of an operator is called; none for one that does not ask which of two values is less.
+const fn name_of(operator: Operator) -> Option<&'static str> {
+    match operator {
+        Operator::Lt => Some("array_lt"),
+        Operator::LtEq => Some("array_le"),
+        Operator::Gt => Some("array_gt"),
+        Operator::GtEq => Some("array_ge"),
+        _ => None,
+    }
+}
+
+/// Whether an operator asks which of two values is less.
+pub(crate) const fn orders(operator: Operator) -> bool {
+    name_of(operator).is_some()
+}
+
+/// The comparison of two arrays.
+///
+/// # Errors
+/// When the operator is none that [`orders`].
+pub(crate) fn ordered(left: Expr, operator: Operator, right: Expr) -> Result<Expr> {
+    let Some(name) = name_of(operator) else { return plan_err!("{operator} says nothing of an order") };
+    let signature = Signature::any(2, Volatility::Immutable);
+    let function = ScalarUDF::from(Ordered { name, operator, signature });
+    Ok(Expr::ScalarFunction(ScalarFunction::new_udf(Arc::new(function), vec![left, right])))
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Ordered {
+    name: &'static str,
+    operator: Operator,
+    signature: Signature,
+}
+
+impl Ordered {
+    fn holds(&self, order: Ordering) -> bool {
+        match self.operator {
+            Operator::Lt => order.is_lt(),
+            Operator::LtEq => order.is_le(),
+            Operator::Gt => order.is_gt(),
+            _ => order.is_ge(),
+        }
+    }
+
+    fn compared(&self, left: &dyn Datum, right: &dyn Datum) -> Result<ArrayRef, ArrowError> {
+        let ((left, is_left_one), (right, is_right_one)) = (left.get(), right.get());
+        let order = make_comparator(left, right, SortOptions { descending: false, nulls_first: false })?;
+        let holds = |row: usize| {
+            let (i, j) = (if is_left_one { 0 } else { row }, if is_right_one { 0 } else { row });
+            (left.is_valid(i) && right.is_valid(j)).then(|| self.holds(order(i, j)))
+        };
+        let rows = if is_left_one { right.len() } else { left.len() };
+        Ok(Arc::new((0..rows).map(holds).collect::<BooleanArray>()))
+    }
+}
+
+impl ScalarUDFImpl for Ordered {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Boolean)
+    }
+
+    fn is_strict(&self) -> bool {
+        true
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        // The optimizer asks what comes of columns that are null and nothing else.
+        if args.args.iter().any(|arg| arg.data_type().is_null()) {
+            return Ok(ColumnarValue::Array(new_null_array(&DataType::Boolean, args.number_rows)));
+        }
+        match args.args.as_slice() {
+            [left, right] => apply(left, right, |left, right| self.compared(left, right)),
+            _ => plan_err!("{} takes two arrays", self.name),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::{AsArray, ListArray, Scalar};
+    use arrow::datatypes::Int32Type;
+
+    #[test]
+    fn null_elements_are_greater_than_all_others() {
+        let arrays: Vec<Option<Vec<Option<i32>>>> = vec![
+            Some(vec![Some(1), Some(2)]),
+            Some(vec![Some(1), Some(2), Some(3)]),
+            Some(vec![Some(1), None, Some(2)]),
+            Some(vec![None]),
+            Some(vec![None]),
+            None,
+        ];
+        let column =
+            |rows: &[Option<Vec<Option<i32>>>]| ListArray::from_iter_primitive::<Int32Type, _, _>(rows.to_vec());
+        let all = column(&arrays);
+        for (at, one) in arrays.iter().enumerate() {
+            for (operator, signs) in [
+                (Operator::Lt, [Ordering::Less].as_slice()),
+                (Operator::LtEq, [Ordering::Less, Ordering::Equal].as_slice()),
+                (Operator::Gt, [Ordering::Greater].as_slice()),
+                (Operator::GtEq, [Ordering::Greater, Ordering::Equal].as_slice()),
+            ] {
+                let signature = Signature::any(2, Volatility::Immutable);
+                let of = Ordered { name: "ordered", operator, signature };
+                let alone = Scalar::new(column(&arrays[at..=at]));
+                let found = of.compared(&alone, &all).expect("compared");
+                // An element that is null as the greatest number is the order.
+                let key = |array: &Vec<Option<i32>>| array.iter().map(|v| v.unwrap_or(i32::MAX)).collect::<Vec<_>>();
+                let expected = arrays.iter().map(|other| {
+                    let order = key(one.as_ref()?).cmp(&key(other.as_ref()?));
+                    Some(signs.contains(&order))
+                });
+                assert_eq!(found.as_boolean(), &expected.collect::<BooleanArray>(), "{operator} {one:?}");
+            }
+        }
+    }
+}
