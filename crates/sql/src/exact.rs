@@ -12,7 +12,6 @@ use crate::arithmetic;
 use crate::arrays;
 use crate::floats;
 use crate::frames;
-use crate::intervals;
 use crate::lower::ties;
 use crate::minutes;
 use crate::nulls;
@@ -128,10 +127,6 @@ pub(crate) fn exact(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> 
         }
         Expr::ScalarFunction(call) if call.func.name() == "round" => {
             Ok(Transformed::yes(rounding::to_even(call, schema)))
-        }
-        Expr::ScalarFunction(call) if call.func.name() == "date_trunc" => {
-            intervals::check_cut(&call)?;
-            Ok(Transformed::no(Expr::ScalarFunction(call)))
         }
         Expr::ScalarFunction(call) if call.func.name() == "regexp_like" => Ok(nulls::matched_by_call(call)),
         Expr::BinaryExpr(of) if nulls::is_match(of.op) => Ok(nulls::matched(of)),

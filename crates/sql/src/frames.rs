@@ -40,7 +40,7 @@ pub(crate) fn check(plan: &LogicalPlan, query: &Query) -> std::result::Result<()
             let Expr::WindowFunction(call) = expr else { continue };
             let (frame, Some(first)) = (&call.params.window_frame, call.params.order_by.first()) else { continue };
             let Ok(data_type) = first.expr.get_type(window.input.schema()) else { continue };
-            let is_far = matches!(data_type, DataType::Interval(_) | DataType::Binary | DataType::Time64(_));
+            let is_far = matches!(data_type, DataType::Interval(_) | DataType::Binary);
             if is_far && frame.units == WindowFrameUnits::Range {
                 found = Some((call.fun.name().to_owned(), data_type));
                 return Ok(TreeNodeRecursion::Stop);

@@ -12,7 +12,7 @@ use arrow::datatypes::{
     DataType, Field, FieldRef, Float64Type, Int32Type, IntervalMonthDayNano, IntervalMonthDayNanoType, IntervalUnit,
     Time64MicrosecondType, TimeUnit, TimestampMicrosecondType,
 };
-use datafusion::common::{DFSchema, DataFusionError, Result, ScalarValue, not_impl_err, plan_err};
+use datafusion::common::{DFSchema, DataFusionError, Result, ScalarValue, plan_err};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
@@ -144,18 +144,6 @@ pub(crate) fn multiplied(interval: IntervalMonthDayNano, by: impl Fn(f64) -> f64
         return Err(out_of_range());
     }
     Ok(IntervalMonthDayNano::new(months, days, micros as i64 * 1000))
-}
-
-/// Refuses `date_trunc('century', x)` and its like, of which DataFusion knows nothing until there are rows.
-///
-/// # Errors
-/// That it is not implemented.
-pub(crate) fn check_cut(call: &ScalarFunction) -> Result<()> {
-    let Some(Expr::Literal(part, _)) = call.args.first() else { return Ok(()) };
-    match part.try_as_str().flatten() {
-        Some(part) if Years::of(part).is_some() => not_impl_err!("date_trunc() to a {}", part.to_lowercase()),
-        _ => Ok(()),
-    }
 }
 
 /// An interval times a number, or divided by one.
