@@ -73,6 +73,8 @@ pub(crate) struct State {
     pub(crate) deferring: bool,
     pub(crate) restoring: Restoring,
     pub(crate) broken: Broken,
+    /// Objects with smaller numbers were there when the database was opened.
+    pub(crate) first_new: u64,
 }
 
 impl Database {
@@ -115,6 +117,7 @@ impl Database {
         let runtime = QueryThreads::start(threads);
         let folder = |what: std::io::Error| Error::Folder { path: config.data_dir.clone(), what: what.to_string() };
         let mut state = State {
+            first_new: catalog.next_id(),
             catalog,
             objects: Objects::default(),
             running: BTreeMap::new(),

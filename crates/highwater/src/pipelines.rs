@@ -154,7 +154,10 @@ impl Database {
                     tracing::warn!(pipeline, %error, "stopped without a final checkpoint");
                 }
             }
-            None if is_checked || first_is_not_the_first(state, pipeline) => {}
+            None if is_checked => {}
+            // What the root has may be of objects, too, that were dropped while it did not run.
+            None if is_of_before(state, pipeline) => self.check_kept(pipeline, &spec.plan)?,
+            None if first_is_not_the_first(state, pipeline) => {}
             None => self.check_root(pipeline, &spec.sql)?,
         }
         self.tables.set_readers(pipeline, &self.tables_of(state, pipeline));
@@ -331,7 +334,8 @@ impl Database {
         state.broken.forget(names, &gone);
         self.remove_left(state);
         let mut smaller: Vec<String> = smaller.into_iter().collect();
-        smaller.retain(|pipeline| state.broken.why_not_running(pipeline).is_none());
+        // One that is about to be begun is begun as it is then.
+        smaller.retain(|name| state.broken.why_not_running(name).is_none() && !state.restoring.holds(name));
         state.waiting.extend(smaller);
         if state.deferring {
             return Ok(());
@@ -373,6 +377,11 @@ pub(crate) fn policy(state: &State, object: &Object) -> Result<OnError> {
         Body::Subscription(subscribed) => of(&subscribed.statement.from),
         Body::Table(_) | Body::Fed(_) | Body::Source(_) | Body::View(_) => Ok(OnError::Fail),
     }
+}
+
+/// Whether a pipeline was there when the database was opened, so that what the root has of it is its own.
+fn is_of_before(state: &State, pipeline: &str) -> bool {
+    state.objects.of_pipeline(pipeline).next().is_some_and(|first| first.entry.id < state.first_new)
 }
 
 /// Whether the object that names a pipeline has had others of its name before: then what the root

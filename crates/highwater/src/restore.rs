@@ -128,8 +128,16 @@ impl Database {
 
     fn restore_pipeline(&self, pipeline: &str) {
         let (entries, spec) = {
-            let state = self.state();
-            (entries_of(&state, pipeline), self.pipeline_spec(&state, pipeline))
+            let mut state = self.state();
+            let entries = entries_of(&state, pipeline);
+            // Since it was queued it was dropped, or a definition has begun it.
+            if entries.is_empty() || state.running.contains_key(pipeline) {
+                state.restoring.begun.remove(pipeline);
+                drop(state);
+                self.restored.notify_all();
+                return;
+            }
+            (entries, self.pipeline_spec(&state, pipeline))
         };
         let started = spec.and_then(|spec| {
             self.check_kept(pipeline, &spec.plan)?;

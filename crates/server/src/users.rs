@@ -155,14 +155,15 @@ impl Users {
         change(&mut all);
         let path = data.join(FILE);
         let text = serde_json::to_string_pretty(&all).expect("names and bytes are JSON");
-        write_mark(data).map_err(|error| Failure::storage(data.join(MARK).display(), error))?;
         write(&path, &text).map_err(|error| Failure::storage(path.display(), error))?;
+        // Behind the file: when the process dies between the two, the next start reads the users and writes it.
+        write_mark(data).map_err(|error| Failure::storage(data.join(MARK).display(), error))?;
         *self.all.write().unwrap_or_else(PoisonError::into_inner) = all;
         Ok(())
     }
 }
 
-/// Says that there are users, before there are.
+/// Says that there are users.
 fn write_mark(data: &Path) -> std::io::Result<()> {
     let mark = data.join(MARK);
     if mark.exists() {

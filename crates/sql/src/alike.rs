@@ -8,6 +8,7 @@
 
 use crate::arrays;
 use crate::error::DataError;
+use crate::exact::compares;
 use crate::floats::is_interval;
 use crate::intervals::written;
 use crate::types::{is_text, pg_name};
@@ -24,8 +25,8 @@ use datafusion::logical_expr::registry::FunctionRegistry;
 use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
-    ColumnarValue, Expr, ExprSchemable, Join, LogicalPlan, Operator, Projection, ReturnFieldArgs, ScalarFunctionArgs,
-    ScalarUDF, ScalarUDFImpl, Signature, Subquery, Union, Volatility, cast,
+    ColumnarValue, Expr, ExprSchemable, Join, LogicalPlan, Projection, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF,
+    ScalarUDFImpl, Signature, Subquery, Union, Volatility, cast,
 };
 use datafusion::sql::sqlparser::ast::BinaryOperator;
 use std::sync::Arc;
@@ -194,11 +195,6 @@ impl FunctionRewrite for Beside {
             other => return Ok(Transformed::no(other)),
         }))
     }
-}
-
-const fn compares(op: Operator) -> bool {
-    use Operator::{Eq, Gt, GtEq, IsDistinctFrom, IsNotDistinctFrom, Lt, LtEq, NotEq};
-    matches!(op, Eq | NotEq | Lt | LtEq | Gt | GtEq | IsDistinctFrom | IsNotDistinctFrom)
 }
 
 /// `CASE x WHEN a THEN b ... ELSE c END`: x and all a are alike, and all b and c.

@@ -1,7 +1,7 @@
 //! `<`, `<=`, `>` and `>=` of arrays, in which elements that are null are equal to each other and greater than all
 //! others, as PostgreSQL has it and ORDER BY. DataFusion takes them for the least.
 
-use arrow::array::{Array, ArrayRef, BooleanArray, Datum, make_comparator, new_null_array};
+use arrow::array::{ArrayRef, BooleanArray, Datum, make_comparator, new_null_array};
 use arrow::compute::SortOptions;
 use arrow::datatypes::DataType;
 use arrow::error::ArrowError;
