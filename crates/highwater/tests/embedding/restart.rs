@@ -240,6 +240,35 @@ fn a_restart_without_its_parts_loses_nothing() {
 }
 
 #[test]
+fn what_is_left_of_a_pipeline_goes_on_when_a_broken_view_of_it_is_dropped() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (log, store) = (Log::of(1), Store::default());
+    {
+        let database = open(folder.path(), &log, &store, with_half);
+        let script = "CREATE TABLE t (id bigint PRIMARY KEY);
+                      CREATE MATERIALIZED VIEW v AS SELECT count(*) AS n FROM t;
+                      CREATE MATERIALIZED VIEW w AS SELECT half(n * 2) AS n FROM v;
+                      INSERT INTO t VALUES (1), (2), (3);
+                      FLUSH;";
+        database.script(script).expect("a script");
+        database.shutdown().expect("a clean stop");
+    }
+    for rows in [4, 5] {
+        let database = open(folder.path(), &log, &store, |_| ());
+        if rows == 4 {
+            assert_eq!(database.broken().len(), 1, "{:?}", database.broken());
+            database.execute("DROP MATERIALIZED VIEW w").expect("drops");
+        }
+        assert!(database.broken().is_empty(), "{:?}", database.broken());
+        database.execute(&format!("INSERT INTO t VALUES ({rows})")).expect("inserts");
+        database.execute("FLUSH").expect("flushes");
+        assert_eq!(number(&database, "SELECT n FROM v"), rows);
+        assert_equal_to_recomputation(&database, "v");
+        database.shutdown().expect("a clean stop");
+    }
+}
+
+#[test]
 fn a_source_that_panics_fails_its_pipeline_alone_and_is_tried_again() {
     let folder = tempfile::tempdir().expect("a folder");
     let (log, store) = (Log::of(100), Store::default());
