@@ -21,7 +21,7 @@ use highwater_engine::plan::{OnError, Plan};
 use highwater_engine::sink::Sink;
 use highwater_engine::{PipelineSpec, log_offsets};
 use highwater_sql::lower::{Builder, Maintained};
-use highwater_sql::statement::{CreateSink, Name, ObjectKind, Property};
+use highwater_sql::statement::{CreateSink, Name, ObjectKind, Property, Statement};
 use highwater_sql::{references, same_text};
 use highwater_tables::{JournalSink, TableStore};
 use std::collections::BTreeSet;
@@ -249,7 +249,11 @@ impl Database {
         }
         let plan = self.plan_with(state, object)?;
         let is_ours = |offset| !is_first || TableStore::is_certain(offset);
-        if log_offsets(&plan, &manifest).all(|(source, offset)| is_ours(offset) && source.check(offset).is_ok()) {
+        // What another database's tables were given this one's are not given once more.
+        let has_given = is_first && manifest.sql.iter().any(|sql| writes_here(sql));
+        if !has_given
+            && log_offsets(&plan, &manifest).all(|(source, offset)| is_ours(offset) && source.check(offset).is_ok())
+        {
             return Ok(true);
         }
         let root = self.engine.store().root().url();
@@ -377,6 +381,14 @@ pub(crate) fn policy(state: &State, object: &Object) -> Result<OnError> {
         Body::Subscription(subscribed) => of(&subscribed.statement.from),
         Body::Table(_) | Body::Fed(_) | Body::Source(_) | Body::View(_) => Ok(OnError::Fail),
     }
+}
+
+/// Whether the statement of an object that a pipeline keeps writes into the tables' store.
+fn writes_here(sql: &str) -> bool {
+    matches!(
+        highwater_sql::parse(sql),
+        Ok(Statement::CreateSink(CreateSink { into: Some(_), .. }) | Statement::CreateSubscription(_))
+    )
 }
 
 /// Whether a pipeline was there when the database was opened, so that what the root has of it is its own.

@@ -1,6 +1,6 @@
 //! What a plan says exactly, once its types are settled: arithmetic and aggregates that give no wrong number,
-//! conditions that keep their nulls, keys of floating point in one form, casts to text as PostgreSQL writes values, and a LIMIT whose order leaves
-//! no rows equal.
+//! conditions that keep their nulls, keys of floating point in one form, casts to text as PostgreSQL writes
+//! values, and a LIMIT whose order leaves no rows equal.
 //!
 //! It is part of the analysis of every plan, of a query that runs once as of a view, so that both give the
 //! same. It can be done again to what it has been done to. Windows come last, when only the columns are left

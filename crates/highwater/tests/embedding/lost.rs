@@ -195,3 +195,30 @@ fn a_second_database_takes_over_no_view_of_the_first_one() {
     drop(first);
     assert_right(&open(folder.path(), "data").expect("a database"));
 }
+
+#[test]
+fn a_new_database_gives_its_tables_all_that_a_sink_into_them_has() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let script = "
+        CREATE SOURCE s (v bigint) WITH (connector = 'datagen', datagen.rows = '10', fields.v.kind = 'event_number');
+        CREATE TABLE t (n bigint PRIMARY KEY);
+        CREATE MATERIALIZED VIEW v AS SELECT count(*) AS n FROM s;
+        CREATE SINK k INTO t AS SELECT n FROM v;
+        FLUSH;";
+    let given = |database: &Database| rows(database, "SELECT n FROM t WHERE n = 10").count();
+    let database = open(folder.path(), "data").expect("a database");
+    database.script(script).expect("a script");
+    assert_eq!(given(&database), 1);
+    database.shutdown().expect("a clean stop");
+    drop(database);
+    fs::remove_dir_all(folder.path().join("data")).expect("the data folder is lost");
+    let database = open(folder.path(), "data").expect("a database");
+    let refused = database.script(script).expect_err("the table would stay empty");
+    assert!(refused.to_string().contains("another database"), "{refused}");
+    fs::remove_dir_all(folder.path().join("root/v")).expect("removes");
+    for statement in script.split(';').skip(2).map(str::trim).filter(|statement| !statement.is_empty()) {
+        database.execute(statement).expect(statement);
+    }
+    assert_eq!(given(&database), 1);
+    database.shutdown().expect("a clean stop");
+}
