@@ -211,7 +211,7 @@ impl Database {
     ///
     /// # Errors
     /// When the newest goes on from another log of tables than the one that is here.
-    pub(crate) fn check_kept(&self, pipeline: &str, plan: &Plan) -> Result<()> {
+    pub(crate) fn check_offsets(&self, pipeline: &str, plan: &Plan) -> Result<()> {
         match self.at_root(pipeline) {
             Ok(AtRoot::Nothing) => {
                 let root = self.engine.store().root().url();

@@ -140,7 +140,7 @@ impl Database {
             (entries, self.pipeline_spec(&state, pipeline))
         };
         let started = spec.and_then(|spec| {
-            self.check_kept(pipeline, &spec.plan)?;
+            self.check_offsets(pipeline, &spec.plan)?;
             Ok(self.engine.create(spec)?)
         });
         let mut state = self.state();

@@ -28,7 +28,7 @@ pub(super) fn fields(schema: &SchemaRef, format: &Format) -> PgWireResult<Arc<Ve
 fn column_type(field: &FieldRef) -> PgWireResult<Type> {
     match own_type(field.data_type()) {
         Some(own) => Ok(own),
-        None if is_vector(field) => Ok(Type::INT2VECTOR),
+        None if is_vector(field) => Ok(Type::INT2_VECTOR),
         None => field_into_pg_type(field),
     }
 }
