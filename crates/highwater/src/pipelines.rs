@@ -156,7 +156,7 @@ impl Database {
             }
             None if is_checked => {}
             // What the root has may be of objects, too, that were dropped while it did not run.
-            None if is_of_before(state, pipeline) => self.check_kept(pipeline, &spec.plan)?,
+            None if is_of_before(state, pipeline) => self.check_offsets(pipeline, &spec.plan)?,
             None if first_is_not_the_first(state, pipeline) => {}
             None => self.check_root(pipeline, &spec.sql)?,
         }
