@@ -9,7 +9,7 @@
 
 use crate::catalog::Entry;
 use crate::connection::Connection;
-use crate::database::{Database, State};
+use crate::database::{Database, STACK_BYTES, State};
 use crate::error::Result;
 use crate::objects::{Body, Object};
 use highwater_engine::Pipeline;
@@ -113,17 +113,25 @@ impl Database {
     /// may use it meanwhile.
     pub fn restore_pipelines(&self) {
         let waiting = self.state().restoring.queue.len();
+        let restore = || {
+            while let Some(next) = self.begin_next() {
+                self.restore_pipeline(&next);
+            }
+        };
         std::thread::scope(|scope| {
             for _ in 0..AT_ONCE.min(waiting) {
-                scope.spawn(|| {
-                    loop {
-                        let Some(next) = self.state().restoring.begin() else { return };
-                        self.restore_pipeline(&next);
-                    }
-                });
+                // Plans are as deep here as where they were made.
+                let thread = std::thread::Builder::new().name("hw-restore".to_owned()).stack_size(STACK_BYTES);
+                if thread.spawn_scoped(scope, restore).is_err() {
+                    restore();
+                }
             }
         });
         self.keep_for_the_broken();
+    }
+
+    fn begin_next(&self) -> Option<String> {
+        self.state().restoring.begin()
     }
 
     fn restore_pipeline(&self, pipeline: &str) {
