@@ -141,10 +141,19 @@ fn list_of(expr: &Expr) -> Option<Among<'_>> {
 fn equal(expr: &Expr) -> Option<Among<'_>> {
     let Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) = expr else { return among(expr) };
     match (left.as_ref(), right.as_ref()) {
-        (of @ Expr::Column(_), constant) | (constant, of @ Expr::Column(_)) => {
+        (of, constant) | (constant, of) if is_column(of) => {
             Some(Among { of, values: vec![value(constant)?], negated: false })
         }
         _ => None,
+    }
+}
+
+/// A column, or one of another type than what it is compared with: the simplifier casts the constant instead.
+fn is_column(expr: &Expr) -> bool {
+    match expr {
+        Expr::Column(_) => true,
+        Expr::Cast(Cast { expr, .. }) => matches!(expr.as_ref(), Expr::Column(_)),
+        _ => false,
     }
 }
 

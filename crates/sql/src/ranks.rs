@@ -15,7 +15,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 /// What the functions are called.
-const NAMES: [&str; 4] = ["row_number", "rank", "dense_rank", "ntile"];
+pub(crate) const NAMES: [&str; 4] = ["row_number", "rank", "dense_rank", "ntile"];
 
 /// Makes the functions known.
 ///

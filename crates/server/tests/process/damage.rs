@@ -79,6 +79,12 @@ fn newest(scene: &Scene) -> Vec<(PathBuf, bool)> {
     let mut manifests: Vec<PathBuf> =
         files_below(&root).into_iter().filter(|path| path.extension().is_some_and(|e| e == "json")).collect();
     manifests.sort();
+    // The kill may have left the manifest of a checkpoint that was not yet one.
+    let told = text(&scene.output(&["checkpoints", "verify", "data/checkpoints"]).stdout);
+    let numbers = told.lines().filter_map(|line| line.strip_prefix("counts ")?.split(':').next()?.parse().ok());
+    let committed: u64 = numbers.max().expect("a checkpoint");
+    let number = |path: &PathBuf| path.file_stem()?.to_str()?.parse::<u64>().ok();
+    manifests.retain(|path| number(path).is_some_and(|number| number <= committed));
     let newest = manifests.pop().expect("a manifest");
     let before = manifests.pop().map(|path| fs::read_to_string(path).expect("text")).unwrap_or_default();
     let content = fs::read_to_string(&newest).expect("text");

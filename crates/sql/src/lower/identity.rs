@@ -6,12 +6,15 @@
 //! their names.
 
 use super::ties::unaliased;
+use crate::ranks;
 use arrow::compute::SortOptions;
 use arrow::datatypes::DataType;
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, DataFusionError, ScalarValue};
 use datafusion::logical_expr::expr::{AggregateFunctionParams, NullTreatment, WindowFunctionParams};
 use datafusion::logical_expr::{
-    Case, Expr, ExprSchemable, LogicalPlan, SortExpr, WindowFrame, WindowFrameBound, WindowFrameUnits,
+    BinaryExpr, Case, Expr, ExprSchemable, Filter, LogicalPlan, SortExpr, WindowFrame, WindowFrameBound,
+    WindowFrameUnits, lit,
 };
 use highwater_engine::identity::{data_type, direction, like_word, literal, name, operator, unknown};
 use highwater_engine::{Error, Result};
@@ -54,7 +57,7 @@ pub(super) fn plan(node: &LogicalPlan, rows: &str) -> Result<String> {
             format!("project [{columns}] of {}", under(&projection.input)?)
         }
         LogicalPlan::Filter(filter) => {
-            let condition = Columns::In(filter.input.schema()).expr(&filter.predicate)?;
+            let condition = Columns::In(filter.input.schema()).expr(&of_ranks(filter)?)?;
             format!("filter {condition} of {}", under(&filter.input)?)
         }
         LogicalPlan::Window(window) => {
@@ -80,6 +83,29 @@ pub(super) fn plan(node: &LogicalPlan, rows: &str) -> Result<String> {
         }
         other => return Err(unknown("a part of a query", other.display())),
     })
+}
+
+/// A filter's condition as it was first kept: ranks were integers without a sign.
+fn of_ranks(filter: &Filter) -> Result<Expr> {
+    let LogicalPlan::Window(window) = filter.input.as_ref() else { return Ok(filter.predicate.clone()) };
+    let columns = window.input.schema().fields().len();
+    let is_rank = |expr: &Expr| {
+        let Expr::Column(column) = expr else { return false };
+        let at = window.schema.maybe_index_of_column(column).and_then(|at| at.checked_sub(columns));
+        let called = at.and_then(|at| window.window_expr.get(at)).map(unaliased);
+        matches!(called, Some(Expr::WindowFunction(call)) if ranks::NAMES.contains(&call.fun.name()))
+    };
+    let kept = filter.predicate.clone().transform(|expr| {
+        let Expr::BinaryExpr(BinaryExpr { left, op, right }) = &expr else { return Ok(Transformed::no(expr)) };
+        match right.as_ref() {
+            Expr::Literal(ScalarValue::Int64(Some(value)), _) if *value >= 0 && is_rank(left) => {
+                let kept = BinaryExpr::new(left.clone(), *op, Box::new(lit(value.unsigned_abs())));
+                Ok(Transformed::yes(Expr::BinaryExpr(kept)))
+            }
+            _ => Ok(Transformed::no(expr)),
+        }
+    });
+    kept.map(|kept| kept.data).map_err(|e| broken(&e))
 }
 
 impl Columns<'_> {
