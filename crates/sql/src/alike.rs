@@ -12,7 +12,7 @@ use crate::exact::compares;
 use crate::floats::is_interval;
 use crate::intervals::written;
 use crate::types::{is_text, pg_name};
-use arrow::datatypes::{DataType, FieldRef, IntervalUnit, TimeUnit};
+use arrow::datatypes::{DataType, FieldRef, TimeUnit};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, DataFusionError, Result, ScalarValue, plan_err};
@@ -130,11 +130,10 @@ fn brought(value: Expr, to: &DataType, schema: &DFSchema) -> Expr {
 
 /// What a text that is written out is as an operand beside one of a type, if it is told here.
 fn operand_of(operator: &BinaryOperator, beside: DataType) -> Option<DataType> {
-    use BinaryOperator::{Eq, Gt, GtEq, Lt, LtEq, NotEq, Plus, StringConcat};
+    use BinaryOperator::{Eq, Gt, GtEq, Lt, LtEq, NotEq, StringConcat};
     match (operator, beside) {
         (StringConcat, DataType::Binary) => Some(DataType::Binary),
         (Eq | NotEq | Lt | LtEq | Gt | GtEq, of @ (DataType::Binary | DataType::Boolean)) => Some(of),
-        (Plus, DataType::Timestamp(..)) => Some(DataType::Interval(IntervalUnit::MonthDayNano)),
         _ => None,
     }
 }

@@ -112,6 +112,24 @@ pub(crate) fn spread(name: &str, args: &[ColumnarValue], rows: usize) -> Result<
     args.iter().map(|arg| arg.to_array(rows)).collect()
 }
 
+/// What a function makes of whole columns; of constants alone, once.
+///
+/// # Errors
+/// The function's, and when constants are too long to stand beside each row.
+pub(crate) fn by_columns(
+    name: &str,
+    args: &ScalarFunctionArgs,
+    compute: impl FnOnce(&[ArrayRef]) -> Result<ArrayRef>,
+) -> Result<ColumnarValue> {
+    let is_constant = is_constant(&args.args);
+    let rows = if is_constant { 1 } else { args.number_rows };
+    let made = compute(&spread(name, &args.args, rows)?)?;
+    if is_constant {
+        return ScalarValue::try_from_array(&made, 0).map(ColumnarValue::Scalar);
+    }
+    Ok(ColumnarValue::Array(made))
+}
+
 /// `text || text`
 pub(crate) fn joined(args: &[ColumnarValue], rows: usize) -> Result<ColumnarValue> {
     let rows = if is_constant(args) { 1 } else { rows };

@@ -147,7 +147,8 @@ pub(crate) const fn compares(op: Operator) -> bool {
     matches!(op, Eq | NotEq | Lt | LtEq | Gt | GtEq | IsDistinctFrom | IsNotDistinctFrom)
 }
 
-fn is_interval(expr: &Expr, schema: &DFSchema) -> bool {
+/// Whether a value is an interval.
+pub(crate) fn is_interval(expr: &Expr, schema: &DFSchema) -> bool {
     expr.get_type(schema).is_ok_and(|of| floats::is_interval(&of))
 }
 

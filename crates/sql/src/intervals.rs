@@ -2,6 +2,7 @@
 //! cuts off, counts in another way or does not know: seconds with their fraction, the seconds of an interval,
 //! whose years have 365.25 days, and decades, centuries and millennia.
 
+use crate::bounded;
 use crate::error::DataError;
 use crate::floats::is_interval;
 use crate::literals;
@@ -167,7 +168,7 @@ impl ScalarUDFImpl for Scaled {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        computed(&args, |args| {
+        bounded::by_columns(self.name(), &args, |args| {
             let [intervals, by] = args else { return plan_err!("{} takes two values", self.name()) };
             let scale = |interval: IntervalMonthDayNano, by: f64| {
                 if self.divides && by == 0.0 {
@@ -184,18 +185,6 @@ impl ScalarUDFImpl for Scaled {
             Ok(Arc::new(PrimitiveArray::<IntervalMonthDayNanoType>::from(made)))
         })
     }
-}
-
-/// A function of whole columns; of constants, once.
-fn computed(args: &ScalarFunctionArgs, compute: impl FnOnce(&[ArrayRef]) -> Result<ArrayRef>) -> Result<ColumnarValue> {
-    let is_constant = args.args.iter().all(|value| matches!(value, ColumnarValue::Scalar(_)));
-    let rows = if is_constant { 1 } else { args.number_rows };
-    let arrays = args.args.iter().map(|value| value.to_array(rows)).collect::<Result<Vec<_>>>()?;
-    let result = compute(&arrays)?;
-    if is_constant {
-        return ScalarValue::try_from_array(&result, 0).map(ColumnarValue::Scalar);
-    }
-    Ok(ColumnarValue::Array(result))
 }
 
 /// Parts that are counted by years.

@@ -5,11 +5,12 @@
 //! grouping sets group by is computed below them, under such a name too, and named as before above them. Views are
 //! lowered without this: a dataflow gives all of its keys one form.
 
+use crate::exact::is_interval;
 use crate::floats;
 use crate::sets::with_keys;
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{Column, DFSchema, JoinConstraint, Result};
-use datafusion::logical_expr::{Aggregate, Expr, ExprSchemable, Join, LogicalPlan, Projection};
+use datafusion::logical_expr::{Aggregate, Expr, Join, LogicalPlan, Projection};
 use datafusion::optimizer::optimizer::ApplyOrder;
 use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
 use std::sync::Arc;
@@ -66,10 +67,6 @@ fn name_key(key: &mut Expr, schema: &DFSchema, name: String) -> Result<bool> {
     let is_changed = *key != named;
     *key = named;
     Ok(is_changed)
-}
-
-fn is_interval(expr: &Expr, schema: &DFSchema) -> bool {
-    expr.get_type(schema).is_ok_and(|of| floats::is_interval(&of))
 }
 
 /// A GROUP BY of grouping sets, with what is computed below and named above.

@@ -11,7 +11,7 @@ use arrow::array::{Array, ArrayRef, AsArray, ListArray};
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, IntervalUnit, TimeUnit};
 use arrow::error::ArrowError;
-use datafusion::common::{Result, ScalarValue, plan_err};
+use datafusion::common::{Result, plan_err};
 use datafusion::functions_nested::range::gen_series_udf;
 use datafusion::logical_expr::type_coercion::binary::type_union_resolution;
 use datafusion::logical_expr::{
@@ -302,14 +302,7 @@ impl ScalarUDFImpl for ArrayFunction {
             let given = args.return_field.data_type().clone();
             return gen_series_udf().invoke_with_args(args)?.cast_to(&given, None);
         }
-        let is_constant = args.args.iter().all(|value| matches!(value, ColumnarValue::Scalar(_)));
-        let rows = if is_constant { 1 } else { args.number_rows };
-        let arrays = bounded::spread(&self.name, &args.args, rows)?;
-        let result = self.compute(&arrays)?;
-        if is_constant {
-            return ScalarValue::try_from_array(&result, 0).map(ColumnarValue::Scalar);
-        }
-        Ok(ColumnarValue::Array(result))
+        bounded::by_columns(&self.name, &args, |args| Ok(self.compute(args)?))
     }
 }
 

@@ -19,7 +19,7 @@ use crate::error::DataError;
 use crate::types::{is_text, pg_name};
 use arrow::array::{Array, ArrayRef, AsArray, new_null_array};
 use arrow::datatypes::{DataType, Float64Type, Int64Type, TimeUnit};
-use datafusion::common::{DataFusionError, Result, ScalarValue, plan_err};
+use datafusion::common::{DataFusionError, Result, plan_err};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::registry::FunctionRegistry;
@@ -160,12 +160,6 @@ impl ScalarUDFImpl for Own {
         if self.scalar.is_strict && args.args.iter().any(|arg| arg.data_type().is_null()) {
             return Ok(ColumnarValue::Array(new_null_array(args.return_field.data_type(), args.number_rows)));
         }
-        let is_constant = args.args.iter().all(|value| matches!(value, ColumnarValue::Scalar(_)));
-        let rows = if is_constant { 1 } else { args.number_rows };
-        let result = (self.scalar.compute)(&bounded::spread(self.scalar.name, &args.args, rows)?)?;
-        if is_constant {
-            return ScalarValue::try_from_array(&result, 0).map(ColumnarValue::Scalar);
-        }
-        Ok(ColumnarValue::Array(result))
+        bounded::by_columns(self.scalar.name, &args, self.scalar.compute)
     }
 }

@@ -138,18 +138,13 @@ impl ScalarUDFImpl for Substring {
             let made = self.by_number.inner().invoke_with_args(args);
             return made.map_err(|error| if is_short { negative() } else { error });
         }
-        let is_constant = args.args.iter().all(|value| matches!(value, ColumnarValue::Scalar(_)));
-        let rows = if is_constant { 1 } else { args.number_rows };
-        let arrays = bounded::spread(self.name(), &args.args, rows)?;
-        let found: ArrayRef = if is_of_bytes {
-            Arc::new(parts(&arrays)?)
-        } else {
-            Arc::new(found(arrays[0].as_string::<i32>(), arrays[1].as_string::<i32>())?)
-        };
-        if is_constant {
-            return ScalarValue::try_from_array(&found, 0).map(ColumnarValue::Scalar);
-        }
-        Ok(ColumnarValue::Array(found))
+        bounded::by_columns(self.name(), &args, |args| {
+            Ok(if is_of_bytes {
+                Arc::new(parts(args)?) as ArrayRef
+            } else {
+                Arc::new(found(args[0].as_string::<i32>(), args[1].as_string::<i32>())?)
+            })
+        })
     }
 }
 

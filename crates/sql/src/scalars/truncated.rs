@@ -13,7 +13,7 @@ use arrow::datatypes::{
     DataType, Field, FieldRef, IntervalMonthDayNano, IntervalMonthDayNanoType, IntervalUnit, TimeUnit,
     TimestampMicrosecondType,
 };
-use datafusion::common::{DataFusionError, Result, ScalarValue, plan_err};
+use datafusion::common::{DataFusionError, Result, plan_err};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::registry::FunctionRegistry;
 use datafusion::logical_expr::sort_properties::{ExprProperties, SortProperties};
@@ -247,14 +247,7 @@ impl ScalarUDFImpl for DateTrunc {
         if is_time(args.return_field.data_type()) {
             return self.of_time.inner().invoke_with_args(args);
         }
-        let is_constant = args.args.iter().all(|value| matches!(value, ColumnarValue::Scalar(_)));
-        let rows = if is_constant { 1 } else { args.number_rows };
-        let arrays = bounded::spread(self.name(), &args.args, rows)?;
-        let made = truncated(arrays[0].as_string::<i32>(), &arrays[1])?;
-        if is_constant {
-            return ScalarValue::try_from_array(&made, 0).map(ColumnarValue::Scalar);
-        }
-        Ok(ColumnarValue::Array(made))
+        bounded::by_columns(self.name(), &args, |args| truncated(args[0].as_string::<i32>(), &args[1]))
     }
 }
 
