@@ -49,7 +49,7 @@ pub trait ChangeSource: Debug + Send + Sync {
     /// it lost something.
     ///
     /// # Errors
-    /// `Connector` when the offset is not one of this log.
+    /// `Data` when the offset is not one of this log.
     fn check(&self, offset: &Offset) -> Result<()>;
 
     /// Told after a checkpoint of `reader` is published: the offsets of all checkpoints that may
@@ -63,7 +63,7 @@ pub trait ChangeReader: Send {
     /// not wait for I/O of the backfill, but may read the log's recent part from disk.
     ///
     /// # Errors
-    /// `Connector` when reading fails.
+    /// `Connector` when reading fails, `Data` when what is to be read is damaged or gone.
     fn read(&mut self, horizon: u64, max_rows: usize, emit: &mut dyn FnMut(Batch)) -> Result<()>;
 
     /// The position after what was given so far.

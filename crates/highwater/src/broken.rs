@@ -305,6 +305,9 @@ mod tests {
         assert!(broken.may_pass("p"));
         broken.pipeline("p", &highwater_engine::Error::Plan("it was planned in another way".to_owned()).into());
         assert!(!broken.may_pass("p"));
+        let foreign = highwater_tables::Error::Foreign { position: 9, newest: 3 };
+        broken.pipeline("p", &highwater_engine::Error::from(foreign).into());
+        assert!(!broken.may_pass("p"));
         broken.started("p");
         let view = "CREATE MATERIALIZED VIEW v AS SELECT a FROM t";
         broken.object(entry(1, "v", Kind::MaterializedView, view), &invalid("42P01", "unknown", None));

@@ -102,19 +102,7 @@ fn now() -> i64 {
 impl Database {
     /// Makes a connection one of the sessions that others see. `end` is called from other sessions' threads.
     pub fn admit(&self, connection: &mut Connection, client: Client, end: impl Fn(Ending) + Send + Sync + 'static) {
-        let came = now();
-        let doing = Doing {
-            state: "idle",
-            query: String::new(),
-            application: String::new(),
-            query_start: None,
-            transaction_start: None,
-            changed: came,
-        };
-        let seat = Arc::new(Seat { client, came, doing: Mutex::new(doing), end: Box::new(end) });
-        self.sessions.all().insert(seat.client.number, Arc::clone(&seat));
-        connection.seated = Some(Seated { seat, sessions: Arc::clone(&self.sessions) });
-        connection.rests();
+        self.sessions.seat(connection, client, end);
     }
 }
 
@@ -173,6 +161,27 @@ impl Seat {
 }
 
 impl Sessions {
+    fn seat(
+        self: &Arc<Self>,
+        connection: &mut Connection,
+        client: Client,
+        end: impl Fn(Ending) + Send + Sync + 'static,
+    ) {
+        let came = now();
+        let doing = Doing {
+            state: "idle",
+            query: String::new(),
+            application: String::new(),
+            query_start: None,
+            transaction_start: None,
+            changed: came,
+        };
+        let seat = Arc::new(Seat { client, came, doing: Mutex::new(doing), end: Box::new(end) });
+        self.all().insert(seat.client.number, Arc::clone(&seat));
+        connection.seated = Some(Seated { seat, sessions: Arc::clone(self) });
+        connection.rests();
+    }
+
     fn all(&self) -> MutexGuard<'_, BTreeMap<i32, Arc<Seat>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -353,21 +362,11 @@ mod tests {
             address: SocketAddr::from(([127, 0, 0, 1], 4000)),
             is_admin,
         };
-        let doing = Doing {
-            state: "idle",
-            query: String::new(),
-            application: String::new(),
-            query_start: None,
-            transaction_start: None,
-            changed: 0,
-        };
         let end = move |_: Ending| {
             counted.fetch_add(1, Ordering::Relaxed);
         };
-        let seat = Arc::new(Seat { client, came: 0, doing: Mutex::new(doing), end: Box::new(end) });
-        sessions.all().insert(number, Arc::clone(&seat));
         let mut connection = Connection::new();
-        connection.seated = Some(Seated { seat, sessions: Arc::clone(sessions) });
+        sessions.seat(&mut connection, client, end);
         (connection, ended)
     }
 

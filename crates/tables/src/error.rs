@@ -124,6 +124,10 @@ impl Error {
 
 impl From<Error> for highwater_engine::Error {
     fn from(error: Error) -> Self {
-        Self::connector("table", error)
+        match error {
+            // Another try finds the same.
+            Error::Corrupt(_) | Error::Trimmed { .. } | Error::Foreign { .. } => Self::data("table", error),
+            _ => Self::connector("table", error),
+        }
     }
 }

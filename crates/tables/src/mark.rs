@@ -52,7 +52,7 @@ fn refused(path: &Path) -> impl FnOnce(io::Error) -> Error {
     move |source| Error::Io { path, source }
 }
 
-/// What a mark says; none when there is none, or it is damaged, which is told.
+/// What a mark says; none when there is none, nothing was noted in it yet, or it is damaged, which is told.
 fn read(path: &Path) -> Result<Option<u64>> {
     let bytes = match std::fs::read(path) {
         Ok(bytes) => bytes,
@@ -60,7 +60,7 @@ fn read(path: &Path) -> Result<Option<u64>> {
         Err(error) => return Err(refused(path)(error)),
     };
     let position = decode(&bytes);
-    if position.is_none() {
+    if position.is_none() && !bytes.is_empty() {
         let path = path.display();
         tracing::error!(%path, "this file is damaged: whether the tables have all of their log is not known");
     }
