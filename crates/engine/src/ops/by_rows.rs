@@ -163,6 +163,9 @@ mod tests {
         Arc::new(BinaryExpr::new(left, op, right))
     }
 
+    /// The values given, with their weights.
+    type Given = Vec<(Option<i64>, i64)>;
+
     fn quotient() -> Arc<dyn PhysicalExpr> {
         binary(column("a", 0), Operator::Divide, column("b", 1))
     }
@@ -180,7 +183,7 @@ mod tests {
         Mapper::new(map, schema(&["x"]))
     }
 
-    fn mapped(is_guarded: bool, on_error: OnError, rows: &Rows) -> Result<(Vec<(Option<i64>, i64)>, u64)> {
+    fn mapped(is_guarded: bool, on_error: OnError, rows: &Rows) -> Result<(Given, u64)> {
         let (mapper, mut out) = (mapper(is_guarded), Vec::new());
         let left_out = apply(batch(rows), on_error, &mut out, &mut |batch: Batch, out: &mut Vec<Batch>| {
             out.extend(mapper.apply(batch)?);
@@ -197,7 +200,7 @@ mod tests {
     }
 
     /// Row by row, as SQL says it.
-    fn twin(is_guarded: bool, rows: &Rows) -> (Vec<(Option<i64>, i64)>, u64) {
+    fn twin(is_guarded: bool, rows: &Rows) -> (Given, u64) {
         let (mut given, mut came) = (Vec::new(), 0);
         for (a, b, weight) in rows {
             match (a, b) {
