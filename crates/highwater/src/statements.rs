@@ -178,7 +178,7 @@ impl Database {
             Statement::Checkpoint { view, .. } => self.checkpoint(view.as_ref()),
             Statement::AlterView { kind, name, options } => self.alter(kind, &name, &options),
             Statement::Rename { kind, name, to } => self.rename(kind, &name, &to),
-            Statement::AddColumn(added) => self.add_column(added),
+            Statement::AddColumn(added) => self.add_column(*added),
             Statement::Flush => self.flush(connection),
             other => Err(invalid("XX000", format!("{other:?} came the wrong way"), None)),
         }

@@ -288,7 +288,7 @@ fn sided(part: Expr, left: &DFSchema, right: &DFSchema) -> Option<(Expr, Operato
         return Some((*a, op, *b));
     }
     let turned = op.swap()?;
-    (reads(&b, left) && reads(&a, right)).then(|| (*b, turned, *a))
+    (reads(&b, left) && reads(&a, right)).then_some((*b, turned, *a))
 }
 
 /// Whether an expression reads columns of this side and of nothing else.

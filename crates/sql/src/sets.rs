@@ -77,7 +77,7 @@ fn computed_below(grouped: Aggregate) -> Result<Transformed<LogicalPlan>> {
         below.push(key.clone().unalias().alias_qualified(relation, name));
     }
     let sets = Expr::GroupingSet(with_keys(sets, column));
-    let aggregates = grouped.aggr_expr.iter().map(|call| asked(call, &column)).collect::<Result<_>>()?;
+    let aggregates = grouped.aggr_expr.iter().map(|call| asked(call, column)).collect::<Result<_>>()?;
     let input = LogicalPlan::Projection(Projection::try_new(below, Arc::clone(&grouped.input))?);
     let made = Aggregate::try_new(Arc::new(input), vec![sets], aggregates)?;
     Ok(Transformed::yes(LogicalPlan::Aggregate(made)))

@@ -662,7 +662,7 @@ pub enum Statement {
         to: Name,
     },
     /// ALTER TABLE ... ADD COLUMN.
-    AddColumn(AddColumn),
+    AddColumn(Box<AddColumn>),
     /// DROP.
     Drop {
         /// The kind that was named.

@@ -195,7 +195,7 @@ fn common(all: &[DataType]) -> Option<DataType> {
         return None;
     }
     let is_text = |of: &DataType| is_text(of) || of.is_null();
-    if all.iter().any(is_text) && !all.iter().all(is_text) && all.iter().any(|of| *of == DataType::Utf8) {
+    if all.iter().any(is_text) && !all.iter().all(is_text) && all.contains(&DataType::Utf8) {
         return None;
     }
     let found = type_union_resolution(&all)?;

@@ -38,7 +38,7 @@ const DIGITS_OF_REAL: usize = 6;
 /// # Errors
 /// DataFusion's, when it takes no functions.
 pub(crate) fn register(state: &mut SessionState) -> Result<()> {
-    for kind in [Kind::ToChar, Kind::ToDate, Kind::ToTimestamp, Kind::ToNumber] {
+    for kind in [Kind::Char, Kind::Date, Kind::Timestamp, Kind::Number] {
         let function = Formatted { kind, signature: Signature::user_defined(Volatility::Immutable) };
         state.register_udf(Arc::new(ScalarUDF::from(function)))?;
     }
@@ -54,12 +54,13 @@ pub(super) fn unsupported(part: &str, pattern: &str) -> DataFusionError {
     data_error("0A000", format!("{part} in the pattern \"{pattern}\" is not supported"))
 }
 
+/// What a function makes: `to_char` texts, and so on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Kind {
-    ToChar,
-    ToDate,
-    ToTimestamp,
-    ToNumber,
+    Char,
+    Date,
+    Timestamp,
+    Number,
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -259,22 +260,22 @@ fn from_epoch(seconds: f64) -> Result<i64> {
 impl Formatted {
     fn computed(&self, args: &[ArrayRef], gives: &DataType) -> Result<ArrayRef> {
         match (self.kind, args) {
-            (Kind::ToChar, [values, patterns]) => to_char(values, patterns.as_string::<i32>()),
-            (Kind::ToNumber, [texts, patterns]) => {
+            (Kind::Char, [values, patterns]) => to_char(values, patterns.as_string::<i32>()),
+            (Kind::Number, [texts, patterns]) => {
                 let DataType::Decimal128(precision, scale) = *gives else { return plan_err!("{gives} is no numeric") };
                 let numbers = numbers(texts.as_string::<i32>(), patterns.as_string::<i32>(), scale)?;
                 Ok(Arc::new(Decimal128Array::from(numbers).with_precision_and_scale(precision, scale)?))
             }
-            (Kind::ToTimestamp, [seconds]) => {
+            (Kind::Timestamp, [seconds]) => {
                 let seconds = seconds.as_primitive::<Float64Type>();
                 let instants: TimestampMicrosecondArray = seconds.try_unary(from_epoch)?;
                 Ok(Arc::new(instants.with_timezone("UTC")))
             }
-            (Kind::ToTimestamp, [texts, patterns]) => {
+            (Kind::Timestamp, [texts, patterns]) => {
                 let instants = read(texts.as_string::<i32>(), patterns.as_string::<i32>())?;
                 Ok(Arc::new(TimestampMicrosecondArray::from(instants).with_timezone("UTC")))
             }
-            (Kind::ToDate, [texts, patterns]) => {
+            (Kind::Date, [texts, patterns]) => {
                 let micros = read(texts.as_string::<i32>(), patterns.as_string::<i32>())?;
                 let day = |micros: i64| i32::try_from(micros.div_euclid(DAY)).ok();
                 let days: Date32Array = micros.into_iter().map(|micros| micros.and_then(day)).collect();
@@ -288,10 +289,10 @@ impl Formatted {
 impl ScalarUDFImpl for Formatted {
     fn name(&self) -> &'static str {
         match self.kind {
-            Kind::ToChar => "to_char",
-            Kind::ToDate => "to_date",
-            Kind::ToTimestamp => "to_timestamp",
-            Kind::ToNumber => "to_number",
+            Kind::Char => "to_char",
+            Kind::Date => "to_date",
+            Kind::Timestamp => "to_timestamp",
+            Kind::Number => "to_number",
         }
     }
 
@@ -302,17 +303,13 @@ impl ScalarUDFImpl for Formatted {
     fn coerce_types(&self, given: &[DataType]) -> Result<Vec<DataType>> {
         let takes_text = |of: &DataType| is_text(of) || of.is_null();
         let taken = match (self.kind, given) {
-            (Kind::ToChar, [value, pattern]) if takes_text(pattern) => {
-                writable(value).map(|of| vec![of, DataType::Utf8])
-            }
-            (Kind::ToDate | Kind::ToTimestamp | Kind::ToNumber, [text, pattern])
+            (Kind::Char, [value, pattern]) if takes_text(pattern) => writable(value).map(|of| vec![of, DataType::Utf8]),
+            (Kind::Date | Kind::Timestamp | Kind::Number, [text, pattern])
                 if takes_text(text) && takes_text(pattern) =>
             {
                 Some(vec![DataType::Utf8, DataType::Utf8])
             }
-            (Kind::ToTimestamp, [seconds]) if seconds.is_numeric() || seconds.is_null() => {
-                Some(vec![DataType::Float64])
-            }
+            (Kind::Timestamp, [seconds]) if seconds.is_numeric() || seconds.is_null() => Some(vec![DataType::Float64]),
             _ => None,
         };
         taken.map_or_else(
@@ -326,10 +323,10 @@ impl ScalarUDFImpl for Formatted {
 
     fn return_type(&self, _: &[DataType]) -> Result<DataType> {
         Ok(match self.kind {
-            Kind::ToChar => DataType::Utf8,
-            Kind::ToDate => DataType::Date32,
-            Kind::ToTimestamp => instant(),
-            Kind::ToNumber => numeric(),
+            Kind::Char => DataType::Utf8,
+            Kind::Date => DataType::Date32,
+            Kind::Timestamp => instant(),
+            Kind::Number => numeric(),
         })
     }
 
@@ -339,11 +336,11 @@ impl ScalarUDFImpl for Formatted {
         let mut gives = self.return_type(&[])?;
         if let (Some(pattern), Some(value)) = (pattern, args.arg_fields.first()) {
             let of_times = match self.kind {
-                Kind::ToChar => writable(value.data_type()).is_none_or(|of| is_time(&of)),
-                Kind::ToDate | Kind::ToTimestamp => true,
-                Kind::ToNumber => false,
+                Kind::Char => writable(value.data_type()).is_none_or(|of| is_time(&of)),
+                Kind::Date | Kind::Timestamp => true,
+                Kind::Number => false,
             };
-            if let (Kind::ToNumber, Parts::Numbers(numbers)) = (self.kind, Parts::of(pattern, of_times)?) {
+            if let (Kind::Number, Parts::Numbers(numbers)) = (self.kind, Parts::of(pattern, of_times)?) {
                 // It has the digits that the pattern has.
                 gives = DataType::Decimal128(38, i8::try_from(numbers.after).unwrap_or(38).min(38));
             }

@@ -142,7 +142,7 @@ impl ExprPlanner for Jsonb {
         let is_own = |side: &Expr| side.get_type(schema).is_ok_and(|of| is_jsonb(&of));
         let (left_is, right_is) = (is_own(&expr.left), is_own(&expr.right));
         let is_two_sided = matches!(expr.op, Op::AtArrow | Op::ArrowAt | Op::StringConcat);
-        if !left_is && !(right_is && is_two_sided) {
+        if !(left_is || right_is && is_two_sided) {
             return Ok(PlannerResult::Original(expr));
         }
         let RawBinaryExpr { op, left, right } = expr;

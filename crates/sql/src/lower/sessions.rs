@@ -106,7 +106,7 @@ impl Builder<'_> {
         };
         let columns: Option<Vec<SessionColumn>> = aggregate.group_expr.iter().map(column).collect();
         let Some(columns) = columns else { return Ok(None) };
-        let has = |at: usize| columns.iter().any(|column| *column == SessionColumn::Key(at));
+        let has = |at: usize| columns.contains(&SessionColumn::Key(at));
         let distinct: BTreeSet<usize> = keys.iter().copied().collect();
         let has_keys = distinct.len() == keys.len() && (0..keys.len()).all(has);
         let has_window = columns.iter().any(|column| !matches!(column, SessionColumn::Key(_)));

@@ -32,7 +32,7 @@ pub(super) fn alter(c: &mut Cursor<'_>) -> Result<Statement> {
         return Ok(Statement::AlterView { kind, name, options: clauses::properties(c)? });
     }
     if kind == ObjectKind::Table && c.accept(&["ADD"]) {
-        return add_column(c, name).map(Statement::AddColumn);
+        return add_column(c, name).map(|added| Statement::AddColumn(Box::new(added)));
     }
     for later in ["SET", "ADD", "DROP", "ALTER", "OWNER", "SWAP", "REFRESH", "CONNECTOR"] {
         if c.is(&[later]) {
