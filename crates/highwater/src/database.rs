@@ -9,6 +9,7 @@ use crate::catalog::{Catalog, TABLES};
 use crate::config::Config;
 use crate::connection::{Connection, invalid};
 use crate::error::{Error, Result};
+use crate::lookups::Lookups;
 use crate::objects::{Body, Object, Objects, Targets};
 use crate::outcome::{Outcome, Rows};
 use crate::query_memory::QueryMemory;
@@ -48,6 +49,7 @@ pub struct Database {
     state: Mutex<State>,
     pub(crate) targets: Targets,
     pub(crate) sessions: Arc<Sessions>,
+    pub(crate) lookups: Arc<Lookups>,
     /// A pipeline was restored, or could not be.
     pub(crate) restored: Condvar,
     /// Held as long as the data folder is ours.
@@ -144,6 +146,7 @@ impl Database {
             query_memory,
             targets: state.objects.targets(),
             sessions: Arc::default(),
+            lookups: Arc::default(),
             state: Mutex::new(state),
             restored: Condvar::new(),
             config,

@@ -130,7 +130,7 @@ impl Database {
         Ok(Some((vec![Change { key, old: Some(value), new: None }], vec![row])))
     }
 
-    fn point_target(&self, name: &str) -> Option<Target> {
+    pub(crate) fn point_target(&self, name: &str) -> Option<Target> {
         self.targets.get(name).filter(|target| target.table.has_key())
     }
 

@@ -217,6 +217,11 @@ pub(crate) struct KeyedView {
 }
 
 impl KeyedView {
+    /// What tells it from all others.
+    pub(crate) fn name(&self) -> String {
+        format!("{}/{}", self.pipeline.name(), self.name)
+    }
+
     /// The rows of keys: one array a column of the key, one entry a key. Blocks.
     pub(crate) fn lookup(&self, keys: Vec<ArrayRef>) -> Result<Vec<RecordBatch>> {
         shaped(&self.schema, self.pipeline.lookup(&self.name, keys)?)

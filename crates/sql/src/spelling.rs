@@ -58,7 +58,10 @@ pub fn texts(array: &ArrayRef) -> Option<ArrayRef> {
 }
 
 /// The values of any type as texts, in the form that they have within arrays.
-pub(crate) fn element_texts(array: &ArrayRef) -> Result<StringArray, ArrowError> {
+///
+/// # Errors
+/// For a type that no column has.
+pub fn element_texts(array: &ArrayRef) -> Result<StringArray, ArrowError> {
     if let Some(texts) = texts(array) {
         return Ok(texts.as_string::<i32>().clone());
     }

@@ -4,10 +4,10 @@
 use crate::error::{Error, Result};
 use crate::layout::{Changes, PREFIX, log_key, row_key, row_range};
 use crate::snapshot::Snapshot;
-use crate::store::RowsFamily as _;
+use crate::store::{Core, RowsFamily as _, TableStore};
 use crate::table::Table;
 use arrow::array::RecordBatch;
-use rocksdb::{Direction, IteratorMode};
+use rocksdb::{DBPinnableSlice, Direction, IteratorMode, ReadOptions};
 use std::collections::BTreeMap;
 
 /// What a transaction has written and not yet committed: by key, the new value or a deletion.
@@ -79,25 +79,42 @@ impl Snapshot {
     /// # Errors
     /// When the store cannot be read.
     pub fn get(&self, table: &Table, keys: &[&[u8]], over: &Overlay) -> Result<Vec<Option<Vec<u8>>>> {
-        let core = self.core();
-        let full = |key: &&[u8]| {
-            let mut out = Vec::with_capacity(PREFIX + key.len());
-            row_key(table.id(), key, &mut out);
-            out
-        };
-        let full: Vec<Vec<u8>> = keys.iter().map(full).collect();
-        let family = core.db.rows();
-        let stored = core.db.batched_multi_get_cf_opt(family, &full, false, &self.options());
-        let mut values = Vec::with_capacity(keys.len());
-        for (key, value) in keys.iter().zip(stored) {
-            let value = value.map_err(Error::store("read a row"))?;
-            values.push(match over.get(*key) {
-                Some(written) => written.clone(),
-                None => value.map(|value| value.to_vec()),
-            });
+        let mut values = stored_values(self.core(), table, keys, &self.options())?;
+        if !over.is_empty() {
+            for (key, value) in keys.iter().zip(&mut values) {
+                if let Some(written) = over.get(*key) {
+                    value.clone_from(written);
+                }
+            }
         }
         Ok(values)
     }
+}
+
+impl TableStore {
+    /// The values of rows by their keys, as all of them are now: what [`Snapshot::get`] gives for a new
+    /// snapshot, which need not be made.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn get(&self, table: &Table, keys: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>> {
+        stored_values(&self.core, table, keys, &ReadOptions::default())
+    }
+}
+
+/// The values of keys, all as of one moment.
+fn stored_values(core: &Core, table: &Table, keys: &[&[u8]], options: &ReadOptions) -> Result<Vec<Option<Vec<u8>>>> {
+    let full = |key: &&[u8]| {
+        let mut out = Vec::with_capacity(PREFIX + key.len());
+        row_key(table.id(), key, &mut out);
+        out
+    };
+    let full: Vec<Vec<u8>> = keys.iter().map(full).collect();
+    let stored = core.db.batched_multi_get_cf_opt(core.db.rows(), &full, false, options);
+    let value = |value: std::result::Result<Option<DBPinnableSlice<'_>>, _>| {
+        Ok(value.map_err(Error::store("read a row"))?.map(|value| value.to_vec()))
+    };
+    stored.into_iter().map(value).collect()
 }
 
 impl Snapshot {

@@ -214,7 +214,7 @@ impl Writer {
 /// An open table store; `Send` and `Sync`.
 #[derive(Debug)]
 pub struct TableStore {
-    core: Arc<Core>,
+    pub(crate) core: Arc<Core>,
     sender: SharedSender,
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// By number.

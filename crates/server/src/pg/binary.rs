@@ -62,7 +62,7 @@ fn arrays(lists: &ListArray) -> Option<BinaryArray> {
 }
 
 /// The values of any type that columns have.
-fn elements(array: &ArrayRef) -> Option<BinaryArray> {
+pub(super) fn elements(array: &ArrayRef) -> Option<BinaryArray> {
     if let Some(bytes) = bytes(array) {
         return Some(bytes.as_binary::<i32>().clone());
     }

@@ -4,7 +4,7 @@ use super::simple::ends_implicit;
 use super::{Session, encode, errors, parameters, status_of};
 use arrow::datatypes::{DataType, SchemaRef};
 use futures::{Sink, SinkExt as _};
-use highwater::{Answer, Connection, Statement, TransactionState};
+use highwater::{Answer, Connection, KeyRead, Statement, TransactionState};
 use pgwire::api::portal::{Format, Portal};
 use pgwire::api::query::{ExtendedQueryHandler, send_describe_response, send_ready_for_query};
 use pgwire::api::results::{CopyResponse, DescribePortalResponse, FieldInfo, Response, Tag};
@@ -31,6 +31,8 @@ pub(crate) struct Prepared {
     pub(super) text: Arc<str>,
     pub(super) parameters: Arc<[DataType]>,
     pub(super) columns: Option<SchemaRef>,
+    /// How it reads by key, once that is known.
+    pub(super) read: Arc<std::sync::Mutex<Option<Arc<KeyRead>>>>,
 }
 
 /// Parses for a session.
@@ -56,6 +58,7 @@ impl QueryParser for Parser {
             text: text.into(),
             parameters: described.parameters.into(),
             columns: described.columns,
+            read: Arc::default(),
         }))
     }
 

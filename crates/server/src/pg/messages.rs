@@ -29,7 +29,7 @@ const STARTUP: Duration = Duration::from_secs(60);
 const READ_AHEAD: usize = 8 << 10;
 
 /// It is written to; its own way to read decodes whatever comes.
-type Socket = Framed<MaybeTls, PgWireMessageServerCodec<Prepared>>;
+pub(super) type Socket = Framed<MaybeTls, PgWireMessageServerCodec<Prepared>>;
 
 /// Serves a client until it goes.
 ///
@@ -56,19 +56,23 @@ pub(crate) async fn serve(stream: TcpStream, tls: Option<TlsAcceptor>, session: 
             tokio::select! {
                 biased;
                 () = session.ended.told.notified() => return tell_last(&mut socket, errors::terminated()).await,
-                read = read_message(&mut socket, &mut unread, phase) => read,
+                read = wait_for_message(&mut socket, &mut unread, phase) => read,
             }
         } else {
             tokio::select! {
-                read = read_message(&mut socket, &mut unread, phase) => read,
+                read = wait_for_message(&mut socket, &mut unread, phase) => read,
                 () = &mut startup => return Ok(()),
             }
         };
-        let message = match read {
-            Ok(Some(message)) => message,
+        let length = match read {
+            Ok(Some(length)) => length,
             Ok(None) => return Ok(()),
             Err(why) => return tell_last(&mut socket, errors::fatal("08P01", why)).await,
         };
+        if phase == Phase::Statements && session.answer_reads(&mut socket, &mut unread).await? {
+            continue;
+        }
+        let message = unread.split_to(length);
         has_mechanism |= phase == Phase::Mechanism;
         let kind = message.first().copied().filter(|_| phase != Phase::Startup);
         if kind == Some(frames::TERMINATE) {
@@ -106,11 +110,12 @@ async fn tell_last(socket: &mut Socket, error: PgWireError) -> io::Result<()> {
     process_error(socket, error, true).await
 }
 
-/// The next message as a whole; none when the client has gone. Nothing is lost when this is dropped.
-async fn read_message(socket: &mut Socket, unread: &mut BytesMut, phase: Phase) -> Result<Option<BytesMut>, String> {
+/// Reads until the next message is there as a whole, and tells its length; none when the client has gone. Nothing
+/// is lost when this is dropped.
+async fn wait_for_message(socket: &mut Socket, unread: &mut BytesMut, phase: Phase) -> Result<Option<usize>, String> {
     loop {
         if let Some(length) = frames::first(unread, phase)? {
-            return Ok(Some(unread.split_to(length)));
+            return Ok(Some(length));
         }
         unread.reserve(READ_AHEAD);
         match socket.get_mut().read_buf(unread).await {

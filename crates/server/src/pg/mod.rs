@@ -13,6 +13,8 @@ mod frames;
 mod messages;
 mod parameters;
 mod pipeline;
+mod reads;
+mod requests;
 mod settings;
 mod simple;
 mod startup;

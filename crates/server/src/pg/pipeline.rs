@@ -51,6 +51,12 @@ impl Session {
         *self.pipeline() = Pipeline::default();
     }
 
+    /// Whether nothing waits or is held back.
+    pub(super) fn has_nothing_open(&self) -> bool {
+        let pipeline = self.pipeline();
+        pipeline.waiting.is_none() && pipeline.held.is_empty()
+    }
+
     /// A write waits for the next message.
     pub(super) fn wait_with(&self, write: Waiting) {
         self.pipeline().waiting = Some(write);
