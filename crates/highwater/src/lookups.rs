@@ -180,7 +180,8 @@ mod tests {
         let (found_keys, keys) = encoded(&[7, 5, 7, -3]);
         let number: ArrayRef = Arc::new(Int64Array::from(vec![70, 50, 71, 30]));
         let found = RecordBatch::try_from_iter([("k", keys), ("number", number)]).expect("rows");
-        let rows = by_key(&asked, &ascending(&asked), &found_keys, &found).expect("rows").expect("keys that were asked for");
+        let rows =
+            by_key(&asked, &ascending(&asked), &found_keys, &found).expect("rows").expect("keys that were asked for");
         assert_eq!(rows.ends, [2, 3, 4, 6, 6]);
         let numbers = rows.rows.column(1).as_primitive::<Int64Type>();
         assert_eq!(numbers.values(), &[70, 71, 30, 50, 70, 71]);

@@ -1,5 +1,7 @@
-//! `dml`: how many single-row INSERTs, COPY rows and point reads a second, over the wire with several
-//! connections, how many rows a second a program that embeds the database inserts by batches, and the same on a PostgreSQL beside it when one is named.
+//! `dml`: how many single-row INSERTs, UPDATEs, COPY rows and point reads a second, over the wire with several
+//! connections, how many rows a second a program that embeds the database inserts by batches, and the same on a
+//! PostgreSQL beside it when one is named. Point reads are of a table and of a materialized view, one after another
+//! on each connection, and pipelined: many are under way on each.
 
 use super::{Plan, Scratch, emit, rounded, start_logs};
 use crate::exit::{Exit, Failure, Outcome};
@@ -14,10 +16,17 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
+use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, NoTls};
 
 /// Rows of a batch that a program inserts.
 const BATCH_ROWS: i64 = 50_000;
+/// Keys of the view that is read, at most.
+const VIEW_KEYS: i64 = 1_000_000;
+/// The view's query up to its condition.
+const VIEW: &str = "SELECT id, max(a) AS a, max(b) AS b FROM bench_copy";
+/// Requests that are under way on each connection when they are pipelined.
+const IN_FLIGHT: usize = 64;
 
 /// Arguments of `highwater bench dml`.
 #[derive(Debug, clap::Args)]
@@ -69,9 +78,9 @@ pub(super) fn main(arguments: &Arguments) -> Outcome {
     let ours = format!("host=127.0.0.1 port={port} user=bench dbname=bench");
     let measured = runtime.block_on(async {
         wait_for_server(&ours).await?;
-        let highwater = measure(&ours, arguments).await?;
+        let highwater = measure(&ours, arguments, false).await?;
         let beside = match &arguments.beside {
-            Some(dsn) => Some(measure(dsn, arguments).await?),
+            Some(dsn) => Some(measure(dsn, arguments, true).await?),
             None => None,
         };
         Ok::<_, tokio_postgres::Error>((highwater, beside))
@@ -115,20 +124,36 @@ async fn wait_for_server(dsn: &str) -> Result<(), tokio_postgres::Error> {
     }
 }
 
-async fn measure(dsn: &str, arguments: &Arguments) -> Result<Value, tokio_postgres::Error> {
+async fn measure(dsn: &str, arguments: &Arguments, is_beside: bool) -> Result<Value, tokio_postgres::Error> {
     let client = connect(dsn).await?;
     client.batch_execute("DROP TABLE IF EXISTS bench_one; DROP TABLE IF EXISTS bench_copy").await?;
     client.batch_execute("CREATE TABLE bench_one (id bigint PRIMARY KEY, a bigint, b varchar)").await?;
     client.batch_execute("CREATE TABLE bench_copy (id bigint PRIMARY KEY, a bigint, b varchar)").await?;
     let (copied, copy_rate) = copy(&client, arguments).await?;
     let inserts = all_at_once(dsn, arguments, Kind::Insert).await?;
-    let reads = all_at_once(dsn, arguments, Kind::Read { keys: copied }).await?;
+    let in_view = copied.min(VIEW_KEYS);
+    client
+        .batch_execute(&format!("CREATE MATERIALIZED VIEW bench_view AS {VIEW} WHERE id < {in_view} GROUP BY id"))
+        .await?;
+    if is_beside {
+        // A view's own key needs none here.
+        client.batch_execute("CREATE UNIQUE INDEX ON bench_view (id); ANALYZE bench_copy; ANALYZE bench_view").await?;
+    }
+    let read = |from, keys, in_flight| all_at_once(dsn, arguments, Kind::Read { from, keys, in_flight });
+    let reads = read("bench_copy", copied, 1).await?;
+    let pipelined_reads = read("bench_copy", copied, IN_FLIGHT).await?;
+    let view_reads = read("bench_view", in_view, 1).await?;
+    let pipelined_view_reads = read("bench_view", in_view, IN_FLIGHT).await?;
+    client.batch_execute("DROP MATERIALIZED VIEW bench_view").await?;
     let updates = all_at_once(dsn, arguments, Kind::Update { keys: copied }).await?;
     client.batch_execute("DROP TABLE bench_one; DROP TABLE bench_copy").await?;
     Ok(json!({
         "copy_rows_per_s": copy_rate.round(),
         "inserts_per_s": inserts.round(),
         "point_reads_per_s": reads.round(),
+        "pipelined_reads_per_s": pipelined_reads.round(),
+        "view_reads_per_s": view_reads.round(),
+        "pipelined_view_reads_per_s": pipelined_view_reads.round(),
         "updates_per_s": updates.round(),
     }))
 }
@@ -180,7 +205,7 @@ fn batches(folder: &Path, seconds: u64) -> highwater::Result<f64> {
 #[derive(Clone, Copy)]
 enum Kind {
     Insert,
-    Read { keys: i64 },
+    Read { from: &'static str, keys: i64, in_flight: usize },
     Update { keys: i64 },
 }
 
@@ -193,13 +218,12 @@ async fn all_at_once(dsn: &str, arguments: &Arguments, kind: Kind) -> Result<f64
         let (client, done) = (connect(dsn).await?, Arc::clone(&done));
         let seed = arguments.plan.seed;
         tasks.push(tokio::spawn(async move {
-            let statement = client
-                .prepare(match kind {
-                    Kind::Insert => "INSERT INTO bench_one VALUES ($1, $2, $3)",
-                    Kind::Read { .. } => "SELECT a, b FROM bench_copy WHERE id = $1",
-                    Kind::Update { .. } => "UPDATE bench_copy SET a = $2 WHERE id = $1",
-                })
-                .await?;
+            let text = match kind {
+                Kind::Insert => "INSERT INTO bench_one VALUES ($1, $2, $3)",
+                Kind::Read { from, .. } => &format!("SELECT a, b FROM {from} WHERE id = $1"),
+                Kind::Update { .. } => "UPDATE bench_copy SET a = $2 WHERE id = $1",
+            };
+            let statement = client.prepare(text).await?;
             let mut random = highwater::engine::core::Rng::seeded(seed * 1000 + number);
             let mut id = number as i64 * 1_000_000_000;
             while started.elapsed() < length {
@@ -208,9 +232,13 @@ async fn all_at_once(dsn: &str, arguments: &Arguments, kind: Kind) -> Result<f64
                         id += 1;
                         client.execute(&statement, &[&id, &(id * 3), &"some text"]).await?;
                     }
-                    Kind::Read { keys } => {
-                        let key = (random.next_u64() % keys as u64) as i64;
-                        client.query(&statement, &[&key]).await?;
+                    Kind::Read { keys, in_flight, .. } => {
+                        let next = || (random.next_u64() % keys as u64) as i64;
+                        let asked: Vec<i64> = std::iter::repeat_with(next).take(in_flight).collect();
+                        let (client, statement) = (&client, &statement);
+                        let read = |key| async move { client.query(statement, &[key as &(dyn ToSql + Sync)]).await };
+                        futures::future::try_join_all(asked.iter().map(read)).await?;
+                        done.fetch_add(in_flight as u64 - 1, Relaxed);
                     }
                     Kind::Update { keys } => {
                         let key = (random.next_u64() % keys as u64) as i64;
@@ -232,20 +260,30 @@ async fn all_at_once(dsn: &str, arguments: &Arguments, kind: Kind) -> Result<f64
 }
 
 fn show(fields: &Value) {
-    let keys = ["copy_rows_per_s", "batch_rows_per_s", "inserts_per_s", "point_reads_per_s", "updates_per_s"];
+    const SHOWN: [(&str, &str); 8] = [
+        ("copy_rows_per_s", "COPY rows/s"),
+        ("batch_rows_per_s", "batch rows/s"),
+        ("inserts_per_s", "INSERTs/s"),
+        ("updates_per_s", "UPDATEs/s"),
+        ("point_reads_per_s", "point reads/s"),
+        ("pipelined_reads_per_s", "pipelined"),
+        ("view_reads_per_s", "view reads/s"),
+        ("pipelined_view_reads_per_s", "pipelined"),
+    ];
     let mut rows = Vec::new();
     for server in ["highwater", "postgresql"] {
         if fields[server].is_null() {
             continue;
         }
-        let mut row = vec![server.to_owned()];
-        let cell = |key: &&str| match fields[server][*key].as_f64() {
+        let cell = |key: &str| match fields[server][key].as_f64() {
             Some(rate) => figures::rate(rounded(rate)),
             None => "-".to_owned(),
         };
-        row.extend(keys.iter().map(cell));
-        rows.push(row);
+        let cells = SHOWN.iter().map(|(key, _)| cell(key));
+        rows.push([server.to_owned()].into_iter().chain(cells).collect());
     }
-    let names = ["server", "COPY rows/s", "batch rows/s", "INSERTs/s", "point reads/s", "UPDATEs/s"].map(str::to_owned);
-    eprint!("{}", aligned(&names, &[false, true, true, true, true, true], &rows));
+    let names: Vec<String> = ["server"].into_iter().chain(SHOWN.map(|(_, name)| name)).map(str::to_owned).collect();
+    let mut is_right = [true; 9];
+    is_right[0] = false;
+    eprint!("{}", aligned(&names, &is_right, &rows));
 }

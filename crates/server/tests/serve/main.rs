@@ -7,6 +7,7 @@ mod clients;
 mod damage;
 mod kill;
 mod quiet;
+mod reads;
 mod scripts;
 mod server;
 mod slt;

@@ -7,17 +7,17 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 /// A connection whose messages are written by hand.
-struct Wire {
+pub(crate) struct Wire {
     stream: TcpStream,
     out: Vec<u8>,
 }
 
-fn text(value: &str) -> Vec<u8> {
+pub(crate) fn text(value: &str) -> Vec<u8> {
     [value.as_bytes(), &[0]].concat()
 }
 
 impl Wire {
-    fn connect(server: &Server) -> Self {
+    pub(crate) fn connect(server: &Server) -> Self {
         let mut this = Self::begin(server);
         while !this.answer().starts_with('Z') {}
         this
@@ -43,25 +43,25 @@ impl Wire {
         self
     }
 
-    fn message(mut self, kind: u8, body: &[u8]) -> Self {
+    pub(crate) fn message(mut self, kind: u8, body: &[u8]) -> Self {
         self.out.push(kind);
         self.out.extend((body.len() as i32 + 4).to_be_bytes());
         self.out.extend(body);
         self
     }
 
-    fn sync(self) -> Self {
+    pub(crate) fn sync(self) -> Self {
         self.message(b'S', &[])
     }
 
     /// A statement that is parsed, bound and executed.
-    fn execute(self, sql: &str) -> Self {
+    pub(crate) fn execute(self, sql: &str) -> Self {
         self.message(b'P', &[text(""), text(sql), vec![0; 2]].concat())
             .message(b'B', &[text(""), text(""), vec![0; 6]].concat())
             .message(b'E', &[text(""), vec![0; 4]].concat())
     }
 
-    fn query(self, sql: &str) -> Self {
+    pub(crate) fn query(self, sql: &str) -> Self {
         self.message(b'Q', &text(sql))
     }
 
@@ -75,7 +75,7 @@ impl Wire {
         self.message(b'F', &[0; 10])
     }
 
-    fn send(mut self) -> Self {
+    pub(crate) fn send(mut self) -> Self {
         self.stream.write_all(&self.out).expect("sent");
         self.out.clear();
         self
@@ -101,12 +101,26 @@ impl Wire {
         }
     }
 
+    /// All messages up to the next readiness, each with its head.
+    pub(crate) fn bytes_until_ready(&mut self) -> Vec<Vec<u8>> {
+        let mut messages: Vec<Vec<u8>> = Vec::new();
+        while messages.last().is_none_or(|last| last[0] != b'Z') {
+            let mut message = vec![0; 5];
+            self.stream.read_exact(&mut message).expect("an answer comes");
+            let length = u32::from_be_bytes([message[1], message[2], message[3], message[4]]) as usize;
+            message.resize(length + 1, 0);
+            self.stream.read_exact(&mut message[5..]).expect("the rest of it");
+            messages.push(message);
+        }
+        messages
+    }
+
     /// Whether the server has closed the connection.
     fn is_over(&mut self) -> bool {
         matches!(self.stream.read(&mut [0]), Ok(0))
     }
 
-    fn answers(&mut self, count: usize) -> String {
+    pub(crate) fn answers(&mut self, count: usize) -> String {
         (0..count).map(|_| self.answer()).collect::<Vec<_>>().join(" ")
     }
 }
