@@ -61,6 +61,10 @@ pub struct Manifest {
     pub inline: Vec<InlinePart>,
     /// What sinks have yet to deliver.
     pub outboxes: Vec<OutboxMeta>,
+    /// What the targets of sinks have, by the stable semantic id of the sink, in the sink's own form: all that is
+    /// in no outbox. Absent for those that do not tell.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sinks: BTreeMap<String, serde_json::Value>,
     /// What it cost.
     pub stats: CheckpointStats,
 }
@@ -233,6 +237,7 @@ impl Manifest {
             files: Vec::new(),
             inline: Vec::new(),
             outboxes: Vec::new(),
+            sinks: BTreeMap::new(),
             stats: CheckpointStats::default(),
         }
     }
@@ -374,6 +379,7 @@ pub(crate) mod tests {
                     })),
                 },
             ],
+            sinks: BTreeMap::from([("out".into(), 17.into())]),
             stats: CheckpointStats { changed_keys: 5, ..CheckpointStats::default() },
         }
     }
@@ -385,6 +391,14 @@ pub(crate) mod tests {
         assert_eq!(digest, Digest::of(text.as_bytes()));
         assert_eq!(Manifest::from_text("m", text.as_bytes()).expect("intact"), manifest);
         assert_eq!(manifest.all_files().count(), 4);
+    }
+
+    #[test]
+    fn what_targets_have_is_left_out_where_none_tells() {
+        let manifest = Manifest { sinks: BTreeMap::new(), ..sample() };
+        let (text, _) = manifest.to_text().expect("well formed");
+        assert!(!text.contains("\"sinks\""), "{text}");
+        assert_eq!(Manifest::from_text("m", text.as_bytes()).expect("intact"), manifest);
     }
 
     #[test]

@@ -307,7 +307,7 @@ impl Checkpointing {
     /// Takes the receipts of all workers.
     ///
     /// # Errors
-    /// Of a worker that could not make its part durable.
+    /// Of a worker that could not make its part durable, and of a sink that cannot tell what its target has.
     pub(crate) fn receive(&mut self, receipts: Vec<Receipt>) -> Result<()> {
         let running = self.running.as_mut().expect("receipts are of the checkpoint in flight");
         running.received = true;
@@ -315,7 +315,9 @@ impl Checkpointing {
         if let Some(reason) = receipts.iter().find_map(|receipt| receipt.failed.clone()) {
             return Err(Error::connector("checkpoint", reason));
         }
-        let (manifest, paths) = self.manifest(receipts);
+        let (mut manifest, paths) = self.manifest(receipts);
+        // All outboxes are frozen: what is in none of them was delivered before.
+        manifest.sinks = self.positions.reached()?;
         let running = self.running.as_mut().expect("still in flight");
         running.report.files = manifest.files.len();
         running.report.full_bytes =
@@ -505,6 +507,7 @@ impl Checkpointing {
             files: Vec::new(),
             inline: Vec::new(),
             outboxes: Vec::new(),
+            sinks: BTreeMap::new(),
             stats: CheckpointStats::default(),
         }
     }

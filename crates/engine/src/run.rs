@@ -7,7 +7,6 @@
 
 use crate::background::Background;
 use crate::build::changes::LOG_SPLIT;
-use crate::changes::ChangeSource;
 use crate::changes::Wake;
 use crate::checkpointing::{
     CheckpointSettings, Checkpointing, CheckpointingSetup, History, Identity, LocalPaths, NodeIdentity,
@@ -17,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::ops::outbox::OutboxSetup;
 use crate::ops::source::{Place, SourceSetup};
 use crate::plan::{Node, NodeId, Operator, Plan};
-use crate::positions::{Positions, log_offsets};
+use crate::positions::{Positions, change_sources, check_positions};
 use crate::reads::Reads;
 use crate::shared::{Failure, Run, caught};
 use crate::sink::Sink;
@@ -189,7 +188,7 @@ pub(crate) struct RunSetup {
 ///
 /// # Errors
 /// When the root cannot be claimed, checkpoints exist and none verifies, the plan does not fit the state
-/// of the checkpoint, or it goes on from another log than the one that is there.
+/// of the checkpoint, or it goes on from another log, or has given more to targets, than is there.
 pub(crate) fn prepare(spec: &PipelineSpec, facilities: &Facilities, setup: RunSetup) -> Result<RunSpec> {
     let Facilities { background, store, pages, .. } = facilities;
     let folder = facilities.folder(&spec.name);
@@ -200,7 +199,7 @@ pub(crate) fn prepare(spec: &PipelineSpec, facilities: &Facilities, setup: RunSe
     keep_only(&folder, resolved.as_ref());
     let uploader = Uploader::new(store, &spec.name, UploadOptions::default())?;
     if let Some(resolved) = &resolved {
-        log_offsets(&spec.plan, &resolved.manifest).try_for_each(|(source, offset)| source.check(offset))?;
+        check_positions(&spec.plan, &resolved.manifest)?;
         publisher.restored(resolved);
         uploader.restored(resolved);
         setup.run.goes_on_after(resolved.manifest.epoch);
@@ -423,14 +422,6 @@ pub(crate) fn is_of(node: &Node, operator: &OperatorMeta) -> bool {
     operator.name == node.name && operator.incarnation == node.incarnation
 }
 
-/// The change sources of a plan, by their nodes' names.
-pub(crate) fn change_sources(plan: &Plan) -> impl Iterator<Item = (&str, &Arc<dyn ChangeSource>)> {
-    plan.nodes.iter().filter_map(|node| match &node.operator {
-        Operator::Changes(source) => Some((node.name.as_str(), source)),
-        _ => None,
-    })
-}
-
 fn splits_of(plan: &Plan) -> Result<Vec<Vec<String>>> {
     let splits = |node: &Node| match &node.operator {
         Operator::Source(source) => caught(&node.name, || source.splits()),
@@ -534,10 +525,7 @@ impl RunSpec {
             paths: parts.paths,
             next: parts.next,
             restored: self.restored.as_ref().map(|restored| restored.manifest.checkpoint),
-            positions: Positions::new(
-                change_sources(&self.plan).map(|(name, source)| (name.to_owned(), Arc::clone(source))).collect(),
-                self.restored.as_ref().map(|restored| &restored.manifest),
-            ),
+            positions: Positions::new(&self.plan, self.restored.as_ref().map(|restored| &restored.manifest)),
         });
         let is_source = |node: &&Node| matches!(node.operator, Operator::Source(_) | Operator::Changes(_));
         let sources = self.plan.nodes.iter().filter(is_source).count();

@@ -16,6 +16,7 @@
 
 use crate::batch::Batch;
 use crate::error::Result;
+use crate::source::Offset;
 use arrow::datatypes::SchemaRef;
 use highwater_core::CheckpointId;
 use std::fmt::Debug;
@@ -65,6 +66,26 @@ pub trait Sink: Debug + Send + Sync {
     /// When it cannot be told now; the pipeline does not start then.
     fn delivered(&self) -> Result<Option<CheckpointId>> {
         Ok(None)
+    }
+
+    /// How far the target has come, where it can tell: all deliveries made so far are durable in it up to there. A
+    /// checkpoint keeps it, as what was delivered before is in no outbox of it. Asked at every checkpoint, where it
+    /// must not wait for others.
+    ///
+    /// # Errors
+    /// When it cannot be told now; the checkpoint fails then.
+    fn reached(&self) -> Result<Option<Offset>> {
+        Ok(None)
+    }
+
+    /// Refuses to go on from a checkpoint that was made when the target had come as far as this, when it has not,
+    /// as it is another one or an older copy: what was delivered since would be missing. Asked when a pipeline
+    /// starts.
+    ///
+    /// # Errors
+    /// `Data` when it is not what it was.
+    fn check_reached(&self, _reached: &Offset) -> Result<()> {
+        Ok(())
     }
 
     /// Whether it is a log of what changes, and not a copy of what there is. Then it is not given

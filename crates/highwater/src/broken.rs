@@ -74,6 +74,15 @@ impl Broken {
         self.pipelines.remove(pipeline);
     }
 
+    /// Forgets why a pipeline of whole objects did not start, and gives true, unless that may pass by itself.
+    pub(crate) fn let_go(&mut self, pipeline: &str) -> bool {
+        let stays = self.of_pipeline(pipeline).is_none() && !self.may_pass(pipeline);
+        if stays {
+            self.pipelines.remove(pipeline);
+        }
+        stays
+    }
+
     /// An object was made after all.
     pub(crate) fn mended(&mut self, name: &str) {
         self.objects.remove(name);
@@ -308,6 +317,7 @@ mod tests {
         let foreign = highwater_tables::Error::Foreign { position: 9, newest: 3 };
         broken.pipeline("p", &highwater_engine::Error::from(foreign).into());
         assert!(!broken.may_pass("p"));
+        assert!(broken.let_go("p") && !broken.let_go("p"));
         broken.started("p");
         let view = "CREATE MATERIALIZED VIEW v AS SELECT a FROM t";
         broken.object(entry(1, "v", Kind::MaterializedView, view), &invalid("42P01", "unknown", None));

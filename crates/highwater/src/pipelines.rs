@@ -19,7 +19,7 @@ use highwater_connectors::{Created, Shape};
 use highwater_engine::checkpoint::{self, Manifest, inspect};
 use highwater_engine::plan::{OnError, Plan};
 use highwater_engine::sink::Sink;
-use highwater_engine::{PipelineSpec, log_offsets};
+use highwater_engine::{PipelineSpec, check_positions, log_offsets};
 use highwater_sql::lower::{Builder, Maintained};
 use highwater_sql::statement::{CreateSink, Name, ObjectKind, Property, Statement};
 use highwater_sql::{references, same_text};
@@ -70,7 +70,7 @@ impl Database {
                 Body::Index(index) => builder.index(kept, &index.columns)?,
                 Body::Sink(CreateSink { into: Some(into), .. }) => {
                     let target = table_of(state, into)?;
-                    let of = format!("{}:{}", object.entry.incarnation, object.kept());
+                    let of = (object.kept(), object.entry.incarnation);
                     let skips = policy(state, object)? == OnError::Skip;
                     let sink = TableSink::new(self.tables.writer(), (*self.session).clone(), target, of, skips);
                     builder.sink(kept, |_, _| Ok(Arc::new(sink)))?;
@@ -210,23 +210,23 @@ impl Database {
     /// has checkpoints, unless it died at once or the root is not the one it had.
     ///
     /// # Errors
-    /// When the newest goes on from another log of tables than the one that is here.
+    /// When the newest goes on from another log of tables than the one that is here, or has given its sinks what is
+    /// not in them.
     pub(crate) fn check_offsets(&self, pipeline: &str, plan: &Plan) -> Result<()> {
         match self.at_root(pipeline) {
             Ok(AtRoot::Nothing) => {
                 let root = self.engine.store().root().url();
                 tracing::error!(pipeline, %root, "the root has no checkpoint of this pipeline: it starts from nothing");
             }
-            Ok(AtRoot::Checkpoint(manifest)) => {
-                log_offsets(plan, &manifest).try_for_each(|(source, offset)| source.check(offset))?;
-            }
+            Ok(AtRoot::Checkpoint(manifest)) => check_positions(plan, &manifest)?,
             // The restore judges what is damaged, and tells why the root cannot be read.
             Ok(AtRoot::Damage) | Err(_) => {}
         }
         Ok(())
     }
 
-    /// Whether the newest checkpoint of a pipeline is of another log of tables than the one that is here.
+    /// Whether the newest checkpoint of a pipeline is of another log of tables than the one that is here. What its
+    /// sinks were given does not matter to who reads its views.
     pub(crate) fn is_foreign(&self, pipeline: &str, plan: &Plan) -> bool {
         let Ok(AtRoot::Checkpoint(manifest)) = self.at_root(pipeline) else { return false };
         log_offsets(plan, &manifest).any(|(source, offset)| source.check(offset).is_err())
@@ -248,12 +248,10 @@ impl Database {
             self.check_texts(pipeline, &manifest, std::slice::from_ref(&object.entry.sql))?;
         }
         let plan = self.plan_with(state, object)?;
-        let is_ours = |offset| !is_first || TableStore::is_certain(offset);
+        let is_certain = !is_first || log_offsets(&plan, &manifest).all(|(_, offset)| TableStore::is_certain(offset));
         // What another database's tables were given this one's are not given once more.
         let has_given = is_first && manifest.sql.iter().any(|sql| writes_here(sql));
-        if !has_given
-            && log_offsets(&plan, &manifest).all(|(source, offset)| is_ours(offset) && source.check(offset).is_ok())
-        {
+        if !has_given && is_certain && check_positions(&plan, &manifest).is_ok() {
             return Ok(true);
         }
         let root = self.engine.store().root().url();
@@ -337,10 +335,14 @@ impl Database {
         state.objects.remove(names);
         state.broken.forget(names, &gone);
         self.remove_left(state);
-        let mut smaller: Vec<String> = smaller.into_iter().collect();
         // One that is about to be begun is begun as it is then.
-        smaller.retain(|name| state.broken.why_not_running(name).is_none() && !state.restoring.holds(name));
-        state.waiting.extend(smaller);
+        let smaller = smaller.into_iter().filter(|name| !state.restoring.holds(name));
+        let (whole, stopped): (Vec<String>, Vec<String>) =
+            smaller.partition(|name| state.broken.why_not_running(name).is_none());
+        for pipeline in stopped {
+            self.start_without(state, &pipeline);
+        }
+        state.waiting.extend(whole);
         if state.deferring {
             return Ok(());
         }
@@ -349,6 +351,18 @@ impl Database {
             tracing::warn!(%error, "what remains is tried again when it is asked for");
         }
         Ok(())
+    }
+
+    /// Tries a pipeline that did not start, and would not by itself, now that some of its objects are dropped:
+    /// these may have been why.
+    fn start_without(&self, state: &mut State, pipeline: &str) {
+        if !state.broken.let_go(pipeline) {
+            return;
+        }
+        if let Err(reason) = self.start(state, pipeline) {
+            state.waiting.remove(pipeline);
+            state.broken.pipeline(pipeline, &reason);
+        }
     }
 }
 

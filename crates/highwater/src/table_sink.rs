@@ -17,6 +17,7 @@ use arrow::row::{Row, RowConverter, SortField};
 use highwater_engine::Batch;
 use highwater_engine::core::CheckpointId;
 use highwater_engine::sink::{DeliveryPermit, Sink, Target as Deliverer};
+use highwater_engine::source::Offset;
 use highwater_sql::statement::{CreateSink, Name};
 use highwater_sql::types::pg_name;
 use highwater_sql::{Session, references};
@@ -44,6 +45,8 @@ struct Inner {
     writer: Writer,
     session: Session,
     target: Target,
+    /// The name under which the sink is kept.
+    name: String,
     /// Whose deliveries they are.
     of: String,
     /// Whether rows that the table does not take are left out.
@@ -54,8 +57,16 @@ struct Inner {
 type Wanted = Vec<(Vec<u8>, Option<Vec<u8>>)>;
 
 impl TableSink {
-    pub(crate) fn new(writer: Writer, session: Session, target: Target, of: String, skips: bool) -> Self {
-        Self { inner: Arc::new(Inner { writer, session, target, of, skips }), left_out: None }
+    /// The sink of this name and incarnation.
+    pub(crate) fn new(
+        writer: Writer,
+        session: Session,
+        target: Target,
+        (name, incarnation): (&str, u64),
+        skips: bool,
+    ) -> Self {
+        let (name, of) = (name.to_owned(), format!("{incarnation}:{name}"));
+        Self { inner: Arc::new(Inner { writer, session, target, name, of, skips }), left_out: None }
     }
 }
 
@@ -79,6 +90,16 @@ impl Sink for TableSink {
         let delivered = writer.delivered(spec.id, of);
         let failed = |e| highwater_engine::Error::connector(format!("table {}", spec.name), e);
         Ok(delivered.map_err(failed)?.map(CheckpointId))
+    }
+
+    fn reached(&self) -> highwater_engine::Result<Option<Offset>> {
+        Ok(Some(self.inner.writer.reached()))
+    }
+
+    fn check_reached(&self, reached: &Offset) -> highwater_engine::Result<()> {
+        let Inner { writer, target, name, .. } = self.inner.as_ref();
+        let object = || format!("sink {name} into table {}", target.table.spec().name);
+        writer.check_reached(reached).map_err(|error| highwater_engine::Error::data(object(), error))
     }
 }
 

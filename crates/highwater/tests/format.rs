@@ -1,5 +1,6 @@
 //! A database that was written in format 1: the present code reads its catalog, tables and checkpoints, and
-//! every operator goes on from its state.
+//! every operator goes on from its state. Its checkpoints do not tell how far the targets of sinks had come, so
+//! nothing is compared with these.
 //!
 //! The fixture was written by `HIGHWATER_WRITE_FIXTURES=1 cargo test -p highwater --test format`; one that
 //! was committed is never written again. It holds no log (`LOG`) of RocksDB, and nothing that is a copy.

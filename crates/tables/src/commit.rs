@@ -1,6 +1,7 @@
 //! The committer: the one thread that writes. It takes what transactions have handed in, checks
 //! each against what is stored and what those before it in the group write, and makes the group
-//! durable with one synchronous write under one position of the log.
+//! durable with one synchronous write under one position of the log. Entries of journals and deliveries
+//! that change no row have positions too: what a store lacks is known by its newest one.
 //!
 //! Invariants: a transaction is written whole or not at all; nobody is answered before it is durable;
 //! of two transactions that replace the same row one is refused.
@@ -31,8 +32,20 @@ const TRIM: Duration = Duration::from_secs(1);
 
 /// What somebody wants of the committer.
 pub(crate) enum Pending {
-    Commit { writes: Vec<TableWrite>, fence: Option<Fence>, done: oneshot::Sender<Result<u64>> },
-    Drop { id: u32, done: oneshot::Sender<Result<()>> },
+    Commit {
+        writes: Vec<TableWrite>,
+        fence: Option<Fence>,
+        done: oneshot::Sender<Result<u64>>,
+    },
+    /// What a journal writes.
+    Entry {
+        batch: WriteBatch,
+        done: oneshot::Sender<Result<u64>>,
+    },
+    Drop {
+        id: u32,
+        done: oneshot::Sender<Result<()>>,
+    },
 }
 
 /// The name of a delivery, which is written once.
@@ -70,6 +83,8 @@ struct Group {
     /// What the group has written so far, by full key.
     written: HashMap<Vec<u8>, Option<Vec<u8>>>,
     fences: HashMap<Vec<u8>, u64>,
+    /// Its batch began as that of a journal.
+    has_entry: bool,
     waiting: Vec<oneshot::Sender<Result<u64>>>,
 }
 
@@ -114,6 +129,11 @@ impl Committer {
             match pending {
                 Pending::Commit { writes, fence, done } => {
                     self.join(&mut group, &writes, fence, done);
+                }
+                Pending::Entry { batch, done } => {
+                    // What came before it is committed before, what comes after it may join it.
+                    self.commit(std::mem::take(&mut group));
+                    group = Group::of_entry(batch, done);
                 }
                 Pending::Drop { id, done } => {
                     // What came before it is committed before.
@@ -260,16 +280,14 @@ impl Committer {
         if group.waiting.is_empty() {
             return;
         }
-        let position = self.position + 1;
-        let (db, rows) = (&self.core.db, group.rows);
-        if rows > 0 {
+        if group.changes_something() {
+            let (position, rows) = (self.position + 1, group.rows);
+            let db = &self.core.db;
             for (table, changes) in &group.logs {
                 group.batch.put_cf(db.log_entries(), log_key(*table, position), &changes.bytes);
             }
             group.batch.put_cf(db.commits(), position.to_be_bytes(), rows.to_be_bytes());
             group.batch.put(POSITION_KEY, position.to_be_bytes());
-        }
-        if rows > 0 || !group.fences.is_empty() {
             let mut options = WriteOptions::default();
             options.set_sync(true);
             if let Err(error) = db.write_opt(group.batch, &options) {
@@ -280,8 +298,6 @@ impl Committer {
                 }
                 return;
             }
-        }
-        if rows > 0 {
             self.position = position;
             // Before anybody hears of it.
             self.core.mark.set(position);
@@ -338,6 +354,15 @@ impl Group {
         let rows: usize = writes.iter().map(|write| write.write.len()).sum();
         // Each row stands there twice: as a row, and in the log.
         Self { batch: WriteBatch::with_capacity_bytes(2 * (bytes + rows * ROW_OVERHEAD)), ..Self::default() }
+    }
+
+    /// A group that begins with what a journal writes.
+    fn of_entry(batch: WriteBatch, done: oneshot::Sender<Result<u64>>) -> Self {
+        Self { bytes: batch.size_in_bytes(), batch, has_entry: true, waiting: vec![done], ..Self::default() }
+    }
+
+    fn changes_something(&self) -> bool {
+        self.rows > 0 || self.has_entry || !self.fences.is_empty()
     }
 
     fn add(&mut self, core: &Core, write: &TableWrite) {

@@ -54,15 +54,15 @@ pub enum Error {
         /// Where the reader stands.
         position: u64,
     },
-    /// An offset of a log that is not this store's; nothing can go on from it.
+    /// A place in a log that is not this store's, to where that was read or written; nothing can go on from it.
     #[error(
         "a checkpoint goes on from position {position} of a log that these tables do not have, whose log ends at \
          {newest}: tables and checkpoints are not of one database. When the data folder was lost, an older copy of it \
-         was put back, or its log has lost its end, drop the view and create it anew; when another server has this \
-         root, use another one"
+         was put back, or its log has lost its end, drop the view, sink or subscription and create it anew; when \
+         another server has this root, use another one"
     )]
     Foreign {
-        /// Where the offset stands.
+        /// The place.
         position: u64,
         /// Where the log ends.
         newest: u64,

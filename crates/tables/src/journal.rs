@@ -1,7 +1,8 @@
 //! The journal of a subscription: what changed in a view, durable, in the order in which it changed.
 //!
 //! It is the target of a sink ([`JournalSink`]). What a checkpoint delivers is one entry, in pieces;
-//! entries are written once, whole, in the order of checkpoints, so that the newest one is the fence.
+//! entries are written once, whole, in the order of checkpoints, so that the newest one is the fence. The
+//! committer writes them, each under a position of the tables' log.
 //! Entries whose newest change is older than the retention go when a newer one is written, but for
 //! the newest. Invariants: a reader that goes on from a place gets every change after it once, or is
 //! told that some of them are gone; times never go back.
@@ -10,7 +11,7 @@ mod net;
 
 use crate::error::{Error, Result};
 use crate::layout::{Head, head_checkpoint, head_key, piece_key};
-use crate::store::{Core, RowsFamily as _};
+use crate::store::{RowsFamily as _, Writer};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use arrow::ipc::reader::StreamReader;
@@ -18,6 +19,7 @@ use arrow::ipc::writer::StreamWriter;
 use highwater_core::{CheckpointId, Clock as _, SystemClock, WallMicros};
 use highwater_engine::Batch;
 use highwater_engine::sink::{DeliveryPermit, Sink, Target};
+use highwater_engine::source::Offset;
 use rocksdb::{DB, IteratorMode, ReadOptions, WriteBatch, WriteOptions};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -62,7 +64,7 @@ pub enum JournalRead {
 
 /// A journal of an open store.
 pub struct Journal {
-    core: Arc<Core>,
+    writer: Writer,
     spec: JournalSpec,
     inner: Mutex<Inner>,
     /// Held by who writes: entries come one after another.
@@ -92,17 +94,17 @@ impl Inner {
 }
 
 impl Journal {
-    pub(crate) fn open(core: Arc<Core>, spec: JournalSpec) -> Result<Self> {
+    pub(crate) fn open(writer: Writer, spec: JournalSpec) -> Result<Self> {
         let mut entries = BTreeMap::new();
         let mut options = ReadOptions::default();
         options.set_iterate_range(head_key(spec.id, 0).to_vec()..piece_key(spec.id, 0, 0).to_vec());
-        let db = &core.db;
+        let db = &writer.core.db;
         for stored in db.iterator_cf_opt(db.journals(), options, IteratorMode::Start) {
             let (key, value) = stored.map_err(Error::store("read a journal"))?;
             entries.insert(head_checkpoint(&key)?, Head::decode(&value)?);
         }
         let inner = Mutex::new(Inner { entries, ..Inner::default() });
-        Ok(Self { core, spec, inner, writing: Mutex::default(), more: Notify::new() })
+        Ok(Self { writer, spec, inner, writing: Mutex::default(), more: Notify::new() })
     }
 
     /// What it is.
@@ -158,7 +160,7 @@ impl Journal {
             (*checkpoint, *head)
         };
         let piece = if checkpoint == place.checkpoint { place.piece } else { 0 };
-        let db = &self.core.db;
+        let db = &self.writer.core.db;
         let stored = db.get_pinned_cf(db.journals(), piece_key(self.spec.id, checkpoint, piece));
         // It may have been removed since the lock was given back.
         let Some(bytes) = stored.map_err(Error::store("read a journal"))? else { return Ok(JournalRead::Gone) };
@@ -186,7 +188,7 @@ impl Journal {
         let since = newest.map_or(i64::MIN, |(_, head)| head.last);
         let Some(changes) = net::changes(rows, key, since).map_err(Error::corrupt)? else { return Ok(()) };
         let (first, last) = net::times(&changes);
-        let db = &self.core.db;
+        let db = &self.writer.core.db;
         let mut batch = WriteBatch::default();
         let mut pieces = 0;
         for from in (0..changes.num_rows()).step_by(PIECE_ROWS) {
@@ -202,9 +204,7 @@ impl Journal {
             batch.delete_range_cf(db.journals(), head_key(id, 0), head_key(id, expired + 1));
             batch.delete_range_cf(db.journals(), piece_key(id, 0, 0), piece_key(id, expired + 1, 0));
         }
-        let mut options = WriteOptions::default();
-        options.set_sync(true);
-        db.write_opt(batch, &options).map_err(Error::store("write a journal"))?;
+        self.writer.write_entry(batch)?;
         let mut inner = self.inner();
         inner.entries.insert(checkpoint, head);
         if let Some(expired) = expired {
@@ -289,6 +289,15 @@ impl Sink for JournalSink {
 
     fn delivered(&self) -> highwater_engine::Result<Option<CheckpointId>> {
         Ok(self.journal.inner().newest().map(|(checkpoint, _)| CheckpointId(checkpoint)))
+    }
+
+    fn reached(&self) -> highwater_engine::Result<Option<Offset>> {
+        Ok(Some(self.journal.writer.reached()))
+    }
+
+    fn check_reached(&self, reached: &Offset) -> highwater_engine::Result<()> {
+        let refused = |error| highwater_engine::Error::data(format!("subscription {}", self.journal.spec.name), error);
+        self.journal.writer.check_reached(reached).map_err(refused)
     }
 }
 

@@ -18,6 +18,7 @@ mod journal;
 mod layout;
 mod log;
 mod mark;
+mod place;
 mod reader;
 mod runs;
 mod scan;

@@ -10,6 +10,7 @@
 use crate::error::{Error, Result};
 use crate::layout::{log_key, log_position};
 use crate::log::{Decoded, Entry, Recent};
+use crate::place::Place;
 use crate::scan::{Overlay, Piece};
 use crate::snapshot::Snapshot;
 use crate::store::{Core, RowsFamily as _, Stored};
@@ -19,43 +20,11 @@ use highwater_engine::Batch;
 use highwater_engine::changes::{ChangeReader, Wake};
 use highwater_engine::source::Offset;
 use rocksdb::{IteratorMode, ReadOptions};
-use serde::{Deserialize, Serialize};
 use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Rows of one piece of a backfill.
 const PIECE_ROWS: usize = 32_768;
-
-/// Where a reader stands, as checkpoints keep it (docs/formats/table-store.md).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Place {
-    /// The log was read up to here.
-    position: u64,
-    /// The id of the run in which that position was written; the first version did not tell.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    run: Option<String>,
-    /// While the backfill lasts: the last key given, in hexadecimal; empty before the first.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    after: Option<String>,
-}
-
-impl Place {
-    pub(crate) fn read(offset: &Offset) -> Result<Self> {
-        Self::deserialize(offset).map_err(Error::corrupt)
-    }
-
-    /// Whether it is known in which run its position was written.
-    pub(crate) const fn is_certain(&self) -> bool {
-        self.run.is_some()
-    }
-
-    /// Refuses a place in a log that is not this store's.
-    pub(crate) fn check(&self, core: &Core) -> Result<()> {
-        let (position, newest) = (self.position, core.log.newest());
-        let is_of_run = self.run.as_deref().is_none_or(|run| run == core.runs.of(position));
-        if is_of_run && position <= newest { Ok(()) } else { Err(Error::Foreign { position, newest }) }
-    }
-}
 
 /// A piece of a backfill, read in the background.
 struct Prepared {
@@ -282,8 +251,7 @@ impl ChangeReader for TableReader {
 
     fn offset(&self) -> Offset {
         let after = self.backfill.as_ref().map(|backfill| to_hex(backfill.after.as_deref().unwrap_or_default()));
-        let run = Some(self.core.runs.of(self.position).to_owned());
-        serde_json::to_value(Place { position: self.position, run, after }).expect("a number and a text are JSON")
+        Place::at(&self.core, self.position, after).to_offset()
     }
 
     fn has_more(&self) -> bool {

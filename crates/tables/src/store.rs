@@ -12,7 +12,8 @@ use crate::layout::{
 };
 use crate::log::Log;
 use crate::mark::Mark;
-use crate::reader::{Backfills, Place};
+use crate::place::Place;
+use crate::reader::Backfills;
 use crate::runs::Runs;
 use crate::snapshot::Snapshot;
 use crate::table::{Table, TableSource, TableSpec};
@@ -23,7 +24,7 @@ use highwater_engine::source::Offset;
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode,
     DEFAULT_COLUMN_FAMILY_NAME, Direction, ErrorKind, IteratorMode, LogLevel, Options, ReadOptions, SliceTransform,
-    WriteBufferManager,
+    WriteBatch, WriteBufferManager,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
@@ -167,10 +168,10 @@ impl Core {
     }
 }
 
-/// What a sink writes into tables with; cheap to clone. It does not keep the store from closing.
+/// What sinks write into tables and journals with; cheap to clone. It does not keep the store from closing.
 #[derive(Clone, Debug)]
 pub struct Writer {
-    core: Arc<Core>,
+    pub(crate) core: Arc<Core>,
     sender: SharedSender,
 }
 
@@ -208,6 +209,28 @@ impl Writer {
         let (done, answer) = oneshot::channel();
         send(&self.sender, Pending::Commit { writes, fence: Some(fence), done })?;
         answer.blocking_recv().map_err(|_| Error::Closed)?.map(|_| ())
+    }
+
+    /// Writes what a journal has put together, and returns when that is durable. Blocks.
+    pub(crate) fn write_entry(&self, batch: WriteBatch) -> Result<()> {
+        let (done, answer) = oneshot::channel();
+        send(&self.sender, Pending::Entry { batch, done })?;
+        answer.blocking_recv().map_err(|_| Error::Closed)?.map(|_| ())
+    }
+
+    /// Where the log ends, as checkpoints keep it: all deliveries made so far are in it.
+    #[must_use]
+    pub fn reached(&self) -> Offset {
+        Place::at_end(&self.core).to_offset()
+    }
+
+    /// Refuses what [`Writer::reached`] of another log than this one, or of what this one was before it lost
+    /// something, has given.
+    ///
+    /// # Errors
+    /// `Foreign`, and `Corrupt` for what is no such place.
+    pub fn check_reached(&self, reached: &Offset) -> Result<()> {
+        Place::read(reached)?.check(&self.core)
     }
 }
 
@@ -260,7 +283,7 @@ impl TableStore {
     /// When the store cannot be read.
     pub fn journal(&self, spec: JournalSpec) -> Result<Arc<Journal>> {
         let id = spec.id;
-        let journal = Arc::new(Journal::open(Arc::clone(&self.core), spec)?);
+        let journal = Arc::new(Journal::open(self.writer(), spec)?);
         self.journals.lock().unwrap_or_else(PoisonError::into_inner).insert(id, Arc::clone(&journal));
         Ok(journal)
     }

@@ -2,7 +2,8 @@
 
 use crate::codec::RowCodec;
 use crate::error::{Error, Result};
-use crate::reader::{Place, TableReader};
+use crate::place::Place;
+use crate::reader::TableReader;
 use crate::store::Core;
 use crate::write::{Change, Insert, InsertPart};
 use arrow::array::{ArrayRef, BinaryArray, RecordBatch, RecordBatchOptions, UInt32Array};

@@ -1,10 +1,13 @@
 //! Tables and checkpoints that are not of one database: a data folder that was lost and made anew, an older
 //! one that was put back, one that has lost the end of its log, and two of them over one root. No view shows
-//! rows that are not of its tables, however far these go on.
+//! rows that are not of its tables, however far these go on, and no table or subscription lacks in silence what
+//! it was given.
 
+use crate::parts::{Log, assert_equal_to_recomputation, number};
 use highwater::{Config, Database, Rows, same_rows};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use tempfile::TempDir;
 
 /// A view, and an index of the table.
@@ -14,12 +17,16 @@ const VIEWS: &str = "
 const TABLE: &str = "CREATE TABLE t (a bigint PRIMARY KEY, part bigint)";
 const VIEW: &str = "CREATE MATERIALIZED VIEW v AS SELECT count(*) AS n, sum(a) AS s FROM t";
 
-fn open(folder: &Path, data: &str) -> highwater::Result<Database> {
+fn config(folder: &Path, data: &str) -> Config {
     let mut config = Config::new(folder.join(data));
     config.workers = Some(1);
     config.checkpoints.interval = None;
     config.checkpoint_root = Some(folder.join("root").to_str().expect("text").to_owned());
-    Database::open(config)
+    config
+}
+
+fn open(folder: &Path, data: &str) -> highwater::Result<Database> {
+    Database::open(config(folder, data))
 }
 
 fn rows(database: &Database, sql: &str) -> Rows {
@@ -220,5 +227,93 @@ fn a_new_database_gives_its_tables_all_that_a_sink_into_them_has() {
         database.execute(statement).expect(statement);
     }
     assert_eq!(given(&database), 1);
+    database.shutdown().expect("a clean stop");
+}
+
+/// A view over a source, which no table is behind, and a table for its rows.
+const OVER_SOURCE: &str = "
+    CREATE SOURCE s WITH (connector = 'log', follow = true);
+    CREATE TABLE t (part bigint PRIMARY KEY, n bigint);
+    CREATE TABLE other (a bigint);
+    CREATE MATERIALIZED VIEW v AS SELECT part, count(*) AS n FROM s GROUP BY part;";
+
+fn open_over(folder: &Path, log: &Log) -> Database {
+    let mut config = config(folder, "data");
+    config.sources.push(Arc::new(log.clone()));
+    Database::open(config).expect("a database")
+}
+
+/// The pipeline is not begun, and tells which output of it lacks something; its view is read as its newest
+/// checkpoint has it.
+fn assert_not_begun(database: &Database, output: &str, numbers: i64) {
+    let broken = database.broken();
+    assert_eq!(broken.len(), 1, "{broken:?}");
+    assert!(broken[0].starts_with("v: ") && broken[0].contains("not of one database"), "{broken:?}");
+    assert!(broken[0].contains(output), "{broken:?}");
+    let refused = database.execute("FLUSH").expect_err("it does not run");
+    assert!(refused.to_string().contains("not of one database"), "{refused}");
+    let stale = database.execute("SELECT part, n FROM v").expect("its checkpoint is whole");
+    assert!(stale.notices.iter().any(|notice| notice.contains(output)), "{:?}", stale.notices);
+    assert_eq!(number(database, "SELECT CAST(sum(n) AS bigint) FROM v"), numbers);
+}
+
+/// A view over a source has an output into the tables' store, which an older data folder does not have all of.
+fn an_output_is_missed(create: &str, remove: &str, output: &str) -> (TempDir, Database) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (data, older, log) = (folder.path().join("data"), folder.path().join("older"), Log::of(60));
+    let database = open_over(folder.path(), &log);
+    database.script(OVER_SOURCE).expect("a script");
+    database.execute(create).expect(create);
+    database.execute("FLUSH").expect("flushes");
+    database.shutdown().expect("a clean stop");
+    drop(database);
+    copy(&data, &older);
+    for end in [90, 120] {
+        log.fill_to(end);
+        let database = open_over(folder.path(), &log);
+        assert!(database.broken().is_empty(), "its own folder goes on: {:?}", database.broken());
+        database.execute("FLUSH").expect("flushes");
+        database.shutdown().expect("a clean stop");
+    }
+
+    fs::remove_dir_all(&data).expect("removes");
+    fs::rename(&older, &data).expect("puts it back");
+    for _ in 0..2 {
+        let database = open_over(folder.path(), &log);
+        for id in 0..20 {
+            database.execute(&format!("INSERT INTO other VALUES ({id})")).expect("tables work");
+        }
+        assert_not_begun(&database, output, 120);
+    }
+    let database = open_over(folder.path(), &log);
+    database.execute(remove).expect(remove);
+    assert!(database.broken().is_empty(), "it goes on without: {:?}", database.broken());
+    database.execute(create).expect(create);
+    log.fill_to(150);
+    database.execute("FLUSH").expect("flushes");
+    assert_eq!(number(&database, "SELECT CAST(sum(n) AS bigint) FROM v"), 150);
+    assert_equal_to_recomputation(&database, "v");
+    database.shutdown().expect("a clean stop");
+    drop(database);
+    let database = open_over(folder.path(), &log);
+    assert!(database.broken().is_empty(), "{:?}", database.broken());
+    (folder, database)
+}
+
+#[test]
+fn an_older_data_folder_does_not_go_on_without_what_a_sink_gave_its_table() {
+    let sink = "CREATE SINK k INTO t AS SELECT part, n FROM v";
+    let (_folder, database) = an_output_is_missed(sink, "DROP SINK k", "sink k into table t");
+    let [given, view] = ["SELECT part, n FROM t", "SELECT part, n FROM v"].map(|sql| rows(&database, sql));
+    assert_eq!(same_rows(&given.batches, &view.batches).expect("comparable"), None);
+    database.shutdown().expect("a clean stop");
+}
+
+#[test]
+fn an_older_data_folder_does_not_go_on_without_what_a_subscription_was_told() {
+    let subscription = "CREATE SUBSCRIPTION f FROM v WITH (retention = '1 day')";
+    let (_folder, database) = an_output_is_missed(subscription, "DROP SUBSCRIPTION f", "subscription f");
+    database.execute("DECLARE c SUBSCRIPTION CURSOR FOR f SINCE begin()").expect("a cursor");
+    assert_eq!(rows(&database, "FETCH 100 FROM c").count(), 20, "ten groups, each updated once");
     database.shutdown().expect("a clean stop");
 }

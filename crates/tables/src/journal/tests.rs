@@ -7,6 +7,8 @@ use arrow::datatypes::Int64Type;
 use highwater_engine::sink::{EPOCH, TIME};
 use proptest::prelude::*;
 use rocksdb::{Cache, WriteBufferManager};
+use std::fs;
+use std::path::{Path, PathBuf};
 
 const SECOND: i64 = 1_000_000;
 
@@ -36,11 +38,15 @@ fn line(k: i64, v: i64, op: &str, epoch: i64, time: i64) -> Line {
     (k, v, op.to_owned(), epoch, time)
 }
 
-fn store(folder: &std::path::Path) -> TableStore {
+fn store(folder: &Path) -> TableStore {
+    try_store(folder).expect("opens")
+}
+
+fn try_store(folder: &Path) -> Result<TableStore> {
     let cache = Cache::new_lru_cache(1 << 20);
     let buffers = WriteBufferManager::new_write_buffer_manager(1 << 20, false);
     let (path, mark) = (folder.join("tables"), folder.join("tables.position"));
-    TableStore::open(&StoreOptions { path, mark, cache, buffers }).expect("opens")
+    TableStore::open(&StoreOptions { path, mark, cache, buffers })
 }
 
 fn journal(store: &TableStore, retention: Duration) -> Arc<Journal> {
@@ -159,4 +165,50 @@ fn what_is_older_than_the_retention_goes_and_readers_are_told() {
     let JournalRead::Changes(piece, _) = kept.read(before).expect("read") else { panic!("changes") };
     assert_eq!((piece.num_rows(), piece.column(0).null_count()), (PIECE_ROWS, 0));
     assert_eq!(read_all(&kept, before).0.len(), PIECE_ROWS + 1);
+}
+
+/// The write-ahead log that something was written into.
+fn log_of(folder: &Path) -> PathBuf {
+    let files = fs::read_dir(folder.join("tables")).expect("the folder is there").map(|entry| entry.expect("an entry"));
+    let logs = files.map(|file| file.path()).filter(|path| path.extension().is_some_and(|of| of == "log"));
+    logs.max_by_key(|path| fs::metadata(path).expect("it is there").len()).expect("a log")
+}
+
+#[test]
+fn entries_have_positions_and_are_missed_when_they_are_lost() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let day = Duration::from_secs(86_400);
+    let append = |journal: &Journal, checkpoint: u64| {
+        let rows = [batch(1, 10 * SECOND, &[(1, checkpoint as i64, 1)])];
+        journal.append(checkpoint, &rows, None, WallMicros(50 * SECOND)).expect("written");
+    };
+    let sink = |journal: &Arc<Journal>| JournalSink::new(Arc::clone(journal), None);
+    let reached = |journal: &Arc<Journal>| sink(journal).reached().expect("told").expect("it tells");
+    let has = |journal: &Arc<Journal>, place: &Offset| sink(journal).check_reached(place).is_ok();
+    let opened = store(folder.path());
+    let kept = journal(&opened, day);
+    append(&kept, 1);
+    let first = reached(&kept);
+    append(&kept, 1);
+    kept.append(2, &[], None, WallMicros(50 * SECOND)).expect("nothing to write");
+    assert_eq!((opened.position(), &first), (1, &reached(&kept)), "it was written once");
+    append(&kept, 3);
+    let second = reached(&kept);
+    assert!(opened.position() == 2 && has(&kept, &first) && has(&kept, &second));
+    drop((kept, opened));
+
+    let log = log_of(folder.path());
+    let length = fs::metadata(&log).expect("it is there").len();
+    fs::OpenOptions::new().write(true).open(&log).and_then(|file| file.set_len(length - 1)).expect("cuts");
+    let refused = try_store(folder.path()).expect_err("an entry is gone");
+    assert!(matches!(refused, Error::Lost { newest: 1, marked: 2, .. }), "{refused}");
+    fs::remove_file(folder.path().join("tables.position")).expect("removes");
+    let opened = store(folder.path());
+    let kept = journal(&opened, day);
+    assert!(has(&kept, &first) && !has(&kept, &second));
+    append(&kept, 4);
+    append(&kept, 5);
+    let refused = sink(&kept).check_reached(&second).expect_err("it is of another run");
+    assert!(matches!(refused, highwater_engine::Error::Data { .. }), "{refused}");
+    assert!(refused.to_string().starts_with("subscription s: ") && has(&kept, &first), "{refused}");
 }

@@ -247,3 +247,28 @@ fn what_was_written_before_there_were_runs_is_of_the_first_one() {
     let store = open(folder.path()).expect("opens");
     assert!(takes(&store, &third) && takes(&store, &offset(&store)));
 }
+
+#[test]
+fn a_delivery_that_changes_no_row_has_a_position() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path()).expect("opens");
+    insert(&store, 0..2);
+    let deliver = |store: &TableStore, checkpoint: u64| {
+        store.writer().deliver(Vec::new(), Fence::new(1, 0, "0:s", checkpoint)).expect("writes");
+        store.position()
+    };
+    assert_eq!([4, 4, 5].map(|checkpoint| deliver(&store, checkpoint)), [3, 3, 4], "each is written once");
+    let reached = store.writer().reached();
+    assert_eq!(reached["position"], json!(4));
+    drop(store);
+    let store = open(folder.path()).expect("no position is missing");
+    assert_eq!((store.position(), deliver(&store, 5)), (4, 4));
+    assert!(store.writer().check_reached(&reached).is_ok() && takes(&store, &reached));
+    assert_eq!((insert(&store, 2..4), count(&store)), (6, 4));
+    drop(store);
+    fs::remove_dir_all(folder.path().join("tables")).expect("removes");
+    fs::remove_file(mark(folder.path())).expect("removes");
+    let store = open(folder.path()).expect("opens");
+    let refused = store.writer().check_reached(&reached).expect_err("it is another one");
+    assert!(matches!(refused, Error::Foreign { position: 4, newest: 0 }), "{refused}");
+}
