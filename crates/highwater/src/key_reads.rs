@@ -7,12 +7,32 @@
 
 use crate::connection::{Connection, TransactionState};
 use crate::database::Database;
+use crate::dml::Target;
 use crate::point::{conjunction, folded, plain_select, projected};
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::sql::sqlparser::ast::{Expr, Value};
 use highwater_sql::statement::Statement;
 use std::sync::Arc;
+
+/// Keys that are read from a table at once.
+const STEP: usize = 32;
+/// With so many bytes no further step is taken.
+const ENOUGH: usize = 1 << 20;
+/// With more bytes than this the rows are read one by one: a batch has no place for them.
+const TOO_MUCH: usize = 1 << 30;
+
+/// How a statement reads.
+#[derive(Clone, Debug, Default)]
+pub enum ReadForm {
+    /// That cannot be told now: what it reads does not run, or is not there.
+    #[default]
+    Unknown,
+    /// By a key.
+    ByKey(Arc<KeyRead>),
+    /// In another way.
+    Otherwise,
+}
 
 /// A SELECT that names rows by a key, each of whose columns is equal to a parameter.
 #[derive(Clone, Debug)]
@@ -49,39 +69,54 @@ impl KeyRead {
     pub fn types(&self) -> impl Iterator<Item = &DataType> {
         self.columns.iter().map(|at| self.schema.field(*at).data_type())
     }
+
+    /// Whether a connection reads in this way now: a transaction sees what it has written, and instants are shown
+    /// in the session's zone.
+    #[must_use]
+    pub fn is_for(&self, connection: &Connection) -> bool {
+        connection.transaction_state() == TransactionState::Idle && connection.zone_for(&self.schema).is_none()
+    }
+
+    fn is_of(&self, schema: &SchemaRef, key: &[usize]) -> bool {
+        (Arc::ptr_eq(schema, &self.schema) || *schema == self.schema) && self.key == key
+    }
 }
 
 impl Database {
-    /// Takes a statement apart; none when it is not of this kind, or what it reads cannot be read by its key now.
+    /// Takes a statement apart.
     #[must_use]
-    pub fn key_read(&self, statement: &Statement) -> Option<KeyRead> {
-        let Statement::Query(query) = statement else { return None };
-        let (select, table, alias) = plain_select(&query.ast)?;
-        let names = [alias.unwrap_or(table)];
+    pub fn read_form(&self, statement: &Statement) -> ReadForm {
+        let Statement::Query(query) = statement else { return ReadForm::Otherwise };
+        let Some((select, table, alias)) = plain_select(&query.ast) else { return ReadForm::Otherwise };
         let relation = folded(table);
         let (schema, key) = match self.point_target(&relation) {
             Some(target) => (Arc::clone(target.schema()), target.table.spec().key.clone()),
-            None => {
-                let view = self.keyed_view(&relation)?;
-                (view.schema, view.key)
-            }
+            None => match self.keyed_view(&relation) {
+                Some(view) => (view.schema, view.key),
+                None => return ReadForm::Unknown,
+            },
         };
-        let columns = projected(select, &schema, names[0])?.into_iter().map(|(at, _)| at).collect();
+        let names = [alias.unwrap_or(table)];
         let mut equal = Vec::new();
-        if !conjunction(select.selection.as_ref()?, &schema, &names, &mut equal) || equal.len() != key.len() {
-            return None;
-        }
+        let is_key = select.selection.as_ref().is_some_and(|all| conjunction(all, &schema, &names, &mut equal));
         let parameter = |at: &usize| {
             let (_, expr) = equal.iter().find(|(column, _)| column == at)?;
             place(expr).filter(|_| is_taken(schema.field(*at).data_type()))
         };
-        let parameters = key.iter().map(parameter).collect::<Option<_>>()?;
-        Some(KeyRead { relation, schema, key, parameters, columns })
+        let parameters: Option<Vec<usize>> = key.iter().map(parameter).collect();
+        let columns = projected(select, &schema, names[0]).filter(|columns| !columns.is_empty());
+        match (parameters, columns) {
+            (Some(parameters), Some(columns)) if is_key && equal.len() == key.len() => {
+                let columns = columns.into_iter().map(|(at, _)| at).collect();
+                ReadForm::ByKey(Arc::new(KeyRead { relation, schema, key, parameters, columns }))
+            }
+            _ => ReadForm::Otherwise,
+        }
     }
 
-    /// The rows of some reads, all as of one moment: one array a column of [`KeyRead::key`], of its type and
-    /// without nulls, and one entry a read. None when they are for the way of all statements. `text` is what the
-    /// statement was parsed from.
+    /// The rows of some reads, or of the first of them when there is much in these: one array a column of
+    /// [`KeyRead::key`], of its type and without nulls, and one entry a read. None when they are for the way of all
+    /// statements. `text` is what the statement was parsed from.
     pub async fn read_keys(
         &self,
         connection: &mut Connection,
@@ -89,39 +124,48 @@ impl Database {
         text: &str,
         keys: Vec<ArrayRef>,
     ) -> Option<KeyRows> {
-        if connection.transaction_state() != TransactionState::Idle || connection.zone_for(&read.schema).is_some() {
+        if !read.is_for(connection) {
             return None;
         }
         connection.begin_statement();
         connection.works_on(text);
         let rows = match self.point_target(&read.relation) {
-            Some(target) if is_same(target.schema(), &read.schema) && target.table.spec().key == read.key => {
-                let keys = target.table.keys(&keys).ok()?;
-                let keys: Vec<&[u8]> = keys.iter().flatten().collect();
-                let values = self.tables.get(&target.table, &keys).ok()?;
-                let found = keys.iter().zip(&values).filter_map(|(key, value)| Some((*key, value.as_deref()?)));
-                let (keys, found): (Vec<&[u8]>, Vec<&[u8]>) = found.unzip();
-                let ends = values.iter().scan(0, |end, value| {
-                    *end += usize::from(value.is_some());
-                    Some(*end)
-                });
-                KeyRows { ends: ends.collect(), rows: target.table.decode(&keys, &found).ok()? }
-            }
+            Some(target) if read.is_of(target.schema(), &target.table.spec().key) => self.stored(&target, &keys)?,
             Some(_) => return None,
             None => {
-                let view = self.keyed_view(&read.relation)?;
-                if !is_same(&view.schema, &read.schema) || view.key != read.key {
-                    return None;
-                }
-                self.look_up(view, keys).await?
+                let view = self.keyed_view(&read.relation).filter(|view| read.is_of(&view.schema, &view.key))?;
+                // Another one may be served under its name by now.
+                self.look_up(view, keys).await.filter(|rows| read.is_of(&rows.rows.schema(), &read.key))?
             }
         };
         Some(KeyRows { rows: rows.rows.project(&read.columns).ok()?, ..rows })
     }
-}
 
-fn is_same(one: &SchemaRef, other: &SchemaRef) -> bool {
-    Arc::ptr_eq(one, other) || one == other
+    /// The rows of a table.
+    fn stored(&self, target: &Target, keys: &[ArrayRef]) -> Option<KeyRows> {
+        let keys = target.table.keys(keys).ok()?;
+        let keys: Vec<&[u8]> = keys.iter().flatten().collect();
+        let mut values = Vec::with_capacity(keys.len());
+        let mut bytes = 0;
+        for step in keys.chunks(STEP) {
+            let read = self.tables.get(&target.table, step).ok()?;
+            bytes += read.iter().flatten().map(Vec::len).sum::<usize>();
+            values.extend(read);
+            if bytes > TOO_MUCH {
+                return None;
+            }
+            if bytes > ENOUGH {
+                break;
+            }
+        }
+        let found = keys.iter().zip(&values).filter_map(|(key, value)| Some((*key, value.as_deref()?)));
+        let (keys, found): (Vec<&[u8]>, Vec<&[u8]>) = found.unzip();
+        let ends = values.iter().scan(0, |end, value| {
+            *end += usize::from(value.is_some());
+            Some(*end)
+        });
+        Some(KeyRows { ends: ends.collect(), rows: target.table.decode(&keys, &found).ok()? })
+    }
 }
 
 /// Types of keys whose values are equal only to themselves.

@@ -152,7 +152,7 @@ pub use copy_in::CopyIn;
 pub use database::{Database, STACK_BYTES};
 pub use embed::Batches;
 pub use error::{Error, Result};
-pub use key_reads::{KeyRead, KeyRows};
+pub use key_reads::{KeyRead, KeyRows, ReadForm};
 pub use outcome::{Outcome, Rows};
 pub use parameters::Parameters;
 pub use pg_catalog::VECTOR;

@@ -218,8 +218,8 @@ pub(crate) struct KeyedView {
 
 impl KeyedView {
     /// What tells it from all others.
-    pub(crate) fn name(&self) -> String {
-        format!("{}/{}", self.pipeline.name(), self.name)
+    pub(crate) fn name(&self) -> (String, String) {
+        (self.pipeline.name().to_owned(), self.name.clone())
     }
 
     /// The rows of keys: one array a column of the key, one entry a key. Blocks.

@@ -33,6 +33,7 @@ pub fn texts(array: &ArrayRef) -> Option<ArrayRef> {
             let values = array.as_primitive::<Decimal128Type>();
             (0..values.len()).map(|at| values.is_valid(at).then(|| values.value_as_string(at))).collect()
         }
+        DataType::Date32 => array.as_primitive::<Date32Type>().iter().map(|v| v.map(date_text)).collect(),
         DataType::Time64(TimeUnit::Microsecond) => {
             let values = array.as_primitive::<Time64MicrosecondType>().iter();
             values.map(|v| v.map(time_text)).collect()
@@ -68,7 +69,6 @@ pub fn element_texts(array: &ArrayRef) -> Result<StringArray, ArrowError> {
     Ok(match array.data_type() {
         DataType::Utf8 => array.as_string::<i32>().clone(),
         DataType::Boolean => array.as_boolean().iter().map(|v| v.map(|v| if v { "t" } else { "f" })).collect(),
-        DataType::Date32 => array.as_primitive::<Date32Type>().iter().map(|v| v.map(date_text)).collect(),
         DataType::Binary => array.as_binary::<i32>().iter().map(|v| v.map(bytea_text)).collect(),
         _ => cast(array, &DataType::Utf8)?.as_string::<i32>().clone(),
     })

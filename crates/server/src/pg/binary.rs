@@ -24,6 +24,14 @@ pub(super) fn bytes(array: &ArrayRef) -> Option<ArrayRef> {
             let values = array.as_primitive::<Decimal128Type>();
             (0..values.len()).map(|at| values.is_valid(at).then(|| numeric(values.value(at), scale))).collect()
         }
+        DataType::Date32 => {
+            let days = array.as_primitive::<Date32Type>().iter();
+            days.map(|v| v.map(|v| v.saturating_sub(DAYS_TO_2000).to_be_bytes())).collect()
+        }
+        DataType::Timestamp(TimeUnit::Microsecond, _) => {
+            let micros = array.as_primitive::<TimestampMicrosecondType>().iter();
+            micros.map(|v| v.map(|v| v.saturating_sub(MICROS_TO_2000).to_be_bytes())).collect()
+        }
         DataType::List(_) => arrays(array.as_list::<i32>())?,
         DataType::LargeUtf8 => array.as_string::<i64>().iter().map(|v| v.map(document)).collect(),
         _ => return None,
@@ -75,16 +83,8 @@ pub(super) fn elements(array: &ArrayRef) -> Option<BinaryArray> {
         DataType::Float64 => array.as_primitive::<Float64Type>().iter().map(|v| v.map(f64::to_be_bytes)).collect(),
         DataType::Utf8 => array.as_string::<i32>().iter().collect(),
         DataType::Binary => array.as_binary::<i32>().clone(),
-        DataType::Date32 => {
-            let days = array.as_primitive::<Date32Type>().iter();
-            days.map(|v| v.map(|v| v.saturating_sub(DAYS_TO_2000).to_be_bytes())).collect()
-        }
         DataType::Time64(TimeUnit::Microsecond) => {
             array.as_primitive::<Time64MicrosecondType>().iter().map(|v| v.map(i64::to_be_bytes)).collect()
-        }
-        DataType::Timestamp(TimeUnit::Microsecond, _) => {
-            let micros = array.as_primitive::<TimestampMicrosecondType>().iter();
-            micros.map(|v| v.map(|v| v.saturating_sub(MICROS_TO_2000).to_be_bytes())).collect()
         }
         _ => return None,
     })

@@ -25,7 +25,7 @@ pub(super) fn fields(schema: &SchemaRef, format: &Format) -> PgWireResult<Arc<Ve
 }
 
 /// PostgreSQL's type of a column.
-fn column_type(field: &FieldRef) -> PgWireResult<Type> {
+pub(super) fn column_type(field: &FieldRef) -> PgWireResult<Type> {
     match own_type(field.data_type()) {
         Some(own) => Ok(own),
         None if is_vector(field) => Ok(Type::INT2_VECTOR),

@@ -4,7 +4,7 @@ use super::simple::ends_implicit;
 use super::{Session, encode, errors, parameters, status_of};
 use arrow::datatypes::{DataType, SchemaRef};
 use futures::{Sink, SinkExt as _};
-use highwater::{Answer, Connection, KeyRead, Statement, TransactionState};
+use highwater::{Answer, Connection, ReadForm, Statement, TransactionState};
 use pgwire::api::portal::{Format, Portal};
 use pgwire::api::query::{ExtendedQueryHandler, send_describe_response, send_ready_for_query};
 use pgwire::api::results::{CopyResponse, DescribePortalResponse, FieldInfo, Response, Tag};
@@ -31,8 +31,8 @@ pub(crate) struct Prepared {
     pub(super) text: Arc<str>,
     pub(super) parameters: Arc<[DataType]>,
     pub(super) columns: Option<SchemaRef>,
-    /// How it reads by key, once that is known.
-    pub(super) read: Arc<std::sync::Mutex<Option<Arc<KeyRead>>>>,
+    /// How it reads, once that is known.
+    pub(super) form: Arc<std::sync::Mutex<ReadForm>>,
 }
 
 /// Parses for a session.
@@ -58,7 +58,7 @@ impl QueryParser for Parser {
             text: text.into(),
             parameters: described.parameters.into(),
             columns: described.columns,
-            read: Arc::default(),
+            form: Arc::default(),
         }))
     }
 
@@ -269,7 +269,7 @@ impl ExtendedQueryHandler for Session {
         }
         check_cursor(&connection, prepared)?;
         let answer = self.answered(&mut connection, portal).await?;
-        check_width(&answer, prepared)?;
+        check_columns(&answer, prepared)?;
         self.forget_prepared(client, &prepared.statement);
         if let Statement::CopyOut(copy) = prepared.statement.as_ref() {
             return Ok(Response::Execution(super::copy_out::send(client, answer, &copy.options).await?));
@@ -322,14 +322,16 @@ fn check_cursor(connection: &Connection, prepared: &Prepared) -> PgWireResult<()
     if is_same { Ok(()) } else { Err(changed()) }
 }
 
-/// Refuses the rows of a query that has more or fewer columns than when it was described, as `SELECT *` has when
-/// its table was given another one.
-fn check_width(answer: &Answer, prepared: &Prepared) -> PgWireResult<()> {
+/// Refuses the rows of a query whose columns are not of the types that they had when it was described, as those of
+/// `SELECT *` when its table was given another one.
+fn check_columns(answer: &Answer, prepared: &Prepared) -> PgWireResult<()> {
     let (Statement::Query(_), Some(rows), Some(known)) = (prepared.statement.as_ref(), &answer.rows, &prepared.columns)
     else {
         return Ok(());
     };
-    if rows.schema().fields().len() == known.fields().len() { Ok(()) } else { Err(changed()) }
+    let types =
+        |schema: &SchemaRef| -> PgWireResult<Vec<Type>> { schema.fields().iter().map(encode::column_type).collect() };
+    if rows.schema() == known || types(rows.schema())? == types(known)? { Ok(()) } else { Err(changed()) }
 }
 
 fn changed() -> PgWireError {

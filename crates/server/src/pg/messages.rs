@@ -1,6 +1,7 @@
 //! One client's messages, from the first to the last.
 //!
-//! Bytes are read here; pgwire decodes and dispatches them when they are whole messages that it can decode.
+//! Bytes are read here; pgwire decodes and dispatches them when they are whole messages that it can decode, and no
+//! reads by key, which are answered together.
 //! It does not know function calls (libpq's `PQfn`): these are refused here as a statement is, and the
 //! connection goes on.
 

@@ -1,7 +1,8 @@
 //! PostgreSQL's protocol: what one client connection does with the database.
 //!
 //! The crate pgwire reads and writes messages and keeps prepared statements and portals; arrow-pg
-//! turns batches into rows. Here stands what is ours: sessions, errors, notices, roles, limits.
+//! turns batches into rows. Here stands what is ours: sessions, errors, notices, roles, limits, and a shorter
+//! way for reads by key ([`reads`]).
 
 mod binary;
 mod copy;
@@ -96,6 +97,7 @@ pub(crate) struct Session {
     canceller: Canceller,
     copy: Mutex<Option<CopyIn>>,
     pipeline: Mutex<pipeline::Pipeline>,
+    reads_at_once: reads::AtOnce,
     /// The names of statements that the client has prepared by the protocol.
     prepared: Mutex<BTreeSet<String>>,
     role: Mutex<Role>,
@@ -119,6 +121,7 @@ impl Session {
             server: Arc::clone(server),
             copy: Mutex::default(),
             pipeline: Mutex::default(),
+            reads_at_once: reads::AtOnce::default(),
             prepared: Mutex::default(),
             role: Mutex::new(Role::Reader),
             reported: Mutex::default(),

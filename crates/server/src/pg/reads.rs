@@ -1,8 +1,9 @@
 //! Reads of rows by key that come as prepared statements: as many of them as a client has sent are answered at
 //! once ([`highwater::KeyRead`]), without pgwire's portals.
 //!
-//! Invariant: what is answered here is answered as pgwire and the handlers of [`super::extended`] would; whatever
-//! else a request is, it is left to them as it came.
+//! Invariant: what is answered here is answered as pgwire and the handlers of [`super::extended`] would, but for a
+//! look-up of a view, which can be cancelled here while it waits; whatever else a request is, it is left to them as
+//! it came.
 
 use super::extended::Prepared;
 use super::messages::Socket;
@@ -11,136 +12,190 @@ use super::{Session, binary, encode};
 use arrow::array::{Array as _, ArrayRef, BinaryArray, Int16Array, Int32Array, Int64Array, StringArray};
 use arrow::datatypes::DataType;
 use bytes::{Buf as _, BufMut as _, BytesMut};
-use futures::SinkExt as _;
-use highwater::{KeyRead, KeyRows, spelling};
+use futures::SinkExt;
+use highwater::{KeyRead, KeyRows, ReadForm, spelling};
 use pgwire::api::portal::Format;
 use pgwire::api::stmt::StoredStatement;
 use pgwire::api::store::{Entry, PortalStore as _};
 use pgwire::api::{
     ClientInfo as _, ClientPortalStore as _, DEFAULT_NAME, ErrorHandler as _, PgWireConnectionState, Type,
 };
-use pgwire::error::ErrorInfo;
+use pgwire::error::{ErrorInfo, PgWireError};
 use pgwire::messages::data::{FieldDescription, RowDescription};
 use pgwire::messages::response::ErrorResponse;
 use pgwire::messages::{Message as _, PgWireBackendMessage};
 use std::fmt::Write as _;
 use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError};
 
 /// As many are answered at once.
 const MOST: usize = 256;
 
+/// How many reads are to be answered at once: one when the last ones could not be, and then twice as many each time.
+pub(super) struct AtOnce(AtomicUsize);
+
+impl Default for AtOnce {
+    fn default() -> Self {
+        Self(AtomicUsize::new(MOST))
+    }
+}
+
+impl AtOnce {
+    fn get(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn failed(&self) {
+        self.0.store(1, Ordering::Relaxed);
+    }
+
+    fn succeeded(&self) {
+        self.0.store(MOST.min(self.get() * 2), Ordering::Relaxed);
+    }
+}
+
+/// Requests that are alike but for their keys, at the beginning of what a client has sent.
+struct Reads {
+    statement: Arc<StoredStatement<Prepared>>,
+    read: Arc<KeyRead>,
+    keys: Vec<ArrayRef>,
+    /// Where each ends, and whether its portal is described.
+    requests: Vec<(usize, bool)>,
+    /// The columns' formats.
+    format: Format,
+    /// The message that describes the rows.
+    description: BytesMut,
+}
+
 impl Session {
     /// Answers the requests that `unread` begins with, as far as they are reads by key. False when it begins with
     /// something else: then nothing was done.
     pub(super) async fn answer_reads(&self, socket: &mut Socket, unread: &mut BytesMut) -> io::Result<bool> {
-        let Some(first) = requests::first(unread) else { return Ok(false) };
-        if !matches!(socket.state(), PgWireConnectionState::ReadyForQuery) || !self.has_nothing_open() {
-            return Ok(false);
-        }
-        let name = if first.statement.is_empty() { DEFAULT_NAME } else { first.statement };
-        let Some(Entry::Value(statement)) = socket.portal_store().get_statement(name) else { return Ok(false) };
-        let prepared = &statement.statement;
-        let Some(read) = self.key_read(&statement) else { return Ok(false) };
-        let Some(columns) = &prepared.columns else { return Ok(false) };
-        if self.check_role(&prepared.statement).is_err() || !first.has_formats_for(columns.fields().len()) {
-            return Ok(false);
-        }
-        let mut keys = Keys::new(&read, prepared);
-        let mut described = Vec::new();
-        let mut length = 0;
-        while described.len() < MOST
-            && let Some(request) = requests::first(&unread[length..])
-            && request.is_like(&first)
-            && keys.push(&request).is_some()
-        {
-            described.push(request.is_described);
-            length += request.length;
-        }
-        if described.is_empty() {
-            return Ok(false);
-        }
-        let keys = keys.arrays(described.len());
-        let format = format_of(first.results);
-        let Some(description) = description(prepared, &format) else { return Ok(false) };
         let mut connection = self.connection.lock().await;
+        let is_for = |read: &KeyRead| read.is_for(&connection);
+        let Some(reads) = self.reads(socket, unread, is_for) else { return Ok(false) };
+        let prepared = &reads.statement.statement;
         let limit = connection.statement_timeout();
-        let rows = self.server.database.read_keys(&mut connection, &read, &prepared.text, keys);
+        let rows = self.server.database.read_keys(&mut connection, &reads.read, &prepared.text, reads.keys.clone());
         let rows = self.limited(async { Ok(rows.await) }, limit).await;
         connection.rests();
         drop(connection);
-        let rows = match rows {
-            Ok(rows) => rows,
-            Err(mut error) => {
-                self.on_error(socket, &mut error);
-                let out = socket.write_buffer_mut();
-                put_begun(out, described[0].then_some(&description));
-                ErrorResponse::from(ErrorInfo::from(error)).encode(out).map_err(io::Error::other)?;
-                out.put_slice(READY_IDLE);
-                let length = first.length;
-                return answered(socket, unread, length).await;
-            }
+        let length = match rows {
+            // Whoever ended it is to be told.
+            Err(_) if self.ended.is_ended() => return Ok(false),
+            Err(error) => self.put_error(socket, &reads, error)?,
+            Ok(rows) => match rows.and_then(|rows| Some((cells(&rows, &reads.format)?, rows.ends))) {
+                Some((cells, ends)) => {
+                    self.reads_at_once.succeeded();
+                    put_rows(socket.write_buffer_mut(), &reads, &cells, &ends)
+                }
+                None => {
+                    self.reads_at_once.failed();
+                    prepared.forget_form();
+                    return Ok(false);
+                }
+            },
         };
-        let Some((cells, ends)) = rows.and_then(|rows| Some((cells(&rows, &format)?, rows.ends))) else {
-            prepared.forget_read();
-            return Ok(false);
-        };
-        let out = socket.write_buffer_mut();
-        let mut from = 0;
-        for (end, is_described) in ends.into_iter().zip(described) {
-            put_begun(out, is_described.then_some(&description));
-            for row in from..end {
-                put_row(out, &cells, row);
-            }
-            put_complete(out, end - from);
-            from = end;
+        unread.advance(length);
+        socket.portal_store().clear_portals();
+        SinkExt::<PgWireBackendMessage>::flush(socket).await?;
+        Ok(true)
+    }
+
+    /// The reads by key that `unread` begins with; none when it begins with something else.
+    fn reads(&self, socket: &Socket, unread: &[u8], is_for: impl Fn(&KeyRead) -> bool) -> Option<Reads> {
+        let first = requests::first(unread)?;
+        if !matches!(socket.state(), PgWireConnectionState::ReadyForQuery) || !self.has_nothing_open() {
+            return None;
         }
-        answered(socket, unread, length).await
+        let name = if first.statement.is_empty() { DEFAULT_NAME } else { first.statement };
+        let Some(Entry::Value(statement)) = socket.portal_store().get_statement(name) else { return None };
+        let prepared = &statement.statement;
+        let read = self.read_of(&statement).filter(|read| is_for(read))?;
+        self.check_role(&prepared.statement).ok()?;
+        if !first.has_formats_for(prepared.columns.as_ref()?.fields().len()) {
+            return None;
+        }
+        let mut keys = Keys::new(&read, prepared);
+        let mut requests = Vec::new();
+        let mut end = 0;
+        while requests.len() < self.reads_at_once.get()
+            && let Some(request) = requests::first(&unread[end..])
+            && request.is_like(&first)
+            && keys.push(&request).is_some()
+        {
+            end += request.length;
+            requests.push((end, request.is_described));
+        }
+        let keys = keys.arrays(requests.len());
+        let format = format_of(first.results);
+        let description = description(prepared, &format)?;
+        (!requests.is_empty()).then(|| Reads {
+            read,
+            keys,
+            requests,
+            format,
+            description,
+            statement: Arc::clone(&statement),
+        })
     }
 
     /// How a statement reads by key, if it does and the client binds values of types that are taken here.
-    fn key_read(&self, statement: &StoredStatement<Prepared>) -> Option<Arc<KeyRead>> {
+    fn read_of(&self, statement: &StoredStatement<Prepared>) -> Option<Arc<KeyRead>> {
         let prepared = &statement.statement;
-        let mut known = prepared.read.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.is_none() {
-            let read = self.server.database.key_read(&prepared.statement)?;
-            let is_taken = |(place, own): (usize, &DataType)| {
-                let told = statement.parameter_types.get(place).cloned().flatten();
-                let is_number = own.is_signed_integer();
-                let fits = |told: Type| match told {
-                    Type::INT2 | Type::INT4 | Type::INT8 => is_number,
-                    Type::TEXT | Type::VARCHAR => !is_number,
-                    _ => false,
-                };
-                let given = prepared.parameters.get(place)?;
-                let is_same = if is_number { given.is_signed_integer() } else { given == own };
-                (is_same && told.is_none_or(fits)).then_some(place)
+        let mut known = prepared.form.lock().unwrap_or_else(PoisonError::into_inner);
+        if matches!(*known, ReadForm::Unknown) {
+            *known = match self.server.database.read_form(&prepared.statement) {
+                ReadForm::ByKey(read) if !takes(statement, &read) => ReadForm::Otherwise,
+                form => form,
             };
-            let mut places: Vec<usize> = read.key().map(is_taken).collect::<Option<_>>()?;
-            places.sort_unstable();
-            places.dedup();
-            let columns = prepared.columns.as_ref()?.fields().iter().map(|field| field.data_type());
-            if places.len() != prepared.parameters.len() || !read.types().eq(columns) {
-                return None;
-            }
-            *known = Some(Arc::new(read));
         }
-        known.clone()
+        match &*known {
+            ReadForm::ByKey(read) => Some(Arc::clone(read)),
+            ReadForm::Unknown | ReadForm::Otherwise => None,
+        }
+    }
+
+    /// Tells that the first of some reads has failed. Gives the length of what is answered.
+    fn put_error(&self, socket: &mut Socket, reads: &Reads, mut error: PgWireError) -> io::Result<usize> {
+        self.on_error(socket, &mut error);
+        let (end, is_described) = reads.requests[0];
+        let out = socket.write_buffer_mut();
+        put_begun(out, is_described.then_some(&reads.description));
+        ErrorResponse::from(ErrorInfo::from(error)).encode(out).map_err(io::Error::other)?;
+        out.put_slice(READY_IDLE);
+        Ok(end)
     }
 }
 
-/// Sends the answers to so many bytes.
-async fn answered(socket: &mut Socket, unread: &mut BytesMut, length: usize) -> io::Result<bool> {
-    unread.advance(length);
-    socket.portal_store().clear_portals();
-    SinkExt::<PgWireBackendMessage>::flush(socket).await?;
-    Ok(true)
+/// Whether the values that a client binds, and the columns that it was told, are those of a read.
+fn takes(statement: &StoredStatement<Prepared>, read: &KeyRead) -> bool {
+    let prepared = &statement.statement;
+    let takes = |place: usize, own: &DataType| {
+        let is_number = own.is_signed_integer();
+        let is_told = match statement.parameter_types.get(place).cloned().flatten() {
+            None => true,
+            Some(Type::INT2 | Type::INT4 | Type::INT8) => is_number,
+            Some(Type::TEXT | Type::VARCHAR) => !is_number,
+            Some(_) => false,
+        };
+        let given = prepared.parameters.get(place);
+        is_told && given.is_some_and(|given| if is_number { given.is_signed_integer() } else { given == own })
+    };
+    let mut places: Vec<usize> = read.key().map(|(place, _)| place).collect();
+    places.sort_unstable();
+    places.dedup();
+    let Some(columns) = &prepared.columns else { return false };
+    places.len() == prepared.parameters.len()
+        && read.key().all(|(place, own)| takes(place, own))
+        && read.types().eq(columns.fields().iter().map(|field| field.data_type()))
 }
 
 impl Prepared {
     /// What it reads is not as it was, or cannot be read now.
-    fn forget_read(&self) {
-        *self.read.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    fn forget_form(&self) {
+        *self.form.lock().unwrap_or_else(PoisonError::into_inner) = ReadForm::Unknown;
     }
 }
 
@@ -256,6 +311,20 @@ fn put_begun(out: &mut BytesMut, description: Option<&BytesMut>) {
     if let Some(description) = description {
         out.put_slice(description);
     }
+}
+
+/// Tells the rows of reads, as far as there are any. Gives the length of what is answered.
+fn put_rows(out: &mut BytesMut, reads: &Reads, cells: &[BinaryArray], ends: &[usize]) -> usize {
+    let (mut from, mut length) = (0, 0);
+    for (end, (request, is_described)) in ends.iter().zip(&reads.requests) {
+        put_begun(out, is_described.then_some(&reads.description));
+        for row in from..*end {
+            put_row(out, cells, row);
+        }
+        put_complete(out, *end - from);
+        (from, length) = (*end, *request);
+    }
+    length
 }
 
 fn put_row(out: &mut BytesMut, cells: &[BinaryArray], row: usize) {

@@ -2,8 +2,10 @@
 //! answers to a request that comes as a whole is, byte by byte, what it answers when its messages come with a Flush
 //! between them.
 
-use crate::server::Server;
+use crate::server::{Server, runtime};
 use crate::wire::{Wire, text};
+use futures::future::{join_all, try_join_all};
+use tokio_postgres::types::ToSql;
 
 const TYPES: &str =
     "CREATE TABLE typed (id int PRIMARY KEY, b boolean, i2 smallint, i8 bigint, f4 real, f8 double precision,
@@ -12,7 +14,7 @@ const TYPES: &str =
 const TYPED: [&str; 3] = [
     "(1, true, -2, 9000000000, 1.5, -0.1, 12.340, 'it''s', '\\x00ff', '2024-02-29', '01:02:03.5', '2024-02-29 01:02:03', '2024-02-29 01:02:03+00', '1 mon 2 days 03:04:05.006', '{\"a\": [1, null]}', '{1,NULL,3}', '{a,\"b c\",NULL}')",
     "(2, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)",
-    "(3, false, 0, 0, 'Infinity', 'NaN', -0.001, '', '\\x', '0001-01-01', '00:00', '1969-12-31 23:59:59.999999', '1969-12-31 23:59:59.999999+00', '-1 days', '\"x\"', '{}', '{}')",
+    "(3, false, 0, 0, 'Infinity', 'NaN', -0.001, '', '\\x', '0044-03-15 BC', '00:00', '1969-12-31 23:59:59.999999', '1969-12-31 23:59:59.999999+00', '-1 days', '\"x\"', '{}', '{}')",
 ];
 
 /// A key as a client binds it.
@@ -123,7 +125,7 @@ fn requests_as_wholes_are_answered_as_their_messages_are() {
     let keys: Vec<&[Key<'_>]> = binary.iter().chain(&texts).map(|key| &key[..]).chain([&[Key::Null][..]]).collect();
     wire = wire.prepare("SELECT * FROM typed WHERE id = $1", &[]);
     for formats in [&[][..], &[0], &[1], &[1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1]] {
-        let all: Vec<_> = keys.iter().enumerate().map(|(at, keys)| execution(*keys, formats, at % 3 == 0)).collect();
+        let all: Vec<_> = keys.iter().enumerate().map(|(at, keys)| execution(keys, formats, at % 3 == 0)).collect();
         wire = wire.check_alike(&all, "all types");
     }
     // Formats that are not one each, and one that does not exist.
@@ -152,7 +154,71 @@ fn requests_as_wholes_are_answered_as_their_messages_are() {
     wire = done(wire, "SET timezone = 'Asia/Tokyo'");
     wire = wire.prepare("SELECT tz, ts FROM typed WHERE id = $1", &[]);
     wire = wire.check_alike(&[execution(&binary[0], &[], true), execution(&binary[2], &[], false)], "a zone");
+    // In a transaction, what it has written; behind an error nothing.
+    wire = done(wire, "BEGIN; UPDATE typed SET ts = '2030-01-01' WHERE id = 1");
+    wire = wire.check_alike(&[execution(&binary[0], &[], true), execution(&binary[2], &[], false)], "a transaction");
+    wire = wire.query("SELECT nothing").send();
+    assert_eq!(wire.answers(2), "E42703 ZE");
+    wire = wire.check_alike(&[execution(&binary[0], &[], true)], "a failed transaction");
     drop(wire);
+    server.stop();
+}
+
+#[test]
+fn a_request_may_come_in_pieces() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::start(folder.path(), &[]);
+    let mut wire = done(Wire::connect(&server), "CREATE TABLE t (id int PRIMARY KEY, v int)");
+    wire = done(wire, "INSERT INTO t VALUES (1, 10), (2, 20)");
+    wire = wire.prepare("SELECT v FROM t WHERE id = $1", &[]).no_delay();
+    let read = |key| Execution { keys: key, formats: &[], is_described: false };
+    let (one, two) = ([Key::Text("1")], [Key::Text("2")]);
+    for cut in [1, 20, 34, 40, 48, 60] {
+        wire = wire.execute_prepared(read(&one), true).execute_prepared(read(&two), true).send_in_two(cut);
+        assert_eq!(wire.answers(8), "2 D C ZI 2 D C ZI", "cut at {cut}");
+    }
+    drop(wire);
+    server.stop();
+}
+
+#[test]
+fn many_readers_of_a_view_get_the_rows_of_their_own_keys() {
+    const KEYS: i64 = 500;
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::start(folder.path(), &[]);
+    runtime().block_on(async {
+        let client = server.connect().await;
+        client.batch_execute("CREATE TABLE t (id bigint PRIMARY KEY, k bigint)").await.expect("a table");
+        let rows = format!("INSERT INTO t SELECT g, g % {KEYS} FROM generate_series(0, 4999) AS s(g)");
+        client.batch_execute(&rows).await.expect("rows");
+        let view = "CREATE MATERIALIZED VIEW v AS SELECT k, count(*) AS n, min(id) AS first FROM t GROUP BY k";
+        client.batch_execute(view).await.expect("a view");
+        let server = &server;
+        let readers = (0..4_i64).map(|reader| async move {
+            let client = server.connect().await;
+            let statement = client.prepare("SELECT k, n, first FROM v WHERE k = $1").await.expect("a statement");
+            for round in 0..20_i64 {
+                let keys: Vec<i64> = (0..50).map(|at| (at * 17 + round * 31 + reader * 7) % (KEYS + 20)).collect();
+                let read = |key| client.query(&statement, std::slice::from_ref(key));
+                let parameters: Vec<&(dyn ToSql + Sync)> = keys.iter().map(|key| key as _).collect();
+                let answers = try_join_all(parameters.iter().map(read)).await.expect("rows");
+                for (key, rows) in keys.iter().zip(answers) {
+                    let rows: Vec<(i64, i64, i64)> =
+                        rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect();
+                    let wanted: Vec<_> = (*key < KEYS).then_some((*key, 5000 / KEYS, *key)).into_iter().collect();
+                    assert_eq!(rows, wanted, "reader {reader}, key {key}");
+                }
+            }
+        });
+        // Meanwhile the rows are written anew.
+        let changes = async {
+            for _ in 0..3 {
+                client.batch_execute("UPDATE t SET k = k WHERE id < 100").await.expect("an update");
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        };
+        futures::join!(join_all(readers), changes);
+    });
     server.stop();
 }
 
@@ -184,6 +250,10 @@ fn a_pipeline_of_reads_and_writes_reads_what_it_wrote() {
     assert_eq!(wire.answers(3), "2 E42P01 ZI");
     wire = done(wire, "CREATE TABLE t (v varchar, id int PRIMARY KEY)");
     wire = done(wire, "INSERT INTO t VALUES ('x', 1)");
+    wire = wire.execute_prepared(read, true).send();
+    assert_eq!(wire.answers(3), "2 E0A000 ZI");
+    wire = wire.prepare("SELECT * FROM t WHERE id = $1", &[]);
+    wire = done(wire, "ALTER TABLE t ADD COLUMN more int");
     wire = wire.execute_prepared(read, true).send();
     assert_eq!(wire.answers(3), "2 E0A000 ZI");
     drop(wire);

@@ -81,6 +81,20 @@ impl Wire {
         self
     }
 
+    /// Small pieces are sent as they come.
+    pub(crate) fn no_delay(self) -> Self {
+        self.stream.set_nodelay(true).expect("it can be told");
+        self
+    }
+
+    /// Sends so many bytes, and the rest when these have surely been read.
+    pub(crate) fn send_in_two(mut self, cut: usize) -> Self {
+        self.stream.write_all(&self.out[..cut]).expect("sent");
+        std::thread::sleep(Duration::from_millis(20));
+        self.out.drain(..cut);
+        self.send()
+    }
+
     /// The kind of the next message; of an error and a notice its SQLSTATE too, of readiness the transaction's
     /// state.
     fn answer(&mut self) -> String {
