@@ -8,7 +8,7 @@ use highwater_engine::sink::{EPOCH, TIME};
 use proptest::prelude::*;
 use rocksdb::{Cache, WriteBufferManager};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 const SECOND: i64 = 1_000_000;
 
@@ -167,11 +167,15 @@ fn what_is_older_than_the_retention_goes_and_readers_are_told() {
     assert_eq!(read_all(&kept, before).0.len(), PIECE_ROWS + 1);
 }
 
-/// The write-ahead log that something was written into.
-fn log_of(folder: &Path) -> PathBuf {
-    let files = fs::read_dir(folder.join("tables")).expect("the folder is there").map(|entry| entry.expect("an entry"));
-    let logs = files.map(|file| file.path()).filter(|path| path.extension().is_some_and(|of| of == "log"));
-    logs.max_by_key(|path| fs::metadata(path).expect("it is there").len()).expect("a log")
+/// The tables in another folder, without their mark.
+fn copy(folder: &Path) -> tempfile::TempDir {
+    let copied = tempfile::tempdir().expect("a folder");
+    let (from, to) = (folder.join("tables"), copied.path().join("tables"));
+    fs::create_dir(&to).expect("a folder");
+    for file in fs::read_dir(from).expect("the folder is there").map(|entry| entry.expect("an entry")) {
+        fs::copy(file.path(), to.join(file.file_name())).expect("copied");
+    }
+    copied
 }
 
 #[test]
@@ -192,18 +196,21 @@ fn entries_have_positions_and_are_missed_when_they_are_lost() {
     append(&kept, 1);
     kept.append(2, &[], None, WallMicros(50 * SECOND)).expect("nothing to write");
     assert_eq!((opened.position(), &first), (1, &reached(&kept)), "it was written once");
+    drop((kept, opened));
+    let older = copy(folder.path());
+    let opened = store(folder.path());
+    let kept = journal(&opened, day);
     append(&kept, 3);
     let second = reached(&kept);
     assert!(opened.position() == 2 && has(&kept, &first) && has(&kept, &second));
     drop((kept, opened));
 
-    let log = log_of(folder.path());
-    let length = fs::metadata(&log).expect("it is there").len();
-    fs::OpenOptions::new().write(true).open(&log).and_then(|file| file.set_len(length - 1)).expect("cuts");
-    let refused = try_store(folder.path()).expect_err("an entry is gone");
+    let mark = older.path().join("tables.position");
+    fs::copy(folder.path().join("tables.position"), &mark).expect("copied");
+    let refused = try_store(older.path()).expect_err("an entry is gone");
     assert!(matches!(refused, Error::Lost { newest: 1, marked: 2, .. }), "{refused}");
-    fs::remove_file(folder.path().join("tables.position")).expect("removes");
-    let opened = store(folder.path());
+    fs::remove_file(mark).expect("removes");
+    let opened = store(older.path());
     let kept = journal(&opened, day);
     assert!(has(&kept, &first) && !has(&kept, &second));
     append(&kept, 4);
