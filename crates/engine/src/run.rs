@@ -50,6 +50,8 @@ pub struct PipelineSpec {
     pub settings: CheckpointSettings,
     /// On how many workers it runs.
     pub parallelism: Parallelism,
+    /// Whether it is begun without taking rows, until it is told to.
+    pub paused: bool,
 }
 
 /// On how many workers a pipeline runs. It may change from one start to the next.
@@ -170,6 +172,7 @@ struct ControlParts {
     next: CheckpointId,
     requests: Receiver<Request>,
     settings: CheckpointSettings,
+    paused: bool,
     finished: Box<dyn Fn(bool) + Send>,
 }
 
@@ -237,6 +240,7 @@ pub(crate) fn prepare(spec: &PipelineSpec, facilities: &Facilities, setup: RunSe
         next: resolved.as_ref().map_or(CheckpointId(1), |r| first_free(&r.manifest)),
         requests: setup.requests,
         settings: spec.settings.clone(),
+        paused: spec.paused,
         finished: setup.finished,
     };
     let restored = resolved.map(|resolved| restore(resolved, pages, &folder)).transpose()?;
@@ -573,6 +577,7 @@ impl RunSpec {
             undelivered: Arc::clone(&self.undelivered),
             log: change_sources(&self.plan).next().map(|(_, source)| source.log()),
             is_new: !unchanged,
+            paused: parts.paused,
             finished: parts.finished,
         })
     }

@@ -75,6 +75,8 @@ pub(crate) struct State {
     pub(crate) deferring: bool,
     pub(crate) restoring: Restoring,
     pub(crate) broken: Broken,
+    /// The numbers of views and indexes whose CREATE waits until they are filled.
+    pub(crate) being_made: BTreeSet<u64>,
     /// Objects with smaller numbers were there when the database was opened.
     pub(crate) first_new: u64,
 }
@@ -127,6 +129,7 @@ impl Database {
             deferring: false,
             restoring: Restoring::default(),
             broken: Broken::default(),
+            being_made: BTreeSet::new(),
         };
         let engine = Engine::start(engine)?;
         let (cache, buffers) = engine.page_store().shared();
