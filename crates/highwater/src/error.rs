@@ -20,6 +20,14 @@ pub enum Error {
     /// A query failed on its data; fix the query or the data.
     #[error("{}", query_message(.0))]
     Query(#[source] Box<DataFusionError>),
+    /// What COPY was given cannot be taken; fix the data.
+    #[error("{source} ({context})")]
+    Copy {
+        /// Where, as PostgreSQL's CONTEXT says it: `COPY t, line 3, column b: "x"`.
+        context: String,
+        /// Why.
+        source: Box<Error>,
+    },
     /// The objects that need this one must be dropped first, or CASCADE.
     #[error("cannot drop {name:?} because {} it", others(needed_by))]
     InUse {
@@ -88,7 +96,7 @@ impl Error {
             Self::Folder { .. } => "58030",
             Self::Config(_) => "F0000",
             Self::Catalog(_) => "XX001",
-            Self::Script { source, .. } => source.sqlstate(),
+            Self::Script { source, .. } | Self::Copy { source, .. } => source.sqlstate(),
         }
     }
 
@@ -97,6 +105,23 @@ impl Error {
         match self {
             Self::Sql(error) => Self::Sql(error.nowhere()),
             other => other,
+        }
+    }
+
+    /// What the statement was at when it failed, as PostgreSQL's CONTEXT, when known.
+    #[must_use]
+    pub fn context(&self) -> Option<&str> {
+        match self {
+            Self::Copy { context, .. } => Some(context),
+            _ => None,
+        }
+    }
+
+    /// The same error with what COPY was at, unless it says that already.
+    pub(crate) fn within(self, context: impl FnOnce() -> String) -> Self {
+        match self {
+            Self::Copy { .. } => self,
+            other => Self::Copy { context: context(), source: Box::new(other) },
         }
     }
 

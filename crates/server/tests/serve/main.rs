@@ -4,6 +4,7 @@
 
 mod bad_row;
 mod clients;
+mod copying;
 mod damage;
 mod kill;
 mod quiet;
