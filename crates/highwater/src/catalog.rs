@@ -143,7 +143,7 @@ impl Catalog {
                 Ok(Self { path, content })
             }
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Self::new(data_dir, path),
-            Err(e) => Err(refused(&path, &e)),
+            Err(e) => Err(Error::folder(&path, &e)),
         }
     }
 
@@ -155,7 +155,7 @@ impl Catalog {
                  folder to begin anew",
                 tables.display()
             );
-            return Err(Error::Folder { path, what });
+            return Err(Error::Folder { path, what, is_full: false });
         }
         let content = Content {
             format: FORMAT,
@@ -167,7 +167,7 @@ impl Catalog {
             paused: BTreeSet::new(),
             leaving: Leaving::default(),
         };
-        write(&path, sealed::seal(&content).as_bytes()).map_err(|e| refused(&path, &e))?;
+        write(&path, sealed::seal(&content).as_bytes()).map_err(|e| Error::folder(&path, &e))?;
         Ok(Self { path, content })
     }
 
@@ -325,22 +325,24 @@ impl Catalog {
     fn change(&mut self, change: impl FnOnce(&mut Content)) -> Result<()> {
         let mut changed = self.content.clone();
         change(&mut changed);
-        write(&self.path, sealed::seal(&changed).as_bytes()).map_err(|e| refused(&self.path, &e))?;
+        write(&self.path, sealed::seal(&changed).as_bytes()).map_err(|e| Error::folder(&self.path, &e))?;
         self.content = changed;
         Ok(())
     }
 }
 
-fn refused(path: &Path, error: &std::io::Error) -> Error {
-    Error::Folder { path: path.to_owned(), what: error.to_string() }
-}
-
 /// Replaces a file as a whole, durably.
 fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let next = path.with_extension("json.new");
-    let mut file = File::create(&next)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
+    let written = File::create(&next).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()
+    });
+    if let Err(error) = written {
+        // On a full disk its part would be in the way; it is written over otherwise.
+        let _ = fs::remove_file(&next);
+        return Err(error);
+    }
     fs::rename(&next, path)?;
     match path.parent() {
         Some(folder) => File::open(folder)?.sync_all(),

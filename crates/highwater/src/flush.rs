@@ -64,7 +64,7 @@ impl Database {
     }
 
     /// The pipelines that could not be started.
-    fn stopped(&self) -> Failed {
+    pub(crate) fn stopped(&self) -> Failed {
         let state = self.state();
         let stopped = state.broken.stopped().into_iter().map(|(pipeline, reason)| {
             let title = state.objects.title(&pipeline).to_owned();
@@ -111,7 +111,7 @@ impl Database {
 
     /// What goes by the name of a pipeline now: another one, the same whether it runs or not, or none as it
     /// was dropped.
-    fn successor(&self, pipeline: &Pipeline) -> Option<Pipeline> {
+    pub(crate) fn successor(&self, pipeline: &Pipeline) -> Option<Pipeline> {
         let state = self.state();
         let name = pipeline.name();
         match state.running.get(name) {
@@ -260,7 +260,7 @@ impl Database {
 }
 
 /// By pipelines that do not run, why, in words.
-type Failed = BTreeMap<String, String>;
+pub(crate) type Failed = BTreeMap<String, String>;
 
 /// Waits until the sinks of a pipeline have what its views show.
 fn deliver(pipeline: &Pipeline, deadline: Instant, connection: &Connection) -> Result<()> {

@@ -25,7 +25,7 @@ fn copied(wire: Wire, statement: &str, data: &str) -> (Wire, Vec<Vec<u8>>) {
 fn a_copy_ends_when_it_takes_longer_than_a_statement_may() {
     let folder = tempfile::tempdir().expect("a folder");
     let server = Server::start(folder.path(), &[]);
-    let limit = "SET statement_timeout = '200ms'";
+    let limit = "SET statement_timeout = '1s'";
     let mut wire = Wire::connect(&server).query("CREATE TABLE t (id int PRIMARY KEY)").query(limit).send();
     assert_eq!(wire.answers(4), "C ZI C ZI");
     // The client sends one row, and then nothing.
