@@ -12,14 +12,16 @@ fn open(folder: &Path) -> Database {
 }
 
 fn pause(database: &Database, paused: bool) {
-    let [pipeline] = &database.pipelines()[..] else { panic!("it has one pipeline") };
+    let pipelines = database.pipelines();
+    let [pipeline] = &pipelines[..] else { panic!("it has one pipeline") };
     database.pause(pipeline, paused).expect("it is told");
     wait_until("it is not told", || pipeline.metrics().paused == paused);
 }
 
 /// One more row does not come, and FLUSH says why.
 fn assert_paused(database: &Database, row: i64) {
-    assert!(database.pipelines().iter().all(|pipeline| pipeline.metrics().paused));
+    let pipelines = database.pipelines();
+    wait_until("it is not paused", || pipelines.iter().all(|pipeline| pipeline.metrics().paused));
     database.execute(&format!("INSERT INTO t VALUES ({row})")).expect("it is written");
     let refused = database.execute("FLUSH").expect_err("a view does not show it");
     assert!(refused.sqlstate() == "55000" && refused.to_string().contains("pipeline v is paused"), "{refused}");
