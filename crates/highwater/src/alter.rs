@@ -129,7 +129,7 @@ impl Database {
         let plans: Vec<(&String, Plan)> = plans.collect();
         let entry = wider.entry.clone();
         state.objects.replace(wider);
-        let checked = plans.iter().try_for_each(|(pipeline, plan)| self.check_kept(state, pipeline, plan));
+        let checked = plans.iter().try_for_each(|(pipeline, plan)| self.check_goes_on(state, pipeline, plan));
         let done = checked.and_then(|()| state.catalog.replace(std::slice::from_ref(&entry)));
         if done.is_err() {
             state.objects.replace(before);
@@ -138,7 +138,7 @@ impl Database {
     }
 
     /// Refuses what would have an object of a pipeline begin anew, or without what it has kept.
-    fn check_kept(&self, state: &State, pipeline: &str, before: &Plan) -> Result<()> {
+    fn check_goes_on(&self, state: &State, pipeline: &str, before: &Plan) -> Result<()> {
         let after = self.pipeline_plan(state, pipeline)?;
         let Some(node) = kept_otherwise(before, &after)? else { return Ok(()) };
         let is_its =

@@ -189,7 +189,7 @@ impl Database {
 
     pub(crate) fn create_materialized(&self, connection: &Connection, view: CreateView, text: &str) -> Result<Outcome> {
         settings::check(&view.options)?;
-        let mut state = self.state();
+        let state = self.state();
         let kind = Kind::MaterializedView;
         if let Free::Exists(outcome) = self.free(&state, kind, &view.name, view.if_not_exists, text)? {
             return Ok(outcome);
@@ -311,7 +311,7 @@ impl Database {
 
     /// Adds an index, which is filled as a view is.
     pub(crate) fn create_index(&self, connection: &Connection, index: CreateIndex, text: &str) -> Result<Outcome> {
-        let mut state = self.state();
+        let state = self.state();
         let (name, skips) = (&index.name, index.if_not_exists);
         if let Free::Exists(outcome) = self.free(&state, Kind::Index, name, skips, text)? {
             return Ok(outcome);
