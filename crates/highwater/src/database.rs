@@ -288,7 +288,7 @@ impl Database {
                     outcome = outcome.noticed(format!("checkpoint {id} of {}: {made:?}", pipeline.title()));
                 }
                 Ok(None) => {}
-                Err(error) => failed.push(error.to_string()),
+                Err(error) => failed.push(self.advised(&pipeline, error.to_string())),
             }
         }
         if view.is_none() {
