@@ -590,6 +590,7 @@ impl Pipelines {
             finished,
         };
         let spec = inner.spec.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let paused = spec.paused;
         self.wait_for_last_run(&inner.name)?;
         let spec = Arc::new(prepare(&spec, &self.facilities, setup)?);
         let mut shipping = self.shipping.lock().unwrap_or_else(PoisonError::into_inner);
@@ -606,6 +607,12 @@ impl Pipelines {
         }
         inner.changed.notify_all();
         self.workers.create(&spec);
+        // Meanwhile there was no run that could be told.
+        let now = inner.spec.lock().unwrap_or_else(PoisonError::into_inner).paused;
+        if now != paused {
+            // One that has ended by now is begun again so.
+            let _ = inner.ask(Request::Pause(now));
+        }
         Ok(())
     }
 

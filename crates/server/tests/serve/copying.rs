@@ -67,8 +67,10 @@ fn errors_of_a_copy_tell_where_they_are() {
     let swapped = "COPY t (name, id) FROM STDIN WITH (FORMAT csv, HEADER match)";
     let (wire, messages) = copied(wire, swapped, "name,id\nx,1\n");
     assert!(messages.iter().all(|message| message[0] != b'E'));
+    let (wire, messages) = copied(wire, "COPY t FROM STDIN CSV HEADER DELIMITER ';'", "any;thing\n5;y\n");
+    assert!(messages.iter().all(|message| message[0] != b'E'));
     let mut wire = wire.query("SELECT id FROM t").query("COPY t TO STDOUT WITH (HEADER match)").send();
-    assert_eq!(wire.answers(6), "T D C ZI E0A000 ZI");
+    assert_eq!(wire.answers(7), "T D D C ZI E0A000 ZI");
     wire = wire.query("COPY t FROM STDIN WITH (FORMAT csv, HEADER maybe)").send();
     assert_eq!(wire.answers(2), "E42601 ZI");
     server.stop();

@@ -7,6 +7,9 @@ use crate::error::{Error, Result};
 use crate::statement::{Copy, CopyOptions, CopyOut, Statement, columns_of};
 use datafusion::sql::sqlparser::tokenizer::Token;
 
+/// Options that may stand behind HEADER without a comma, as in `CSV HEADER DELIMITER ';'`.
+const OPTIONS: [&str; 7] = ["csv", "delimiter", "encoding", "escape", "format", "null", "quote"];
+
 /// What stands after COPY.
 pub(super) fn copy(c: &mut Cursor<'_>) -> Result<Statement> {
     if c.accept_token(&Token::LParen) {
@@ -97,7 +100,11 @@ fn option(c: &mut Cursor<'_>, copy: &mut CopyOptions) -> Result<()> {
         }
         "csv" => copy.csv = true,
         "header" => {
-            let is_flag = matches!(c.peek(), None | Some(Token::Comma | Token::RParen));
+            let is_flag = match c.peek() {
+                None | Some(Token::Comma | Token::RParen) => true,
+                Some(Token::Word(word)) => OPTIONS.contains(&word.value.to_lowercase().as_str()),
+                Some(_) => false,
+            };
             (copy.header, copy.names) = if is_flag { (true, false) } else { header(c)? };
         }
         "delimiter" => {
