@@ -44,8 +44,8 @@ pub(crate) enum Request {
     Checkpoint(Trigger, Sender<CheckpointReport>),
     /// A snapshot for a read, as soon as the views show the log up to a position, if one is given.
     Read(u64, Option<u64>),
-    /// An answer when all backfills are over and every view shows the log up to this position.
-    Reach(u64, Sender<()>),
+    /// An answer when every view shows the log up to a position.
+    Reach(Reaching),
     /// An answer when an epoch that begins from now on is complete.
     Epoch(Sender<()>),
     /// An answer when every source has ended and every view shows all its rows.
@@ -57,6 +57,15 @@ pub(crate) enum Request {
     Stop {
         checkpoint: bool,
     },
+}
+
+/// Somebody waits until all backfills are over and every view shows the log up to a position.
+#[derive(Debug)]
+pub(crate) struct Reaching {
+    pub(crate) position: u64,
+    /// The nodes whose backfills do not matter.
+    pub(crate) beside: BTreeSet<usize>,
+    pub(crate) reply: Sender<()>,
 }
 
 /// A source's supply on one worker, told to worker 0.
@@ -123,7 +132,7 @@ pub(crate) struct Control {
     /// Where they are in every view.
     reached: u64,
     /// Who waits for which position.
-    reaching: Vec<(u64, Sender<()>)>,
+    reaching: Vec<Reaching>,
     /// Who waits for the end of which epoch.
     marks: Vec<(u64, Sender<()>)>,
     /// Who waits for the end of all sources.
@@ -195,6 +204,8 @@ pub(crate) struct ControlSetup {
     pub(crate) log: Option<Arc<dyn SharedLog>>,
     /// Nothing was restored: a checkpoint of offsets is made at once.
     pub(crate) is_new: bool,
+    /// It is begun without taking rows.
+    pub(crate) paused: bool,
     /// Told whether all input has ended, is checkpointed and delivered.
     pub(crate) finished: Box<dyn Fn(bool) + Send>,
 }
@@ -243,13 +254,12 @@ impl Control {
             to_publish: None,
             undelivered: setup.undelivered,
             delivered,
-            paused: false,
+            paused: setup.paused,
             stopping: None,
             finished: setup.finished,
             told_finished: false,
         };
-        // A new run is not paused, whatever the one before was.
-        this.run.counters.paused.store(false, Relaxed);
+        this.run.counters.paused.store(setup.paused, Relaxed);
         if setup.is_new {
             this.step(Fact::Request(Trigger::Creation, true));
         }
@@ -323,16 +333,16 @@ impl Control {
 
     /// Tells those whose position every view shows.
     fn answer_reached(&mut self) {
-        let is_backfilled = self.backfills.is_empty() && self.complete >= self.backfilled_before;
+        let is_backfilled = self.complete >= self.backfilled_before;
         if self.reaching.is_empty() || !is_backfilled || self.supplies.len() < self.expected {
             return;
         }
         let reached = if self.log.is_some() { self.reached } else { u64::MAX };
-        let (over, waiting) =
-            std::mem::take(&mut self.reaching).into_iter().partition(|(wanted, _)| *wanted <= reached);
-        self.reaching = waiting;
-        let over: Vec<(u64, Sender<()>)> = over;
-        for (_, reply) in over {
+        let backfills = &self.backfills;
+        let is_over = |waiting: &mut Reaching| {
+            waiting.position <= reached && backfills.keys().all(|(_, source)| waiting.beside.contains(source))
+        };
+        for Reaching { reply, .. } in self.reaching.extract_if(.., is_over) {
             // Whoever asked may have given up waiting.
             let _ = reply.send(());
         }
@@ -340,7 +350,7 @@ impl Control {
 
     /// Somebody waits for a position that no tick has had.
     fn must_reach(&self) -> bool {
-        let wanted = self.reaching.iter().map(|(wanted, _)| *wanted);
+        let wanted = self.reaching.iter().map(|waiting| waiting.position);
         let wanted = wanted.chain(self.later_reads.iter().map(|(wanted, _)| *wanted)).max();
         self.log.is_some() && wanted.is_some_and(|wanted| wanted > self.horizon)
     }
@@ -567,8 +577,8 @@ impl Control {
                 }
                 Request::Read(read, None) => self.reads.push(read),
                 Request::Read(read, Some(position)) => self.later_reads.push((position, read)),
-                Request::Reach(position, reply) => {
-                    self.reaching.push((position, reply));
+                Request::Reach(waiting) => {
+                    self.reaching.push(waiting);
                     self.answer_reached();
                 }
                 Request::Epoch(reply) => self.marks.push((self.next_epoch, reply)),

@@ -53,7 +53,7 @@ pub use highwater_core as core;
 pub use keys::one_form;
 pub use pipeline::{BegunScan, Metrics, Pipeline, Scan, Status, Subscription};
 pub use positions::{check_positions, log_offsets};
-pub use run::{Parallelism, PipelineSpec};
+pub use run::{Parallelism, PipelineSpec, kept_otherwise};
 pub use runtime::{Engine, EngineConfig};
 pub use saved::Saved;
 pub use shared::FailingDelivery;

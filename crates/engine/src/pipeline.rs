@@ -10,7 +10,7 @@ pub(crate) use reading::finish;
 pub use reading::{BegunScan, Scan, Subscription};
 
 use crate::checkpointing::{CheckpointReport, CheckpointSettings, History};
-use crate::control::Request;
+use crate::control::{Reaching, Request};
 use crate::error::{Error, Result};
 use crate::metrics::{Counters, Histogram, Percentiles};
 use crate::plan::{Operator, Plan};
@@ -23,7 +23,7 @@ use crate::snapshot::Shipping;
 use crate::source::Extent;
 use highwater_checkpoint::{Store, Trigger};
 use highwater_core::Bytes;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
@@ -265,9 +265,36 @@ impl Pipeline {
     /// # Errors
     /// `NotRunning` when it fails or stops meanwhile.
     pub fn wait_reached(&self, position: u64, patience: impl FnMut() -> bool) -> Result<bool> {
+        self.wait_reached_beside(position, &[], patience)
+    }
+
+    /// The same, but for the backfills of some objects, given by the names that its operators know them by; not
+    /// of the first one, whose backfill is the pipeline's.
+    ///
+    /// # Errors
+    /// As [`Pipeline::wait_reached`].
+    pub fn wait_reached_beside(
+        &self,
+        position: u64,
+        objects: &[String],
+        patience: impl FnMut() -> bool,
+    ) -> Result<bool> {
         let (reply, answer) = channel();
-        self.inner.ask(Request::Reach(position, reply))?;
+        let beside = self.read_by(objects);
+        self.inner.ask(Request::Reach(Reaching { position, beside, reply }))?;
         self.wait_for(&answer, patience)
+    }
+
+    /// The nodes by which objects other than the first read what they are made of, such as `w:t/source`.
+    fn read_by(&self, objects: &[String]) -> BTreeSet<usize> {
+        if objects.is_empty() {
+            return BTreeSet::new();
+        }
+        let spec = self.inner.spec.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_of =
+            |name: &str, object: &String| name.strip_prefix(object.as_str()).is_some_and(|rest| rest.starts_with(':'));
+        let nodes = spec.plan.nodes.iter().enumerate();
+        nodes.filter(|(_, node)| objects.iter().any(|object| is_of(&node.name, object))).map(|(at, _)| at).collect()
     }
 
     /// Whether the other handle is of the same pipeline, and not of one of its name before or after it.
@@ -359,11 +386,12 @@ impl Pipeline {
         self.inner.ask(Request::Settings(settings))
     }
 
-    /// Takes no more rows, or goes on.
+    /// Takes no more rows, or goes on; from now on, also when it is restarted after a failure.
     ///
     /// # Errors
-    /// `NotRunning` when it has failed or stopped.
+    /// `NotRunning` when it has failed or stopped; one that has failed is restarted so.
     pub fn pause(&self, paused: bool) -> Result<()> {
+        self.inner.spec.lock().unwrap_or_else(PoisonError::into_inner).paused = paused;
         self.inner.ask(Request::Pause(paused))
     }
 
@@ -562,6 +590,7 @@ impl Pipelines {
             finished,
         };
         let spec = inner.spec.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let paused = spec.paused;
         self.wait_for_last_run(&inner.name)?;
         let spec = Arc::new(prepare(&spec, &self.facilities, setup)?);
         let mut shipping = self.shipping.lock().unwrap_or_else(PoisonError::into_inner);
@@ -578,6 +607,12 @@ impl Pipelines {
         }
         inner.changed.notify_all();
         self.workers.create(&spec);
+        // Meanwhile there was no run that could be told.
+        let now = inner.spec.lock().unwrap_or_else(PoisonError::into_inner).paused;
+        if now != paused {
+            // One that has ended by now is begun again so.
+            let _ = inner.ask(Request::Pause(now));
+        }
         Ok(())
     }
 

@@ -166,6 +166,13 @@ pub enum Operator {
     Sink(Arc<dyn Sink>),
 }
 
+impl Operator {
+    /// Whether it keeps nothing: what it gives it makes of each row that comes, at once.
+    pub(crate) const fn is_stateless(&self) -> bool {
+        matches!(self, Self::Map(_) | Self::Hop(_) | Self::Unnest(_) | Self::Union)
+    }
+}
+
 /// Which rows replace which, and what deletes them.
 #[derive(Clone, Debug)]
 pub struct Upsert {

@@ -50,6 +50,8 @@ pub struct PipelineSpec {
     pub settings: CheckpointSettings,
     /// On how many workers it runs.
     pub parallelism: Parallelism,
+    /// Whether it is begun without taking rows, until it is told to.
+    pub paused: bool,
 }
 
 /// On how many workers a pipeline runs. It may change from one start to the next.
@@ -170,6 +172,7 @@ struct ControlParts {
     next: CheckpointId,
     requests: Receiver<Request>,
     settings: CheckpointSettings,
+    paused: bool,
     finished: Box<dyn Fn(bool) + Send>,
 }
 
@@ -237,6 +240,7 @@ pub(crate) fn prepare(spec: &PipelineSpec, facilities: &Facilities, setup: RunSe
         next: resolved.as_ref().map_or(CheckpointId(1), |r| first_free(&r.manifest)),
         requests: setup.requests,
         settings: spec.settings.clone(),
+        paused: spec.paused,
         finished: setup.finished,
     };
     let restored = resolved.map(|resolved| restore(resolved, pages, &folder)).transpose()?;
@@ -417,6 +421,33 @@ fn check_names(nodes: &[NodeIdentity], kept: &[OperatorMeta]) -> Result<()> {
     )))
 }
 
+/// The name of a node whose state a pipeline would lose if it went on with another plan, or that would begin
+/// without any; none when all that keeps something is in both plans.
+///
+/// # Errors
+/// `Plan` when a part of a plan is of a kind that has no text.
+pub fn kept_otherwise<'a>(before: &'a Plan, after: &'a Plan) -> Result<Option<&'a str>> {
+    let is_same = |one: &Node, other: &Node| one.name == other.name && one.incarnation == other.incarnation;
+    for old in keeping(before) {
+        let node = &before.nodes[old.0];
+        let Some(new) = keeping(after).find(|new| is_same(&after.nodes[new.0], node)) else {
+            return Ok(Some(&node.name));
+        };
+        let (kept, shape) = (tables::shape_of(before, old)?, tables::shape_of(after, new)?);
+        if !tables::goes_on(&after.nodes[new.0].operator, &kept, &shape) {
+            return Ok(Some(&node.name));
+        }
+    }
+    let is_known = |new: &NodeId| keeping(before).any(|old| is_same(&before.nodes[old.0], &after.nodes[new.0]));
+    let mut new = keeping(after).filter(|new| !is_known(new));
+    Ok(new.next().map(|new| after.nodes[new.0].name.as_str()))
+}
+
+/// The nodes that keep something.
+fn keeping(plan: &Plan) -> impl Iterator<Item = NodeId> {
+    (0..plan.nodes.len()).map(NodeId).filter(move |node| !plan.nodes[node.0].operator.is_stateless())
+}
+
 /// Whether an operator of a manifest is this node: of the same name and object.
 pub(crate) fn is_of(node: &Node, operator: &OperatorMeta) -> bool {
     operator.name == node.name && operator.incarnation == node.incarnation
@@ -546,6 +577,7 @@ impl RunSpec {
             undelivered: Arc::clone(&self.undelivered),
             log: change_sources(&self.plan).next().map(|(_, source)| source.log()),
             is_new: !unchanged,
+            paused: parts.paused,
             finished: parts.finished,
         })
     }

@@ -26,7 +26,7 @@ use crate::run::is_of;
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::expressions::Column;
-use highwater_checkpoint::Manifest;
+use highwater_checkpoint::{Manifest, OperatorMeta};
 use highwater_core::{KeyGroups, OperatorId};
 use highwater_state::{KeyKind, PageSource, Restore, Table, TableId, TableOptions, hash_bytes};
 use std::sync::Arc;
@@ -47,8 +47,7 @@ pub(crate) struct Tables<'a> {
 impl Tables<'_> {
     /// Whether a node has no state in the checkpoint that is restored.
     pub(crate) fn is_new(&self, node: NodeId) -> bool {
-        let node = &self.plan.nodes[node.0];
-        self.restored.is_none_or(|(manifest, _)| manifest.operators.iter().all(|operator| !is_of(node, operator)))
+        self.restored.is_none_or(|(manifest, _)| is_new(self.plan, &manifest.operators, node))
     }
 
     fn table(&self, node: NodeId, number: u8, key: KeyKind, words: usize) -> Table {
@@ -65,6 +64,17 @@ impl Tables<'_> {
             None => Table::new(options),
         }
     }
+}
+
+/// Whether a node is of no operator that a checkpoint has. One that keeps nothing is as new as what reads it:
+/// its name counts those like it, and says nothing of whom its rows are for.
+fn is_new(plan: &Plan, kept: &[OperatorMeta], node: NodeId) -> bool {
+    let this = &plan.nodes[node.0];
+    if this.operator.is_stateless() {
+        let mut behind = node.0 + 1..plan.nodes.len();
+        return behind.any(|at| plan.nodes[at].inputs.contains(&node) && is_new(plan, kept, NodeId(at)));
+    }
+    kept.iter().all(|operator| !is_of(this, operator))
 }
 
 /// What a node keeps, in words: two of a pipeline's runs with different shapes cannot share state. The
@@ -435,6 +445,48 @@ mod tests {
         let operator = node(vec![NodeId(0); inputs], operator, types);
         let plan = Plan { nodes: vec![input, operator], views: Vec::new() };
         shape_of(&plan, NodeId(1)).expect("known")
+    }
+
+    /// Nodes over one another, each over the one before it.
+    fn chain(names: &[&str]) -> Plan {
+        let mut nodes: Vec<Node> = Vec::new();
+        for (at, name) in names.iter().enumerate() {
+            let operator = match name.split(['/', '#']).nth(1) {
+                Some("map") => Operator::Map(plan::Map { filter: None, columns: vec![column(0)] }),
+                _ => Operator::Materialize,
+            };
+            let inputs = at.checked_sub(1).map(NodeId).into_iter().collect();
+            nodes.push(Node { name: (*name).to_owned(), ..node(inputs, operator, &[DataType::Int64]) });
+        }
+        Plan { nodes, views: Vec::new() }
+    }
+
+    #[test]
+    fn what_keeps_nothing_is_as_new_as_what_reads_it() {
+        let kept = ["v/join", "v/map", "v/rows", "w/map"].map(|name| OperatorMeta {
+            id: OperatorId(0),
+            name: name.to_owned(),
+            incarnation: 0,
+            kind: "rows of int64".to_owned(),
+            version: 1,
+            keys: 0,
+            bytes: 0,
+        });
+        let plan = chain(&["t/rows", "v/map", "v/join", "v/map#2", "v/rows", "w/map", "w/rows"]);
+        let new: Vec<usize> = (0..plan.nodes.len()).filter(|at| is_new(&plan, &kept, NodeId(*at))).collect();
+        assert_eq!(new, [0, 5, 6], "of the maps only that of the new view");
+    }
+
+    #[test]
+    fn plans_are_told_apart_by_what_they_keep() {
+        let before = chain(&["t/rows", "v/join", "v/map", "v/rows"]);
+        let told = |after: &Plan| crate::run::kept_otherwise(&before, after).expect("known").map(str::to_owned);
+        assert_eq!(told(&chain(&["t/rows", "v/map", "v/join", "v/map#2", "v/rows"])), None);
+        assert_eq!(told(&chain(&["t/rows", "v/join(b)", "v/map", "v/rows"])).as_deref(), Some("v/join"));
+        assert_eq!(told(&chain(&["t/rows", "v/join", "v/rows", "w/rows"])).as_deref(), Some("w/rows"));
+        let mut wider = chain(&["t/rows", "v/join", "v/map", "v/rows"]);
+        wider.nodes[3].schema = Arc::new(Schema::new(vec![Field::new("c", DataType::Utf8, true)]));
+        assert_eq!(told(&wider).as_deref(), Some("v/rows"));
     }
 
     /// As they are persisted: what fails here makes state of the version before unreadable.

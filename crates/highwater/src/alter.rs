@@ -14,6 +14,8 @@ use crate::outcome::Outcome;
 use crate::pipelines::check_kind;
 use arrow::array::Array as _;
 use arrow::datatypes::{Field, SchemaRef};
+use highwater_engine::kept_otherwise;
+use highwater_engine::plan::Plan;
 use highwater_sql::statement::{AddColumn, CreateTable, Name, ObjectKind, Statement};
 use highwater_sql::{Session, check_functions, explain, references, renamed, retitled, session, with_column};
 use std::collections::BTreeSet;
@@ -98,16 +100,15 @@ impl Database {
             }
             return Err(invalid("42701", message, Some(column)));
         }
-        let object = self.with_column(&state, object, target, &added)?;
-        let table = target.table.spec().id;
+        let (before, table) = (object.clone(), target.table.spec().id);
+        let wider = self.with_column(&state, object, target, &added)?;
         let pipelines = state.objects.pipelines().into_iter();
         let reads = |pipeline: &String| self.tables_of(&state, pipeline).contains(&table);
         let writes = |pipeline: &String| {
             state.objects.of_pipeline(pipeline).any(|o| o.writes().is_some_and(|into| into.value == added.table.value))
         };
         let concerned: Vec<String> = pipelines.filter(|pipeline| reads(pipeline) || writes(pipeline)).collect();
-        state.catalog.replace(std::slice::from_ref(&object.entry))?;
-        state.objects.replace(object);
+        self.widen(&mut state, wider, before, &concerned)?;
         for pipeline in concerned {
             // Nobody writes the new column before those that run know it. The column is there,
             // whatever becomes of them.
@@ -117,6 +118,35 @@ impl Database {
         }
         state.objects.publish();
         Ok(done)
+    }
+
+    /// Puts a table with a new column in the place of what it was, here and in the catalog, if all that is kept
+    /// over it is kept as before.
+    fn widen(&self, state: &mut State, wider: Object, before: Object, concerned: &[String]) -> Result<()> {
+        let whole = concerned.iter().filter(|pipeline| state.broken.why_not_running(pipeline).is_none());
+        // One that cannot be planned is none that goes on.
+        let plans = whole.filter_map(|pipeline| Some((pipeline, self.pipeline_plan(state, pipeline).ok()?)));
+        let plans: Vec<(&String, Plan)> = plans.collect();
+        let entry = wider.entry.clone();
+        state.objects.replace(wider);
+        let checked = plans.iter().try_for_each(|(pipeline, plan)| self.check_goes_on(state, pipeline, plan));
+        let done = checked.and_then(|()| state.catalog.replace(std::slice::from_ref(&entry)));
+        if done.is_err() {
+            state.objects.replace(before);
+        }
+        done
+    }
+
+    /// Refuses what would have an object of a pipeline begin anew, or without what it has kept.
+    fn check_goes_on(&self, state: &State, pipeline: &str, before: &Plan) -> Result<()> {
+        let after = self.pipeline_plan(state, pipeline)?;
+        let Some(node) = kept_otherwise(before, &after)? else { return Ok(()) };
+        let is_its =
+            |object: &&Object| node.strip_prefix(object.kept()).is_some_and(|rest| rest.starts_with(['/', ':']));
+        let object = state.objects.of_pipeline(pipeline).find(is_its);
+        let name = object.map_or_else(|| state.objects.title(pipeline), Object::name);
+        let message = format!("{name:?} would be kept in another way with that column ({node}): drop it first");
+        Err(invalid("0A000", message, None))
     }
 
     /// A table with a new column.

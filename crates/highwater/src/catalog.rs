@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::leaving::Leaving;
 use highwater_engine::checkpoint::sealed;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -117,6 +117,9 @@ struct Content {
     /// What ALTER SYSTEM has set.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     system: BTreeMap<String, String>,
+    /// The pipelines that take no rows until they are told to.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    paused: BTreeSet<String>,
     /// What dropped objects have left.
     #[serde(default, skip_serializing_if = "Leaving::is_empty")]
     leaving: Leaving,
@@ -140,7 +143,7 @@ impl Catalog {
                 Ok(Self { path, content })
             }
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Self::new(data_dir, path),
-            Err(e) => Err(refused(&path, &e)),
+            Err(e) => Err(Error::folder(&path, &e)),
         }
     }
 
@@ -152,7 +155,7 @@ impl Catalog {
                  folder to begin anew",
                 tables.display()
             );
-            return Err(Error::Folder { path, what });
+            return Err(Error::Folder { path, what, is_full: false });
         }
         let content = Content {
             format: FORMAT,
@@ -161,9 +164,10 @@ impl Catalog {
             functions: Vec::new(),
             dropped: BTreeMap::new(),
             system: BTreeMap::new(),
+            paused: BTreeSet::new(),
             leaving: Leaving::default(),
         };
-        write(&path, sealed::seal(&content).as_bytes()).map_err(|e| refused(&path, &e))?;
+        write(&path, sealed::seal(&content).as_bytes()).map_err(|e| Error::folder(&path, &e))?;
         Ok(Self { path, content })
     }
 
@@ -241,6 +245,8 @@ impl Catalog {
             let all = std::mem::take(&mut content.objects).into_iter();
             let (gone, objects): (Vec<Entry>, Vec<Entry>) = all.partition(|entry| names.contains(&entry.name));
             content.objects = objects;
+            let has_one = |pipeline: &String| content.objects.iter().any(|o| o.pipeline.as_ref() == Some(pipeline));
+            content.paused.retain(has_one);
             for entry in gone {
                 *content.dropped.entry(entry.kept().to_owned()).or_default() += 1;
             }
@@ -300,25 +306,43 @@ impl Catalog {
         })
     }
 
+    /// Whether a pipeline takes no rows until it is told to.
+    pub(crate) fn is_paused(&self, pipeline: &str) -> bool {
+        self.content.paused.contains(pipeline)
+    }
+
+    /// Notes that a pipeline takes no rows, or takes them again, and makes that durable.
+    pub(crate) fn pause(&mut self, pipeline: &str, paused: bool) -> Result<()> {
+        if self.is_paused(pipeline) == paused {
+            return Ok(());
+        }
+        self.change(|content| {
+            content.paused.remove(pipeline);
+            content.paused.extend(paused.then(|| pipeline.to_owned()));
+        })
+    }
+
     fn change(&mut self, change: impl FnOnce(&mut Content)) -> Result<()> {
         let mut changed = self.content.clone();
         change(&mut changed);
-        write(&self.path, sealed::seal(&changed).as_bytes()).map_err(|e| refused(&self.path, &e))?;
+        write(&self.path, sealed::seal(&changed).as_bytes()).map_err(|e| Error::folder(&self.path, &e))?;
         self.content = changed;
         Ok(())
     }
 }
 
-fn refused(path: &Path, error: &std::io::Error) -> Error {
-    Error::Folder { path: path.to_owned(), what: error.to_string() }
-}
-
 /// Replaces a file as a whole, durably.
 fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let next = path.with_extension("json.new");
-    let mut file = File::create(&next)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
+    let written = File::create(&next).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()
+    });
+    if let Err(error) = written {
+        // On a full disk its part would be in the way; it is written over otherwise.
+        let _ = fs::remove_file(&next);
+        return Err(error);
+    }
     fs::rename(&next, path)?;
     match path.parent() {
         Some(folder) => File::open(folder)?.sync_all(),
@@ -387,6 +411,24 @@ mod tests {
         assert_eq!(catalog.next_id(), 8);
         catalog.add(entry(8, "b")).expect("written");
         assert_eq!(Catalog::open(folder.path()).expect("read").next_id(), 9);
+    }
+
+    #[test]
+    fn what_is_paused_stays_so_until_it_is_resumed_or_dropped() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut catalog = Catalog::open(folder.path()).expect("new");
+        let kept = |id: u64, name: &str| Entry { pipeline: Some(name.to_owned()), ..entry(id, name) };
+        catalog.add(kept(1, "a")).expect("written");
+        catalog.add(kept(2, "b")).expect("written");
+        for name in ["a", "b", "b"] {
+            catalog.pause(name, true).expect("written");
+        }
+        let mut again = Catalog::open(folder.path()).expect("read");
+        assert!(again.is_paused("a") && again.is_paused("b"));
+        again.pause("a", false).expect("written");
+        again.remove(&["b".to_owned()], Leaving::default()).expect("written");
+        let last = Catalog::open(folder.path()).expect("read");
+        assert!(!last.is_paused("a") && !last.is_paused("b"));
     }
 
     #[test]

@@ -112,6 +112,12 @@ impl Canceller {
         self.0.timed_out.store(true, Ordering::Relaxed);
     }
 
+    /// Whether somebody has asked the statement under way to end.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.0.cancelled.load(Ordering::Relaxed)
+    }
+
     /// Whether what it writes is on its way to the disk: then only its own answer tells whether it is
     /// written, and its future must not be dropped.
     #[must_use]

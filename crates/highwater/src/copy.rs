@@ -28,7 +28,7 @@ pub(crate) use values::{BadValue, parse_text_column};
 use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use error::shown;
-use fields::{Fields, Misfit, split};
+use fields::{Fields, Misfit, names, split};
 use memchr::memchr_iter;
 use rows::{Found, Framing};
 use std::sync::Arc;
@@ -68,8 +68,10 @@ pub(crate) struct CopyFormat {
     pub(crate) delimiter: u8,
     /// A field of these bytes, as it stands in the data, is null; in CSV only without quotes.
     pub(crate) null: Vec<u8>,
-    /// Whether the first row is to be passed over.
+    /// Whether the first row holds names and is no row.
     pub(crate) header: bool,
+    /// Whether these must be those of the columns, in their order.
+    pub(crate) names: bool,
     /// Around a CSV field.
     pub(crate) quote: u8,
     /// Before a quote or itself within a quoted CSV field.
@@ -80,13 +82,13 @@ impl CopyFormat {
     /// Tabs between fields and `\N` for null.
     pub(crate) fn text() -> Self {
         let (kind, null) = (CopyKind::Text, br"\N".to_vec());
-        Self { kind, delimiter: b'\t', null, header: false, quote: b'"', escape: b'"' }
+        Self { kind, delimiter: b'\t', null, header: false, names: false, quote: b'"', escape: b'"' }
     }
 
     /// Commas between fields, nothing for null, and a quote doubled to stand for itself.
     pub(crate) fn csv() -> Self {
         let (kind, null) = (CopyKind::Csv, Vec::new());
-        Self { kind, delimiter: b',', null, header: false, quote: b'"', escape: b'"' }
+        Self { kind, delimiter: b',', null, header: false, names: false, quote: b'"', escape: b'"' }
     }
 }
 
@@ -160,6 +162,11 @@ impl CopyParser {
         Ok(())
     }
 
+    /// The number of the line read last, from 1; 0 before the first.
+    pub(crate) const fn line(&self) -> u64 {
+        self.line
+    }
+
     /// The full batches so far, each of about 8,192 rows; they are given once.
     pub(crate) fn batches(&mut self) -> Vec<RecordBatch> {
         std::mem::take(&mut self.full)
@@ -210,7 +217,7 @@ impl CopyParser {
             self.line += memchr_iter(b'\n', row).count() as u64;
         }
         if std::mem::take(&mut self.header) {
-            return Ok(());
+            return if self.format.names { self.compare_names(row, special) } else { Ok(()) };
         }
         if row.len() > LONGEST_ROW {
             return Err(self.refuse(PROGRAM_LIMIT_EXCEEDED, "a row is longer than 1 GiB", None));
@@ -221,6 +228,28 @@ impl CopyParser {
         self.lines.push(self.line);
         self.gathered += row.len();
         if self.lines.len() == BATCH_ROWS || self.gathered >= BATCH_BYTES { self.convert() } else { Ok(()) }
+    }
+
+    /// Refuses a header whose names are not those of the columns, in their order.
+    fn compare_names(&self, row: &[u8], special: bool) -> Result<(), CopyError> {
+        let expected: Vec<&String> = self.schema.fields().iter().map(|field| field.name()).collect();
+        let found = names(&self.format, row, special);
+        if found.len() != expected.len() {
+            let (found, expected) = (found.len(), expected.len());
+            let message = format!("wrong number of fields in header line: got {found}, expected {expected}");
+            return Err(self.refused(BAD_COPY_FILE_FORMAT, &message, Some(row)));
+        }
+        for (at, (name, expected)) in found.iter().zip(expected).enumerate() {
+            let got = match name {
+                Some(name) if name == expected.as_bytes() => continue,
+                Some(name) => format!("got \"{}\"", String::from_utf8_lossy(name)),
+                None => format!("got null value (\"{}\")", String::from_utf8_lossy(&self.format.null)),
+            };
+            let field = at + 1;
+            let message = format!("column name mismatch in header line field {field}: {got}, expected \"{expected}\"");
+            return Err(self.refused(BAD_COPY_FILE_FORMAT, &message, Some(row)));
+        }
+        Ok(())
     }
 
     /// The error of a row with too few fields or too many. PostgreSQL looks at a row's values up to the
@@ -244,14 +273,19 @@ impl CopyParser {
     fn refuse(&mut self, sqlstate: &'static str, message: &str, row: Option<&[u8]>) -> CopyError {
         match self.read_columns() {
             Err(earlier) => earlier,
-            Ok(_) => CopyError {
-                sqlstate,
-                message: message.to_owned(),
-                detail: None,
-                line: self.line,
-                column: None,
-                value: row.map(shown),
-            },
+            Ok(_) => self.refused(sqlstate, message, row),
+        }
+    }
+
+    /// The error at the present line.
+    fn refused(&self, sqlstate: &'static str, message: &str, row: Option<&[u8]>) -> CopyError {
+        CopyError {
+            sqlstate,
+            message: message.to_owned(),
+            detail: None,
+            line: self.line,
+            column: None,
+            value: row.map(shown),
         }
     }
 

@@ -64,7 +64,7 @@ impl Database {
         let fields: Vec<Arc<Field>> = places.iter().map(field).collect();
         let options = &copy.options;
         let mut format = if options.csv { CopyFormat::csv() } else { CopyFormat::text() };
-        format.header = options.header;
+        (format.header, format.names) = (options.header, options.names);
         format.delimiter = options.delimiter.map_or(format.delimiter, |c| c as u8);
         format.quote = options.quote.map_or(format.quote, |c| c as u8);
         format.escape = options.escape.or(options.quote).map_or(format.escape, |c| c as u8);
@@ -117,6 +117,12 @@ impl Database {
     }
 
     fn take(&self, copy: &mut CopyIn, batches: Vec<RecordBatch>) -> Result<()> {
+        let table = Arc::clone(&copy.target.table);
+        // Of which line it is, nobody knows here.
+        self.take_rows(copy, batches).map_err(|error| error.within(|| format!("COPY {}", table.spec().name)))
+    }
+
+    fn take_rows(&self, copy: &mut CopyIn, batches: Vec<RecordBatch>) -> Result<()> {
         if batches.is_empty() {
             return Ok(());
         }
@@ -144,10 +150,15 @@ impl CopyIn {
     pub const fn columns(&self) -> usize {
         self.places.len()
     }
+
+    /// What it waits for, as PostgreSQL's CONTEXT says it: `COPY t, line 3`.
+    #[must_use]
+    pub fn place(&self) -> String {
+        format!("COPY {}, line {}", self.target.table.spec().name, self.parser.line() + 1)
+    }
 }
 
 fn refused(target: &Target, error: &CopyError) -> Error {
-    let table = &target.table.spec().name;
-    let place = error.context().replacen("COPY", &format!("COPY {table}"), 1);
-    invalid(error.sqlstate, format!("{} ({place})", error.message), None)
+    let place = || format!("COPY {}, {}", target.table.spec().name, error.context());
+    invalid(error.sqlstate, error.message.clone(), None).within(place)
 }

@@ -28,7 +28,7 @@ use highwater_sql::statement::{
 use highwater_sql::{references, same_text, session};
 use highwater_tables::{JournalSpec, TableSpec};
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard};
 
 /// Whether a CREATE goes on.
 enum Free {
@@ -189,22 +189,38 @@ impl Database {
 
     pub(crate) fn create_materialized(&self, connection: &Connection, view: CreateView, text: &str) -> Result<Outcome> {
         settings::check(&view.options)?;
-        let mut state = self.state();
+        let state = self.state();
         let kind = Kind::MaterializedView;
         if let Free::Exists(outcome) = self.free(&state, kind, &view.name, view.if_not_exists, text)? {
             return Ok(outcome);
         }
         let object = self.materialized_object(&state, view, text)?;
-        let name = object.name().to_owned();
+        self.keep_filled(connection, state, object, "CREATE MATERIALIZED VIEW")
+    }
+
+    /// Adds a view or an index and waits until it is filled, unless the connection does not want to wait, or its
+    /// pipeline is paused.
+    fn keep_filled(
+        &self,
+        connection: &Connection,
+        mut state: MutexGuard<'_, State>,
+        object: Object,
+        tag: &str,
+    ) -> Result<Outcome> {
+        let (name, id) = (object.name().to_owned(), object.entry.id);
+        let is_paused = object.entry.pipeline.as_deref().is_some_and(|pipeline| state.catalog.is_paused(pipeline));
         self.keep(&mut state, object)?;
         let waits = !state.deferring && !connection.is_on("background_ddl");
         let grows = self.growth(&state, &name)?;
-        drop(state);
-        if waits {
-            self.wait_for_backfill(connection, &name)?;
+        if waits && !is_paused {
+            state.being_made.insert(id);
+            drop(state);
+            let filled = self.wait_for_backfill(connection, &name);
+            self.state().being_made.remove(&id);
+            filled?;
         }
-        let done = Outcome::done("CREATE MATERIALIZED VIEW");
-        Ok(grows.into_iter().fold(done, Outcome::noticed))
+        let paused = is_paused.then(|| format!("{name:?} is filled when its pipeline is resumed, which is paused"));
+        Ok(grows.into_iter().chain(paused).fold(Outcome::done(tag), Outcome::noticed))
     }
 
     /// What keeps rows of a source that never ends, in words, if anything of a view does.
@@ -295,7 +311,7 @@ impl Database {
 
     /// Adds an index, which is filled as a view is.
     pub(crate) fn create_index(&self, connection: &Connection, index: CreateIndex, text: &str) -> Result<Outcome> {
-        let mut state = self.state();
+        let state = self.state();
         let (name, skips) = (&index.name, index.if_not_exists);
         if let Free::Exists(outcome) = self.free(&state, Kind::Index, name, skips, text)? {
             return Ok(outcome);
@@ -304,17 +320,9 @@ impl Database {
         crate::index::check(&state, &index)?;
         let shared = state.objects.pipeline_of(&index.query);
         let pipeline = shared.unwrap_or_else(|| state.catalog.free_to_keep(&name.value));
-        let name = name.value.clone();
         let entry = entry(&state, Kind::Index, &index.name, text, Some(pipeline));
         let object = self.kept_object(&state, entry, Body::Index(index))?;
-        self.keep(&mut state, object)?;
-        let waits = !state.deferring && !connection.is_on("background_ddl");
-        let grows = self.growth(&state, &name)?;
-        drop(state);
-        if waits {
-            self.wait_for_backfill(connection, &name)?;
-        }
-        Ok(grows.into_iter().fold(Outcome::done("CREATE INDEX"), Outcome::noticed))
+        self.keep_filled(connection, state, object, "CREATE INDEX")
     }
 
     pub(crate) fn create_sink(&self, sink: CreateSink, text: &str) -> Result<Outcome> {

@@ -22,7 +22,7 @@ use crate::system::{System, is_about_session};
 use crate::threads::QueryThreads;
 use highwater_connectors::Connectors;
 use highwater_engine::core::Bytes;
-use highwater_engine::{Engine, EngineConfig, Pipeline, Status, Trigger};
+use highwater_engine::{CheckpointOutcome, CheckpointReport, Engine, EngineConfig, Pipeline, Status, Trigger};
 use highwater_sql::statement::{Name, ObjectKind, Property};
 use highwater_sql::{ScalarFunction, Session, split};
 use highwater_tables::{StoreOptions, TableStore, Usage as TablesUsage};
@@ -75,6 +75,8 @@ pub(crate) struct State {
     pub(crate) deferring: bool,
     pub(crate) restoring: Restoring,
     pub(crate) broken: Broken,
+    /// The numbers of views and indexes whose CREATE waits until they are filled.
+    pub(crate) being_made: BTreeSet<u64>,
     /// Objects with smaller numbers were there when the database was opened.
     pub(crate) first_new: u64,
 }
@@ -117,7 +119,7 @@ impl Database {
             engine.workers = workers;
         }
         let runtime = QueryThreads::start(threads);
-        let folder = |what: std::io::Error| Error::Folder { path: config.data_dir.clone(), what: what.to_string() };
+        let folder = |error: std::io::Error| Error::folder(&config.data_dir, &error);
         let mut state = State {
             first_new: catalog.next_id(),
             catalog,
@@ -127,6 +129,7 @@ impl Database {
             deferring: false,
             restoring: Restoring::default(),
             broken: Broken::default(),
+            being_made: BTreeSet::new(),
         };
         let engine = Engine::start(engine)?;
         let (cache, buffers) = engine.page_store().shared();
@@ -259,6 +262,11 @@ impl Database {
         Ok(stopped?)
     }
 
+    /// Makes a checkpoint of all pipelines, or of that of a view, and waits until they are published.
+    ///
+    /// # Errors
+    /// Those of all pipelines that could not, after all others have: `Sql` with 53100 or 58030 when a checkpoint
+    /// failed, with 55000 when pipelines do not run.
     pub(crate) fn checkpoint(&self, view: Option<&Name>) -> Result<Outcome> {
         let pipelines = {
             let mut state = self.state();
@@ -268,13 +276,40 @@ impl Database {
                 None => state.running.values().cloned().collect(),
             }
         };
-        let mut outcome = Outcome::done("CHECKPOINT");
-        for pipeline in pipelines {
-            let report = pipeline.checkpoint(Trigger::Manual)?;
-            let name = pipeline.title();
-            outcome = outcome.noticed(format!("checkpoint {} of {name}: {:?}", report.id, report.outcome));
+        let (mut outcome, mut failed, mut sqlstate) = (Outcome::done("CHECKPOINT"), Vec::new(), "55000");
+        for mut pipeline in pipelines {
+            match self.checkpoint_of(&mut pipeline) {
+                Ok(Some(CheckpointReport { id, outcome: CheckpointOutcome::Failed(reason), .. })) => {
+                    let is_full = reason.to_ascii_lowercase().contains("no space left");
+                    sqlstate = if is_full { "53100" } else { "58030" };
+                    failed.push(format!("checkpoint {id} of {} failed: {reason}", pipeline.title()));
+                }
+                Ok(Some(CheckpointReport { id, outcome: made, .. })) => {
+                    outcome = outcome.noticed(format!("checkpoint {id} of {}: {made:?}", pipeline.title()));
+                }
+                Ok(None) => {}
+                Err(error) => failed.push(self.advised(&pipeline, error.to_string())),
+            }
         }
-        Ok(outcome)
+        if view.is_none() {
+            failed.extend(self.stopped().into_values());
+        }
+        if failed.is_empty() { Ok(outcome) } else { Err(invalid(sqlstate, failed.join("; "), None)) }
+    }
+
+    /// A checkpoint of a pipeline, or of the one that takes its place meanwhile; none when it was dropped.
+    fn checkpoint_of(&self, pipeline: &mut Pipeline) -> highwater_engine::Result<Option<CheckpointReport>> {
+        loop {
+            let error = match pipeline.checkpoint(Trigger::Manual) {
+                Ok(report) => return Ok(Some(report)),
+                Err(error) => error,
+            };
+            match self.successor(pipeline) {
+                Some(newer) if !newer.is(pipeline) => *pipeline = newer,
+                Some(_) => return Err(error),
+                None => return Ok(None),
+            }
+        }
     }
 
     /// The running pipeline that keeps a view or feeds a sink.
@@ -355,15 +390,16 @@ fn session(threads: usize, functions: &[Arc<dyn ScalarFunction>]) -> Result<Sess
 
 /// Makes the data folder ours until the process ends.
 fn lock(config: &Config) -> Result<File> {
-    let path = config.data_dir.clone();
-    let refused = |what: String| Error::Folder { path: path.clone(), what };
-    std::fs::create_dir_all(&config.data_dir).map_err(|e| refused(e.to_string()))?;
-    let file = File::create(config.data_dir.join("lock")).map_err(|e| refused(e.to_string()))?;
+    let path = &config.data_dir;
+    let refused = |error: std::io::Error| Error::folder(path, &error);
+    std::fs::create_dir_all(path).map_err(refused)?;
+    let file = File::create(path.join("lock")).map_err(refused)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => {
-            Err(refused("another process has this database open: stop it, or use another folder".to_owned()))
+            let what = "another process has this database open: stop it, or use another folder".to_owned();
+            Err(Error::Folder { path: path.clone(), what, is_full: false })
         }
-        Err(TryLockError::Error(e)) => Err(refused(e.to_string())),
+        Err(TryLockError::Error(error)) => Err(refused(error)),
     }
 }

@@ -2,7 +2,7 @@
 
 use datafusion::common::DataFusionError;
 use highwater_sql::{CallFailed, DataError, Position};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use thiserror::Error as ThisError;
 
 /// The database's errors, classed by what the caller must do.
@@ -20,6 +20,14 @@ pub enum Error {
     /// A query failed on its data; fix the query or the data.
     #[error("{}", query_message(.0))]
     Query(#[source] Box<DataFusionError>),
+    /// What COPY was given cannot be taken; fix the data.
+    #[error("{source} ({context})")]
+    Copy {
+        /// Where, as PostgreSQL's CONTEXT says it: `COPY t, line 3, column b: "x"`.
+        context: String,
+        /// Why.
+        source: Box<Error>,
+    },
     /// The objects that need this one must be dropped first, or CASCADE.
     #[error("cannot drop {name:?} because {} it", others(needed_by))]
     InUse {
@@ -35,6 +43,8 @@ pub enum Error {
         path: PathBuf,
         /// What is wrong and what to do.
         what: String,
+        /// Whether the disk or the quota is full.
+        is_full: bool,
     },
     /// What the program added to [`Config`](crate::Config) cannot be used; fix the program.
     #[error("config: {0}")]
@@ -85,11 +95,18 @@ impl Error {
             Self::Tables(error) => table_state(error),
             Self::Query(error) => query_state(error),
             Self::InUse { .. } => "2BP01",
+            Self::Folder { is_full: true, .. } => "53100",
             Self::Folder { .. } => "58030",
             Self::Config(_) => "F0000",
             Self::Catalog(_) => "XX001",
-            Self::Script { source, .. } => source.sqlstate(),
+            Self::Script { source, .. } | Self::Copy { source, .. } => source.sqlstate(),
         }
+    }
+
+    /// What an I/O error means for a file or folder of the database.
+    pub(crate) fn folder(path: &Path, error: &std::io::Error) -> Self {
+        let is_full = highwater_engine::checkpoint::error::is_full(error);
+        Self::Folder { path: path.to_owned(), what: error.to_string(), is_full }
     }
 
     /// The same error without a position.
@@ -97,6 +114,23 @@ impl Error {
         match self {
             Self::Sql(error) => Self::Sql(error.nowhere()),
             other => other,
+        }
+    }
+
+    /// What the statement was at when it failed, as PostgreSQL's CONTEXT, when known.
+    #[must_use]
+    pub fn context(&self) -> Option<&str> {
+        match self {
+            Self::Copy { context, .. } => Some(context),
+            _ => None,
+        }
+    }
+
+    /// The same error with what COPY was at, unless it says that already.
+    pub(crate) fn within(self, context: impl FnOnce() -> String) -> Self {
+        match self {
+            Self::Copy { .. } => self,
+            other => Self::Copy { context: context(), source: Box::new(other) },
         }
     }
 
@@ -294,6 +328,10 @@ mod tests {
             Error::Engine(highwater_engine::Error::Io { what, source: kind.into() }).sqlstate()
         };
         assert_eq!(of(std::io::ErrorKind::StorageFull), "53100");
+        let catalog = |kind: std::io::ErrorKind| Error::folder(Path::new("catalog.json"), &kind.into()).sqlstate();
+        assert_eq!(catalog(std::io::ErrorKind::StorageFull), "53100");
+        assert_eq!(catalog(std::io::ErrorKind::QuotaExceeded), "53100");
+        assert_eq!(catalog(std::io::ErrorKind::PermissionDenied), "58030");
         assert_eq!(of(std::io::ErrorKind::PermissionDenied), "58030");
     }
 }

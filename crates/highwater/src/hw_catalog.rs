@@ -137,6 +137,7 @@ fn views(database: &Database) -> Rows {
 fn progress(database: &Database) -> Rows {
     let state = database.state();
     let pipelines: Vec<Pipeline> = state.running.values().cloned().collect();
+    let running: Vec<String> = pipelines.iter().map(|pipeline| show::doing(&state, pipeline)).collect();
     let (stopped, reasons) = show::stopped(&state);
     drop(state);
     let mut metrics: Vec<Metrics> = pipelines.iter().map(Pipeline::metrics).collect();
@@ -144,10 +145,9 @@ fn progress(database: &Database) -> Rows {
     let count = |of: fn(&Metrics) -> u64| numbers(metrics.iter().map(of));
     let newest = database.tables.position();
     let last = pipelines.iter().map(Pipeline::last_failed_row).chain(reasons.iter().map(|_| None));
-    let running = pipelines.iter().map(|p| show::status(&p.status()));
     Rows::of(vec![
         ("pipeline", texts(pipelines.iter().map(|p| p.title().to_owned()).chain(stopped))),
-        ("status", texts(running.chain(reasons.clone()))),
+        ("status", texts(running.into_iter().chain(reasons.clone()))),
         ("backfill_percent", numbers(metrics.iter().map(|m| m.backfill / 10))),
         ("rows_in", count(|m| m.rows_in)),
         ("late_rows", count(|m| m.late_rows)),

@@ -126,6 +126,7 @@ impl Database {
             key_groups: self.config.key_groups,
             settings: settings.checkpoints,
             parallelism: settings.parallelism,
+            paused: state.catalog.is_paused(pipeline),
         })
     }
 

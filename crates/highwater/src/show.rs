@@ -128,7 +128,7 @@ fn jobs(database: &Database) -> Result<Rows> {
     let mut state = database.state();
     database.settle(&mut state)?;
     let pipelines: Vec<Pipeline> = state.running.values().cloned().collect();
-    let told = |pipeline: &Pipeline| [vec![status(&pipeline.status())], failing(&state, pipeline)].concat().join("; ");
+    let told = |pipeline: &Pipeline| [vec![doing(&state, pipeline)], failing(&state, pipeline)].concat().join("; ");
     let told: Vec<String> = pipelines.iter().map(told).collect();
     let (stopped, reasons) = stopped(&state);
     drop(state);
@@ -165,7 +165,7 @@ pub(crate) fn object_status(state: &State, entry: &Entry) -> String {
     }
     let Some(pipeline) = &entry.pipeline else { return String::new() };
     match state.running.get(pipeline) {
-        Some(running) => status(&running.status()),
+        Some(running) => doing(state, running),
         None if state.restoring.holds(pipeline) => "restoring".to_owned(),
         None => state.broken.why_not_running(pipeline).map_or_else(|| "not running".to_owned(), broken),
     }
@@ -200,7 +200,15 @@ pub(crate) fn failing(state: &State, pipeline: &Pipeline) -> Vec<String> {
     failing.into_iter().map(told).collect()
 }
 
-pub(crate) fn status(status: &Status) -> String {
+/// What a pipeline does, and whether somebody wants it to take no rows.
+pub(crate) fn doing(state: &State, pipeline: &Pipeline) -> String {
+    match pipeline.status() {
+        Status::Running if state.catalog.is_paused(pipeline.name()) => "paused".to_owned(),
+        other => status(&other),
+    }
+}
+
+fn status(status: &Status) -> String {
     match status {
         Status::Failed { reason, restarts } => format!("failed, {restarts} restarts: {reason}"),
         Status::Lost { reason } => format!("lost: {reason}"),

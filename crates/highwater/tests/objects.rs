@@ -133,6 +133,48 @@ fn added_columns_are_there_for_new_readers_only_after_a_crash_too() {
 }
 
 #[test]
+fn an_added_column_leaves_alone_what_is_kept_over_all_columns() {
+    const VIEWS: [(&str, &str); 5] = [
+        ("numbered", "SELECT a, b, row_number() OVER (PARTITION BY b ORDER BY a) AS r FROM t"),
+        ("most", "SELECT b, max(r) AS m FROM numbered GROUP BY b"),
+        ("listed", "SELECT b, string_agg(a::varchar, ',' ORDER BY a) AS l FROM t GROUP BY b"),
+        ("pairs", "SELECT x.a, x.b, y.a AS c FROM t AS x JOIN t AS y ON x.b = y.b"),
+        ("chosen", "SELECT b, a FROM t WHERE a IN (SELECT a FROM u)"),
+    ];
+    let folder = tempfile::tempdir().expect("a folder");
+    let database = open(folder.path());
+    database.script("CREATE TABLE t (a bigint PRIMARY KEY, b bigint); CREATE TABLE u (a bigint);").expect("tables");
+    for (view, query) in VIEWS {
+        database.execute(&format!("CREATE MATERIALIZED VIEW {view} AS {query}")).expect(view);
+    }
+    let script = "
+        INSERT INTO t SELECT value, value % 7 FROM generate_series(1, 100) AS s(value);
+        INSERT INTO u SELECT value FROM generate_series(1, 50) AS s(value);
+        FLUSH;
+        CHECKPOINT;
+        UPDATE t SET b = 3 WHERE a % 10 = 0;
+        ALTER TABLE t ADD COLUMN c bigint DEFAULT 7;
+        ALTER TABLE u ADD COLUMN d varchar;
+        INSERT INTO t VALUES (101, 3, 8);
+        DELETE FROM u WHERE a = 1;
+        FLUSH;";
+    database.script(script).expect("a script");
+    for (view, _) in VIEWS {
+        assert_equal_to_recomputation(&database, view);
+    }
+    drop(database);
+
+    let database = open(folder.path());
+    database
+        .script("DELETE FROM t WHERE a < 20; INSERT INTO u VALUES (60, 'x'); FLUSH; CHECKPOINT;")
+        .expect("a script");
+    for (view, _) in VIEWS {
+        assert_equal_to_recomputation(&database, view);
+    }
+    database.shutdown().expect("a clean stop");
+}
+
+#[test]
 fn many_rows_from_before_and_after_a_column_was_added_reach_a_view() {
     let folder = tempfile::tempdir().expect("a folder");
     let database = open(folder.path());

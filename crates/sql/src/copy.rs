@@ -33,6 +33,8 @@ pub struct CopyOptions {
     pub null: Option<String>,
     /// The first line holds names.
     pub header: bool,
+    /// They are those of the columns, or the data is refused.
+    pub names: bool,
     /// Around fields, in CSV.
     pub quote: Option<char>,
     /// Before a quote within a field, in CSV.

@@ -189,6 +189,7 @@ pub(crate) fn plan_of(numbers: &Arc<Numbers>, wanted: Wanted) -> Plan {
 
 pub(crate) fn spec_of(name: &str, numbers: &Arc<Numbers>, wanted: Wanted) -> PipelineSpec {
     PipelineSpec {
+        paused: false,
         parallelism: Parallelism::Auto,
         name: name.to_owned(),
         sql: Vec::new(),

@@ -127,6 +127,7 @@ fn spec_of(times: &Arc<Times>) -> PipelineSpec {
     let view =
         View { name: "windows".to_owned(), node: NodeId(3), finish: None, schema: windows, on_error: OnError::Fail };
     PipelineSpec {
+        paused: false,
         parallelism: Parallelism::Auto,
         name: "p".to_owned(),
         sql: Vec::new(),

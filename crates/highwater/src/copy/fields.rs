@@ -111,6 +111,23 @@ pub(super) fn split(format: &CopyFormat, row: &[u8], special: bool, columns: &mu
     }
 }
 
+/// A row's fields, however many there are; `special` when it has escapes or quotes.
+pub(super) fn names(format: &CopyFormat, row: &[u8], special: bool) -> Vec<Option<Vec<u8>>> {
+    let (mut found, mut rest) = (Vec::new(), Some(row));
+    while let Some(fields) = rest {
+        let mut one = Fields::default();
+        let length = match (special, format.kind) {
+            (false, _) => plain(format, fields, &mut one),
+            (true, CopyKind::Text) => escaped(format, fields, &mut one),
+            (true, CopyKind::Csv) => quoted(format, fields, &mut one),
+        };
+        let is_null = one.valid.finish().is_some_and(|valid| valid.is_null(0));
+        found.push((!is_null).then_some(one.bytes));
+        rest = fields.get(length + 1..);
+    }
+    found
+}
+
 /// `next` takes a column's field from the beginning of the rest of the row and says how long it was.
 #[inline]
 fn divide(row: &[u8], columns: &mut [Fields], next: impl Fn(&[u8], &mut Fields) -> usize) -> Result<(), Misfit> {

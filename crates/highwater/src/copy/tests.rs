@@ -205,6 +205,27 @@ fn the_first_error_is_told() {
 }
 
 #[test]
+fn a_header_is_compared_where_that_is_asked_for() {
+    let csv = CopyFormat { header: true, names: true, ..CopyFormat::csv() };
+    assert_eq!(rows(&csv, "a,b\n1,2\n"), ["1|2"]);
+    assert_eq!(rows(&csv, "\"a\",b\n1,2\n"), ["1|2"]);
+    assert_eq!(rows(&csv, ""), [""; 0]);
+    let text = CopyFormat { header: true, names: true, ..CopyFormat::text() };
+    assert_eq!(rows(&text, "a\tb\n1\t2\n"), ["1|2"]);
+    let two = [DataType::Utf8, DataType::Utf8];
+    let number = "22P04 wrong number of fields in header line: got";
+    assert_eq!(told(&csv, &two, "a\n"), format!("{number} 1, expected 2 (line 1: \"a\")"));
+    assert_eq!(told(&csv, &two, "a,b,c\n"), format!("{number} 3, expected 2 (line 1: \"a,b,c\")"));
+    let mismatch = "22P04 column name mismatch in header line field";
+    assert_eq!(told(&csv, &two, "b,a\n1,2\n"), format!("{mismatch} 1: got \"b\", expected \"a\" (line 1: \"b,a\")"));
+    assert_eq!(told(&csv, &two, "a,B\n"), format!("{mismatch} 2: got \"B\", expected \"b\" (line 1: \"a,B\")"));
+    assert_eq!(
+        told(&csv, &two, "a,\n"),
+        format!("{mismatch} 2: got null value (\"\"), expected \"b\" (line 1: \"a,\")")
+    );
+}
+
+#[test]
 fn batches_are_given_once() {
     let mut parser = parser(CopyFormat::text(), &[DataType::Int64]);
     let mut sizes = Vec::new();

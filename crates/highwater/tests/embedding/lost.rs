@@ -8,6 +8,7 @@ use highwater::{Config, Database, Rows, same_rows};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use tempfile::TempDir;
 
 /// A view, and an index of the table.
@@ -182,6 +183,25 @@ fn a_log_that_lost_its_end_is_refused_and_then_the_views_that_have_seen_it() {
         assert_refused(&database);
     }
     make_anew(&open(folder.path(), "data").expect("a database"));
+}
+
+#[test]
+fn a_checkpoint_that_failed_is_no_success() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut config = config(folder.path(), "data");
+    config.checkpoints.timeout = Duration::from_secs(2);
+    let database = Database::open(config).expect("a database");
+    database.execute(TABLE).expect(TABLE);
+    database.script(VIEWS).expect("views");
+    insert(&database, 0..6);
+    database.script("FLUSH; CHECKPOINT").expect("checkpoints");
+    let of_view = folder.path().join("root/v");
+    fs::remove_dir_all(&of_view).expect("removes");
+    fs::write(&of_view, "in the way").expect("writes");
+    insert(&database, 6..9);
+    let refused = database.execute("CHECKPOINT WAIT").expect_err("it cannot be written");
+    assert!(matches!(refused.sqlstate(), "58030" | "55000"), "{refused}");
+    assert!(refused.to_string().contains(" v "), "{refused}");
 }
 
 #[test]

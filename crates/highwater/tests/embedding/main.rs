@@ -6,4 +6,5 @@ mod fed;
 mod functions;
 mod lost;
 mod parts;
+mod pause;
 mod restart;

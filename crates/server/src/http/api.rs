@@ -149,7 +149,7 @@ pub(super) async fn checkpoint(
     post,
     path = "/api/v1/pipelines/{name}/pause",
     tag = "pipelines",
-    summary = "Take no more rows; reads and checkpoints go on",
+    summary = "Take no more rows until it is resumed, over definitions and restarts too; reads and checkpoints go on",
     params(("name" = String, Path, description = "The pipeline's name")),
     responses(
         (status = 200, description = "It was told", body = PauseAnswer),
@@ -183,7 +183,7 @@ pub(super) async fn resume(State(shared): State<Arc<Shared>>, Path(name): Path<S
 }
 
 async fn set_paused(shared: &Shared, pipeline: String, paused: bool) -> Answer<PauseAnswer> {
-    let found = shared.pipeline(&pipeline).await?;
-    shared.call(PATIENCE, move || Ok(found.pause(paused)?)).await?;
+    let (found, database) = (shared.pipeline(&pipeline).await?, Arc::clone(shared.opened()?));
+    shared.call(PATIENCE, move || database.pause(&found, paused)).await?;
     Ok(Json(PauseAnswer { pipeline, paused }))
 }

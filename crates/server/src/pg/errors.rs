@@ -65,8 +65,23 @@ pub(super) fn of(failed: &Error, before: usize) -> PgWireError {
         message = message.replace(&format!(" (at {position})"), "");
         info.position = Some((before + position.offset).to_string());
     }
+    if let Some(context) = failed.context() {
+        message = message.replace(&format!(" ({context})"), "");
+        info.where_context = Some(context.to_owned());
+    }
     info.message = message;
     PgWireError::UserError(Box::new(info))
+}
+
+/// An error with what PostgreSQL calls its CONTEXT: where it was met in what the statement does.
+pub(super) fn within(failed: PgWireError, context: Option<String>) -> PgWireError {
+    match failed {
+        PgWireError::UserError(mut info) => {
+            info.where_context = context;
+            PgWireError::UserError(info)
+        }
+        other => other,
+    }
 }
 
 /// Sends warnings and notices.

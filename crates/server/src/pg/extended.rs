@@ -264,7 +264,7 @@ impl ExtendedQueryHandler for Session {
         if let Statement::Copy(copy) = prepared.statement.as_ref() {
             let begun = self.server.database.begin_copy(&connection, copy).map_err(|error| errors::of(&error, 0))?;
             let columns = begun.columns();
-            *self.copy.lock().unwrap_or_else(PoisonError::into_inner) = Some(begun);
+            self.begin_copying(&connection, begun);
             return Ok(Response::CopyIn(CopyResponse::new(0, columns, futures::stream::empty())));
         }
         check_cursor(&connection, prepared)?;

@@ -57,6 +57,13 @@ pub(crate) async fn serve(stream: TcpStream, tls: Option<TlsAcceptor>, session: 
             tokio::select! {
                 biased;
                 () = session.ended.told.notified() => return tell_last(&mut socket, errors::terminated()).await,
+                late = session.copy_over(), if matches!(state, PgWireConnectionState::CopyInProgress(_)) => {
+                    let waits_for_sync = matches!(state, PgWireConnectionState::CopyInProgress(true));
+                    if !tell(&mut socket, &session, late, phase, waits_for_sync).await? {
+                        return Ok(());
+                    }
+                    continue;
+                }
                 read = wait_for_message(&mut socket, &mut unread, phase) => read,
             }
         } else {
@@ -85,24 +92,41 @@ pub(crate) async fn serve(stream: TcpStream, tls: Option<TlsAcceptor>, session: 
             PgWireConnectionState::CopyInProgress(is_extended) => is_extended,
             _ => kind.is_some_and(frames::is_of_pipeline),
         };
-        if let Err(mut error) = handle(&mut socket, message, phase, &session).await {
-            session.on_error(&socket, &mut error);
-            if session.ended.is_ended() {
-                return tell_last(&mut socket, errors::terminated()).await;
-            }
-            let info = ErrorInfo::from(error);
-            let is_last = info.is_fatal() || phase != Phase::Statements;
-            let error = PgWireError::UserError(Box::new(info));
-            if is_last {
-                return tell_last(&mut socket, error).await;
-            }
-            if !waits_for_sync {
-                let connection = session.connection.lock().await;
-                session.report(&mut socket, &connection).await?;
-            }
-            process_error(&mut socket, error, waits_for_sync).await?;
+        if let Err(error) = handle(&mut socket, message, phase, &session).await
+            && !tell(&mut socket, &session, error, phase, waits_for_sync).await?
+        {
+            return Ok(());
         }
     }
+}
+
+/// Tells an error. Whether anything comes behind it.
+async fn tell(
+    socket: &mut Socket,
+    session: &Session,
+    mut error: PgWireError,
+    phase: Phase,
+    waits_for_sync: bool,
+) -> io::Result<bool> {
+    session.take_copy();
+    session.on_error(&*socket, &mut error);
+    if session.ended.is_ended() {
+        tell_last(socket, errors::terminated()).await?;
+        return Ok(false);
+    }
+    let info = ErrorInfo::from(error);
+    let is_last = info.is_fatal() || phase != Phase::Statements;
+    let error = PgWireError::UserError(Box::new(info));
+    if is_last {
+        tell_last(socket, error).await?;
+        return Ok(false);
+    }
+    if !waits_for_sync {
+        let connection = session.connection.lock().await;
+        session.report(socket, &connection).await?;
+    }
+    process_error(socket, error, waits_for_sync).await?;
+    Ok(true)
 }
 
 /// Tells an error behind which nothing comes.

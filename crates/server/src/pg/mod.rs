@@ -23,7 +23,7 @@ mod startup;
 pub(crate) use messages::serve;
 
 use crate::users::{Role, Users};
-use highwater::{Canceller, Connection, CopyIn, Database, Statement, TransactionState};
+use highwater::{Canceller, Connection, Database, Statement, TransactionState};
 use pgwire::api::cancel::CancelHandler;
 use pgwire::api::{ClientInfo, ConnectionManager, ErrorHandler};
 use pgwire::error::{PgWireError, PgWireResult};
@@ -95,7 +95,7 @@ pub(crate) struct Session {
     connection: Arc<tokio::sync::Mutex<Connection>>,
     cancelled: Arc<Notify>,
     canceller: Canceller,
-    copy: Mutex<Option<CopyIn>>,
+    copy: Mutex<Option<copy::Copying>>,
     pipeline: Mutex<pipeline::Pipeline>,
     reads_at_once: reads::AtOnce,
     /// The names of statements that the client has prepared by the protocol.

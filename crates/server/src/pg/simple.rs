@@ -155,7 +155,7 @@ impl Session {
             let begun =
                 self.server.database.begin_copy(connection, copy).map_err(|error| errors::of(&error, before))?;
             let columns = begun.columns();
-            *self.copy.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(begun);
+            self.begin_copying(connection, begun);
             send_copy_in_response(client, CopyResponse::new(0, columns, futures::stream::empty())).await?;
             client.set_state(PgWireConnectionState::CopyInProgress(false));
             return Ok(None);

@@ -4,8 +4,10 @@
 
 mod bad_row;
 mod clients;
+mod copying;
 mod damage;
 mod kill;
+mod making;
 mod quiet;
 mod reads;
 mod scripts;

@@ -7,6 +7,9 @@ use crate::error::{Error, Result};
 use crate::statement::{Copy, CopyOptions, CopyOut, Statement, columns_of};
 use datafusion::sql::sqlparser::tokenizer::Token;
 
+/// Options that may stand behind HEADER without a comma, as in `CSV HEADER DELIMITER ';'`.
+const OPTIONS: [&str; 7] = ["csv", "delimiter", "encoding", "escape", "format", "null", "quote"];
+
 /// What stands after COPY.
 pub(super) fn copy(c: &mut Cursor<'_>) -> Result<Statement> {
     if c.accept_token(&Token::LParen) {
@@ -31,12 +34,35 @@ pub(super) fn copy(c: &mut Cursor<'_>) -> Result<Statement> {
     Ok(Statement::Copy(Copy { table, columns, options: options(c)? }))
 }
 
+/// Whether there is a line of names, and whether it is compared.
+fn header(c: &mut Cursor<'_>) -> Result<(bool, bool)> {
+    let at = c.position();
+    match c.value()?.to_lowercase().as_str() {
+        "true" | "on" | "1" => Ok((true, false)),
+        "false" | "off" | "0" => Ok((false, false)),
+        "match" => Ok((true, true)),
+        _ => {
+            let message = "header requires a Boolean value or \"match\"".to_owned();
+            Err(Error::Syntax { message, position: Some(at) })
+        }
+    }
+}
+
 fn to_stdout(c: &mut Cursor<'_>) -> Result<CopyOptions> {
     if !c.accept(&["STDOUT"]) {
         let hint = "the client takes the data: TO STDOUT, or \\copy in psql";
         return Err(Error::unsupported("COPY TO a file or program", hint, Some(c.position())));
     }
-    options(c)
+    let at = c.position();
+    let options = options(c)?;
+    if options.names {
+        return Err(Error::unsupported(
+            "HEADER match in COPY TO",
+            "there is nothing to compare: HEADER true",
+            Some(at),
+        ));
+    }
+    Ok(options)
 }
 
 fn options(c: &mut Cursor<'_>) -> Result<CopyOptions> {
@@ -74,8 +100,12 @@ fn option(c: &mut Cursor<'_>, copy: &mut CopyOptions) -> Result<()> {
         }
         "csv" => copy.csv = true,
         "header" => {
-            let is_flag = matches!(c.peek(), None | Some(Token::Comma | Token::RParen));
-            copy.header = is_flag || !matches!(c.value()?.to_lowercase().as_str(), "false" | "off" | "0");
+            let is_flag = match c.peek() {
+                None | Some(Token::Comma | Token::RParen) => true,
+                Some(Token::Word(word)) => OPTIONS.contains(&word.value.to_lowercase().as_str()),
+                Some(_) => false,
+            };
+            (copy.header, copy.names) = if is_flag { (true, false) } else { header(c)? };
         }
         "delimiter" => {
             c.accept(&["AS"]);
