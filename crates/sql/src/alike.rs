@@ -459,15 +459,18 @@ fn of_sets(mut join: Join) -> Result<Transformed<Join>> {
     if columns.exact.is_empty() && columns.types.iter().all(Option::is_none) {
         return Ok(Transformed::no(join));
     }
-    let side = |input: Arc<LogicalPlan>| match Arc::unwrap_or_clone(input) {
-        // Two numerics may be one double.
-        LogicalPlan::Distinct(Distinct::All(input)) => {
-            let input = with_types(with_exact(input, &columns.exact), &columns.types)?;
-            Ok(Arc::new(LogicalPlan::Distinct(Distinct::All(input))))
+    let brought = |input: Arc<LogicalPlan>| with_types(with_exact(input, &columns.exact), &columns.types);
+    let side = |input: Arc<LogicalPlan>| -> Result<Arc<LogicalPlan>> {
+        match Arc::unwrap_or_clone(input) {
+            // Two numerics may be one double.
+            LogicalPlan::Distinct(Distinct::All(input)) => {
+                Ok(Arc::new(LogicalPlan::Distinct(Distinct::All(brought(input)?))))
+            }
+            other => brought(Arc::new(other)),
         }
-        other => with_types(with_exact(Arc::new(other), &columns.exact), &columns.types),
     };
-    (join.left, join.right) = (side(join.left)?, side(join.right)?);
+    join.left = side(join.left)?;
+    join.right = side(join.right)?;
     Ok(Transformed::yes(join))
 }
 

@@ -112,7 +112,7 @@ mod tests {
             ("INTERVAL '1 foo'", "CAST('1 foo' AS INTERVAL)"),
             ("NUMERIC '1.5e3'", "NUMERIC '1500'"),
         ] {
-            let query = template(&format!("SELECT {written}"));
+            let query = *template(&format!("SELECT {written}"));
             let SetExpr::Select(select) = *query.body else { panic!("{written} is selected") };
             let Some(SelectItem::UnnamedExpr(mut expr)) = select.projection.into_iter().next() else {
                 panic!("{written} has no name")

@@ -181,7 +181,10 @@ pub(crate) fn brought(value: Expr, to: &Brought, schema: &DFSchema) -> Expr {
 /// The elements of an array that is written out of numbers, some with a fraction.
 fn elements(array: &Expr) -> Option<&[Expr]> {
     let Expr::ScalarFunction(call) = array else { return None };
-    let is_whole = |element: &Expr| matches!(element, Expr::Literal(value, _) if value.data_type().is_integer() || value.is_null());
+    let is_whole = |element: &Expr| match element {
+        Expr::Literal(value, _) => value.data_type().is_integer() || value.is_null(),
+        _ => false,
+    };
     let is_one = call.func.name() == "make_array"
         && call.args.iter().any(|element| as_numeric(element).is_some())
         && call.args.iter().all(|element| as_numeric(element).is_some() || is_whole(element));
