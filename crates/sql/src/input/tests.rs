@@ -4,8 +4,8 @@
 use super::parse_text_column;
 use arrow::array::{Array, AsArray, StringArray};
 use arrow::datatypes::{
-    DataType, Date32Type, Decimal128Type, Field, IntervalMonthDayNanoType, IntervalUnit, TimeUnit,
-    TimestampMicrosecondType,
+    DataType, Date32Type, Decimal128Type, Field, IntervalMonthDayNanoType, IntervalUnit, Time64MicrosecondType,
+    TimeUnit, TimestampMicrosecondType,
 };
 use arrow::util::display::array_value_to_string;
 use std::sync::Arc;
@@ -226,6 +226,11 @@ fn times() {
     check_syntax(&time, "22007", "time", &["", "x", "04", "04:05:06:07", "-04:05", "04:05x", "04:05+"]);
     for text in ["24:00:01", "25:00", "23:60:00", "23:59:61", "13:00 PM"] {
         check(&time, &[(text, &format!("22008 date/time field value out of range: \"{text}\""))]);
+    }
+    // Arrow does not show the end of a day.
+    for text in ["24:00:00", "23:59:60", "23:59:59.9999999"] {
+        let read = parse_text_column(&StringArray::from(vec![text]), &time).expect(text);
+        assert_eq!(read.as_primitive::<Time64MicrosecondType>().value(0), 86_400_000_000, "{text}");
     }
 }
 
