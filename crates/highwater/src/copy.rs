@@ -1,34 +1,28 @@
 //! COPY FROM STDIN's data, PostgreSQL's text and CSV formats, into Arrow record batches.
 //!
 //! Owns the buffer of a row that has not ended, the rows of the batch being gathered and their lines.
-//! Its parts: `rows` finds where rows end, `fields` divides a row among the columns, `values` reads
-//! a column of text as a type. It knows neither tables nor the wire, and leaves NOT NULL to its user.
+//! Its parts: `rows` finds where rows end, `fields` divides a row among the columns; `highwater_sql::input`
+//! reads a column of text as a type. It knows neither tables nor the wire, and leaves NOT NULL to its user.
 //!
 //! Invariants: the result does not depend on how the data is cut; between two rows every column has
 //! one field for each of `lines`; of several errors the one that stands first in the data is told.
 
-mod datetimes;
 mod error;
 mod fields;
-mod intervals;
-mod numbers;
 mod rows;
-mod values;
 
 #[cfg(test)]
 mod roundtrip;
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod value_tests;
 
 pub(crate) use error::CopyError;
-pub(crate) use values::{BadValue, parse_text_column};
 
 use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use error::shown;
 use fields::{Fields, Misfit, names, split};
+use highwater_sql::input::parse_text_column;
 use memchr::memchr_iter;
 use rows::{Found, Framing};
 use std::sync::Arc;

@@ -6,7 +6,6 @@
 
 use crate::answer::{Answer, Tag};
 use crate::connection::{Connection, Transaction, invalid};
-use crate::copy::parse_text_column;
 use crate::database::Database;
 use crate::error::{Error, Result, cast_message, is_out_of_range};
 use crate::objects::Body;
@@ -23,6 +22,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::sql::sqlparser::ast;
 use highwater_engine::core::{Clock as _, SystemClock};
 use highwater_engine::source::stamped;
+use highwater_sql::input::parse_text_column;
 use highwater_sql::rounding::rounded;
 use highwater_sql::statement::{CreateTable, Delete, Insert, Name, Query, Update, constant, returning};
 use highwater_sql::types::{JSONB, catalog_name, is_kept, pg_name};

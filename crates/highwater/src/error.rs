@@ -258,8 +258,11 @@ fn table_state(error: &highwater_tables::Error) -> &'static str {
 }
 
 /// What DataFusion's functions say of arguments that they do not take, and the classes of the errors.
-const SAID: [(&str, &str); 2] =
-    [("field position must not be zero", "22023"), ("cannot take square root of a negative number", "2201F")];
+const SAID: [(&str, &str); 3] = [
+    ("field position must not be zero", "22023"),
+    ("cannot take square root of a negative number", "2201F"),
+    ("Timestamp out of range", "22008"),
+];
 
 /// The class of an error in these words.
 fn said(text: &str) -> Option<&'static str> {

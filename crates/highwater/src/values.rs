@@ -2,7 +2,6 @@
 //! without a plan. What is more than that takes the long way.
 
 use crate::connection::invalid;
-use crate::copy::parse_text_column;
 use crate::dml::{Target, assign};
 use crate::error::Result;
 use crate::parameters::Parameters;
@@ -11,6 +10,7 @@ use arrow::compute::concat;
 use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::ScalarValue;
 use datafusion::sql::sqlparser::ast::{self, Expr, UnaryOperator, Value, ValueWithSpan};
+use highwater_sql::input::parse_text_column;
 use highwater_sql::statement::{Name, Query};
 use highwater_sql::{is_default, numeral, rows_of};
 use std::borrow::Cow;

@@ -5,17 +5,20 @@
 //!   `coalesce(a, '{}')`, `CASE WHEN c THEN i ELSE '7' END`. A text of another kind has not.
 //! - A date beside a timestamp is one, of microseconds: DataFusion compares both as nanoseconds, which reach from
 //!   1677 to 2262. Sides of joins and set operations that it has given that type already have microseconds, too.
+//! - Numbers have the types that `numbers` finds.
 
 use crate::arrays;
 use crate::error::DataError;
 use crate::exact::compares;
 use crate::floats::is_interval;
 use crate::intervals::written;
+use crate::numbers;
+use crate::numerals;
 use crate::types::{is_text, pg_name};
 use arrow::datatypes::{DataType, FieldRef, TimeUnit};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{Column, DFSchema, DataFusionError, Result, ScalarValue, plan_err};
+use datafusion::common::{Column, DFSchema, DataFusionError, NullEquality, Result, ScalarValue, plan_err};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::binary::comparison_coercion;
 use datafusion::logical_expr::expr::{Between, BinaryExpr, Case, Cast, InList, InSubquery, ScalarFunction};
@@ -25,8 +28,8 @@ use datafusion::logical_expr::registry::FunctionRegistry;
 use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
-    ColumnarValue, Expr, ExprSchemable, Join, LogicalPlan, Projection, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF,
-    ScalarUDFImpl, Signature, Subquery, Union, Volatility, cast,
+    ColumnarValue, Distinct, Expr, ExprSchemable, Join, JoinType, LogicalPlan, Operator, Projection, ReturnFieldArgs,
+    ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Subquery, Union, Volatility, cast,
 };
 use datafusion::sql::sqlparser::ast::BinaryOperator;
 use std::sync::Arc;
@@ -188,17 +191,51 @@ impl FunctionRewrite for Beside {
             }
             Expr::InSubquery(within) => Expr::InSubquery(among(within, schema)?),
             Expr::Case(case) => Expr::Case(of_case(case, schema)),
-            Expr::ScalarFunction(call) if ALIKE.contains(&call.func.name()) => {
-                Expr::ScalarFunction(of_function(call, schema)?)
-            }
+            Expr::ScalarFunction(call) if ALIKE.contains(&call.func.name()) => match of_numbers(call, schema) {
+                Transformed { data: Expr::ScalarFunction(call), .. } if ALIKE.contains(&call.func.name()) => {
+                    Expr::ScalarFunction(of_function(call, schema)?)
+                }
+                other => other.data,
+            },
+            Expr::ScalarFunction(call) => return Ok(of_numbers(call, schema)),
             other => return Ok(Transformed::no(other)),
         }))
     }
 }
 
+/// A call of a function whose arguments are numbers of several types, or arrays of such, as what it is in PostgreSQL.
+fn of_numbers(mut call: ScalarFunction, schema: &DFSchema) -> Transformed<Expr> {
+    if arrays::has_elements(&call.func) {
+        return numbers::with_exact_elements(call, schema);
+    }
+    if let Some(chosen) = numbers::unless_equal(&call, schema) {
+        return Transformed::yes(chosen);
+    }
+    if !matches!(call.func.name(), "coalesce" | "greatest" | "least" | "make_array") {
+        return Transformed::no(Expr::ScalarFunction(call));
+    }
+    match numbers::together(call.args.iter(), schema) {
+        Some(to) => {
+            call.args = call.args.into_iter().map(|arg| numbers::brought(arg, &to, schema)).collect();
+            Transformed::yes(Expr::ScalarFunction(call))
+        }
+        None => Transformed::no(Expr::ScalarFunction(call)),
+    }
+}
+
+/// The values that a CASE gives.
+fn given_by(case: &Case) -> impl Iterator<Item = &Expr> + Clone {
+    case.when_then_expr.iter().map(|(_, then)| then.as_ref()).chain(case.else_expr.as_deref())
+}
+
 /// `CASE x WHEN a THEN b ... ELSE c END`: x and all a are alike, and all b and c.
 fn of_case(case: Case, schema: &DFSchema) -> Case {
+    let numbers = numbers::together(given_by(&case), schema);
     let Case { mut expr, mut when_then_expr, mut else_expr } = case;
+    if let Some(to) = numbers {
+        let thens = when_then_expr.iter_mut().map(|(_, then)| then).chain(&mut else_expr);
+        thens.for_each(|value| **value = numbers::brought(std::mem::take(&mut **value), &to, schema));
+    }
     let whens = when_then_expr.iter().map(|(when, _)| when.as_ref());
     let asked = expr.as_deref().and_then(|of| type_beside(std::iter::once(of).chain(whens), schema));
     let thens = when_then_expr.iter().map(|(_, then)| then.as_ref());
@@ -235,14 +272,27 @@ fn of_function(mut call: ScalarFunction, schema: &DFSchema) -> Result<ScalarFunc
     Ok(call)
 }
 
-/// `x IN (SELECT ...)` of dates and timestamps.
+/// `x IN (SELECT ...)` of dates and timestamps, and of numbers.
 fn among(within: InSubquery, schema: &DFSchema) -> Result<InSubquery> {
-    let InSubquery { expr, subquery, negated } = within;
-    let found = subquery.subquery.schema().field(0).data_type().clone();
-    let of = expr.get_type(schema).ok().filter(|of| is_moment(of) && is_moment(&found) && *of != found);
-    let Some(to) = of.and_then(|of| one_type([&of, &found].into_iter())) else {
-        return Ok(InSubquery { expr, subquery, negated });
+    let InSubquery { mut expr, mut subquery, negated } = within;
+    let mut found = subquery.subquery.schema().field(0).data_type().clone();
+    let Ok(of) = expr.get_type(schema) else { return Ok(InSubquery { expr, subquery, negated }) };
+    if matches!(found, DataType::Decimal128(..)) {
+        expr = Box::new(numerals::exact(*expr));
+    }
+    if matches!(of, DataType::Decimal128(..))
+        && let Some(numerics) = numbers::exact_column(&subquery.subquery, 0)
+    {
+        found = numerics.schema().field(0).data_type().clone();
+        subquery.subquery = Arc::new(numerics);
+    }
+    let of = expr.get_type(schema).unwrap_or(of);
+    let to = if is_moment(&of) && is_moment(&found) && of != found {
+        one_type([&of, &found].into_iter())
+    } else {
+        numbers::type_compared([&of, &found].into_iter())
     };
+    let Some(to) = to else { return Ok(InSubquery { expr, subquery, negated }) };
     let expr = Box::new(brought(*expr, &to, schema));
     if found == to {
         return Ok(InSubquery { expr, subquery, negated });
@@ -278,25 +328,27 @@ fn moment_in(key: &Expr, schema: &DFSchema) -> Option<DataType> {
 }
 
 /// A plan whose columns have the types that they will be given: where inputs of a union have dates and others
-/// timestamps, and where a CASE gives a text that is written out before a value of another type.
+/// timestamps, where a CASE gives a text that is written out before a value of another type, and where numbers of
+/// several types are to have one.
 ///
 /// # Errors
 /// DataFusion's, which are broken invariants here.
 pub(crate) fn settled(plan: LogicalPlan) -> Result<LogicalPlan> {
     let mut is_changed = false;
     let done = plan.transform_up_with_subqueries(|node| {
-        let node = cased(node)?;
+        let node = typed(node, is_changed)?;
         is_changed |= node.transformed;
         match node.data {
             LogicalPlan::Union(union) => {
-                let to = moments_of(&union);
-                is_changed |= to.iter().any(Option::is_some);
-                if !is_changed {
-                    return Ok(Transformed::no(LogicalPlan::Union(union)));
-                }
-                let inputs = union.inputs.into_iter().map(|input| with_moments(input, &to));
-                let inputs = inputs.collect::<Result<Vec<_>>>()?;
-                Ok(Transformed::yes(LogicalPlan::Union(Union::try_new_with_loose_types(inputs)?)))
+                let union = united(union, is_changed)?;
+                is_changed |= union.transformed;
+                Ok(union.update_data(LogicalPlan::Union))
+            }
+            LogicalPlan::Join(join) if is_of_sets(&join) => {
+                let join = of_sets(join)?;
+                is_changed |= join.transformed;
+                let join = LogicalPlan::Join(join.data);
+                if is_changed { join.recompute_schema().map(Transformed::yes) } else { Ok(Transformed::no(join)) }
             }
             // What is above has the types of what is below.
             other if is_changed => other.recompute_schema().map(Transformed::yes),
@@ -306,12 +358,16 @@ pub(crate) fn settled(plan: LogicalPlan) -> Result<LogicalPlan> {
     Ok(done.data)
 }
 
-/// A node in which no CASE begins with a text that is to be of another type.
-fn cased(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
-    let mut is_found = false;
+/// A node whose expressions have the types that they will be given; `is_changed` says that what is below may have
+/// other types than it had when the node was bound.
+fn typed(node: LogicalPlan, is_changed: bool) -> Result<Transformed<LogicalPlan>> {
+    if let LogicalPlan::Values(values) = node {
+        return numbers::values(values);
+    }
+    let mut is_found = is_changed;
     node.apply_expressions(|expr| {
         expr.apply(|expr| {
-            is_found = matches!(expr, Expr::Case(case) if begins_with_text(case));
+            is_found |= is_open(expr);
             Ok(if is_found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
         })
     })?;
@@ -322,13 +378,36 @@ fn cased(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     let names = NamePreserver::new(&node);
     node.map_expressions(|expr| {
         let name = names.save(&expr);
-        let done = expr.transform_up(|expr| match expr {
-            Expr::Case(case) if gives_another(&case, &schema) => {
-                Ok(Transformed::yes(Expr::Case(of_case(case, &schema))))
-            }
-            other => Ok(Transformed::no(other)),
+        let mut is_changed = is_changed;
+        let done = expr.transform_up(|expr| {
+            let done = typed_part(expr, is_changed, &schema)?;
+            is_changed |= done.transformed;
+            Ok(done)
         })?;
         Ok(if done.transformed { done.update_data(|expr| name.restore(expr)) } else { done })
+    })
+}
+
+/// Whether an expression is one whose type goes by several values.
+fn is_open(expr: &Expr) -> bool {
+    match expr {
+        Expr::Case(_) => true,
+        Expr::ScalarFunction(call) => {
+            ALIKE.contains(&call.func.name()) || call.func.name() == "make_array" || arrays::has_elements(&call.func)
+        }
+        _ => false,
+    }
+}
+
+fn typed_part(expr: Expr, is_changed: bool, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    use Operator::{Divide, Minus, Modulo, Multiply, Plus};
+    Ok(match expr {
+        Expr::Case(case) if gives_another(&case, schema) => Transformed::yes(Expr::Case(of_case(case, schema))),
+        Expr::ScalarFunction(call) => of_numbers(call, schema),
+        Expr::BinaryExpr(of) if is_changed && matches!(of.op, Plus | Minus | Multiply | Divide | Modulo) => {
+            Transformed::yes(numerals::computed_anew(of, schema)?)
+        }
+        other => Transformed::no(other),
     })
 }
 
@@ -337,18 +416,66 @@ fn begins_with_text(case: &Case) -> bool {
     case.when_then_expr.first().is_some_and(|(_, then)| is_written(then))
 }
 
-/// Whether the values of such a CASE are of another type.
+/// Whether the values of a CASE are of another type than the first one.
 fn gives_another(case: &Case, schema: &DFSchema) -> bool {
-    let thens = case.when_then_expr.iter().map(|(_, then)| then.as_ref());
-    begins_with_text(case) && type_beside(thens.chain(case.else_expr.as_deref()), schema).is_some()
+    begins_with_text(case) && type_beside(given_by(case), schema).is_some()
+        || numbers::together(given_by(case), schema).is_some()
+}
+
+/// A union whose columns have the types that they will be given.
+fn united(union: Union, is_changed: bool) -> Result<Transformed<Union>> {
+    let width = union.schema.fields().len();
+    let is_even = union.inputs.iter().all(|input| input.schema().fields().len() == width);
+    if !is_even {
+        return Ok(Transformed::no(union));
+    }
+    let mut types = moments_of(&union, width);
+    let inputs: Vec<&LogicalPlan> = union.inputs.iter().map(AsRef::as_ref).collect();
+    let numbers = numbers::of_columns(&inputs, width);
+    types.iter_mut().zip(&numbers.types).for_each(|(to, of)| *to = to.take().or_else(|| of.clone()));
+    if !is_changed && numbers.exact.is_empty() && types.iter().all(Option::is_none) {
+        return Ok(Transformed::no(union));
+    }
+    let inputs = union.inputs.into_iter().map(|input| with_types(with_exact(input, &numbers.exact), &types));
+    Ok(Transformed::yes(Union::try_new_with_loose_types(inputs.collect::<Result<Vec<_>>>()?)?))
+}
+
+/// An input of a set operation in whose columns at these places numbers that are written out are numerics.
+fn with_exact(input: Arc<LogicalPlan>, places: &[usize]) -> Arc<LogicalPlan> {
+    places.iter().fold(input, |input, at| numbers::exact_column(&input, *at).map_or(input, Arc::new))
+}
+
+/// Whether a join is what EXCEPT or INTERSECT are planned as.
+fn is_of_sets(join: &Join) -> bool {
+    let is_kind = matches!(join.join_type, JoinType::LeftSemi | JoinType::LeftAnti);
+    let width = join.left.schema().fields().len();
+    let is_whole = join.on.len() == width && join.right.schema().fields().len() == width;
+    is_kind && is_whole && join.filter.is_none() && join.null_equality == NullEquality::NullEqualsNull
+}
+
+/// EXCEPT or INTERSECT, whose numbers are compared as they are in a union.
+fn of_sets(mut join: Join) -> Result<Transformed<Join>> {
+    let columns = numbers::of_columns(&[join.left.as_ref(), join.right.as_ref()], join.on.len());
+    if columns.exact.is_empty() && columns.types.iter().all(Option::is_none) {
+        return Ok(Transformed::no(join));
+    }
+    let brought = |input: Arc<LogicalPlan>| with_types(with_exact(input, &columns.exact), &columns.types);
+    let side = |input: Arc<LogicalPlan>| -> Result<Arc<LogicalPlan>> {
+        match Arc::unwrap_or_clone(input) {
+            // Two numerics may be one double.
+            LogicalPlan::Distinct(Distinct::All(input)) => {
+                Ok(Arc::new(LogicalPlan::Distinct(Distinct::All(brought(input)?))))
+            }
+            other => brought(Arc::new(other)),
+        }
+    };
+    join.left = side(join.left)?;
+    join.right = side(join.right)?;
+    Ok(Transformed::yes(join))
 }
 
 /// For each column of a union the type that dates in it are to have, if others are timestamps.
-fn moments_of(union: &Union) -> Vec<Option<DataType>> {
-    let width = union.schema.fields().len();
-    if union.inputs.iter().any(|input| input.schema().fields().len() != width) {
-        return Vec::new();
-    }
+fn moments_of(union: &Union, width: usize) -> Vec<Option<DataType>> {
     let of_column = |at: usize| {
         let types = || union.inputs.iter().map(move |input| input.schema().field(at).data_type());
         let is_mixed = types().any(|of| Some(of) != types().next());
@@ -357,8 +484,8 @@ fn moments_of(union: &Union) -> Vec<Option<DataType>> {
     (0..width).map(of_column).collect()
 }
 
-/// An input of a union whose columns have these types, where there are some.
-fn with_moments(input: Arc<LogicalPlan>, to: &[Option<DataType>]) -> Result<Arc<LogicalPlan>> {
+/// An input of a set operation whose columns have these types, where there are some.
+fn with_types(input: Arc<LogicalPlan>, to: &[Option<DataType>]) -> Result<Arc<LogicalPlan>> {
     let is_other = |(to, field): (&Option<DataType>, &FieldRef)| to.as_ref().is_some_and(|to| to != field.data_type());
     if !to.iter().zip(input.schema().fields()).any(is_other) {
         return Ok(input);
@@ -397,6 +524,13 @@ impl ScalarUDFImpl for Alike {
     }
 
     fn coerce_types(&self, given: &[DataType]) -> Result<Vec<DataType>> {
+        let together = match self.name() {
+            "nullif" => numbers::type_compared(given.iter()),
+            _ => numbers::type_together(given.iter()),
+        };
+        if let Some(of) = together {
+            return Ok(vec![of; given.len()]);
+        }
         let others = || given.iter().filter(|of| !of.is_null() && !is_text(of));
         let is_open = given.iter().any(is_text) || others().any(|of| Some(of) != others().next());
         if let Some(of) = one_type(others()).filter(|of| is_open && is_read(of)) {

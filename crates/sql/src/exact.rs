@@ -1,6 +1,6 @@
 //! What a plan says exactly, once its types are settled: arithmetic and aggregates that give no wrong number,
 //! conditions that keep their nulls, keys of floating point in one form, casts to text as PostgreSQL writes
-//! values, and a LIMIT whose order leaves no rows equal.
+//! values and of texts to times as it reads them, and a LIMIT whose order leaves no rows equal.
 //!
 //! It is part of the analysis of every plan, of a query that runs once as of a view, so that both give the
 //! same. It can be done again to what it has been done to. Windows come last, when only the columns are left
@@ -13,7 +13,6 @@ use crate::arrays;
 use crate::floats;
 use crate::frames;
 use crate::lower::ties;
-use crate::minutes;
 use crate::nulls;
 use crate::ordered_sets;
 use crate::printed::printed;
@@ -87,9 +86,7 @@ pub(crate) fn exact(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> 
     match expr {
         Expr::AggregateFunction(call) => aggregate(call, schema),
         Expr::WindowFunction(call) => window(*call, schema),
-        Expr::Cast(cast) if matches!(cast.field.data_type(), DataType::Timestamp(..)) => {
-            Ok(minutes::with_seconds(cast, schema))
-        }
+        Expr::Cast(cast) if cast.field.data_type().is_temporal() => scalars::time_of_text(cast, schema),
         Expr::Cast(cast) if *cast.field.data_type() == DataType::Binary => Ok(scalars::from_text(cast, schema)),
         Expr::Cast(cast) => Ok(printed(cast, schema)),
         Expr::BinaryExpr(BinaryExpr { left, op, right })

@@ -1,14 +1,15 @@
-//! Intervals times numbers and beside dates, those between two times, and the parts of times that DataFusion
-//! cuts off, counts in another way or does not know: seconds with their fraction, the seconds of an interval,
-//! whose years have 365.25 days, and decades, centuries and millennia.
+//! Dates and numbers of days, intervals times numbers and beside dates, those between two times, and the parts of
+//! times that DataFusion cuts off, counts in another way or does not know: seconds with their fraction, the seconds
+//! of an interval, whose years have 365.25 days, hours and minutes of `24:00:00`, and decades, centuries and millennia.
 
 use crate::bounded;
 use crate::error::DataError;
 use crate::floats::is_interval;
-use crate::literals;
 use crate::scalars;
+use crate::types::catalog_name;
 use arrow::array::{Array, ArrayRef, AsArray, Float64Array, PrimitiveArray};
 use arrow::compute::cast;
+use arrow::compute::kernels::cast_utils::IntervalUnit as Unit;
 use arrow::datatypes::{
     DataType, Field, FieldRef, Float64Type, Int32Type, IntervalMonthDayNano, IntervalMonthDayNanoType, IntervalUnit,
     Time64MicrosecondType, TimeUnit, TimestampMicrosecondType,
@@ -20,13 +21,15 @@ use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExp
 use datafusion::logical_expr::registry::FunctionRegistry;
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ExprSchemable, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
-    Volatility, cast as cast_expr, lit,
+    Volatility, cast as cast_expr,
 };
 use datafusion::sql::sqlparser::ast::BinaryOperator;
+use std::str::FromStr as _;
 use std::sync::Arc;
 
 const DAY_SECONDS: f64 = 86_400.0;
 const MINUTE: i64 = 60_000_000;
+const HOUR: i64 = 60 * MINUTE;
 const STAMP: DataType = DataType::Timestamp(TimeUnit::Microsecond, None);
 
 /// Puts `date_part` in the place of DataFusion's.
@@ -66,6 +69,15 @@ impl ExprPlanner for Intervals {
             Multiply if is_interval(&of_left) && of_right.is_numeric() => scaled(left, right, false),
             Multiply if of_left.is_numeric() && is_interval(&of_right) => scaled(right, left, false),
             Divide if is_interval(&of_left) && of_right.is_numeric() => scaled(left, right, true),
+            Plus if of_left == DataType::Date32 && of_right.is_integer() => {
+                PlannerResult::Planned(scalars::days_later(left, right))
+            }
+            Plus if of_left.is_integer() && of_right == DataType::Date32 => {
+                PlannerResult::Planned(scalars::days_later(right, left))
+            }
+            Minus if of_left == DataType::Date32 && of_right.is_integer() => {
+                PlannerResult::Planned(scalars::days_earlier(left, right))
+            }
             Plus | Minus if of_left == DataType::Date32 && is_interval(&of_right) => {
                 PlannerResult::Original(RawBinaryExpr { op, left: cast_expr(left, STAMP), right })
             }
@@ -103,10 +115,7 @@ const fn is_time(of: &DataType) -> bool {
 /// A text that is written out beside an interval is one.
 pub(crate) fn written(expr: Expr) -> Expr {
     match &expr {
-        Expr::Literal(ScalarValue::Utf8(Some(text)), _) => {
-            let text = literals::with_units(text).unwrap_or_else(|| text.clone());
-            cast_expr(lit(text), DataType::Interval(IntervalUnit::MonthDayNano))
-        }
+        Expr::Literal(ScalarValue::Utf8(Some(_)), _) => cast_expr(expr, DataType::Interval(IntervalUnit::MonthDayNano)),
         _ => expr,
     }
 }
@@ -213,40 +222,80 @@ impl Years {
     }
 }
 
-/// `date_part` of DataFusion, but for seconds and what is counted by years.
+/// Parts that only DataFusion computes, or none does.
+const MORE_PARTS: [&str; 7] = ["isoyear", "qtr", "quarter", "doy", "dow", "isodow", "epoch"];
+/// Parts that PostgreSQL has and that are not computed.
+const NO_PARTS: [&str; 4] = ["julian", "timezone", "timezone_hour", "timezone_minute"];
+
+/// Refuses a part that no time has.
+fn check_part(part: &str, of: &DataType) -> Result<()> {
+    let name = part.trim_matches(['\'', '"', ' ']).to_lowercase();
+    if NO_PARTS.contains(&name.as_str()) {
+        return Err(refused("0A000", &format!("unit \"{part}\" not supported for type {}", catalog_name(of))));
+    }
+    let is_known = MORE_PARTS.contains(&name.as_str()) || Years::of(&name).is_some() || Unit::from_str(&name).is_ok();
+    if is_known {
+        return Ok(());
+    }
+    Err(refused("22023", &format!("unit \"{part}\" not recognized for type {}", catalog_name(of))))
+}
+
+/// `date_part` of DataFusion, but for what is computed here.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct DatePart(Arc<ScalarUDF>);
 
-/// What is computed here.
+/// What is computed here, besides what is counted by years.
 #[derive(Clone, Copy)]
-enum Seconds {
-    /// Those of a minute, of any time.
-    OfMinute,
-    /// All of an interval.
-    OfInterval,
+enum Part {
+    /// The seconds of a minute, of any time.
+    SecondsOfMinute,
+    /// All seconds of an interval.
+    AllSeconds,
+    /// The hour of a time of day, which may be its end.
+    Hour,
+    /// The minute of the same.
+    Minute,
 }
 
-impl Seconds {
+impl Part {
     fn of(part: &str, data_type: &DataType) -> Option<Self> {
-        let is_time = matches!(data_type, DataType::Timestamp(..) | DataType::Time64(_)) || is_interval(data_type);
+        let is_of_day = matches!(data_type, DataType::Time64(_));
+        let is_time = is_of_day || matches!(data_type, DataType::Timestamp(..)) || is_interval(data_type);
         match part.trim().to_lowercase().as_str() {
-            "second" | "seconds" if is_time => Some(Self::OfMinute),
-            "epoch" if is_interval(data_type) => Some(Self::OfInterval),
+            "second" | "seconds" if is_time => Some(Self::SecondsOfMinute),
+            "epoch" if is_interval(data_type) => Some(Self::AllSeconds),
+            "hour" | "hours" if is_of_day => Some(Self::Hour),
+            "minute" | "minutes" if is_of_day => Some(Self::Minute),
             _ => None,
         }
     }
 
+    const fn data_type(self) -> DataType {
+        match self {
+            Self::SecondsOfMinute | Self::AllSeconds => DataType::Float64,
+            Self::Hour | Self::Minute => DataType::Int32,
+        }
+    }
+
     fn computed(self, times: &ArrayRef) -> Result<ArrayRef> {
+        match self {
+            Self::SecondsOfMinute | Self::AllSeconds => self.seconds(times),
+            Self::Hour => whole(times, |micros| micros / HOUR),
+            Self::Minute => whole(times, |micros| micros % HOUR / MINUTE),
+        }
+    }
+
+    fn seconds(self, times: &ArrayRef) -> Result<ArrayRef> {
         let of_minute = |micros: i64| micros.rem_euclid(MINUTE) as f64 / 1e6;
-        let seconds: Float64Array = match (self, times.data_type()) {
-            (_, DataType::Interval(_)) => {
+        let seconds: Float64Array = match times.data_type() {
+            DataType::Interval(_) => {
                 let intervals = times.as_primitive::<IntervalMonthDayNanoType>();
                 match self {
-                    Self::OfMinute => intervals.unary(|of| (of.nanoseconds / 1000 % MINUTE) as f64 / 1e6),
-                    Self::OfInterval => intervals.unary(seconds_of),
+                    Self::AllSeconds => intervals.unary(seconds_of),
+                    _ => intervals.unary(|of| (of.nanoseconds / 1000 % MINUTE) as f64 / 1e6),
                 }
             }
-            (_, DataType::Time64(_)) => {
+            DataType::Time64(_) => {
                 let times = cast(times, &DataType::Time64(TimeUnit::Microsecond))?;
                 times.as_primitive::<Time64MicrosecondType>().unary(of_minute)
             }
@@ -257,6 +306,13 @@ impl Seconds {
         };
         Ok(Arc::new(seconds))
     }
+}
+
+/// Whole numbers of times of day.
+fn whole(times: &ArrayRef, of: impl Fn(i64) -> i64) -> Result<ArrayRef> {
+    let times = cast(times, &DataType::Time64(TimeUnit::Microsecond))?;
+    let whole = times.as_primitive::<Time64MicrosecondType>().unary::<_, Int32Type>(|micros| of(micros) as i32);
+    Ok(Arc::new(whole))
 }
 
 /// The seconds of an interval: of a year 365.25 days, of a month 30.
@@ -285,10 +341,11 @@ impl ScalarUDFImpl for DatePart {
 
     fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
         let part = args.scalar_arguments.first().copied().flatten().and_then(|part| part.try_as_str().flatten());
-        if let (Some(part), Some(time)) = (part, args.arg_fields.get(1))
-            && Seconds::of(part, time.data_type()).is_some()
-        {
-            return Ok(Arc::new(Field::new(self.name(), DataType::Float64, time.is_nullable())));
+        if let (Some(part), Some(time)) = (part, args.arg_fields.get(1)) {
+            check_part(part, time.data_type())?;
+            if let Some(part) = Part::of(part, time.data_type()) {
+                return Ok(Arc::new(Field::new(self.name(), part.data_type(), time.is_nullable())));
+            }
         }
         self.0.inner().return_field_from_args(args)
     }
@@ -302,16 +359,16 @@ impl ScalarUDFImpl for DatePart {
             let year = self.0.inner().invoke_with_args(ScalarFunctionArgs { args: of_year, ..args })?;
             return counted(&year, |year| years.counted(year, is_interval));
         }
-        let seconds = match args.args.as_slice() {
+        let part = match args.args.as_slice() {
             [ColumnarValue::Scalar(part), time] => {
-                part.try_as_str().flatten().and_then(|part| Seconds::of(part, &time.data_type()))
+                part.try_as_str().flatten().and_then(|part| Part::of(part, &time.data_type()))
             }
             _ => None,
         };
-        match (seconds, args.args.as_slice()) {
-            (Some(seconds), [_, ColumnarValue::Array(times)]) => seconds.computed(times).map(ColumnarValue::Array),
-            (Some(seconds), [_, ColumnarValue::Scalar(time)]) => {
-                let computed = seconds.computed(&time.to_array()?)?;
+        match (part, args.args.as_slice()) {
+            (Some(part), [_, ColumnarValue::Array(times)]) => part.computed(times).map(ColumnarValue::Array),
+            (Some(part), [_, ColumnarValue::Scalar(time)]) => {
+                let computed = part.computed(&time.to_array()?)?;
                 ScalarValue::try_from_array(&computed, 0).map(ColumnarValue::Scalar)
             }
             _ => self.0.inner().invoke_with_args(args),
@@ -351,6 +408,24 @@ mod tests {
             assert_eq!([of(10, year), of(100, year), of(1000, year)], [decade, century, millennium], "{year}");
         }
         assert_eq!(Years(100).counted(250, true), 2);
+    }
+
+    #[test]
+    fn parts_are_known_by_name() {
+        let stamp = STAMP;
+        for part in ["year", "MONTH", "seconds", "isodow", "millennium", "\"day\""] {
+            assert!(check_part(part, &stamp).is_ok(), "{part}");
+        }
+        for (part, told) in [
+            ("foo", "unit \"foo\" not recognized for type timestamp without time zone"),
+            ("julian", "unit \"julian\" not supported for type timestamp without time zone"),
+        ] {
+            assert_eq!(check_part(part, &stamp).expect_err(part).to_string(), format!("External error: {told}"));
+        }
+        let end: ArrayRef =
+            Arc::new(arrow::array::Time64MicrosecondArray::from(vec![24 * HOUR, 5 * HOUR + 7 * MINUTE]));
+        let computed = |part: Part| part.computed(&end).expect("a part").as_primitive::<Int32Type>().values().to_vec();
+        assert_eq!((computed(Part::Hour), computed(Part::Minute)), (vec![24, 5], vec![0, 7]));
     }
 
     #[test]

@@ -1,24 +1,56 @@
 //! Texts that are written out as intervals and numerics, in the spellings that Arrow reads: it takes no
-//! `02:03:04` in an interval and no exponent in a numeric.
+//! `02:03:04` and no `P1Y` behind INTERVAL, and no exponent in a numeric. Texts that are cast to intervals are read
+//! where casts are.
 
-use datafusion::sql::sqlparser::ast::{DataType, Expr, Value, ValueWithSpan};
+use crate::input;
+use arrow::compute::kernels::cast_utils::parse_interval_month_day_nano;
+use arrow::datatypes::IntervalMonthDayNano;
+use datafusion::sql::sqlparser::ast::{CastKind, DataType, Expr, Value, ValueWithSpan};
 
 /// Respells a text that is cast, or stands behind a type's name.
 pub(crate) fn respell(expr: &mut Expr) {
-    let respelled = match expr {
-        Expr::Cast { expr: of, data_type, .. } => text_of(of).map(|text| (spelled(data_type, text), text)),
-        Expr::TypedString(typed) => match &mut typed.value.value {
-            Value::SingleQuotedString(text) => Some((spelled(&typed.data_type, text), text)),
-            _ => None,
-        },
-        Expr::Interval(interval) if interval.leading_field.is_none() => {
-            text_of(&mut interval.value).map(|text| (with_units(text), text))
+    match expr {
+        Expr::Cast { expr: of, data_type, .. } if is_numeric(data_type) => {
+            if let Some(text) = text_of(of)
+                && let Some(plain) = without_exponent(text)
+            {
+                *text = plain;
+            }
         }
-        _ => None,
-    };
-    if let Some((Some(spelled), text)) = respelled {
-        *text = spelled;
+        Expr::TypedString(typed) if is_numeric(&typed.data_type) => {
+            if let Value::SingleQuotedString(text) = &mut typed.value.value
+                && let Some(plain) = without_exponent(text)
+            {
+                *text = plain;
+            }
+        }
+        Expr::Interval(interval) if interval.leading_field.is_none() => {
+            let Some(text) = text_of(&mut interval.value) else { return };
+            match input::interval(text) {
+                Some(value) if parse_interval_month_day_nano(text).is_ok_and(|read| read == value) => {}
+                Some(value) => *text = in_words(value),
+                None => {
+                    let text = std::mem::take(text);
+                    *expr = as_cast(text);
+                }
+            }
+        }
+        _ => {}
     }
+}
+
+/// What is no interval, as the cast that says so.
+fn as_cast(text: String) -> Expr {
+    let expr = Box::new(Expr::value(Value::SingleQuotedString(text)));
+    let data_type = DataType::Interval { fields: None, precision: None };
+    Expr::Cast { kind: CastKind::Cast, expr, data_type, array: false, format: None }
+}
+
+/// An interval in numbers with units.
+fn in_words(IntervalMonthDayNano { months, days, nanoseconds }: IntervalMonthDayNano) -> String {
+    let sign = if nanoseconds < 0 { "-" } else { "" };
+    let micros = nanoseconds.unsigned_abs() / 1000;
+    format!("{months} months {days} days {sign}{}.{:06} seconds", micros / 1_000_000, micros % 1_000_000)
 }
 
 fn text_of(expr: &mut Expr) -> Option<&mut String> {
@@ -28,40 +60,8 @@ fn text_of(expr: &mut Expr) -> Option<&mut String> {
     }
 }
 
-/// A text of a type in another spelling; none when it needs none, or is none.
-fn spelled(data_type: &DataType, text: &str) -> Option<String> {
-    match data_type {
-        DataType::Interval { .. } => with_units(text),
-        DataType::Numeric(_) | DataType::Decimal(_) | DataType::Dec(_) => without_exponent(text),
-        _ => None,
-    }
-}
-
-/// `1 day -02:03:04.5` as `1 day -2 hours -3 mins -4.5 secs`; none when it is written with units.
-pub(crate) fn with_units(text: &str) -> Option<String> {
-    if !text.contains(':') {
-        return None;
-    }
-    let words =
-        text.split_ascii_whitespace().map(|word| if word.contains(':') { clock(word) } else { Some(word.into()) });
-    Some(words.collect::<Option<Vec<String>>>()?.join(" "))
-}
-
-fn clock(word: &str) -> Option<String> {
-    let (sign, word) = match word.strip_prefix('-') {
-        Some(rest) => ("-", rest),
-        None => ("", word.strip_prefix('+').unwrap_or(word)),
-    };
-    let mut parts = word.split(':');
-    let (hours, minutes, seconds) = (parts.next()?, parts.next()?, parts.next().unwrap_or("0"));
-    let is_whole = |part: &str| !part.is_empty() && part.bytes().all(|c| c.is_ascii_digit());
-    let is_time = is_whole(hours)
-        && is_whole(minutes)
-        && seconds.split('.').all(is_whole)
-        && minutes.parse::<u8>().is_ok_and(|minutes| minutes < 60)
-        && seconds.parse::<f64>().is_ok_and(|seconds| seconds < 60.0)
-        && parts.next().is_none();
-    is_time.then(|| format!("{sign}{hours} hours {sign}{minutes} mins {sign}{seconds} secs"))
+const fn is_numeric(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Numeric(_) | DataType::Decimal(_) | DataType::Dec(_))
 }
 
 /// `1.5e3` as `1500`.
@@ -86,23 +86,39 @@ pub(crate) fn without_exponent(text: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::text::template;
+    use datafusion::sql::sqlparser::ast::{SelectItem, SetExpr};
 
     #[test]
     fn spellings_that_arrow_does_not_read_become_those_that_it_does() {
-        for (text, spelled) in [
-            ("1 day 02:03:04", Some("1 day 02 hours 03 mins 04 secs")),
-            ("-00:00:01.5", Some("-00 hours -00 mins -01.5 secs")),
-            ("10:30", Some("10 hours 30 mins 0 secs")),
-            ("1 day", None),
-            ("1:99:00", None),
-        ] {
-            assert_eq!(with_units(text).as_deref(), spelled, "{text}");
-        }
         for (text, spelled) in
             [("1e3", "1000"), ("-1.5E-2", "-0.015"), ("1.25e1", "12.5"), ("0.5e1", "05"), ("12e-2", "0.12")]
         {
             assert_eq!(without_exponent(text).as_deref(), Some(spelled), "{text}");
         }
         assert_eq!(without_exponent("west"), None);
+    }
+
+    #[test]
+    fn intervals_are_respelled_and_what_is_none_is_a_cast() {
+        for (written, spelled) in [
+            ("INTERVAL '1 day 02:03:04'", "INTERVAL '0 months 1 days 7384.000000 seconds'"),
+            ("INTERVAL '-1 mons +2 days'", "INTERVAL '-1 months 2 days 0.000000 seconds'"),
+            ("INTERVAL '-00:00:01.5'", "INTERVAL '0 months 0 days -1.500000 seconds'"),
+            ("INTERVAL 'P1Y2M'", "INTERVAL '14 months 0 days 0.000000 seconds'"),
+            ("INTERVAL '1 hour 30 minutes'", "INTERVAL '1 hour 30 minutes'"),
+            ("INTERVAL '1'", "INTERVAL '0 months 0 days 1.000000 seconds'"),
+            ("INTERVAL '5' MINUTE", "INTERVAL '5' MINUTE"),
+            ("INTERVAL '1 foo'", "CAST('1 foo' AS INTERVAL)"),
+            ("NUMERIC '1.5e3'", "NUMERIC '1500'"),
+        ] {
+            let query = *template(&format!("SELECT {written}"));
+            let SetExpr::Select(select) = *query.body else { panic!("{written} is selected") };
+            let Some(SelectItem::UnnamedExpr(mut expr)) = select.projection.into_iter().next() else {
+                panic!("{written} has no name")
+            };
+            respell(&mut expr);
+            assert_eq!(expr.to_string(), spelled, "{written}");
+        }
     }
 }

@@ -5,7 +5,7 @@
 //! DataFusion's planner reads them as doubles. Those that would lose digits it is given as texts that are cast
 //! to numeric; one that is left becomes numeric again by its shortest digits, which are those that it was
 //! written with, and so does a text in quotes. A numeric beside any other double is a double, as in PostgreSQL,
-//! and so is an integer beside a real.
+//! and so is an integer beside a real. `numbers` has what they are where they are to have one type.
 //!
 //! Numerics are compared with all digits that they have: where no numeric holds both, in 256 bits.
 
@@ -14,6 +14,7 @@ use crate::exact::compares;
 use crate::floats::{is_float, is_interval};
 use crate::intervals::written;
 use crate::literals;
+use crate::numbers::{self, Brought};
 use arrow::datatypes::{DataType, Decimal128Type, DecimalType};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::Transformed;
@@ -21,12 +22,12 @@ use datafusion::common::{DFSchema, Result, ScalarValue};
 use datafusion::logical_expr::expr::{Between, Case, Cast, InList};
 use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
-use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, cast, lit};
+use datafusion::logical_expr::utils::disjunction;
+use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, Operator, cast, lit, not};
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, CastKind, DataType as SqlType, ExactNumberInfo, Expr as SqlExpr, UnaryOperator, Value,
     ValueWithSpan,
 };
-use std::convert::identity;
 
 /// Digits that a numeric has at most.
 const MOST: usize = 38;
@@ -141,7 +142,7 @@ pub fn numeral(text: &str) -> Option<ScalarValue> {
 }
 
 /// A double that is written out, as the numeric that it was written as.
-fn as_numeric(expr: &Expr) -> Option<Expr> {
+pub(crate) fn as_numeric(expr: &Expr) -> Option<Expr> {
     match expr {
         Expr::Literal(ScalarValue::Float64(Some(value)), _) if value.is_finite() => {
             let text = value.abs().to_string();
@@ -159,7 +160,7 @@ fn as_numeric(expr: &Expr) -> Option<Expr> {
 }
 
 /// A number or a text that is written out beside a numeric, as the numeric that it was written as.
-fn exact(expr: Expr) -> Expr {
+pub(crate) fn exact(expr: Expr) -> Expr {
     let numeric = match &expr {
         Expr::Literal(ScalarValue::Utf8(Some(text)), _) => numeral(text).map(|value| Expr::Literal(value, None)),
         other => as_numeric(other),
@@ -168,7 +169,7 @@ fn exact(expr: Expr) -> Expr {
 }
 
 /// A numeric as a double; one that is written out is read as such.
-fn as_double(expr: Expr) -> Expr {
+pub(crate) fn as_double(expr: Expr) -> Expr {
     match expr {
         Expr::Negative(inner) => Expr::Negative(Box::new(as_double(*inner))),
         Expr::Cast(Cast { expr: inner, field }) => {
@@ -203,25 +204,42 @@ impl ExprPlanner for Numerals {
         if !is_of_numbers(&op) {
             return Ok(PlannerResult::Original(RawBinaryExpr { op, left, right }));
         }
-        // What has no type yet is left to others.
-        let (left, right) = match (left.get_type(schema), right.get_type(schema)) {
-            (Ok(DataType::Decimal128(..)), Ok(other)) if is_float(&other) => side_by_side(left, right),
-            (Ok(other), Ok(DataType::Decimal128(..))) if is_float(&other) => {
-                let (right, left) = side_by_side(right, left);
-                (left, right)
-            }
-            (Ok(DataType::Decimal128(..)), Ok(DataType::Utf8)) => (left, exact(right)),
-            (Ok(DataType::Utf8), Ok(DataType::Decimal128(..))) => (exact(left), right),
-            (Ok(one), Ok(other)) if are_real_and_whole(&[one.clone(), other.clone()]) => {
-                (cast(left, DataType::Float64), cast(right, DataType::Float64))
-            }
-            _ => (left, right),
-        };
+        let (left, right) = operands(left, right, schema);
         if op == BinaryOperator::Divide && division::is_of_numerics(&left, &right, schema) {
             return Ok(PlannerResult::Planned(division::quotient(left, right, schema)?));
         }
         Ok(PlannerResult::Original(RawBinaryExpr { op, left, right }))
     }
+}
+
+/// Operands of numbers, brought to types for which the operator gives what PostgreSQL's does.
+fn operands(left: Expr, right: Expr, schema: &DFSchema) -> (Expr, Expr) {
+    // What has no type yet is left to others.
+    match (left.get_type(schema), right.get_type(schema)) {
+        (Ok(DataType::Decimal128(..)), Ok(other)) if is_float(&other) => side_by_side(left, right),
+        (Ok(other), Ok(DataType::Decimal128(..))) if is_float(&other) => {
+            let (right, left) = side_by_side(right, left);
+            (left, right)
+        }
+        (Ok(DataType::Decimal128(..)), Ok(DataType::Utf8)) => (left, exact(right)),
+        (Ok(DataType::Utf8), Ok(DataType::Decimal128(..))) => (exact(left), right),
+        (Ok(one), Ok(other)) if are_real_and_whole(&[one.clone(), other.clone()]) => {
+            (cast(left, DataType::Float64), cast(right, DataType::Float64))
+        }
+        _ => (left, right),
+    }
+}
+
+/// Arithmetic over operands whose types have become others since it was bound.
+///
+/// # Errors
+/// When a type is not known.
+pub(crate) fn computed_anew(BinaryExpr { left, op, right }: BinaryExpr, schema: &DFSchema) -> Result<Expr> {
+    let (left, right) = operands(*left, *right, schema);
+    if op == Operator::Divide && division::is_of_numerics(&left, &right, schema) {
+        return division::quotient(left, right, schema);
+    }
+    Ok(Expr::BinaryExpr(BinaryExpr::new(Box::new(left), op, Box::new(right))))
 }
 
 /// Whether there are reals and integers among types, and nothing else: PostgreSQL takes them for doubles.
@@ -247,31 +265,107 @@ const fn is_numeric(of: &DataType) -> bool {
     matches!(of, DataType::Decimal128(..))
 }
 
+/// As what values are compared.
+enum Compared {
+    AsTheyAre,
+    Exact,
+    Widest,
+    /// As floating point.
+    To(Brought),
+}
+
+impl Compared {
+    fn of(&self, value: Expr, schema: &DFSchema) -> Expr {
+        match self {
+            Self::AsTheyAre => value,
+            Self::Exact => exact(value),
+            Self::Widest => cast(exact(value), WIDEST),
+            Self::To(to) => numbers::brought(value, to, schema),
+        }
+    }
+}
+
 /// As what values are compared with each other, so that none becomes another one than it is.
-fn comparable(values: &[&Expr], schema: &DFSchema) -> fn(Expr) -> Expr {
+fn comparable(values: &[&Expr], schema: &DFSchema) -> Compared {
     let types = values.iter().map(|of| of.get_type(schema)).collect::<Result<Vec<DataType>>>();
     // What has no type yet is left to others.
-    let Ok(types) = types else { return identity };
-    if are_real_and_whole(&types) {
-        return real_as_double;
+    let Ok(types) = types else { return Compared::AsTheyAre };
+    if let Some(to) = numbers::compared(values.iter().copied(), schema) {
+        return Compared::To(to);
     }
     if !types.iter().any(is_numeric) {
-        return identity;
+        return Compared::AsTheyAre;
     }
     let own = |(of, data_type): (&&Expr, DataType)| match of {
         Expr::Literal(..) | Expr::Negative(_) => exact((*of).clone()).get_type(schema).unwrap_or(data_type),
         _ => data_type,
     };
     let types: Vec<DataType> = values.iter().zip(types).map(own).collect();
-    if are_too_wide(&types) { widest } else { exact }
+    if are_too_wide(&types) { Compared::Widest } else { Compared::Exact }
 }
 
-fn real_as_double(expr: Expr) -> Expr {
-    cast(expr, DataType::Float64)
+/// Two values that are compared.
+pub(crate) fn compared(left: Expr, op: Operator, right: Expr, schema: &DFSchema) -> Expr {
+    let given = comparable(&[&left, &right], schema);
+    let (left, right) = (given.of(left, schema), given.of(right, schema));
+    Expr::BinaryExpr(BinaryExpr::new(Box::new(left), op, Box::new(right)))
 }
 
-fn widest(expr: Expr) -> Expr {
-    cast(exact(expr), WIDEST)
+/// A range that a value is looked up in: where the three are compared as floating point and are not, each end alone.
+fn in_range(Between { expr, negated, low, high }: Between, schema: &DFSchema) -> Expr {
+    let given = comparable(&[expr.as_ref(), low.as_ref(), high.as_ref()], schema);
+    if let Compared::To(_) = given {
+        let (first, last) = if negated { (Operator::Lt, Operator::Gt) } else { (Operator::GtEq, Operator::LtEq) };
+        let first = compared(expr.as_ref().clone(), first, *low, schema);
+        let last = compared(*expr, last, *high, schema);
+        return if negated { first.or(last) } else { first.and(last) };
+    }
+    let [expr, low, high] = [expr, low, high].map(|of| Box::new(given.of(*of, schema)));
+    Expr::Between(Between { expr, negated, low, high })
+}
+
+/// A list that a value is looked up in, as PostgreSQL does it where numbers are of several types: several constants
+/// have one type with the value, which is compared with anything else by itself.
+fn in_list(InList { expr, list, negated }: InList, schema: &DFSchema) -> Expr {
+    let values: Vec<&Expr> = std::iter::once(expr.as_ref()).chain(&list).collect();
+    let is_mixed = numbers::compared(values.iter().copied(), schema).is_some()
+        || numbers::together(values.iter().copied(), schema).is_some_and(|to| to != Brought::Exact);
+    if !is_mixed {
+        let given = comparable(&values, schema);
+        let list = list.into_iter().map(|value| given.of(value, schema)).collect();
+        return Expr::InList(InList { expr: Box::new(given.of(*expr, schema)), list, negated });
+    }
+    let (constants, others): (Vec<Expr>, Vec<Expr>) = list.into_iter().partition(|value| !value.any_column_refs());
+    let (constants, others) =
+        if constants.len() > 1 { (constants, others) } else { (Vec::new(), [constants, others].concat()) };
+    let equal = |other: Expr| compared(expr.as_ref().clone(), Operator::Eq, other, schema);
+    let mut parts: Vec<Expr> = others.into_iter().map(equal).collect();
+    if !constants.is_empty() {
+        let values: Vec<&Expr> = std::iter::once(expr.as_ref()).chain(&constants).collect();
+        let given = match numbers::compared_at_once(values.iter().copied(), schema) {
+            Some(to) => Compared::To(to),
+            None => comparable(&values, schema),
+        };
+        let constants = constants.into_iter().map(|value| given.of(value, schema)).collect();
+        parts.push(given.of(*expr, schema).in_list(constants, false));
+    }
+    let found = disjunction(parts).unwrap_or_else(|| lit(false));
+    if negated { not(found) } else { found }
+}
+
+/// `CASE x WHEN a THEN ...`: where x and all a are compared as floating point and are not, each a alone.
+fn chosen(case: Case, schema: &DFSchema) -> Expr {
+    let Case { expr: Some(of), when_then_expr, else_expr } = case else { return Expr::Case(case) };
+    let whens = when_then_expr.iter().map(|(when, _)| when.as_ref());
+    let values: Vec<&Expr> = std::iter::once(of.as_ref()).chain(whens).collect();
+    let given = comparable(&values, schema);
+    let is_mixed = matches!(given, Compared::To(_));
+    let asked = |when: Expr| {
+        if is_mixed { compared(of.as_ref().clone(), Operator::Eq, when, schema) } else { given.of(when, schema) }
+    };
+    let when_then_expr = when_then_expr.into_iter().map(|(when, then)| (Box::new(asked(*when)), then)).collect();
+    let expr = (!is_mixed).then(|| Box::new(given.of(of.as_ref().clone(), schema)));
+    Expr::Case(Case { expr, when_then_expr, else_expr })
 }
 
 /// A numeric that is written out, or that a parameter stands for, as a double: by its digits.
@@ -301,9 +395,7 @@ impl FunctionRewrite for Lists {
         let is_of_intervals = |of: &Expr| of.get_type(schema).is_ok_and(|of| is_interval(&of));
         Ok(match expr {
             Expr::BinaryExpr(BinaryExpr { left, op, right }) if compares(op) => {
-                let given = comparable(&[left.as_ref(), right.as_ref()], schema);
-                let (left, right) = (Box::new(given(*left)), Box::new(given(*right)));
-                Transformed::yes(Expr::BinaryExpr(BinaryExpr { left, op, right }))
+                Transformed::yes(compared(*left, op, *right, schema))
             }
             Expr::InList(InList { expr, list, negated }) if is_of_intervals(&expr) => {
                 let list = list.into_iter().map(written).collect();
@@ -313,26 +405,9 @@ impl FunctionRewrite for Lists {
                 let (low, high) = (Box::new(written(*low)), Box::new(written(*high)));
                 Transformed::yes(Expr::Between(Between { expr, negated, low, high }))
             }
-            Expr::InList(InList { expr, list, negated }) => {
-                let values: Vec<&Expr> = std::iter::once(expr.as_ref()).chain(&list).collect();
-                let given = comparable(&values, schema);
-                let (expr, list) = (Box::new(given(*expr)), list.into_iter().map(given).collect());
-                Transformed::yes(Expr::InList(InList { expr, list, negated }))
-            }
-            Expr::Between(Between { expr, negated, low, high }) => {
-                let given = comparable(&[expr.as_ref(), low.as_ref(), high.as_ref()], schema);
-                let [expr, low, high] = [expr, low, high].map(|of| Box::new(given(*of)));
-                Transformed::yes(Expr::Between(Between { expr, negated, low, high }))
-            }
-            Expr::Case(Case { expr: Some(of), when_then_expr, else_expr }) => {
-                let whens = when_then_expr.iter().map(|(when, _)| when.as_ref());
-                let values: Vec<&Expr> = std::iter::once(of.as_ref()).chain(whens).collect();
-                let given = comparable(&values, schema);
-                let when_then_expr =
-                    when_then_expr.into_iter().map(|(when, then)| (Box::new(given(*when)), then)).collect();
-                let expr = Some(Box::new(given(*of)));
-                Transformed::yes(Expr::Case(Case { expr, when_then_expr, else_expr }))
-            }
+            Expr::InList(list) => Transformed::yes(in_list(list, schema)),
+            Expr::Between(between) => Transformed::yes(in_range(between, schema)),
+            Expr::Case(case) if case.expr.is_some() => Transformed::yes(chosen(case, schema)),
             Expr::Cast(cast) => match read_as_double(&cast) {
                 Some(double) => Transformed::yes(double),
                 None => Transformed::no(Expr::Cast(cast)),

@@ -9,9 +9,8 @@ use crate::error::{DataError, Error, Result};
 use crate::printed;
 use crate::scalars;
 use crate::session::Session;
-use crate::types::{is_text, pg_name};
+use crate::types::pg_name;
 use crate::zones::{self, AtZone, Zone};
-use arrow::compute::kernels::cast_utils::string_to_datetime;
 use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, DataFusionError, ScalarValue};
@@ -158,14 +157,6 @@ impl Pass<'_> {
         let what = format!("a cast of {} to {}", pg_name(from), pg_name(to));
         let stamp = DataType::Timestamp(TimeUnit::Microsecond, None);
         match (from, to) {
-            (from, to) if is_text(from) && is_instant(to) => {
-                let Expr::Literal(value, _) = &inner else { return Err(self.refused(what)) };
-                self.depend(what);
-                let Some(Some(text)) = value.try_as_str() else { return Ok(cast(inner, to.clone())) };
-                let read = string_to_datetime(self.zone.tz(), text)?;
-                let value = ScalarValue::TimestampMicrosecond(Some(read.timestamp_micros()), Some("UTC".into()));
-                Ok(Expr::Literal(value, None))
-            }
             (DataType::Timestamp(_, None) | DataType::Date32, to) if is_instant(to) => {
                 self.depend(what);
                 // Not by way of what the zone's clocks show, which they may show twice.
@@ -191,6 +182,12 @@ impl Pass<'_> {
         let is_of_seconds = name == "to_timestamp" && call.args.len() == 1;
         if OF_INSTANTS.contains(&name.as_str()) || is_of_seconds {
             return Ok(Transformed::no(Expr::ScalarFunction(call)));
+        }
+        if let (scalars::INSTANT_OF_TEXT, [text]) = (name.as_str(), call.args.as_slice()) {
+            let what = "a cast of varchar to timestamptz";
+            let Some(read) = scalars::instant_of_text(text, self.zone)? else { return Err(self.refused(what)) };
+            self.depend(what);
+            return Ok(Transformed::yes(read));
         }
         if name == OF_CLOCK {
             return self.clock(Expr::ScalarFunction(call), schema).map(Transformed::yes);

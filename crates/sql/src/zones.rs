@@ -74,10 +74,6 @@ impl Zone {
         &self.name
     }
 
-    pub(crate) const fn tz(&self) -> &Tz {
-        &self.tz
-    }
-
     /// The instant at which its clocks show a time: microseconds since 1970.
     #[must_use]
     pub fn instant(&self, local: i64) -> Option<i64> {

@@ -1,6 +1,6 @@
 //! What is wrong with COPY's data: the error as PostgreSQL words it, and its place.
 
-use super::BadValue;
+use highwater_sql::input::BadValue;
 use thiserror::Error as ThisError;
 
 /// Bytes of data shown with an error at most, as in PostgreSQL.

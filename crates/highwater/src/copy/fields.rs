@@ -3,9 +3,10 @@
 //! It knows no types. Invariants: a column's `ends` has one entry more than the column has fields and
 //! rises from 0 to the length of `bytes`, but while a field is being written; a null has no bytes.
 
-use super::{BadValue, CopyFormat, CopyKind};
+use super::{CopyFormat, CopyKind};
 use arrow::array::{NullBufferBuilder, StringArray};
 use arrow::buffer::{Buffer, OffsetBuffer, ScalarBuffer};
+use highwater_sql::input::BadValue;
 use memchr::{memchr, memchr2};
 
 /// Bytes set aside for the next batch at most.

@@ -3,7 +3,7 @@
 use super::{compute, text};
 use crate::bounded;
 use crate::jsonb;
-use crate::minutes;
+use crate::numbers;
 use crate::numerals;
 use crate::scalars;
 use crate::types::{self, array_of, is_jsonb, is_text};
@@ -77,6 +77,16 @@ impl ArrayFunction {
         any.downcast_ref::<Self>().is_some_and(|own| matches!(own.kind, Kind::Compared { .. }))
     }
 
+    /// Whether a function takes elements beside an array, or two arrays.
+    pub(super) fn has_elements(function: &ScalarUDF) -> bool {
+        use Kind::{Append, Compared, Contains, Joined, Overlaps, Position, Positions, Prepend, Remove, Replace};
+        let any: &dyn Any = function.inner().as_ref();
+        any.downcast_ref::<Self>().is_some_and(|own| {
+            matches!(own.kind, Append | Prepend | Joined | Position | Positions | Remove | Replace)
+                || matches!(own.kind, Compared { .. } | Contains | Overlaps)
+        })
+    }
+
     /// Whether a function is one of these and does not ask which of two values is less.
     pub(super) fn takes_unordered(function: &ScalarUDF) -> bool {
         use Operator::{Gt, GtEq, Lt, LtEq};
@@ -102,7 +112,11 @@ impl ArrayFunction {
         let read = |of: &DataType| if is_own(of) { own.clone() } else { of.clone() };
         let others = given.iter().enumerate().filter(|(at, _)| *at != array).map(|(_, of)| read(of));
         let all: Vec<DataType> = [own.clone()].into_iter().chain(others).collect();
-        let Some(element) = common(&all) else { return self.refused(given) };
+        let compared = match self.kind {
+            Kind::Compared { .. } => numbers::type_compared(all.iter()),
+            _ => None,
+        };
+        let Some(element) = compared.or_else(|| common(&all)) else { return self.refused(given) };
         let wanted = |at| if at == array { array_of(element.clone()) } else { element.clone() };
         Ok((0..given.len()).map(wanted).collect())
     }
@@ -198,7 +212,7 @@ fn common(all: &[DataType]) -> Option<DataType> {
     if all.iter().any(is_text) && !all.iter().all(is_text) && all.contains(&DataType::Utf8) {
         return None;
     }
-    let found = type_union_resolution(&all)?;
+    let found = numbers::type_together(all.iter()).or_else(|| type_union_resolution(&all))?;
     Some(types::plain(&found).unwrap_or(found))
 }
 
@@ -233,7 +247,7 @@ fn parsed(texts: &ArrayRef, array: &DataType) -> Result<ArrayRef, ArrowError> {
         DataType::Binary => {
             scalars::read_bytes(&elements).map_err(|malformed| ArrowError::CastError(malformed.to_string()))?
         }
-        of @ DataType::Timestamp(..) => cast_with_options(&minutes::all_completed(&elements), of, &strict)?,
+        of if of.is_temporal() => scalars::read(&elements, of).map_err(|e| ArrowError::ExternalError(Box::new(e)))?,
         of => cast_with_options(&elements, of, &strict)?,
     };
     Ok(Arc::new(ListArray::try_new(Arc::clone(field), offsets, values, texts.nulls().cloned())?))
@@ -318,6 +332,8 @@ mod tests {
             (array_of(Int32), Int32, Some(Int32)),
             (array_of(Int32), Int64, Some(Int32)),
             (array_of(Int32), DataType::Float64, Some(DataType::Float64)),
+            (array_of(DataType::Decimal128(9, 2)), DataType::Float64, Some(DataType::Float64)),
+            (array_of(DataType::Float32), DataType::Decimal128(9, 2), Some(DataType::Float32)),
             (Null, Int32, Some(Int32)),
             (array_of(Utf8), DataType::Utf8View, Some(Utf8)),
             (array_of(Int32), Null, Some(Int32)),

@@ -11,6 +11,7 @@ pub mod text;
 
 pub(crate) use order::{ordered, orders};
 
+use crate::numbers;
 use crate::types::{array_of, is_text};
 use arrow::datatypes::DataType;
 use datafusion::common::config::ConfigOptions;
@@ -114,6 +115,11 @@ fn compared_with_parameter(expr: &Expr, schema: &DFSchema) -> Option<(String, Da
     let is_open = parameter.field.is_none() && ArrayFunction::compares(&function.func);
     let element = is_open.then(|| value.get_type(schema).ok())??;
     (!element.is_null()).then(|| (parameter.id.clone(), element))
+}
+
+/// Whether a function takes elements beside an array, or two arrays.
+pub(crate) fn has_elements(function: &ScalarUDF) -> bool {
+    ArrayFunction::has_elements(function)
 }
 
 /// Whether a function takes arrays and elements that have no order, as jsonb has none.
@@ -225,6 +231,10 @@ impl ExprPlanner for Arrays {
             if expr.get_type(schema)?.is_nested() {
                 return not_impl_err!("an array of more than one dimension");
             }
+        }
+        if let Some(to) = numbers::together(exprs.iter(), schema) {
+            let exprs = exprs.into_iter().map(|expr| numbers::brought(expr, &to, schema)).collect();
+            return Ok(PlannerResult::Original(exprs));
         }
         let is_small = |expr: &Expr| {
             let is_null = matches!(expr, Expr::Literal(value, _) if value.is_null());

@@ -2,8 +2,8 @@
 
 use crate::cursor::Cursor;
 use crate::error::{Error, Result};
+use crate::input;
 use crate::statement::{Column, Name, Watermark};
-use arrow::compute::kernels::cast_utils::{IntervalParseConfig, IntervalUnit, parse_interval_month_day_nano_config};
 use arrow::datatypes::{Field, Schema};
 use datafusion::sql::sqlparser::ast::{BinaryOperator, Expr, Ident, Interval, Value};
 use datafusion::sql::sqlparser::parser::Parser;
@@ -76,11 +76,7 @@ fn micros(interval: &Interval) -> Option<i64> {
         Some(unit) => format!("{number} {unit}"),
         None => number.clone(),
     };
-    let config = IntervalParseConfig::new(IntervalUnit::Second);
-    let parsed = parse_interval_month_day_nano_config(&text, config).ok()?;
-    if parsed.months != 0 || parsed.nanoseconds % 1000 != 0 {
-        return None;
-    }
+    let parsed = input::interval(&text).filter(|parsed| parsed.months == 0)?;
     let days = i64::from(parsed.days).checked_mul(DAY_US)?;
     days.checked_add(parsed.nanoseconds / 1000).filter(|delay| *delay >= 0)
 }

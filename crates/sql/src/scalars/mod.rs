@@ -5,10 +5,12 @@
 //! types it does not take does not exist (42883), as in PostgreSQL.
 
 mod binary;
+mod characters;
 mod formatted;
 mod lengths;
 mod numbers;
 mod quoted;
+mod read;
 mod split;
 mod substring;
 mod times;
@@ -18,7 +20,7 @@ use crate::bounded;
 use crate::error::DataError;
 use crate::types::{is_text, pg_name};
 use arrow::array::{Array, ArrayRef, AsArray, new_null_array};
-use arrow::datatypes::{DataType, Float64Type, Int64Type, TimeUnit};
+use arrow::datatypes::{DataType, Float64Type, Int64Type, IntervalUnit, TimeUnit};
 use datafusion::common::{DataFusionError, Result, plan_err};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::expr::ScalarFunction;
@@ -31,10 +33,12 @@ use std::sync::Arc;
 
 pub(crate) use binary::{from_text, read as read_bytes};
 pub(crate) use numbers::OF_NUMERICS;
+pub(crate) use read::{INSTANT_OF_TEXT, instant_of_text, read, time_of_text};
 pub(crate) use split::NAME as SPLIT_TO_ARRAY;
-pub(crate) use times::{APART, OF_INTERVALS, apart, time_of_both, with_seconds};
+pub(crate) use times::{APART, OF_INTERVALS, apart, days_earlier, days_later, time_of_both};
 
 const STAMP: DataType = DataType::Timestamp(TimeUnit::Microsecond, None);
+const INTERVAL: DataType = DataType::Interval(IntervalUnit::MonthDayNano);
 
 fn instant() -> DataType {
     DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
@@ -46,7 +50,7 @@ fn instant() -> DataType {
 /// DataFusion's, when it takes no functions.
 pub(crate) fn register(state: &mut SessionState) -> Result<()> {
     let all = binary::ALL.iter().chain(&formatted::ALL).chain(&numbers::ALL).chain(&quoted::ALL).chain(&times::ALL);
-    for scalar in all.chain(std::iter::once(&split::SPLIT)) {
+    for scalar in all.chain([&split::SPLIT, &characters::CHR]) {
         state.register_udf(Arc::new(udf(scalar)))?;
     }
     lengths::register(state)?;

@@ -1,10 +1,11 @@
-//! Whole quotients, the next whole numbers, buckets of equal width, and how many of several values are null.
+//! Factorials, whole quotients, the next whole numbers, buckets of equal width, and how many of several values are
+//! null.
 
 use super::{Scalar, by_row, double, may_be_whole, refused, whole};
 use crate::arithmetic::out_of_range;
 use crate::floats::is_float;
 use crate::types::numeric;
-use arrow::array::{Array, ArrayRef, AsArray, Decimal128Array, Int32Array};
+use arrow::array::{Array, ArrayRef, AsArray, Decimal128Array, Int32Array, Int64Array};
 use arrow::datatypes::{DataType, Decimal128Type, Float64Type, i256};
 use datafusion::common::{Result, plan_err};
 use std::sync::Arc;
@@ -15,7 +16,20 @@ const WHOLE: DataType = DataType::Decimal128(38, 0);
 /// Functions for which numbers that are written out with a fraction are numerics.
 pub(crate) const OF_NUMERICS: [&str; 2] = ["div", "width_bucket"];
 
-pub(super) static ALL: [Scalar; 6] = [
+pub(super) static ALL: [Scalar; 7] = [
+    Scalar {
+        name: "factorial",
+        takes: |given| match given {
+            [of] if may_be_whole(of) => Some(vec![DataType::Int64]),
+            _ => None,
+        },
+        gives: |_| DataType::Int64,
+        is_strict: true,
+        compute: |args| {
+            let of = by_row(args, |row| factorial(whole(args, 0, row)))?;
+            Ok(Arc::new(Int64Array::from(of)))
+        },
+    },
     Scalar {
         name: "ceil",
         takes: taken_for_whole,
@@ -103,6 +117,15 @@ fn to_whole(args: &[ArrayRef], of_double: fn(f64) -> f64, of_numeric: fn(i128, i
         return Ok(Arc::new(whole.with_precision_and_scale(precision, 0)?));
     }
     Ok(Arc::new(values.as_primitive::<Float64Type>().unary::<_, Float64Type>(of_double)))
+}
+
+/// The product of the numbers up to one; a bigint, as no `numeric` of so many digits is told by the type.
+fn factorial(of: i64) -> Result<i64> {
+    if of < 0 {
+        return Err(refused("22003", "factorial of a negative number is undefined"));
+    }
+    let product = (2..=of).try_fold(1_i64, i64::checked_mul);
+    product.ok_or_else(|| out_of_range(&DataType::Int64))
 }
 
 /// How many are null, by row.
@@ -235,11 +258,18 @@ fn of_numerics([value, low, high]: [i256; 3], count: i64) -> Result<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow::array::{Int64Array, new_null_array};
+    use arrow::array::new_null_array;
     use arrow::datatypes::Int32Type;
 
     fn decimals(values: Vec<Option<i128>>, scale: i8) -> ArrayRef {
         Arc::new(Decimal128Array::from(values).with_precision_and_scale(30, scale).expect("fits"))
+    }
+
+    #[test]
+    fn factorials_have_an_end() {
+        assert_eq!([0, 1, 5].map(|of| factorial(of).expect("small")), [1, 1, 120]);
+        assert_eq!(factorial(20).expect("the largest"), 2_432_902_008_176_640_000);
+        assert!([-1, 21, i64::MAX].into_iter().all(|of| factorial(of).is_err()));
     }
 
     #[test]

@@ -1,24 +1,24 @@
 //! Times and intervals: what lies between two times, what is made of parts, and intervals with their hours and
 //! days carried over.
 
-use super::{STAMP, Scalar, by_row, call, double, instant, may_be_text, may_be_whole, refused, whole};
-use crate::minutes;
+use super::{INTERVAL, STAMP, Scalar, by_row, call, double, instant, may_be_text, may_be_whole, refused, whole};
 use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, Date32Array, IntervalMonthDayNanoArray, Time64MicrosecondArray,
     TimestampMicrosecondArray,
 };
 use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::{
-    DataType, Date32Type, IntervalMonthDayNano, IntervalMonthDayNanoType, IntervalUnit, TimeUnit,
-    TimestampMicrosecondType,
+    DataType, Date32Type, IntervalMonthDayNano, IntervalMonthDayNanoType, TimeUnit, TimestampMicrosecondType,
 };
 use chrono::{DateTime, Datelike, NaiveDate};
 use datafusion::common::{DataFusionError, Result, plan_err};
 use datafusion::logical_expr::{Expr, cast};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 const DAY: i64 = 86_400_000_000;
-const INTERVAL: DataType = DataType::Interval(IntervalUnit::MonthDayNano);
+/// The days that are dates, since 1970: from 24 November 4714 BC to 31 December 5874897.
+const DATES: RangeInclusive<i64> = -2_440_588..=2_145_042_905;
 
 /// What the difference of two times is called where state is kept by it.
 pub(crate) const APART: &str = "times_apart";
@@ -31,12 +31,20 @@ static DIFFERENCE: Scalar = Scalar {
     compute: |args| between(args, days_and_time),
 };
 
-static WITH_SECONDS: Scalar = Scalar {
-    name: "with_seconds",
-    takes: |given| super::texts(given, 1),
-    gives: |_| DataType::Utf8,
+static LATER: Scalar = Scalar {
+    name: "days_later",
+    takes: date_and_days,
+    gives: |_| DataType::Date32,
     is_strict: true,
-    compute: |args| Ok(Arc::new(minutes::all_completed(args[0].as_string::<i32>()))),
+    compute: |args| moved(args, i64::checked_add),
+};
+
+static EARLIER: Scalar = Scalar {
+    name: "days_earlier",
+    takes: date_and_days,
+    gives: |_| DataType::Date32,
+    is_strict: true,
+    compute: |args| moved(args, i64::checked_sub),
 };
 
 pub(super) static ALL: [Scalar; 10] = [
@@ -140,10 +148,14 @@ pub(crate) fn apart(times: [(Expr, DataType); 2], to: &DataType) -> Expr {
     call(&DIFFERENCE, times.map(brought).into())
 }
 
-/// A text with seconds where it is a time without any.
-pub(crate) fn with_seconds(text: Expr) -> Expr {
-    let is_done = matches!(&text, Expr::ScalarFunction(of) if of.func.name() == WITH_SECONDS.name);
-    if is_done { text } else { call(&WITH_SECONDS, vec![text]) }
+/// The date so many days after one.
+pub(crate) fn days_later(date: Expr, days: Expr) -> Expr {
+    call(&LATER, vec![date, days])
+}
+
+/// The date so many days before one.
+pub(crate) fn days_earlier(date: Expr, days: Expr) -> Expr {
+    call(&EARLIER, vec![date, days])
 }
 
 fn is_instant(of: &DataType) -> bool {
@@ -160,6 +172,13 @@ fn two_times(given: &[DataType]) -> Option<Vec<DataType>> {
         return None;
     }
     Some(vec![if given.iter().any(is_instant) { instant() } else { STAMP }; 2])
+}
+
+fn date_and_days(given: &[DataType]) -> Option<Vec<DataType>> {
+    match given {
+        [DataType::Date32, days] if may_be_whole(days) => Some(vec![DataType::Date32, DataType::Int64]),
+        _ => None,
+    }
 }
 
 fn one_interval(given: &[DataType]) -> Option<Vec<DataType>> {
@@ -179,6 +198,16 @@ fn parts(given: &[DataType], wholes: usize, numbers: usize) -> Option<Vec<DataTy
 
 fn interval_out_of_range() -> DataFusionError {
     refused("22008", "interval out of range")
+}
+
+/// Dates moved by so many days.
+fn moved(args: &[ArrayRef], by: fn(i64, i64) -> Option<i64>) -> Result<ArrayRef> {
+    let dates = args[0].as_primitive::<Date32Type>();
+    let made = by_row(args, |row| {
+        let date = by(i64::from(dates.value(row)), whole(args, 1, row)).filter(|date| DATES.contains(date));
+        date.and_then(|date| i32::try_from(date).ok()).ok_or_else(|| refused("22008", "date out of range"))
+    })?;
+    Ok(Arc::new(Date32Array::from(made)))
 }
 
 /// What lies between two times of each row.
@@ -368,6 +397,21 @@ mod tests {
         }
         assert_eq!(days_and_time(micros(2024, 3, 1, 0), micros(2024, 3, 4, 2)), Some(of(0, -3, -2)));
         assert_eq!(days_and_time(i64::MAX, -1), None);
+    }
+
+    #[test]
+    fn dates_are_moved_by_days_as_far_as_there_are_dates() {
+        let moved = |date: i32, days: i64, by: fn(i64, i64) -> Option<i64>| {
+            let args: [ArrayRef; 2] =
+                [Arc::new(Date32Array::from(vec![date])), Arc::new(arrow::array::Int64Array::from(vec![days]))];
+            super::moved(&args, by).map(|dates| dates.as_primitive::<Date32Type>().value(0)).ok()
+        };
+        assert_eq!(moved(19_723, 100_000_000, i64::checked_add), Some(100_019_723));
+        assert_eq!(moved(19_723, 5, i64::checked_sub), Some(19_718));
+        assert_eq!(moved(0, 2_145_042_905, i64::checked_add), Some(2_145_042_905));
+        assert_eq!(moved(0, 2_145_042_906, i64::checked_add), None);
+        assert_eq!(moved(0, 2_440_589, i64::checked_sub), None);
+        assert_eq!(moved(0, i64::MIN, i64::checked_sub), None);
     }
 
     #[test]

@@ -4,8 +4,8 @@
 use super::parse_text_column;
 use arrow::array::{Array, AsArray, StringArray};
 use arrow::datatypes::{
-    DataType, Date32Type, Decimal128Type, Field, IntervalMonthDayNanoType, IntervalUnit, TimeUnit,
-    TimestampMicrosecondType,
+    DataType, Date32Type, Decimal128Type, Field, IntervalMonthDayNanoType, IntervalUnit, Time64MicrosecondType,
+    TimeUnit, TimestampMicrosecondType,
 };
 use arrow::util::display::array_value_to_string;
 use std::sync::Arc;
@@ -224,8 +224,13 @@ fn times() {
         &[("12:00 AM", "00:00:00"), ("12:30 pm", "12:30:00"), ("1:00PM", "13:00:00"), ("04:05:06+02", "04:05:06")],
     );
     check_syntax(&time, "22007", "time", &["", "x", "04", "04:05:06:07", "-04:05", "04:05x", "04:05+"]);
-    for text in ["24:00:00", "25:00", "23:60:00", "23:59:61", "13:00 PM"] {
+    for text in ["24:00:01", "25:00", "23:60:00", "23:59:61", "13:00 PM"] {
         check(&time, &[(text, &format!("22008 date/time field value out of range: \"{text}\""))]);
+    }
+    // Arrow does not show the end of a day.
+    for text in ["24:00:00", "23:59:60", "23:59:59.9999999"] {
+        let read = parse_text_column(&StringArray::from(vec![text]), &time).expect(text);
+        assert_eq!(read.as_primitive::<Time64MicrosecondType>().value(0), 86_400_000_000, "{text}");
     }
 }
 
@@ -284,7 +289,15 @@ fn timestamps_with_a_zone() {
     let name = "timestamp with time zone";
     check_syntax(&instant, "22007", name, &["2024-06-15 12:00+", "2024-06-15 12:00 x", "2024-06-15 12:00+2:"]);
     check(&instant, &[("2024-06-15 12:00+16", "22009 time zone displacement out of range: \"2024-06-15 12:00+16\"")]);
-    for text in ["2024-06-15 12:00 Europe/Berlin", "2024-06-15 12:00 EST"] {
+    check(
+        &instant,
+        &[
+            ("2024-06-15 14:00 Europe/Berlin", noon),
+            ("2024-06-15 14:00:00 europe/berlin", noon),
+            ("0044-03-15 12:00 Etc/GMT+1 BC", "-0043-03-15T13:00:00Z"),
+        ],
+    );
+    for text in ["2024-06-15 12:00 Europe/Nowhere", "2024-06-15 12:00 EST"] {
         let advice = "write the time zone as an offset, such as +02";
         check(&instant, &[(text, &format!("0A000 cannot read \"{text}\" as {name}: {advice}"))]);
     }
@@ -365,7 +378,7 @@ fn arrays() {
     let given = StringArray::from(vec![Some("{1,NULL}"), None, Some(" {} "), Some("{-2}")]);
     let array = parse_text_column(&given, &numbers).expect("arrays");
     assert_eq!(array.data_type(), &numbers);
-    let spelled = highwater_sql::spelling::texts(&array).expect("arrays are spelled");
+    let spelled = crate::spelling::texts(&array).expect("arrays are spelled");
     let expected = StringArray::from(vec![Some("{1,NULL}"), None, Some("{}"), Some("{-2}")]);
     assert_eq!(spelled.as_string::<i32>(), &expected);
     let bad = |texts: Vec<Option<&str>>| {

@@ -1,41 +1,46 @@
-//! Reads a column of text as a type, with PostgreSQL's rules and messages.
+//! Reads a column of text as a type, with PostgreSQL's rules and messages: what INSERT and COPY are given, and the
+//! texts that statements cast to times and intervals.
 //!
 //! It decides which reader a type has and words their faults. Invariants: a null stays one; the first
 //! bad value by row is told; the readers give a `Fault` without text, so that good values cost nothing.
 
-use super::{datetimes, intervals, numbers};
+mod datetimes;
+mod intervals;
+mod numbers;
+
+use crate::arrays::text;
+use crate::bytea;
+use crate::jsonb::{self, Malformed};
+use crate::zones::Zone;
 use arrow::array::{
     Array, ArrayRef, ArrowPrimitiveType, BinaryBuilder, BooleanArray, LargeStringBuilder, ListArray, PrimitiveArray,
     StringArray,
 };
 use arrow::datatypes::{
     DataType, Date32Type, Decimal128Type, FieldRef, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type,
-    IntervalMonthDayNanoType, IntervalUnit, Time64MicrosecondType, TimeUnit, TimestampMicrosecondType,
+    IntervalMonthDayNano, IntervalMonthDayNanoType, IntervalUnit, Time64MicrosecondType, TimeUnit,
+    TimestampMicrosecondType,
 };
-use highwater_sql::arrays::text;
-use highwater_sql::bytea;
-use highwater_sql::jsonb::{self, Malformed};
-use highwater_sql::zones::Zone;
 use std::sync::Arc;
 use thiserror::Error as ThisError;
 
 /// A value that is not of its type.
 #[derive(Clone, Debug, PartialEq, Eq, ThisError)]
 #[error("{message}")]
-pub(crate) struct BadValue {
+pub struct BadValue {
     /// Which value, from 0.
-    pub(crate) row: usize,
+    pub row: usize,
     /// The class of the error.
-    pub(crate) sqlstate: &'static str,
+    pub sqlstate: &'static str,
     /// PostgreSQL's message.
-    pub(crate) message: String,
+    pub message: String,
     /// PostgreSQL's DETAIL.
-    pub(crate) detail: Option<String>,
+    pub detail: Option<String>,
 }
 
 /// Why a value cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
+enum Fault {
     /// It is not written as the type is.
     Syntax,
     /// The integer or float is too large for the type, or the float too small.
@@ -60,7 +65,7 @@ type Read<T> = Result<T, (usize, Fault)>;
 ///
 /// # Errors
 /// The first value that cannot be read; 0A000 when no value of the type can.
-pub(crate) fn parse_text_column(values: &StringArray, to: &DataType) -> Result<ArrayRef, BadValue> {
+pub fn parse_text_column(values: &StringArray, to: &DataType) -> Result<ArrayRef, BadValue> {
     match to {
         DataType::List(field) => return arrays(values, field),
         DataType::LargeUtf8 => return documents(values),
@@ -71,6 +76,11 @@ pub(crate) fn parse_text_column(values: &StringArray, to: &DataType) -> Result<A
         let (sqlstate, message) = fault.words(value, to);
         BadValue { row, sqlstate, message, detail: fault.detail(to) }
     })
+}
+
+/// An interval from its text, of which microseconds can be written; none when it is none.
+pub(crate) fn interval(text: &str) -> Option<IntervalMonthDayNano> {
+    intervals::interval(text).ok()
 }
 
 fn read(values: &StringArray, to: &DataType) -> Read<ArrayRef> {
@@ -235,3 +245,6 @@ fn name(of: &DataType) -> &'static str {
         _ => "text",
     }
 }
+
+#[cfg(test)]
+mod tests;

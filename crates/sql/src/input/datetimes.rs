@@ -1,12 +1,13 @@
 //! Reads dates, times and timestamps in ISO 8601 as PostgreSQL writes and takes it.
 //!
 //! The year comes first, with three digits at least; `BC` may follow. Not read, although PostgreSQL
-//! does: other orders, names of months, days and time zones, and words that depend on the clock.
+//! does: other orders, names of months and days, short names of time zones such as `EST`, and words that depend on
+//! the clock.
 //! Invariant: the calendar is the Gregorian one for all times, with no year 0, as in PostgreSQL.
 
+use super::Fault;
 use super::numbers::trim;
-use super::values::Fault;
-use highwater_sql::zones::Zone;
+use crate::zones::Zone;
 use std::cmp::Ordering;
 
 const SECOND: i64 = 1_000_000;
@@ -25,14 +26,23 @@ const NO_CLOCK: Fault = Fault::Unsupported("it depends on the clock; write the d
 const NO_ZONES: Fault = Fault::Unsupported("write the time zone as an offset, such as +02");
 
 /// A point in time as it was written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 struct Moment {
     /// From 1970-01-01 on.
     days: i64,
     /// Microseconds of the day, which may be those of its end.
     time: i64,
-    /// Microseconds that the local time is ahead of UTC, if that is said.
-    offset: Option<i64>,
+    /// How far the local time is ahead of UTC, if that is said.
+    offset: Option<Offset>,
+}
+
+/// How far local times are ahead of UTC.
+#[derive(Debug)]
+enum Offset {
+    /// So many microseconds.
+    Of(i64),
+    /// As far as the clocks of a zone are.
+    In(Zone),
 }
 
 /// Days since 1970-01-01. A time is passed over.
@@ -41,7 +51,7 @@ pub(super) fn date(text: &str) -> Result<i32, Fault> {
     i32::try_from(days).ok().filter(|_| days < END_OF_DATES).ok_or(Fault::Moment)
 }
 
-/// Microseconds since midnight. An offset is passed over.
+/// Microseconds since midnight, at which a day ends too. An offset is passed over.
 pub(super) fn time(text: &str) -> Result<i64, Fault> {
     let mut rest = Cursor(trim(text).as_bytes());
     if rest.0.is_empty() || rest.0[0].is_ascii_alphabetic() {
@@ -49,8 +59,7 @@ pub(super) fn time(text: &str) -> Result<i64, Fault> {
     }
     let time = rest.time()?;
     rest.offset()?;
-    // Arrow has no end of the day, PostgreSQL's 24:00:00.
-    if rest.0.is_empty() { Some(time).filter(|time| *time < DAY).ok_or(Fault::Part) } else { Err(Fault::Syntax) }
+    if rest.0.is_empty() { Ok(time) } else { Err(Fault::Syntax) }
 }
 
 /// Microseconds since 1970-01-01, local time. An offset is passed over.
@@ -61,17 +70,26 @@ pub(super) fn timestamp(text: &str) -> Result<i64, Fault> {
 
 /// Microseconds since 1970-01-01, UTC; so is a time without an offset.
 pub(super) fn instant(text: &str) -> Result<i64, Fault> {
-    let Moment { days, time, offset } = moment(text)?;
-    micros(days, time, offset.unwrap_or(0))
+    instant_of(&moment(text)?, None)
 }
 
 /// The same, but a time without an offset is what the clocks of a zone show.
 pub(super) fn instant_in(zone: &Zone, text: &str) -> Result<i64, Fault> {
-    let Moment { days, time, offset } = moment(text)?;
-    match offset {
-        Some(offset) => micros(days, time, offset),
-        None => zone.instant(micros(days, time, 0)?).ok_or(Fault::Moment),
+    instant_of(&moment(text)?, Some(zone))
+}
+
+fn instant_of(Moment { days, time, offset }: &Moment, session: Option<&Zone>) -> Result<i64, Fault> {
+    match (offset, session) {
+        (Some(Offset::Of(offset)), _) => micros(*days, *time, *offset),
+        (Some(Offset::In(zone)), _) => shown_by(zone, micros(*days, *time, 0)?),
+        (None, Some(zone)) => shown_by(zone, micros(*days, *time, 0)?),
+        (None, None) => micros(*days, *time, 0),
     }
+}
+
+/// The instant at which a zone's clocks show a time.
+fn shown_by(zone: &Zone, local: i64) -> Result<i64, Fault> {
+    zone.instant(local).ok_or(Fault::Moment)
 }
 
 fn micros(days: i64, time: i64, offset: i64) -> Result<i64, Fault> {
@@ -83,7 +101,7 @@ fn micros(days: i64, time: i64, offset: i64) -> Result<i64, Fault> {
 fn moment(text: &str) -> Result<Moment, Fault> {
     let text = trim(text);
     if text == "epoch" {
-        return Ok(Moment { days: 0, time: 0, offset: Some(0) });
+        return Ok(Moment { days: 0, time: 0, offset: Some(Offset::Of(0)) });
     }
     let mut rest = Cursor(text.as_bytes());
     let (year, month, day) = rest.date().map_err(|fault| special(text).unwrap_or(fault))?;
@@ -223,8 +241,8 @@ impl<'a> Cursor<'a> {
         if hours > 24 || minutes > 59 || seconds > 60 || time > DAY { Err(Fault::Part) } else { Ok(time) }
     }
 
-    /// Microseconds that local time is ahead of UTC, if that is said.
-    fn offset(&mut self) -> Result<Option<i64>, Fault> {
+    /// How far local time is ahead of UTC, if that is said.
+    fn offset(&mut self) -> Result<Option<Offset>, Fault> {
         self.spaces();
         let is_west = match self.0.first() {
             Some(b'+') => false,
@@ -249,18 +267,26 @@ impl<'a> Cursor<'a> {
             return Err(Fault::Zone);
         }
         let offset = hours * HOUR + minutes * MINUTE + seconds * SECOND;
-        Ok(Some(if is_west { -offset } else { offset }))
+        Ok(Some(Offset::Of(if is_west { -offset } else { offset })))
     }
 
-    /// Passes over a name of UTC; an era may be here instead.
-    fn zone(&mut self) -> Result<Option<i64>, Fault> {
+    /// Passes over a name of UTC, or one of a zone such as `Europe/Berlin`; an era may be here instead.
+    fn zone(&mut self) -> Result<Option<Offset>, Fault> {
         if self.word(&["Z", "UTC", "GMT", "UT", "zulu"]).is_some() {
-            return Ok(Some(0));
+            return Ok(Some(Offset::Of(0)));
         }
         if Cursor(self.0).era().is_some() {
             return Ok(None);
         }
         let is_name = self.0.contains(&b'/');
+        if is_name {
+            let mut rest = Cursor(self.0);
+            let name = rest.take(|byte| byte.is_ascii_alphanumeric() || b"/_+-".contains(byte));
+            if let Some(zone) = std::str::from_utf8(name).ok().and_then(Zone::named) {
+                self.0 = rest.0;
+                return Ok(Some(Offset::In(zone)));
+            }
+        }
         let is_abbreviation = (3..=5).contains(&self.0.len()) && self.0.iter().all(u8::is_ascii_uppercase);
         Err(if is_name || is_abbreviation { NO_ZONES } else { Fault::Syntax })
     }

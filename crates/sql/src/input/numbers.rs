@@ -2,7 +2,7 @@
 //!
 //! Spaces may stand around a value. The common forms are tried first, as they come without spaces.
 
-use super::values::Fault;
+use super::Fault;
 use std::num::{IntErrorKind, ParseIntError};
 use std::str::FromStr;
 

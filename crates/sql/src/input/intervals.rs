@@ -5,8 +5,8 @@
 //! without a unit for months. Invariants: months, days and time stay apart; of a number only the
 //! fraction goes to smaller units, as in PostgreSQL.
 
+use super::Fault;
 use super::numbers::{sign, trim};
-use super::values::Fault;
 use arrow::datatypes::IntervalMonthDayNano;
 
 const SECOND: i64 = 1_000_000;
