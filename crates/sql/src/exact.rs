@@ -226,15 +226,15 @@ fn aggregate(mut call: AggregateFunction, schema: &DFSchema) -> Result<Transform
 }
 
 fn window(mut call: WindowFunction, schema: &DFSchema) -> Result<Transformed<Expr>> {
-    let WindowFunctionParams { args, partition_by, order_by, window_frame, .. } = &mut call.params;
+    let WindowFunctionParams { args, partition_by, order_by, window_frame, distinct, .. } = &mut call.params;
     if let WindowFunctionDefinition::AggregateUDF(function) = &mut call.fun {
         if let Some(exact) = aggregates::exact(function, args, schema)? {
             *function = exact;
         }
-        if matches!(function.name(), "min" | "max") {
+        if matches!(function.name(), "min" | "max") || *distinct {
             *args = keys(std::mem::take(args), schema)?;
         }
-        if let Some(framed) = frames::framed(function, args, schema)? {
+        if let Some(framed) = frames::framed(function, args, *distinct, schema)? {
             *function = framed;
         }
     }
