@@ -91,7 +91,7 @@ impl Sums {
     }
 
     /// The sums of one pair.
-    const fn of(y: f64, x: f64) -> Self {
+    fn of(y: f64, x: f64) -> Self {
         // What is no number has no distance to anything.
         let alone = |is_finite: bool| if is_finite { 0.0 } else { f64::NAN };
         let (yy, xx) = (alone(y.is_finite()), alone(x.is_finite()));
