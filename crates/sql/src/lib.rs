@@ -75,6 +75,7 @@ pub mod text;
 mod trims;
 pub mod type_of;
 pub mod types;
+mod undealt;
 mod upsert;
 mod walk;
 mod window;

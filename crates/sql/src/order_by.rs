@@ -13,8 +13,8 @@ use crate::scopes::folded;
 use crate::text::{Position, template};
 use crate::walk::{walk, walk_expressions, walk_mut};
 use datafusion::sql::sqlparser::ast::{
-    Distinct, ExcludeSelectItem, Expr, Ident, ObjectName, ObjectNamePart, OrderBy, OrderByExpr, OrderByKind, Query,
-    Select, SelectItem, SetExpr, Spanned, TableAlias, TableFactor, TableWithJoins, Visitor, VisitorMut,
+    CastKind, Distinct, ExcludeSelectItem, Expr, Ident, ObjectName, ObjectNamePart, OrderBy, OrderByExpr, OrderByKind,
+    Query, Select, SelectItem, SetExpr, Spanned, TableAlias, TableFactor, TableWithJoins, Visitor, VisitorMut,
     WildcardAdditionalOptions,
 };
 use std::collections::BTreeSet;
@@ -170,6 +170,10 @@ impl VisitorMut for Plain {
                 Expr::Identifier(meant(name))
             }
             Expr::Nested(inner) => (**inner).clone(),
+            Expr::Cast { kind, .. } if *kind == CastKind::DoubleColon => {
+                *kind = CastKind::Cast;
+                return ControlFlow::Continue(());
+            }
             Expr::Function(call) => {
                 for part in &mut call.name.0 {
                     if let ObjectNamePart::Identifier(name) = part {
@@ -393,6 +397,8 @@ mod tests {
             ("a.x + 1", "b.x + 1", false),
             ("a.x + y", "x + b.y", true),
             ("x + 1", "x + 2", false),
+            ("x::text", "CAST(a.x AS text)", true),
+            ("Lower(x)", "lower(x)", true),
             ("\"X\"", "x", false),
         ] {
             assert_eq!(are_same(&expr(one), &expr(other)), expected, "{one} and {other}");
