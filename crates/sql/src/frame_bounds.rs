@@ -85,6 +85,7 @@ mod tests {
             assert_eq!(text, expected, "{written}");
         }
     }
+
     #[test]
     fn frames_that_leave_rows_out_are_refused() {
         for (text, clause) in [

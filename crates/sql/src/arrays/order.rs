@@ -164,6 +164,7 @@ mod tests {
             }
         }
     }
+
     #[test]
     fn nulls_have_a_key_of_their_own_where_they_are_not_the_greatest() {
         let list = DataType::new_list(DataType::Int32, true);

@@ -40,6 +40,7 @@ fn a_frame_forgets_what_leaves_it() {
     assert_eq!(frame.evaluate().expect("a sum"), ScalarValue::Float64(None));
     assert!(frame.retract_batch(&values(&[0.1])).is_err());
 }
+
 /// Each function over frames that move over values, against those values folded one by one.
 #[test]
 fn frames_of_bits_and_of_truths_are_those_of_their_values() {
