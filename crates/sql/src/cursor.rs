@@ -31,6 +31,7 @@ impl<'a> Cursor<'a> {
             tokens.pop();
         }
         chains::check(&tokens, text)?;
+        frame_bounds::check(&tokens, text)?;
         let end = tokens.len();
         Ok(Self { text, tokens, next: 0, end })
     }

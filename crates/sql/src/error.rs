@@ -229,6 +229,12 @@ impl Error {
         Self::Invalid { sqlstate: "42701", message, position }
     }
 
+    /// DISTINCT rows have no order but by what they are made of.
+    pub(crate) fn not_distinct(position: Option<Position>) -> Self {
+        let message = "for SELECT DISTINCT, ORDER BY expressions must appear in select list".to_owned();
+        Self::Invalid { sqlstate: NOT_DISTINCT, message, position }
+    }
+
     /// What DataFusion cannot compute, in its words.
     pub(crate) fn not_computed(error: &DataFusionError) -> Self {
         let words = match error.find_root() {
@@ -281,6 +287,12 @@ impl Error {
         if message.contains(NAME_TWICE) {
             return Self::name_twice(position);
         }
+        if message.contains(DISTINCT_ORDER) {
+            return Self::not_distinct(position);
+        }
+        if message.contains(DISTINCT_ON_ORDER) {
+            return Self::Invalid { sqlstate: NOT_DISTINCT, message, position };
+        }
         if message.contains(SEVERAL_ROWS) {
             let hint = "use an aggregate such as max";
             return Self::unsupported("a correlated subquery that may give several rows as a value", hint, position);
@@ -303,6 +315,13 @@ const COERCION_FAILED: &str = "user-defined coercion failed with: Error during p
 
 /// What DataFusion says of a correlated subquery as a value, also when keys tell that there is one row.
 const SEVERAL_ROWS: &str = "Correlated scalar subquery must be aggregated";
+
+/// The SQLSTATE of an order that DISTINCT has no place for.
+pub(crate) const NOT_DISTINCT: &str = "42P10";
+
+/// What DataFusion says of an order by what DISTINCT rows do not have, and by other than DISTINCT ON.
+const DISTINCT_ORDER: &str = "For SELECT DISTINCT, ORDER BY expressions";
+const DISTINCT_ON_ORDER: &str = "SELECT DISTINCT ON expressions must match initial ORDER BY expressions";
 
 /// What DataFusion's planner says of two expressions of one name.
 const NAME_TWICE: &str = "require unique expression names";

@@ -18,6 +18,7 @@ use crate::ordered_sets;
 use crate::printed::printed;
 use crate::rounding;
 use crate::scalars;
+use crate::undealt::Undealt;
 use arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
@@ -223,15 +224,15 @@ fn aggregate(mut call: AggregateFunction, schema: &DFSchema) -> Result<Transform
 }
 
 fn window(mut call: WindowFunction, schema: &DFSchema) -> Result<Transformed<Expr>> {
-    let WindowFunctionParams { args, partition_by, order_by, window_frame, .. } = &mut call.params;
+    let WindowFunctionParams { args, partition_by, order_by, window_frame, distinct, .. } = &mut call.params;
     if let WindowFunctionDefinition::AggregateUDF(function) = &mut call.fun {
         if let Some(exact) = aggregates::exact(function, args, schema)? {
             *function = exact;
         }
-        if matches!(function.name(), "min" | "max") {
+        if matches!(function.name(), "min" | "max") || *distinct {
             *args = keys(std::mem::take(args), schema)?;
         }
-        if let Some(framed) = frames::framed(function, args, schema)? {
+        if let Some(framed) = frames::framed(function, args, *distinct, schema)? {
             *function = framed;
         }
     }
@@ -364,11 +365,12 @@ pub(crate) fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
 /// DataFusion's rules for physical plans, but for those that hand filters down. They know columns by name
 /// alone, and where a join of a table with itself has its sides exchanged, two have one name: they would take
 /// a condition on both sides for one on one side. What they could reach below takes no filters, and the
-/// logical plan's have been handed down already.
+/// logical plan's have been handed down already. At last comes what keeps the order of a result.
 #[must_use]
 pub fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     let mut rules = PhysicalOptimizer::new().rules;
     rules.retain(|rule| !rule.name().starts_with("FilterPushdown"));
+    rules.push(Arc::new(Undealt));
     rules
 }
 

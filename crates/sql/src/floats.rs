@@ -4,6 +4,7 @@
 //! What is a key is therefore given one form, by a function that keeps the name of its argument. So are
 //! intervals, which are equal when they are as long, a month having 30 days and a day 24 hours.
 
+use crate::arrays;
 use arrow::array::{ArrayRef, ArrowPrimitiveType, AsArray};
 use arrow::datatypes::{DataType, Field, FieldRef, Float32Type, Float64Type, IntervalUnit};
 use datafusion::common::{DFSchema, Result, ScalarValue, plan_err};
@@ -44,9 +45,10 @@ pub(crate) fn key(expr: Expr, schema: &DFSchema) -> Result<Expr> {
     Ok(Expr::ScalarFunction(ScalarFunction::new_udf(Arc::new(function), vec![expr])))
 }
 
-/// The same of all sort keys.
+/// The same of all sort keys, of which those that are arrays are sorted as PostgreSQL does it.
 pub(crate) fn sort_keys(sorts: Vec<Sort>, schema: &DFSchema) -> Result<Vec<Sort>> {
-    sorts.into_iter().map(|sort| Ok(Sort { expr: key(sort.expr, schema)?, ..sort })).collect()
+    let keyed = |sort: Sort| Ok(Sort { expr: key(sort.expr, schema)?, ..sort });
+    arrays::nulls_apart(sorts.into_iter().map(keyed).collect::<Result<_>>()?, schema)
 }
 
 /// What has been given its one form, if an expression is that.

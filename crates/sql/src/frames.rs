@@ -1,8 +1,8 @@
-//! Frames of OVER: by which types there are any, and aggregates of floating point over frames that move, as
-//! in `sum(x) OVER (ORDER BY t ROWS 9 PRECEDING)`.
+//! Frames of OVER: by which types there are any, and aggregates over frames that move, as in
+//! `sum(x) OVER (ORDER BY t ROWS 9 PRECEDING)`.
 //!
-//! Taking a value away from a sum of floating point does not give the sum without it: digits are gone, and a
-//! NaN or an infinity stays. So what such a frame holds is kept, and is aggregated anew for each row, as
+//! Most aggregates cannot take a value away again, or not exactly: in a sum of floating point digits are gone, and
+//! a NaN or an infinity stays. For these what a frame holds is kept, and is aggregated anew for each row, as
 //! PostgreSQL does it. Invariant: values leave a frame in the order in which they came into it.
 
 use crate::error::Error;
@@ -78,9 +78,6 @@ impl FunctionRewrite for TimesOfDay {
     }
 }
 
-/// Functions that add values up.
-const SUMS: [&str; 9] = ["sum", "avg", "var", "var_pop", "stddev", "stddev_pop", "corr", "covar_samp", "covar_pop"];
-
 /// The function that takes the place of an aggregate over a frame, if any does.
 ///
 /// # Errors
@@ -88,19 +85,35 @@ const SUMS: [&str; 9] = ["sum", "avg", "var", "var_pop", "stddev", "stddev_pop",
 pub(crate) fn framed(
     function: &Arc<AggregateUDF>,
     args: &[Expr],
+    is_distinct: bool,
     schema: &DFSchema,
 ) -> Result<Option<Arc<AggregateUDF>>> {
     let any: &dyn Any = function.inner().as_ref();
-    let is_sum = SUMS.contains(&function.name()) || function.name().starts_with("regr_");
-    if !is_sum || any.is::<Framed>() {
+    if any.is::<Framed>() || takes_away(function.name(), args, is_distinct, schema)? {
         return Ok(None);
     }
-    for arg in args {
-        if floats::is_float(&arg.get_type(schema)?) && !is_whole(arg, schema)? {
-            return Ok(Some(Arc::new(AggregateUDF::from(Framed(Arc::clone(function))))));
+    Ok(Some(Arc::new(AggregateUDF::from(Framed(Arc::clone(function))))))
+}
+
+/// Whether an aggregate gives exactly what is left when values have been taken away from it.
+fn takes_away(function: &str, args: &[Expr], is_distinct: bool, schema: &DFSchema) -> Result<bool> {
+    match function {
+        "count" | "min" | "max" => Ok(true),
+        "array_agg" | "bit_xor" => Ok(!is_distinct),
+        // Of values that count once those are known that are bigints.
+        "sum" | "avg" if is_distinct => {
+            Ok(function == "sum" && matches!(args, [of] if of.get_type(schema)? == DataType::Int64))
         }
+        "sum" | "avg" => {
+            for arg in args {
+                if floats::is_float(&arg.get_type(schema)?) && !is_whole(arg, schema)? {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        }
+        _ => Ok(false),
     }
-    Ok(None)
 }
 
 /// Whether values are whole and so small that sums of them are exact.
@@ -269,37 +282,4 @@ impl Accumulator for Frame {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use arrow::array::Float64Array;
-    use arrow::datatypes::Field;
-    use datafusion::functions_aggregate::sum::sum_udaf;
-    use datafusion::physical_expr::expressions::Column;
-
-    #[test]
-    fn a_frame_forgets_what_leaves_it() {
-        let field = Arc::new(Field::new("x", DataType::Float64, true));
-        let told = Told {
-            return_field: Arc::clone(&field),
-            schema: Schema::new(vec![Arc::clone(&field)]),
-            ignore_nulls: false,
-            order_bys: Vec::new(),
-            is_reversed: false,
-            name: "sum".to_owned(),
-            is_distinct: false,
-            exprs: vec![Arc::new(Column::new("x", 0))],
-            expr_fields: vec![field],
-        };
-        let mut frame = Frame { function: sum_udaf(), told, held: Vec::new() };
-        let values = |values: &[f64]| -> [ArrayRef; 1] { [Arc::new(Float64Array::from(values.to_vec()))] };
-        assert_eq!(frame.evaluate().expect("a sum"), ScalarValue::Float64(None));
-        frame.update_batch(&values(&[1e16, f64::INFINITY])).expect("added");
-        frame.update_batch(&values(&[0.1, 0.2])).expect("added");
-        assert_eq!(frame.evaluate().expect("a sum"), ScalarValue::Float64(Some(f64::INFINITY)));
-        frame.retract_batch(&values(&[1e16, f64::INFINITY])).expect("taken away");
-        assert_eq!(frame.evaluate().expect("a sum"), ScalarValue::Float64(Some(0.1 + 0.2)));
-        frame.retract_batch(&values(&[0.1, 0.2])).expect("taken away");
-        assert_eq!(frame.evaluate().expect("a sum"), ScalarValue::Float64(None));
-        assert!(frame.retract_batch(&values(&[0.1])).is_err());
-    }
-}
+mod tests;

@@ -6,6 +6,7 @@
 
 use crate::cursor::Cursor;
 use crate::error::{Error, Result};
+use crate::order_by;
 use crate::ordered_sets;
 use crate::respell::plain_name;
 use crate::row_values;
@@ -32,6 +33,10 @@ pub(crate) fn check(query: &Query, session: &Session) -> Result<()> {
         ControlFlow::Continue(()) => Ok(()),
     }
 }
+
+/// Aggregates that may count each value once over frames too.
+const ONCE_OVER: [&str; 11] =
+    ["count", "sum", "avg", "min", "max", "bit_and", "bit_or", "bit_xor", "bool_and", "bool_or", "every"];
 
 struct Gate<'a> {
     cursor: &'a Cursor<'a>,
@@ -114,17 +119,14 @@ impl Gate<'_> {
             let clause = format!("{name}() of an array of fractions");
             return ControlFlow::Break(Box::new(Error::unsupported(clause, "call it once for each of them", position)));
         }
-        if !ordered_sets::is_one(&name) {
+        let is_ordered_set = ordered_sets::takes_fraction(&name) && !call.within_group.is_empty();
+        if !is_ordered_set && !ordered_sets::is_one(&name) {
             return ControlFlow::Continue(());
         }
-        let is_distinct = match &call.args {
-            FunctionArguments::List(list) => list.duplicate_treatment == Some(DuplicateTreatment::Distinct),
-            _ => false,
-        };
         let refused = if call.within_group.is_empty() {
             let message = format!("WITHIN GROUP is required for ordered-set aggregate {name}");
             Error::Invalid { sqlstate: "42809", message, position }
-        } else if is_distinct {
+        } else if is_distinct(call) {
             let message = "cannot use DISTINCT with WITHIN GROUP".to_owned();
             Error::Invalid { sqlstate: "42601", message, position }
         } else if call.over.is_some() {
@@ -133,6 +135,37 @@ impl Gate<'_> {
             return ControlFlow::Continue(());
         };
         ControlFlow::Break(Box::new(refused))
+    }
+
+    /// Refuses DISTINCT of pairs, which would all count, and over frames where it would be by chance which value
+    /// comes first; and over frames what is about groups.
+    fn once(&self, call: &Function) -> Walk {
+        let Some(name) = plain_name(&call.name).map(str::to_lowercase) else { return ControlFlow::Continue(()) };
+        let (is_over, is_distinct) = (call.over.is_some(), is_distinct(call));
+        let is_of_pairs = name == "corr" || name.starts_with("covar_") || name.starts_with("regr_");
+        let hint = "aggregate DISTINCT rows of a subquery";
+        let (clause, hint) = if is_over && name == "grouping" {
+            ("grouping() with OVER".to_owned(), "it tells of GROUP BY")
+        } else if is_distinct && is_of_pairs {
+            (format!("DISTINCT in {name}()"), hint)
+        } else if is_distinct && is_over && !ONCE_OVER.contains(&name.as_str()) {
+            (format!("DISTINCT in {name}() with OVER"), hint)
+        } else {
+            return ControlFlow::Continue(());
+        };
+        let position = Position::of(self.cursor.text, call.name.span().start);
+        ControlFlow::Break(Box::new(Error::unsupported(clause, hint, position)))
+    }
+
+    /// Refuses `ARRAY(SELECT ...)`, which is parsed as the call of a function.
+    fn array(&self, call: &Function) -> Walk {
+        let is_array = plain_name(&call.name).is_some_and(|name| name.eq_ignore_ascii_case("array"));
+        if !is_array || !matches!(call.args, FunctionArguments::Subquery(_)) {
+            return ControlFlow::Continue(());
+        }
+        let position = Position::of(self.cursor.text, call.name.span().start);
+        let hint = "write (SELECT array_agg(x ORDER BY y) FROM ...)";
+        ControlFlow::Break(Box::new(Error::unsupported("ARRAY(SELECT ...)", hint, position)))
     }
 
     /// Refuses set operations that count rows, which are planned as if each row of the one side went with all
@@ -183,6 +216,14 @@ impl Gate<'_> {
             })?;
         }
         ControlFlow::Continue(())
+    }
+}
+
+/// Whether a call is one of DISTINCT values.
+fn is_distinct(call: &Function) -> bool {
+    match &call.args {
+        FunctionArguments::List(list) => list.duplicate_treatment == Some(DuplicateTreatment::Distinct),
+        _ => false,
     }
 }
 
@@ -241,6 +282,7 @@ impl Visitor for Gate<'_> {
             pipe_operators,
         } = query;
         self.counted(body)?;
+        order_by::check(query, self.cursor.text)?;
         let clauses = [
             (for_clause.is_some(), "FOR XML, JSON or BROWSE"),
             (settings.is_some(), "SETTINGS"),
@@ -259,6 +301,8 @@ impl Visitor for Gate<'_> {
             }
             Expr::Function(call) => {
                 self.ordered_set(call)?;
+                self.once(call)?;
+                self.array(call)?;
                 self.call(call)
             }
             Expr::Collate { collation, .. } => {

@@ -12,6 +12,7 @@
 //! - `mod(a, b)` is `a % b`, `localtimestamp` a cast of `now()`, and `approx_count_distinct` counts exactly.
 //! - `proctime()` is `now()`: where it is not, it is not planned.
 //! - Comparisons of rows become comparisons of their columns, and `(a, b) IN (SELECT ...)` becomes EXISTS.
+//! - An ORDER BY of an expression with the name of a result is over what FROM gives.
 //! - A column of a relation around a subquery is told with its schema.
 //! - `SIMILAR TO` is a match of a regular expression, and `LIKE` with an escape one without.
 //! - A cast to a text of so many characters takes the first ones.
@@ -27,7 +28,7 @@
 //! Spans stay, so that errors find their places.
 
 use crate::walk::walk_mut;
-use crate::{arrays, jsonb, literals, numerals, patterns, row_values, scalars, scopes, sets, zones};
+use crate::{arrays, jsonb, literals, numerals, order_by, patterns, row_values, scalars, scopes, sets, zones};
 use datafusion::sql::sqlparser::ast::{
     AccessExpr, BinaryOperator, CastKind, CharacterLength, DataType, DuplicateTreatment, Expr, Function, FunctionArg,
     FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, LimitClause, ObjectName, ObjectNamePart, Query,
@@ -44,6 +45,7 @@ pub(crate) fn respelled(query: &Query) -> Query {
     let mut query = query.clone();
     // Nothing breaks the walk off.
     let ControlFlow::Continue(()) = walk_mut(&mut query, &mut Respell);
+    order_by::written_out(&mut query);
     scopes::tell_outer(&mut query);
     query
 }

@@ -10,7 +10,9 @@ use crate::asof;
 use crate::averages;
 use crate::bounded;
 use crate::close;
-use crate::error::{Error, Result};
+use crate::correlated;
+use crate::correlation;
+use crate::error::{self, Error, Result};
 use crate::exact::{Exact, FiltersDown, UntiedWindows, exact, optimizer_rules, physical_rules};
 use crate::formats;
 use crate::frames::{self, TimesOfDay};
@@ -25,6 +27,7 @@ use crate::lengths::Lengths;
 use crate::merged;
 use crate::named;
 use crate::numerals::{Lists, Numerals};
+use crate::order_by;
 use crate::ordered_sets;
 use crate::patterns;
 use crate::positions;
@@ -247,6 +250,7 @@ impl Session {
         interval_sums::register(&mut state).expect("a session takes functions");
         ranks::register(&mut state).expect("a session takes functions");
         ordered_sets::register(&mut state).expect("a session takes functions");
+        correlation::register(&mut state).expect("a session takes functions");
         scalars::register(&mut state).expect("a session takes functions");
         named::register(&mut state).expect("a session takes functions");
         formats::register(&mut state).expect("a session takes functions");
@@ -393,13 +397,14 @@ impl Session {
             Err(e) => positions::written_out(&mut ast, self).then(|| planned(ast)).and_then(Result::ok).ok_or(e),
             Ok(plan) => Ok(plan),
         };
-        let plan = plan.and_then(alike::settled).map_err(|e| Error::of_planner(e, &query.text))?;
+        let plan = plan.and_then(alike::settled).map_err(|e| refused_by_planner(e, query))?;
         if let Some(refused) = refused {
             return Err(refused.error(&query.text));
         }
         let plan = if declared.is_empty() { plan } else { sql_function::inlined(plan, query)? };
         let plan = asof::expand(plan, &query.text)?;
         let plan = lateral::inlined(plan).and_then(hidden::in_order).map_err(|e| Error::of_planner(e, &query.text))?;
+        let plan = correlated::settled(plan, query)?;
         jsonb::check(&plan)?;
         frames::check(&plan, query)?;
         ordered_sets::check(&plan, query, self)?;
@@ -594,6 +599,15 @@ pub fn rename(plan: LogicalPlan, columns: &[Name], query: &Query) -> Result<Logi
         .project(expressions)
         .and_then(LogicalPlanBuilder::build)
         .map_err(|e| Error::of_planner(e, &query.text))
+}
+
+/// What the planner said of a query, with a place where it tells none of an order.
+fn refused_by_planner(error: DataFusionError, query: &Query) -> Error {
+    let error = Error::of_planner(error, &query.text);
+    if error.sqlstate() != error::NOT_DISTINCT {
+        return error;
+    }
+    error.or_at(order_by::beyond_distinct(&query.ast, &query.text))
 }
 
 /// The columns of a bound query, with their relations.

@@ -9,7 +9,7 @@ mod function;
 mod order;
 pub mod text;
 
-pub(crate) use order::{ordered, orders};
+pub(crate) use order::{nulls_apart, ordered, orders};
 
 use crate::numbers;
 use crate::types::{array_of, is_text};

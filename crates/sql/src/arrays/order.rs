@@ -1,14 +1,15 @@
-//! `<`, `<=`, `>` and `>=` of arrays, in which elements that are null are equal to each other and greater than all
-//! others, as PostgreSQL has it and ORDER BY. DataFusion takes them for the least.
+//! The order of arrays, in which elements that are null are equal to each other and greater than all others, as
+//! PostgreSQL has it: `<`, `<=`, `>` and `>=`, where DataFusion takes them for the least, and sort keys, where
+//! Arrow has them stand where whole arrays that are null are wanted.
 
 use arrow::array::{ArrayRef, BooleanArray, Datum, make_comparator, new_null_array};
 use arrow::compute::SortOptions;
 use arrow::datatypes::DataType;
 use arrow::error::ArrowError;
-use datafusion::common::{Result, plan_err};
-use datafusion::logical_expr::expr::ScalarFunction;
+use datafusion::common::{DFSchema, Result, plan_err};
+use datafusion::logical_expr::expr::{ScalarFunction, Sort};
 use datafusion::logical_expr::{
-    ColumnarValue, Expr, Operator, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+    ColumnarValue, Expr, ExprSchemable, Operator, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 use datafusion::physical_expr_common::datum::apply;
 use std::cmp::Ordering;
@@ -39,6 +40,29 @@ pub(crate) fn ordered(left: Expr, operator: Operator, right: Expr) -> Result<Exp
     let signature = Signature::any(2, Volatility::Immutable);
     let function = ScalarUDF::from(Ordered { name, operator, signature });
     Ok(Expr::ScalarFunction(ScalarFunction::new_udf(Arc::new(function), vec![left, right])))
+}
+
+/// Sort keys of which those that are arrays, and whose nulls do not stand where the greatest would, tell the nulls
+/// by a key of its own. Doing it twice changes nothing more.
+///
+/// # Errors
+/// When the type of a key is not known.
+pub(crate) fn nulls_apart(sorts: Vec<Sort>, schema: &DFSchema) -> Result<Vec<Sort>> {
+    let mut apart = Vec::with_capacity(sorts.len());
+    for sort in sorts {
+        if has_nulls_apart(&sort, schema)? {
+            apart.push(sort.expr.clone().is_null().sort(!sort.nulls_first, false));
+            apart.push(Sort { nulls_first: !sort.asc, ..sort });
+        } else {
+            apart.push(sort);
+        }
+    }
+    Ok(apart)
+}
+
+/// Whether a sort key is an array whose nulls stand elsewhere than the greatest array.
+fn has_nulls_apart(sort: &Sort, schema: &DFSchema) -> Result<bool> {
+    Ok(sort.nulls_first == sort.asc && matches!(sort.expr.get_type(schema)?, DataType::List(_)))
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -103,7 +127,8 @@ impl ScalarUDFImpl for Ordered {
 mod tests {
     use super::*;
     use arrow::array::{AsArray, ListArray, Scalar};
-    use arrow::datatypes::Int32Type;
+    use arrow::datatypes::{Field, Int32Type, Schema};
+    use datafusion::logical_expr::col;
 
     #[test]
     fn null_elements_are_greater_than_all_others() {
@@ -137,6 +162,21 @@ mod tests {
                 });
                 assert_eq!(found.as_boolean(), &expected.collect::<BooleanArray>(), "{operator} {one:?}");
             }
+        }
+    }
+
+    #[test]
+    fn nulls_have_a_key_of_their_own_where_they_are_not_the_greatest() {
+        let list = DataType::new_list(DataType::Int32, true);
+        let schema = Schema::new(vec![Field::new("a", list, true), Field::new("x", DataType::Int32, true)]);
+        let schema = DFSchema::try_from(schema).expect("a schema");
+        for asc in [true, false] {
+            let kept = vec![col("a").sort(asc, !asc), col("x").sort(asc, asc)];
+            assert_eq!(nulls_apart(kept.clone(), &schema).expect("known types"), kept);
+            let nulls = col("a").is_null().sort(!asc, false);
+            let apart = vec![nulls, col("a").sort(asc, !asc)];
+            assert_eq!(nulls_apart(vec![col("a").sort(asc, asc)], &schema).expect("known types"), apart);
+            assert_eq!(nulls_apart(apart.clone(), &schema).expect("known types"), apart);
         }
     }
 }

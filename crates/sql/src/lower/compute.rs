@@ -20,6 +20,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, TableScan,
 use datafusion::physical_plan::execution_plan::reset_plan_states;
 use datafusion::physical_plan::memory::MemoryStream;
 use datafusion::physical_plan::streaming::PartitionStream;
+use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec};
 use datafusion::physical_plan::{ExecutionPlan, collect};
 use highwater_engine::Error as EngineError;
 use highwater_engine::plan::{Compute, Recompute};
@@ -103,12 +104,13 @@ impl Computed {
         computed.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 
-    /// Refuses what cannot be planned.
+    /// Refuses what cannot be planned, and functions that their frames do not go with.
     ///
     /// # Errors
     /// `Unsupported`, in DataFusion's words.
     pub(super) fn check(&self) -> Result<()> {
-        self.running().map(|_| ()).map_err(|e| crate::Error::not_computed(&e))
+        let planned = self.running().and_then(|running| check_windows(running.plan.as_ref()));
+        planned.map_err(|e| crate::Error::not_computed(&e))
     }
 
     fn running(&self) -> Result<Running, DataFusionError> {
@@ -174,6 +176,19 @@ impl Running {
         let options = RecordBatchOptions::new().with_row_count(Some(whole.num_rows()));
         Ok(RecordBatch::try_new_with_options(Arc::clone(&self.output), columns, &options)?)
     }
+}
+
+/// Makes the functions of all windows once, which else only rows would do.
+fn check_windows(plan: &dyn ExecutionPlan) -> Result<(), DataFusionError> {
+    let windows = if let Some(bounded) = plan.downcast_ref::<BoundedWindowAggExec>() {
+        bounded.window_expr()
+    } else if let Some(whole) = plan.downcast_ref::<WindowAggExec>() {
+        whole.window_expr()
+    } else {
+        &[]
+    };
+    windows.iter().try_for_each(|window| window.create_window_fn().map(|_| ()))?;
+    plan.children().into_iter().try_for_each(|child| check_windows(child.as_ref()))
 }
 
 /// Where the leaf's rows lie.

@@ -11,7 +11,7 @@ use crate::zones::Zone;
 use arrow::array::{ArrayRef, AsArray, StringArray};
 use arrow::datatypes::{DataType, TimeUnit, TimestampMicrosecondType};
 use datafusion::common::tree_node::Transformed;
-use datafusion::common::{DFSchema, DataFusionError, Result, ScalarValue};
+use datafusion::common::{DFSchema, Result, ScalarValue};
 use datafusion::logical_expr::{Cast, Expr, ExprSchemable, cast as cast_expr};
 
 const TIME: DataType = DataType::Time64(TimeUnit::Microsecond);
@@ -127,6 +127,7 @@ pub(crate) fn read(texts: &StringArray, to: &DataType) -> Result<ArrayRef> {
 mod tests {
     use super::*;
     use crate::error::DataError;
+    use datafusion::common::DataFusionError;
     use datafusion::logical_expr::{cast, col, lit};
 
     fn read_as(text: &str, to: DataType) -> Result<Expr> {
