@@ -233,8 +233,8 @@ fn rename(columns: &mut [(Column, Column)], schema: &DFSchema) {
     }
 }
 
-/// Whether an expression has a subquery, whose references outwards would keep the old names.
-fn has_subquery(expr: &Expr) -> bool {
+/// Whether there is a subquery in an expression, whose references outwards would keep the names that they have.
+pub(crate) fn has_subquery(expr: &Expr) -> bool {
     let is_one = |expr: &Expr| {
         Ok(matches!(expr, Expr::Exists(_) | Expr::InSubquery(_) | Expr::ScalarSubquery(_) | Expr::SetComparison(_)))
     };
@@ -252,18 +252,18 @@ fn is_column(expr: &Expr) -> bool {
 #[cfg(test)]
 mod tests {
     use crate::statement::Statement;
-    use crate::{Relations, Session, parse};
+    use crate::{Relations, Result, Session, parse};
     use arrow::datatypes::{DataType, Field, Schema};
     use std::sync::Arc;
 
-    fn bound(text: &str) -> String {
+    fn bound(text: &str) -> Result<String> {
         let list = DataType::List(Arc::new(Field::new_list_field(DataType::Int32, true)));
         let fields = [("id", DataType::Int32), ("a", list), ("n", DataType::Int32)];
         let fields = fields.map(|(name, of)| Field::new(name, of, true)).to_vec();
         let mut relations = Relations::default();
         relations.stream("t", Arc::new(Schema::new(fields)));
         let Ok(Statement::Query(query)) = parse(text) else { panic!("{text} is a query") };
-        Session::new(1).bind(&query, &relations).expect(text).display_indent().to_string()
+        Session::new(1).bind(&query, &relations).map(|plan| plan.display_indent().to_string())
     }
 
     #[test]
@@ -277,7 +277,7 @@ mod tests {
             "SELECT id, i FROM t, generate_series(1, n) AS g(i)",
             "SELECT id, a FROM t, LATERAL (SELECT x + 1 AS b FROM unnest(t.a) AS u(x) WHERE x < n) AS s",
         ] {
-            let plan = bound(query);
+            let plan = bound(query).expect(query);
             assert!(
                 !plan.contains("Join") && !plan.contains("outer_ref") && plan.contains("Unnest"),
                 "{query}\n{plan}"
@@ -286,14 +286,19 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_chain_stays_a_join() {
+    fn what_is_not_lateral_stays_a_join() {
+        let query = "SELECT t.id FROM t, t AS u";
+        assert!(bound(query).expect(query).contains("Join"), "{query}");
+    }
+
+    #[test]
+    fn what_is_no_chain_is_refused() {
         for query in [
-            "SELECT t.id FROM t, t AS u",
             "SELECT id, s.n FROM t, LATERAL (SELECT count(*) AS n FROM unnest(t.a) AS u(x)) AS s",
             "SELECT id, x FROM t LEFT JOIN unnest(a) AS u(x) ON x > 1",
             "SELECT id, x, one FROM t LEFT JOIN LATERAL (SELECT unnest(t.a) AS x, 1 AS one) AS u ON true",
         ] {
-            assert!(bound(query).contains("Join"), "{query}");
+            assert_eq!(bound(query).expect_err(query).sqlstate(), "0A000", "{query}");
         }
     }
 }

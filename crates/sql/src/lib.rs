@@ -16,6 +16,7 @@ pub mod bytea;
 mod chains;
 mod close;
 mod copy;
+mod correlated;
 mod cursor;
 mod date_bin;
 mod division;

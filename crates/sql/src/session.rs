@@ -10,6 +10,7 @@ use crate::asof;
 use crate::averages;
 use crate::bounded;
 use crate::close;
+use crate::correlated;
 use crate::error::{Error, Result};
 use crate::exact::{Exact, FiltersDown, UntiedWindows, exact, optimizer_rules, physical_rules};
 use crate::formats;
@@ -400,6 +401,7 @@ impl Session {
         let plan = if declared.is_empty() { plan } else { sql_function::inlined(plan, query)? };
         let plan = asof::expand(plan, &query.text)?;
         let plan = lateral::inlined(plan).and_then(hidden::in_order).map_err(|e| Error::of_planner(e, &query.text))?;
+        let plan = correlated::settled(plan, query)?;
         jsonb::check(&plan)?;
         frames::check(&plan, query)?;
         ordered_sets::check(&plan, query, self)?;
