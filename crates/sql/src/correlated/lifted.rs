@@ -44,6 +44,8 @@ struct Tie {
     columns: Vec<Column>,
     /// Whether it is true of one value of the column at most.
     is_equal: bool,
+    /// What around the subquery the column equals.
+    equals: Option<Expr>,
 }
 
 impl Lifted {
@@ -132,6 +134,7 @@ fn filtered(input: Lifted, parts: Vec<Expr>, names: &mut Names) -> Planned<Lifte
     }
     let schema = Arc::clone(plan.schema());
     let mut columns: Vec<Expr> = schema.columns().into_iter().map(Expr::Column).collect();
+    let known = ties.len();
     for part in tied {
         if has_subquery(&part) {
             let hint = "write it as a join, or the inner one in a condition of its own";
@@ -140,7 +143,26 @@ fn filtered(input: Lifted, parts: Vec<Expr>, names: &mut Names) -> Planned<Lifte
         ties.push(tie(part, &schema, &mut columns, names)?);
     }
     let plan = LogicalPlan::Projection(Projection::try_new(columns, Arc::new(plan))?);
-    Ok(Lifted { plan, ties })
+    Ok(Lifted { plan: alike(plan, &ties, known)?, ties })
+}
+
+/// A plan's rows of which those columns are equal that equal the same: so a join of two tied sides goes by them.
+fn alike(plan: LogicalPlan, ties: &[Tie], known: usize) -> Planned<LogicalPlan> {
+    let mut equations = Vec::new();
+    for (at, tie) in ties.iter().enumerate().skip(known) {
+        let is_same = |other: &&Tie| tie.equals.is_some() && other.equals == tie.equals;
+        let Some(other) = ties[..at].iter().find(is_same) else { continue };
+        for (left, right) in other.columns.iter().zip(&tie.columns) {
+            let (left, right) = (Expr::Column(left.clone()), Expr::Column(right.clone()));
+            if left.get_type(plan.schema())? == right.get_type(plan.schema())? {
+                equations.push(left.eq(right));
+            }
+        }
+    }
+    match conjunction(equations) {
+        Some(condition) => Filter::try_new(condition, Arc::new(plan)).map(LogicalPlan::Filter),
+        None => Ok(plan),
+    }
 }
 
 /// A condition over columns of its own, which are put to the others.
@@ -154,12 +176,13 @@ fn tie(part: Expr, schema: &DFSchema, columns: &mut Vec<Expr>, names: &mut Names
         // It is true of all rows or of none.
         let column = bound(lit(true));
         let condition = Expr::Column(column.clone()).eq(part);
-        return Ok(Tie { condition, columns: vec![column], is_equal: true });
+        return Ok(Tie { condition, columns: vec![column], is_equal: true, equals: None });
     }
     if let Some((inner, op, outer)) = equation(&part) {
         let column = bound(compared_as(inner, outer, schema));
         let condition = binary_expr(Expr::Column(column.clone()), op, outer.clone());
-        return Ok(Tie { condition, columns: vec![column], is_equal: true });
+        let equals = (op == Operator::Eq).then(|| outer.clone());
+        return Ok(Tie { condition, columns: vec![column], is_equal: true, equals });
     }
     let mut held = Vec::new();
     let condition = part.transform_up(|e| match e {
@@ -170,7 +193,7 @@ fn tie(part: Expr, schema: &DFSchema, columns: &mut Vec<Expr>, names: &mut Names
         }
         other => Ok(Transformed::no(other)),
     })?;
-    Ok(Tie { condition: condition.data, columns: held, is_equal: false })
+    Ok(Tie { condition: condition.data, columns: held, is_equal: false, equals: None })
 }
 
 /// The sides of an equation of which one is of the subquery and the other of the query around it.
@@ -222,7 +245,7 @@ fn named(alias: &SubqueryAlias, is_set: bool, names: &mut Names) -> Planned<Lift
             other => Ok(Transformed::no(other)),
         })?;
         let columns = tie.columns.into_iter().map(named).collect();
-        Ok(Tie { condition: condition.data, columns, is_equal: tie.is_equal })
+        Ok(Tie { condition: condition.data, columns, ..tie })
     });
     let ties = ties.collect::<Planned<_>>()?;
     Ok(Lifted { plan, ties })
@@ -253,6 +276,7 @@ fn joined(join: &Join, is_set: bool, names: &mut Names) -> Planned<Lifted> {
     } else {
         lifted(&join.right, is_set, names)?
     };
+    let known = ties.len();
     ties.extend(right.ties);
     let joined = Join::try_new(
         Arc::new(left),
@@ -264,7 +288,8 @@ fn joined(join: &Join, is_set: bool, names: &mut Names) -> Planned<Lifted> {
         join.null_equality,
         join.null_aware,
     )?;
-    filtered(Lifted { plan: LogicalPlan::Join(joined), ties }, tied, names)
+    let plan = alike(LogicalPlan::Join(joined), &ties, known)?;
+    filtered(Lifted { plan, ties }, tied, names)
 }
 
 const fn called(join: JoinType) -> &'static str {

@@ -4,8 +4,8 @@
 //! up to the top, past whatever is between. Past a window that is another window, past an aggregate without
 //! GROUP BY the one row of an empty group is lost, and columns of one name become one. So subqueries that are
 //! more than `SELECT ... FROM ... WHERE` are rewritten before: what is one row becomes a value or a comparison
-//! with one ([`single`]), and conditions are pulled up here, past what they may be pulled past ([`lifted`]).
-//! What is neither is refused ([`refused`]). What is right as it is stays so ([`plain`]).
+//! with one (`single`), and conditions are pulled up here, past what they may be pulled past (`lifted`).
+//! What is neither is refused (`refused`). What is right as it is stays so (`plain`).
 
 mod around;
 mod lifted;

@@ -70,7 +70,7 @@ fn ties_are_pulled_up_past_what_they_divide() {
         ),
         ("SELECT id, (SELECT count(*) FROM b WHERE a.g = 0) FROM a", "Boolean(true) AS __bound_1"),
         ("SELECT id, (SELECT count(*) FROM b WHERE b.k = a.f) FROM a", "CAST(b.k AS Float64) AS __bound_1"),
-        ("SELECT id FROM a WHERE EXISTS (SELECT a.g FROM b WHERE b.k = a.k ORDER BY g)", "Projection: Int64(1)"),
+        ("SELECT id FROM a WHERE EXISTS (SELECT a.g FROM b WHERE b.k = a.k LIMIT 3)", "Projection: Int64(1)"),
     ] {
         let plan = bound(query).expect(query);
         assert!(plan.contains(expected), "{query}\n{plan}");
