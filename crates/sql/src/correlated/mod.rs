@@ -23,7 +23,7 @@ use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DataFusionError};
 use datafusion::logical_expr::expr::{Case, Exists, InSubquery, SetComparison, SetQuantifier};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
-use datafusion::logical_expr::utils::{conjunction, merge_schema};
+use datafusion::logical_expr::utils::{conjunction, merge_schema, split_conjunction};
 use datafusion::logical_expr::{
     Distinct, Expr, FetchType, Filter, Join, JoinType, LogicalPlan, Operator, Projection, SkipType, Subquery,
     SubqueryAlias, binary_expr, lit, not,
@@ -60,12 +60,54 @@ fn of_node(node: LogicalPlan, names: &mut Names) -> Planned<Transformed<LogicalP
         return Ok(Transformed::no(node));
     }
     let saved = NamePreserver::new(&node);
+    let is_condition = matches!(node, LogicalPlan::Filter(_));
     let changed = node.map_expressions(|expr| {
         let name = saved.save(&expr);
-        let changed = expr.transform_up(|e| of_expr(e, names))?;
+        let changed = expr.transform_up(|e| of_expr(e, is_condition, names))?;
         Ok(if changed.transformed { changed.update_data(|expr| name.restore(expr)) } else { changed })
     })?;
+    as_values(&changed.data)?;
     if changed.transformed { changed.map_data(LogicalPlan::recompute_schema) } else { Ok(changed) }
+}
+
+/// Refuses what is made of all rows of a subquery where ties leave rows of several values: all but IN and EXISTS as
+/// conditions of WHERE.
+fn as_values(node: &LogicalPlan) -> Planned<()> {
+    let LogicalPlan::Filter(filter) = node else {
+        return node.apply_expressions(|expr| keyed(expr, true)).map(drop);
+    };
+    let is_looked_up = |part: &&Expr| match part {
+        Expr::InSubquery(within) => !within.negated,
+        Expr::SetComparison(of) => of.op == Operator::Eq && of.quantifier == SetQuantifier::Any,
+        _ => false,
+    };
+    let parts = split_conjunction(&filter.predicate).into_iter().filter(|part| !is_looked_up(part));
+    parts.map(|part| keyed(part, false)).try_for_each(|seen| seen.map(drop))
+}
+
+fn keyed(expr: &Expr, with_exists: bool) -> Planned<TreeNodeRecursion> {
+    expr.apply(|e| {
+        let Some((kind, subquery)) = subquery_of(e) else { return Ok(TreeNodeRecursion::Continue) };
+        let clause = match kind {
+            Kind::In => "NOT IN, or IN within an expression,",
+            Kind::Compared => "ANY or ALL",
+            Kind::Exists if with_exists => "EXISTS outside of WHERE",
+            _ => return Ok(TreeNodeRecursion::Continue),
+        };
+        if around(&subquery.subquery)?.is_empty() || plain::is_keyed(&subquery.subquery)? {
+            return Ok(TreeNodeRecursion::Continue);
+        }
+        let refusal = refused(
+            format!("{clause} of a correlated subquery that is tied by more than equalities"),
+            "write it as a join, or as EXISTS in WHERE",
+        );
+        refusal.map_err(|error| within(error, kind, &subquery.subquery))
+    })
+}
+
+/// Whether a subquery is left to DataFusion as a set of rows, which may be counted and the like.
+fn is_left(plan: &LogicalPlan, names: &mut Names) -> Planned<bool> {
+    Ok(plain::is_plain(plan, true)? && (plain::is_keyed(plan)? || !lifted(plan, true, names)?.is_equal()))
 }
 
 /// Refuses correlated subqueries that stand where no join can be made of them, or that read more than the row
@@ -118,12 +160,14 @@ fn clause_of(node: &LogicalPlan) -> Option<&'static str> {
     }
 }
 
-fn of_expr(expr: Expr, names: &mut Names) -> Planned<Transformed<Expr>> {
+fn of_expr(expr: Expr, is_condition: bool, names: &mut Names) -> Planned<Transformed<Expr>> {
     let Some((kind, subquery)) = subquery_of(&expr) else { return Ok(Transformed::no(expr)) };
     if around(&subquery.subquery)?.is_empty() {
         return Ok(Transformed::no(expr));
     }
     let settled = match &expr {
+        // A condition of WHERE alone does not count the rows.
+        Expr::Exists(Exists { subquery, .. }) if is_condition && plain::is_plain(&subquery.subquery, true)? => Ok(None),
         Expr::Exists(Exists { subquery, negated }) => exists(subquery, *negated, names),
         Expr::InSubquery(within) => looked_up(within, names),
         Expr::SetComparison(comparison) => compared(comparison, names),
@@ -137,7 +181,7 @@ fn of_expr(expr: Expr, names: &mut Names) -> Planned<Transformed<Expr>> {
 
 /// Whether there are rows: all that only makes one row of another is left out.
 fn exists(subquery: &Subquery, negated: bool, names: &mut Names) -> Planned<Option<Expr>> {
-    if plain::is_plain(&subquery.subquery, true)? {
+    if is_left(&subquery.subquery, names)? {
         return Ok(None);
     }
     let Some(rows) = rows_of(&subquery.subquery)? else { return Ok(Some(lit(negated))) };
@@ -218,7 +262,7 @@ fn compared_with_one(
 /// A subquery that something is looked up in, as a set of values.
 fn one_column(subquery: &Subquery, names: &mut Names) -> Planned<Option<Subquery>> {
     let plan = &subquery.subquery;
-    if plain::is_plain(plan, true)? {
+    if is_left(plan, names)? {
         return Ok(None);
     }
     let rows = shown(plan, tied(plan, true, names)?)?;

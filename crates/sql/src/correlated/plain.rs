@@ -19,6 +19,13 @@ pub(super) fn is_plain(plan: &LogicalPlan, is_set: bool) -> Planned<bool> {
     Ok(way.is_plain(plan, is_set)? && way.has_names())
 }
 
+/// Whether what is made of all rows for each row around is right: it is made for each value of columns that equal
+/// what is around.
+pub(super) fn is_keyed(plan: &LogicalPlan) -> Planned<bool> {
+    let mut way = Way { is_equal: true, ..Way::default() };
+    Ok(way.is_plain(plan, true)? && way.is_equal)
+}
+
 /// Whether an aggregate without GROUP BY is right as it is: all that is shown is computed from aggregates,
 /// by which DataFusion tells what it is without rows.
 pub(super) fn is_plain_single(plan: &LogicalPlan) -> Planned<bool> {

@@ -116,6 +116,11 @@ fn what_is_neither_is_refused_with_its_place() {
             "SELECT g FROM b",
         ),
         (
+            "SELECT id, EXISTS (SELECT 1 FROM b WHERE b.k < a.k) FROM a",
+            "EXISTS outside of WHERE of a correlated subquery that is tied by more than equalities",
+            "SELECT 1",
+        ),
+        (
             "SELECT id, (SELECT g FROM b WHERE b.k = a.k) FROM a",
             "a correlated subquery that may give several rows as a value",
             "SELECT g",
