@@ -299,7 +299,7 @@ impl Control {
 
     /// All epochs before this one are complete on all workers.
     pub(crate) fn completed_before(&mut self, epoch: u64) {
-        let now = self.clock.monotonic();
+        let (now, before) = (self.clock.monotonic(), self.complete);
         while self.complete < epoch.min(self.next_epoch) {
             self.complete += 1;
             if let Some((ticked, rows, horizon)) = self.ticked.pop_front() {
@@ -311,6 +311,9 @@ impl Control {
                 }
                 self.run.counters.epochs.fetch_add(1, Relaxed);
             }
+        }
+        if self.complete > before {
+            self.run.epochs_ended(self.complete < self.next_epoch);
         }
         self.run.visible_before(epoch);
         for (_, reply) in self.marks.extract_if(.., |(mark, _)| *mark < self.complete) {
@@ -543,6 +546,7 @@ impl Control {
             reads,
         };
         self.next_epoch += 1;
+        self.run.epoch_began();
         self.ticked.push_back((now, rows, self.horizon));
         tick
     }

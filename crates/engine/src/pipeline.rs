@@ -33,6 +33,11 @@ use std::time::{Duration, Instant};
 const LOOK_UP: Duration = Duration::from_millis(20);
 /// How long a clean stop waits for the final checkpoint.
 const STOP_PATIENCE: Duration = Duration::from_secs(120);
+/// How long it waits for open epochs of which none ends.
+const EPOCH_PATIENCE: Duration = Duration::from_secs(20);
+/// How long a stop without a checkpoint waits for the end of open epochs, and for what is published to be delivered.
+const DROP_PATIENCE: Duration = Duration::from_secs(1);
+const DELIVERY_PATIENCE: Duration = Duration::from_secs(10);
 /// How long an ending engine waits for its background work.
 const LET_GO_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a new run waits for what the run before still does in the background.
@@ -219,6 +224,29 @@ impl Inner {
             state = self.changed.wait_timeout(state, slice).unwrap_or_else(PoisonError::into_inner).0;
         }
         true
+    }
+
+    /// Waits until a run ends that was asked to: for its final checkpoint, but not for ever for an epoch that does
+    /// not end; without one only for a moment, and for deliveries.
+    fn wait_for_end(&self, checkpoint: bool) -> Result<()> {
+        let since = Instant::now();
+        let over = |state: &State| state.run.is_none() || state.alive == 0;
+        let Some(spec) = self.state().run.as_ref().map(|run| Arc::clone(&run.spec)) else { return Ok(()) };
+        let is_delivering = || spec.undelivered() > spec.run.stuck() && since.elapsed() < DELIVERY_PATIENCE;
+        while !self.wait_until(Some(LOOK_UP), over) {
+            if !checkpoint && !is_delivering() && since.elapsed() >= DROP_PATIENCE {
+                break;
+            }
+            if spec.run.stalled_for(since) >= EPOCH_PATIENCE {
+                let pipeline = &self.name;
+                tracing::warn!(pipeline, "stopped in a long epoch: it goes on from its newest checkpoint");
+                break;
+            }
+            if since.elapsed() >= STOP_PATIENCE {
+                return Err(Error::Timeout(format!("{} did not end in {STOP_PATIENCE:?}", self.name)));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -458,7 +486,8 @@ impl Pipeline {
         Ok(finished)
     }
 
-    /// Stops it, after a final checkpoint if asked for. A stop never depends on that checkpoint.
+    /// Stops it, after a final checkpoint if asked for. A stop never depends on that checkpoint, nor on an epoch
+    /// that takes long.
     ///
     /// # Errors
     /// `Timeout` when the final checkpoint was not made in time; the pipeline is stopped all the
@@ -705,10 +734,9 @@ impl Pipelines {
     fn stop(&self, inner: &Arc<Inner>, checkpoint: bool) -> Result<()> {
         *inner.gone.lock().unwrap_or_else(PoisonError::into_inner) = true;
         inner.state().restart_at = None;
-        let mut clean = true;
+        let mut ended = Ok(());
         if inner.ask(Request::Stop { checkpoint }).is_ok() {
-            let over = |state: &State| state.run.is_none() || state.alive == 0;
-            clean = inner.wait_until(Some(STOP_PATIENCE), over);
+            ended = inner.wait_for_end(checkpoint);
         }
         let run = inner.state().run.take();
         if let Some(run) = run {
@@ -718,10 +746,12 @@ impl Pipelines {
         inner.reads.close("it was stopped");
         inner.set(Status::Stopped);
         self.all().remove(&inner.name);
-        if clean { Ok(()) } else { Err(Error::Timeout(format!("{} did not end in {STOP_PATIENCE:?}", inner.name))) }
+        ended
     }
 
     pub(crate) fn delete(&self, name: &str) -> Result<()> {
+        // It must not write what is removed once more.
+        self.wait_for_last_run(name)?;
         let folder = self.facilities.folder(name);
         if folder.exists() {
             std::fs::remove_dir_all(&folder).map_err(|source| Error::Io { what: format!("remove {name}"), source })?;

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Called once, from any worker, with how a run failed.
 pub(crate) type OnFailure = Box<dyn Fn(Failure) + Send + Sync>;
@@ -39,6 +39,8 @@ pub(crate) struct Run {
     /// Memory is short and only a checkpoint can make pages clean.
     pub(crate) wants_checkpoint: AtomicBool,
     wake_clock: Mutex<Option<Wake>>,
+    /// When an epoch began or ended last; none while none is open.
+    open_since: Mutex<Option<Instant>>,
     failed: AtomicBool,
     reason: Mutex<Option<String>>,
     on_failure: OnFailure,
@@ -77,6 +79,7 @@ impl Run {
             births: Mutex::default(),
             wants_checkpoint: AtomicBool::new(false),
             wake_clock: Mutex::default(),
+            open_since: Mutex::default(),
             failed: AtomicBool::new(false),
             reason: Mutex::new(None),
             on_failure,
@@ -138,6 +141,22 @@ impl Run {
         while let Some(entry) = births.first_entry().filter(|entry| *entry.key() < time) {
             self.counters.latency.record(entry.remove().elapsed());
         }
+    }
+
+    /// An epoch has begun.
+    pub(crate) fn epoch_began(&self) {
+        self.open_since.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(Instant::now);
+    }
+
+    /// Epochs have ended; whether later ones are open.
+    pub(crate) fn epochs_ended(&self, are_open: bool) {
+        *self.open_since.lock().unwrap_or_else(PoisonError::into_inner) = are_open.then(Instant::now);
+    }
+
+    /// For how long no epoch has ended though one is open, from `since` on.
+    pub(crate) fn stalled_for(&self, since: Instant) -> Duration {
+        let open = *self.open_since.lock().unwrap_or_else(PoisonError::into_inner);
+        open.map_or(Duration::ZERO, |open| open.max(since).elapsed())
     }
 
     /// From now on, the clock can be woken.

@@ -7,6 +7,7 @@ mod clients;
 mod copying;
 mod damage;
 mod kill;
+mod long_epoch;
 mod making;
 mod quiet;
 mod reads;
