@@ -64,7 +64,7 @@ struct Reads {
     requests: Vec<(usize, bool)>,
     /// The columns' formats.
     format: Format,
-    /// The message that describes the rows.
+    /// The message that describes the rows, where any portal is to be described.
     description: BytesMut,
 }
 
@@ -130,7 +130,8 @@ impl Session {
         }
         let keys = keys.arrays(requests.len());
         let format = format_of(first.results);
-        let description = description(prepared, &format)?;
+        let is_described = requests.iter().any(|(_, is_described)| *is_described);
+        let description = if is_described { description(prepared, &format)? } else { BytesMut::new() };
         (!requests.is_empty()).then(|| Reads {
             read,
             keys,
