@@ -48,12 +48,14 @@ impl Session {
                 None => std::future::pending().await,
             }
         };
+        // One that comes between the look and the wait is heard, too.
+        let cancelled = self.cancelled.notified();
         let by = if self.canceller.is_cancelled() {
             "user request"
         } else {
             tokio::select! {
                 () = late => "statement timeout",
-                () = self.cancelled.notified() => "user request",
+                () = cancelled => "user request",
             }
         };
         let place = self.take_copy().map(|copying| copying.copy.place());
