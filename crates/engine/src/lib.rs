@@ -25,6 +25,7 @@ mod control;
 mod feed;
 mod kept_rows;
 mod keys;
+mod machine;
 mod memory;
 mod merged;
 mod ops;

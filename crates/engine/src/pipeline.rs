@@ -4,8 +4,10 @@
 //! failed run is dropped on all workers and begun again from its last checkpoint after a pause that
 //! doubles from one second to thirty. Invariant: at most one run of a pipeline exists.
 
+mod memory;
 mod reading;
 
+pub(crate) use memory::MemoryWatch;
 pub(crate) use reading::finish;
 pub use reading::{BegunScan, Scan, Subscription};
 
@@ -18,7 +20,7 @@ use crate::reads::Reads;
 use crate::run::{Event, Facilities, PipelineSpec, RunSetup, RunSpec, prepare};
 use crate::runtime::Workers;
 use crate::saved::Saved;
-use crate::shared::{FailingDelivery, Failure, Run};
+use crate::shared::{Cause, FailingDelivery, Failure, Run};
 use crate::snapshot::Shipping;
 use crate::source::Extent;
 use highwater_checkpoint::{Store, Trigger};
@@ -44,6 +46,8 @@ const LET_GO_PATIENCE: Duration = Duration::from_secs(10);
 const HANDOVER_PATIENCE: Duration = Duration::from_secs(30);
 /// How long who asks a run that ends waits to be told why.
 const ENDING: Duration = Duration::from_secs(1);
+/// The longest pause before a failed pipeline is tried again.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// A run that lasted this long was healthy: the next failure begins with a short pause.
 const HEALTHY: Duration = Duration::from_secs(60);
 
@@ -159,8 +163,8 @@ struct State {
     began: Instant,
     restart_at: Option<Instant>,
     failures: u32,
-    /// The operator whose expression could not be computed for a row, when the last run failed of that.
-    at_row: Option<String>,
+    /// What made the last run fail.
+    cause: Cause,
 }
 
 struct CurrentRun {
@@ -386,7 +390,17 @@ impl Pipeline {
     #[must_use]
     pub fn failed_at_row(&self) -> Option<String> {
         let state = self.inner.state();
-        state.at_row.clone().filter(|_| matches!(state.status, Status::Failed { .. }))
+        match (&state.status, &state.cause) {
+            (Status::Failed { .. }, Cause::Row(operator)) => Some(operator.clone()),
+            _ => None,
+        }
+    }
+
+    /// Whether it has failed as an epoch of it took too much memory.
+    #[must_use]
+    pub fn failed_of_memory(&self) -> bool {
+        let state = self.inner.state();
+        matches!(state.status, Status::Failed { .. }) && state.cause == Cause::Memory
     }
 
     /// Why the newest row was left out that was, of those since this process began the pipeline.
@@ -570,7 +584,7 @@ impl Pipelines {
                 began: Instant::now(),
                 restart_at: None,
                 failures: 0,
-                at_row: None,
+                cause: Cause::Other,
             }),
             changed: Condvar::new(),
             counters: Arc::default(),
@@ -677,18 +691,20 @@ impl Pipelines {
             }
             Event::Failed { run, failure } => {
                 let Some(inner) = self.with_run(run) else { return };
-                let Failure { reason, retry, at_row } = failure;
+                let Failure { reason, retry, cause } = failure;
                 tracing::error!(pipeline = inner.name, reason, "the pipeline failed");
                 self.workers.drop_run(run);
                 inner.reads.close(&reason);
                 let mut state = inner.state();
                 state.run = None;
                 state.alive = 0;
-                state.at_row = at_row;
                 if state.began.elapsed() >= HEALTHY {
                     state.failures = 0;
                 }
-                let pause = Duration::from_secs(1 << state.failures.min(5)).min(Duration::from_secs(30));
+                let pause = Duration::from_secs(1 << state.failures.min(5)).min(LONGEST_PAUSE);
+                // Others are to have the memory for a while.
+                let pause = if cause == Cause::Memory { LONGEST_PAUSE } else { pause };
+                state.cause = cause;
                 state.failures += 1;
                 if retry {
                     state.restart_at = Some(Instant::now() + pause);
@@ -719,11 +735,11 @@ impl Pipelines {
             tracing::info!(pipeline = inner.name, "restarting from the last checkpoint");
             if let Err(error) = self.begin(&inner) {
                 let mut state = inner.state();
-                let pause = Duration::from_secs(1 << state.failures.min(5)).min(Duration::from_secs(30));
+                let pause = Duration::from_secs(1 << state.failures.min(5)).min(LONGEST_PAUSE);
                 tracing::error!(pipeline = inner.name, %error, retry_in = ?pause, "the restart failed");
                 state.failures += 1;
                 state.restart_at = Some(Instant::now() + pause);
-                state.at_row = None;
+                state.cause = Cause::Other;
                 state.status = Status::Failed { reason: error.to_string(), restarts: state.failures - 1 };
                 drop(state);
                 inner.changed.notify_all();

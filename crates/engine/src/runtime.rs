@@ -9,8 +9,9 @@
 use crate::background::Background;
 use crate::build;
 use crate::error::{Error, Result};
+use crate::machine;
 use crate::memory::Memory;
-use crate::pipeline::{Pipeline, Pipelines};
+use crate::pipeline::{MemoryWatch, Pipeline, Pipelines};
 use crate::plan::Plan;
 use crate::run::{Event, Facilities, PipelineSpec, RunSpec};
 use crate::saved::Saved;
@@ -63,7 +64,7 @@ impl EngineConfig {
             checkpoint_root: data_dir.join("checkpoints").display().to_string(),
             data_dir,
             block_cache: Bytes(64 << 20),
-            state_memory: Bytes(half_of_memory()),
+            state_memory: Bytes(machine::memory() / 2),
         }
     }
 }
@@ -177,7 +178,7 @@ impl Engine {
         let supervised = Arc::downgrade(&pipelines);
         std::thread::Builder::new()
             .name("hw-supervisor".into())
-            .spawn(move || supervise(&happened, &supervised))
+            .spawn(move || supervise(&happened, &supervised, MemoryWatch::new(config.state_memory)))
             .map_err(io("start the supervisor"))?;
         Ok(Self { pipelines, workers: Mutex::new(running) })
     }
@@ -255,13 +256,6 @@ fn empty(folder: PathBuf) -> Result<PathBuf> {
         std::fs::remove_dir_all(&folder).map_err(io)?;
     }
     Ok(folder)
-}
-
-/// Half of the machine's memory; 2 GiB where the system does not say.
-fn half_of_memory() -> u64 {
-    let told = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let total = told.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.parse().ok());
-    total.map_or(2 << 30, |kib: u64| kib << 9)
 }
 
 /// The wide cluster and, beside more than one worker, as many narrow ones. The workers of a core
@@ -346,10 +340,11 @@ fn work(worker: &mut Worker, commands: &Receiver<Command>, memory: &Memory) {
     }
 }
 
-fn supervise(happened: &Receiver<Event>, pipelines: &std::sync::Weak<Pipelines>) {
+fn supervise(happened: &Receiver<Event>, pipelines: &std::sync::Weak<Pipelines>, mut memory: MemoryWatch) {
     loop {
         let event = happened.recv_timeout(Duration::from_millis(100));
         let Some(pipelines) = pipelines.upgrade() else { return };
+        memory.look(&pipelines);
         match event {
             Ok(event) => pipelines.happened(event),
             Err(std::sync::mpsc::RecvTimeoutError::Timeout) => pipelines.restart_due(),

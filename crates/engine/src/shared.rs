@@ -23,8 +23,17 @@ pub(crate) struct Failure {
     pub(crate) reason: String,
     /// Whether it may be tried again.
     pub(crate) retry: bool,
-    /// The operator whose expression cannot be computed for a row, when it was that.
-    pub(crate) at_row: Option<String>,
+    pub(crate) cause: Cause,
+}
+
+/// What made a run fail, as far as its owners do something about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// An expression of this operator cannot be computed for a row.
+    Row(String),
+    /// Its open epoch takes too much memory.
+    Memory,
+    Other,
 }
 
 /// One run of a pipeline: from its dataflow's creation until it is dropped.
@@ -41,6 +50,8 @@ pub(crate) struct Run {
     wake_clock: Mutex<Option<Wake>>,
     /// When an epoch began or ended last; none while none is open.
     open_since: Mutex<Option<Instant>>,
+    /// Bytes of state when an epoch ended last.
+    settled_bytes: AtomicU64,
     failed: AtomicBool,
     reason: Mutex<Option<String>>,
     on_failure: OnFailure,
@@ -80,6 +91,7 @@ impl Run {
             wants_checkpoint: AtomicBool::new(false),
             wake_clock: Mutex::default(),
             open_since: Mutex::default(),
+            settled_bytes: AtomicU64::new(0),
             failed: AtomicBool::new(false),
             reason: Mutex::new(None),
             on_failure,
@@ -151,6 +163,24 @@ impl Run {
     /// Epochs have ended; whether later ones are open.
     pub(crate) fn epochs_ended(&self, are_open: bool) {
         *self.open_since.lock().unwrap_or_else(PoisonError::into_inner) = are_open.then(Instant::now);
+        self.settled_bytes.store(self.state_bytes().0, Ordering::Relaxed);
+    }
+
+    /// For how long no epoch has ended though one is open.
+    pub(crate) fn open_for(&self) -> Duration {
+        let open = *self.open_since.lock().unwrap_or_else(PoisonError::into_inner);
+        open.map_or(Duration::ZERO, |open| open.elapsed())
+    }
+
+    /// Bytes of its state in memory.
+    pub(crate) fn state_bytes(&self) -> Bytes {
+        Bytes(self.counters.state_bytes.load(Ordering::Relaxed))
+    }
+
+    /// By how much its state has grown since an epoch ended last.
+    pub(crate) fn grown(&self) -> Bytes {
+        let settled = self.settled_bytes.load(Ordering::Relaxed);
+        Bytes(self.state_bytes().0.saturating_sub(settled))
     }
 
     /// For how long no epoch has ended though one is open, from `since` on.
@@ -184,24 +214,28 @@ impl Run {
 
     /// Keeps the first reason and tells it.
     pub(crate) fn fail(&self, operator: &str, reason: &str) {
-        self.end(operator, reason, true, false);
+        self.end(format!("{operator}: {reason}"), true, Cause::Other);
+    }
+
+    /// Fails it as its open epoch takes too much memory.
+    pub(crate) fn fail_of_memory(&self, reason: String) {
+        self.end(reason, true, Cause::Memory);
     }
 
     /// The same, when trying again would do harm.
     pub(crate) fn fail_for_good(&self, operator: &str, reason: &str) {
-        self.end(operator, reason, false, false);
+        self.end(format!("{operator}: {reason}"), false, Cause::Other);
     }
 
-    fn end(&self, operator: &str, reason: &str, retry: bool, is_of_row: bool) {
+    fn end(&self, reason: String, retry: bool, cause: Cause) {
         let mut kept = self.reason.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.is_some() {
             return;
         }
-        let reason = format!("{operator}: {reason}");
         *kept = Some(reason.clone());
         self.failed.store(true, Ordering::Release);
         drop(kept);
-        (self.on_failure)(Failure { reason, retry, at_row: is_of_row.then(|| operator.to_owned()) });
+        (self.on_failure)(Failure { reason, retry, cause });
     }
 
     /// Runs one step of an operator. An error or a panic fails this run alone.
@@ -213,8 +247,11 @@ impl Run {
         match catch_unwind(AssertUnwindSafe(work)) {
             Ok(Ok(value)) => Some(value),
             Ok(Err(error)) => {
-                let is_of_row = matches!(error, Error::Expression { .. });
-                self.end(operator, &error.to_string(), true, is_of_row);
+                let cause = match error {
+                    Error::Expression { .. } => Cause::Row(operator.to_owned()),
+                    _ => Cause::Other,
+                };
+                self.end(format!("{operator}: {error}"), true, cause);
                 None
             }
             Err(panic) => {

@@ -151,6 +151,8 @@ pub(crate) struct Stateful<L> {
     loaded: bool,
     /// Keys as they were told last.
     told_keys: u64,
+    /// Rows were applied since its size was told.
+    is_size_old: bool,
     /// There is nothing to evict until the next checkpoint is stored.
     all_dirty: bool,
     /// The contents are still to be given to operators that are new.
@@ -198,6 +200,7 @@ impl<L: Logic> Stateful<L> {
             held: Held::new(around.memory.clone()),
             loaded: false,
             told_keys: 0,
+            is_size_old: false,
             all_dirty: false,
             logic,
             around,
@@ -236,7 +239,16 @@ impl<L: Logic> Stateful<L> {
 
     /// Works for at most some milliseconds. `complete(e)` tells whether no more input of epoch `e`
     /// can come; `emit` sends what an epoch gives, at that epoch, and is called for each slice of it.
-    pub(crate) fn turn(&mut self, complete: impl Fn(u64) -> bool, mut emit: impl FnMut(u64, Emitted)) -> Result<Turn> {
+    pub(crate) fn turn(&mut self, complete: impl Fn(u64) -> bool, emit: impl FnMut(u64, Emitted)) -> Result<Turn> {
+        let turn = self.work(complete, emit)?;
+        if self.is_size_old {
+            // An epoch may be long, and who looks at the memory must see it grow.
+            self.tell_size();
+        }
+        Ok(turn)
+    }
+
+    fn work(&mut self, complete: impl Fn(u64) -> bool, mut emit: impl FnMut(u64, Emitted)) -> Result<Turn> {
         let deadline = Instant::now() + SLICE;
         self.settle()?;
         loop {
@@ -289,6 +301,7 @@ impl<L: Logic> Stateful<L> {
         let (epoch, input, batch) = self.stash.remove(at).expect("found just now");
         self.around.backlog.remove(epoch, batch.len());
         self.logic.apply(input, batch)?;
+        self.is_size_old = true;
         self.gap.finished(Instant::now(), &self.around.run.counters.gap);
         Ok(Applied::One)
     }
@@ -364,6 +377,7 @@ impl<L: Logic> Stateful<L> {
         counters.state_bytes.fetch_add(self.held.set(bytes), Relaxed);
         counters.keys.fetch_add(keys.wrapping_sub(self.told_keys), Relaxed);
         self.told_keys = keys;
+        self.is_size_old = false;
     }
 
     /// Evicts clean pages while memory is above its budget; asks for a checkpoint when none is clean.

@@ -40,6 +40,9 @@ impl Database {
 /// Why a view is not made and, where one of its first rows is to blame, what leaves such rows out.
 pub(crate) fn advised_to_create(state: &State, view: &str, pipeline: &Pipeline, refused: Error) -> Error {
     let Error::Engine(error @ highwater_engine::Error::NotRunning { .. }) = &refused else { return refused };
+    if pipeline.failed_of_memory() {
+        return invalid("53200", error.to_string(), None);
+    }
     let (Some(operator), Some(object)) = (pipeline.failed_at_row(), state.objects.get(view)) else { return refused };
     if !is_of(&operator, object) || !matches!(policy(state, object), Ok(OnError::Fail)) {
         return refused;

@@ -1,5 +1,5 @@
-//! Joins that give hundreds of millions of rows: whoever makes such a view can be cancelled, it can be dropped, and
-//! others go on meanwhile.
+//! Joins that give hundreds of millions of rows: whoever makes such a view can be cancelled, it can be dropped,
+//! others go on meanwhile, and it does not take more memory than there is.
 
 use crate::server::{Server, runtime};
 use std::time::{Duration, Instant};
@@ -87,6 +87,31 @@ fn who_waits_for_a_large_join_is_cancelled_and_others_go_on() {
         let refused = in_time("the end", making).await.expect("no panic").expect_err("it is dropped");
         assert_eq!(code(&refused), "55000", "{refused}");
         assert_eq!(column(&client, "SHOW MATERIALIZED VIEWS").await, ["n"]);
+    });
+    assert_eq!(server.stop(), Some(0), "a clean stop");
+}
+
+#[test]
+fn an_epoch_that_does_not_fit_into_memory_fails_its_view_alone() {
+    let data = tempfile::tempdir().expect("a folder");
+    let server = Server::start(data.path(), &["--workers", "2", "--state-memory", "64MiB"]);
+    runtime().block_on(async {
+        let client = server.connect().await;
+        done(&client, "CREATE TABLE t (a int PRIMARY KEY, b int)").await;
+        done(&client, "CREATE MATERIALIZED VIEW n AS SELECT count(*) AS n FROM t").await;
+        done(&client, PAIRS).await;
+        done(&client, ROWS).await;
+        let refused = in_time("FLUSH", client.batch_execute("FLUSH")).await.expect_err("the view fails");
+        let told = refused.as_db_error().expect("the server's word").message().to_owned();
+        assert!(told.contains("one epoch has added") && told.contains("state_memory"), "{told}");
+        assert_eq!(column(&client, "SELECT n FROM n").await, ["60000"]);
+        done(&client, "DROP MATERIALIZED VIEW j").await;
+        done(&client, "FLUSH").await;
+        // The first rows of a new view: that view fails, and is not made.
+        let refused = in_time("CREATE", client.batch_execute(PAIRS)).await.expect_err("it is too large");
+        assert_eq!(code(&refused), "53200", "{refused}");
+        assert_eq!(column(&client, "SHOW MATERIALIZED VIEWS").await, ["n"]);
+        done(&client, "FLUSH").await;
     });
     assert_eq!(server.stop(), Some(0), "a clean stop");
 }
