@@ -232,7 +232,7 @@ impl Inner {
 
     /// Waits until a run ends that was asked to: for its final checkpoint, but not for ever for an epoch that does
     /// not end; without one only for a moment, and for deliveries.
-    fn wait_for_end(&self, checkpoint: bool) -> Result<()> {
+    fn wait_for_end(&self, checkpoint: bool, patience: Duration) -> Result<()> {
         let since = Instant::now();
         let over = |state: &State| state.run.is_none() || state.alive == 0;
         let Some(spec) = self.state().run.as_ref().map(|run| Arc::clone(&run.spec)) else { return Ok(()) };
@@ -241,13 +241,13 @@ impl Inner {
             if !checkpoint && !is_delivering() && since.elapsed() >= DROP_PATIENCE {
                 break;
             }
-            if spec.run.stalled_for(since) >= EPOCH_PATIENCE {
+            if spec.run.stalled_for(since) >= EPOCH_PATIENCE.min(patience) {
                 let pipeline = &self.name;
                 tracing::warn!(pipeline, "stopped in a long epoch: it goes on from its newest checkpoint");
                 break;
             }
-            if since.elapsed() >= STOP_PATIENCE {
-                return Err(Error::Timeout(format!("{} did not end in {STOP_PATIENCE:?}", self.name)));
+            if since.elapsed() >= patience {
+                return Err(Error::Timeout(format!("{} did not end in {patience:?}", self.name)));
             }
         }
         Ok(())
@@ -314,7 +314,7 @@ impl Pipeline {
         let (reply, answer) = channel();
         let beside = self.read_by(objects);
         self.inner.ask(Request::Reach(Reaching { position, beside, reply }))?;
-        self.wait_for(&answer, patience)
+        Ok(self.wait_for(&answer, patience)?.is_some())
     }
 
     /// The nodes by which objects other than the first read what they are made of, such as `w:t/source`.
@@ -343,7 +343,7 @@ impl Pipeline {
     pub fn wait_epoch(&self, patience: impl FnMut() -> bool) -> Result<bool> {
         let (reply, answer) = channel();
         self.inner.ask(Request::Epoch(reply))?;
-        self.wait_for(&answer, patience)
+        Ok(self.wait_for(&answer, patience)?.is_some())
     }
 
     /// Waits until every source has ended and every view shows all its rows; tables do not count. False
@@ -354,15 +354,15 @@ impl Pipeline {
     pub fn wait_drained(&self, patience: impl FnMut() -> bool) -> Result<bool> {
         let (reply, answer) = channel();
         self.inner.ask(Request::Drained(reply))?;
-        self.wait_for(&answer, patience)
+        Ok(self.wait_for(&answer, patience)?.is_some())
     }
 
-    fn wait_for(&self, answer: &Receiver<()>, mut patience: impl FnMut() -> bool) -> Result<bool> {
+    fn wait_for<T>(&self, answer: &Receiver<T>, mut patience: impl FnMut() -> bool) -> Result<Option<T>> {
         loop {
             match answer.recv_timeout(LOOK_UP) {
-                Ok(()) => return Ok(true),
+                Ok(told) => return Ok(Some(told)),
                 Err(RecvTimeoutError::Timeout) if patience() => {}
-                Err(RecvTimeoutError::Timeout) => return Ok(false),
+                Err(RecvTimeoutError::Timeout) => return Ok(None),
                 Err(RecvTimeoutError::Disconnected) => {
                     // Its run has ended; the reason is told in a moment.
                     self.inner.wait_until(Some(Duration::from_secs(5)), |state| state.run.is_none());
@@ -417,6 +417,20 @@ impl Pipeline {
         let (reply, answer) = channel();
         self.inner.ask(Request::Checkpoint(trigger, reply))?;
         answer.recv().map_err(|_| self.inner.not_running("it failed or stopped before the checkpoint was made"))
+    }
+
+    /// The same; none when `patience`, which is asked every so often, says that it is over.
+    ///
+    /// # Errors
+    /// As [`Pipeline::checkpoint`].
+    pub fn checkpoint_while(
+        &self,
+        trigger: Trigger,
+        patience: impl FnMut() -> bool,
+    ) -> Result<Option<CheckpointReport>> {
+        let (reply, answer) = channel();
+        self.inner.ask(Request::Checkpoint(trigger, reply))?;
+        self.wait_for(&answer, patience)
     }
 
     /// Changes when it is checkpointed, from now on.
@@ -507,8 +521,16 @@ impl Pipeline {
     /// `Timeout` when the final checkpoint was not made in time; the pipeline is stopped all the
     /// same, and goes on from the checkpoint before.
     pub fn stop(&self, final_checkpoint: bool) -> Result<()> {
+        self.stop_within(final_checkpoint, STOP_PATIENCE)
+    }
+
+    /// The same with what a final checkpoint may take.
+    ///
+    /// # Errors
+    /// As [`Pipeline::stop`].
+    pub fn stop_within(&self, final_checkpoint: bool, patience: Duration) -> Result<()> {
         let Some(owner) = self.owner.upgrade() else { return Ok(()) };
-        owner.stop(&self.inner, final_checkpoint)
+        owner.stop(&self.inner, final_checkpoint, patience)
     }
 
     /// Stops it and removes all it has, here and in the root.
@@ -517,7 +539,7 @@ impl Pipeline {
     /// When an object cannot be removed; call it again.
     pub fn delete(&self) -> Result<()> {
         let Some(owner) = self.owner.upgrade() else { return Ok(()) };
-        owner.stop(&self.inner, false)?;
+        owner.stop(&self.inner, false, STOP_PATIENCE)?;
         owner.delete(&self.inner.name)
     }
 }
@@ -747,12 +769,12 @@ impl Pipelines {
         }
     }
 
-    fn stop(&self, inner: &Arc<Inner>, checkpoint: bool) -> Result<()> {
+    fn stop(&self, inner: &Arc<Inner>, checkpoint: bool, patience: Duration) -> Result<()> {
         *inner.gone.lock().unwrap_or_else(PoisonError::into_inner) = true;
         inner.state().restart_at = None;
         let mut ended = Ok(());
         if inner.ask(Request::Stop { checkpoint }).is_ok() {
-            ended = inner.wait_for_end(checkpoint);
+            ended = inner.wait_for_end(checkpoint, patience);
         }
         let run = inner.state().run.take();
         if let Some(run) = run {
@@ -786,7 +808,7 @@ impl Pipelines {
         }
         let mut first = Ok(());
         for inner in &all {
-            first = first.and(self.stop(inner, true));
+            first = first.and(self.stop(inner, true, STOP_PATIENCE));
         }
         first
     }

@@ -100,14 +100,9 @@ impl Database {
             }
             return Err(invalid("42701", message, Some(column)));
         }
-        let (before, table) = (object.clone(), target.table.spec().id);
+        let before = object.clone();
         let wider = self.with_column(&state, object, target, &added)?;
-        let pipelines = state.objects.pipelines().into_iter();
-        let reads = |pipeline: &String| self.tables_of(&state, pipeline).contains(&table);
-        let writes = |pipeline: &String| {
-            state.objects.of_pipeline(pipeline).any(|o| o.writes().is_some_and(|into| into.value == added.table.value))
-        };
-        let concerned: Vec<String> = pipelines.filter(|pipeline| reads(pipeline) || writes(pipeline)).collect();
+        let concerned: Vec<String> = self.at(&state, object).into_iter().collect();
         self.widen(&mut state, wider, before, &concerned)?;
         for pipeline in concerned {
             // Nobody writes the new column before those that run know it. The column is there,

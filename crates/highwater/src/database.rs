@@ -267,7 +267,7 @@ impl Database {
     /// # Errors
     /// Those of all pipelines that could not, after all others have: `Sql` with 53100 or 58030 when a checkpoint
     /// failed, with 55000 when pipelines do not run.
-    pub(crate) fn checkpoint(&self, view: Option<&Name>) -> Result<Outcome> {
+    pub(crate) fn checkpoint(&self, connection: &Connection, view: Option<&Name>) -> Result<Outcome> {
         let pipelines = {
             let mut state = self.state();
             self.settle(&mut state)?;
@@ -278,7 +278,9 @@ impl Database {
         };
         let (mut outcome, mut failed, mut sqlstate) = (Outcome::done("CHECKPOINT"), Vec::new(), "55000");
         for mut pipeline in pipelines {
-            match self.checkpoint_of(&mut pipeline) {
+            let made = self.checkpoint_of(connection, &mut pipeline);
+            connection.check_cancelled()?;
+            match made {
                 Ok(Some(CheckpointReport { id, outcome: CheckpointOutcome::Failed(reason), .. })) => {
                     let is_full = reason.to_ascii_lowercase().contains("no space left");
                     sqlstate = if is_full { "53100" } else { "58030" };
@@ -297,11 +299,16 @@ impl Database {
         if failed.is_empty() { Ok(outcome) } else { Err(invalid(sqlstate, failed.join("; "), None)) }
     }
 
-    /// A checkpoint of a pipeline, or of the one that takes its place meanwhile; none when it was dropped.
-    fn checkpoint_of(&self, pipeline: &mut Pipeline) -> highwater_engine::Result<Option<CheckpointReport>> {
+    /// A checkpoint of a pipeline, or of the one that takes its place meanwhile; none when it was dropped, or the
+    /// statement cancelled.
+    fn checkpoint_of(
+        &self,
+        connection: &Connection,
+        pipeline: &mut Pipeline,
+    ) -> highwater_engine::Result<Option<CheckpointReport>> {
         loop {
-            let error = match pipeline.checkpoint(Trigger::Manual) {
-                Ok(report) => return Ok(Some(report)),
+            let error = match pipeline.checkpoint_while(Trigger::Manual, || connection.check_cancelled().is_ok()) {
+                Ok(report) => return Ok(report),
                 Err(error) => error,
             };
             match self.successor(pipeline) {

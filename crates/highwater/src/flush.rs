@@ -7,7 +7,7 @@ use crate::objects::{Body, Object};
 use crate::outcome::Outcome;
 use crate::show;
 use highwater_engine::source::Extent;
-use highwater_engine::{CheckpointOutcome, Pipeline, Status, Trigger};
+use highwater_engine::{CheckpointOutcome, CheckpointReport, Pipeline, Status, Trigger};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
@@ -264,8 +264,9 @@ pub(crate) type Failed = BTreeMap<String, String>;
 
 /// Waits until the sinks of a pipeline have what its views show.
 fn deliver(pipeline: &Pipeline, deadline: Instant, connection: &Connection) -> Result<()> {
-    let report = pipeline.checkpoint(Trigger::Manual)?;
-    if let CheckpointOutcome::Failed(reason) = report.outcome {
+    let report = pipeline.checkpoint_while(Trigger::Manual, || connection.check_cancelled().is_ok())?;
+    connection.check_cancelled()?;
+    if let Some(CheckpointReport { outcome: CheckpointOutcome::Failed(reason), .. }) = report {
         let what = format!("the checkpoint of {} failed, so its sinks deliver later: {reason}", pipeline.title());
         return Err(invalid("55000", what, None));
     }
@@ -311,7 +312,7 @@ fn flush_one(pipeline: &Pipeline, extent: Extent, connection: &Connection) -> Re
             }
             if !asked {
                 // With checkpoints by interval off, nothing else asks for the last one.
-                pipeline.checkpoint(Trigger::Manual)?;
+                pipeline.checkpoint_while(Trigger::Manual, || connection.check_cancelled().is_ok())?;
                 asked = true;
             } else if !pipeline.failing_deliveries().is_empty() {
                 // It does not finish before they succeed.

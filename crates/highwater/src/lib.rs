@@ -83,6 +83,7 @@
 
 mod advice;
 mod again;
+mod ahead;
 mod alter;
 mod answer;
 mod away;

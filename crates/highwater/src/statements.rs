@@ -160,6 +160,7 @@ impl Database {
     fn define(&self, connection: &mut Connection, statement: &Statement, text: &str) -> Result<Outcome> {
         if changes_objects(statement) || matches!(statement, Statement::Checkpoint { .. } | Statement::Flush) {
             self.wait_for_all_pipelines(connection)?;
+            self.checkpoint_ahead(connection, statement)?;
         }
         match statement.clone() {
             Statement::CreateTable(table) => self.create_table(table, text),
@@ -175,7 +176,7 @@ impl Database {
             Statement::ExplainView(view) => self.explain_view(view, text),
             Statement::Show(what) => show::show(self, what),
             Statement::Describe(name) => show::describe(&self.state(), &name),
-            Statement::Checkpoint { view, .. } => self.checkpoint(view.as_ref()),
+            Statement::Checkpoint { view, .. } => self.checkpoint(connection, view.as_ref()),
             Statement::AlterView { kind, name, options } => self.alter(kind, &name, &options),
             Statement::Rename { kind, name, to } => self.rename(kind, &name, &to),
             Statement::AddColumn(added) => self.add_column(*added),
