@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::lookups::Lookups;
 use crate::objects::{Body, Object, Objects, Targets};
 use crate::outcome::{Outcome, Rows};
-use crate::query_memory::QueryMemory;
+use crate::query_memory::{self, QueryMemory};
 use crate::restore::Restoring;
 use crate::sessions::Sessions;
 use crate::settings::ON_ERROR;
@@ -20,6 +20,7 @@ use crate::show;
 use crate::sleep;
 use crate::system::{System, is_about_session};
 use crate::threads::QueryThreads;
+use datafusion::execution::disk_manager::DiskManager;
 use highwater_connectors::Connectors;
 use highwater_engine::core::Bytes;
 use highwater_engine::{CheckpointOutcome, CheckpointReport, Engine, EngineConfig, Pipeline, Status, Trigger};
@@ -42,6 +43,8 @@ pub struct Database {
     pub(crate) connectors: Connectors,
     pub(crate) runtime: Arc<QueryThreads>,
     pub(crate) query_memory: QueryMemory,
+    /// Where queries put what does not fit into their memory.
+    pub(crate) spill: Arc<DiskManager>,
     pub(crate) tables: TableStore,
     pub(crate) system: System,
     /// What [`Database::execute`] runs for.
@@ -112,6 +115,7 @@ impl Database {
         }
         // A quarter of the machine's memory: without a setting state has half of it.
         let query_memory = QueryMemory::new(config.query_memory, Bytes(engine.state_memory.0 / 2));
+        let spill = query_memory::spill(&config.data_dir)?;
         if let Some(memory) = config.state_memory {
             engine.state_memory = memory;
         }
@@ -147,6 +151,7 @@ impl Database {
             connectors,
             runtime: Arc::new(runtime.map_err(folder)?),
             query_memory,
+            spill,
             targets: state.objects.targets(),
             sessions: Arc::default(),
             lookups: Arc::default(),

@@ -306,7 +306,8 @@ impl Database {
     /// What a query runs in: the memory it may take is its own.
     pub(crate) fn task(&self, state: &SessionState) -> Arc<TaskContext> {
         let shared = state.runtime_env();
-        let own = RuntimeEnv { memory_pool: self.query_memory.of_query(), ..shared.as_ref().clone() };
+        let (memory_pool, disk_manager) = (self.query_memory.of_query(), Arc::clone(&self.spill));
+        let own = RuntimeEnv { memory_pool, disk_manager, ..shared.as_ref().clone() };
         Arc::new(TaskContext::from(state).with_runtime(Arc::new(own)))
     }
 

@@ -1,9 +1,14 @@
-//! The memory that queries hold: each one has a limit of its own, and all together have one.
+//! The memory that queries hold: each one has a limit of its own, and all together have one. What does not
+//! fit, such as rows that are sorted, goes to files in the data folder for as long as the query runs.
 
+use crate::error::Error;
 use datafusion::common::{DataFusionError, Result};
+use datafusion::execution::disk_manager::{DiskManager, DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryLimit, MemoryPool, MemoryReservation};
 use highwater_engine::core::Bytes;
 use std::fmt::{self, Display};
+use std::fs::{create_dir_all, remove_dir_all};
+use std::path::Path;
 use std::sync::Arc;
 
 /// So many queries that hold all they may have room beside each other.
@@ -27,6 +32,15 @@ impl QueryMemory {
     pub(crate) fn of_query(&self) -> Arc<dyn MemoryPool> {
         Arc::new(OfQuery { own: GreedyMemoryPool::new(self.each.0 as usize), all: Arc::clone(&self.all) })
     }
+}
+
+/// What makes such files, without those that a killed process has left.
+pub(crate) fn spill(data_dir: &Path) -> crate::error::Result<Arc<DiskManager>> {
+    let folder = data_dir.join("spill");
+    let emptied = if folder.exists() { remove_dir_all(&folder) } else { Ok(()) };
+    emptied.and_then(|()| create_dir_all(&folder)).map_err(|error| Error::folder(&folder, &error))?;
+    let mode = DiskManagerMode::Directories(vec![folder]);
+    Ok(Arc::new(DiskManagerBuilder::default().with_mode(mode).build()?))
 }
 
 #[derive(Debug)]
@@ -79,6 +93,18 @@ impl Display for OfQuery {
 mod tests {
     use super::*;
     use datafusion::execution::memory_pool::MemoryConsumer;
+
+    #[test]
+    fn files_are_in_the_data_folder_and_those_of_a_killed_process_go() {
+        let data = tempfile::tempdir().expect("a folder");
+        let left = data.path().join("spill").join("left");
+        create_dir_all(&left).expect("a folder");
+        let spill = spill(data.path()).expect("a folder");
+        let _file = spill.create_tmp_file("a sort").expect("a file");
+        assert!(!left.exists());
+        let folders = spill.temp_dir_paths();
+        assert!(!folders.is_empty() && folders.iter().all(|folder| folder.starts_with(data.path())));
+    }
 
     #[test]
     fn queries_have_a_limit_each_and_one_together() {
