@@ -7,7 +7,7 @@
 mod memory;
 mod reading;
 
-pub(crate) use memory::MemoryWatch;
+pub(crate) use memory::{INTERVAL as MEMORY_INTERVAL, MemoryWatch, reserve as memory_reserve};
 pub(crate) use reading::finish;
 pub use reading::{BegunScan, Scan, Subscription};
 
@@ -232,7 +232,7 @@ impl Inner {
 
     /// Waits until a run ends that was asked to: for its final checkpoint, but not for ever for an epoch that does
     /// not end; without one only for a moment, and for deliveries.
-    fn wait_for_end(&self, checkpoint: bool, patience: Duration) -> Result<()> {
+    fn wait_for_end(&self, checkpoint: bool) -> Result<()> {
         let since = Instant::now();
         let over = |state: &State| state.run.is_none() || state.alive == 0;
         let Some(spec) = self.state().run.as_ref().map(|run| Arc::clone(&run.spec)) else { return Ok(()) };
@@ -241,13 +241,13 @@ impl Inner {
             if !checkpoint && !is_delivering() && since.elapsed() >= DROP_PATIENCE {
                 break;
             }
-            if spec.run.stalled_for(since) >= EPOCH_PATIENCE.min(patience) {
+            if spec.run.stalled_for(since) >= EPOCH_PATIENCE {
                 let pipeline = &self.name;
                 tracing::warn!(pipeline, "stopped in a long epoch: it goes on from its newest checkpoint");
                 break;
             }
-            if since.elapsed() >= patience {
-                return Err(Error::Timeout(format!("{} did not end in {patience:?}", self.name)));
+            if since.elapsed() >= STOP_PATIENCE {
+                return Err(Error::Timeout(format!("{} did not end in {STOP_PATIENCE:?}", self.name)));
             }
         }
         Ok(())
@@ -521,16 +521,8 @@ impl Pipeline {
     /// `Timeout` when the final checkpoint was not made in time; the pipeline is stopped all the
     /// same, and goes on from the checkpoint before.
     pub fn stop(&self, final_checkpoint: bool) -> Result<()> {
-        self.stop_within(final_checkpoint, STOP_PATIENCE)
-    }
-
-    /// The same with what a final checkpoint may take.
-    ///
-    /// # Errors
-    /// As [`Pipeline::stop`].
-    pub fn stop_within(&self, final_checkpoint: bool, patience: Duration) -> Result<()> {
         let Some(owner) = self.owner.upgrade() else { return Ok(()) };
-        owner.stop(&self.inner, final_checkpoint, patience)
+        owner.stop(&self.inner, final_checkpoint)
     }
 
     /// Stops it and removes all it has, here and in the root.
@@ -539,7 +531,7 @@ impl Pipeline {
     /// When an object cannot be removed; call it again.
     pub fn delete(&self) -> Result<()> {
         let Some(owner) = self.owner.upgrade() else { return Ok(()) };
-        owner.stop(&self.inner, false, STOP_PATIENCE)?;
+        owner.stop(&self.inner, false)?;
         owner.delete(&self.inner.name)
     }
 }
@@ -589,6 +581,13 @@ impl Pipelines {
         let view = |name: &String| plan.views.iter().find(|view| view.name == *name);
         let found = views.iter().map(|n| view(n).ok_or_else(|| Error::Plan(format!("{pipeline} has no view {n}"))));
         crate::saved::read(pipeline, plan, &found.collect::<Result<Vec<_>>>()?, &self.facilities)
+    }
+
+    /// The runs that have not failed.
+    fn runs(&self) -> Vec<Arc<Run>> {
+        let all = self.all();
+        let runs = all.values().filter_map(|inner| Some(Arc::clone(&inner.state().run.as_ref()?.spec.run)));
+        runs.filter(|run| !run.has_failed()).collect()
     }
 
     fn all(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Inner>>> {
@@ -769,12 +768,12 @@ impl Pipelines {
         }
     }
 
-    fn stop(&self, inner: &Arc<Inner>, checkpoint: bool, patience: Duration) -> Result<()> {
+    fn stop(&self, inner: &Arc<Inner>, checkpoint: bool) -> Result<()> {
         *inner.gone.lock().unwrap_or_else(PoisonError::into_inner) = true;
         inner.state().restart_at = None;
         let mut ended = Ok(());
         if inner.ask(Request::Stop { checkpoint }).is_ok() {
-            ended = inner.wait_for_end(checkpoint, patience);
+            ended = inner.wait_for_end(checkpoint);
         }
         let run = inner.state().run.take();
         if let Some(run) = run {
@@ -808,7 +807,7 @@ impl Pipelines {
         }
         let mut first = Ok(());
         for inner in &all {
-            first = first.and(self.stop(inner, true, STOP_PATIENCE));
+            first = first.and(self.stop(inner, true));
         }
         first
     }

@@ -11,7 +11,7 @@ use crate::build;
 use crate::error::{Error, Result};
 use crate::machine;
 use crate::memory::Memory;
-use crate::pipeline::{MemoryWatch, Pipeline, Pipelines};
+use crate::pipeline::{MEMORY_INTERVAL, MemoryWatch, Pipeline, Pipelines, memory_reserve};
 use crate::plan::Plan;
 use crate::run::{Event, Facilities, PipelineSpec, RunSpec};
 use crate::saved::Saved;
@@ -52,6 +52,9 @@ pub struct EngineConfig {
     /// For the tables of all pipelines, in memory; above it their clean pages are evicted and read
     /// back from RocksDB when they are needed. The indexes of the tables always stay.
     pub state_memory: Bytes,
+    /// Of the machine's memory, or of the control group's, what is to stay free: when less is, the
+    /// pipeline fails whose state the epoch that is open made grow most.
+    pub memory_reserve: Bytes,
 }
 
 impl EngineConfig {
@@ -64,7 +67,8 @@ impl EngineConfig {
             checkpoint_root: data_dir.join("checkpoints").display().to_string(),
             data_dir,
             block_cache: Bytes(64 << 20),
-            state_memory: Bytes(machine::memory() / 2),
+            state_memory: Bytes(machine::memory().0 / 2),
+            memory_reserve: memory_reserve(),
         }
     }
 }
@@ -178,8 +182,13 @@ impl Engine {
         let supervised = Arc::downgrade(&pipelines);
         std::thread::Builder::new()
             .name("hw-supervisor".into())
-            .spawn(move || supervise(&happened, &supervised, MemoryWatch::new(config.state_memory)))
+            .spawn(move || supervise(&happened, &supervised))
             .map_err(io("start the supervisor"))?;
+        let (watch, watched) = (MemoryWatch::new(config.memory_reserve), Arc::downgrade(&pipelines));
+        std::thread::Builder::new()
+            .name("hw-memory".into())
+            .spawn(move || watch_memory(watch, &watched))
+            .map_err(io("start the memory's watch"))?;
         Ok(Self { pipelines, workers: Mutex::new(running) })
     }
 
@@ -340,11 +349,19 @@ fn work(worker: &mut Worker, commands: &Receiver<Command>, memory: &Memory) {
     }
 }
 
-fn supervise(happened: &Receiver<Event>, pipelines: &std::sync::Weak<Pipelines>, mut memory: MemoryWatch) {
+/// Beside the supervisor, which may wait for a run that begins.
+fn watch_memory(mut watch: MemoryWatch, pipelines: &std::sync::Weak<Pipelines>) {
+    while let Some(pipelines) = pipelines.upgrade() {
+        watch.look(&pipelines);
+        drop(pipelines);
+        std::thread::sleep(MEMORY_INTERVAL);
+    }
+}
+
+fn supervise(happened: &Receiver<Event>, pipelines: &std::sync::Weak<Pipelines>) {
     loop {
         let event = happened.recv_timeout(Duration::from_millis(100));
         let Some(pipelines) = pipelines.upgrade() else { return };
-        memory.look(&pipelines);
         match event {
             Ok(event) => pipelines.happened(event),
             Err(std::sync::mpsc::RecvTimeoutError::Timeout) => pipelines.restart_due(),

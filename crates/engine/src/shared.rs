@@ -177,6 +177,16 @@ impl Run {
         Bytes(self.counters.state_bytes.load(Ordering::Relaxed))
     }
 
+    /// What has left memory meanwhile counts no more.
+    pub(crate) fn settle_less(&self) {
+        self.settled_bytes.fetch_min(self.state_bytes().0, Ordering::Relaxed);
+    }
+
+    /// So much more, modulo 2^64, is no growth but what is restored.
+    pub(crate) fn settle_more(&self, bytes: u64) {
+        self.settled_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
     /// By how much its state has grown since an epoch ended last.
     pub(crate) fn grown(&self) -> Bytes {
         let settled = self.settled_bytes.load(Ordering::Relaxed);

@@ -315,6 +315,7 @@ impl<L: Logic> Stateful<L> {
                 self.stage = Stage::Changes;
             }
             let over = self.logic.close(deadline, &mut emitted.changes)?;
+            self.is_size_old = true;
             self.tell_taps(tick.epoch, &emitted.changes, over);
             if !over {
                 if !emitted.changes.is_empty() {
@@ -365,8 +366,9 @@ impl<L: Logic> Stateful<L> {
         Ok(())
     }
 
-    /// Enters what the tables hold into the counters and the worker's memory.
-    fn tell_size(&mut self) {
+    /// Enters what the tables hold into the counters and the worker's memory; gives by how much that is more, modulo
+    /// 2^64.
+    fn tell_size(&mut self) -> u64 {
         let (mut keys, mut bytes) = (0, 0);
         for table in self.logic.tables() {
             keys += table.len();
@@ -374,10 +376,12 @@ impl<L: Logic> Stateful<L> {
         }
         let counters = &self.around.run.counters;
         // Differences wrap around, and so does the sum.
-        counters.state_bytes.fetch_add(self.held.set(bytes), Relaxed);
+        let more = self.held.set(bytes);
+        counters.state_bytes.fetch_add(more, Relaxed);
         counters.keys.fetch_add(keys.wrapping_sub(self.told_keys), Relaxed);
         self.told_keys = keys;
         self.is_size_old = false;
+        more
     }
 
     /// Evicts clean pages while memory is above its budget; asks for a checkpoint when none is clean.
@@ -511,7 +515,8 @@ impl<L: Logic> Stateful<L> {
         if !self.loaded {
             self.loaded = self.logic.load_more(&mut || Instant::now() < deadline)?;
             // Hundreds of pipelines may be loading at once: the budget holds for them as well.
-            self.tell_size();
+            let more = self.tell_size();
+            self.around.run.settle_more(more);
             self.evict();
             return Ok(Turn::Again);
         }

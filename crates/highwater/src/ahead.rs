@@ -2,76 +2,88 @@
 //!
 //! Definitions hold the database's state while a pipeline stops with its last checkpoint, and all others wait
 //! for that. With a checkpoint from just before, the last one is small. Nobody waits for the one before but who
-//! gives the statement, which goes on without it where it takes too long or fails.
+//! gives the statement, which is refused where it cannot be made: a pipeline that runs is not stopped for a root
+//! that does not answer. What is dropped is dropped all the same.
 
-use crate::connection::Connection;
-use crate::database::{Database, State};
+use crate::connection::{Connection, invalid};
+use crate::database::{Database, State, failed_checkpoint};
 use crate::error::Result;
 use crate::objects::{Body, Object};
-use highwater_engine::{CheckpointOutcome, Pipeline, Trigger};
+use crate::settings::{ON_ERROR, PARALLELISM};
+use highwater_engine::{CheckpointOutcome, Trigger};
 use highwater_sql::statement::Statement;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 /// How long who makes or changes something waits for such checkpoints, and who drops something.
 const PATIENCE: Duration = Duration::from_secs(60);
-const DROP_PATIENCE: Duration = Duration::from_secs(1);
+const DROP_PATIENCE: Duration = Duration::from_secs(10);
 
 impl Database {
     /// Makes checkpoints of the pipelines that a definition begins anew, as far as that can be told before.
     ///
     /// # Errors
-    /// `Sql` with 57014 when it is cancelled.
+    /// `Sql` with 57014 when it is cancelled; with 58030, 53100 or 55000 when one cannot be made.
     pub(crate) fn checkpoint_ahead(&self, connection: &Connection, statement: &Statement) -> Result<()> {
-        let pipelines: Vec<Pipeline> = {
+        let is_drop = matches!(statement, Statement::Drop { .. });
+        let deadline = Instant::now() + if is_drop { DROP_PATIENCE } else { PATIENCE };
+        let pipelines: Vec<_> = {
             let state = self.state();
-            if state.deferring {
-                return Ok(());
-            }
-            let names = self.begun_anew_by(&state, statement);
+            let names = if state.deferring { BTreeSet::new() } else { self.begun_anew_by(&state, statement) };
             names.iter().filter_map(|name| state.running.get(name).cloned()).collect()
         };
-        let patience = if matches!(statement, Statement::Drop { .. }) { DROP_PATIENCE } else { PATIENCE };
-        let deadline = Instant::now() + patience;
         for pipeline in pipelines {
             let is_patient = || connection.check_cancelled().is_ok() && Instant::now() < deadline;
-            let reason = match pipeline.checkpoint_while(Trigger::Manual, is_patient) {
+            let refused = match pipeline.checkpoint_while(Trigger::Manual, is_patient) {
                 Ok(Some(report)) => match report.outcome {
-                    CheckpointOutcome::Failed(reason) => reason,
+                    CheckpointOutcome::Failed(reason) => failed_checkpoint(report.id, pipeline.title(), &reason),
                     _ => continue,
                 },
                 Ok(None) => {
                     connection.check_cancelled()?;
-                    format!("it is not made in {patience:?}")
+                    let message =
+                        format!("{} has not made its checkpoint in {PATIENCE:?}: try again", pipeline.title());
+                    invalid("55000", message, None)
                 }
-                Err(error) => error.to_string(),
+                // It has failed or stopped, and has nothing to save.
+                Err(_) => continue,
             };
-            let pipeline = pipeline.name();
-            tracing::warn!(pipeline, reason, "no checkpoint before it is begun anew with other objects");
+            if !is_drop {
+                return Err(refused);
+            }
+            tracing::warn!(pipeline = pipeline.name(), error = %refused, "it is begun anew without some of its objects");
         }
         Ok(())
     }
 
     fn begun_anew_by(&self, state: &State, statement: &Statement) -> BTreeSet<String> {
-        let pipeline = match statement {
-            Statement::CreateMaterializedView(view) => state.objects.pipeline_of(&view.query),
-            Statement::CreateIndex(index) => state.objects.pipeline_of(&index.query),
-            Statement::CreateSink(sink) => state.objects.pipeline_of(&sink.query),
-            Statement::CreateSubscription(made) => crate::subscription::subject(state, &made.from).ok(),
+        let of_new = |name: &str, query| {
+            let is_new = state.objects.get(name).is_none();
+            state.objects.pipeline_of(query).filter(|_| is_new).into_iter().collect()
+        };
+        match statement {
+            Statement::CreateMaterializedView(view) => of_new(&view.name.value, &view.query),
+            Statement::CreateIndex(index) => of_new(&index.name.value, &index.query),
+            Statement::CreateSink(sink) => of_new(&sink.name.value, &sink.query),
+            Statement::CreateSubscription(made) => {
+                crate::subscription::subject(state, &made.from).into_iter().collect()
+            }
             Statement::Drop { name, cascade, .. } => {
                 let mut names = if *cascade { state.dependents(&name.value) } else { Vec::new() };
                 names.push(name.value.clone());
-                return self.left_by(state, &names).1;
+                self.left_by(state, &names).1
             }
             Statement::AddColumn(added) => {
-                return state
-                    .objects
-                    .get(&added.table.value)
-                    .map_or_else(BTreeSet::new, |object| self.at(state, object));
+                let table = state.objects.get(&added.table.value);
+                table.map_or_else(BTreeSet::new, |table| self.at(state, table))
             }
-            _ => None,
-        };
-        pipeline.into_iter().collect()
+            Statement::AlterView { name, options, .. }
+                if options.iter().any(|option| [ON_ERROR, PARALLELISM].contains(&option.key.as_str())) =>
+            {
+                state.objects.get(&name.value).and_then(|object| object.entry.pipeline.clone()).into_iter().collect()
+            }
+            _ => BTreeSet::new(),
+        }
     }
 
     /// The pipelines that read or write a table.

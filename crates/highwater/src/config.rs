@@ -24,6 +24,8 @@ pub struct Config {
     pub query_threads: Option<usize>,
     /// For the state of all views; half of the machine's memory when absent.
     pub state_memory: Option<Bytes>,
+    /// What is to stay free of the machine's memory; a sixteenth, at most 2 GiB, when absent.
+    pub memory_reserve: Option<Bytes>,
     /// What one query may take before it is refused.
     pub query_memory: Bytes,
     /// Cache of RocksDB blocks.
@@ -53,6 +55,7 @@ impl Config {
             workers: None,
             query_threads: None,
             state_memory: None,
+            memory_reserve: None,
             query_memory: Bytes(1 << 30),
             block_cache: Bytes(64 << 20),
             key_groups: KeyGroups::DEFAULT,

@@ -341,7 +341,12 @@ impl Database {
     }
 
     /// Adds a subscription. When it returns, all that changes from then on will be in its journal.
-    pub(crate) fn create_subscription(&self, subscription: CreateSubscription, text: &str) -> Result<Outcome> {
+    pub(crate) fn create_subscription(
+        &self,
+        connection: &Connection,
+        subscription: CreateSubscription,
+        text: &str,
+    ) -> Result<Outcome> {
         let mut state = self.state();
         let (name, skips) = (&subscription.name, subscription.if_not_exists);
         if let Free::Exists(outcome) = self.free(&state, Kind::Subscription, name, skips, text)? {
@@ -356,7 +361,9 @@ impl Database {
         drop(state);
         let done = Outcome::done("CREATE SUBSCRIPTION");
         // A checkpoint that has the subscription, from which a crash goes on.
-        let reason = match running.map(|running| running.checkpoint(Trigger::Manual)).transpose() {
+        let is_patient = || connection.check_cancelled().is_ok();
+        let made = running.map(|running| running.checkpoint_while(Trigger::Manual, is_patient));
+        let reason = match made.transpose().map(Option::flatten) {
             Ok(Some(CheckpointReport { outcome: CheckpointOutcome::Failed(reason), .. })) => reason,
             Ok(_) => return Ok(done),
             Err(error) => error.to_string(),

@@ -22,7 +22,7 @@ use crate::system::{System, is_about_session};
 use crate::threads::QueryThreads;
 use datafusion::execution::disk_manager::DiskManager;
 use highwater_connectors::Connectors;
-use highwater_engine::core::Bytes;
+use highwater_engine::core::{Bytes, CheckpointId};
 use highwater_engine::{CheckpointOutcome, CheckpointReport, Engine, EngineConfig, Pipeline, Status, Trigger};
 use highwater_sql::statement::{Name, ObjectKind, Property};
 use highwater_sql::{ScalarFunction, Session, split};
@@ -118,6 +118,9 @@ impl Database {
         let spill = query_memory::spill(&config.data_dir)?;
         if let Some(memory) = config.state_memory {
             engine.state_memory = memory;
+        }
+        if let Some(reserve) = config.memory_reserve {
+            engine.memory_reserve = reserve;
         }
         if let Some(workers) = config.workers {
             engine.workers = workers;
@@ -287,9 +290,9 @@ impl Database {
             connection.check_cancelled()?;
             match made {
                 Ok(Some(CheckpointReport { id, outcome: CheckpointOutcome::Failed(reason), .. })) => {
-                    let is_full = reason.to_ascii_lowercase().contains("no space left");
-                    sqlstate = if is_full { "53100" } else { "58030" };
-                    failed.push(format!("checkpoint {id} of {} failed: {reason}", pipeline.title()));
+                    let error = failed_checkpoint(id, pipeline.title(), &reason);
+                    sqlstate = error.sqlstate();
+                    failed.push(error.to_string());
                 }
                 Ok(Some(CheckpointReport { id, outcome: made, .. })) => {
                     outcome = outcome.noticed(format!("checkpoint {id} of {}: {made:?}", pipeline.title()));
@@ -414,4 +417,11 @@ fn lock(config: &Config) -> Result<File> {
         }
         Err(TryLockError::Error(error)) => Err(refused(error)),
     }
+}
+
+/// Why a statement has failed with a checkpoint.
+pub(crate) fn failed_checkpoint(id: CheckpointId, pipeline: &str, reason: &str) -> Error {
+    let is_full = reason.to_ascii_lowercase().contains("no space left");
+    let sqlstate = if is_full { "53100" } else { "58030" };
+    invalid(sqlstate, format!("checkpoint {id} of {pipeline} failed: {reason}"), None)
 }

@@ -26,10 +26,6 @@ use highwater_sql::{references, same_text};
 use highwater_tables::{JournalSink, TableStore};
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
-
-/// How long a definition waits for the last checkpoint of a pipeline that it begins anew; it has made one before.
-const FINAL_PATIENCE: Duration = Duration::from_secs(5);
 
 impl Database {
     /// The plan of an object's pipeline with the object in it, whether it is there already or not.
@@ -155,7 +151,7 @@ impl Database {
         state.waiting.insert(pipeline.to_owned());
         match state.running.remove(pipeline) {
             Some(old) => {
-                if let Err(error) = old.stop_within(true, FINAL_PATIENCE) {
+                if let Err(error) = old.stop(true) {
                     tracing::warn!(pipeline, %error, "stopped without a final checkpoint");
                 }
             }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 const INTERVAL: &str = "checkpoint_interval";
 const RETAIN: &str = "retain";
-const PARALLELISM: &str = "parallelism";
+pub(crate) const PARALLELISM: &str = "parallelism";
 /// The one setting that is an object's own, and not its pipeline's.
 pub(crate) const ON_ERROR: &str = "on_error";
 

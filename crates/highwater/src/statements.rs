@@ -169,7 +169,7 @@ impl Database {
             Statement::CreateMaterializedView(view) => self.create_materialized(connection, view, text),
             Statement::CreateIndex(index) => self.create_index(connection, index, text),
             Statement::CreateSink(sink) => self.create_sink(sink, text),
-            Statement::CreateSubscription(subscription) => self.create_subscription(subscription, text),
+            Statement::CreateSubscription(subscription) => self.create_subscription(connection, subscription, text),
             Statement::CreateFunction(function) => self.create_function(&function, text),
             Statement::DropFunction(dropped) => self.drop_function(&dropped),
             Statement::Drop { kind, name, if_exists, cascade } => self.drop_object(kind, &name, if_exists, cascade),

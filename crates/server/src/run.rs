@@ -96,6 +96,7 @@ pub(crate) fn config(settings: &Settings, resume: bool) -> Config {
     config.resume = resume;
     config.query_memory = highwater::Bytes(settings.query_memory());
     config.state_memory = settings.state_memory().map(highwater::Bytes);
+    config.memory_reserve = settings.memory_reserve().map(highwater::Bytes);
     config.block_cache = highwater::Bytes(settings.block_cache());
     config.checkpoints.interval = settings.checkpoint_interval();
     config.checkpoints.retain = settings.retain();

@@ -59,6 +59,13 @@ pub(crate) const SETTINGS: [Setting; 17] = [
         help: "Memory for the state of all views; above it what is not in use is read from disk when needed [default: half of the machine's]",
     },
     Setting {
+        key: "memory_reserve",
+        flag: "memory-reserve",
+        kind: Kind::Size,
+        default: "",
+        help: "Memory of the machine that is to stay free; when less is, the pipeline fails whose state its open epoch made grow most [default: a sixteenth of the machine's, at most 2GiB]",
+    },
+    Setting {
         key: "block_cache",
         flag: "block-cache",
         kind: Kind::Size,
@@ -343,6 +350,11 @@ impl Settings {
     /// Memory for the state of all views, in bytes; `None` for the engine's own choice.
     pub(crate) fn state_memory(&self) -> Option<u64> {
         value::parse_size(self.text("state_memory"))
+    }
+
+    /// Memory that is to stay free, in bytes; `None` for the engine's own choice.
+    pub(crate) fn memory_reserve(&self) -> Option<u64> {
+        value::parse_size(self.text("memory_reserve"))
     }
 
     /// The cache of RocksDB's blocks, in bytes.
