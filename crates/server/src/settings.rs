@@ -29,7 +29,7 @@ pub(crate) struct Setting {
 }
 
 /// All settings.
-pub(crate) const SETTINGS: [Setting; 17] = [
+pub(crate) const SETTINGS: [Setting; 18] = [
     Setting {
         key: "data",
         flag: "data",
