@@ -8,7 +8,7 @@ use crate::batch::Batch;
 use crate::error::{Error, Result};
 use arrow::array::{
     Array, ArrayRef, AsArray, BinaryArray, BooleanArray, ListArray, PrimitiveArray, RecordBatch, RecordBatchOptions,
-    UInt32Array, UInt64Array, make_array,
+    StructArray, UInt32Array, UInt64Array, make_array,
 };
 use arrow::buffer::{BooleanBuffer, Buffer};
 use arrow::compute::not;
@@ -70,13 +70,24 @@ pub fn one_form(key: &ArrayRef) -> ArrayRef {
             let (field, offsets) = (Arc::clone(field), list.offsets().clone());
             Arc::new(ListArray::new(field, offsets, one_form(list.values()), list.nulls().cloned()))
         }
+        DataType::Struct(fields) if has_forms(key.data_type()) => {
+            let whole = key.as_struct();
+            let columns = whole.columns().iter().map(one_form).collect();
+            Arc::new(StructArray::new(fields.clone(), columns, whole.nulls().cloned()))
+        }
         _ => Arc::clone(key),
     }
 }
 
 /// Whether values of a type that are equal may differ.
-const fn has_forms(data_type: &DataType) -> bool {
-    matches!(data_type, DataType::Float32 | DataType::Float64 | DataType::Interval(IntervalUnit::MonthDayNano))
+#[must_use]
+pub fn has_forms(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Float32 | DataType::Float64 | DataType::Interval(IntervalUnit::MonthDayNano) => true,
+        DataType::List(of) => has_forms(of.data_type()),
+        DataType::Struct(fields) => fields.iter().any(|field| has_forms(field.data_type())),
+        _ => false,
+    }
 }
 
 /// The name of the key column of a keyed batch, which is always its first.

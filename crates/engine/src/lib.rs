@@ -51,7 +51,7 @@ pub use error::{Error, Result, written};
 pub use highwater_checkpoint as checkpoint;
 pub use highwater_checkpoint::Trigger;
 pub use highwater_core as core;
-pub use keys::one_form;
+pub use keys::{has_forms, one_form};
 pub use pipeline::{BegunScan, Metrics, Pipeline, Scan, Status, Subscription};
 pub use positions::{check_positions, log_offsets};
 pub use run::{Parallelism, PipelineSpec, kept_otherwise};

@@ -5,6 +5,7 @@
 //! PostgreSQL's wait for the row; in a transaction that is for the client.
 
 use crate::answer::{Answer, Tag};
+use crate::composite;
 use crate::connection::{Connection, Transaction, invalid};
 use crate::database::Database;
 use crate::error::{Error, Result, cast_message, is_out_of_range};
@@ -26,6 +27,7 @@ use highwater_sql::input::parse_text_column;
 use highwater_sql::rounding::rounded;
 use highwater_sql::statement::{CreateTable, Delete, Insert, Name, Query, Update, constant, returning};
 use highwater_sql::types::{JSONB, catalog_name, is_kept, pg_name};
+use highwater_sql::zoned::has_instants;
 use highwater_sql::zones::Zone;
 use highwater_sql::{Generated, Relations, Session, is_default, references, rows_of};
 use highwater_tables::{Change, Overlay, Table, TableWrite, Write};
@@ -586,11 +588,7 @@ fn default_expr(target: &Target, at: usize, elsewhere: Option<&Session>) -> Resu
 /// The expression of a DEFAULT; that of instants is their text with the offset of UTC.
 fn default_text(session: &Session, target: &Target, at: usize) -> Result<Option<ast::Expr>> {
     let (default, data_type) = (target.statement.columns[at].default.as_ref(), target.schema().field(at).data_type());
-    let element = match data_type {
-        DataType::List(of) => of.data_type(),
-        other => other,
-    };
-    if !matches!(element, DataType::Timestamp(_, Some(_))) {
+    if !has_instants(data_type) {
         return Ok(default.cloned());
     }
     let value = default_of(session, default, &target.statement.text, data_type, 1, None)?;
@@ -609,6 +607,9 @@ pub(crate) fn assign(array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
     }
     if let Some(texts) = array.as_string_opt::<i32>().filter(|_| is_kept(to)) {
         return parse_text_column(texts, to).map_err(|bad| invalid(bad.sqlstate, bad.message, None));
+    }
+    if let Some(assigned) = composite::assigned(array, to, assign)? {
+        return Ok(assigned);
     }
     if let (Some(from), Some(of)) = (Family::of(array.data_type()), Family::of(to))
         && from != of
@@ -669,6 +670,11 @@ impl Family {
 /// The same in a session's zone, by which a time without an offset is an instant.
 fn assign_in(zone: Option<&Zone>, array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
     let Some(zone) = zone else { return assign(array, to) };
+    if let (DataType::Struct(_), DataType::Struct(_)) = (array.data_type(), to)
+        && let Some(assigned) = composite::assigned(array, to, |array, to| assign_in(Some(zone), array, to))?
+    {
+        return Ok(assigned);
+    }
     let (from_local, to_local) = (zone.of_type(array.data_type()), zone.of_type(to));
     match (*array.data_type() != from_local, *to != to_local) {
         (false, true) if array.data_type() != &DataType::Null => {

@@ -3,6 +3,7 @@
 //! work.
 
 use crate::answer::RowStream;
+use crate::composite::has_documents;
 use crate::connection::{Connection, invalid};
 use crate::database::Database;
 use crate::dml::assign;
@@ -66,6 +67,10 @@ impl Database {
             given.push(match column.data_type() {
                 // A program's jsonb need not be in normal form.
                 DataType::LargeUtf8 => assign(&cast(column, &DataType::Utf8)?, data_type)?,
+                DataType::Struct(_) if has_documents(column.data_type()) => {
+                    let message = format!("column {:?}: composite values with jsonb are given as texts", field.name());
+                    return Err(invalid("0A000", message, None));
+                }
                 _ => assign(column, data_type)?,
             });
             places.push(at);

@@ -91,6 +91,7 @@ mod broken;
 mod catalog;
 mod catalog_queries;
 mod compare;
+mod composite;
 mod config;
 mod connection;
 pub mod connector;

@@ -61,7 +61,11 @@ fn title(expr: &Expr) -> Option<(String, bool)> {
                 AccessExpr::Dot(field) => Some(field),
                 AccessExpr::Subscript(_) => None,
             });
-            title(field.unwrap_or(root))
+            match field {
+                // Parsing makes a text of a field's name.
+                Some(Expr::Value(value)) => value.value.clone().into_string().map(|name| (name, true)),
+                field => title(field.unwrap_or(root)),
+            }
         }
         Expr::Nested(inner) | Expr::Collate { expr: inner, .. } => title(inner),
         Expr::Case { else_result, .. } => match else_result.as_deref().and_then(title) {

@@ -1,18 +1,20 @@
 //! The short way of INSERT ... VALUES: rows of literals and parameters become columns at once,
 //! without a plan. What is more than that takes the long way.
 
+use crate::composite::misfit;
 use crate::connection::invalid;
 use crate::dml::{Target, assign};
 use crate::error::Result;
 use crate::parameters::Parameters;
-use arrow::array::{Array, ArrayRef, AsArray, StringArray, new_null_array};
+use arrow::array::{Array, ArrayRef, AsArray, StringArray, StructArray, new_null_array};
+use arrow::buffer::NullBuffer;
 use arrow::compute::concat;
-use arrow::datatypes::{DataType, TimeUnit};
+use arrow::datatypes::{DataType, FieldRef, Fields, TimeUnit};
 use datafusion::common::ScalarValue;
 use datafusion::sql::sqlparser::ast::{self, Expr, UnaryOperator, Value, ValueWithSpan};
 use highwater_sql::input::parse_text_column;
 use highwater_sql::statement::{Name, Query};
-use highwater_sql::{is_default, numeral, rows_of};
+use highwater_sql::{is_default, numeral, row_columns, row_of, rows_of};
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -50,9 +52,7 @@ pub(crate) fn values(target: &Target, names: &[Name], query: &Query, parameters:
             continue;
         }
         let data_type = target.schema().field(*place).data_type();
-        let cells: Option<Vec<Cell<'_>>> = exprs.iter().map(|expr| cell(expr, data_type, parameters)).collect();
-        let Some(cells) = cells else { return Ok(None) };
-        let Some(array) = column_of(&cells, data_type)? else { return Ok(None) };
+        let Some(array) = column_given(&exprs, data_type, parameters)? else { return Ok(None) };
         arrays.push(array);
         kept.push(*place);
     }
@@ -60,6 +60,42 @@ pub(crate) fn values(target: &Target, names: &[Name], query: &Query, parameters:
         return Ok(None);
     }
     Ok(Some((arrays, kept)))
+}
+
+/// A column of nothing but literals and parameters, or of rows of them; none when something else is there.
+fn column_given(exprs: &[&Expr], data_type: &DataType, parameters: &Parameters) -> Result<Option<ArrayRef>> {
+    if let DataType::Struct(fields) = data_type
+        && exprs.iter().any(|expr| row_columns(expr).is_some())
+    {
+        return rows_given(exprs, fields, parameters);
+    }
+    let cells: Option<Vec<Cell<'_>>> = exprs.iter().map(|expr| cell(expr, data_type, parameters)).collect();
+    match cells {
+        Some(cells) => column_of(&cells, data_type),
+        None => Ok(None),
+    }
+}
+
+/// Composite values that are written as rows, or null.
+fn rows_given(exprs: &[&Expr], fields: &Fields, parameters: &Parameters) -> Result<Option<ArrayRef>> {
+    let null = Expr::Value(Value::Null.into());
+    let mut rows = Vec::with_capacity(exprs.len());
+    for expr in exprs {
+        match row_columns(expr) {
+            Some(row) if row.len() == fields.len() => rows.push(Some(row)),
+            Some(row) => return Err(misfit(row.len(), fields)),
+            None if **expr == null => rows.push(None),
+            None => return Ok(None),
+        }
+    }
+    let mut columns = Vec::with_capacity(fields.len());
+    for (at, field) in fields.iter().enumerate() {
+        let given: Vec<&Expr> = rows.iter().map(|row| row.as_ref().map_or(&null, |row| &row[at])).collect();
+        let Some(column) = column_given(&given, field.data_type(), parameters)? else { return Ok(None) };
+        columns.push(column);
+    }
+    let valid = NullBuffer::from(rows.iter().map(Option::is_some).collect::<Vec<bool>>());
+    Ok(Some(Arc::new(StructArray::try_new(fields.clone(), columns, Some(valid))?)))
 }
 
 fn cell<'a>(expr: &'a Expr, data_type: &DataType, parameters: &'a Parameters) -> Option<Cell<'a>> {
@@ -118,7 +154,12 @@ pub(crate) fn whole(expr: &Expr, data_type: &DataType) -> Option<Expr> {
             let elem = array.elem.iter().map(element).collect();
             Some(Expr::Array(ast::Array { elem, named: array.named }))
         }
-        _ => None,
+        row => {
+            let DataType::Struct(fields) = data_type else { return None };
+            let columns = row_columns(row).filter(|columns| columns.len() == fields.len())?;
+            let column = |(expr, field): (Expr, &FieldRef)| whole(&expr, field.data_type()).unwrap_or(expr);
+            Some(row_of(columns.into_iter().zip(fields).map(column).collect()))
+        }
     }
 }
 
@@ -222,6 +263,7 @@ fn is_exact_text(text: &str, data_type: &DataType) -> bool {
         DataType::Float32 => false,
         // Each element may be rounded.
         DataType::List(of) => !matches!(of.data_type(), DataType::Float32 | DataType::Decimal128(..)),
+        DataType::Struct(_) => false,
         DataType::Decimal128(_, scale) => {
             let digits = text.split_once('.').map_or("", |(_, digits)| digits).trim_end_matches('0');
             !text.contains(['e', 'E']) && digits.len() <= usize::from(scale.unsigned_abs())

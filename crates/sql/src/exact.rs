@@ -10,6 +10,7 @@ use crate::aggregates;
 use crate::alike;
 use crate::arithmetic;
 use crate::arrays;
+use crate::composites;
 use crate::floats;
 use crate::frames;
 use crate::lower::ties;
@@ -84,6 +85,10 @@ fn schema_of(node: &LogicalPlan) -> Result<DFSchema> {
 /// # Errors
 /// When a type is not known.
 pub(crate) fn exact(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    composites::exact(expr, schema)?.transform_data(|expr| exact_of_one(expr, schema))
+}
+
+fn exact_of_one(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     match expr {
         Expr::AggregateFunction(call) => aggregate(call, schema),
         Expr::WindowFunction(call) => window(*call, schema),
@@ -299,13 +304,18 @@ fn ordered(node: LogicalPlan, schema: &DFSchema) -> Result<Transformed<LogicalPl
 }
 
 fn is_of_intervals(field: &FieldRef) -> bool {
-    floats::is_interval(field.data_type())
+    has_form(field.data_type())
 }
 
-/// Whether rows are grouped by an interval as it is written.
+/// Whether DataFusion would take equal values of a type for different ones where it groups by them.
+fn has_form(of: &DataType) -> bool {
+    floats::is_interval(of) || composites::has_form(of)
+}
+
+/// Whether rows are grouped by an interval as it is written, or a composite value.
 fn is_open(key: &Expr, schema: &DFSchema) -> bool {
     let plain = key.clone().unalias();
-    floats::keyed(&plain).is_none() && is_interval(&plain, schema)
+    floats::keyed(&plain).is_none() && plain.get_type(schema).is_ok_and(|of| has_form(&of))
 }
 
 /// An interval in its one form as a key; anything else as it is.

@@ -5,6 +5,7 @@
 //! intervals, which are equal when they are as long, a month having 30 days and a day 24 hours.
 
 use crate::arrays;
+use crate::composites;
 use arrow::array::{ArrayRef, ArrowPrimitiveType, AsArray};
 use arrow::datatypes::{DataType, Field, FieldRef, Float32Type, Float64Type, IntervalUnit};
 use datafusion::common::{DFSchema, Result, ScalarValue, plan_err};
@@ -31,13 +32,13 @@ pub(crate) const fn is_interval(of: &DataType) -> bool {
     matches!(of, DataType::Interval(IntervalUnit::MonthDayNano))
 }
 
-/// A value in its one form as a key, if it is floating point or an interval.
+/// A value in its one form as a key, if it is floating point or an interval, or a composite value with such.
 pub(crate) fn key(expr: Expr, schema: &DFSchema) -> Result<Expr> {
     if keyed(&expr).is_some() {
         return Ok(expr);
     }
     let data_type = expr.get_type(schema)?;
-    if !is_float(&data_type) && !is_interval(&data_type) {
+    if !is_float(&data_type) && !is_interval(&data_type) && !composites::has_form(&data_type) {
         return Ok(expr);
     }
     let function =
@@ -45,8 +46,9 @@ pub(crate) fn key(expr: Expr, schema: &DFSchema) -> Result<Expr> {
     Ok(Expr::ScalarFunction(ScalarFunction::new_udf(Arc::new(function), vec![expr])))
 }
 
-/// The same of all sort keys, of which those that are arrays are sorted as PostgreSQL does it.
+/// The same of all sort keys, of which those that are arrays or composite are sorted as PostgreSQL does it.
 pub(crate) fn sort_keys(sorts: Vec<Sort>, schema: &DFSchema) -> Result<Vec<Sort>> {
+    let sorts = composites::by_fields(sorts, schema)?;
     let keyed = |sort: Sort| Ok(Sort { expr: key(sort.expr, schema)?, ..sort });
     arrays::nulls_apart(sorts.into_iter().map(keyed).collect::<Result<_>>()?, schema)
 }

@@ -195,10 +195,11 @@ impl Called {
     }
 }
 
-/// Whether a program's function can have a type: any of a column's but jsonb.
+/// Whether a program's function can have a type: any of a column's but jsonb and composite ones.
 fn is_taken(data_type: &DataType) -> bool {
     let element = match data_type {
         DataType::List(of) => of.data_type(),
+        DataType::Struct(_) => return false,
         other => other,
     };
     types::is_kept(data_type) && !types::is_jsonb(element)

@@ -10,14 +10,15 @@ mod numbers;
 
 use crate::arrays::text;
 use crate::bytea;
+use crate::composites;
 use crate::jsonb::{self, Malformed};
 use crate::zones::Zone;
 use arrow::array::{
     Array, ArrayRef, ArrowPrimitiveType, BinaryBuilder, BooleanArray, LargeStringBuilder, ListArray, PrimitiveArray,
-    StringArray,
+    StringArray, StructArray,
 };
 use arrow::datatypes::{
-    DataType, Date32Type, Decimal128Type, FieldRef, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type,
+    DataType, Date32Type, Decimal128Type, FieldRef, Fields, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type,
     IntervalMonthDayNano, IntervalMonthDayNanoType, IntervalUnit, Time64MicrosecondType, TimeUnit,
     TimestampMicrosecondType,
 };
@@ -69,6 +70,7 @@ pub fn parse_text_column(values: &StringArray, to: &DataType) -> Result<ArrayRef
     match to {
         DataType::List(field) => return arrays(values, field),
         DataType::LargeUtf8 => return documents(values),
+        DataType::Struct(fields) => return records(values, fields),
         _ => {}
     }
     read(values, to).map_err(|(row, fault)| {
@@ -124,6 +126,19 @@ fn arrays(values: &StringArray, field: &FieldRef) -> Result<ArrayRef, BadValue> 
         BadValue { row, ..bad }
     })?;
     Ok(Arc::new(ListArray::new(Arc::clone(field), offsets, elements, values.nulls().cloned())))
+}
+
+/// Composite values from their texts; what is wrong with a field is told of it alone.
+fn records(values: &StringArray, fields: &Fields) -> Result<ArrayRef, BadValue> {
+    let texts = composites::text::fields(values, fields.len()).map_err(|(row, malformed)| BadValue {
+        row,
+        sqlstate: "22P02",
+        message: format!("malformed record literal: \"{}\"", values.value(row)),
+        detail: Some(malformed.0.to_owned()),
+    })?;
+    let columns = texts.iter().zip(fields).map(|(texts, field)| parse_text_column(texts, field.data_type()));
+    let columns = columns.collect::<Result<Vec<ArrayRef>, BadValue>>()?;
+    Ok(Arc::new(StructArray::new(fields.clone(), columns, values.nulls().cloned())))
 }
 
 /// Texts as jsonb.

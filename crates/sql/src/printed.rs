@@ -37,6 +37,7 @@ const fn is_own(from: &DataType) -> bool {
             | DataType::Timestamp(..)
             | DataType::Duration(_)
             | DataType::Interval(_)
+            | DataType::Struct(_)
     )
 }
 

@@ -7,11 +7,13 @@
 //! As in PostgreSQL `(a, b) < (c, d)` is what the first columns say that differ, and is not known when a null
 //! comes before; a row IS NULL when all its columns are.
 
+use crate::respell::call;
 use crate::text::template;
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectNamePart, Query, SetExpr,
     TableAlias, TableAliasColumnDef, TableFactor, UnaryOperator,
 };
+use datafusion::sql::sqlparser::tokenizer::Span;
 
 /// What the rows of a subquery are called, and how the names of their columns begin.
 const LOOKED_UP: &str = "__rows";
@@ -87,8 +89,15 @@ fn is_subquery(expr: &Expr) -> bool {
     }
 }
 
+/// Columns as a row.
+#[must_use]
+pub fn row_of(columns: Vec<Expr>) -> Expr {
+    call("row", Span::empty(), columns)
+}
+
 /// The columns of a row.
-fn columns(expr: &Expr) -> Option<Vec<Expr>> {
+#[must_use]
+pub fn columns(expr: &Expr) -> Option<Vec<Expr>> {
     match expr {
         Expr::Nested(inner) => columns(inner),
         Expr::Tuple(columns) => Some(columns.clone()),

@@ -10,6 +10,7 @@ use crate::asof;
 use crate::averages;
 use crate::bounded;
 use crate::close;
+use crate::composites::Composites;
 use crate::correlated;
 use crate::correlation;
 use crate::error::{self, Error, Result};
@@ -223,6 +224,7 @@ impl Session {
                 Arc::new(Intervals),
                 Arc::new(Jsonb),
                 Arc::new(Arrays),
+                Arc::new(Composites),
                 Arc::new(Written),
             ])
             .with_analyzer_rule(Arc::new(Settled))
@@ -237,6 +239,7 @@ impl Session {
         state.register_relation_planner(Arc::new(Windows)).expect("a session takes planners");
         state.register_relation_planner(Arc::new(Presents)).expect("a session takes planners");
         state.register_function_rewrite(Arc::new(PlainText)).expect("a session takes rewrites");
+        state.register_function_rewrite(Arc::new(Composites)).expect("a session takes rewrites");
         alike::register(&mut state).expect("a session takes functions");
         bounded::register(&mut state).expect("a session takes functions");
         state.register_function_rewrite(Arc::new(Rounding)).expect("a session takes rewrites");

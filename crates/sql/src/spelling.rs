@@ -1,10 +1,11 @@
 //! Values in PostgreSQL's text form, where Arrow's is another one.
 //!
 //! An array's text is `{1,NULL,"a b"}`: its elements as they are written alone, in quotes where they
-//! would be read as something else. `arrays::text` reads it.
+//! would be read as something else. `arrays::text` reads it. That of a composite value is `(1,,"a b")`, of whose
+//! fields those that are null have no text: `composites::text` reads it.
 
 use crate::zones::Zone;
-use arrow::array::{Array, ArrayRef, AsArray as _, ListArray, StringArray};
+use arrow::array::{Array, ArrayRef, AsArray as _, ListArray, StringArray, StructArray};
 use arrow::compute::cast;
 use arrow::datatypes::{
     DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, IntervalMonthDayNanoType, IntervalUnit,
@@ -53,6 +54,7 @@ pub fn texts(array: &ArrayRef) -> Option<ArrayRef> {
             values.map(|v| v.map(|v| interval_text(v.months, v.days, v.nanoseconds / 1000))).collect()
         }
         DataType::List(_) => array_texts(array.as_list::<i32>()).ok()?,
+        DataType::Struct(_) => record_texts(array.as_struct()).ok()?,
         _ => return None,
     };
     Some(Arc::new(texts))
@@ -76,7 +78,7 @@ pub fn element_texts(array: &ArrayRef) -> Result<StringArray, ArrowError> {
 
 /// Arrays as texts.
 pub(crate) fn array_texts(arrays: &ListArray) -> Result<StringArray, ArrowError> {
-    let nested = arrays.value_type().is_nested();
+    let nested = matches!(arrays.value_type(), DataType::List(_));
     let elements = element_texts(arrays.values())?;
     let offsets = arrays.value_offsets();
     let text = |row: usize| {
@@ -101,6 +103,45 @@ pub(crate) fn array_texts(arrays: &ListArray) -> Result<StringArray, ArrowError>
 fn wants_quotes(element: &str) -> bool {
     let special = |c: char| matches!(c, '{' | '}' | ',' | '"' | '\\' | ' ' | '\t' | '\n' | '\r' | '\x0b' | '\x0c');
     element.is_empty() || element.eq_ignore_ascii_case("null") || element.contains(special)
+}
+
+/// Composite values as texts.
+fn record_texts(records: &StructArray) -> Result<StringArray, ArrowError> {
+    let fields = records.columns().iter().map(element_texts).collect::<Result<Vec<StringArray>, ArrowError>>()?;
+    let text = |row: usize| {
+        let mut text = String::from("(");
+        for (at, field) in fields.iter().enumerate() {
+            if at > 0 {
+                text.push(',');
+            }
+            match field.is_valid(row).then(|| field.value(row)) {
+                Some(field) if wants_quotes_in_record(field) => push_doubled(field, &mut text),
+                Some(field) => text.push_str(field),
+                None => {}
+            }
+        }
+        text.push(')');
+        text
+    };
+    Ok((0..records.len()).map(|row| records.is_valid(row).then(|| text(row))).collect())
+}
+
+/// Whether a field without quotes would be read as something else.
+fn wants_quotes_in_record(field: &str) -> bool {
+    let special = |c: char| matches!(c, '(' | ')' | ',' | '"' | '\\' | ' ' | '\t' | '\n' | '\r' | '\x0b' | '\x0c');
+    field.is_empty() || field.contains(special)
+}
+
+/// A field in quotes, with quotes and backslashes in it twice.
+fn push_doubled(field: &str, text: &mut String) {
+    text.push('"');
+    for c in field.chars() {
+        if matches!(c, '"' | '\\') {
+            text.push(c);
+        }
+        text.push(c);
+    }
+    text.push('"');
 }
 
 fn push_quoted(element: &str, text: &mut String) {
@@ -268,6 +309,30 @@ mod tests {
         let spelled = array_texts(&words).expect("texts");
         assert_eq!(spelled.value(0), "{}");
         assert_eq!(spelled.value(1), r#"{"","a b","NULL","q\"\\",plain,"a,b"}"#);
+    }
+
+    #[test]
+    fn composite_values_are_spelled_as_postgresql_does() {
+        use arrow::datatypes::{Field, Fields};
+        let texts = ["", "a b", "NULL", "q\"\\", "plain", "(,)"];
+        let fields: Fields =
+            vec![Field::new("b", DataType::Boolean, true), Field::new("t", DataType::Utf8, true)].into();
+        let booleans = arrow::array::BooleanArray::from(vec![Some(true), None, Some(false), None, None, None]);
+        let columns: Vec<ArrayRef> = vec![Arc::new(booleans), Arc::new(StringArray::from(texts.to_vec()))];
+        let valid = arrow::buffer::NullBuffer::from(vec![true, true, true, true, false, true]);
+        let records: ArrayRef = Arc::new(StructArray::new(fields, columns, Some(valid)));
+        let expected = [
+            Some(r#"(t,"")"#),
+            Some(r#"(,"a b")"#),
+            Some("(f,NULL)"),
+            Some(r#"(,"q""\\")"#),
+            None,
+            Some(r#"(,"(,)")"#),
+        ];
+        assert_eq!(record_texts(records.as_struct()).expect("texts"), StringArray::from(expected.to_vec()));
+        let field = Arc::new(Field::new_list_field(records.data_type().clone(), true));
+        let arrays = ListArray::new(field, arrow::buffer::OffsetBuffer::from_lengths([2, 4]), records, None);
+        assert_eq!(array_texts(&arrays).expect("texts").value(0), r#"{"(t,\"\")","(,\"a b\")"}"#);
     }
 
     #[test]

@@ -129,6 +129,7 @@ pub fn is_kept(arrow: &DataType) -> bool {
             (1..=38).contains(precision) && *scale >= 0 && scale.unsigned_abs() <= *precision
         }
         DataType::List(of) => !of.data_type().is_nested() && is_kept(of.data_type()),
+        DataType::Struct(fields) => fields.iter().all(|field| is_kept(field.data_type())),
         _ => false,
     }
 }
@@ -188,6 +189,10 @@ pub fn pg_name(arrow: &DataType) -> String {
         DataType::Timestamp(_, Some(_)) => "timestamptz".into(),
         DataType::Interval(_) | DataType::Duration(_) => "interval".into(),
         DataType::List(item) | DataType::LargeList(item) => format!("{}[]", pg_name(item.data_type())),
+        DataType::Struct(fields) => {
+            let field = |field: &FieldRef| format!("{} {}", field.name(), pg_name(field.data_type()));
+            format!("struct<{}>", fields.iter().map(field).collect::<Vec<_>>().join(", "))
+        }
         other => other.to_string().to_lowercase(),
     }
 }

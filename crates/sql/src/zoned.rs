@@ -5,6 +5,7 @@
 //! the expression is refused by name. It looks at a plan whose types were brought together, so that
 //! casts that nobody wrote are seen too.
 
+use crate::composites;
 use crate::error::{DataError, Error, Result};
 use crate::printed;
 use crate::scalars;
@@ -21,7 +22,7 @@ use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Operator, cast,
 use std::sync::Arc;
 
 /// Functions that take instants as they are, whatever the zone.
-const OF_INSTANTS: [&str; 12] = [
+const OF_INSTANTS: [&str; 20] = [
     zones::AT_ZONE,
     scalars::APART,
     "coalesce",
@@ -34,6 +35,14 @@ const OF_INSTANTS: [&str; 12] = [
     "isfinite",
     "num_nulls",
     "num_nonnulls",
+    "struct",
+    "named_struct",
+    "get_field",
+    composites::ALL_NULL,
+    composites::NONE_NULL,
+    composites::ABSENT,
+    composites::EMPTIED,
+    composites::BROUGHT,
 ];
 /// The function that gives the time: of UTC, in a type without a zone.
 const OF_CLOCK: &str = "now";
@@ -77,9 +86,12 @@ fn is_instant(of: &DataType) -> bool {
     matches!(of, DataType::Timestamp(_, Some(_)))
 }
 
-fn has_instants(of: &DataType) -> bool {
+/// Whether values of a type are instants, or have such in them.
+#[must_use]
+pub fn has_instants(of: &DataType) -> bool {
     match of {
         DataType::List(of) => has_instants(of.data_type()),
+        DataType::Struct(fields) => fields.iter().any(|field| has_instants(field.data_type())),
         other => is_instant(other),
     }
 }
@@ -200,7 +212,9 @@ impl Pass<'_> {
             return Ok(Transformed::no(call));
         }
         let part = call.args.first().and_then(written).map(|part| part.to_lowercase());
+        let is_one_value = call.args.first().is_some_and(|arg| arg.get_type(schema).is_ok_and(|of| is_instant(&of)));
         match (name.as_str(), part.as_deref(), call.args.len()) {
+            (printed::NAME, _, 1) if !is_one_value => Err(self.refused("a cast of composite values to varchar")),
             (printed::NAME, _, 1) => {
                 self.depend("a cast of timestamptz to varchar");
                 let text = printed::text_of(call.args.remove(0), Some(lit(self.zone.name())));

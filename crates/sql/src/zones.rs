@@ -7,7 +7,7 @@ use crate::error::DataError;
 use crate::types::{is_text, pg_name};
 use arrow::array::timezone::Tz;
 use arrow::array::{Array, ArrayRef, AsArray, TimestampMicrosecondArray};
-use arrow::datatypes::{DataType, TimeUnit, TimestampMicrosecondType};
+use arrow::datatypes::{DataType, FieldRef, TimeUnit, TimestampMicrosecondType};
 use chrono::{DateTime, LocalResult, NaiveDateTime, Offset, TimeDelta, TimeZone};
 use datafusion::common::{DataFusionError, Result, ScalarValue, plan_err};
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
@@ -94,6 +94,10 @@ impl Zone {
             DataType::List(of) => {
                 let element = self.of_type(of.data_type());
                 DataType::List(Arc::new(of.as_ref().clone().with_data_type(element)))
+            }
+            DataType::Struct(fields) => {
+                let field = |field: &FieldRef| field.as_ref().clone().with_data_type(self.of_type(field.data_type()));
+                DataType::Struct(fields.iter().map(field).collect())
             }
             other => other.clone(),
         }

@@ -1,7 +1,7 @@
 //! Values in PostgreSQL's binary form, where arrow-pg does not write or read them as they are.
 
 use super::encode::pg_type;
-use arrow::array::{Array as _, ArrayRef, AsArray as _, BinaryArray, ListArray};
+use arrow::array::{Array as _, ArrayRef, AsArray as _, BinaryArray, ListArray, StructArray};
 use arrow::datatypes::{
     DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type,
     IntervalMonthDayNanoType, IntervalUnit, Time64MicrosecondType, TimeUnit, TimestampMicrosecondType,
@@ -33,6 +33,7 @@ pub(super) fn bytes(array: &ArrayRef) -> Option<ArrayRef> {
             micros.map(|v| v.map(|v| v.saturating_sub(MICROS_TO_2000).to_be_bytes())).collect()
         }
         DataType::List(_) => arrays(array.as_list::<i32>())?,
+        DataType::Struct(_) => records(array.as_struct())?,
         DataType::LargeUtf8 => array.as_string::<i64>().iter().map(|v| v.map(document)).collect(),
         _ => return None,
     };
@@ -69,12 +70,34 @@ fn arrays(lists: &ListArray) -> Option<BinaryArray> {
     Some((0..lists.len()).map(|row| lists.is_valid(row).then(|| array(row))).collect())
 }
 
+/// Composite values: how many fields there are, and each with its type and its length.
+fn records(rows: &StructArray) -> Option<BinaryArray> {
+    let field = |column: &ArrayRef| Some((pg_type(column.data_type()).ok()?.oid(), elements(column)?));
+    let fields: Vec<(u32, BinaryArray)> = rows.columns().iter().map(field).collect::<Option<_>>()?;
+    let record = |row: usize| {
+        let mut bytes = (fields.len() as i32).to_be_bytes().to_vec();
+        for (of, values) in &fields {
+            bytes.extend(of.to_be_bytes());
+            if values.is_null(row) {
+                bytes.extend((-1_i32).to_be_bytes());
+                continue;
+            }
+            let value = values.value(row);
+            bytes.extend((value.len() as i32).to_be_bytes());
+            bytes.extend(value);
+        }
+        bytes
+    };
+    Some((0..rows.len()).map(|row| rows.is_valid(row).then(|| record(row))).collect())
+}
+
 /// The values of any type that columns have.
 pub(super) fn elements(array: &ArrayRef) -> Option<BinaryArray> {
     if let Some(bytes) = bytes(array) {
         return Some(bytes.as_binary::<i32>().clone());
     }
     Some(match array.data_type() {
+        DataType::Null => BinaryArray::new_null(array.len()),
         DataType::Boolean => array.as_boolean().iter().map(|v| v.map(|v| vec![u8::from(v)])).collect(),
         DataType::Int16 => array.as_primitive::<Int16Type>().iter().map(|v| v.map(i16::to_be_bytes)).collect(),
         DataType::Int32 => array.as_primitive::<Int32Type>().iter().map(|v| v.map(i32::to_be_bytes)).collect(),
@@ -233,6 +256,22 @@ mod tests {
         assert_eq!(arrays.value(0), two.concat());
         assert_eq!(arrays.value(1), [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 21]);
         assert!(arrays.is_null(2));
+    }
+
+    #[test]
+    fn a_record_has_its_fields_with_their_types_and_lengths() {
+        use arrow::array::{Int16Array, StringArray};
+        let fields: [(&str, ArrayRef); 2] = [
+            ("x", Arc::new(Int16Array::from(vec![Some(7), None]))),
+            ("y", Arc::new(StringArray::from(vec!["ab", ""]))),
+        ];
+        let rows = StructArray::try_from(fields.to_vec()).expect("a composite column");
+        let records = records(&rows).expect("known types");
+        let first: [&[u8]; 3] =
+            [&[0, 0, 0, 2], &[0, 0, 0, 21, 0, 0, 0, 2, 0, 7], &[0, 0, 0, 25, 0, 0, 0, 2, b'a', b'b']];
+        assert_eq!(records.value(0)[..14], first.concat()[..14]);
+        assert_eq!(records.value(1)[4..12], [0, 0, 0, 21, 255, 255, 255, 255]);
+        assert_eq!(records.value(0).len(), first.concat().len());
     }
 
     #[test]

@@ -51,6 +51,7 @@ fn own_type(data_type: &DataType) -> Option<Type> {
     match data_type {
         DataType::LargeUtf8 => Some(Type::JSONB),
         DataType::List(of) if of.data_type() == &DataType::LargeUtf8 => Some(Type::JSONB_ARRAY),
+        DataType::Struct(_) => Some(Type::RECORD),
         _ => None,
     }
 }
@@ -99,9 +100,9 @@ pub(super) fn verb(tag: &highwater::Tag) -> String {
 }
 
 /// A column as its values are handed to arrow-pg: pgwire would put an array's text in quotes once more,
-/// and takes no text for a jsonb.
+/// and takes no text for a jsonb or a composite value.
 fn as_sent(field: &FieldInfo, own: &DataType) -> FieldInfo {
-    if !matches!(own, DataType::List(_) | DataType::LargeUtf8) {
+    if !matches!(own, DataType::List(_) | DataType::LargeUtf8 | DataType::Struct(_)) {
         return field.clone();
     }
     let data_type = match field.format() {

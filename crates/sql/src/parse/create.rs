@@ -1,6 +1,6 @@
 //! CREATE of all but tables, indexes and functions: SOURCE, VIEW, MATERIALIZED VIEW, SINK and SUBSCRIPTION.
 
-use super::{clauses, query, watermark};
+use super::{clauses, composite, query, watermark};
 use crate::cursor::Cursor;
 use crate::error::{Error, Result};
 use crate::statement::{
@@ -146,6 +146,7 @@ pub(super) fn column_name(c: &mut Cursor<'_>) -> Result<Name> {
     c.ident("a column's name")
 }
 
+/// A type that has no fields.
 pub(super) fn data_type(c: &mut Cursor<'_>) -> Result<DataType> {
     let at = c.position();
     let sql_type = c.sqlparser(Parser::parse_data_type)?;
@@ -154,7 +155,7 @@ pub(super) fn data_type(c: &mut Cursor<'_>) -> Result<DataType> {
 
 fn column(c: &mut Cursor<'_>) -> Result<Column> {
     let name = column_name(c)?;
-    let data_type = data_type(c)?;
+    let data_type = composite::data_type(c)?;
     let (mut not_null, mut generated) = (false, None);
     while !matches!(c.peek(), None | Some(Token::Comma | Token::RParen)) {
         let at = Some(c.position());

@@ -2,6 +2,7 @@
 
 mod alter;
 mod clauses;
+mod composite;
 mod copy;
 mod create;
 mod cursors;
@@ -19,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::present;
 use crate::statement::{ObjectKind, Query, Show, Statement};
 use crate::walk::walk_mut;
-use datafusion::sql::sqlparser::ast::{self, AccessExpr, Expr, LimitClause, Value, VisitorMut};
+use datafusion::sql::sqlparser::ast::{self, AccessExpr, Expr, Ident, LimitClause, SelectItem, Value, VisitorMut};
 use datafusion::sql::sqlparser::tokenizer::Token;
 use std::ops::ControlFlow;
 
@@ -92,7 +93,7 @@ pub(crate) fn query(c: &mut Cursor<'_>) -> Result<Query> {
 }
 
 /// What the planner takes in another spelling only: `FETCH FIRST n ROWS ONLY` is `LIMIT n`, the field
-/// of `(x).field` is a text, and the condition of an ASOF join is marked.
+/// of `(x).field` is a text, and gives what is selected its name, and the condition of an ASOF join is marked.
 struct Respelled;
 
 impl VisitorMut for Respelled {
@@ -111,6 +112,7 @@ impl VisitorMut for Respelled {
     }
 
     fn pre_visit_select(&mut self, select: &mut ast::Select) -> ControlFlow<()> {
+        name_fields(&mut select.projection);
         select.from.iter_mut().for_each(asof::mark);
         ControlFlow::Continue(())
     }
@@ -133,6 +135,37 @@ impl VisitorMut for Respelled {
             }
         }
         ControlFlow::Continue(())
+    }
+}
+
+/// Names items that are fields, `(x).field`, after these, where no other item may have that name.
+fn name_fields(items: &mut [SelectItem]) {
+    let is_wild = |item: &SelectItem| matches!(item, SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..));
+    if items.iter().any(is_wild) {
+        return;
+    }
+    let names: Vec<Option<Ident>> = items.iter().map(|item| name_of(item).cloned()).collect();
+    for (item, name) in items.iter_mut().zip(&names) {
+        let Some(name) = name else { continue };
+        let is_same = |other: &Ident| other.value.eq_ignore_ascii_case(&name.value);
+        let is_alone = names.iter().flatten().filter(|other| is_same(other)).count() == 1;
+        if is_alone && let SelectItem::UnnamedExpr(expr @ Expr::CompoundFieldAccess { .. }) = &*item {
+            *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias: name.clone() };
+        }
+    }
+}
+
+/// What names an item: its alias, or a column or field that it is.
+fn name_of(item: &SelectItem) -> Option<&Ident> {
+    match item {
+        SelectItem::ExprWithAlias { alias, .. } => Some(alias),
+        SelectItem::UnnamedExpr(Expr::Identifier(name)) => Some(name),
+        SelectItem::UnnamedExpr(Expr::CompoundIdentifier(names)) => names.last(),
+        SelectItem::UnnamedExpr(Expr::CompoundFieldAccess { access_chain, .. }) => match access_chain.last() {
+            Some(AccessExpr::Dot(Expr::Identifier(name))) => Some(name),
+            _ => None,
+        },
+        _ => None,
     }
 }
 

@@ -1,8 +1,8 @@
 //! CREATE TABLE.
 
-use super::clauses;
-use super::create::{column_name, data_type, refuse_twice};
+use super::create::{column_name, refuse_twice};
 use super::watermark;
+use super::{clauses, composite};
 use crate::cursor::Cursor;
 use crate::error::{Error, Result};
 use crate::generated::is_proctime;
@@ -181,7 +181,7 @@ fn refuse_second_key(table: &CreateTable, at: crate::Position) -> Result<()> {
 
 fn column(c: &mut Cursor<'_>, table: &mut CreateTable) -> Result<TableColumn> {
     let name = column_name(c)?;
-    let data_type = data_type(c)?;
+    let data_type = composite::data_type(c)?;
     let mut column =
         TableColumn { column: Column { name, data_type, not_null: false, generated: None }, default: None };
     while !matches!(c.peek(), None | Some(Token::Comma | Token::RParen)) {
