@@ -3,11 +3,11 @@
 //! Columns are matched by name, exactly or else whatever their case; those not asked for need not be
 //! made at all.
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, ListArray, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, ListArray, RecordBatch, StructArray};
 use arrow::buffer::{BooleanBuffer, NullBuffer};
 use arrow::compute::kernels::cast::{CastOptions, cast_with_options};
-use arrow::compute::{can_cast_types, cast};
-use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
+use arrow::compute::{can_cast_types, cast, or};
+use arrow::datatypes::{DataType, FieldRef, Fields, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use highwater_engine::{Error, Result};
 use std::sync::Arc;
@@ -82,6 +82,7 @@ pub(crate) fn cast_marking(column: &ArrayRef, to: &DataType) -> Result<(ArrayRef
         (DataType::LargeList(own) | DataType::FixedSizeList(own, _), DataType::List(_)) => {
             return cast_marking(&cast(column, &DataType::List(Arc::clone(own)))?, to);
         }
+        (DataType::Struct(_), DataType::Struct(fields)) => return cast_fields(column.as_struct(), fields),
         _ => {}
     }
     let converted = cast(column, to)?;
@@ -109,6 +110,26 @@ fn cast_elements(list: &ListArray, field: &FieldRef) -> Result<(ArrayRef, Option
     }
     let nulls = NullBuffer::union(list.nulls(), Some(&NullBuffer::new(!&lost)));
     Ok((made(nulls)?, Some(BooleanArray::new(lost, None))))
+}
+
+/// The same of composite values, whose fields are found by their names, and which do not fit when one of these does
+/// not.
+fn cast_fields(rows: &StructArray, fields: &Fields) -> Result<(ArrayRef, Option<BooleanArray>), ArrowError> {
+    let own = Schema::new(rows.fields().clone());
+    let mut columns = Vec::with_capacity(fields.len());
+    let mut lost: Option<BooleanArray> = None;
+    for field in fields {
+        let lacking = || ArrowError::SchemaError(format!("a composite value lacks the field '{}'", field.name()));
+        let place = place_of(&own, field.name()).ok_or_else(lacking)?;
+        let (column, gone) = cast_marking(rows.column(place), field.data_type())?;
+        lost = match (lost, gone) {
+            (Some(lost), Some(gone)) => Some(or(&lost, &gone)?),
+            (lost, gone) => lost.or(gone),
+        };
+        columns.push(column);
+    }
+    let made = StructArray::try_new(fields.clone(), columns, rows.nulls().cloned())?;
+    Ok((Arc::new(made), lost))
 }
 
 #[cfg(test)]
@@ -140,6 +161,23 @@ mod tests {
         let (converted, lost) = cast_marking(&column, &DataType::Int32).expect("cast");
         assert_eq!(converted.null_count(), 2);
         assert_eq!(lost, Some(BooleanArray::from(vec![false, false, true])));
+    }
+
+    #[test]
+    fn composite_values_with_fields_that_do_not_fit_are_marked() {
+        let own: Vec<(&str, ArrayRef)> = vec![
+            ("Y", Arc::new(StringArray::from(vec!["a", "b"]))),
+            ("x", Arc::new(Int64Array::from(vec![1, 1 << 40]))),
+        ];
+        let column: ArrayRef = Arc::new(StructArray::try_from(own).expect("a composite column"));
+        let fields = |names: [&str; 2]| -> Fields {
+            vec![Field::new(names[0], DataType::Int32, true), Field::new(names[1], DataType::Utf8, true)].into()
+        };
+        let (converted, lost) = cast_marking(&column, &DataType::Struct(fields(["x", "y"]))).expect("cast");
+        assert_eq!(lost, Some(BooleanArray::from(vec![false, true])));
+        assert_eq!(converted.as_struct().column(1).as_ref(), &StringArray::from(vec!["a", "b"]));
+        let absent = cast_marking(&column, &DataType::Struct(fields(["x", "z"]))).expect_err("absent");
+        assert!(absent.to_string().contains("lacks the field 'z'"), "{absent}");
     }
 
     #[test]

@@ -222,13 +222,18 @@ impl Connectors {
     }
 }
 
+/// Whether a type is jsonb, or has it within.
+fn has_documents(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::List(of) => has_documents(of.data_type()),
+        DataType::Struct(fields) => fields.iter().any(|field| has_documents(field.data_type())),
+        other => *other == DataType::LargeUtf8,
+    }
+}
+
 /// Refuses columns of jsonb, which is in normal form where `file` gives it.
 fn refuse_documents(connector: &str, columns: &SchemaRef) -> Result<()> {
-    let is_document = |data_type: &DataType| match data_type {
-        DataType::List(of) => of.data_type() == &DataType::LargeUtf8,
-        other => *other == DataType::LargeUtf8,
-    };
-    let document = columns.fields().iter().find(|field| is_document(field.data_type()));
+    let document = columns.fields().iter().find(|field| has_documents(field.data_type()));
     let Some(field) = document.filter(|_| connector != "file") else { return Ok(()) };
     let name = field.name();
     Err(Error::Plan(format!("column '{name}' is jsonb, which connector '{connector}' does not give: take varchar")))

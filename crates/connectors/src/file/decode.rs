@@ -7,7 +7,7 @@ use super::documents;
 use super::envelope::{Changes, Opened};
 use super::records::{Framing, Records};
 use arrow::array::RecordBatch;
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::{DataType, Field, Fields, SchemaRef};
 use arrow::{csv, json};
 use serde_json::Value;
 use std::sync::Arc;
@@ -71,7 +71,7 @@ impl Layout {
             Self::Json { schema } => objects(schema, size),
             Self::Changes(changes) => objects(&changes.rows, size),
             Self::Csv { file, .. } if file.fields().iter().any(|field| field.data_type().is_nested()) => {
-                Err("a CSV file has no arrays: take NDJSON or Parquet".to_owned())
+                Err("a CSV file has no arrays and no STRUCT: take NDJSON or Parquet".to_owned())
             }
             Self::Csv { file, places, delimiter } => Ok(Inner::Csv(Box::new(
                 csv::ReaderBuilder::new(Arc::new(documents::as_texts(file)))
@@ -233,18 +233,30 @@ fn has_fraction(record: &[u8]) -> bool {
 
 fn check_integers(record: &[u8], schema: &SchemaRef) -> Result<(), String> {
     let members: serde_json::Map<String, Value> = serde_json::from_slice(record).map_err(|error| error.to_string())?;
-    for field in schema.fields() {
-        let given = match (members.get(field.name()), field.data_type()) {
-            (Some(value), own) if own.is_integer() => std::slice::from_ref(value),
-            (Some(Value::Array(elements)), DataType::List(of)) if of.data_type().is_integer() => elements.as_slice(),
-            _ => continue,
-        };
-        let fraction = given.iter().find(|value| matches!(value, Value::Number(number) if number.is_f64()));
-        if let Some(number) = fraction {
-            return Err(format!("column {:?} takes whole numbers, not {number}", field.name()));
+    check_members(&members, schema.fields())
+}
+
+fn check_members(members: &serde_json::Map<String, Value>, fields: &Fields) -> Result<(), String> {
+    for field in fields {
+        if let Some(value) = members.get(field.name()) {
+            check_value(value, field)?;
         }
     }
     Ok(())
+}
+
+fn check_value(value: &Value, field: &Field) -> Result<(), String> {
+    match (value, field.data_type()) {
+        (Value::Number(number), own) if own.is_integer() && number.is_f64() => {
+            Err(format!("column {:?} takes whole numbers, not {number}", field.name()))
+        }
+        (Value::Array(elements), DataType::List(of)) if of.data_type().is_integer() => {
+            let element = of.as_ref().clone().with_name(field.name());
+            elements.iter().try_for_each(|value| check_value(value, &element))
+        }
+        (Value::Object(members), DataType::Struct(fields)) => check_members(members, fields),
+        _ => Ok(()),
+    }
 }
 
 /// A line that begins and ends like an object; the decoder alone would let one span lines.
@@ -260,7 +272,7 @@ fn check_object(record: &[u8]) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow::datatypes::{Field, Schema};
+    use arrow::datatypes::Schema;
 
     #[test]
     fn a_fraction_is_no_integer() {
@@ -268,9 +280,11 @@ mod tests {
             Field::new("n", DataType::Int64, true),
             Field::new("x", DataType::Float64, true),
             Field::new("l", DataType::List(Arc::new(Field::new_list_field(DataType::Int32, true))), true),
+            Field::new("s", DataType::Struct(vec![Field::new("m", DataType::Int32, true)].into()), true),
         ]));
-        let good = [r#"{"n":7,"x":1.5}"#, r#"{"n":null,"x":1e3,"other":2.5}"#, r#"{"x":-0.5,"l":[1,null]}"#];
-        let bad = [r#"{"n":1.9,"x":0}"#, r#"{"n":-1.5e0}"#, r#"{"l":[1,2.5]}"#];
+        let good =
+            [r#"{"n":7,"x":1.5}"#, r#"{"n":null,"x":1e3,"m":2.5}"#, r#"{"x":-0.5,"l":[1,null]}"#, r#"{"s":{"m":1}}"#];
+        let bad = [r#"{"n":1.9,"x":0}"#, r#"{"n":-1.5e0}"#, r#"{"l":[1,2.5]}"#, r#"{"s":{"m":1.5}}"#];
         for (records, is_good) in [(good, true), (bad, false)] {
             for record in records {
                 let found = !has_fraction(record.as_bytes()) || check_integers(record.as_bytes(), &schema).is_ok();

@@ -14,9 +14,14 @@ pub(super) fn is_document(field: &Field) -> bool {
     field.data_type() == &DataType::LargeUtf8
 }
 
-/// Whether a column is an array of jsonb, which no file has: it is a jsonb itself there.
-pub(super) fn is_array(field: &Field) -> bool {
-    matches!(field.data_type(), DataType::List(of) if of.data_type() == &DataType::LargeUtf8)
+/// Whether there is jsonb within a column of another type, which no file has: it is a jsonb itself there.
+pub(super) fn is_within(field: &Field) -> bool {
+    let has_documents = |field: &Arc<Field>| is_document(field) || is_within(field);
+    match field.data_type() {
+        DataType::List(of) => has_documents(of),
+        DataType::Struct(fields) => fields.iter().any(has_documents),
+        _ => false,
+    }
 }
 
 pub(super) fn has_documents(schema: &Schema) -> bool {

@@ -194,11 +194,16 @@ fn delimiter(settings: &Settings) -> Result<u8> {
 /// Refuses column types that text files cannot hold, by trying to decode one.
 fn check_types(schema: &SchemaRef, format: Format) -> Result<()> {
     let refused = |field: &Field| {
-        let (name, data_type, format) = (field.name(), field.data_type(), format.name());
+        let (name, format) = (field.name(), format.name());
+        let data_type = match field.data_type() {
+            DataType::Struct(_) if documents::is_within(field) => "STRUCT with jsonb in it".to_owned(),
+            DataType::Struct(_) => "STRUCT".to_owned(),
+            other => other.to_string(),
+        };
         Error::Plan(format!("column '{name}' of type {data_type} cannot be read from {format} files"))
     };
     for field in schema.fields() {
-        if documents::is_array(field) {
+        if documents::is_within(field) {
             return Err(refused(field));
         }
         let first = Arc::new(Field::new("first", DataType::Utf8, true));

@@ -71,6 +71,43 @@ fn ndjson_is_read_by_name() {
     check_resumes(source.as_ref(), &[1]);
 }
 
+/// A column s with the fields id and name.
+fn composite() -> SchemaRef {
+    schema(&[("s", DataType::Struct(id_and_name().fields().clone()))])
+}
+
+#[test]
+fn nested_objects_are_composite_values() {
+    let folder = folder();
+    let content = "{\"s\":{\"name\":\"a\",\"id\":1,\"more\":{}}}\n{\"s\":{\"id\":2}}\n{\"s\":null}\n{}\n{\"s\":{}}\n";
+    let path = put(&folder, "a.ndjson", content);
+    let source = source_of("file", &[("path", text(&path))], Some(composite()), None);
+    let rows = read_all(source.as_ref());
+    let values = rows.column(0).as_struct();
+    let (ids, names) = (values.column(0).as_primitive::<Int64Type>(), values.column(1).as_string::<i32>());
+    assert_eq!(ids, &Int64Array::from(vec![Some(1), Some(2), None, None, None]));
+    assert_eq!(names, &StringArray::from(vec![Some("a"), None, None, None, None]));
+    let valid: Vec<bool> = (0..rows.num_rows()).map(|row| values.is_valid(row)).collect();
+    assert_eq!(valid, [true, true, false, false, true]);
+    check_resumes(source.as_ref(), &[1]);
+}
+
+#[test]
+fn what_is_no_composite_value_is_bad() {
+    let folder = folder();
+    for (at, value) in ["7", "[1,\"a\"]", "{\"id\":1.5}", "{\"id\":\"x\"}"].into_iter().enumerate() {
+        let path = put(&folder, &format!("{at}.ndjson"), &format!("{{\"s\":{value}}}\n{{\"s\":{{\"id\":1}}}}\n"));
+        let entries = [("path", text(&path)), ("on_error", "skip")];
+        let source = source_of("file", &entries, Some(composite()), None);
+        assert_eq!(read_all(source.as_ref()).num_rows(), 1, "{value}");
+    }
+    let path = put(&folder, "a.csv", "s\n");
+    assert!(message(&[("path", text(&path))], Some(composite())).contains("of type STRUCT cannot be read from CSV"));
+    let path = put(&folder, "b.ndjson", "");
+    let document = schema(&[("s", DataType::Struct(vec![Field::new("j", DataType::LargeUtf8, true)].into()))]);
+    assert!(message(&[("path", text(&path))], Some(document)).contains("STRUCT with jsonb in it"));
+}
+
 #[test]
 fn csv_columns_are_found_in_the_header() {
     let folder = folder();
@@ -268,6 +305,19 @@ fn parquet_columns_are_found_by_name() {
     let names: Vec<String> = inferred.schema().fields().iter().map(|field| field.name().clone()).collect();
     assert_eq!(names, ["extra", "name", "id"]);
     assert_eq!(read_all(inferred.as_ref()).columns(), numbered(100).columns());
+}
+
+#[test]
+fn composite_columns_of_parquet_are_cast_by_their_fields() {
+    let folder = folder();
+    let path = folder.path().join("a.parquet");
+    let nested = arrow::array::StructArray::from(numbered(10));
+    let rows = RecordBatch::try_from_iter([("S", Arc::new(nested) as ArrayRef)]).expect("a batch");
+    write_parquet(&path, &rows, 4);
+    let source = source_of("file", &[("path", text(&path))], Some(composite()), None);
+    let rows = read_all(source.as_ref());
+    let values = RecordBatch::from(rows.column(0).as_struct());
+    assert_eq!(shown(&values)[9], "9 n9");
 }
 
 #[test]

@@ -39,7 +39,7 @@ use crate::temporal;
 use crate::text::Position;
 use crate::types::pg_name;
 use crate::window;
-use arrow::datatypes::{DataType, Field, SchemaRef};
+use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::DFSchema;
 use datafusion::common::tree_node::TreeNode;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
@@ -256,11 +256,7 @@ impl<'a> Builder<'a> {
         maintain::check_functions(&plan)?;
         present::check(&plan, &query.text)?;
         let plan = session::rename(plan, columns, query)?;
-        let is_deep = |field: &&Arc<Field>| match field.data_type() {
-            DataType::List(of) => of.data_type().is_nested(),
-            _ => false,
-        };
-        if let Some(field) = plan.schema().fields().iter().find(is_deep) {
+        if let Some(field) = plan.schema().fields().iter().find(|field| has_deep_array(field.data_type())) {
             let clause = format!("column {:?} of type {}", field.name(), pg_name(field.data_type()));
             return Err(Error::unsupported(
                 clause,
@@ -408,6 +404,15 @@ impl<'a> Builder<'a> {
             .map(|i| format!("{name}#{i}"))
             .find(|numbered| !taken(numbered))
             .expect("there are more numbers than nodes")
+    }
+}
+
+/// Whether values of a type are arrays of other than plain values, or have such in them.
+fn has_deep_array(of: &DataType) -> bool {
+    match of {
+        DataType::List(of) => of.data_type().is_nested(),
+        DataType::Struct(fields) => fields.iter().any(|field| has_deep_array(field.data_type())),
+        _ => false,
     }
 }
 

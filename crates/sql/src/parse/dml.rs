@@ -1,6 +1,6 @@
 //! INSERT, UPDATE and DELETE. Expressions and queries are sqlparser's.
 
-use super::query;
+use super::{query, respell};
 use crate::cursor::Cursor;
 use crate::error::{Error, Result};
 use crate::statement::{ConflictUpdate, Delete, Insert, Name, OnConflict, Query, Update};
@@ -110,7 +110,9 @@ fn target(c: &mut Cursor<'_>, keywords: &[&str]) -> Result<(Name, Option<Name>)>
 }
 
 fn expression(c: &mut Cursor<'_>) -> Result<Expr> {
-    c.sqlparser(Parser::parse_expr)
+    let mut expr = c.sqlparser(Parser::parse_expr)?;
+    respell(&mut expr);
+    Ok(expr)
 }
 
 fn selection(c: &mut Cursor<'_>) -> Result<Option<Expr>> {
@@ -128,7 +130,9 @@ fn returning(c: &mut Cursor<'_>) -> Result<Vec<SelectItem>> {
     if !c.accept(&["RETURNING"]) {
         return Ok(Vec::new());
     }
-    c.sqlparser(|parser| parser.parse_comma_separated(Parser::parse_select_item))
+    let mut items = c.sqlparser(|parser| parser.parse_comma_separated(Parser::parse_select_item))?;
+    respell(&mut items);
+    Ok(items)
 }
 
 pub(super) fn names(c: &mut Cursor<'_>) -> Result<Vec<Name>> {

@@ -20,7 +20,9 @@ use crate::error::{Error, Result};
 use crate::present;
 use crate::statement::{ObjectKind, Query, Show, Statement};
 use crate::walk::walk_mut;
-use datafusion::sql::sqlparser::ast::{self, AccessExpr, Expr, Ident, LimitClause, SelectItem, Value, VisitorMut};
+use datafusion::sql::sqlparser::ast::{
+    self, AccessExpr, Expr, Ident, LimitClause, SelectItem, Value, VisitMut, VisitorMut,
+};
 use datafusion::sql::sqlparser::tokenizer::Token;
 use std::ops::ControlFlow;
 
@@ -87,9 +89,14 @@ pub(crate) fn query(c: &mut Cursor<'_>) -> Result<Query> {
     let presents = present::asked(c)?;
     let mut ast = c.sqlparser(|parser| parser.parse_query())?;
     present::mark(&mut ast, &presents, c.text)?;
-    // Nothing breaks off.
-    let _: ControlFlow<()> = walk_mut(&mut ast, &mut Respelled);
+    respell(&mut ast);
     Ok(Query { ast, text: c.text.to_owned() })
+}
+
+/// Spells what was parsed as the planner takes it.
+fn respell(parsed: &mut impl VisitMut) {
+    // Nothing breaks off.
+    let _: ControlFlow<()> = walk_mut(parsed, &mut Respelled);
 }
 
 /// What the planner takes in another spelling only: `FETCH FIRST n ROWS ONLY` is `LIMIT n`, the field

@@ -2,7 +2,7 @@
 
 use super::create::{column_name, refuse_twice};
 use super::watermark;
-use super::{clauses, composite};
+use super::{clauses, composite, respell};
 use crate::cursor::Cursor;
 use crate::error::{Error, Result};
 use crate::generated::is_proctime;
@@ -250,7 +250,9 @@ fn default(c: &mut Cursor<'_>) -> Result<Expr> {
     });
     let expr = c.sqlparser(Parser::parse_expr);
     c.restore(whole);
-    expr
+    let mut expr = expr?;
+    respell(&mut expr);
+    Ok(expr)
 }
 
 /// Columns of keys and watermarks exist; those of keys take no nulls. Only rows that stay say when they
