@@ -426,6 +426,27 @@ mod tests {
     }
 
     #[test]
+    fn composite_values_return_from_bytes_and_equal_ones_have_one_form() {
+        let rows = |numbers: Vec<Option<f64>>, valid: Vec<bool>| -> ArrayRef {
+            let texts: ArrayRef = Arc::new(StringArray::from(vec![Some("x"); numbers.len()]));
+            let fields = [("n", DataType::Float64), ("t", DataType::Utf8)];
+            let fields = fields.into_iter().map(|(name, of)| Field::new(name, of, true)).collect();
+            let columns: Vec<ArrayRef> = vec![Arc::new(Float64Array::from(numbers)), texts];
+            Arc::new(StructArray::new(fields, columns, Some(valid.into())))
+        };
+        let column = rows(vec![Some(1.5), None, Some(2.5), Some(-0.0)], vec![true, true, false, true]);
+        let codec = KeyCodec::new(vec![column.data_type().clone()]).expect("a key type");
+        let parts = codec.key(&[Arc::clone(&column)], &[], &source(4)).expect("keys");
+        let bytes = parts[0].rows.column(0).as_binary::<i32>();
+        let back = codec.columns_of_bytes(bytes.iter().flatten()).expect("back");
+        assert_eq!(back[0].slice(0, 3).as_ref(), column.slice(0, 3).as_ref());
+        assert_eq!(back[0].data_type(), column.data_type());
+        assert!(back[0].as_struct().column(0).is_null(2), "no value has no fields");
+        let zero = codec.key(&[rows(vec![Some(0.0)], vec![true])], &[], &source(1)).expect("keys");
+        assert_eq!(zero[0].rows.column(0).as_binary::<i32>().value(0), bytes.value(3));
+    }
+
+    #[test]
     fn arrays_return_from_bytes_and_equal_ones_have_one_form() {
         let list = |rows: Vec<Option<Vec<Option<f64>>>>| -> ArrayRef {
             Arc::new(ListArray::from_iter_primitive::<Float64Type, _, _>(rows))

@@ -118,6 +118,10 @@ fn sides(left: Expr, op: &dyn Display, right: Expr, schema: &DFSchema) -> Result
     let (own, other) = (left.get_type(schema)?, right.get_type(schema)?);
     let (left, right) = (beside(left, &other)?, beside(right, &own)?);
     let (own, other) = (left.get_type(schema)?, right.get_type(schema)?);
+    // The type of a parameter is that of what it is compared with.
+    if own.is_null() || other.is_null() {
+        return Ok((left, right));
+    }
     if !is_composite(&own) || !is_composite(&other) {
         let message = format!("operator does not exist: {} {op} {}", pg_name(&own), pg_name(&other));
         return Err(refused("42883", message));
