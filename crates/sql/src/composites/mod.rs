@@ -15,7 +15,7 @@ use crate::error::DataError;
 use crate::exact::compares;
 use crate::floats;
 use crate::input::parse_text_column;
-use crate::types::{is_text, pg_name};
+use crate::types::{is_jsonb, is_text, pg_name};
 use arrow::array::StringArray;
 use arrow::datatypes::{DataType, Decimal128Type, DecimalType, Field, FieldRef};
 use datafusion::common::config::ConfigOptions;
@@ -45,6 +45,15 @@ fn unsupported(what: &str) -> DataFusionError {
 
 const fn is_composite(of: &DataType) -> bool {
     matches!(of, DataType::Struct(_))
+}
+
+/// Whether a type is jsonb, which has no order, or has it within.
+fn has_jsonb(of: &DataType) -> bool {
+    match of {
+        DataType::List(of) => has_jsonb(of.data_type()),
+        DataType::Struct(fields) => fields.iter().any(|field| has_jsonb(field.data_type())),
+        other => is_jsonb(other),
+    }
 }
 
 fn is_one(expr: &Expr, schema: &DFSchema) -> bool {
@@ -204,6 +213,9 @@ pub(crate) fn exact(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> 
         Expr::IsNotNull(of) if is_one(&of) => Ok(Transformed::yes(call(Kind::NoneNull, *of))),
         Expr::BinaryExpr(BinaryExpr { left, op, right }) if compares(op) && is_one(&left) && is_one(&right) => {
             let (left, right) = (floats::key(*left, schema)?, floats::key(*right, schema)?);
+            if arrays::orders(op) && has_jsonb(&left.get_type(schema)?) {
+                return Err(unsupported("an order of jsonb in"));
+            }
             if arrays::orders(op) {
                 return arrays::ordered(left, op, right).map(Transformed::yes);
             }
@@ -245,12 +257,16 @@ pub(crate) fn by_fields(sorts: Vec<Sort>, schema: &DFSchema) -> Result<Vec<Sort>
 }
 
 fn push_fields(sort: Sort, schema: &DFSchema, keys: &mut Vec<Sort>) -> Result<()> {
-    let DataType::Struct(fields) = sort.expr.get_type(schema)? else {
+    let of = sort.expr.get_type(schema)?;
+    let DataType::Struct(fields) = &of else {
         keys.push(sort);
         return Ok(());
     };
+    if has_jsonb(&of) {
+        return Err(unsupported("an order of jsonb in"));
+    }
     keys.push(call(Kind::Absent, sort.expr.clone()).sort(!sort.nulls_first, false));
-    for field in &fields {
+    for field in fields {
         let expr = get_field(sort.expr.clone(), field.name().as_str());
         push_fields(Sort { expr, asc: sort.asc, nulls_first: !sort.asc }, schema, keys)?;
     }
