@@ -139,7 +139,6 @@ mod subscription;
 mod system;
 mod table_sink;
 mod threads;
-mod titles;
 mod turns;
 mod upsert;
 mod values;

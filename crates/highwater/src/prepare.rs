@@ -11,7 +11,6 @@ use crate::prepared;
 use crate::query::QUERY_PLAN;
 use crate::set_config::Changes;
 use crate::statements::is_taken_after_failure;
-use crate::titles::titled;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::LogicalPlan;
@@ -21,7 +20,7 @@ use highwater_sql::session::plain;
 use highwater_sql::statement::{
     CopyOut, EXCLUDED, Insert, Name, Query, ROW_KEY, ROW_NUMBER, ROW_VALUE, Show, Statement, returning,
 };
-use highwater_sql::{Relations, SelectItem, references, rows_of, walk_query};
+use highwater_sql::{Relations, SelectItem, references, rows_of, titled, walk_query};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

@@ -1,7 +1,8 @@
 //! Why a statement was refused: classed by SQLSTATE, with the position in the statement.
 
 use crate::text::Position;
-use datafusion::common::{DataFusionError, SchemaError};
+use crate::titles;
+use datafusion::common::{Column, DataFusionError, SchemaError};
 use std::fmt;
 use thiserror::Error as ThisError;
 
@@ -248,6 +249,12 @@ impl Error {
 
     fn of_schema(error: &SchemaError, position: Option<Position>) -> Self {
         match error {
+            // Columns that share a title have other names.
+            SchemaError::FieldNotFound { field, valid_fields } if is_shared(field, valid_fields) => Self::Invalid {
+                sqlstate: "42702",
+                message: format!("column reference {:?} is ambiguous", field.name),
+                position,
+            },
             SchemaError::FieldNotFound { field, .. } => {
                 Self::Unknown { kind: Kind::Column, name: field.quoted_flat_name().replace('"', ""), position }
             }
@@ -300,6 +307,12 @@ impl Error {
         let sqlstate = if message.contains("GROUP BY") { "42803" } else { "42804" };
         Self::Invalid { sqlstate, message, position }
     }
+}
+
+/// Whether several of the columns that there are have a title, of a relation if it tells one.
+fn is_shared(field: &Column, valid: &[Column]) -> bool {
+    let is_of_it = |column: &&Column| field.relation.is_none() || field.relation == column.relation;
+    titles::share(valid.iter().filter(is_of_it).map(|column| column.name.as_str()), &field.name)
 }
 
 /// What a program's function said, or DataFusion.

@@ -71,6 +71,7 @@ pub mod statement;
 mod subquery;
 mod temporal;
 pub mod text;
+mod titles;
 mod trims;
 pub mod type_of;
 pub mod types;
@@ -94,9 +95,11 @@ pub use parameters::parameter_types;
 pub use parse::{is_default, parse, rows_of};
 pub use precedence::group_operands;
 pub use references::{calls, named, references};
+pub use respell::name_repeated;
 pub use rewrite::{renamed, retitled, with_column};
 pub use session::{Relations, Session};
 pub use text::{Piece, Position, same_text, split};
+pub use titles::titled;
 pub use walk::{walk_expr_mut, walk_query, walk_statement_mut};
 
 #[cfg(test)]

@@ -12,6 +12,8 @@
 //! - `mod(a, b)` is `a % b`, `localtimestamp` a cast of `now()`, and `approx_count_distinct` counts exactly.
 //! - `proctime()` is `now()`: where it is not, it is not planned.
 //! - Comparisons of rows become comparisons of their columns, and `(a, b) IN (SELECT ...)` becomes EXISTS.
+//! - The fields of `ROW(a, b)` are f1, f2 and so on.
+//! - What has no name in queries of FROM and WITH gets one.
 //! - An ORDER BY of an expression with the name of a result is over what FROM gives.
 //! - A column of a relation around a subquery is told with its schema.
 //! - `SIMILAR TO` is a match of a regular expression, and `LIKE` with an escape one without.
@@ -27,13 +29,14 @@
 //!
 //! Spans stay, so that errors find their places.
 
+use crate::titles::{is_column, named_by_place};
 use crate::walk::walk_mut;
-use crate::{arrays, jsonb, literals, numerals, order_by, patterns, row_values, scalars, scopes, sets, zones};
+use crate::{arrays, jsonb, literals, numerals, order_by, patterns, row_values, scalars, scopes, sets, titles, zones};
 use datafusion::sql::sqlparser::ast::{
     AccessExpr, BinaryOperator, CastKind, CharacterLength, DataType, DuplicateTreatment, Expr, Function, FunctionArg,
     FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, LimitClause, ObjectName, ObjectNamePart, Query,
-    Select, SelectItem, SetExpr, Subscript, TableAlias, TableAliasColumnDef, TableFactor, TimezoneInfo, UnaryOperator,
-    Value, ValueWithSpan, VisitorMut,
+    Select, SelectItem, SetExpr, Statement, Subscript, TableAlias, TableAliasColumnDef, TableFactor, TimezoneInfo,
+    UnaryOperator, Value, ValueWithSpan, VisitorMut,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 use std::collections::BTreeSet;
@@ -43,15 +46,14 @@ use std::ops::ControlFlow;
 /// A query as DataFusion's planner takes it.
 pub(crate) fn respelled(query: &Query) -> Query {
     let mut query = query.clone();
-    // Nothing breaks the walk off.
+    titles::written_out(&mut query);
+    // Nothing breaks the walks off.
     let ControlFlow::Continue(()) = walk_mut(&mut query, &mut Respell);
+    let ControlFlow::Continue(()) = walk_mut(&mut query, &mut NameFields);
     order_by::written_out(&mut query);
     scopes::tell_outer(&mut query);
     query
 }
-
-/// How the names begin that items get from [`told_apart`].
-pub(crate) const UNNAMED: &str = "?column?#";
 
 /// The same query with names for what has none. DataFusion's planner refuses `SELECT 1, 1` and
 /// `SELECT a::int, a::text`, whose items have one name for it; PostgreSQL takes them.
@@ -62,6 +64,18 @@ pub(crate) fn told_apart(mut query: Query) -> Query {
     columns_apart(&mut query.body);
     let ControlFlow::Continue(()) = walk_mut(&mut query, &mut TellApart);
     query
+}
+
+/// Names what the outermost SELECT of a statement gives again, which DataFusion's planner refuses.
+pub fn name_repeated(statement: &mut Statement) {
+    let Statement::Query(query) = statement else { return };
+    let SetExpr::Select(select) = query.body.as_mut() else { return };
+    let mut seen = BTreeSet::new();
+    for (at, item) in select.projection.iter_mut().enumerate() {
+        if matches!(&*item, SelectItem::UnnamedExpr(expr) if !seen.insert(expr.to_string())) {
+            name_by_place(item, at);
+        }
+    }
 }
 
 fn columns_apart(body: &mut SetExpr) {
@@ -104,22 +118,10 @@ impl VisitorMut for TellApart {
     }
 }
 
-fn is_column(expr: &Expr) -> bool {
-    match expr {
-        Expr::Nested(inner) => is_column(inner),
-        expr => matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_)),
-    }
-}
-
 fn name_by_place(item: &mut SelectItem, at: usize) {
     if let SelectItem::UnnamedExpr(expr) = item {
         *item = named_by_place(expr.clone(), at);
     }
-}
-
-/// An item that keeps no name of its own.
-pub(crate) fn named_by_place(expr: Expr, at: usize) -> SelectItem {
-    SelectItem::ExprWithAlias { expr, alias: Ident::with_quote('"', format!("{UNNAMED}{}", at + 1)) }
 }
 
 /// Functions that give rows.
@@ -271,6 +273,18 @@ impl VisitorMut for Respell {
             Expr::CompoundFieldAccess { access_chain, .. } => access_chain.iter_mut().for_each(bounded),
             _ => {}
         }
+        ControlFlow::Continue(())
+    }
+}
+
+/// Names the fields of rows that are not compared.
+struct NameFields;
+
+impl VisitorMut for NameFields {
+    type Break = Infallible;
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Infallible> {
+        row_values::name_fields(expr);
         ControlFlow::Continue(())
     }
 }
@@ -592,6 +606,7 @@ mod tests {
                  __rows (__row_column_1, __row_column_2) WHERE (__rows.__row_column_1 = a AND __rows.__row_column_2 = b))",
             ),
             ("SELECT a[:2], a[2:]", "SELECT a[1:2], a[2:2147483647]"),
+            ("SELECT (row(a, 1)).f1", "SELECT (named_struct('f1', a, 'f2', 1)).f1"),
         ] {
             assert_eq!(respelled(&template(written)).to_string(), expected, "{written}");
         }
@@ -600,16 +615,16 @@ mod tests {
     #[test]
     fn what_has_one_name_twice_is_told_apart() {
         for (written, expected) in [
-            ("SELECT 1, 1", "SELECT 1 AS \"?column?#1\", 1 AS \"?column?#2\""),
-            ("SELECT a, sum(a), a FROM t", "SELECT a, sum(a) AS \"?column?#2\", a AS \"?column?#3\" FROM t"),
-            ("SELECT *, a FROM t", "SELECT *, a AS \"?column?#2\" FROM t"),
+            ("SELECT 1, 1", "SELECT 1 AS \"?column?#1#?column?\", 1 AS \"?column?#2#?column?\""),
+            ("SELECT a, sum(a), a FROM t", "SELECT a, sum(a) AS \"?column?#2#sum\", a AS \"?column?#3#a\" FROM t"),
+            ("SELECT *, a FROM t", "SELECT *, a AS \"?column?#2#a\" FROM t"),
             (
                 "SELECT a, a FROM t UNION SELECT b, b FROM t",
-                "SELECT a, a AS \"?column?#2\" FROM t UNION SELECT b, b AS \"?column?#2\" FROM t",
+                "SELECT a, a AS \"?column?#2#a\" FROM t UNION SELECT b, b AS \"?column?#2#b\" FROM t",
             ),
             (
                 "SELECT x FROM (SELECT a, a + 1, (a), sum(a) AS s FROM t) AS u",
-                "SELECT x FROM (SELECT a, a + 1 AS \"?column?#2\", (a), sum(a) AS s FROM t) AS u",
+                "SELECT x FROM (SELECT a, a + 1 AS \"?column?#2#?column?\", (a), sum(a) AS s FROM t) AS u",
             ),
             ("SELECT count(*) FROM (SELECT a, a FROM t)", "SELECT count(*) FROM (SELECT a, a FROM t)"),
         ] {
