@@ -92,7 +92,7 @@ pub use function::{CallError, CallFailed, ScalarFunction, Volatility};
 pub use generated::{Generated, is_proctime};
 pub use maintain::check_functions;
 pub use numerals::numeral;
-pub use parameters::parameter_types;
+pub use parameters::{are_told, parameter_types};
 pub use parse::{is_default, parse, rows_of};
 pub use precedence::group_operands;
 pub use references::{calls, named, references};
