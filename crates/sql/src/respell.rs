@@ -2,8 +2,8 @@
 //!
 //! - `generate_series(...)` gives rows: it becomes `unnest` of a function that gives an array.
 //! - So do the functions that give an array's elements, or an object's keys and values, of jsonb.
-//! - `jsonb_agg` and `jsonb_object_agg`, or `json_agg` and `json_object_agg`, are `array_agg` and what makes one jsonb of it, and what
-//!   `string_agg` gives, which is of the type that jsonb has here, is cast to text.
+//! - `jsonb_agg` and `jsonb_object_agg`, whose names may begin with `json` too, are `array_agg` and what makes one jsonb
+//!   of it, and what `string_agg` gives, which is of the type that jsonb has here, is cast to text.
 //! - A function that gives rows, in FROM, and its one column have the same name unless told otherwise.
 //! - `value = ANY (array)` becomes a function, and so does ALL.
 //! - `AT TIME ZONE` becomes a function. `now()` before it is an instant, which DataFusion's type of it
@@ -264,12 +264,10 @@ impl VisitorMut for Respell {
                 let pattern = translated(patterns::SIMILAR, pattern, escape_char.take());
                 *expr = Expr::BinaryOp { left: of.clone(), op, right: Box::new(pattern) };
             }
-            Expr::Like { pattern, escape_char: escape @ Some(_), .. }
-            | Expr::ILike { pattern, escape_char: escape @ Some(_), .. } => {
+            Expr::Like { pattern, escape_char: escape, .. } | Expr::ILike { pattern, escape_char: escape, .. }
+                if escape.is_some() || ends_with_escape(pattern.as_ref()) =>
+            {
                 **pattern = translated(patterns::LIKE, pattern, escape.take());
-            }
-            Expr::Like { pattern, .. } | Expr::ILike { pattern, .. } if ends_with_escape(pattern) => {
-                **pattern = translated(patterns::LIKE, pattern, None);
             }
             Expr::CompoundFieldAccess { access_chain, .. } => access_chain.iter_mut().for_each(bounded),
             _ => {}
@@ -580,6 +578,9 @@ mod tests {
             ),
             ("SELECT jsonb_object_keys(j)", "SELECT unnest(jsonb_keys_array(j))"),
             ("SELECT jsonb_agg(DISTINCT a ORDER BY a)", "SELECT to_jsonb(array_agg(DISTINCT a ORDER BY a))"),
+            ("SELECT json_agg(a)", "SELECT to_jsonb(array_agg(a))"),
+            ("SELECT substr(a, $1), substring(a, $1)", "SELECT substr(a, CAST($1 AS BIGINT)), substr(a, $1)"),
+            (r"SELECT a LIKE 'x\\', a LIKE 'x\'", r"SELECT a LIKE 'x\\', a LIKE like_pattern('x\', '\')"),
             ("SELECT jsonb_object_agg(k, v)", "SELECT jsonb_of_pairs(array_agg(jsonb_object_pair(k, v)))"),
             ("SELECT string_agg(a, ',')", "SELECT CAST(string_agg(a, ',') AS TEXT)"),
             ("SELECT a AT TIME ZONE 'UTC'", "SELECT timezone('UTC', a)"),
