@@ -24,7 +24,7 @@ use highwater_engine::core::{Clock as _, SystemClock};
 use highwater_engine::source::stamped;
 use highwater_sql::input::parse_text_column;
 use highwater_sql::rounding::rounded;
-use highwater_sql::statement::{CreateTable, Delete, Insert, Name, Query, Update, constant, returning};
+use highwater_sql::statement::{CreateTable, Delete, Insert, Name, Query, Update, constants, returning};
 use highwater_sql::types::{JSONB, catalog_name, is_kept, pg_name};
 use highwater_sql::zones::Zone;
 use highwater_sql::{Generated, Relations, Session, is_default, references, rows_of};
@@ -330,7 +330,7 @@ impl Database {
         parameters: &Parameters,
     ) -> Result<Answer> {
         let target = self.target(&delete.table)?;
-        target.refuse_append_only("DELETE")?;
+        target.refuse_append_only(if delete.truncates { "TRUNCATE" } else { "DELETE" })?;
         let query = delete.query(&target.columns());
         let mut turn = None;
         let alias = delete.alias.as_ref();
@@ -342,7 +342,8 @@ impl Database {
                     deleted(&target, &rows.await?)?
                 }
             };
-            let tag = Tag::Delete(effect.count);
+            let truncated = || Tag::Plain("TRUNCATE TABLE".to_owned());
+            let tag = if delete.truncates { truncated() } else { Tag::Delete(effect.count) };
             let answer = self.answered(tag, &delete.table, alias, &delete.returning, &delete.text, &effect).await?;
             match self.write(connection, &target, &mut effect).await {
                 Err(error) if connection.transaction.is_none() && error.is_conflict() => {
@@ -500,7 +501,7 @@ pub(crate) fn without_columns(
     count: usize,
     zone: Option<&Zone>,
 ) -> Result<Option<ArrayRef>> {
-    let plan = session.bind(&constant(expr, text), &Relations::default())?;
+    let plan = session.bind(&constants([expr], text), &Relations::default())?;
     let plan = match zone {
         Some(zone) => session.zoned(plan, zone)?.plan,
         None => plan,

@@ -279,6 +279,7 @@ fn writes(statement: &Statement) -> Option<String> {
     let what = match statement {
         Statement::Insert(_) => "INSERT",
         Statement::Update(_) => "UPDATE",
+        Statement::Delete(delete) if delete.truncates => "TRUNCATE TABLE",
         Statement::Delete(_) => "DELETE",
         Statement::CreateTable(_) => "CREATE TABLE",
         Statement::CreateSource(_) => "CREATE SOURCE",

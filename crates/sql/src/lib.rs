@@ -91,7 +91,7 @@ pub use generated::{Generated, is_proctime};
 pub use highwater_values::{bytea, input, spelling};
 pub use maintain::check_functions;
 pub use numerals::numeral;
-pub use parameters::parameter_types;
+pub use parameters::{are_told, parameter_types};
 pub use parse::{is_default, parse, rows_of};
 pub use precedence::group_operands;
 pub use references::{calls, named, references};

@@ -2,8 +2,8 @@
 //!
 //! - `generate_series(...)` gives rows: it becomes `unnest` of a function that gives an array.
 //! - So do the functions that give an array's elements, or an object's keys and values, of jsonb.
-//! - `jsonb_agg` and `jsonb_object_agg` are `array_agg` and what makes one jsonb of it, and what
-//!   `string_agg` gives, which is of the type that jsonb has here, is cast to text.
+//! - `jsonb_agg` and `jsonb_object_agg`, whose names may begin with `json` too, are `array_agg` and what makes one jsonb
+//!   of it, and what `string_agg` gives, which is of the type that jsonb has here, is cast to text.
 //! - A function that gives rows, in FROM, and its one column have the same name unless told otherwise.
 //! - `value = ANY (array)` becomes a function, and so does ALL.
 //! - `AT TIME ZONE` becomes a function. `now()` before it is an instant, which DataFusion's type of it
@@ -25,7 +25,7 @@
 //! - `age(x)` is that of today, and `make_interval` has all of its arguments in their order.
 //! - ROLLUP and CUBE of several columns at one place are written out as sets.
 //! - A slice without a bound has the first or the last possible one.
-//! - A parameter of LIMIT or OFFSET is cast to a bigint.
+//! - A parameter of LIMIT or OFFSET is cast to a bigint, and so is the place in `substr`.
 //!
 //! Spans stay, so that errors find their places.
 
@@ -266,8 +266,9 @@ impl VisitorMut for Respell {
                 let pattern = translated(patterns::SIMILAR, pattern, escape_char.take());
                 *expr = Expr::BinaryOp { left: of.clone(), op, right: Box::new(pattern) };
             }
-            Expr::Like { pattern, escape_char: escape @ Some(_), .. }
-            | Expr::ILike { pattern, escape_char: escape @ Some(_), .. } => {
+            Expr::Like { pattern, escape_char: escape, .. } | Expr::ILike { pattern, escape_char: escape, .. }
+                if escape.is_some() || ends_with_escape(pattern.as_ref()) =>
+            {
                 **pattern = translated(patterns::LIKE, pattern, escape.take());
             }
             Expr::CompoundFieldAccess { access_chain, .. } => access_chain.iter_mut().for_each(bounded),
@@ -306,10 +307,12 @@ fn as_call(expr: &Expr) -> Option<Expr> {
         Expr::BinaryOp { left, op: BinaryOperator::PGStartsWith, right } => {
             Some(call("starts_with", Span::empty(), vec![(**left).clone(), (**right).clone()]))
         }
-        Expr::Substring { expr: of, substring_from, substring_for, .. }
+        Expr::Substring { expr: of, substring_from, substring_for, shorthand, .. }
             if substring_from.is_some() || substring_for.is_some() =>
         {
             let from = substring_from.as_ref().map_or_else(|| number("1"), |from| (**from).clone());
+            // Only the longer name takes a pattern in its place.
+            let from = if *shorthand && is_parameter(&from) { whole(from) } else { from };
             let length = substring_for.as_ref().map(|length| (**length).clone());
             Some(call("substr", Span::empty(), [(**of).clone(), from].into_iter().chain(length).collect()))
         }
@@ -358,6 +361,13 @@ const fn length_of(data_type: &DataType) -> Option<u64> {
     }
 }
 
+/// Whether a pattern that is written out ends with a backslash that protects nothing, which is refused.
+fn ends_with_escape(pattern: &Expr) -> bool {
+    let Expr::Value(value) = pattern else { return false };
+    let (Value::SingleQuotedString(text) | Value::EscapedStringLiteral(text)) = &value.value else { return false };
+    (text.len() - text.trim_end_matches('\\').len()) % 2 == 1
+}
+
 /// A pattern in other words; without an escape of its own a backslash is it.
 fn translated(function: &str, pattern: &Expr, escape: Option<ValueWithSpan>) -> Expr {
     let backslash = || Value::SingleQuotedString("\\".to_owned()).with_empty_span();
@@ -373,8 +383,8 @@ fn in_other_words(function: &Function) -> Option<Expr> {
         return Some(call(UNNEST, span, vec![renamed(array)]));
     }
     match plain_name(&function.name)?.to_lowercase().as_str() {
-        "jsonb_agg" => Some(call(jsonb::TO_JSONB, span, vec![renamed("array_agg")])),
-        "jsonb_object_agg" => {
+        "jsonb_agg" | "json_agg" => Some(call(jsonb::TO_JSONB, span, vec![renamed("array_agg")])),
+        "jsonb_object_agg" | "json_object_agg" => {
             let Expr::Function(mut pairs) = renamed("array_agg") else { return None };
             let FunctionArguments::List(list) = &mut pairs.args else { return None };
             let pair = list.args.iter().map(unnamed).collect::<Option<Vec<_>>>()?;
@@ -582,6 +592,9 @@ mod tests {
             ),
             ("SELECT jsonb_object_keys(j)", "SELECT unnest(jsonb_keys_array(j))"),
             ("SELECT jsonb_agg(DISTINCT a ORDER BY a)", "SELECT to_jsonb(array_agg(DISTINCT a ORDER BY a))"),
+            ("SELECT json_agg(a)", "SELECT to_jsonb(array_agg(a))"),
+            ("SELECT substr(a, $1), substring(a, $1)", "SELECT substr(a, CAST($1 AS BIGINT)), substr(a, $1)"),
+            (r"SELECT a LIKE 'x\\', a LIKE 'x\'", r"SELECT a LIKE 'x\\', a LIKE like_pattern('x\', '\')"),
             ("SELECT jsonb_object_agg(k, v)", "SELECT jsonb_of_pairs(array_agg(jsonb_object_pair(k, v)))"),
             ("SELECT string_agg(a, ',')", "SELECT CAST(string_agg(a, ',') AS TEXT)"),
             ("SELECT a AT TIME ZONE 'UTC'", "SELECT timezone('UTC', a)"),

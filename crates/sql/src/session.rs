@@ -29,6 +29,7 @@ use crate::named;
 use crate::numerals::{Lists, Numerals};
 use crate::order_by;
 use crate::ordered_sets;
+use crate::parameters::Operands;
 use crate::patterns;
 use crate::positions;
 use crate::present::{self, Presents};
@@ -220,6 +221,7 @@ impl Session {
         let mut state = SessionStateBuilder::new()
             .with_config(config)
             .with_expr_planners(vec![
+                Arc::new(Operands),
                 Arc::new(Numerals),
                 Arc::new(Intervals),
                 Arc::new(Jsonb),
@@ -496,6 +498,16 @@ impl Session {
         let plan = sets::of_columns(plan).and_then(subquery::plain_distinct);
         let plan = plan.and_then(subquery::compared).and_then(subquery::exact);
         plan.map_err(|e| Error::of_planner(e, ""))
+    }
+
+    /// The columns that a bound query has when it is run, which may be of other types.
+    ///
+    /// # Errors
+    /// Those of [`Session::runnable`], and `Plan` when types do not fit.
+    pub fn columns_when_run(&self, plan: LogicalPlan) -> Result<SchemaRef> {
+        let options = self.state.config_options();
+        let plan = self.state.analyzer().execute_and_check(self.runnable(plan)?, options, |_, _| {});
+        Ok(Arc::new(plan.map_err(|e| Error::Plan(Box::new(e)))?.schema().as_arrow().clone()))
     }
 
     /// A view's bound query as DataFusion can run it, for what the view holds.

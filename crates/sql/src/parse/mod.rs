@@ -57,6 +57,8 @@ fn statement(c: &mut Cursor<'_>) -> Result<Statement> {
         dml::update(c).map(Statement::Update)
     } else if c.accept(&["DELETE", "FROM"]) {
         dml::delete(c).map(Statement::Delete)
+    } else if c.accept(&["TRUNCATE"]) {
+        dml::truncate(c).map(Statement::Delete)
     } else if c.accept(&["COPY"]) {
         copy::copy(c)
     } else if let Some(statement) = session::statement(c)? {
@@ -138,8 +140,9 @@ impl VisitorMut for Respelled {
 
 fn unknown_statement(c: &Cursor<'_>) -> Error {
     let later = [
-        "PAUSE", "RESUME", "RESTORE", "VERIFY", "GRANT", "REVOKE", "LISTEN", "NOTIFY", "LOCK", "TRUNCATE", "MERGE",
-        "CALL", "DO",
+        "PAUSE", "RESUME", "RESTORE", "VERIFY", "GRANT", "REVOKE", "LISTEN", "UNLISTEN", "NOTIFY", "LOCK", "MERGE",
+        "CALL", "DO", "VACUUM", "ANALYZE", "REINDEX", "CLUSTER", "REFRESH", "COMMENT", "SECURITY", "REASSIGN",
+        "IMPORT", "LOAD",
     ];
     match later.iter().find(|w| c.is(&[w])) {
         Some(word) => Error::unsupported(*word, "there is no such statement yet", Some(c.position())),
@@ -149,7 +152,14 @@ fn unknown_statement(c: &Cursor<'_>) -> Error {
 
 fn explain(c: &mut Cursor<'_>) -> Result<Statement> {
     let at = c.position();
-    if c.accept(&["ANALYZE"]) {
+    let analyzes = c.accept(&["ANALYZE"]);
+    for other in ["EXECUTE", "INSERT", "UPDATE", "DELETE", "DECLARE"] {
+        if c.is(&[other]) {
+            let hint = "it explains a query or a CREATE MATERIALIZED VIEW";
+            return Err(Error::unsupported(format!("EXPLAIN {other}"), hint, Some(c.position())));
+        }
+    }
+    if analyzes {
         return query(c).map(Statement::ExplainAnalyze);
     }
     if !c.accept(&["CREATE"]) {
