@@ -330,7 +330,7 @@ impl Database {
         parameters: &Parameters,
     ) -> Result<Answer> {
         let target = self.target(&delete.table)?;
-        target.refuse_append_only(if delete.truncates { "TRUNCATE" } else { "DELETE" })?;
+        target.refuse_append_only("DELETE")?;
         let query = delete.query(&target.columns());
         let mut turn = None;
         let alias = delete.alias.as_ref();
@@ -342,8 +342,7 @@ impl Database {
                     deleted(&target, &rows.await?)?
                 }
             };
-            let truncated = || Tag::Plain("TRUNCATE TABLE".to_owned());
-            let tag = if delete.truncates { truncated() } else { Tag::Delete(effect.count) };
+            let tag = Tag::Delete(effect.count);
             let answer = self.answered(tag, &delete.table, alias, &delete.returning, &delete.text, &effect).await?;
             match self.write(connection, &target, &mut effect).await {
                 Err(error) if connection.transaction.is_none() && error.is_conflict() => {
@@ -355,7 +354,7 @@ impl Database {
     }
 
     /// Rows of [`Update::query`].
-    async fn rows_to_change(
+    pub(crate) async fn rows_to_change(
         &self,
         connection: &mut Connection,
         (name, target): (&Name, &Target),
@@ -729,7 +728,7 @@ fn bytes(batch: &RecordBatch, at: usize) -> Result<&arrow::array::BinaryArray> {
     batch.column(at).as_binary_opt::<i32>().ok_or_else(|| invalid("XX000", "a row came without its key", None))
 }
 
-fn deleted(target: &Target, found: &[RecordBatch]) -> Result<Effect> {
+pub(crate) fn deleted(target: &Target, found: &[RecordBatch]) -> Result<Effect> {
     let mut changes = Vec::new();
     let mut rows = Vec::new();
     for batch in found {

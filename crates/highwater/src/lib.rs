@@ -139,6 +139,7 @@ mod subscription;
 mod system;
 mod table_sink;
 mod threads;
+mod truncate;
 mod turns;
 mod upsert;
 mod values;

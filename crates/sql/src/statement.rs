@@ -284,7 +284,7 @@ pub struct Update {
     pub text: String,
 }
 
-/// DELETE, or TRUNCATE of one table.
+/// DELETE, or TRUNCATE.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Delete {
     /// The table.
@@ -295,8 +295,8 @@ pub struct Delete {
     pub selection: Option<ast::Expr>,
     /// RETURNING.
     pub returning: Vec<ast::SelectItem>,
-    /// Whether it was written as TRUNCATE.
-    pub truncates: bool,
+    /// The other tables of a TRUNCATE, if it was written as one.
+    pub truncates: Option<Vec<Name>>,
     /// The statement's text, for positions.
     pub text: String,
 }

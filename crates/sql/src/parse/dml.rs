@@ -117,13 +117,14 @@ pub(super) fn truncate(c: &mut Cursor<'_>) -> Result<Delete> {
     c.accept(&["TABLE"]);
     c.accept(&["ONLY"]);
     let table = c.name("a table's name")?;
-    if c.peek() == Some(&Token::Comma) {
-        let hint = "truncate each by itself, in one transaction";
-        return Err(Error::unsupported("TRUNCATE of several tables", hint, Some(c.position())));
+    let mut others = Vec::new();
+    while c.accept_token(&Token::Comma) {
+        c.accept(&["ONLY"]);
+        others.push(c.name("a table's name")?);
     }
     let _ = c.accept(&["RESTART", "IDENTITY"]) || c.accept(&["CONTINUE", "IDENTITY"]);
     let _ = c.accept(&["CASCADE"]) || c.accept(&["RESTRICT"]);
-    Ok(Delete { table, alias: None, selection: None, returning: Vec::new(), truncates: true, text })
+    Ok(Delete { table, alias: None, selection: None, returning: Vec::new(), truncates: Some(others), text })
 }
 
 /// What stands after DELETE FROM.
@@ -135,7 +136,7 @@ pub(super) fn delete(c: &mut Cursor<'_>) -> Result<Delete> {
         return Err(Error::unsupported("DELETE ... USING", hint, Some(c.position())));
     }
     let selection = selection(c)?;
-    Ok(Delete { table, alias, selection, returning: returning(c)?, truncates: false, text })
+    Ok(Delete { table, alias, selection, returning: returning(c)?, truncates: None, text })
 }
 
 /// `table [[AS] alias]`, where none of `keywords` is an alias.

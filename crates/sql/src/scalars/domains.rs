@@ -56,7 +56,7 @@ impl Domain {
             (Self::Logarithm, base) => logarithm(base, value),
             (Self::Power, Some(base)) => power(base, value),
             (Self::Power, None) => None,
-            (Self::Within, _) => (value < -1.0 || value > 1.0).then_some(OUT_OF_RANGE),
+            (Self::Within, _) => (value.abs() > 1.0).then_some(OUT_OF_RANGE),
             (Self::FromOne, _) => (value < 1.0).then_some(OUT_OF_RANGE),
         }
     }
