@@ -62,6 +62,9 @@ def types(client):
     infinities = [float("inf"), float("-inf")]
     assert client.execute("SELECT %b::float8, %t::float8", infinities, binary=True).fetchone() == tuple(infinities)
     assert client.execute("SELECT %s::text || 'x'", ("y",)).fetchone() == ("yx",)
+    for binary in (False, True):
+        cursor = client.execute("SELECT %s, id FROM kinds WHERE id = 0", ("y",), binary=binary)
+        assert (cursor.description[0].type_code, cursor.fetchone()) == (25, ("y", 0))
 
 
 def numerics(client):

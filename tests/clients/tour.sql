@@ -112,7 +112,7 @@ SAVEPOINT s;
 LISTEN x;
 CREATE UNIQUE INDEX i ON orders (id);
 ALTER TABLE orders DROP COLUMN x;
-TRUNCATE orders;
+TRUNCATE orders, spending;
 FETCH c;
 DECLARE c SCROLL CURSOR FOR SELECT 1;
 SET statement_timeout TO 'soon';

@@ -11,7 +11,8 @@ use crate::host::now;
 use crate::manifest::{FileMeta, Manifest};
 use crate::names::{FileId, Names, Object};
 use crate::pointer::{Entry, Pointer};
-use crate::resolve::{find_pointer, load_manifest};
+use crate::resolve::{Fallback, find_pointer, load_manifest};
+use crate::restore::candidates;
 use crate::retention::{Retention, expired};
 use crate::store::{Replaced, Store, Verify};
 use crate::upload::check_arrived;
@@ -129,6 +130,30 @@ pub async fn show(store: &Store, pipeline: &str, checkpoint: Option<CheckpointId
     let names = store.root().names(pipeline)?;
     let entry = listed(store, &names, checkpoint).await?;
     load_manifest(store, &names, &entry).await
+}
+
+/// The manifest of the newest checkpoint of which it can be read, which is the first that a restore would try to
+/// bring back; none when there are no checkpoints.
+///
+/// # Errors
+/// [`Error::NothingVerifies`] when there are checkpoints and no manifest can be read, and errors of the store.
+pub async fn newest(store: &Store, pipeline: &str) -> Result<Option<Manifest>> {
+    let names = store.root().names(pipeline)?;
+    let Some(pointer) = find_pointer(store, &names).await?.pointer else { return Ok(None) };
+    let mut fallbacks = Vec::new();
+    for entry in candidates(&pointer) {
+        match load_manifest(store, &names, entry).await {
+            Ok(manifest) => return Ok(Some(manifest)),
+            Err(error) if error.is_damage() => {
+                fallbacks.push(Fallback { checkpoint: Some(entry.checkpoint), reason: error.to_string() });
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    if fallbacks.is_empty() {
+        return Ok(None);
+    }
+    Err(Error::NothingVerifies { pipeline: pipeline.to_owned(), fallbacks })
 }
 
 async fn listed(store: &Store, names: &Names, checkpoint: Option<CheckpointId>) -> Result<Entry> {

@@ -69,6 +69,9 @@ async fn each_damage_of_the_newest_checkpoint_is_found_and_fallen_back_from() ->
             let empty = probe.path().join(format!("empty-{n}"));
             let resolved = resolve(&store, PIPELINE, &empty, Default::default()).await?.expect("an older one");
             assert_eq!(resolved.manifest.checkpoint, CheckpointId(2), "{object} {n}");
+            let read = inspect::newest(&store, PIPELINE).await?.expect("a manifest");
+            let expected = if object == names.checkpoint(newest.checkpoint) { 2 } else { 3 };
+            assert_eq!(read.checkpoint, CheckpointId(expected), "{object} {n}");
             assert_eq!(resolved.fallbacks.len(), 1);
             assert_eq!(resolved.fallbacks[0].checkpoint, Some(CheckpointId(3)));
             let back: Vec<_> = resolved.files.iter().map(|f| std::fs::read(&f.path).expect("restored")).collect();

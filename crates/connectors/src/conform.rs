@@ -3,13 +3,18 @@
 //! Columns are matched by name, exactly or else whatever their case; those not asked for need not be
 //! made at all.
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, ListArray, RecordBatch, StructArray};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, ListArray, RecordBatch, StringArray, StructArray, new_null_array,
+};
 use arrow::buffer::{BooleanBuffer, NullBuffer};
 use arrow::compute::kernels::cast::{CastOptions, cast_with_options};
-use arrow::compute::{can_cast_types, cast, or};
-use arrow::datatypes::{DataType, FieldRef, Fields, Schema, SchemaRef};
+use arrow::compute::kernels::cmp::distinct;
+use arrow::compute::{and, can_cast_types, cast, concat, nullif, or};
+use arrow::datatypes::{DataType, FieldRef, Fields, Float32Type, Float64Type, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use highwater_engine::{Error, Result};
+use highwater_values::input::parse_text_column;
+use highwater_values::spelling;
 use std::sync::Arc;
 
 /// A choice of columns of a source.
@@ -83,14 +88,58 @@ pub(crate) fn cast_marking(column: &ArrayRef, to: &DataType) -> Result<(ArrayRef
             return cast_marking(&cast(column, &DataType::List(Arc::clone(own)))?, to);
         }
         (DataType::Struct(_), DataType::Struct(fields)) => return cast_fields(column.as_struct(), fields),
+        (DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View, to) if is_read(to) => {
+            return read_marking(cast(column, &DataType::Utf8)?.as_string::<i32>(), to);
+        }
         _ => {}
     }
-    let converted = cast(column, to)?;
-    if converted.null_count() == column.null_count() {
+    let texts = if to == &DataType::Utf8 { spelling::texts(column) } else { None };
+    let converted = texts.map_or_else(|| cast(column, to), Ok)?;
+    let changed = changed(column, &converted)?;
+    let is_lost = |row: usize| {
+        column.is_valid(row) && (converted.is_null(row) || changed.as_ref().is_some_and(|changed| changed.value(row)))
+    };
+    let lost = BooleanBuffer::collect_bool(column.len(), is_lost);
+    if lost.count_set_bits() == 0 {
         return Ok((converted, None));
     }
-    let lost = BooleanBuffer::collect_bool(column.len(), |row| column.is_valid(row) && converted.is_null(row));
-    Ok((converted, Some(BooleanArray::new(lost, None))))
+    let lost = BooleanArray::new(lost, None);
+    Ok((nullif(&converted, &lost)?, Some(lost)))
+}
+
+/// Whether texts are read as PostgreSQL reads them where they are to be of a type.
+fn is_read(to: &DataType) -> bool {
+    !matches!(to, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Binary)
+}
+
+/// The same of texts: all at once if they fit, else one by one.
+fn read_marking(texts: &StringArray, to: &DataType) -> Result<(ArrayRef, Option<BooleanArray>), ArrowError> {
+    if let Ok(column) = parse_text_column(texts, to) {
+        return Ok((column, None));
+    }
+    let read = |row: usize| parse_text_column(&texts.slice(row, 1), to).unwrap_or_else(|_| new_null_array(to, 1));
+    let values: Vec<ArrayRef> = (0..texts.len()).map(read).collect();
+    let column = concat(&values.iter().map(AsRef::as_ref).collect::<Vec<&dyn Array>>())?;
+    let lost = BooleanBuffer::collect_bool(texts.len(), |row| texts.is_valid(row) && column.is_null(row));
+    Ok((column, Some(BooleanArray::new(lost, None))))
+}
+
+/// Which numbers a cast has made others: those with a fraction that are whole now, and those that are
+/// infinite now. A number that was rounded to a scale, or to the precision of a float, is none.
+fn changed(from: &ArrayRef, to: &ArrayRef) -> Result<Option<BooleanArray>, ArrowError> {
+    match (from.data_type(), to.data_type()) {
+        (own, whole) if own.is_floating() && whole.is_integer() => {
+            let wide = cast(from, &DataType::Float64)?;
+            Ok(Some(BooleanArray::from_unary(wide.as_primitive::<Float64Type>(), |value| value.fract() != 0.0)))
+        }
+        (own, whole) if own.is_decimal() && whole.is_integer() => distinct(&cast(to, own)?, from).map(Some),
+        (DataType::Float64, DataType::Float32) => {
+            let is_infinite = BooleanArray::from_unary(to.as_primitive::<Float32Type>(), f32::is_infinite);
+            let was_finite = BooleanArray::from_unary(from.as_primitive::<Float64Type>(), f64::is_finite);
+            and(&is_infinite, &was_finite).map(Some)
+        }
+        _ => Ok(None),
+    }
 }
 
 /// The same of arrays, which do not fit when one of their elements does not.
@@ -135,8 +184,8 @@ fn cast_fields(rows: &StructArray, fields: &Fields) -> Result<(ArrayRef, Option<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow::array::{Int32Array, Int64Array, StringArray};
-    use arrow::datatypes::{Field, Int64Type};
+    use arrow::array::{Decimal128Array, Float64Array, Int32Array, Int64Array};
+    use arrow::datatypes::{Decimal128Type, Field, Int64Type, Time64MicrosecondType, TimeUnit};
 
     #[test]
     fn columns_are_found_by_name_and_cast() {
@@ -178,6 +227,38 @@ mod tests {
         assert_eq!(converted.as_struct().column(1).as_ref(), &StringArray::from(vec!["a", "b"]));
         let absent = cast_marking(&column, &DataType::Struct(fields(["x", "z"]))).expect_err("absent");
         assert!(absent.to_string().contains("lacks the field 'z'"), "{absent}");
+    }
+
+    #[test]
+    fn numbers_that_would_become_others_are_marked() {
+        let doubles: ArrayRef =
+            Arc::new(Float64Array::from(vec![Some(1.6), None, Some(-2.0), Some(-0.0), Some(1e300)]));
+        let lost = |column: &ArrayRef, to: &DataType| {
+            let (converted, lost) = cast_marking(column, to).expect("cast");
+            let is_lost = |row: usize| lost.as_ref().is_some_and(|lost| lost.value(row));
+            let lost: Vec<usize> = (0..column.len()).filter(|row| is_lost(*row)).collect();
+            assert!(lost.iter().all(|row| converted.is_null(*row)), "{to}");
+            lost
+        };
+        assert_eq!(lost(&doubles, &DataType::Int32), [0, 4]);
+        assert_eq!(lost(&doubles, &DataType::Float32), [4]);
+        assert_eq!(lost(&doubles, &DataType::Decimal128(38, 0)), [4]);
+        let decimals = Decimal128Array::from(vec![Some(1600), Some(-2000), None]).with_precision_and_scale(10, 3);
+        let decimals: ArrayRef = Arc::new(decimals.expect("a decimal"));
+        assert_eq!(lost(&decimals, &DataType::Int16), [0]);
+        let (rounded, none) = cast_marking(&decimals, &DataType::Decimal128(4, 0)).expect("cast");
+        assert_eq!((rounded.as_primitive::<Decimal128Type>().value(0), none), (2, None));
+    }
+
+    #[test]
+    fn texts_are_those_of_postgresql() {
+        let numbers: ArrayRef = Arc::new(Float64Array::from(vec![Some(1e10), None]));
+        let (texts, lost) = cast_marking(&numbers, &DataType::Utf8).expect("cast");
+        assert_eq!((texts.as_string::<i32>().value(0), texts.is_null(1), lost), ("10000000000", true, None));
+        let texts: ArrayRef = Arc::new(StringArray::from(vec![Some("24:00"), Some("x"), None, Some("10:00")]));
+        let (times, lost) = cast_marking(&texts, &DataType::Time64(TimeUnit::Microsecond)).expect("cast");
+        assert_eq!(times.as_primitive::<Time64MicrosecondType>().value(0), 86_400_000_000);
+        assert_eq!(lost, Some(BooleanArray::from(vec![false, true, false, false])));
     }
 
     #[test]

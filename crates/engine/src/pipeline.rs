@@ -5,16 +5,18 @@
 //! doubles from one second to thirty. Invariant: at most one run of a pipeline exists.
 
 mod memory;
+mod metrics;
 mod reading;
 
 pub(crate) use memory::{INTERVAL as MEMORY_INTERVAL, MemoryWatch, reserve as memory_reserve};
+pub use metrics::Metrics;
 pub(crate) use reading::finish;
 pub use reading::{BegunScan, Scan, Subscription};
 
 use crate::checkpointing::{CheckpointReport, CheckpointSettings, History};
 use crate::control::{Reaching, Request};
 use crate::error::{Error, Result};
-use crate::metrics::{Counters, Histogram, Percentiles};
+use crate::metrics::Counters;
 use crate::plan::{Operator, Plan};
 use crate::reads::Reads;
 use crate::run::{Event, Facilities, PipelineSpec, RunSetup, RunSpec, prepare};
@@ -24,7 +26,6 @@ use crate::shared::{Cause, FailingDelivery, Failure, Run};
 use crate::snapshot::Shipping;
 use crate::source::Extent;
 use highwater_checkpoint::{Store, Trigger};
-use highwater_core::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -74,57 +75,6 @@ pub enum Status {
     },
     /// It was stopped.
     Stopped,
-}
-
-/// A snapshot of a pipeline's counters.
-#[derive(Clone, Debug, Default)]
-pub struct Metrics {
-    /// Rows that sources gave in this process.
-    pub rows_in: u64,
-    /// Bad rows left out.
-    pub skipped_rows: u64,
-    /// Rows left out as they were late.
-    pub late_rows: u64,
-    /// Rows left out of views and sinks, as an expression cannot be computed for them or a target does
-    /// not take them.
-    pub failed_rows: u64,
-    /// Epochs complete.
-    pub epochs: u64,
-    /// From an epoch's tick until it was complete, in microseconds.
-    pub epoch_us: Percentiles,
-    /// From when the oldest row of an epoch came to be until every view showed it, in microseconds;
-    /// of sources that know when their rows came to be.
-    pub latency_us: Percentiles,
-    /// The longest pause between two batches of a worker in windows of 100 ms, in microseconds.
-    pub gap_us: Percentiles,
-    /// The stream's stop for a barrier, in microseconds, one a worker, operator and checkpoint.
-    pub freeze_us: Percentiles,
-    /// Keys held.
-    pub keys: u64,
-    /// Memory of the tables.
-    pub state_bytes: Bytes,
-    /// State dropped from memory since it was above the budget; it is read back when needed.
-    pub evicted_bytes: Bytes,
-    /// Checkpoints published.
-    pub checkpoints: u64,
-    /// Checkpoints failed.
-    pub failed_checkpoints: u64,
-    /// Checkpoints skipped, as nothing had changed.
-    pub skipped_checkpoints: u64,
-    /// Checkpoints passed over at restore.
-    pub fallbacks: u64,
-    /// Outbox parts delivered.
-    pub delivered: u64,
-    /// Failed deliveries.
-    pub delivery_failures: u64,
-    /// Restarts after failures.
-    pub restarts: u64,
-    /// The position in the log of changes that every view shows.
-    pub horizon: u64,
-    /// How much of the slowest backfill is done, in thousandths; 1,000 when none is under way.
-    pub backfill: u64,
-    /// Whether somebody has paused it.
-    pub paused: bool,
 }
 
 /// A pipeline; cheap to clone.
@@ -449,50 +399,6 @@ impl Pipeline {
     pub fn pause(&self, paused: bool) -> Result<()> {
         self.inner.spec.lock().unwrap_or_else(PoisonError::into_inner).paused = paused;
         self.inner.ask(Request::Pause(paused))
-    }
-
-    /// Its counters now.
-    #[must_use]
-    pub fn metrics(&self) -> Metrics {
-        let c = &self.inner.counters;
-        Metrics {
-            rows_in: c.rows_in.load(Relaxed),
-            skipped_rows: c.skipped_rows.load(Relaxed),
-            late_rows: c.late_rows.load(Relaxed),
-            failed_rows: c.failed_rows.load(Relaxed),
-            epochs: c.epochs.load(Relaxed),
-            epoch_us: c.epoch_time.percentiles(),
-            latency_us: c.latency.percentiles(),
-            gap_us: c.gap.percentiles(),
-            freeze_us: c.freeze.percentiles(),
-            keys: c.keys.load(Relaxed),
-            state_bytes: Bytes(c.state_bytes.load(Relaxed)),
-            evicted_bytes: Bytes(c.evicted_bytes.load(Relaxed)),
-            checkpoints: c.published.load(Relaxed),
-            failed_checkpoints: c.failed.load(Relaxed),
-            skipped_checkpoints: c.skipped.load(Relaxed),
-            fallbacks: c.fallbacks.load(Relaxed),
-            delivered: c.delivered.load(Relaxed),
-            delivery_failures: c.delivery_failures.load(Relaxed),
-            restarts: self.inner.restarts.load(Relaxed),
-            horizon: c.horizon.load(Relaxed),
-            backfill: c.backfill.load(Relaxed),
-            paused: c.paused.load(Relaxed),
-        }
-    }
-
-    /// Adds its latencies to those of others.
-    pub fn add_latencies(&self, to: &Histogram) {
-        to.add(&self.inner.counters.latency);
-    }
-
-    /// Begins new histograms, for a new phase of a measurement.
-    pub fn reset_histograms(&self) {
-        let c = &self.inner.counters;
-        c.epoch_time.reset();
-        c.latency.reset();
-        c.gap.reset();
-        c.freeze.reset();
     }
 
     /// Its checkpoints of this process, oldest first.

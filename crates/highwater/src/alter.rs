@@ -151,7 +151,7 @@ impl Database {
         let held = match &column.default {
             None => arrow::array::new_null_array(data_type, 1),
             Some(default) => {
-                let constant = highwater_sql::statement::constant(default, &added.text);
+                let constant = highwater_sql::statement::constants([default], &added.text);
                 check_functions(&self.session.bind(&constant, &highwater_sql::Relations::default())?)?;
                 default_of(&self.session, Some(default), &added.text, data_type, 1, None)?
             }

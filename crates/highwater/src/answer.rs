@@ -2,7 +2,6 @@
 
 use crate::error::Result;
 use crate::outcome::{Outcome, Rows};
-use crate::titles::titled;
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::compute::cast;
 use arrow::datatypes::{Field, Schema, SchemaRef};
@@ -11,6 +10,7 @@ use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::memory::MemoryStream;
 use datafusion::sql::sqlparser::ast::Query;
 use futures::TryStreamExt as _;
+use highwater_sql::titled;
 use highwater_sql::types::plain_columns;
 use highwater_sql::zones::Zone;
 use std::sync::Arc;

@@ -25,7 +25,7 @@ use highwater_engine::core::{Clock as _, SystemClock};
 use highwater_engine::source::stamped;
 use highwater_sql::input::parse_text_column;
 use highwater_sql::rounding::rounded;
-use highwater_sql::statement::{CreateTable, Delete, Insert, Name, Query, Update, constant, returning};
+use highwater_sql::statement::{CreateTable, Delete, Insert, Name, Query, Update, constants, returning};
 use highwater_sql::types::{JSONB, catalog_name, is_kept, pg_name};
 use highwater_sql::zoned::has_instants;
 use highwater_sql::zones::Zone;
@@ -356,7 +356,7 @@ impl Database {
     }
 
     /// Rows of [`Update::query`].
-    async fn rows_to_change(
+    pub(crate) async fn rows_to_change(
         &self,
         connection: &mut Connection,
         (name, target): (&Name, &Target),
@@ -502,7 +502,7 @@ pub(crate) fn without_columns(
     count: usize,
     zone: Option<&Zone>,
 ) -> Result<Option<ArrayRef>> {
-    let plan = session.bind(&constant(expr, text), &Relations::default())?;
+    let plan = session.bind(&constants([expr], text), &Relations::default())?;
     let plan = match zone {
         Some(zone) => session.zoned(plan, zone)?.plan,
         None => plan,
@@ -734,7 +734,7 @@ fn bytes(batch: &RecordBatch, at: usize) -> Result<&arrow::array::BinaryArray> {
     batch.column(at).as_binary_opt::<i32>().ok_or_else(|| invalid("XX000", "a row came without its key", None))
 }
 
-fn deleted(target: &Target, found: &[RecordBatch]) -> Result<Effect> {
+pub(crate) fn deleted(target: &Target, found: &[RecordBatch]) -> Result<Effect> {
     let mut changes = Vec::new();
     let mut rows = Vec::new();
     for batch in found {

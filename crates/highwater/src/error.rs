@@ -169,7 +169,11 @@ fn query_message(error: &DataFusionError) -> String {
         DataFusionError::NotImplemented(text) if is_of_subquery(text) => {
             "this subquery is not supported: write it as a join, or tie it by = to the query around it".to_owned()
         }
-        other => other.message().lines().next().unwrap_or_default().to_owned(),
+        other => {
+            let message = other.message();
+            let first = message.lines().next().unwrap_or_default();
+            said_otherwise(first).unwrap_or(first).to_owned()
+        }
     }
 }
 
@@ -257,16 +261,30 @@ fn table_state(error: &highwater_tables::Error) -> &'static str {
     }
 }
 
-/// What DataFusion's functions say of arguments that they do not take, and the classes of the errors.
-const SAID: [(&str, &str); 3] = [
-    ("field position must not be zero", "22023"),
-    ("cannot take square root of a negative number", "2201F"),
-    ("Timestamp out of range", "22008"),
+/// What DataFusion says of values that it does not take, the classes of the errors, and PostgreSQL's words where
+/// they are others.
+const SAID: [(&str, &str, Option<&str>); 7] = [
+    ("field position must not be zero", "22023", None),
+    ("cannot take square root of a negative number", "2201F", None),
+    ("Timestamp out of range", "22008", None),
+    (
+        "Scalar subquery returned more than one row",
+        "21000",
+        Some("more than one row returned by a subquery used as an expression"),
+    ),
+    ("was not provided a value for execution", "42P02", None),
+    ("LIMIT must be >=", "2201W", Some("LIMIT must not be negative")),
+    ("OFFSET must be >=", "2201X", Some("OFFSET must not be negative")),
 ];
 
 /// The class of an error in these words.
 fn said(text: &str) -> Option<&'static str> {
-    SAID.iter().find(|(words, _)| text.contains(*words)).map(|(_, sqlstate)| *sqlstate)
+    SAID.iter().find(|(words, ..)| text.contains(*words)).map(|(_, sqlstate, _)| *sqlstate)
+}
+
+/// PostgreSQL's words for an error in these words.
+fn said_otherwise(text: &str) -> Option<&'static str> {
+    SAID.iter().find(|(words, ..)| text.contains(*words)).and_then(|(.., message)| *message)
 }
 
 /// What went wrong while a statement was planned: constants are computed then.
@@ -291,7 +309,7 @@ fn query_state(error: &DataFusionError) -> &'static str {
         },
         DataFusionError::ResourcesExhausted(_) => "53200",
         DataFusionError::NotImplemented(_) => "0A000",
-        DataFusionError::Execution(text) => said(text).unwrap_or("22000"),
+        DataFusionError::Execution(text) | DataFusionError::Plan(text) => said(text).unwrap_or("22000"),
         DataFusionError::ArrowError(arrow, _) => match &**arrow {
             arrow::error::ArrowError::DivideByZero => "22012",
             arrow::error::ArrowError::ComputeError(text) if said(text).is_some() => said(text).unwrap_or("22000"),

@@ -140,7 +140,7 @@ mod subscription;
 mod system;
 mod table_sink;
 mod threads;
-mod titles;
+mod truncate;
 mod turns;
 mod upsert;
 mod values;

@@ -197,12 +197,10 @@ impl Database {
 
     /// What the root has of a pipeline.
     fn at_root(&self, pipeline: &str) -> Result<AtRoot> {
-        match self.engine.wait_for(inspect::show(self.engine.store(), pipeline, None)) {
-            Ok(manifest) => Ok(AtRoot::Checkpoint(Box::new(manifest))),
-            Err(checkpoint::Error::Missing { .. }) => Ok(AtRoot::Nothing),
-            Err(error) if error.is_damage() || matches!(error, checkpoint::Error::NothingVerifies { .. }) => {
-                Ok(AtRoot::Damage)
-            }
+        match self.engine.wait_for(inspect::newest(self.engine.store(), pipeline)) {
+            Ok(Some(manifest)) => Ok(AtRoot::Checkpoint(Box::new(manifest))),
+            Ok(None) => Ok(AtRoot::Nothing),
+            Err(checkpoint::Error::NothingVerifies { .. }) => Ok(AtRoot::Damage),
             Err(error) => Err(highwater_engine::Error::from(error).into()),
         }
     }
@@ -367,10 +365,10 @@ impl Database {
     }
 }
 
-/// The newest that the root has of a pipeline.
+/// The newest that the root has of a pipeline; of damaged ones the one before.
 enum AtRoot {
     Nothing,
-    /// Something that cannot be read.
+    /// Nothing that can be read.
     Damage,
     Checkpoint(Box<Manifest>),
 }

@@ -11,17 +11,17 @@ use crate::prepared;
 use crate::query::QUERY_PLAN;
 use crate::set_config::Changes;
 use crate::statements::is_taken_after_failure;
-use crate::titles::titled;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::sqlparser::ast::{Expr, Value};
+use datafusion::sql::sqlparser::tokenizer::Location;
 use futures::future::BoxFuture;
 use highwater_sql::session::plain;
 use highwater_sql::statement::{
-    CopyOut, EXCLUDED, Insert, Name, Query, ROW_KEY, ROW_NUMBER, ROW_VALUE, Show, Statement, returning,
+    CopyOut, EXCLUDED, Insert, Name, Query, ROW_KEY, ROW_NUMBER, ROW_VALUE, Show, Statement, constants, returning,
 };
-use highwater_sql::{Relations, SelectItem, references, rows_of, walk_query};
+use highwater_sql::{Position, Relations, SelectItem, is_default, references, rows_of, titled, walk_query};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -120,12 +120,7 @@ impl Database {
             }
             _ => None,
         };
-        let last = known.keys().next_back().copied().unwrap_or(0).max(told.len());
-        let parameter = |number: usize| {
-            let told = told.get(number - 1).cloned().flatten();
-            told.or_else(|| known.get(&number).cloned()).unwrap_or(DataType::Utf8)
-        };
-        Ok(Described { parameters: (1..=last).map(parameter).collect(), columns })
+        Ok(Described { parameters: types_of(told, &known), columns })
     }
 
     async fn columns_of(
@@ -143,12 +138,46 @@ impl Database {
                 return Ok(titled(&plan.schema(), &query.ast));
             }
         }
-        let plan = self.infer(query, None, told, known).await?;
-        Ok(titled(&Arc::new(plan.schema().as_arrow().clone()), &query.ast))
+        let relations = self.relations_of(query, None)?;
+        let plan = self.infer_over(query, &relations, told, known).await?;
+        let types = types_of(told, known);
+        let columns = if highwater_sql::are_told(&plan, &types) {
+            Arc::new(plan.schema().as_arrow().clone())
+        } else {
+            self.columns_with(query, &relations, types).await?
+        };
+        Ok(titled(&columns, &query.ast))
     }
 
-    /// Binds a query over relations that only have columns, and learns its parameters' types.
-    /// `hidden` names a table that gives its rows' keys too.
+    /// The columns of a query when all its parameters have types: what stands beside one that may be anything need
+    /// not have told its own.
+    async fn columns_with(&self, query: &Query, relations: &Relations, types: Vec<DataType>) -> Result<SchemaRef> {
+        let values = Parameters(types.iter().map(ScalarValue::try_from).collect::<Result<_, _>>()?);
+        let types: Vec<Option<DataType>> = types.into_iter().map(Some).collect();
+        let (session, query, relations) = (Arc::clone(&self.session), query.clone(), relations.clone());
+        self.aside(move || {
+            let plan = plain(session.bind_with(&query, &relations, &types)?)?;
+            let bound = Arc::new(plan.schema().as_arrow().clone());
+            // What fails without values is told when there are some.
+            let run = values.put_into(plan).and_then(|plan| Ok(session.columns_when_run(plan)?));
+            Ok(run.unwrap_or(bound))
+        })
+        .await
+    }
+
+    /// The relations of a query, which only have columns. `hidden` names a table that gives its rows' keys too.
+    fn relations_of(&self, query: &Query, hidden: Option<&Name>) -> Result<Relations> {
+        let state = self.state();
+        let mut relations = state.objects.relations(&self.session, &references(query), Reading::Stream)?;
+        if let Some(name) = hidden
+            && let Some(Body::Table(target)) = state.objects.get(&name.value).map(|object| &object.body)
+        {
+            relations.stream(&name.value, with_hidden(target));
+        }
+        Ok(relations)
+    }
+
+    /// Binds a query, and learns its parameters' types.
     async fn infer(
         &self,
         query: &Query,
@@ -156,30 +185,21 @@ impl Database {
         told: &[Option<DataType>],
         known: &mut Known,
     ) -> Result<LogicalPlan> {
-        let relations = {
-            let state = self.state();
-            let mut relations = state.objects.relations(&self.session, &references(query), Reading::Stream)?;
-            if let Some(name) = hidden
-                && let Some(Body::Table(target)) = state.objects.get(&name.value).map(|object| &object.body)
-            {
-                relations.stream(&name.value, with_hidden(target));
-            }
-            relations
-        };
-        self.infer_over(query, relations, told, known).await
+        let relations = self.relations_of(query, hidden)?;
+        self.infer_over(query, &relations, told, known).await
     }
 
     async fn infer_over(
         &self,
         query: &Query,
-        relations: Relations,
+        relations: &Relations,
         told: &[Option<DataType>],
         known: &mut Known,
     ) -> Result<LogicalPlan> {
         let count = placeholders(query).max(told.len());
         let types: Vec<Option<DataType>> =
             (1..=count).map(|n| told.get(n - 1).cloned().flatten().or_else(|| known.get(&n).cloned())).collect();
-        let (session, query) = (Arc::clone(&self.session), query.clone());
+        let (session, query, relations) = (Arc::clone(&self.session), query.clone(), relations.clone());
         let plan = self.aside(move || Ok(plain(session.bind_with(&query, &relations, &types)?)?)).await?;
         let inferred = highwater_sql::parameter_types(&plan);
         let arrays = highwater_sql::arrays::parameters(&plan);
@@ -211,7 +231,7 @@ impl Database {
         relations.stream(&insert.table.value, numbered(&with_hidden(&target)));
         relations.stream(EXCLUDED, numbered(target.schema()));
         let query = update.query(&insert.table, insert.alias.as_ref(), &target.columns(), &insert.text);
-        self.infer_over(&query, relations, told, known).await.map(|_| ())
+        self.infer_over(&query, &relations, told, known).await.map(|_| ())
     }
 
     async fn infer_source(
@@ -223,13 +243,20 @@ impl Database {
     ) -> Result<()> {
         let Some(query) = &insert.source else { return Ok(()) };
         if let Some(rows) = rows_of(query) {
-            for row in rows {
+            for row in &rows {
                 let places = target.places(&insert.columns, row.len())?;
                 for (expr, at) in row.iter().zip(places) {
                     know(expr, target.schema().field(at).data_type(), known);
                 }
             }
-            for number in 1..=placeholders(query) {
+            let count = placeholders(query);
+            if (1..=count).any(|number| !known.contains_key(&number)) {
+                let is_computed = |expr: &&Expr| !matches!(expr, Expr::Value(_)) && !is_default(expr);
+                let computed = constants(rows.into_iter().flatten().filter(is_computed), &insert.text);
+                // What cannot be bound is told when it is run.
+                drop(self.infer(&computed, None, told, known).await);
+            }
+            for number in 1..=count {
                 known.entry(number).or_insert(DataType::Utf8);
             }
             return Ok(());
@@ -256,6 +283,16 @@ impl Database {
     }
 }
 
+/// The types of all parameters: as they were told, or learned; of others nothing is known, and they are texts.
+fn types_of(told: &[Option<DataType>], known: &Known) -> Vec<DataType> {
+    let last = known.keys().next_back().copied().unwrap_or(0).max(told.len());
+    let parameter = |number: usize| {
+        let told = told.get(number - 1).cloned().flatten();
+        told.or_else(|| known.get(&number).cloned()).unwrap_or(DataType::Utf8)
+    };
+    (1..=last).map(parameter).collect()
+}
+
 /// A table's columns and those under which it gives its rows' keys and stored forms.
 fn with_hidden(target: &Target) -> SchemaRef {
     let hidden = [ROW_KEY, ROW_VALUE].map(|name| Arc::new(Field::new(name, DataType::Binary, false)));
@@ -278,7 +315,23 @@ fn number_of(name: &str) -> Option<usize> {
 
 /// The highest number of a parameter in a query.
 pub(crate) fn placeholders(query: &Query) -> usize {
-    struct Highest(usize);
+    highest(query).0
+}
+
+/// Refuses a parameter that is given no value.
+pub(crate) fn check_parameters(query: &Query, parameters: &Parameters) -> Result<()> {
+    let (number, at) = highest(query);
+    if number <= parameters.0.len() {
+        return Ok(());
+    }
+    let position = Position::locate(&query.text, at.line, at.column);
+    let message = format!("there is no parameter ${number}");
+    Err(highwater_sql::Error::Invalid { sqlstate: "42P02", message, position }.into())
+}
+
+/// The highest number of a parameter in a query, 0 when there is none, and where it stands.
+fn highest(query: &Query) -> (usize, Location) {
+    struct Highest(usize, Location);
     impl datafusion::sql::sqlparser::ast::Visitor for Highest {
         type Break = ();
 
@@ -287,12 +340,15 @@ pub(crate) fn placeholders(query: &Query) -> usize {
             value: &datafusion::sql::sqlparser::ast::ValueWithSpan,
         ) -> std::ops::ControlFlow<()> {
             if let Value::Placeholder(name) = &value.value {
-                self.0 = self.0.max(number_of(name).unwrap_or(0));
+                let number = number_of(name).unwrap_or(0);
+                if number > self.0 {
+                    *self = Self(number, value.span.start);
+                }
             }
             std::ops::ControlFlow::Continue(())
         }
     }
-    let mut highest = Highest(0);
+    let mut highest = Highest(0, Location::empty());
     let _: std::ops::ControlFlow<()> = walk_query(&query.ast, &mut highest);
-    highest.0
+    (highest.0, highest.1)
 }

@@ -9,6 +9,7 @@ use crate::fed;
 use crate::objects::{Body, Object, Reading};
 use crate::outcome::{Outcome, Rows};
 use crate::parameters::Parameters;
+use crate::prepare::check_parameters;
 use crate::provider::TableRows;
 use crate::replay::{self, Until};
 use crate::set_config::{self, Changes};
@@ -200,6 +201,7 @@ impl Database {
         parameters: &Parameters,
         special: Option<(&str, TableRows)>,
     ) -> Result<Planned> {
+        check_parameters(query, parameters)?;
         let names = references(query);
         let leaves = {
             let mut state = self.state();

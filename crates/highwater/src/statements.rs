@@ -95,6 +95,7 @@ impl Database {
             }
             Statement::Insert(insert) => self.run_insert(connection, insert, parameters).await?,
             Statement::Update(update) => self.update(connection, update, parameters).await?,
+            Statement::Delete(delete) if delete.truncates.is_some() => self.truncate(connection, delete).await?,
             Statement::Delete(delete) => self.delete(connection, delete, parameters).await?,
             Statement::ExplainQuery(query) => self.explain_query(connection, query).await?,
             Statement::ExplainAnalyze(query) => self.explain_analyze(connection, query).await?,
@@ -279,6 +280,7 @@ fn writes(statement: &Statement) -> Option<String> {
     let what = match statement {
         Statement::Insert(_) => "INSERT",
         Statement::Update(_) => "UPDATE",
+        Statement::Delete(delete) if delete.truncates.is_some() => "TRUNCATE TABLE",
         Statement::Delete(_) => "DELETE",
         Statement::CreateTable(_) => "CREATE TABLE",
         Statement::CreateSource(_) => "CREATE SOURCE",

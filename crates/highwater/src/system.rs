@@ -92,6 +92,8 @@ impl Database {
         let Some(mut statement) = parsed.into_iter().next() else { return Ok(None) };
         highwater_sql::group_operands(&mut statement);
         catalog_queries::simplify(&mut statement);
+        // `current_user` and `session_user` are one function.
+        highwater_sql::name_repeated(&mut statement);
         let statement = datafusion::sql::parser::Statement::Statement(Box::new(statement));
         let refused = |error: DataFusionError| highwater_sql::Error::of_planner(error, &query.text);
         let state = context.state();

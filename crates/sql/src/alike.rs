@@ -37,6 +37,11 @@ use std::sync::Arc;
 /// Functions whose arguments have one type.
 const ALIKE: [&str; 4] = ["coalesce", "greatest", "least", "nullif"];
 
+/// Whether the arguments of a function have one type.
+pub(crate) fn is_alike(function: &str) -> bool {
+    ALIKE.contains(&function)
+}
+
 /// Puts the functions in the places of DataFusion's.
 ///
 /// # Errors

@@ -30,6 +30,10 @@ impl<'a> Cursor<'a> {
         while tokens.last().is_some_and(|t| t.token == Token::SemiColon) {
             tokens.pop();
         }
+        if let Some(literal) = tokens.iter().find(|token| matches!(token.token, Token::UnicodeStringLiteral(_))) {
+            let hint = "write a character by its number as in E'\\u0061'";
+            return Err(Error::unsupported("U&'...'", hint, Position::of(text, literal.span.start)));
+        }
         chains::check(&tokens, text)?;
         frame_bounds::check(&tokens, text)?;
         let end = tokens.len();

@@ -1,7 +1,8 @@
 //! Why a statement was refused: classed by SQLSTATE, with the position in the statement.
 
 use crate::text::Position;
-use datafusion::common::{DataFusionError, SchemaError};
+use crate::titles;
+use datafusion::common::{Column, DataFusionError, SchemaError};
 use std::fmt;
 use thiserror::Error as ThisError;
 
@@ -248,6 +249,12 @@ impl Error {
 
     fn of_schema(error: &SchemaError, position: Option<Position>) -> Self {
         match error {
+            // Columns that share a title have other names.
+            SchemaError::FieldNotFound { field, valid_fields } if is_shared(field, valid_fields) => Self::Invalid {
+                sqlstate: "42702",
+                message: format!("column reference {:?} is ambiguous", field.name),
+                position,
+            },
             SchemaError::FieldNotFound { field, .. } => {
                 Self::Unknown { kind: Kind::Column, name: field.quoted_flat_name().replace('"', ""), position }
             }
@@ -293,6 +300,9 @@ impl Error {
         if message.contains(DISTINCT_ON_ORDER) {
             return Self::Invalid { sqlstate: NOT_DISTINCT, message, position };
         }
+        if let Some((sqlstate, message)) = in_postgres_words(&message) {
+            return Self::Invalid { sqlstate, message, position };
+        }
         if message.contains(SEVERAL_ROWS) {
             let hint = "use an aggregate such as max";
             return Self::unsupported("a correlated subquery that may give several rows as a value", hint, position);
@@ -300,6 +310,37 @@ impl Error {
         let sqlstate = if message.contains("GROUP BY") { "42803" } else { "42804" };
         Self::Invalid { sqlstate, message, position }
     }
+}
+
+/// Whether several of the columns that there are have a title, of a relation if it tells one.
+fn is_shared(field: &Column, valid: &[Column]) -> bool {
+    let is_of_it = |column: &&Column| field.relation.is_none() || field.relation == column.relation;
+    titles::share(valid.iter().filter(is_of_it).map(|column| column.name.as_str()), &field.name)
+}
+
+/// What DataFusion's planner says of a statement, in PostgreSQL's words and with its SQLSTATE, where it has some.
+fn in_postgres_words(message: &str) -> Option<(&'static str, String)> {
+    if message.contains("Aggregate functions are not allowed in the WHERE clause") {
+        return Some(("42803", "aggregate functions are not allowed in WHERE".to_owned()));
+    }
+    if message.contains("Aggregate function calls cannot be nested") {
+        return Some(("42803", "aggregate function calls cannot be nested".to_owned()));
+    }
+    if message.contains("Inconsistent data length across values list") {
+        return Some(("42601", "VALUES lists must all be the same length".to_owned()));
+    }
+    let (clause, place) = if message.contains("Order by index starts at 1") {
+        ("ORDER BY", "0".to_owned())
+    } else if let Some(place) = between(message, "Order by column out of bounds, specified: ", ",") {
+        ("ORDER BY", place)
+    } else if let Some(place) = between(message, "Cannot find column with position ", " in SELECT clause") {
+        ("GROUP BY", place)
+    } else {
+        let function = between(message, "Function '", "' user-defined coercion failed")?;
+        let given = between(message, "argument types '", "'").unwrap_or(function);
+        return Some(("42883", format!("function {given} does not exist")));
+    };
+    Some(("42P10", format!("{clause} position {place} is not in select list")))
 }
 
 /// What a program's function said, or DataFusion.

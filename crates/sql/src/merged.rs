@@ -11,9 +11,10 @@
 //! here is an ambiguous one for the planner, as no join of it says USING any more.
 
 use crate::error::Error;
-use crate::respell::{call, named_by_place};
+use crate::respell::call;
 use crate::scopes::{folded, tell_outer};
 use crate::text::{Position, template};
+use crate::titles::named_by_place;
 use crate::walk::{walk, walk_mut};
 use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{
@@ -566,11 +567,11 @@ mod tests {
             ),
             (
                 "SELECT k, a.k FROM a FULL JOIN b USING (k)",
-                format!(r#"SELECT {k} AS k, a.k AS "?column?#2" FROM {full}"#),
+                format!(r#"SELECT {k} AS k, a.k AS "?column?#2#k" FROM {full}"#),
             ),
             (
                 "SELECT *, a.k FROM a JOIN b USING (k)",
-                r#"SELECT "a"."k", "a"."x", "b"."y", a.k AS "?column?#2" FROM a JOIN b ON "a"."k" = "b"."k""#.to_owned(),
+                r#"SELECT "a"."k", "a"."x", "b"."y", a.k AS "?column?#2#k" FROM a JOIN b ON "a"."k" = "b"."k""#.to_owned(),
             ),
             ("SELECT k FROM a JOIN b ON a.k = b.k", "SELECT k FROM a JOIN b ON a.k = b.k".to_owned()),
         ] {

@@ -8,9 +8,9 @@
 //! A query in brackets takes the order that stands behind them.
 
 use crate::error::Error;
-use crate::respell::named_by_place;
 use crate::scopes::folded;
 use crate::text::{Position, template};
+use crate::titles::named_by_place;
 use crate::walk::{walk, walk_expressions, walk_mut};
 use datafusion::sql::sqlparser::ast::{
     CastKind, Distinct, ExcludeSelectItem, Expr, Ident, ObjectName, ObjectNamePart, OrderBy, OrderByExpr, OrderByKind,
@@ -24,7 +24,7 @@ use std::ops::ControlFlow;
 /// How the names begin of columns that are sorted by and not shown.
 const KEY: &str = "order#";
 /// The name of the query whose columns they are.
-const SORTED: &str = "sorted#";
+pub(crate) const SORTED: &str = "sorted#";
 
 /// Refuses the first key of a query that is an expression where there can be none.
 pub(crate) fn check(query: &Query, text: &str) -> ControlFlow<Box<Error>> {
@@ -60,14 +60,14 @@ pub(crate) fn written_out(query: &mut Query) {
     let ControlFlow::Continue(()) = walk_mut(query, &mut WriteOut);
 }
 
-fn keys(order: Option<&OrderBy>) -> &[OrderByExpr] {
+pub(crate) fn keys(order: Option<&OrderBy>) -> &[OrderByExpr] {
     match order {
         Some(OrderBy { kind: OrderByKind::Expressions(keys), .. }) => keys,
         _ => &[],
     }
 }
 
-fn keys_mut(order: Option<&mut OrderBy>) -> &mut [OrderByExpr] {
+pub(crate) fn keys_mut(order: Option<&mut OrderBy>) -> &mut [OrderByExpr] {
     match order {
         Some(OrderBy { kind: OrderByKind::Expressions(keys), .. }) => keys,
         _ => &mut [],
@@ -83,7 +83,7 @@ fn unbracketed(body: &SetExpr) -> &SetExpr {
 }
 
 /// A key without the brackets around it.
-fn plain_key(key: &Expr) -> &Expr {
+pub(crate) fn plain_key(key: &Expr) -> &Expr {
     match key {
         Expr::Nested(inner) => plain_key(inner),
         other => other,
@@ -99,12 +99,12 @@ fn is_distinct(select: &Select) -> bool {
     matches!(select.distinct, Some(Distinct::Distinct))
 }
 
-fn is_wild(item: &SelectItem) -> bool {
+pub(crate) fn is_wild(item: &SelectItem) -> bool {
     matches!(item, SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..))
 }
 
 /// What an item computes.
-fn computed(item: &SelectItem) -> Option<&Expr> {
+pub(crate) fn computed(item: &SelectItem) -> Option<&Expr> {
     match item {
         SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => Some(expr),
         _ => None,
@@ -147,7 +147,7 @@ fn plain(expr: &Expr) -> (Expr, Vec<Option<String>>) {
 }
 
 /// Whether two expressions over the same FROM are the same one, a column being told with its relation or without.
-fn are_same(one: &Expr, other: &Expr) -> bool {
+pub(crate) fn are_same(one: &Expr, other: &Expr) -> bool {
     let ((one, of_one), (other, of_other)) = (plain(one), plain(other));
     let is_one = |(one, other): (&Option<String>, &Option<String>)| one.is_none() || other.is_none() || one == other;
     one == other && of_one.iter().zip(&of_other).all(is_one)
@@ -272,7 +272,7 @@ fn alias_of(item: &SelectItem) -> Option<String> {
 }
 
 /// DISTINCT ON is planned over what FROM gives, and so is its order.
-fn is_by_rows(select: &Select) -> bool {
+pub(crate) fn is_by_rows(select: &Select) -> bool {
     matches!(select.distinct, Some(Distinct::On(_)))
 }
 
@@ -365,12 +365,12 @@ mod tests {
             ),
             (
                 "SELECT a.id, b.id, -g AS x FROM a, b ORDER BY b.x",
-                r#"SELECT * EXCLUDE ("order#1") FROM (SELECT a.id, b.id AS "?column?#2", -g AS x, b.x AS "order#1" FROM a, b) AS "sorted#" ORDER BY "order#1""#,
+                r#"SELECT * EXCLUDE ("order#1") FROM (SELECT a.id, b.id AS "?column?#2#id", -g AS x, b.x AS "order#1" FROM a, b) AS "sorted#" ORDER BY "order#1""#,
             ),
             ("SELECT sum(g) AS g FROM t ORDER BY SUM((t.G)) DESC", "SELECT sum(g) AS g FROM t ORDER BY g DESC"),
             (
                 "SELECT DISTINCT g + 1, -g AS g FROM t ORDER BY g + 1",
-                r#"SELECT DISTINCT g + 1 AS "?column?#1", -g AS g FROM t ORDER BY "?column?#1""#,
+                r#"SELECT DISTINCT g + 1 AS "?column?#1#?column?", -g AS g FROM t ORDER BY "?column?#1#?column?""#,
             ),
             (
                 "SELECT DISTINCT ON (g + 1) -g AS g FROM t ORDER BY g + 1",

@@ -2,8 +2,8 @@
 //!
 //! - `generate_series(...)` gives rows: it becomes `unnest` of a function that gives an array.
 //! - So do the functions that give an array's elements, or an object's keys and values, of jsonb.
-//! - `jsonb_agg` and `jsonb_object_agg` are `array_agg` and what makes one jsonb of it, and what
-//!   `string_agg` gives, which is of the type that jsonb has here, is cast to text.
+//! - `jsonb_agg` and `jsonb_object_agg`, whose names may begin with `json` too, are `array_agg` and what makes one jsonb
+//!   of it, and what `string_agg` gives, which is of the type that jsonb has here, is cast to text.
 //! - A function that gives rows, in FROM, and its one column have the same name unless told otherwise.
 //! - `value = ANY (array)` becomes a function, and so does ALL.
 //! - `AT TIME ZONE` becomes a function. `now()` before it is an instant, which DataFusion's type of it
@@ -12,6 +12,8 @@
 //! - `mod(a, b)` is `a % b`, `localtimestamp` a cast of `now()`, and `approx_count_distinct` counts exactly.
 //! - `proctime()` is `now()`: where it is not, it is not planned.
 //! - Comparisons of rows become comparisons of their columns, and `(a, b) IN (SELECT ...)` becomes EXISTS.
+//! - The fields of `ROW(a, b)` are f1, f2 and so on.
+//! - What has no name in queries of FROM and WITH gets one.
 //! - An ORDER BY of an expression with the name of a result is over what FROM gives.
 //! - A column of a relation around a subquery is told with its schema.
 //! - `SIMILAR TO` is a match of a regular expression, and `LIKE` with an escape one without.
@@ -23,17 +25,18 @@
 //! - `age(x)` is that of today, and `make_interval` has all of its arguments in their order.
 //! - ROLLUP and CUBE of several columns at one place are written out as sets.
 //! - A slice without a bound has the first or the last possible one.
-//! - A parameter of LIMIT or OFFSET is cast to a bigint.
+//! - A parameter of LIMIT or OFFSET is cast to a bigint, and so is the place in `substr`.
 //!
 //! Spans stay, so that errors find their places.
 
+use crate::titles::{is_column, named_by_place};
 use crate::walk::walk_mut;
-use crate::{arrays, jsonb, literals, numerals, order_by, patterns, row_values, scalars, scopes, sets, zones};
+use crate::{arrays, jsonb, literals, numerals, order_by, patterns, row_values, scalars, scopes, sets, titles, zones};
 use datafusion::sql::sqlparser::ast::{
     AccessExpr, BinaryOperator, CastKind, CharacterLength, DataType, DuplicateTreatment, Expr, Function, FunctionArg,
     FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, LimitClause, ObjectName, ObjectNamePart, Query,
-    Select, SelectItem, SetExpr, Subscript, TableAlias, TableAliasColumnDef, TableFactor, TimezoneInfo, UnaryOperator,
-    Value, ValueWithSpan, VisitorMut,
+    Select, SelectItem, SetExpr, Statement, Subscript, TableAlias, TableAliasColumnDef, TableFactor, TimezoneInfo,
+    UnaryOperator, Value, ValueWithSpan, VisitorMut,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 use std::collections::BTreeSet;
@@ -43,15 +46,14 @@ use std::ops::ControlFlow;
 /// A query as DataFusion's planner takes it.
 pub(crate) fn respelled(query: &Query) -> Query {
     let mut query = query.clone();
-    // Nothing breaks the walk off.
+    titles::written_out(&mut query);
+    // Nothing breaks the walks off.
     let ControlFlow::Continue(()) = walk_mut(&mut query, &mut Respell);
+    let ControlFlow::Continue(()) = walk_mut(&mut query, &mut NameFields);
     order_by::written_out(&mut query);
     scopes::tell_outer(&mut query);
     query
 }
-
-/// How the names begin that items get from [`told_apart`].
-pub(crate) const UNNAMED: &str = "?column?#";
 
 /// The same query with names for what has none. DataFusion's planner refuses `SELECT 1, 1` and
 /// `SELECT a::int, a::text`, whose items have one name for it; PostgreSQL takes them.
@@ -62,6 +64,18 @@ pub(crate) fn told_apart(mut query: Query) -> Query {
     columns_apart(&mut query.body);
     let ControlFlow::Continue(()) = walk_mut(&mut query, &mut TellApart);
     query
+}
+
+/// Names what the outermost SELECT of a statement gives again, which DataFusion's planner refuses.
+pub fn name_repeated(statement: &mut Statement) {
+    let Statement::Query(query) = statement else { return };
+    let SetExpr::Select(select) = query.body.as_mut() else { return };
+    let mut seen = BTreeSet::new();
+    for (at, item) in select.projection.iter_mut().enumerate() {
+        if matches!(&*item, SelectItem::UnnamedExpr(expr) if !seen.insert(expr.to_string())) {
+            name_by_place(item, at);
+        }
+    }
 }
 
 fn columns_apart(body: &mut SetExpr) {
@@ -104,22 +118,10 @@ impl VisitorMut for TellApart {
     }
 }
 
-fn is_column(expr: &Expr) -> bool {
-    match expr {
-        Expr::Nested(inner) => is_column(inner),
-        expr => matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_)),
-    }
-}
-
 fn name_by_place(item: &mut SelectItem, at: usize) {
     if let SelectItem::UnnamedExpr(expr) = item {
         *item = named_by_place(expr.clone(), at);
     }
-}
-
-/// An item that keeps no name of its own.
-pub(crate) fn named_by_place(expr: Expr, at: usize) -> SelectItem {
-    SelectItem::ExprWithAlias { expr, alias: Ident::with_quote('"', format!("{UNNAMED}{}", at + 1)) }
 }
 
 /// Functions that give rows.
@@ -264,13 +266,26 @@ impl VisitorMut for Respell {
                 let pattern = translated(patterns::SIMILAR, pattern, escape_char.take());
                 *expr = Expr::BinaryOp { left: of.clone(), op, right: Box::new(pattern) };
             }
-            Expr::Like { pattern, escape_char: escape @ Some(_), .. }
-            | Expr::ILike { pattern, escape_char: escape @ Some(_), .. } => {
+            Expr::Like { pattern, escape_char: escape, .. } | Expr::ILike { pattern, escape_char: escape, .. }
+                if escape.is_some() || ends_with_escape(pattern.as_ref()) =>
+            {
                 **pattern = translated(patterns::LIKE, pattern, escape.take());
             }
             Expr::CompoundFieldAccess { access_chain, .. } => access_chain.iter_mut().for_each(bounded),
             _ => {}
         }
+        ControlFlow::Continue(())
+    }
+}
+
+/// Names the fields of rows that are not compared.
+struct NameFields;
+
+impl VisitorMut for NameFields {
+    type Break = Infallible;
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Infallible> {
+        row_values::name_fields(expr);
         ControlFlow::Continue(())
     }
 }
@@ -292,10 +307,12 @@ fn as_call(expr: &Expr) -> Option<Expr> {
         Expr::BinaryOp { left, op: BinaryOperator::PGStartsWith, right } => {
             Some(call("starts_with", Span::empty(), vec![(**left).clone(), (**right).clone()]))
         }
-        Expr::Substring { expr: of, substring_from, substring_for, .. }
+        Expr::Substring { expr: of, substring_from, substring_for, shorthand, .. }
             if substring_from.is_some() || substring_for.is_some() =>
         {
             let from = substring_from.as_ref().map_or_else(|| number("1"), |from| (**from).clone());
+            // Only the longer name takes a pattern in its place.
+            let from = if *shorthand && is_parameter(&from) { whole(from) } else { from };
             let length = substring_for.as_ref().map(|length| (**length).clone());
             Some(call("substr", Span::empty(), [(**of).clone(), from].into_iter().chain(length).collect()))
         }
@@ -344,6 +361,13 @@ const fn length_of(data_type: &DataType) -> Option<u64> {
     }
 }
 
+/// Whether a pattern that is written out ends with a backslash that protects nothing, which is refused.
+fn ends_with_escape(pattern: &Expr) -> bool {
+    let Expr::Value(value) = pattern else { return false };
+    let (Value::SingleQuotedString(text) | Value::EscapedStringLiteral(text)) = &value.value else { return false };
+    (text.len() - text.trim_end_matches('\\').len()) % 2 == 1
+}
+
 /// A pattern in other words; without an escape of its own a backslash is it.
 fn translated(function: &str, pattern: &Expr, escape: Option<ValueWithSpan>) -> Expr {
     let backslash = || Value::SingleQuotedString("\\".to_owned()).with_empty_span();
@@ -359,8 +383,8 @@ fn in_other_words(function: &Function) -> Option<Expr> {
         return Some(call(UNNEST, span, vec![renamed(array)]));
     }
     match plain_name(&function.name)?.to_lowercase().as_str() {
-        "jsonb_agg" => Some(call(jsonb::TO_JSONB, span, vec![renamed("array_agg")])),
-        "jsonb_object_agg" => {
+        "jsonb_agg" | "json_agg" => Some(call(jsonb::TO_JSONB, span, vec![renamed("array_agg")])),
+        "jsonb_object_agg" | "json_object_agg" => {
             let Expr::Function(mut pairs) = renamed("array_agg") else { return None };
             let FunctionArguments::List(list) = &mut pairs.args else { return None };
             let pair = list.args.iter().map(unnamed).collect::<Option<Vec<_>>>()?;
@@ -568,6 +592,9 @@ mod tests {
             ),
             ("SELECT jsonb_object_keys(j)", "SELECT unnest(jsonb_keys_array(j))"),
             ("SELECT jsonb_agg(DISTINCT a ORDER BY a)", "SELECT to_jsonb(array_agg(DISTINCT a ORDER BY a))"),
+            ("SELECT json_agg(a)", "SELECT to_jsonb(array_agg(a))"),
+            ("SELECT substr(a, $1), substring(a, $1)", "SELECT substr(a, CAST($1 AS BIGINT)), substr(a, $1)"),
+            (r"SELECT a LIKE 'x\\', a LIKE 'x\'", r"SELECT a LIKE 'x\\', a LIKE like_pattern('x\', '\')"),
             ("SELECT jsonb_object_agg(k, v)", "SELECT jsonb_of_pairs(array_agg(jsonb_object_pair(k, v)))"),
             ("SELECT string_agg(a, ',')", "SELECT CAST(string_agg(a, ',') AS TEXT)"),
             ("SELECT a AT TIME ZONE 'UTC'", "SELECT timezone('UTC', a)"),
@@ -592,6 +619,7 @@ mod tests {
                  __rows (__row_column_1, __row_column_2) WHERE (__rows.__row_column_1 = a AND __rows.__row_column_2 = b))",
             ),
             ("SELECT a[:2], a[2:]", "SELECT a[1:2], a[2:2147483647]"),
+            ("SELECT (row(a, 1)).f1", "SELECT (named_struct('f1', a, 'f2', 1)).f1"),
         ] {
             assert_eq!(respelled(&template(written)).to_string(), expected, "{written}");
         }
@@ -600,16 +628,16 @@ mod tests {
     #[test]
     fn what_has_one_name_twice_is_told_apart() {
         for (written, expected) in [
-            ("SELECT 1, 1", "SELECT 1 AS \"?column?#1\", 1 AS \"?column?#2\""),
-            ("SELECT a, sum(a), a FROM t", "SELECT a, sum(a) AS \"?column?#2\", a AS \"?column?#3\" FROM t"),
-            ("SELECT *, a FROM t", "SELECT *, a AS \"?column?#2\" FROM t"),
+            ("SELECT 1, 1", "SELECT 1 AS \"?column?#1#?column?\", 1 AS \"?column?#2#?column?\""),
+            ("SELECT a, sum(a), a FROM t", "SELECT a, sum(a) AS \"?column?#2#sum\", a AS \"?column?#3#a\" FROM t"),
+            ("SELECT *, a FROM t", "SELECT *, a AS \"?column?#2#a\" FROM t"),
             (
                 "SELECT a, a FROM t UNION SELECT b, b FROM t",
-                "SELECT a, a AS \"?column?#2\" FROM t UNION SELECT b, b AS \"?column?#2\" FROM t",
+                "SELECT a, a AS \"?column?#2#a\" FROM t UNION SELECT b, b AS \"?column?#2#b\" FROM t",
             ),
             (
                 "SELECT x FROM (SELECT a, a + 1, (a), sum(a) AS s FROM t) AS u",
-                "SELECT x FROM (SELECT a, a + 1 AS \"?column?#2\", (a), sum(a) AS s FROM t) AS u",
+                "SELECT x FROM (SELECT a, a + 1 AS \"?column?#2#?column?\", (a), sum(a) AS s FROM t) AS u",
             ),
             ("SELECT count(*) FROM (SELECT a, a FROM t)", "SELECT count(*) FROM (SELECT a, a FROM t)"),
         ] {

@@ -11,7 +11,7 @@ use crate::respell::call;
 use crate::text::template;
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectNamePart, Query, SetExpr,
-    TableAlias, TableAliasColumnDef, TableFactor, UnaryOperator,
+    Spanned, TableAlias, TableAliasColumnDef, TableFactor, UnaryOperator, Value,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 
@@ -93,6 +93,33 @@ fn is_subquery(expr: &Expr) -> bool {
 #[must_use]
 pub fn row_of(columns: Vec<Expr>) -> Expr {
     call("row", Span::empty(), columns)
+}
+
+/// Gives the fields of a row the names that PostgreSQL has for them.
+pub(crate) fn name_fields(expr: &mut Expr) {
+    match expr {
+        Expr::Function(_) => {
+            if let Some(named) = named(expr) {
+                *expr = named;
+            }
+        }
+        Expr::CompoundFieldAccess { root, .. } => {
+            if let Some(named) = named(root) {
+                **root = named;
+            }
+        }
+        _ => {}
+    }
+}
+
+/// A row with names of its fields; none where it has no fields.
+fn named(row: &Expr) -> Option<Expr> {
+    let columns = columns(row).filter(|columns| !columns.is_empty())?;
+    let field = |(at, column): (usize, Expr)| {
+        let name = Value::SingleQuotedString(format!("f{}", at + 1));
+        [Expr::value(name), column]
+    };
+    Some(call("named_struct", row.span(), columns.into_iter().enumerate().flat_map(field).collect()))
 }
 
 /// The columns of a row.

@@ -30,12 +30,13 @@ use crate::named;
 use crate::numerals::{Lists, Numerals};
 use crate::order_by;
 use crate::ordered_sets;
+use crate::parameters::Operands;
 use crate::patterns;
 use crate::positions;
 use crate::present::{self, Presents};
 use crate::printed::Joined;
 use crate::ranks;
-use crate::respell::{UNNAMED, respelled, told_apart};
+use crate::respell::{respelled, told_apart};
 use crate::rounding::Rounding;
 use crate::scalars;
 use crate::series;
@@ -44,6 +45,7 @@ use crate::sql_function::{self, SqlFunction};
 use crate::statement::{Name, Query, Statement};
 use crate::subquery;
 use crate::text::Position;
+use crate::titles::{self, Titles};
 use crate::type_of;
 use crate::types::{self, Types};
 use crate::window::{self, Windows};
@@ -220,6 +222,7 @@ impl Session {
         let mut state = SessionStateBuilder::new()
             .with_config(config)
             .with_expr_planners(vec![
+                Arc::new(Operands),
                 Arc::new(Numerals),
                 Arc::new(Intervals),
                 Arc::new(Jsonb),
@@ -238,6 +241,7 @@ impl Session {
             .build();
         state.register_relation_planner(Arc::new(Windows)).expect("a session takes planners");
         state.register_relation_planner(Arc::new(Presents)).expect("a session takes planners");
+        state.register_relation_planner(Arc::new(Titles)).expect("a session takes planners");
         state.register_function_rewrite(Arc::new(PlainText)).expect("a session takes rewrites");
         state.register_function_rewrite(Arc::new(Composites)).expect("a session takes rewrites");
         alike::register(&mut state).expect("a session takes functions");
@@ -499,6 +503,16 @@ impl Session {
         plan.map_err(|e| Error::of_planner(e, ""))
     }
 
+    /// The columns that a bound query has when it is run, which may be of other types.
+    ///
+    /// # Errors
+    /// Those of [`Session::runnable`], and `Plan` when types do not fit.
+    pub fn columns_when_run(&self, plan: LogicalPlan) -> Result<SchemaRef> {
+        let options = self.state.config_options();
+        let plan = self.state.analyzer().execute_and_check(self.runnable(plan)?, options, |_, _| {});
+        Ok(Arc::new(plan.map_err(|e| Error::Plan(Box::new(e)))?.schema().as_arrow().clone()))
+    }
+
     /// A view's bound query as DataFusion can run it, for what the view holds.
     ///
     /// # Errors
@@ -556,8 +570,8 @@ fn stream_rules(is_ordered: bool) -> Optimizer {
     Optimizer::with_rules(rules)
 }
 
-/// Gives a view's columns the names of its column list and types that PostgreSQL has, and checks that
-/// names are unique.
+/// Gives a view's columns the names of its column list, PostgreSQL's titles where these have none, and types that
+/// PostgreSQL has, and checks that names are unique.
 ///
 /// # Errors
 /// `Invalid` when there are more names than columns, or a name is given twice.
@@ -570,32 +584,27 @@ pub fn rename(plan: LogicalPlan, columns: &[Name], query: &Query) -> Result<Logi
             position: columns.get(schema.fields().len()).map(|c| c.at),
         });
     }
-    let names: Vec<&str> = schema
-        .fields()
-        .iter()
-        .enumerate()
-        .map(|(i, field)| columns.get(i).map_or(field.name().as_str(), |c| &c.value))
-        .collect();
-    let is_unnamed = |(at, name): (usize, &&str)| at >= columns.len() && name.starts_with(UNNAMED);
-    if let Some(at) = names.iter().enumerate().position(is_unnamed) {
-        return Err(Error::name_twice(item_at(query, at)));
+    let planned: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+    let mut names = titles::titles(&planned, &query.ast.body);
+    for (name, column) in names.iter_mut().zip(columns) {
+        name.clone_from(&column.value);
     }
     let mut seen = BTreeSet::new();
-    if let Some(at) = names.iter().position(|name| !seen.insert(*name)) {
+    if let Some(at) = names.iter().position(|name| !seen.insert(name)) {
         return Err(Error::Invalid {
             sqlstate: "42701",
-            message: format!("column {:?} is given more than once: name the columns with AS", names[at]),
+            message: format!("column {:?} specified more than once: name the columns with AS", names[at]),
             position: columns.get(at).map_or_else(|| item_at(query, at), |column| Some(column.at)),
         });
     }
     let is_plain = |field: &Arc<Field>| types::plain(field.data_type()).is_none();
-    if columns.is_empty() && schema.fields().iter().all(is_plain) {
+    if names == planned && schema.fields().iter().all(is_plain) {
         return Ok(plan);
     }
-    let shown = |((column, field), name): ((Column, &Arc<Field>), &&str)| match types::plain(field.data_type()) {
-        Some(plain) => cast(col(column), plain).alias(*name),
+    let shown = |((column, field), name): ((Column, &Arc<Field>), &String)| match types::plain(field.data_type()) {
+        Some(plain) => cast(col(column), plain).alias(name),
         None if column.name == *name => col(column),
-        None => col(column).alias(*name),
+        None => col(column).alias(name),
     };
     let expressions: Vec<Expr> = schema.columns().into_iter().zip(schema.fields()).zip(&names).map(shown).collect();
     LogicalPlanBuilder::from(plan)

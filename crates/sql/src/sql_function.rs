@@ -11,7 +11,7 @@ use crate::function::{self, Volatility, is_taken_for};
 use crate::references::{called_at, function_name};
 use crate::respell::{respelled, rows_function};
 use crate::session::{Relations, Session};
-use crate::statement::{Name, Query, Statement, computed_from, constant};
+use crate::statement::{Name, Query, Statement, computed_from, constants};
 use crate::text::Position;
 use crate::types::{self, is_text};
 use crate::walk::walk_mut;
@@ -266,7 +266,7 @@ impl Session {
         }
         let mut relations = Relations::default();
         let query: Query = if columns.is_empty() {
-            constant(&body, text)
+            constants([&body], text)
         } else {
             let field = |(name, argument): (&String, &Argument)| Field::new(name, argument.data_type.clone(), true);
             let fields: Vec<Field> = columns.iter().zip(&statement.arguments).map(field).collect();

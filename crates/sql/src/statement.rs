@@ -284,7 +284,7 @@ pub struct Update {
     pub text: String,
 }
 
-/// DELETE.
+/// DELETE, or TRUNCATE.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Delete {
     /// The table.
@@ -295,6 +295,8 @@ pub struct Delete {
     pub selection: Option<ast::Expr>,
     /// RETURNING.
     pub returning: Vec<ast::SelectItem>,
+    /// The other tables of a TRUNCATE, if it was written as one.
+    pub truncates: Option<Vec<Name>>,
     /// The statement's text, for positions.
     pub text: String,
 }
@@ -737,12 +739,12 @@ pub(crate) fn computed_from(relation: &Name, expressions: impl Iterator<Item = a
     select(relation, None, None, expressions.enumerate().map(item).collect(), text)
 }
 
-/// The query `SELECT expression`, for a DEFAULT.
+/// The query `SELECT expression, ...`, for what reads no rows.
 #[must_use]
-pub fn constant(expression: &ast::Expr, text: &str) -> Query {
+pub fn constants<'a>(expressions: impl IntoIterator<Item = &'a ast::Expr>, text: &str) -> Query {
     let mut query = crate::text::template("SELECT 1");
     if let ast::SetExpr::Select(select) = query.body.as_mut() {
-        select.projection = vec![ast::SelectItem::UnnamedExpr(expression.clone())];
+        select.projection = expressions.into_iter().cloned().map(ast::SelectItem::UnnamedExpr).collect();
     }
     Query { ast: query, text: text.to_owned() }
 }

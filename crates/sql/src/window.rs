@@ -8,6 +8,7 @@
 use crate::date_bin;
 use crate::present::present_of;
 use crate::session_window::{self, session_of};
+use crate::titles;
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, ListArray};
 use arrow::buffer::OffsetBuffer;
 use arrow::compute::cast;
@@ -147,7 +148,7 @@ fn plan_call(call: Call, context: &mut dyn RelationPlannerContext) -> Result<Log
     let intervals = arguments.split_off(arguments.len() - function.intervals());
     let time_sql = arguments.pop().expect("counted above");
     let mut arguments = arguments.into_iter();
-    let input = context.plan(table_of(arguments.next().expect("counted above"), name)?)?;
+    let input = context.plan(table_of(arguments.next().expect("counted above"), name)?).and_then(titles::outside)?;
     let time_span = Span::try_from_sqlparser_span(time_sql.span());
     let time = context.sql_to_expr(time_sql, input.schema())?;
     let unit_us = unit_of(&time, input.schema(), name).map_err(|e| {

@@ -3,13 +3,12 @@
 //! Invariant: every record that is not blank gives exactly one row or is reported as bad, whatever
 //! the stretches it comes in; so offsets count records and rows alike.
 
-use super::documents;
 use super::envelope::{Changes, Opened};
 use super::records::{Framing, Records};
+use super::values;
 use arrow::array::RecordBatch;
-use arrow::datatypes::{DataType, Field, Fields, SchemaRef};
-use arrow::{csv, json};
-use serde_json::Value;
+use arrow::csv;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use std::sync::Arc;
 
 /// The most records decoded at a time.
@@ -36,11 +35,6 @@ pub(super) enum Layout {
     },
 }
 
-enum Inner {
-    Json(json::reader::Decoder),
-    Csv(Box<csv::reader::Decoder>),
-}
-
 /// A record that does not fit the columns.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Bad {
@@ -53,54 +47,41 @@ pub(super) struct Bad {
 /// Decodes records of one layout.
 pub(super) struct Decoder {
     layout: Layout,
-    inner: Inner,
+    /// Divides CSV into texts.
+    csv: Option<Box<csv::reader::Decoder>>,
 }
 
 impl Layout {
-    pub(super) const fn framing(&self) -> Framing {
+    pub(super) fn framing(&self) -> Framing {
         match self {
-            Self::Json { .. } | Self::Changes(_) => Framing::Lines,
+            Self::Json { .. } => Framing::Lines,
+            Self::Changes(changes) => changes.framing(),
             Self::Csv { delimiter, .. } => Framing::Quoted { delimiter: *delimiter },
         }
     }
 
-    fn build(&self) -> Result<Inner, String> {
-        // One more than is ever decoded at a time, lest a decoder stop before the last newline.
-        let size = MOST_RECORDS + 1;
-        match self {
-            Self::Json { schema } => objects(schema, size),
-            Self::Changes(changes) => objects(&changes.rows, size),
-            Self::Csv { file, .. } if file.fields().iter().any(|field| field.data_type().is_nested()) => {
-                Err("a CSV file has no arrays and no STRUCT: take NDJSON or Parquet".to_owned())
-            }
-            Self::Csv { file, places, delimiter } => Ok(Inner::Csv(Box::new(
-                csv::ReaderBuilder::new(Arc::new(documents::as_texts(file)))
-                    .with_delimiter(*delimiter)
-                    .with_batch_size(size)
-                    .with_projection(places.clone())
-                    .build_decoder(),
-            ))),
+    fn build(&self) -> Result<Option<Box<csv::reader::Decoder>>, String> {
+        let Self::Csv { file, places, delimiter } = self else { return Ok(None) };
+        if file.fields().iter().any(|field| field.data_type().is_nested()) {
+            return Err("a CSV file has no arrays and no STRUCT: take NDJSON or Parquet".to_owned());
         }
+        let texts = file.fields().iter().map(|field| Field::new(field.name(), DataType::Utf8, true));
+        let decoder = csv::ReaderBuilder::new(Arc::new(Schema::new(texts.collect::<Vec<Field>>())))
+            .with_delimiter(*delimiter)
+            // One more than is ever decoded at a time, lest the decoder stop before the last newline.
+            .with_batch_size(MOST_RECORDS + 1)
+            .with_projection(places.clone())
+            .build_decoder();
+        Ok(Some(Box::new(decoder)))
     }
-}
-
-/// Reads objects; their columns of jsonb are left to `documents`.
-fn objects(schema: &SchemaRef, size: usize) -> Result<Inner, String> {
-    let schema = if documents::has_documents(schema) {
-        Arc::new(documents::without_documents(schema))
-    } else {
-        Arc::clone(schema)
-    };
-    let decoder = json::ReaderBuilder::new(schema).with_batch_size(size).build_decoder();
-    decoder.map(Inner::Json).map_err(|error| error.to_string())
 }
 
 impl Decoder {
     /// # Errors
     /// When a column's type cannot be read from such files.
     pub(super) fn new(layout: Layout) -> Result<Self, String> {
-        let inner = layout.build()?;
-        Ok(Self { layout, inner })
+        let csv = layout.build()?;
+        Ok(Self { layout, csv })
     }
 
     /// The rows of all good records, and the bad ones.
@@ -128,168 +109,65 @@ impl Decoder {
 
     /// All of the records or the reason why not; `None` when all are blank.
     fn try_decode(&mut self, records: Records<'_>) -> Result<Option<RecordBatch>, String> {
-        if let Layout::Changes(changes) = &self.layout {
-            let changes = Arc::clone(changes);
-            return self.try_changes(&changes, records);
-        }
         let framing = self.layout.framing();
-        let mut expected = 0;
-        for record in records.iter().filter(|record| !framing.is_blank(record)) {
-            expected += 1;
-            if let Layout::Json { schema } = &self.layout {
-                check_row(record, schema)?;
-            }
-        }
-        let batch = self.feed_or_begin_again(records.bytes())?;
-        let found = batch.as_ref().map_or(0, RecordBatch::num_rows);
-        match (&self.layout, found == expected) {
-            (_, true) => batch.map(|batch| self.with_documents(batch, records)).transpose(),
-            (Layout::Json { .. } | Layout::Changes(_), false) => Err("a line must hold exactly one object".into()),
-            (Layout::Csv { .. }, false) => Err("a carriage return stands within a value without quotes".into()),
-        }
-    }
-
-    /// The rows with their columns of jsonb.
-    fn with_documents(&self, batch: RecordBatch, records: Records<'_>) -> Result<RecordBatch, String> {
-        let framing = self.layout.framing();
+        let found = records.iter().filter(|record| !framing.is_blank(record));
         match &self.layout {
-            Layout::Json { schema } if documents::has_documents(schema) => {
-                let records = records.iter().filter(|record| !framing.is_blank(record));
-                documents::from_records(records, &batch, schema)
-            }
-            Layout::Csv { file, places, .. } if documents::has_documents(file) => {
-                let columns = file.project(places).map_err(|error| error.to_string())?;
-                documents::of_texts(&batch, &Arc::new(columns))
-            }
-            _ => Ok(batch),
-        }
-    }
-
-    /// All of the changes that items stand for.
-    fn try_changes(&mut self, changes: &Changes, items: Records<'_>) -> Result<Option<RecordBatch>, String> {
-        let mut opened = Opened::default();
-        let mut expected = 0;
-        for item in items.iter().filter(|item| !Framing::Lines.is_blank(item)) {
-            expected += 1;
-            let start = opened.rows.len();
-            changes.open(item, &mut opened)?;
-            check_row(&opened.rows[start..], &changes.rows)?;
-        }
-        match self.feed_or_begin_again(&opened.rows)? {
-            Some(rows) if rows.num_rows() == expected => {
-                let rows = if documents::has_documents(&changes.rows) {
-                    let lines = opened.rows.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-                    documents::from_records(lines, &rows, &changes.rows)?
-                } else {
-                    rows
-                };
-                changes.finish(&rows, opened).map(Some)
-            }
-            None if expected == 0 => Ok(None),
-            _ => Err("a row must be exactly one object".into()),
-        }
-    }
-
-    /// After an error the decoder is a new one.
-    fn feed_or_begin_again(&mut self, bytes: &[u8]) -> Result<Option<RecordBatch>, String> {
-        let decoded = self.feed(bytes);
-        if decoded.is_err() {
-            self.inner = self.layout.build()?;
-        }
-        decoded
-    }
-
-    fn feed(&mut self, bytes: &[u8]) -> Result<Option<RecordBatch>, String> {
-        match &mut self.inner {
-            Inner::Json(decoder) => {
-                let read = decoder.decode(bytes).map_err(|error| error.to_string())?;
-                if read < bytes.len() || decoder.has_partial_record() {
-                    return Err("a line must hold exactly one object".into());
+            Layout::Json { schema } => values::of_objects(found, schema),
+            Layout::Changes(changes) => changes_of(changes, found),
+            Layout::Csv { file, places, .. } => {
+                let columns = Arc::new(file.project(places).map_err(|error| error.to_string())?);
+                let expected = found.count();
+                let texts = self.texts(records.bytes())?;
+                if texts.as_ref().map_or(0, RecordBatch::num_rows) != expected {
+                    return Err("a carriage return stands within a value without quotes".into());
                 }
-                decoder.flush().map_err(|error| error.to_string())
-            }
-            Inner::Csv(decoder) => {
-                let read = decoder.decode(bytes).map_err(|error| error.to_string())?;
-                if read < bytes.len() {
-                    return Err("more rows than lines".into());
-                }
-                decoder.flush().map_err(|error| error.to_string())
+                texts.map(|texts| values::of_texts(&texts, columns)).transpose()
             }
         }
     }
-}
 
-/// Refuses what the decoder would take and should not.
-fn check_row(record: &[u8], schema: &SchemaRef) -> Result<(), String> {
-    check_object(record)?;
-    if has_fraction(record) { check_integers(record, schema) } else { Ok(()) }
-}
-
-/// Whether a number with a point or an exponent may stand in a record: the decoder would cut it to an
-/// integer where the column is one.
-fn has_fraction(record: &[u8]) -> bool {
-    record.windows(2).any(|pair| pair[0].is_ascii_digit() && matches!(pair[1], b'.' | b'e' | b'E'))
-}
-
-fn check_integers(record: &[u8], schema: &SchemaRef) -> Result<(), String> {
-    let members: serde_json::Map<String, Value> = serde_json::from_slice(record).map_err(|error| error.to_string())?;
-    check_members(&members, schema.fields())
-}
-
-fn check_members(members: &serde_json::Map<String, Value>, fields: &Fields) -> Result<(), String> {
-    for field in fields {
-        if let Some(value) = members.get(field.name()) {
-            check_value(value, field)?;
+    /// The values of CSV as they are written; after an error the decoder is a new one.
+    fn texts(&mut self, bytes: &[u8]) -> Result<Option<RecordBatch>, String> {
+        let decoder = self.csv.as_mut().ok_or("the file is no CSV")?;
+        let divided = match decoder.decode(bytes) {
+            Ok(read) if read < bytes.len() => Err("more rows than lines".to_owned()),
+            Ok(_) => decoder.flush().map_err(|error| without_line(&error.to_string())),
+            Err(error) => Err(without_line(&error.to_string())),
+        };
+        if divided.is_err() {
+            self.csv = self.layout.build()?;
         }
-    }
-    Ok(())
-}
-
-fn check_value(value: &Value, field: &Field) -> Result<(), String> {
-    match (value, field.data_type()) {
-        (Value::Number(number), own) if own.is_integer() && number.is_f64() => {
-            Err(format!("column {:?} takes whole numbers, not {number}", field.name()))
-        }
-        (Value::Array(elements), DataType::List(of)) if of.data_type().is_integer() => {
-            let element = of.as_ref().clone().with_name(field.name());
-            elements.iter().try_for_each(|value| check_value(value, &element))
-        }
-        (Value::Object(members), DataType::Struct(fields)) => check_members(members, fields),
-        _ => Ok(()),
+        divided
     }
 }
 
-/// A line that begins and ends like an object; the decoder alone would let one span lines.
-fn check_object(record: &[u8]) -> Result<(), String> {
-    let trimmed = record.trim_ascii();
-    if trimmed.first() == Some(&b'{') && trimmed.last() == Some(&b'}') {
-        Ok(())
-    } else {
-        Err("a line must hold exactly one JSON object".into())
+/// All of the changes that items stand for.
+fn changes_of<'a>(changes: &Changes, items: impl Iterator<Item = &'a [u8]>) -> Result<Option<RecordBatch>, String> {
+    let mut opened = Opened::default();
+    for item in items {
+        changes.open(item, &mut opened)?;
+    }
+    let objects = opened.rows.split(|byte| *byte == b'\n').filter(|object| !object.is_empty());
+    let rows = values::of_objects(objects, &changes.rows)?;
+    rows.map(|rows| changes.finish(&rows, opened)).transpose()
+}
+
+/// A reason without the line that it tells, which is that of the stretch and not the file's.
+fn without_line(reason: &str) -> String {
+    match reason.split_once(" for line ") {
+        Some((what, rest)) => format!("{what}{}", rest.trim_start_matches(|c: char| c.is_ascii_digit())),
+        None => reason.to_owned(),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow::datatypes::Schema;
 
     #[test]
-    fn a_fraction_is_no_integer() {
-        let schema = Arc::new(Schema::new(vec![
-            Field::new("n", DataType::Int64, true),
-            Field::new("x", DataType::Float64, true),
-            Field::new("l", DataType::List(Arc::new(Field::new_list_field(DataType::Int32, true))), true),
-            Field::new("s", DataType::Struct(vec![Field::new("m", DataType::Int32, true)].into()), true),
-        ]));
-        let good =
-            [r#"{"n":7,"x":1.5}"#, r#"{"n":null,"x":1e3,"m":2.5}"#, r#"{"x":-0.5,"l":[1,null]}"#, r#"{"s":{"m":1}}"#];
-        let bad = [r#"{"n":1.9,"x":0}"#, r#"{"n":-1.5e0}"#, r#"{"l":[1,2.5]}"#, r#"{"s":{"m":1.5}}"#];
-        for (records, is_good) in [(good, true), (bad, false)] {
-            for record in records {
-                let found = !has_fraction(record.as_bytes()) || check_integers(record.as_bytes(), &schema).is_ok();
-                assert_eq!(found, is_good, "{record}");
-            }
-        }
+    fn a_reason_tells_no_line() {
+        let reason = "Csv error: incorrect number of fields for line 12, expected 2 got 1";
+        assert_eq!(without_line(reason), "Csv error: incorrect number of fields, expected 2 got 1");
+        assert_eq!(without_line("another"), "another");
     }
 }

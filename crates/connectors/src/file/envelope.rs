@@ -4,6 +4,7 @@
 //! like one of rows; then says which of them are deletes. Invariant: an item without a key, or a row
 //! without a value that must be there, is bad.
 
+use super::records::Framing;
 use crate::shape::{DELETED, Envelope};
 use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -83,6 +84,14 @@ impl Changes {
             not_null,
             text: text.map(|text| key.iter().any(|name| name == text)),
             given: Arc::new(Schema::new(given)),
+        }
+    }
+
+    /// How items are divided.
+    pub(super) fn framing(&self) -> Framing {
+        match self.envelope {
+            Envelope::Debezium => Framing::Changes,
+            Envelope::Upsert | Envelope::Plain => Framing::Lines,
         }
     }
 

@@ -14,6 +14,7 @@ mod place;
 mod records;
 mod sequence;
 mod text;
+mod values;
 
 #[cfg(test)]
 mod shape_tests;

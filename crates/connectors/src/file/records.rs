@@ -10,6 +10,8 @@ use memchr::{memchr, memchr_iter};
 pub(super) enum Framing {
     /// One record a line.
     Lines,
+    /// The same, but `null`, which Debezium writes behind a delete, is no record.
+    Changes,
     /// One record a line, but newlines between quotes belong to the value (RFC 4180).
     Quoted {
         /// Between two values.
@@ -76,14 +78,17 @@ impl Framing {
         ends.clear();
         match self {
             Self::Quoted { delimiter } if memchr(b'"', bytes).is_some() => quoted(bytes, delimiter, most, ends),
-            Self::Lines | Self::Quoted { .. } => ends.extend(memchr_iter(b'\n', bytes).take(most).map(|at| at + 1)),
+            Self::Lines | Self::Changes | Self::Quoted { .. } => {
+                ends.extend(memchr_iter(b'\n', bytes).take(most).map(|at| at + 1))
+            }
         }
     }
 
     /// Whether a record holds nothing, so that decoders pass over it.
     pub(super) fn is_blank(self, record: &[u8]) -> bool {
         match self {
-            Self::Lines => record.iter().all(u8::is_ascii_whitespace),
+            Self::Lines => record.trim_ascii().is_empty(),
+            Self::Changes => matches!(record.trim_ascii(), b"" | b"null"),
             Self::Quoted { .. } => record.iter().all(|byte| matches!(byte, b'\r' | b'\n')),
         }
     }
@@ -132,6 +137,15 @@ mod tests {
     fn lines_end_at_newlines() {
         assert_eq!(find(Framing::Lines, "a\n\"b\nc", 9), ["a\n", "\"b\n"]);
         assert_eq!(find(Framing::Lines, "a\nb\nc\n", 2), ["a\n", "b\n"]);
+    }
+
+    #[test]
+    fn a_tombstone_is_blank_among_changes() {
+        for (record, of_changes, of_lines) in [("null\r\n", true, false), (" \n", true, true), ("nul\n", false, false)]
+        {
+            assert_eq!(Framing::Changes.is_blank(record.as_bytes()), of_changes, "{record:?}");
+            assert_eq!(Framing::Lines.is_blank(record.as_bytes()), of_lines, "{record:?}");
+        }
     }
 
     #[test]

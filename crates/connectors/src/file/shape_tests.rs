@@ -85,6 +85,7 @@ fn debezium_changes_are_taken_apart() {
     let shape = Shape { envelope: Envelope::Debezium, key: &key, included: &[] };
     let good = r#"{"before":null,"after":{"id":1,"name":"a","n":1},"op":"c"}
 {"schema":{},"payload":{"before":{"id":1,"n":1},"after":{"id":1,"n":2},"op":"u"}}
+null
 {"before":{"id":1},"after":null,"op":"d"}
 "#;
     let expected = ["1 a 1 false", "1 - 2 false", "1 - - true"];
@@ -103,7 +104,7 @@ fn debezium_changes_are_taken_apart() {
         check_resumes(skipping.as_ref(), &[1, 2]);
         let failing = source(&folder, &[], shape);
         let mut reader = failing.open("all", None).expect("opens");
-        assert!(reader.poll(100).expect_err(bad).to_string().contains("line 4 "), "{bad}");
+        assert!(reader.poll(100).expect_err(bad).to_string().contains("line 5 "), "{bad}");
     }
 }
 

@@ -186,6 +186,37 @@ fn bad_csv_rows() {
 }
 
 #[test]
+fn csv_values_are_read_as_postgresql_reads_texts() {
+    let folder = folder();
+    let path = put(&folder, "a.csv", "b,n\nt,1.005\nOFF,-1.005\n 1 ,1e2\n,\nmaybe,1\ny,99999999.995\n");
+    let declared = schema(&[("b", DataType::Boolean), ("n", DataType::Decimal128(10, 2))]);
+    let source = source_of("file", &[("path", text(&path)), ("on_error", "skip")], Some(declared.clone()), None);
+    let rows = read_all(source.as_ref());
+    let booleans: Vec<Option<bool>> = rows.column(0).as_boolean().iter().collect();
+    assert_eq!(booleans, [Some(true), Some(false), Some(true), None]);
+    let numbers = rows.column(1).as_primitive::<arrow::datatypes::Decimal128Type>();
+    assert_eq!(numbers.iter().collect::<Vec<_>>(), [Some(101), Some(-101), Some(10_000), None]);
+    check_resumes(source.as_ref(), &[1, 2]);
+    let source = source_of("file", &[("path", text(&path))], Some(declared), None);
+    let error = source.open("a.csv", None).expect("opens").poll(100).expect_err("bad").to_string();
+    assert!(error.contains("line 6 (byte 33): column \"b\": invalid input syntax for type boolean"), "{error}");
+}
+
+#[test]
+fn parquet_fractions_are_no_integers() {
+    let folder = folder();
+    let path = folder.path().join("a.parquet");
+    let numbers: ArrayRef = Arc::new(Float64Array::from(vec![Some(1.0), Some(1.6), None, Some(-1.6), Some(-2.0)]));
+    write_parquet(&path, &RecordBatch::try_from_iter([("n", numbers)]).expect("a batch"), 3);
+    let entries = [("path", text(&path)), ("on_error", "skip")];
+    let source = source_of("file", &entries, Some(schema(&[("n", DataType::Int32)])), None);
+    let rows = read_all(source.as_ref());
+    let values = rows.column(0).as_primitive::<arrow::datatypes::Int32Type>();
+    assert_eq!(values.iter().collect::<Vec<_>>(), [Some(1), None, Some(-2)]);
+    check_resumes(source.as_ref(), &[1, 2]);
+}
+
+#[test]
 fn a_followed_file_gives_complete_lines_only() {
     let folder = folder();
     let path = put(&folder, "in/a.json", "{\"id\":1}\n{\"id\":");

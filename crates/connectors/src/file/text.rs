@@ -111,9 +111,10 @@ impl TextFile {
                 (byte, line, field("bad").unwrap_or(0))
             }
         };
-        let framing = match self.columns {
-            Columns::Json | Columns::Changes(_) => Framing::Lines,
-            Columns::Csv { delimiter, .. } => Framing::Quoted { delimiter },
+        let framing = match &self.columns {
+            Columns::Json => Framing::Lines,
+            Columns::Changes(changes) => changes.framing(),
+            Columns::Csv { delimiter, .. } => Framing::Quoted { delimiter: *delimiter },
         };
         let mut reader = TextReader {
             from: self,

@@ -1,6 +1,7 @@
 //! Rows with weights as the bytes of one file.
 
 use super::Changes;
+use super::values::{Values, for_csv};
 use crate::Format;
 use arrow::array::{ArrayRef, RecordBatch, StringArray, UInt32Array};
 use arrow::compute::take_record_batch;
@@ -107,7 +108,7 @@ impl Encoding {
 }
 
 fn write_json(rows: &[RecordBatch], out: impl Write) -> Result<(), arrow::error::ArrowError> {
-    let builder = json::WriterBuilder::new().with_explicit_nulls(true);
+    let builder = json::WriterBuilder::new().with_explicit_nulls(true).with_encoder_factory(Arc::new(Values));
     let mut writer = builder.build::<_, json::writer::LineDelimited>(out);
     for rows in rows {
         writer.write(rows)?;
@@ -119,5 +120,5 @@ fn write_json(rows: &[RecordBatch], out: impl Write) -> Result<(), arrow::error:
 fn write_csv(schema: &SchemaRef, rows: &[RecordBatch], out: impl Write) -> Result<(), arrow::error::ArrowError> {
     let mut writer = csv::WriterBuilder::new().with_header(true).build(out);
     writer.write(&RecordBatch::new_empty(Arc::clone(schema)))?;
-    rows.iter().try_for_each(|rows| writer.write(rows))
+    rows.iter().try_for_each(|rows| writer.write(&for_csv(rows)?))
 }

@@ -7,6 +7,7 @@
 
 mod by_key;
 mod encode;
+mod values;
 
 #[cfg(test)]
 mod tests;

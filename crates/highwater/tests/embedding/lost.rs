@@ -70,6 +70,21 @@ fn log_of(data: &Path) -> PathBuf {
     logs.max_by_key(|path| fs::metadata(path).expect("it is there").len()).expect("a log")
 }
 
+/// The newest manifest of the view is removed, and that of the index cut short.
+fn damage_newest(folder: &Path) {
+    let newest = |pipeline: &str| {
+        let entries =
+            fs::read_dir(folder.join("root").join(pipeline).join("checkpoints")).expect("the folder is there");
+        let paths = entries.map(|entry| entry.expect("an entry").path());
+        paths.max_by_key(|path| (path.as_os_str().len(), path.clone())).expect("a checkpoint")
+    };
+    fs::remove_file(newest("v")).expect("removes");
+    let manifest = newest("t_by_part");
+    let text = fs::read(&manifest).expect("reads");
+    fs::remove_file(&manifest).expect("removes");
+    fs::write(manifest, &text[..text.len() / 2]).expect("writes");
+}
+
 /// The view and the index give what the table has.
 fn assert_right(database: &Database) {
     database.execute("FLUSH").expect("flushes");
@@ -128,6 +143,53 @@ fn a_new_database_does_not_take_up_views_of_a_lost_one() {
     database.script(VIEWS).expect("views");
     assert_right(&database);
     database.shutdown().expect("a clean stop");
+}
+
+#[test]
+fn a_damaged_newest_checkpoint_makes_no_others_of_another_database_ours() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let database = made(folder.path());
+    for start in [6, 9] {
+        insert(&database, start..start + 3);
+        database.script("FLUSH; CHECKPOINT").expect("checkpoints");
+    }
+    drop(database);
+    damage_newest(folder.path());
+    fs::remove_dir_all(folder.path().join("data")).expect("the data folder is lost");
+    let database = open(folder.path(), "data").expect("a database");
+    database.execute(TABLE).expect(TABLE);
+    insert(&database, 100..110);
+    let files = |name: &str| fs::read_dir(folder.path().join("root").join(name)).map_or(0, Iterator::count);
+    let before = ["v/checkpoints", "v/files", "t_by_part/checkpoints"].map(files);
+    for statement in [VIEW, VIEW, "CREATE INDEX t_by_part ON t (part)"] {
+        let refused = database.execute(statement).expect_err(statement);
+        assert_eq!(refused.sqlstate(), "55000", "{refused}");
+        assert!(refused.to_string().contains("another database"), "{refused}");
+    }
+    let other = "CREATE MATERIALIZED VIEW v AS SELECT 1 AS one";
+    let refused = database.execute(other).expect_err("other statements made what is there");
+    assert!(refused.to_string().contains("other statements"), "{refused}");
+    assert_eq!(["v/checkpoints", "v/files", "t_by_part/checkpoints"].map(files), before);
+}
+
+#[test]
+fn newer_checkpoints_of_which_the_newest_is_damaged_are_not_read_by_an_older_data_folder() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().join("data");
+    made(folder.path()).shutdown().expect("a clean stop");
+    copy(&data, &folder.path().join("older"));
+    let database = open(folder.path(), "data").expect("a database");
+    for start in [100, 105] {
+        insert(&database, start..start + 5);
+        database.script("FLUSH; CHECKPOINT").expect("checkpoints");
+    }
+    drop(database);
+    damage_newest(folder.path());
+    fs::remove_dir_all(&data).expect("removes");
+    fs::rename(folder.path().join("older"), &data).expect("puts it back");
+    let database = open(folder.path(), "data").expect("a database");
+    insert(&database, 200..210);
+    assert_refused(&database);
 }
 
 #[test]

@@ -138,6 +138,8 @@ fn closing(rest: &str, c: char, inside: &Inside) -> (Inside, usize) {
         Inside::Text { escapes: true } if c == '\\' => {
             (inside.clone(), 1 + rest[1..].chars().next().map_or(0, char::len_utf8))
         }
+        // A quote that stands for itself.
+        Inside::Text { .. } if rest.starts_with("''") => (inside.clone(), 2),
         Inside::Text { .. } if c == '\'' => (Inside::Nothing, 1),
         Inside::Name if c == '"' => (Inside::Nothing, 1),
         Inside::Line if c == '\n' => (Inside::Nothing, 1),
@@ -177,6 +179,9 @@ mod tests {
         for whole in [
             "SELECT 'a;''b';",
             "SELECT E'a\\';b';",
+            "SELECT E'x''\\'y;';",
+            "SELECT '';",
+            "SELECT E'', '\\';",
             "SELECT 'a\\';",
             "SELECT \"a;b\";",
             "SELECT 1 -- a;\n+ 2;",

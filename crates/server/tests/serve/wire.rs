@@ -583,3 +583,92 @@ fn what_was_described_with_other_columns_is_not_executed() {
     assert_eq!(wire.answers(5), "C ZI 2 E0A000 ZI");
     server.stop();
 }
+
+/// What a statement is told to take and give: the OIDs of its parameters (`p`) and of its first column (`c`), the
+/// first value that it gives (`v`), and its error (`e`).
+fn told(mut wire: Wire, sql: &str, values: &[&str]) -> (Wire, String) {
+    let mut bind = [text(""), text(""), vec![0; 2], (values.len() as u16).to_be_bytes().to_vec()].concat();
+    for value in values {
+        bind.extend((value.len() as i32).to_be_bytes());
+        bind.extend(value.as_bytes());
+    }
+    bind.extend([0; 2]);
+    wire = wire.message(b'P', &[text(""), text(sql), vec![0; 2]].concat()).message(b'D', b"S\0");
+    wire = wire.message(b'B', &bind).message(b'E', &[text(""), vec![0; 4]].concat()).sync().send();
+    let number = |bytes: &[u8]| i32::from_be_bytes(bytes.try_into().expect("four bytes"));
+    let part = |message: &Vec<u8>| {
+        let body = &message[5..];
+        match message[0] {
+            b't' => {
+                let types: Vec<String> = body[2..].chunks(4).map(|of| number(of).to_string()).collect();
+                Some(format!("p{}", types.join(",")))
+            }
+            b'T' => {
+                // A name, a table's number and that of its column, and the type.
+                let end = 2 + body[2..].iter().position(|byte| *byte == 0).expect("a name has an end");
+                Some(format!("c{}", number(&body[end + 7..end + 11])))
+            }
+            b'D' => {
+                let length = usize::try_from(number(&body[2..6])).unwrap_or(0);
+                Some(format!("v{}", String::from_utf8_lossy(&body[6..6 + length])))
+            }
+            b'E' => {
+                let code = body.split(|byte| *byte == 0).find_map(|field| field.strip_prefix(b"C"));
+                Some(format!("e{}", String::from_utf8_lossy(code.expect("an error has a code"))))
+            }
+            _ => None,
+        }
+    };
+    let parts: Vec<String> = wire.bytes_until_ready().iter().filter_map(part).collect();
+    (wire, parts.join(" "))
+}
+
+#[test]
+fn parameters_of_no_type_have_that_of_their_places() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::start(folder.path(), &[]);
+    let create = "CREATE TABLE t (id int PRIMARY KEY, s text, a int[], ts timestamp)";
+    let mut wire = Wire::connect(&server).query(create);
+    wire = wire.query("INSERT INTO t VALUES (1, 'x', '{1,2}', '2024-01-01')").send();
+    assert_eq!(wire.answers(4), "C ZI C ZI");
+    let cases: [(&str, &[&str], &str); 29] = [
+        // What may be anything is text.
+        ("SELECT $1", &["a"], "p25 c25 va"),
+        ("SELECT $1, id FROM t", &["a"], "p25 c25 va"),
+        ("VALUES ($1)", &["a"], "p25 c25 va"),
+        ("SELECT CASE WHEN true THEN $1 END", &["a"], "p25 c25 va"),
+        ("SELECT x FROM (SELECT $1 AS x) z", &["a"], "p25 c25 va"),
+        ("SELECT min($1) FROM t", &["a"], "p25 c25 va"),
+        ("SELECT least($1, $2)", &["b", "a"], "p25,25 c25 va"),
+        ("SELECT $1 || $2", &["a", "b"], "p25,25 c25 vab"),
+        ("SELECT id || $1 FROM t", &["a"], "p25 c25 v1a"),
+        // What is beside it, or what is asked for there.
+        ("SELECT id FROM t WHERE id > 1 UNION ALL SELECT $1", &["7"], "p23 c23 v7"),
+        ("SELECT coalesce($1, id) FROM t", &["7"], "p23 c23 v7"),
+        ("SELECT $1::int", &["7"], "p23 c23 v7"),
+        ("SELECT x FROM generate_series(1, $1) AS g (x)", &["1"], "p20 c20 v1"),
+        ("SELECT abs($1)", &["-2"], "p701 c701 v2"),
+        ("SELECT round($1, 2)", &["2.555"], "p1700 c1700 v2.56"),
+        ("SELECT left(s, $1) FROM t", &["1"], "p23 c25 vx"),
+        ("SELECT substr(s, $1) FROM t", &["1"], "p20 c25 vx"),
+        ("SELECT a[$1] FROM t", &["2"], "p23 c23 v2"),
+        ("SELECT a || $1 FROM t", &["{3}"], "p1007 c1007 v{1,2,3}"),
+        ("SELECT lag(id, $1) OVER (ORDER BY id) FROM t", &["1"], "p23 c23 v"),
+        ("SELECT to_timestamp($1)", &["1"], "p701 c1184 v1970-01-01 00:00:01+00"),
+        ("SELECT ts + $1 FROM t", &["1 day"], "p1186 c1114 v2024-01-02 00:00:00"),
+        ("SELECT INTERVAL '1 day' * $1", &["2"], "p701 c1186 v2 days"),
+        ("SELECT NOT $1", &["t"], "p16 c16 vf"),
+        ("SELECT $1 IS TRUE", &["t"], "p16 c16 vt"),
+        ("SELECT id FROM t WHERE $1", &["t"], "p16 c23 v1"),
+        ("INSERT INTO t (id) VALUES ($1 + 1)", &["1"], "p20"),
+        ("INSERT INTO t (id) VALUES (1) ON CONFLICT (id) DO UPDATE SET s = excluded.id || $1", &["a"], "p25"),
+        ("SELECT $1 + $2", &["1", "2"], "e42725"),
+    ];
+    for (sql, values, expected) in cases {
+        let (next, found) = told(wire, sql, values);
+        wire = next;
+        assert_eq!(found, expected, "{sql}");
+    }
+    assert_eq!(number(&server, "SELECT count(*) FROM t WHERE id = 2 OR s = '1a'"), 2);
+    server.stop();
+}

@@ -7,8 +7,8 @@
 mod compute;
 mod function;
 mod order;
-pub mod text;
 
+pub use highwater_values::arrays as text;
 pub(crate) use order::{nulls_apart, ordered, orders};
 
 use crate::numbers;

@@ -2,11 +2,10 @@
 //!
 //! They are Arrow structs. Columns have them by `STRUCT<x int, y varchar>`, expressions by `row(...)`. DataFusion
 //! brings structs to one type by the names of their fields, and takes their nulls for the least; here fields go by
-//! their places, and nulls are equal to each other and greater than all else, as in PostgreSQL. `text` reads their
+//! their places, and nulls are equal to each other and greater than all else, as in PostgreSQL. `input` reads their
 //! text form, `spelling` writes it, `function` computes.
 
 mod function;
-pub(crate) mod text;
 
 pub(crate) use function::{ABSENT, ALL_NULL, BROUGHT, EMPTIED, NONE_NULL};
 

@@ -1,4 +1,4 @@
-//! INSERT, UPDATE and DELETE. Expressions and queries are sqlparser's.
+//! INSERT, UPDATE, DELETE and TRUNCATE. Expressions and queries are sqlparser's.
 
 use super::{query, respell};
 use crate::cursor::Cursor;
@@ -69,24 +69,62 @@ pub(super) fn update(c: &mut Cursor<'_>) -> Result<Update> {
 fn assignments(c: &mut Cursor<'_>) -> Result<Vec<(Name, Expr)>> {
     let mut assignments: Vec<(Name, Expr)> = Vec::new();
     loop {
-        if c.peek() == Some(&Token::LParen) {
-            let hint = "assign each column by itself";
-            return Err(Error::unsupported("an assignment to several columns", hint, Some(c.position())));
+        for (column, expr) in assigned(c)? {
+            if assignments.iter().any(|(other, _)| other.value == column.value) {
+                return Err(Error::Invalid {
+                    sqlstate: "42601",
+                    message: format!("multiple assignments to same column {:?}", column.value),
+                    position: Some(column.at),
+                });
+            }
+            assignments.push((column, expr));
         }
-        let column = c.ident("a column's name")?;
-        if assignments.iter().any(|(other, _)| other.value == column.value) {
-            return Err(Error::Invalid {
-                sqlstate: "42601",
-                message: format!("multiple assignments to same column {:?}", column.value),
-                position: Some(column.at),
-            });
-        }
-        c.expect_token(&Token::Eq)?;
-        assignments.push((column, expression(c)?));
         if !c.accept_token(&Token::Comma) {
             return Ok(assignments);
         }
     }
+}
+
+/// `column = expression`, or `(column, ...) = (expression, ...)`.
+fn assigned(c: &mut Cursor<'_>) -> Result<Vec<(Name, Expr)>> {
+    if c.peek() != Some(&Token::LParen) {
+        let column = c.ident("a column's name")?;
+        c.expect_token(&Token::Eq)?;
+        return Ok(vec![(column, expression(c)?)]);
+    }
+    let at = c.position();
+    let columns = names(c)?;
+    c.expect_token(&Token::Eq)?;
+    c.accept(&["ROW"]);
+    let values = match expression(c)? {
+        Expr::Tuple(values) => values,
+        Expr::Nested(value) => vec![*value],
+        _ => {
+            let hint = "assign each column by itself";
+            return Err(Error::unsupported("an assignment to several columns at once", hint, Some(at)));
+        }
+    };
+    if columns.len() != values.len() {
+        let message = "number of columns does not match number of values".to_owned();
+        return Err(Error::Invalid { sqlstate: "42601", message, position: Some(at) });
+    }
+    Ok(columns.into_iter().zip(values).collect())
+}
+
+/// What stands after TRUNCATE. There are no sequences and no keys of other tables that it could concern.
+pub(super) fn truncate(c: &mut Cursor<'_>) -> Result<Delete> {
+    let text = c.text.to_owned();
+    c.accept(&["TABLE"]);
+    c.accept(&["ONLY"]);
+    let table = c.name("a table's name")?;
+    let mut others = Vec::new();
+    while c.accept_token(&Token::Comma) {
+        c.accept(&["ONLY"]);
+        others.push(c.name("a table's name")?);
+    }
+    let _ = c.accept(&["RESTART", "IDENTITY"]) || c.accept(&["CONTINUE", "IDENTITY"]);
+    let _ = c.accept(&["CASCADE"]) || c.accept(&["RESTRICT"]);
+    Ok(Delete { table, alias: None, selection: None, returning: Vec::new(), truncates: Some(others), text })
 }
 
 /// What stands after DELETE FROM.
@@ -98,7 +136,7 @@ pub(super) fn delete(c: &mut Cursor<'_>) -> Result<Delete> {
         return Err(Error::unsupported("DELETE ... USING", hint, Some(c.position())));
     }
     let selection = selection(c)?;
-    Ok(Delete { table, alias, selection, returning: returning(c)?, text })
+    Ok(Delete { table, alias, selection, returning: returning(c)?, truncates: None, text })
 }
 
 /// `table [[AS] alias]`, where none of `keywords` is an alias.

@@ -5,7 +5,7 @@ use super::query;
 use crate::cursor::{Cursor, is_word};
 use crate::error::{Error, Kind, Result};
 use crate::function::Volatility;
-use crate::statement::{Argument, CreateFunction, DropFunction, constant};
+use crate::statement::{Argument, CreateFunction, DropFunction, constants};
 use crate::text::Position;
 use arrow::datatypes::DataType;
 use datafusion::sql::sqlparser::ast::{Expr, SelectItem, SetExpr};
@@ -295,7 +295,7 @@ fn selected(text: &str) -> Result<Expr> {
     let [SelectItem::UnnamedExpr(expression) | SelectItem::ExprWithAlias { expr: expression, .. }] = items else {
         return Err(Error::unsupported("a body that gives not one value", ONE_EXPRESSION, Some(at)));
     };
-    let plain = constant(expression, text);
+    let plain = constants([expression], text);
     let mut unnamed = query.ast.clone();
     if let SetExpr::Select(select) = unnamed.body.as_mut() {
         select.projection = vec![SelectItem::UnnamedExpr(expression.clone())];

@@ -20,9 +20,7 @@ use crate::error::{Error, Result};
 use crate::present;
 use crate::statement::{ObjectKind, Query, Show, Statement};
 use crate::walk::walk_mut;
-use datafusion::sql::sqlparser::ast::{
-    self, AccessExpr, Expr, Ident, LimitClause, SelectItem, Value, VisitMut, VisitorMut,
-};
+use datafusion::sql::sqlparser::ast::{self, AccessExpr, Expr, LimitClause, Value, VisitMut, VisitorMut};
 use datafusion::sql::sqlparser::tokenizer::Token;
 use std::ops::ControlFlow;
 
@@ -60,6 +58,8 @@ fn statement(c: &mut Cursor<'_>) -> Result<Statement> {
         dml::update(c).map(Statement::Update)
     } else if c.accept(&["DELETE", "FROM"]) {
         dml::delete(c).map(Statement::Delete)
+    } else if c.accept(&["TRUNCATE"]) {
+        dml::truncate(c).map(Statement::Delete)
     } else if c.accept(&["COPY"]) {
         copy::copy(c)
     } else if let Some(statement) = session::statement(c)? {
@@ -100,7 +100,7 @@ fn respell(parsed: &mut impl VisitMut) {
 }
 
 /// What the planner takes in another spelling only: `FETCH FIRST n ROWS ONLY` is `LIMIT n`, the field
-/// of `(x).field` is a text, and gives what is selected its name, and the condition of an ASOF join is marked.
+/// of `(x).field` is a text, and the condition of an ASOF join is marked.
 struct Respelled;
 
 impl VisitorMut for Respelled {
@@ -119,7 +119,6 @@ impl VisitorMut for Respelled {
     }
 
     fn pre_visit_select(&mut self, select: &mut ast::Select) -> ControlFlow<()> {
-        name_fields(&mut select.projection);
         select.from.iter_mut().for_each(asof::mark);
         ControlFlow::Continue(())
     }
@@ -145,41 +144,11 @@ impl VisitorMut for Respelled {
     }
 }
 
-/// Names items that are fields, `(x).field`, after these, where no other item may have that name.
-fn name_fields(items: &mut [SelectItem]) {
-    let is_wild = |item: &SelectItem| matches!(item, SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..));
-    if items.iter().any(is_wild) {
-        return;
-    }
-    let names: Vec<Option<Ident>> = items.iter().map(|item| name_of(item).cloned()).collect();
-    for (item, name) in items.iter_mut().zip(&names) {
-        let Some(name) = name else { continue };
-        let is_same = |other: &Ident| other.value.eq_ignore_ascii_case(&name.value);
-        let is_alone = names.iter().flatten().filter(|other| is_same(other)).count() == 1;
-        if is_alone && let SelectItem::UnnamedExpr(expr @ Expr::CompoundFieldAccess { .. }) = &*item {
-            *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias: name.clone() };
-        }
-    }
-}
-
-/// What names an item: its alias, or a column or field that it is.
-fn name_of(item: &SelectItem) -> Option<&Ident> {
-    match item {
-        SelectItem::ExprWithAlias { alias, .. } => Some(alias),
-        SelectItem::UnnamedExpr(Expr::Identifier(name)) => Some(name),
-        SelectItem::UnnamedExpr(Expr::CompoundIdentifier(names)) => names.last(),
-        SelectItem::UnnamedExpr(Expr::CompoundFieldAccess { access_chain, .. }) => match access_chain.last() {
-            Some(AccessExpr::Dot(Expr::Identifier(name))) => Some(name),
-            _ => None,
-        },
-        _ => None,
-    }
-}
-
 fn unknown_statement(c: &Cursor<'_>) -> Error {
     let later = [
-        "PAUSE", "RESUME", "RESTORE", "VERIFY", "GRANT", "REVOKE", "LISTEN", "NOTIFY", "LOCK", "TRUNCATE", "MERGE",
-        "CALL", "DO",
+        "PAUSE", "RESUME", "RESTORE", "VERIFY", "GRANT", "REVOKE", "LISTEN", "UNLISTEN", "NOTIFY", "LOCK", "MERGE",
+        "CALL", "DO", "VACUUM", "ANALYZE", "REINDEX", "CLUSTER", "REFRESH", "COMMENT", "SECURITY", "REASSIGN",
+        "IMPORT", "LOAD",
     ];
     match later.iter().find(|w| c.is(&[w])) {
         Some(word) => Error::unsupported(*word, "there is no such statement yet", Some(c.position())),
@@ -189,7 +158,14 @@ fn unknown_statement(c: &Cursor<'_>) -> Error {
 
 fn explain(c: &mut Cursor<'_>) -> Result<Statement> {
     let at = c.position();
-    if c.accept(&["ANALYZE"]) {
+    let analyzes = c.accept(&["ANALYZE"]);
+    for other in ["EXECUTE", "INSERT", "UPDATE", "DELETE", "DECLARE"] {
+        if c.is(&[other]) {
+            let hint = "it explains a query or a CREATE MATERIALIZED VIEW";
+            return Err(Error::unsupported(format!("EXPLAIN {other}"), hint, Some(c.position())));
+        }
+    }
+    if analyzes {
         return query(c).map(Statement::ExplainAnalyze);
     }
     if !c.accept(&["CREATE"]) {

@@ -11,6 +11,9 @@ pub(super) fn statement(c: &mut Cursor<'_>) -> Result<Option<Statement>> {
         return set(c, SetScope::Session).map(Some);
     }
     if c.accept(&["RESET"]) {
+        if !c.is(&["ROLE"]) {
+            refuse_role(c)?;
+        }
         let name = setting_name(c)?;
         return Ok(Some(Statement::Set { scope: SetScope::Session, name, value: "default".to_owned() }));
     }
@@ -97,9 +100,24 @@ fn savepoint(c: &mut Cursor<'_>, verb: SavepointVerb) -> Result<Statement> {
     Ok(Statement::Savepoint { verb, name: c.ident("a savepoint's name")? })
 }
 
+/// Refuses to be somebody else, and to check constraints later.
+fn refuse_role(c: &Cursor<'_>) -> Result<()> {
+    let (clause, hint) = if c.is(&["ROLE"]) {
+        ("ROLE", "a session is its user's")
+    } else if c.is(&["SESSION", "AUTHORIZATION"]) || c.is(&["AUTHORIZATION"]) {
+        ("SESSION AUTHORIZATION", "a session is its user's")
+    } else if c.is(&["CONSTRAINTS"]) {
+        ("SET CONSTRAINTS", "constraints are checked at once")
+    } else {
+        return Ok(());
+    };
+    Err(Error::unsupported(clause, hint, Some(c.position())))
+}
+
 /// What stands after SET.
 pub(super) fn set(c: &mut Cursor<'_>, mut scope: SetScope) -> Result<Statement> {
     let at = c.position();
+    refuse_role(c)?;
     if scope == SetScope::Session {
         if c.accept(&["SESSION", "CHARACTERISTICS", "AS", "TRANSACTION"]) {
             return Ok(Statement::SetTransaction { scope, modes: modes(c)? });
@@ -112,6 +130,7 @@ pub(super) fn set(c: &mut Cursor<'_>, mut scope: SetScope) -> Result<Statement> 
         } else {
             c.accept(&["SESSION"]);
         }
+        refuse_role(c)?;
     }
     if c.accept(&["TIME", "ZONE"]) {
         let name = Name { value: "timezone".to_owned(), at };

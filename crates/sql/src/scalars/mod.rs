@@ -6,6 +6,7 @@
 
 mod binary;
 mod characters;
+mod domains;
 mod formatted;
 mod lengths;
 mod numbers;
@@ -53,6 +54,7 @@ pub(crate) fn register(state: &mut SessionState) -> Result<()> {
     for scalar in all.chain([&split::SPLIT, &characters::CHR]) {
         state.register_udf(Arc::new(udf(scalar)))?;
     }
+    domains::register(state)?;
     lengths::register(state)?;
     truncated::register(state)?;
     substring::register(state)

@@ -1,8 +1,8 @@
 //! Values in PostgreSQL's text form, where Arrow's is another one.
 //!
 //! An array's text is `{1,NULL,"a b"}`: its elements as they are written alone, in quotes where they
-//! would be read as something else. `arrays::text` reads it. That of a composite value is `(1,,"a b")`, of whose
-//! fields those that are null have no text: `composites::text` reads it.
+//! would be read as something else. [`crate::arrays`] reads it. That of a composite value is `(1,,"a b")`, of whose
+//! fields those that are null have no text: [`crate::composites`] reads it.
 
 use crate::zones::Zone;
 use arrow::array::{Array, ArrayRef, AsArray as _, ListArray, StringArray, StructArray};
@@ -77,7 +77,10 @@ pub fn element_texts(array: &ArrayRef) -> Result<StringArray, ArrowError> {
 }
 
 /// Arrays as texts.
-pub(crate) fn array_texts(arrays: &ListArray) -> Result<StringArray, ArrowError> {
+///
+/// # Errors
+/// For elements of a type that no column has.
+pub fn array_texts(arrays: &ListArray) -> Result<StringArray, ArrowError> {
     let nested = matches!(arrays.value_type(), DataType::List(_));
     let elements = element_texts(arrays.values())?;
     let offsets = arrays.value_offsets();
@@ -228,8 +231,9 @@ fn date_text(days: i32) -> String {
     day + bc
 }
 
-/// Year, month and day, and what stands after them for years before 1.
-fn day_text(day: i64) -> (String, &'static str) {
+/// Year, month and day of a day since 1970, and what stands after them for years before 1.
+#[must_use]
+pub fn day_text(day: i64) -> (String, &'static str) {
     // Howard Hinnant's civil_from_days: eras of 400 years that begin in March.
     let z = day + 719_468;
     let (era, of_era) = (z.div_euclid(146_097), z.rem_euclid(146_097));

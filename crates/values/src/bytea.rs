@@ -39,7 +39,10 @@ pub fn read(text: &str, bytes: &mut Vec<u8>) -> Result<(), Malformed> {
 }
 
 /// Two digits a byte; spaces may stand between bytes.
-pub(crate) fn hexadecimal(digits: &str, bytes: &mut Vec<u8>) -> Result<(), Malformed> {
+///
+/// # Errors
+/// When something else stands there; some bytes may have been appended by then.
+pub fn hexadecimal(digits: &str, bytes: &mut Vec<u8>) -> Result<(), Malformed> {
     let digit = |found: char| found.to_digit(16).ok_or(Malformed::Digit(found));
     let mut digits = digits.chars();
     while let Some(high) = digits.next() {
@@ -54,7 +57,10 @@ pub(crate) fn hexadecimal(digits: &str, bytes: &mut Vec<u8>) -> Result<(), Malfo
 }
 
 /// A backslash stands before another one or before three octal digits.
-pub(crate) fn escaped(mut text: &[u8], bytes: &mut Vec<u8>) -> Result<(), Malformed> {
+///
+/// # Errors
+/// When it does not; some bytes may have been appended by then.
+pub fn escaped(mut text: &[u8], bytes: &mut Vec<u8>) -> Result<(), Malformed> {
     loop {
         text = match text {
             [] => return Ok(()),

@@ -1,5 +1,5 @@
-//! Reads a column of text as a type, with PostgreSQL's rules and messages: what INSERT and COPY are given, and the
-//! texts that statements cast to times and intervals.
+//! Reads a column of text as a type, with PostgreSQL's rules and messages: what INSERT and COPY are given, what
+//! files hold, and the texts that statements cast to times and intervals.
 //!
 //! It decides which reader a type has and words their faults. Invariants: a null stays one; the first
 //! bad value by row is told; the readers give a `Fault` without text, so that good values cost nothing.
@@ -8,11 +8,8 @@ mod datetimes;
 mod intervals;
 mod numbers;
 
-use crate::arrays::text;
-use crate::bytea;
-use crate::composites;
-use crate::jsonb::{self, Malformed};
 use crate::zones::Zone;
+use crate::{arrays, bytea, composites};
 use arrow::array::{
     Array, ArrayRef, ArrowPrimitiveType, BinaryBuilder, BooleanArray, LargeStringBuilder, ListArray, PrimitiveArray,
     StringArray, StructArray,
@@ -22,6 +19,8 @@ use arrow::datatypes::{
     IntervalMonthDayNano, IntervalMonthDayNanoType, IntervalUnit, Time64MicrosecondType, TimeUnit,
     TimestampMicrosecondType,
 };
+pub use datetimes::DAYS;
+use highwater_jsonb::{self as jsonb, Malformed};
 use std::sync::Arc;
 use thiserror::Error as ThisError;
 
@@ -68,7 +67,7 @@ type Read<T> = Result<T, (usize, Fault)>;
 /// The first value that cannot be read; 0A000 when no value of the type can.
 pub fn parse_text_column(values: &StringArray, to: &DataType) -> Result<ArrayRef, BadValue> {
     match to {
-        DataType::List(field) => return arrays(values, field),
+        DataType::List(field) => return lists(values, field),
         DataType::LargeUtf8 => return documents(values),
         DataType::Struct(fields) => return records(values, fields),
         _ => {}
@@ -81,7 +80,8 @@ pub fn parse_text_column(values: &StringArray, to: &DataType) -> Result<ArrayRef
 }
 
 /// An interval from its text, of which microseconds can be written; none when it is none.
-pub(crate) fn interval(text: &str) -> Option<IntervalMonthDayNano> {
+#[must_use]
+pub fn interval(text: &str) -> Option<IntervalMonthDayNano> {
     intervals::interval(text).ok()
 }
 
@@ -116,8 +116,8 @@ fn read(values: &StringArray, to: &DataType) -> Read<ArrayRef> {
 }
 
 /// Arrays from their texts; what is wrong with an element is told of it alone.
-fn arrays(values: &StringArray, field: &FieldRef) -> Result<ArrayRef, BadValue> {
-    let (offsets, elements) = text::elements(values).map_err(|(row, malformed)| {
+fn lists(values: &StringArray, field: &FieldRef) -> Result<ArrayRef, BadValue> {
+    let (offsets, elements) = arrays::elements(values).map_err(|(row, malformed)| {
         let (sqlstate, message, detail) = malformed.words(values.value(row));
         BadValue { row, sqlstate, message, detail }
     })?;
@@ -130,11 +130,9 @@ fn arrays(values: &StringArray, field: &FieldRef) -> Result<ArrayRef, BadValue> 
 
 /// Composite values from their texts; what is wrong with a field is told of it alone.
 fn records(values: &StringArray, fields: &Fields) -> Result<ArrayRef, BadValue> {
-    let texts = composites::text::fields(values, fields.len()).map_err(|(row, malformed)| BadValue {
-        row,
-        sqlstate: "22P02",
-        message: format!("malformed record literal: \"{}\"", values.value(row)),
-        detail: Some(malformed.0.to_owned()),
+    let texts = composites::fields(values, fields.len()).map_err(|(row, malformed)| {
+        let (sqlstate, message, detail) = malformed.words(values.value(row));
+        BadValue { row, sqlstate, message, detail: Some(detail) }
     })?;
     let columns = texts.iter().zip(fields).map(|(texts, field)| parse_text_column(texts, field.data_type()));
     let columns = columns.collect::<Result<Vec<ArrayRef>, BadValue>>()?;

@@ -9,6 +9,7 @@ use super::Fault;
 use super::numbers::trim;
 use crate::zones::Zone;
 use std::cmp::Ordering;
+use std::ops::Range;
 
 const SECOND: i64 = 1_000_000;
 const MINUTE: i64 = 60 * SECOND;
@@ -20,6 +21,9 @@ const FIRST_DAY: i64 = -2_440_588;
 
 /// The day after 31 December 5874897, the last of PostgreSQL's dates.
 const END_OF_DATES: i64 = 2_145_042_906;
+
+/// The days that a date can be, from 1970 on.
+pub const DAYS: Range<i64> = FIRST_DAY..END_OF_DATES;
 
 const NO_INFINITY: Fault = Fault::Unsupported("there are no infinite dates and times here");
 const NO_CLOCK: Fault = Fault::Unsupported("it depends on the clock; write the date and time out");

@@ -1,4 +1,4 @@
-//! PostgreSQL's text form of composite values, `(1,"a b",)`, taken apart; `spelling` writes it.
+//! PostgreSQL's text form of composite values, `(1,"a b",)`, taken apart; [`crate::spelling`] writes it.
 //!
 //! It finds the fields as texts and leaves to its callers what they mean. A field of which nothing is written is
 //! null, one in quotes is a text, if an empty one.
@@ -7,9 +7,20 @@ use arrow::array::{StringArray, StringBuilder};
 use std::iter::Peekable;
 use std::str::Chars;
 
-/// Why a text is no composite value: PostgreSQL's DETAIL.
+/// Why a text is no composite value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Malformed(pub(crate) &'static str);
+pub struct Malformed(
+    /// PostgreSQL's DETAIL.
+    &'static str,
+);
+
+impl Malformed {
+    /// The SQLSTATE, PostgreSQL's message, and its DETAIL.
+    #[must_use]
+    pub fn words(self, text: &str) -> (&'static str, String, String) {
+        ("22P02", format!("malformed record literal: \"{text}\""), self.0.to_owned())
+    }
+}
 
 const NO_PARENTHESIS: Malformed = Malformed("Missing left parenthesis.");
 const TOO_FEW: Malformed = Malformed("Too few columns.");
@@ -21,7 +32,7 @@ const JUNK: Malformed = Malformed("Junk after right parenthesis.");
 ///
 /// # Errors
 /// The first text that is no such value, by its place.
-pub(crate) fn fields(rows: &StringArray, count: usize) -> Result<Vec<StringArray>, (usize, Malformed)> {
+pub fn fields(rows: &StringArray, count: usize) -> Result<Vec<StringArray>, (usize, Malformed)> {
     let mut columns: Vec<StringBuilder> = (0..count).map(|_| StringBuilder::new()).collect();
     let mut row = Vec::with_capacity(count);
     for (at, text) in rows.iter().enumerate() {

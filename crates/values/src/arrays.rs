@@ -1,4 +1,4 @@
-//! PostgreSQL's text form of arrays, `{1,NULL,"a b"}`, taken apart; `spelling` writes it.
+//! PostgreSQL's text form of arrays, `{1,NULL,"a b"}`, taken apart; [`crate::spelling`] writes it.
 //!
 //! It finds the elements as texts and leaves to its callers what they mean. An array has one
 //! dimension whose first element has the number 1: anything else is refused.
