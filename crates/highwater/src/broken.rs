@@ -168,7 +168,11 @@ impl Broken {
 /// Whether what kept a pipeline from starting may go away by itself.
 fn may_pass(reason: &Error) -> bool {
     match reason {
-        Error::Engine(highwater_engine::Error::Connector { .. } | highwater_engine::Error::Io { .. }) => true,
+        Error::Engine(
+            highwater_engine::Error::Connector { .. }
+            | highwater_engine::Error::Io { .. }
+            | highwater_engine::Error::Timeout(_),
+        ) => true,
         Error::Engine(highwater_engine::Error::Checkpoint(error)) => error.is_transient(),
         _ => false,
     }

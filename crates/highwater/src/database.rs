@@ -80,6 +80,8 @@ pub(crate) struct State {
     pub(crate) broken: Broken,
     /// The numbers of views and indexes whose CREATE waits until they are filled.
     pub(crate) being_made: BTreeSet<u64>,
+    /// Pipelines that have run in this process: what the root has of them is ours.
+    pub(crate) ran: BTreeSet<String>,
     /// Objects with smaller numbers were there when the database was opened.
     pub(crate) first_new: u64,
 }
@@ -137,6 +139,7 @@ impl Database {
             restoring: Restoring::default(),
             broken: Broken::default(),
             being_made: BTreeSet::new(),
+            ran: BTreeSet::new(),
         };
         let engine = Engine::start(engine)?;
         let (cache, buffers) = engine.page_store().shared();

@@ -299,9 +299,15 @@ fn planning_state(error: &DataFusionError) -> &'static str {
     }
 }
 
+/// Files of a query.
+fn io_state(error: &std::io::Error) -> &'static str {
+    if highwater_engine::checkpoint::error::is_full(error) { "53100" } else { "58030" }
+}
+
 /// What went wrong with a query's data, as far as it can be told.
 fn query_state(error: &DataFusionError) -> &'static str {
     match error.find_root() {
+        DataFusionError::IoError(error) => io_state(error),
         DataFusionError::External(source) if source.is::<CallFailed>() => "38000",
         DataFusionError::External(source) => match source.downcast_ref::<DataError>() {
             Some(error) => error.sqlstate,
@@ -312,6 +318,7 @@ fn query_state(error: &DataFusionError) -> &'static str {
         DataFusionError::Execution(text) | DataFusionError::Plan(text) => said(text).unwrap_or("22000"),
         DataFusionError::ArrowError(arrow, _) => match &**arrow {
             arrow::error::ArrowError::DivideByZero => "22012",
+            arrow::error::ArrowError::IoError(_, error) => io_state(error),
             arrow::error::ArrowError::ComputeError(text) if said(text).is_some() => said(text).unwrap_or("22000"),
             arrow::error::ArrowError::ArithmeticOverflow(_) => "22003",
             arrow::error::ArrowError::CastError(text) if is_out_of_range(text) => "22003",

@@ -71,7 +71,10 @@ impl Database {
             };
             self.tables.set_readers(&pipeline, &[]);
             match done {
-                Ok(()) => drop(removed.pipelines.insert(pipeline)),
+                Ok(()) => {
+                    state.ran.remove(&pipeline);
+                    removed.pipelines.insert(pipeline);
+                }
                 Err(error) => tracing::warn!(pipeline, %error, "its checkpoints are removed at the next start"),
             }
         }

@@ -157,14 +157,27 @@ impl Database {
             }
             None if is_checked => {}
             // What the root has may be of objects, too, that were dropped while it did not run.
-            None if is_of_before(state, pipeline) => self.check_offsets(pipeline, &spec.plan)?,
+            None if is_of_before(state, pipeline) || state.ran.contains(pipeline) => {
+                self.check_offsets(pipeline, &spec.plan)?
+            }
             None if first_is_not_the_first(state, pipeline) => {}
             None => self.check_root(pipeline, &spec.sql)?,
         }
         self.tables.set_readers(pipeline, &self.tables_of(state, pipeline));
-        let running = self.engine.create(spec)?;
-        let running = running.titled(state.objects.title(pipeline));
+        let running = match self.engine.create(spec) {
+            Ok(running) => running.titled(state.objects.title(pipeline)),
+            Err(error) => {
+                let error = Error::from(error);
+                if state.ran.contains(pipeline) {
+                    // It is read as its checkpoints hold it, and tried again by itself.
+                    state.waiting.remove(pipeline);
+                    state.broken.stopped_by(pipeline, error.to_string(), true);
+                }
+                return Err(error);
+            }
+        };
         state.running.insert(pipeline.to_owned(), running);
+        state.ran.insert(pipeline.to_owned());
         state.waiting.remove(pipeline);
         Ok(())
     }

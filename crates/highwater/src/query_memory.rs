@@ -7,7 +7,7 @@ use datafusion::execution::disk_manager::{DiskManager, DiskManagerBuilder, DiskM
 use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryLimit, MemoryPool, MemoryReservation};
 use highwater_engine::core::Bytes;
 use std::fmt::{self, Display};
-use std::fs::{create_dir_all, remove_dir_all};
+use std::fs::{create_dir_all, read_dir, remove_dir_all, remove_file};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -37,10 +37,19 @@ impl QueryMemory {
 /// What makes such files, without those that a killed process has left.
 pub(crate) fn spill(data_dir: &Path) -> crate::error::Result<Arc<DiskManager>> {
     let folder = data_dir.join("spill");
-    let emptied = if folder.exists() { remove_dir_all(&folder) } else { Ok(()) };
-    emptied.and_then(|()| create_dir_all(&folder)).map_err(|error| Error::folder(&folder, &error))?;
+    emptied(&folder).map_err(|error| Error::folder(&folder, &error))?;
     let mode = DiskManagerMode::Directories(vec![folder]);
     Ok(Arc::new(DiskManagerBuilder::default().with_mode(mode).build()?))
+}
+
+/// Makes an empty folder, or empties it; it may be a volume of its own.
+fn emptied(folder: &Path) -> std::io::Result<()> {
+    create_dir_all(folder)?;
+    for entry in read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() { remove_dir_all(entry.path())? } else { remove_file(entry.path())? }
+    }
+    Ok(())
 }
 
 #[derive(Debug)]

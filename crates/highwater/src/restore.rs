@@ -157,6 +157,7 @@ impl Database {
             Ok(running) if entries == now => {
                 let running = running.titled(state.objects.title(pipeline));
                 state.running.insert(pipeline.to_owned(), running);
+                state.ran.insert(pipeline.to_owned());
                 state.broken.started(pipeline);
             }
             Ok(running) => give_up(&mut state, &running),

@@ -322,8 +322,8 @@ fn check_cursor(connection: &Connection, prepared: &Prepared) -> PgWireResult<()
     if is_same { Ok(()) } else { Err(changed()) }
 }
 
-/// Refuses the rows of a query whose columns are not of the types that they had when it was described, as those of
-/// `SELECT *` when its table was given another one.
+/// Refuses the rows of a query whose columns have not the names and types that they had when it was described, as
+/// those of `SELECT *` when its table was given another one or its view was made anew.
 fn check_columns(answer: &Answer, prepared: &Prepared) -> PgWireResult<()> {
     let (Statement::Query(_), Some(rows), Some(known)) = (prepared.statement.as_ref(), &answer.rows, &prepared.columns)
     else {
@@ -331,7 +331,10 @@ fn check_columns(answer: &Answer, prepared: &Prepared) -> PgWireResult<()> {
     };
     let types =
         |schema: &SchemaRef| -> PgWireResult<Vec<Type>> { schema.fields().iter().map(encode::column_type).collect() };
-    if rows.schema() == known || types(rows.schema())? == types(known)? { Ok(()) } else { Err(changed()) }
+    let are_named_alike =
+        rows.schema().fields().iter().map(|field| field.name()).eq(known.fields().iter().map(|f| f.name()));
+    let are_same = rows.schema() == known || are_named_alike && types(rows.schema())? == types(known)?;
+    if are_same { Ok(()) } else { Err(changed()) }
 }
 
 fn changed() -> PgWireError {
