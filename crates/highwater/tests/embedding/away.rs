@@ -9,7 +9,7 @@ const SCRIPT: &str = "
     CREATE TABLE t (a bigint PRIMARY KEY, b bigint);
     INSERT INTO t VALUES (1, 1), (2, 1), (3, 2);
     CREATE MATERIALIZED VIEW v AS SELECT b, count(*) AS n FROM t GROUP BY b;
-    CREATE MATERIALIZED VIEW over AS SELECT n FROM v;
+    CREATE MATERIALIZED VIEW above AS SELECT n FROM v;
     CREATE MATERIALIZED VIEW other AS SELECT count(*) AS n FROM t;
     FLUSH;
     CHECKPOINT;";
@@ -41,7 +41,7 @@ fn a_definition_is_refused_and_a_drop_is_done_and_the_rest_comes_back() {
     let refused = database.execute(create).expect_err("it would stop what runs");
     assert_eq!(refused.sqlstate(), "58030", "{refused}");
     assert_eq!(number(&database, "SELECT CAST(sum(n) AS bigint) FROM v"), 4, "it runs");
-    database.execute("DROP MATERIALIZED VIEW over").expect("what is dropped is dropped");
+    database.execute("DROP MATERIALIZED VIEW above").expect("what is dropped is dropped");
     // The pipeline cannot go on without its checkpoints; all others do.
     for statement in ["SHOW JOBS", "INSERT INTO t VALUES (5, 2)", "CREATE TABLE u (a int)", "CHECKPOINT other"] {
         database.execute(statement).expect(statement);
