@@ -403,8 +403,10 @@ impl Database {
         }
         let started = if is_first { self.start_checked(state, &pipeline) } else { self.start(state, &pipeline) };
         let Err(refused) = started else { return Ok(()) };
-        // The object may be why: without it the pipeline is begun at once.
-        state.broken.started(&pipeline);
+        if state.ran.contains(&pipeline) {
+            // The object may be why: without it the pipeline is begun at once.
+            state.broken.started(&pipeline);
+        }
         if is_at_root {
             // What it found there was there before it.
             self.withdraw(state, &name, &pipeline)?;
