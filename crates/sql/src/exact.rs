@@ -13,6 +13,7 @@ use crate::arrays;
 use crate::composites;
 use crate::floats;
 use crate::frames;
+use crate::guards;
 use crate::lower::ties;
 use crate::nulls;
 use crate::ordered_sets;
@@ -206,6 +207,7 @@ fn aggregate(mut call: AggregateFunction, schema: &DFSchema) -> Result<Transform
         call.func = function;
     }
     let name = call.func.name();
+    guards::filtered(call.params.filter.as_deref(), &mut call.params.args, &mut call.params.order_by, schema);
     // DISTINCT wants to find what it is sorted by among its arguments.
     if ties::BY_ORDER.contains(&name) && !call.params.distinct {
         let order = floats::sort_keys(call.params.order_by, schema)?;
@@ -229,8 +231,9 @@ fn aggregate(mut call: AggregateFunction, schema: &DFSchema) -> Result<Transform
 }
 
 fn window(mut call: WindowFunction, schema: &DFSchema) -> Result<Transformed<Expr>> {
-    let WindowFunctionParams { args, partition_by, order_by, window_frame, distinct, .. } = &mut call.params;
+    let WindowFunctionParams { args, partition_by, order_by, window_frame, filter, distinct, .. } = &mut call.params;
     if let WindowFunctionDefinition::AggregateUDF(function) = &mut call.fun {
+        guards::filtered(filter.as_deref(), args, &mut [], schema);
         if let Some(exact) = aggregates::exact(function, args, schema)? {
             *function = exact;
         }

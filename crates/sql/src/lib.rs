@@ -31,6 +31,7 @@ mod frames;
 mod function;
 mod generated;
 mod growth;
+mod guards;
 mod hidden;
 mod ignored;
 mod interval_sums;

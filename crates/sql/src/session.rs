@@ -18,6 +18,7 @@ use crate::exact::{Exact, FiltersDown, UntiedWindows, exact, optimizer_rules, ph
 use crate::formats;
 use crate::frames::{self, TimesOfDay};
 use crate::function::{self, ScalarFunction};
+use crate::guards::Guarded;
 use crate::hidden;
 use crate::ignored;
 use crate::interval_sums;
@@ -236,6 +237,7 @@ impl Session {
             .with_optimizer_rule(Arc::new(UntiedWindows))
             .with_optimizer_rule(Arc::new(Lengths))
             .with_physical_optimizer_rules(physical_rules())
+            .with_query_planner(Arc::new(Guarded))
             .with_default_features()
             .with_type_planner(Arc::clone(&types))
             .build();
