@@ -4,8 +4,10 @@ use super::*;
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch};
 use arrow::datatypes::{Field, Int64Type, Schema};
 use datafusion::common::ToDFSchema;
+use datafusion::logical_expr::execution_props::ExecutionProps;
+use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::{LogicalPlanBuilder, cast, col};
-use datafusion::prelude::SessionContext;
+use datafusion::physical_expr::create_physical_expr;
 
 fn schema() -> DFSchema {
     let fields = vec![
@@ -114,8 +116,9 @@ fn and_and_or_have_their_values_without_what_is_not_to_be_computed() {
         let schema = batch.schema().to_dfschema().expect("a schema");
         let open = quotient().gt(lit(1_i64));
         let both = Expr::BinaryExpr(BinaryExpr::new(Box::new(col("p")), op, Box::new(open.clone())));
-        let computed = |expr: Expr| {
-            let physical = SessionContext::new().create_physical_expr(expr, &schema).expect("an expression");
+        let computed = |expr: &Expr| {
+            let (props, context) = (ExecutionProps::new(), PhysicalPlanningContext::default());
+            let physical = create_physical_expr(expr, &schema, &props, &context).expect("an expression");
             let values = physical.evaluate(&batch).expect("no row fails").into_array(batch.num_rows());
             values.expect("values").as_boolean().iter().collect::<Vec<_>>()
         };
@@ -126,9 +129,9 @@ fn and_and_or_have_their_values_without_what_is_not_to_be_computed() {
                 of_two(op, rows[row].0, right)
             })
             .collect();
-        assert_eq!(computed(values(both.clone(), &schema).expect("changed").data), expected);
+        assert_eq!(computed(&values(both.clone(), &schema).expect("changed").data), expected);
         let is_true = |values: Vec<Option<bool>>| values.into_iter().map(|v| v == Some(true)).collect::<Vec<_>>();
-        let found = computed(truth(both, &schema).expect("changed"));
+        let found = computed(&truth(both, &schema).expect("changed"));
         assert_eq!(is_true(found), is_true(expected));
     }
 }
