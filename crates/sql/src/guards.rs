@@ -46,6 +46,11 @@ fn kept(filter: &Expr, value: Expr, schema: &DFSchema) -> Expr {
         Expr::Cast(Cast { expr, field }) if is_safe(&expr, field.data_type(), schema) => {
             Expr::Cast(Cast { expr: Box::new(kept(filter, *expr, schema)), field })
         }
+        // DataFusion makes AND and OR of a CASE that is a condition, but not of one that looks at a value.
+        value if value.get_type(schema).is_ok_and(|of| of == DataType::Boolean) => {
+            let branch = (Box::new(lit(true)), Box::new(value));
+            Expr::Case(Case::new(Some(Box::new(filter.clone())), vec![branch], None))
+        }
         value => when(filter.clone(), value, None),
     }
 }
@@ -80,8 +85,12 @@ fn fails_beside(filter: &Expr, expr: &Expr, schema: &DFSchema) -> bool {
 }
 
 fn is_kept(filter: &Expr, expr: &Expr) -> bool {
-    let Expr::Case(Case { expr: None, when_then_expr, else_expr: None }) = expr else { return false };
-    matches!(when_then_expr.as_slice(), [(condition, _)] if condition.as_ref() == filter)
+    let Expr::Case(Case { expr: of, when_then_expr, else_expr: None }) = expr else { return false };
+    match (of, when_then_expr.as_slice()) {
+        (None, [(condition, _)]) => condition.as_ref() == filter,
+        (Some(of), [(condition, _)]) => of.as_ref() == filter && **condition == lit(true),
+        _ => false,
+    }
 }
 
 /// Whether the outermost part of an expression may fail, when all in it has been computed.

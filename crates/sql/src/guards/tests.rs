@@ -62,6 +62,14 @@ fn arguments_are_computed_where_the_filter_holds() {
         assert_eq!(args, expected);
         assert_eq!(order, [guarded().sort(true, false)]);
     }
+    let condition = || quotient().gt(lit(1_i64));
+    let mut conditions = [condition()];
+    let branch = (Box::new(lit(true)), Box::new(condition()));
+    let expected = [Expr::Case(Case::new(Some(Box::new(filter.clone())), vec![branch], None))];
+    for _ in 0..2 {
+        filtered(Some(&filter), &mut conditions, &mut [], &schema);
+        assert_eq!(conditions, expected);
+    }
     let mut plain = [quotient()];
     filtered(None, &mut plain, &mut [], &schema);
     assert_eq!(plain, [quotient()]);
