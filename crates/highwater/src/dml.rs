@@ -18,18 +18,17 @@ use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, new_null_array};
 use arrow::compute::CastOptions;
 use arrow::compute::cast_with_options;
 use arrow::datatypes::{DataType, SchemaRef};
-use datafusion::datasource::{MemTable, provider_as_source};
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::sql::sqlparser::ast;
 use highwater_engine::core::{Clock as _, SystemClock};
 use highwater_engine::source::stamped;
 use highwater_sql::input::parse_text_column;
 use highwater_sql::rounding::rounded;
-use highwater_sql::statement::{CreateTable, Delete, Insert, Name, Query, Update, constants, returning};
+use highwater_sql::statement::{CreateTable, Delete, Insert, Name, Query, Update, constants};
 use highwater_sql::types::{JSONB, catalog_name, is_kept, pg_name};
 use highwater_sql::zoned::has_instants;
 use highwater_sql::zones::Zone;
-use highwater_sql::{Generated, Relations, Session, is_default, references, rows_of};
+use highwater_sql::{Generated, Relations, Session, is_default, rows_of};
 use highwater_tables::{Change, Overlay, Table, TableWrite, Write};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -225,8 +224,7 @@ impl Database {
         let mut effect = Effect { write: Write::Changes(Vec::new()), count: rows.num_rows() as u64, rows: vec![rows] };
         effect.write = Write::Insert(target.table.insert(effect.rows[0].clone())?);
         let tag = Tag::Insert(effect.count);
-        let called = insert.alias.as_ref();
-        let answer = self.answered(tag, &insert.table, called, &insert.returning, &insert.text, &effect).await?;
+        let answer = self.answered(tag, insert.into(), parameters, &effect).await?;
         self.write(connection, &target, &mut effect).await?;
         Ok(answer)
     }
@@ -305,7 +303,6 @@ impl Database {
         let update = &update;
         let query = update.query(&target.columns());
         let mut turn = None;
-        let alias = update.alias.as_ref();
         loop {
             let mut effect = match self.point_update(connection, &target, update, parameters)? {
                 Some((changes, rows)) => Effect::of(changes, rows),
@@ -315,7 +312,7 @@ impl Database {
                 }
             };
             let tag = Tag::Update(effect.count);
-            let answer = self.answered(tag, &update.table, alias, &update.returning, &update.text, &effect).await?;
+            let answer = self.answered(tag, update.into(), parameters, &effect).await?;
             match self.write(connection, &target, &mut effect).await {
                 Err(error) if connection.transaction.is_none() && error.is_conflict() => {
                     turn = Some(next_try(connection, &target.table, turn).await?);
@@ -335,7 +332,6 @@ impl Database {
         target.refuse_append_only("DELETE")?;
         let query = delete.query(&target.columns());
         let mut turn = None;
-        let alias = delete.alias.as_ref();
         loop {
             let mut effect = match self.point_delete(connection, &target, delete, parameters)? {
                 Some((changes, rows)) => Effect::of(changes, rows),
@@ -345,7 +341,7 @@ impl Database {
                 }
             };
             let tag = Tag::Delete(effect.count);
-            let answer = self.answered(tag, &delete.table, alias, &delete.returning, &delete.text, &effect).await?;
+            let answer = self.answered(tag, delete.into(), parameters, &effect).await?;
             match self.write(connection, &target, &mut effect).await {
                 Err(error) if connection.transaction.is_none() && error.is_conflict() => {
                     turn = Some(next_try(connection, &target.table, turn).await?);
@@ -426,31 +422,6 @@ impl Database {
             }
             error => error,
         })
-    }
-
-    /// The answer of a statement that is about to be written, with its RETURNING: what cannot be
-    /// told is not done.
-    pub(crate) async fn answered(
-        &self,
-        tag: Tag,
-        table: &Name,
-        alias: Option<&Name>,
-        items: &[highwater_sql::SelectItem],
-        text: &str,
-        effect: &Effect,
-    ) -> Result<Answer> {
-        if items.is_empty() {
-            return Ok(Answer::done(tag));
-        }
-        let query = returning(table, alias, items, text);
-        let schema = Arc::clone(self.target(table)?.schema());
-        let mut relations = Relations::default();
-        let rows = MemTable::try_new(schema, vec![effect.rows.clone()])?;
-        relations.insert(&table.value, provider_as_source(Arc::new(rows)));
-        debug_assert!(references(&query).len() == 1, "RETURNING reads the table's new rows alone");
-        let plan = self.session.runnable(self.session.bind(&query, &relations)?)?;
-        let rows = self.run_plan(&plan).await?.collect_within(self.config.query_memory.0).await?;
-        Ok(Answer::collected(tag, rows).titled(&query.ast))
     }
 }
 

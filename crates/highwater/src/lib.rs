@@ -129,6 +129,7 @@ mod query_memory;
 mod replay;
 mod restore;
 mod retry;
+mod returning;
 mod sessions;
 mod set_config;
 mod settings;

@@ -69,6 +69,7 @@ pub(crate) fn functions(
         ("pg_char_to_encoding", Gives::Value(ScalarValue::from(6_i32))),
         ("current_setting", Gives::Setting(connection.settings())),
         ("to_regclass", Gives::ByText(relations.into_iter().flat_map(named).collect())),
+        ("to_regtype", Gives::Type),
         ("pg_backend_pid", Gives::Value(ScalarValue::from(connection.number().unwrap_or(1)))),
         ("pg_is_in_recovery", Gives::Value(ScalarValue::from(false))),
         ("pg_get_expr", Gives::First),
@@ -98,6 +99,8 @@ enum Gives {
     Joined(Arc<ScalarUDF>),
     /// What its first argument stands for.
     ByText(BTreeMap<String, String>),
+    /// The type that its first argument names, as PostgreSQL spells it.
+    Type,
     /// A setting by its name. One that is not known fails, unless a second argument says that it may be missing.
     Setting(BTreeMap<String, String>),
     ByNumber(BTreeMap<i32, String>),
@@ -163,6 +166,11 @@ impl ScalarUDFImpl for Function {
                 let value = |name: Option<&str>| texts.get(&name?.to_ascii_lowercase());
                 Arc::new(names.as_string::<i32>().iter().map(value).collect::<StringArray>())
             }
+            Gives::Type => {
+                let names = cast(&first, &DataType::Utf8)?;
+                let named = |name: Option<&str>| type_named(name?);
+                Arc::new(names.as_string::<i32>().iter().map(named).collect::<StringArray>())
+            }
             Gives::Setting(settings) => setting(settings, &first, args.args.get(1))?,
             Gives::Quoted => {
                 let texts = cast(&first, &DataType::Utf8)?;
@@ -173,6 +181,54 @@ impl ScalarUDFImpl for Function {
         };
         Ok(ColumnarValue::Array(given))
     }
+}
+
+/// PostgreSQL's spelling of a type; none of one that no column here has. Digits that are asked for are no part
+/// of a type, nor is how many dimensions an array has.
+fn type_named(written: &str) -> Option<String> {
+    let lower = written.trim().to_ascii_lowercase();
+    let name = lower.strip_prefix("pg_catalog.").unwrap_or(&lower);
+    let element = name.trim_end_matches("[]").trim_end();
+    let (element, is_array) = match element.strip_prefix('_') {
+        Some(element) => (element, true),
+        None => (element, element.len() < name.len()),
+    };
+    let (element, has_digits) = match element.split_once('(') {
+        Some((before, rest)) => {
+            let (digits, after) = rest.split_once(')')?;
+            let is_digits = digits.split(',').all(|part| part.trim().parse::<u16>().is_ok());
+            (is_digits.then(|| format!("{}{after}", before.trim_end()))?, true)
+        }
+        None => (element.to_owned(), false),
+    };
+    let words: Vec<&str> = element.split_whitespace().collect();
+    let spelled = match words.join(" ").as_str() {
+        "bool" | "boolean" => "boolean",
+        "int2" | "smallint" => "smallint",
+        "int" | "int4" | "integer" => "integer",
+        "int8" | "bigint" => "bigint",
+        "float4" | "real" => "real",
+        "float" | "float8" | "double precision" => "double precision",
+        "numeric" | "decimal" | "dec" => "numeric",
+        "text" => "text",
+        "varchar" | "character varying" | "char varying" => "character varying",
+        "json" => "json",
+        "jsonb" => "jsonb",
+        "bytea" => "bytea",
+        "date" => "date",
+        "time" | "time without time zone" => "time without time zone",
+        "timestamp" | "timestamp without time zone" => "timestamp without time zone",
+        "timestamptz" | "timestamp with time zone" => "timestamp with time zone",
+        "interval" => "interval",
+        "name" => "name",
+        "oid" => "oid",
+        _ => return None,
+    };
+    let takes_digits = spelled.starts_with("time") || matches!(spelled, "numeric" | "character varying" | "interval");
+    if has_digits && !takes_digits {
+        return None;
+    }
+    Some(format!("{spelled}{}", if is_array { "[]" } else { "" }))
 }
 
 /// Definitions of indexes, or their columns where a place is given.
@@ -217,4 +273,27 @@ fn setting(
     };
     let names = cast(names, &DataType::Utf8)?;
     Ok(Arc::new(names.as_string::<i32>().iter().map(value).collect::<Result<StringArray>>()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_are_known_by_all_their_names() {
+        for (written, spelled) in [
+            ("int4", "integer"),
+            (" Pg_Catalog.INT8 ", "bigint"),
+            ("numeric(10, 2)", "numeric"),
+            ("timestamp(3)  with time zone", "timestamp with time zone"),
+            ("character  varying(20)[]", "character varying[]"),
+            ("_text", "text[]"),
+            ("int[][]", "integer[]"),
+        ] {
+            assert_eq!(type_named(written).as_deref(), Some(spelled), "{written}");
+        }
+        for unknown in ["", "hstore", "[]", "int(", "numeric(x)", "float(24)", "public.int4"] {
+            assert_eq!(type_named(unknown), None, "{unknown}");
+        }
+    }
 }

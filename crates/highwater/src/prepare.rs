@@ -9,17 +9,18 @@ use crate::outcome::Rows;
 use crate::parameters::Parameters;
 use crate::prepared;
 use crate::query::QUERY_PLAN;
+use crate::returning::Returning;
 use crate::set_config::Changes;
 use crate::statements::is_taken_after_failure;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::sql::sqlparser::ast::{Expr, Value};
+use datafusion::sql::sqlparser::ast::{Expr, SetExpr, Value};
 use datafusion::sql::sqlparser::tokenizer::Location;
 use futures::future::BoxFuture;
 use highwater_sql::session::plain;
 use highwater_sql::statement::{
-    CopyOut, EXCLUDED, Insert, Name, Query, ROW_KEY, ROW_NUMBER, ROW_VALUE, Show, Statement, constants, returning,
+    CopyOut, EXCLUDED, Insert, Name, Query, ROW_KEY, ROW_NUMBER, ROW_VALUE, Show, Statement, constants,
 };
 use highwater_sql::{Position, Relations, SelectItem, is_default, references, rows_of, titled, walk_query};
 use std::collections::BTreeMap;
@@ -34,8 +35,30 @@ pub struct Described {
     pub columns: Option<SchemaRef>,
 }
 
-/// Types by the parameter's number, from 1.
-type Known = BTreeMap<usize, DataType>;
+/// What is known of a statement's parameters so far.
+#[derive(Default)]
+struct Known {
+    /// Types by the parameter's number, from 1.
+    types: BTreeMap<usize, DataType>,
+    /// The highest number that was seen.
+    highest: usize,
+}
+
+impl Known {
+    /// Takes a type for one that has none yet.
+    fn learn(&mut self, number: usize, data_type: &DataType) {
+        self.types.entry(number).or_insert_with(|| data_type.clone());
+        self.highest = self.highest.max(number);
+    }
+
+    fn has_all(&self, count: usize) -> bool {
+        (1..=count).all(|number| self.types.contains_key(&number))
+    }
+
+    fn saw(&mut self, count: usize) {
+        self.highest = self.highest.max(count);
+    }
+}
 
 impl Database {
     /// Describes a statement without running it. `told` are the types that the client gives to
@@ -87,7 +110,7 @@ impl Database {
         statement: &Statement,
         told: &[Option<DataType>],
     ) -> Result<Described> {
-        let mut known = Known::new();
+        let mut known = Known::default();
         let columns = match statement {
             Statement::Query(query) => Some(self.columns_of(connection, query, told, &mut known).await?),
             Statement::Declare { query, .. } | Statement::CopyOut(CopyOut { query, .. }) => {
@@ -98,25 +121,25 @@ impl Database {
             Statement::Execute { name, .. } => prepared::find(connection, name)?.described.columns.clone(),
             Statement::Insert(insert) => {
                 self.infer_insert(insert, told, &mut known).await?;
-                self.returned(&insert.table, insert.alias.as_ref(), &insert.returning, &insert.text)?
+                self.returned(insert.into(), told, &mut known).await?
             }
             Statement::Update(update) => {
                 let target = self.target(&update.table)?;
-                let mut update = update.clone();
-                target.put_defaults(&mut update.assignments, None)?;
-                for (name, expr) in &update.assignments {
+                let mut set = update.clone();
+                target.put_defaults(&mut set.assignments, None)?;
+                for (name, expr) in &set.assignments {
                     let at = target.places(std::slice::from_ref(name), 1)?[0];
                     know(expr, target.schema().field(at).data_type(), &mut known);
                 }
                 let names: Vec<String> = target.schema().fields().iter().map(|f| f.name().clone()).collect();
-                self.infer(&update.query(&names), Some(&update.table), told, &mut known).await?;
-                self.returned(&update.table, update.alias.as_ref(), &update.returning, &update.text)?
+                self.infer(&set.query(&names), Some(&update.table), told, &mut known).await?;
+                self.returned(update.into(), told, &mut known).await?
             }
             Statement::Delete(delete) => {
                 let target = self.target(&delete.table)?;
                 let names: Vec<String> = target.schema().fields().iter().map(|f| f.name().clone()).collect();
                 self.infer(&delete.query(&names), Some(&delete.table), told, &mut known).await?;
-                self.returned(&delete.table, delete.alias.as_ref(), &delete.returning, &delete.text)?
+                self.returned(delete.into(), told, &mut known).await?
             }
             _ => None,
         };
@@ -133,18 +156,28 @@ impl Database {
         if self.is_system(query) {
             let count = placeholders(query);
             let parameters = Parameters(vec![ScalarValue::Utf8(None); count]);
-            known.extend((1..=count).map(|number| (number, DataType::Utf8)));
+            (1..=count).for_each(|number| known.learn(number, &DataType::Utf8));
             if let Some((plan, _)) = self.system_plan(connection, query, &parameters, &Changes::default()).await? {
                 return Ok(titled(&plan.schema(), &query.ast));
             }
         }
         let relations = self.relations_of(query, None)?;
-        let plan = self.infer_over(query, &relations, told, known).await?;
+        self.columns_over(query, &relations, told, known).await
+    }
+
+    async fn columns_over(
+        &self,
+        query: &Query,
+        relations: &Relations,
+        told: &[Option<DataType>],
+        known: &mut Known,
+    ) -> Result<SchemaRef> {
+        let plan = self.infer_over(query, relations, told, known).await?;
         let types = types_of(told, known);
         let columns = if highwater_sql::are_told(&plan, &types) {
             Arc::new(plan.schema().as_arrow().clone())
         } else {
-            self.columns_with(query, &relations, types).await?
+            self.columns_with(query, relations, types).await?
         };
         Ok(titled(&columns, &query.ast))
     }
@@ -198,16 +231,18 @@ impl Database {
     ) -> Result<LogicalPlan> {
         let count = placeholders(query).max(told.len());
         let types: Vec<Option<DataType>> =
-            (1..=count).map(|n| told.get(n - 1).cloned().flatten().or_else(|| known.get(&n).cloned())).collect();
+            (1..=count).map(|n| told.get(n - 1).cloned().flatten().or_else(|| known.types.get(&n).cloned())).collect();
         let (session, query, relations) = (Arc::clone(&self.session), query.clone(), relations.clone());
         let plan = self.aside(move || Ok(plain(session.bind_with(&query, &relations, &types)?)?)).await?;
         let inferred = highwater_sql::parameter_types(&plan);
         let arrays = highwater_sql::arrays::parameters(&plan);
         for number in 1..=count {
             let name = format!("${number}");
-            let data_type = inferred.get(&name).or_else(|| arrays.get(&name));
-            known.entry(number).or_insert_with(|| data_type.cloned().unwrap_or(DataType::Utf8));
+            if let Some(data_type) = inferred.get(&name).or_else(|| arrays.get(&name)) {
+                known.learn(number, data_type);
+            }
         }
+        known.saw(count);
         Ok(plan)
     }
 
@@ -250,45 +285,39 @@ impl Database {
                 }
             }
             let count = placeholders(query);
-            if (1..=count).any(|number| !known.contains_key(&number)) {
+            if !known.has_all(count) {
                 let is_computed = |expr: &&Expr| !matches!(expr, Expr::Value(_)) && !is_default(expr);
                 let computed = constants(rows.into_iter().flatten().filter(is_computed), &insert.text);
                 // What cannot be bound is told when it is run.
                 drop(self.infer(&computed, None, told, known).await);
             }
-            for number in 1..=count {
-                known.entry(number).or_insert(DataType::Utf8);
-            }
+            known.saw(count);
             return Ok(());
         }
+        know_selected(insert, query, target, known);
         self.infer(query, None, told, known).await.map(|_| ())
     }
 
     /// The columns of RETURNING.
-    fn returned(
+    async fn returned(
         &self,
-        table: &Name,
-        alias: Option<&Name>,
-        items: &[SelectItem],
-        text: &str,
+        returning: Returning<'_>,
+        told: &[Option<DataType>],
+        known: &mut Known,
     ) -> Result<Option<SchemaRef>> {
-        if items.is_empty() {
-            return Ok(None);
-        }
+        let Some(query) = returning.query() else { return Ok(None) };
         let mut relations = Relations::default();
-        relations.stream(&table.value, Arc::clone(self.target(table)?.schema()));
-        let query = returning(table, alias, items, text);
-        let plan = self.session.bind(&query, &relations)?;
-        Ok(Some(titled(&Arc::new(plan.schema().as_arrow().clone()), &query.ast)))
+        relations.stream(&returning.table.value, Arc::clone(self.target(returning.table)?.schema()));
+        self.columns_over(&query, &relations, told, known).await.map(Some)
     }
 }
 
 /// The types of all parameters: as they were told, or learned; of others nothing is known, and they are texts.
 fn types_of(told: &[Option<DataType>], known: &Known) -> Vec<DataType> {
-    let last = known.keys().next_back().copied().unwrap_or(0).max(told.len());
+    let last = known.highest.max(told.len());
     let parameter = |number: usize| {
         let told = told.get(number - 1).cloned().flatten();
-        told.or_else(|| known.get(&number).cloned()).unwrap_or(DataType::Utf8)
+        told.or_else(|| known.types.get(&number).cloned()).unwrap_or(DataType::Utf8)
     };
     (1..=last).map(parameter).collect()
 }
@@ -305,7 +334,27 @@ fn know(expr: &Expr, data_type: &DataType, known: &mut Known) {
         && let Value::Placeholder(name) = &value.value
         && let Some(number) = number_of(name)
     {
-        known.entry(number).or_insert_with(|| data_type.clone());
+        known.learn(number, data_type);
+    }
+}
+
+/// Parameters that a SELECT gives as they are have the types of the columns that they are inserted into; those among
+/// which it looks for equal rows are texts.
+fn know_selected(insert: &Insert, query: &Query, target: &Target, known: &mut Known) {
+    let SetExpr::Select(select) = query.ast.body.as_ref() else { return };
+    let given = |item: &SelectItem| match item {
+        SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => Some(expr.clone()),
+        _ => None,
+    };
+    let given: Option<Vec<Expr>> = select.projection.iter().map(given).collect();
+    // Columns that do not fit are told of when it is run.
+    if select.distinct.is_none()
+        && let Some(given) = given
+        && let Ok(places) = target.places(&insert.columns, given.len())
+    {
+        for (expr, at) in given.iter().zip(places) {
+            know(expr, target.schema().field(at).data_type(), known);
+        }
     }
 }
 

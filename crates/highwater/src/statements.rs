@@ -64,8 +64,9 @@ impl Database {
         let zone = connection.zone();
         let in_utc = match &zone {
             Some(zone) => {
-                self.check_zone(zone, statement, text)?;
-                Some(parameters.in_utc()?)
+                let in_utc = parameters.in_utc()?;
+                self.check_zone(zone, statement, text, &in_utc)?;
+                Some(in_utc)
             }
             None => None,
         };

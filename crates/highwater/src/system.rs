@@ -256,7 +256,7 @@ impl ast::Visitor for Found {
 }
 
 /// What only the system's side knows, asked without reading a relation.
-const ASKED: [&str; 20] = [
+const ASKED: [&str; 21] = [
     "col_description",
     "current_catalog",
     "current_database",
@@ -275,6 +275,7 @@ const ASKED: [&str; 20] = [
     "session_user",
     set_config::NAME,
     "to_regclass",
+    "to_regtype",
     "user",
     "version",
 ];

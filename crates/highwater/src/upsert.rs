@@ -41,7 +41,7 @@ struct Part {
 impl Database {
     /// Inserts the rows as ON CONFLICT says.
     pub(crate) async fn upsert(&self, connection: &mut Connection, upsert: Upsert<'_>) -> Result<Answer> {
-        let Upsert { target, insert, conflict, .. } = upsert;
+        let Upsert { target, insert, conflict, parameters, .. } = upsert;
         check_target(target, conflict)?;
         let gives_keys = conflict.update.as_ref().is_some_and(|update| gives_keys(target, update));
         if let Some(transaction) = &mut connection.transaction {
@@ -51,9 +51,8 @@ impl Database {
         let mut free_before = None;
         loop {
             let (mut effect, free) = self.merged(connection, upsert).await?;
-            let (tag, returning) = (Tag::Insert(effect.count), &insert.returning);
-            let called = insert.alias.as_ref();
-            let answer = self.answered(tag, &insert.table, called, returning, &insert.text, &effect).await?;
+            let tag = Tag::Insert(effect.count);
+            let answer = self.answered(tag, insert.into(), parameters, &effect).await?;
             match self.write(connection, target, &mut effect).await {
                 // A key that is taken though the same keys were free before is one that DO UPDATE gives,
                 // if it gives any. A faster statement's key may be taken and not be seen yet.

@@ -5,12 +5,13 @@ use crate::connection::invalid;
 use crate::database::Database;
 use crate::error::{Error, Result};
 use crate::objects::Reading;
+use crate::parameters::Parameters;
+use crate::prepare::check_parameters;
+use crate::returning::Returning;
 use arrow::datatypes::{DataType, Field, Schema};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::sqlparser::ast;
-use highwater_sql::statement::{
-    Column, Delete, Included, Insert, Name, Query, Statement, TableColumn, Update, returning,
-};
+use highwater_sql::statement::{Column, Included, Name, Query, Statement, TableColumn, returning};
 use highwater_sql::types::pg_name;
 use highwater_sql::zoned::Zoned;
 use highwater_sql::zones::Zone;
@@ -19,7 +20,13 @@ use std::sync::Arc;
 
 impl Database {
     /// Refuses a statement that would be done in UTC though it depends on the session's zone.
-    pub(crate) fn check_zone(&self, zone: &Zone, statement: &Statement, text: &str) -> Result<()> {
+    pub(crate) fn check_zone(
+        &self,
+        zone: &Zone,
+        statement: &Statement,
+        text: &str,
+        parameters: &Parameters,
+    ) -> Result<()> {
         match statement {
             Statement::CreateTable(table) => {
                 table.columns.iter().try_for_each(|column| self.check_default(column, zone))?;
@@ -41,11 +48,9 @@ impl Database {
                 let Some(into) = &sink.into else { return Ok(()) };
                 check_assigned(given.schema().as_arrow(), self.target(into)?.schema(), zone)
             }
-            Statement::Insert(Insert { table, alias, returning, text, .. })
-            | Statement::Update(Update { table, alias, returning, text, .. })
-            | Statement::Delete(Delete { table, alias, returning, text, .. }) => {
-                self.check_returning(table, alias.as_ref(), returning, text, zone)
-            }
+            Statement::Insert(insert) => self.check_returning(insert.into(), parameters, zone),
+            Statement::Update(update) => self.check_returning(update.into(), parameters, zone),
+            Statement::Delete(delete) => self.check_returning(delete.into(), parameters, zone),
             _ => Ok(()),
         }
     }
@@ -71,20 +76,13 @@ impl Database {
         self.check_query(what, query, &relations, zone)
     }
 
-    fn check_returning(
-        &self,
-        table: &Name,
-        alias: Option<&Name>,
-        items: &[SelectItem],
-        text: &str,
-        zone: &Zone,
-    ) -> Result<()> {
-        if items.is_empty() {
-            return Ok(());
-        }
+    fn check_returning(&self, returning: Returning<'_>, parameters: &Parameters, zone: &Zone) -> Result<()> {
+        let Some(query) = returning.query() else { return Ok(()) };
+        check_parameters(&query, parameters)?;
         let mut relations = Relations::default();
-        relations.stream(&table.value, Arc::clone(self.target(table)?.schema()));
-        self.check_query("RETURNING", &returning(table, alias, items, text), &relations, zone).map(drop)
+        relations.stream(&returning.table.value, Arc::clone(self.target(returning.table)?.schema()));
+        let plan = self.session.bind_with(&query, &relations, &parameters.types())?;
+        self.check_plan("RETURNING", parameters.put_into(plan)?, zone).map(drop)
     }
 
     fn check_generated(
@@ -112,7 +110,11 @@ impl Database {
     }
 
     fn check_query(&self, what: &str, query: &Query, relations: &Relations, zone: &Zone) -> Result<LogicalPlan> {
-        let Zoned { plan, depends } = self.session.zoned(self.session.bind(query, relations)?, zone)?;
+        self.check_plan(what, self.session.bind(query, relations)?, zone)
+    }
+
+    fn check_plan(&self, what: &str, plan: LogicalPlan, zone: &Zone) -> Result<LogicalPlan> {
+        let Zoned { plan, depends } = self.session.zoned(plan, zone)?;
         match depends {
             None => Ok(plan),
             Some(depends) => Err(refused(&format!("{what} with {depends}"), zone)),

@@ -341,7 +341,10 @@ impl ScalarUDFImpl for DatePart {
 
     fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
         let part = args.scalar_arguments.first().copied().flatten().and_then(|part| part.try_as_str().flatten());
-        if let (Some(part), Some(time)) = (part, args.arg_fields.get(1)) {
+        let Some(part) = part else {
+            return Err(refused("0A000", "date_part() of a part that is not written out is not supported"));
+        };
+        if let Some(time) = args.arg_fields.get(1) {
             check_part(part, time.data_type())?;
             if let Some(part) = Part::of(part, time.data_type()) {
                 return Ok(Arc::new(Field::new(self.name(), part.data_type(), time.is_nullable())));

@@ -148,9 +148,7 @@ fn told_by(expr: &Expr, schema: &DFSchema) -> Vec<Told> {
         | Expr::IsNotFalse(of)
         | Expr::IsNotUnknown(of) => is(of, &DataType::Boolean),
         Expr::Negative(of) => is(of, &DataType::Float64),
-        // Texts of times are read in the session's zone, which a parameter's value does not know.
-        Expr::Cast(Cast { expr: of, field }) if field.data_type().is_numeric() => is(of, field.data_type()),
-        Expr::Cast(Cast { expr: of, field }) if *field.data_type() == DataType::Boolean => is(of, &DataType::Boolean),
+        Expr::Cast(Cast { expr: of, field }) if is_of_cast(field.data_type()) => is(of, field.data_type()),
         Expr::Case(case) => told_by_case(case, schema),
         Expr::ScalarFunction(call) if alike::is_alike(call.func.name()) => of_others(call.args.iter(), schema),
         Expr::ScalarFunction(call) => taken(call.func.as_ref(), &call.args, schema),
@@ -160,6 +158,18 @@ fn told_by(expr: &Expr, schema: &DFSchema) -> Vec<Told> {
         }
         Expr::WindowFunction(call) => told_by_window(&call.fun, &call.params, schema),
         _ => Vec::new(),
+    }
+}
+
+/// Whether a parameter that is cast to a type is one of it. One that is cast to timestamptz stays a text: texts of
+/// instants are read in the session's zone, which a parameter's value does not know. So do arrays of which clients'
+/// binary form is not read.
+fn is_of_cast(to: &DataType) -> bool {
+    use DataType::{Binary, Boolean, Date32, Interval, List, Time64, Timestamp, Utf8};
+    match to {
+        List(of) => matches!(of.data_type(), Boolean | Utf8 | Interval(_)) || of.data_type().is_numeric(),
+        Boolean | Date32 | Time64(_) | Timestamp(_, None) | Interval(_) | Binary => true,
+        other => other.is_numeric(),
     }
 }
 
@@ -387,6 +397,19 @@ mod tests {
         assert_eq!(types("SELECT $1 AND $2"), "$1 Boolean, $2 Boolean");
         assert_eq!(types("SELECT -$1, $2::int"), "$1 Float64, $2 Int32");
         assert!(bound("SELECT $1 + $2").is_err());
+    }
+
+    #[test]
+    fn casts_tell_the_types_of_what_is_read_alike_in_all_zones() {
+        let [interval, stamp] =
+            [INTERVAL, DataType::Timestamp(TimeUnit::Microsecond, None)].map(|of| format!("$1 {of}"));
+        assert_eq!(types("SELECT $1::interval"), interval);
+        assert_eq!(types("SELECT CAST($1 AS timestamp)"), stamp);
+        assert_eq!(types("SELECT $1::date, $2::bytea, $3::timestamptz, $4::text"), "$1 Date32, $2 Binary");
+        for (written, of) in [("int", DataType::Int32), ("text", DataType::Utf8)] {
+            assert_eq!(types(&format!("SELECT $1::{written}[]")), format!("$1 {}", array_of(of)));
+        }
+        assert_eq!(types("SELECT $1::date[]"), "");
     }
 
     #[test]

@@ -16,7 +16,7 @@ use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, Relati
 use datafusion::logical_expr::{Expr as PlanExpr, LogicalPlan, Projection};
 use datafusion::sql::sqlparser::ast::{
     AccessExpr, Cte, Expr, FunctionArg, FunctionArgExpr, Ident, Query, Select, SelectItem, SetExpr, Spanned,
-    TableAlias, TableFactor, TableWithJoins, Value, VisitorMut,
+    TableAlias, TableFactor, TableWithJoins, TrimWhereField, Value, VisitorMut,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -392,8 +392,12 @@ fn title(expr: &Expr) -> Option<(String, bool)> {
         Expr::Ceil { .. } => own("ceil"),
         Expr::Floor { .. } => own("floor"),
         Expr::Position { .. } => own("position"),
-        Expr::Substring { .. } => own("substring"),
-        Expr::Trim { .. } => own("btrim"),
+        Expr::Substring { shorthand, .. } => own(if *shorthand { "substr" } else { "substring" }),
+        Expr::Trim { trim_where, .. } => own(match trim_where {
+            Some(TrimWhereField::Leading) => "ltrim",
+            Some(TrimWhereField::Trailing) => "rtrim",
+            Some(TrimWhereField::Both) | None => "btrim",
+        }),
         Expr::Overlay { .. } => own("overlay"),
         Expr::AtTimeZone { .. } => own("timezone"),
         Expr::Array(_) => own("array"),
@@ -477,6 +481,16 @@ mod tests {
                 "a array ?column? unnest int4",
             ),
             ("SELECT (a).x, ((t.a).b).Y, (a).\"Z\", (row(1, 2)).f2, (a).x + 1 FROM t", 5, "x y Z f2 ?column?"),
+            (
+                "SELECT trim(a), trim(LEADING 'x' FROM a), trim(TRAILING 'x' FROM a), trim(BOTH 'x' FROM a), ltrim(a) FROM t",
+                5,
+                "btrim ltrim rtrim btrim ltrim",
+            ),
+            (
+                "SELECT substr(a, 1, 2), substring(a FROM 1 FOR 2), substring(a, 1) FROM t",
+                3,
+                "substr substring substring",
+            ),
             ("SELECT *, count(*), a AS \"A\" FROM t", 5, "c0 c1 c2 count c4"),
             ("SELECT count(*), t.*, 1, u.* FROM t, u", 6, "count c1 c2 c3 c4 c5"),
             ("SELECT count(*) FROM t UNION SELECT 1", 1, "count"),

@@ -124,6 +124,12 @@ fn interval(months: i32, days: i32, micros: i64) -> Vec<u8> {
     [&micros.to_be_bytes()[..], &days.to_be_bytes(), &months.to_be_bytes()].concat()
 }
 
+/// Whether the time of an interval in binary form can be counted in nanoseconds, as it is kept. Bytes that are no
+/// interval are for its decoder.
+pub(super) fn is_kept_interval(bytes: &[u8]) -> bool {
+    bytes.first_chunk::<8>().is_none_or(|micros| i64::from_be_bytes(*micros).checked_mul(1000).is_some())
+}
+
 /// The sign of a numeric that is negative, and of one that is none.
 const NEGATIVE: u16 = 0x4000;
 const NAN: u16 = 0xC000;
@@ -277,5 +283,7 @@ mod tests {
     #[test]
     fn an_interval_is_microseconds_days_and_months() {
         assert_eq!(interval(1, -1, 2), [0, 0, 0, 0, 0, 0, 0, 2, 255, 255, 255, 255, 0, 0, 0, 1]);
+        assert!(is_kept_interval(&interval(1, 1, i64::MIN / 1000)));
+        assert!(!is_kept_interval(&interval(1, 1, i64::MAX / 1000 + 1)));
     }
 }

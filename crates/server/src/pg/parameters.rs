@@ -64,7 +64,11 @@ fn value(portal: &Portal<Prepared>, at: usize, data_type: &DataType) -> PgWireRe
     let told = portal.statement.parameter_types.get(at).cloned().flatten();
     match portal.parameters.get(at) {
         Some(Some(given)) if portal.parameter_format.is_binary(at) => {
-            let numeric = match told.clone().map_or_else(|| pg_type(data_type), Ok)? {
+            let of = told.clone().map_or_else(|| pg_type(data_type), Ok)?;
+            if of == Type::INTERVAL && !binary::is_kept_interval(given) {
+                return Err(errors::error("22008", "interval out of range"));
+            }
+            let numeric = match of {
                 Type::NUMERIC => Some(binary::numeric_text(given)),
                 Type::NUMERIC_ARRAY => Some(binary::numeric_array_text(given)),
                 _ => None,

@@ -1,7 +1,7 @@
 //! What drivers and psql do with a server.
 
 use crate::server::{Server, runtime};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 #[test]
 fn a_driver_prepares_binds_and_reads_in_binary() {
@@ -57,6 +57,26 @@ fn a_driver_prepares_binds_and_reads_in_binary() {
         let error = error.as_db_error().expect("the server's");
         assert_eq!(error.code().code(), "42703");
         assert_eq!(error.position(), Some(&tokio_postgres::error::ErrorPosition::Original(8)));
+    });
+    assert_eq!(server.stop(), Some(0));
+}
+
+#[test]
+fn a_driver_binds_what_is_cast_in_binary() {
+    let data = tempfile::tempdir().expect("a folder");
+    let server = Server::start(data.path(), &[]);
+    runtime().block_on(async {
+        let client = server.connect().await;
+        let cast = "SELECT $1::int[], $2::text[], $3::bytea, $4::timestamp, $5::date - date '2024-01-01'";
+        let (numbers, texts, bytes) = (vec![Some(1_i32), None], vec!["a", ""], vec![0_u8, 7]);
+        let error = client.query_one(cast, &[&numbers, &texts, &bytes, &SystemTime::UNIX_EPOCH, &1_i32]).await;
+        assert!(error.is_err(), "the fifth is told to be a date");
+        let cast = "SELECT $1::int[], $2::text[], $3::bytea, $4::timestamp";
+        let row = client.query_one(cast, &[&numbers, &texts, &bytes, &SystemTime::UNIX_EPOCH]).await.expect("a row");
+        assert_eq!(row.get::<_, Vec<Option<i32>>>(0), numbers);
+        assert_eq!(row.get::<_, Vec<String>>(1), texts);
+        assert_eq!(row.get::<_, Vec<u8>>(2), bytes);
+        assert_eq!(row.get::<_, SystemTime>(3), SystemTime::UNIX_EPOCH);
     });
     assert_eq!(server.stop(), Some(0));
 }

@@ -631,7 +631,7 @@ fn parameters_of_no_type_have_that_of_their_places() {
     let mut wire = Wire::connect(&server).query(create);
     wire = wire.query("INSERT INTO t VALUES (1, 'x', '{1,2}', '2024-01-01')").send();
     assert_eq!(wire.answers(4), "C ZI C ZI");
-    let cases: [(&str, &[&str], &str); 29] = [
+    let cases: [(&str, &[&str], &str); 39] = [
         // What may be anything is text.
         ("SELECT $1", &["a"], "p25 c25 va"),
         ("SELECT $1, id FROM t", &["a"], "p25 c25 va"),
@@ -660,6 +660,18 @@ fn parameters_of_no_type_have_that_of_their_places() {
         ("SELECT NOT $1", &["t"], "p16 c16 vf"),
         ("SELECT $1 IS TRUE", &["t"], "p16 c16 vt"),
         ("SELECT id FROM t WHERE $1", &["t"], "p16 c23 v1"),
+        // What it is cast to, but for what is read in the session's zone.
+        ("SELECT $1::date", &["2024-01-02"], "p1082 c1082 v2024-01-02"),
+        ("SELECT $1::timestamp", &["2024-01-02"], "p1114 c1114 v2024-01-02 00:00:00"),
+        ("SELECT $1::timestamptz", &["2024-01-02"], "p25 c1184 v2024-01-02 00:00:00+00"),
+        ("SELECT $1::interval", &["1 day"], "p1186 c1186 v1 day"),
+        ("SELECT $1::int[]", &["{1,NULL}"], "p1007 c1007 v{1,NULL}"),
+        ("SELECT $1::text[]", &["{a}"], "p1009 c1009 v{a}"),
+        ("SELECT $1::bytea", &["\\x01"], "p17 c17 v\\x01"),
+        // In RETURNING, and in what is inserted as it is.
+        ("UPDATE t SET s = $2 WHERE id = $1 RETURNING id + $3", &["1", "b", "2"], "p23,25,23 c23 v3"),
+        ("DELETE FROM t WHERE id = $1 RETURNING s || $2", &["9", "b"], "p23,25 c25"),
+        ("INSERT INTO t (id, s) SELECT $1, s FROM t WHERE id = 9", &["5"], "p23"),
         ("INSERT INTO t (id) VALUES ($1 + 1)", &["1"], "p20"),
         ("INSERT INTO t (id) VALUES (1) ON CONFLICT (id) DO UPDATE SET s = excluded.id || $1", &["a"], "p25"),
         ("SELECT $1 + $2", &["1", "2"], "e42725"),

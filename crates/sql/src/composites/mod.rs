@@ -47,9 +47,9 @@ const fn is_composite(of: &DataType) -> bool {
 }
 
 /// Whether a type is jsonb, which has no order, or has it within.
-fn has_jsonb(of: &DataType) -> bool {
+pub(crate) fn has_jsonb(of: &DataType) -> bool {
     match of {
-        DataType::List(of) => has_jsonb(of.data_type()),
+        DataType::List(of) | DataType::LargeList(of) | DataType::FixedSizeList(of, _) => has_jsonb(of.data_type()),
         DataType::Struct(fields) => fields.iter().any(|field| has_jsonb(field.data_type())),
         other => is_jsonb(other),
     }

@@ -10,6 +10,7 @@ mod function;
 mod rules;
 
 use crate::arrays;
+use crate::composites;
 use crate::types::{JSONB, array_of, is_jsonb};
 use arrow::array::{ArrayRef, StringArray};
 use arrow::datatypes::{DataType, Field};
@@ -80,9 +81,10 @@ fn call(name: &str, kind: Kind, args: Vec<Expr>) -> Expr {
     Expr::ScalarFunction(ScalarFunction::new_udf(Arc::new(JsonbFunction::udf(name, kind)), args))
 }
 
-/// Whether what a function gives in the type of jsonb is one: it is made here, or of others.
+/// Whether what a function gives in the type of jsonb is one: it is made here, or of others, which may be within
+/// composite values.
 pub(crate) fn gives_jsonb(call: &ScalarFunction, schema: &DFSchema) -> bool {
-    let is_own = |arg: &Expr| arg.get_type(schema).is_ok_and(|of| rules::has_jsonb(&of));
+    let is_own = |arg: &Expr| arg.get_type(schema).is_ok_and(|of| composites::has_jsonb(&of));
     JsonbFunction::is_own(&call.func) || call.args.iter().any(is_own)
 }
 

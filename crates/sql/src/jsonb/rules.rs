@@ -9,6 +9,7 @@
 use super::function::{JsonbFunction, Kind};
 use super::{call, compute};
 use crate::arrays;
+use crate::composites;
 use crate::error::{Error, Result};
 use crate::types::{array_of, is_jsonb, is_text, pg_name};
 use arrow::datatypes::DataType;
@@ -22,7 +23,7 @@ use datafusion::logical_expr::{Distinct, Expr, ExprSchemable, LogicalPlan, Opera
 use datafusion::optimizer::AnalyzerRule;
 
 /// Functions of DataFusion that take values of any type as they are.
-const OF_ANY: [&str; 13] = [
+const OF_ANY: [&str; 14] = [
     "pg_typeof",
     "coalesce",
     "nullif",
@@ -36,10 +37,11 @@ const OF_ANY: [&str; 13] = [
     "lead",
     "arrow_typeof",
     "grouping",
+    "named_struct",
 ];
 
-/// Whether a type is jsonb, or an array of it.
-pub(super) fn has_jsonb(data_type: &DataType) -> bool {
+/// Whether a type is jsonb, or an array of it; values that have it as a part go by rules of their own.
+fn has_jsonb(data_type: &DataType) -> bool {
     match data_type {
         DataType::List(of) | DataType::LargeList(of) | DataType::FixedSizeList(of, _) => has_jsonb(of.data_type()),
         other => is_jsonb(other),
@@ -154,7 +156,7 @@ fn is_in(plan: &LogicalPlan) -> Result<bool, DataFusionError> {
     let told = |is: bool| if is { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue };
     let mut found = false;
     plan.apply_with_subqueries(|node| {
-        found = node.schema().fields().iter().any(|field| has_jsonb(field.data_type()));
+        found = node.schema().fields().iter().any(|field| composites::has_jsonb(field.data_type()));
         if found {
             return Ok(TreeNodeRecursion::Stop);
         }
@@ -171,9 +173,11 @@ fn is_in(plan: &LogicalPlan) -> Result<bool, DataFusionError> {
 /// Whether an expression is of jsonb whatever its parts are.
 fn brings(expr: &Expr) -> bool {
     match expr {
-        Expr::Cast(Cast { field, .. }) | Expr::TryCast(TryCast { field, .. }) => has_jsonb(field.data_type()),
-        Expr::Placeholder(Placeholder { field: Some(field), .. }) => has_jsonb(field.data_type()),
-        Expr::Literal(value, _) => has_jsonb(&value.data_type()),
+        Expr::Cast(Cast { field, .. }) | Expr::TryCast(TryCast { field, .. }) => {
+            composites::has_jsonb(field.data_type())
+        }
+        Expr::Placeholder(Placeholder { field: Some(field), .. }) => composites::has_jsonb(field.data_type()),
+        Expr::Literal(value, _) => composites::has_jsonb(&value.data_type()),
         Expr::ScalarFunction(call) => JsonbFunction::is_own(&call.func),
         _ => false,
     }
