@@ -360,16 +360,12 @@ mod tests {
     fn numbers_that_would_become_others_are_marked() {
         let doubles: ArrayRef =
             Arc::new(Float64Array::from(vec![Some(1.6), None, Some(-2.0), Some(-0.0), Some(1e300)]));
-        let lost = |column: &ArrayRef, to: &DataType| {
-            let lost = cast_marking(column, to).expect("cast").1;
-            lost.map_or_else(Vec::new, |lost| lost.values().set_indices().collect::<Vec<usize>>())
-        };
-        assert_eq!(lost(&doubles, &DataType::Int32), [0, 4]);
-        assert_eq!(lost(&doubles, &DataType::Float32), [4]);
-        assert_eq!(lost(&doubles, &DataType::Decimal128(38, 0)), [4]);
+        assert_eq!(lost(Arc::clone(&doubles), &DataType::Int32), [0, 4]);
+        assert_eq!(lost(Arc::clone(&doubles), &DataType::Float32), [4]);
+        assert_eq!(lost(Arc::clone(&doubles), &DataType::Decimal128(38, 0)), [4]);
         let decimals = Decimal128Array::from(vec![Some(1600), Some(-2000), None]).with_precision_and_scale(10, 3);
         let decimals: ArrayRef = Arc::new(decimals.expect("a decimal"));
-        assert_eq!(lost(&decimals, &DataType::Int16), [0]);
+        assert_eq!(lost(Arc::clone(&decimals), &DataType::Int16), [0]);
         let (rounded, none) = cast_marking(&decimals, &DataType::Decimal128(4, 0)).expect("cast");
         assert_eq!((rounded.as_primitive::<Decimal128Type>().value(0), none), (2, None));
     }
@@ -452,7 +448,7 @@ mod tests {
     fn texts_with_zero_bytes_are_marked() {
         let texts: StringArray = vec![Some("a\0"), Some("b"), None, Some("\0")].into();
         assert_eq!(lost(Arc::new(texts.clone()), &DataType::Utf8), [0, 3]);
-        assert_eq!(lost(Arc::new(texts.slice(1, 2)), &DataType::Utf8), [0; 0]);
+        assert!(lost(Arc::new(texts.slice(1, 2)), &DataType::Utf8).is_empty());
         let bytes: ArrayRef = Arc::new(BinaryArray::from(vec![&b"a"[..], &b"\0"[..], &b"\xff"[..]]));
         assert_eq!(lost(bytes, &DataType::Utf8), [1, 2]);
     }

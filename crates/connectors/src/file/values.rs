@@ -7,7 +7,7 @@
 use super::documents;
 use crate::conform::read_texts;
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Int64Array, LargeStringBuilder, ListArray, RecordBatch, RecordBatchOptions,
+    ArrayRef, AsArray, BooleanArray, Int64Array, LargeStringBuilder, ListArray, RecordBatch, RecordBatchOptions,
     StringArray, StringBuilder, StructArray,
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer};
@@ -320,6 +320,7 @@ fn clipped(reason: String) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use arrow::array::Array;
     use arrow::datatypes::Schema;
     use arrow::util::display::array_value_to_string;
     use highwater_values::spelling;
