@@ -165,6 +165,10 @@ fn converted(column: &ArrayRef, to: &DataType) -> Result<ArrayRef, ArrowError> {
             Ok(Arc::new(times.unary::<_, Time64MicrosecondType>(rounded)))
         }
         (_, DataType::Utf8) => spelling::texts(column).map_or_else(|| cast(column, to), Ok),
+        // Arrow fails for the whole column when one of its timestamps is beyond the years that it can tell.
+        (DataType::Timestamp(..), DataType::Date32 | DataType::Time64(_)) => {
+            cast(column, to).or_else(|_| one_by_one(column.len(), to, |row| cast(&column.slice(row, 1), to).ok()))
+        }
         _ => cast(column, to),
     }
 }
@@ -214,16 +218,20 @@ fn has_zero_bytes(texts: &StringArray) -> bool {
     memchr(0, bytes).is_some() && texts.iter().flatten().any(|text| text.contains('\0'))
 }
 
-/// The same of texts: all at once if they fit, else one by one.
+/// What [`cast_marking`] gives of texts: all at once if they fit, else one by one.
 fn read_marking(texts: &StringArray, to: &DataType) -> Result<(ArrayRef, Option<BooleanArray>), ArrowError> {
     if let Ok(column) = read_texts(texts, to) {
         return Ok((column, None));
     }
-    let read = |row: usize| read_texts(&texts.slice(row, 1), to).unwrap_or_else(|_| new_null_array(to, 1));
-    let values: Vec<ArrayRef> = (0..texts.len()).map(read).collect();
-    let column = concat(&values.iter().map(AsRef::as_ref).collect::<Vec<&dyn Array>>())?;
+    let column = one_by_one(texts.len(), to, |row| read_texts(&texts.slice(row, 1), to).ok())?;
     let lost = BooleanBuffer::collect_bool(texts.len(), |row| texts.is_valid(row) && column.is_null(row));
     Ok((column, Some(BooleanArray::new(lost, None))))
+}
+
+/// A column of the values that rows have, with nulls where they have none.
+fn one_by_one(rows: usize, of: &DataType, value: impl Fn(usize) -> Option<ArrayRef>) -> Result<ArrayRef, ArrowError> {
+    let values: Vec<ArrayRef> = (0..rows).map(|row| value(row).unwrap_or_else(|| new_null_array(of, 1))).collect();
+    concat(&values.iter().map(AsRef::as_ref).collect::<Vec<&dyn Array>>())
 }
 
 /// Which numbers a cast has made others: those with a fraction that are whole now, and those that are
@@ -270,7 +278,7 @@ fn refused(column: &ArrayRef) -> Option<BooleanArray> {
     (refused.true_count() > 0).then_some(refused)
 }
 
-/// The same of arrays, which do not fit when one of their elements does not.
+/// What [`cast_marking`] gives of arrays, which do not fit when one of their elements does not.
 fn cast_elements(list: &ListArray, field: &FieldRef) -> Result<(ArrayRef, Option<BooleanArray>), ArrowError> {
     let (elements, lost) = cast_marking(list.values(), field.data_type())?;
     let made = ListArray::try_new(Arc::clone(field), list.offsets().clone(), elements, list.nulls().cloned())?;
@@ -416,6 +424,9 @@ mod tests {
         let micros = vec![first - 1, first, i64::MAX];
         assert_eq!(lost(Arc::new(Int64Array::from(micros.clone())), &timestamp), [0]);
         assert_eq!(lost(Arc::new(TimestampMicrosecondArray::from(micros)), &timestamp), [0]);
+        let far: ArrayRef = Arc::new(TimestampMicrosecondArray::from(vec![0, i64::MAX]));
+        assert_eq!(lost(Arc::clone(&far), &DataType::Date32), [1], "beyond the years of Arrow");
+        assert_eq!(lost(far, &time), [1], "beyond the years of Arrow");
         let list = DataType::new_list(DataType::Date32, true);
         let rows = [Some(vec![Some(0), None]), Some(vec![Some(i32::MAX)])];
         let column: ArrayRef = Arc::new(ListArray::from_iter_primitive::<Date32Type, _, _>(rows));
