@@ -19,7 +19,7 @@ use arrow::datatypes::{
     IntervalMonthDayNano, IntervalMonthDayNanoType, IntervalUnit, Time64MicrosecondType, TimeUnit,
     TimestampMicrosecondType,
 };
-pub use datetimes::DAYS;
+pub use datetimes::{DAYS, MOMENTS, TIMES};
 use highwater_jsonb::{self as jsonb, Malformed};
 use std::sync::Arc;
 use thiserror::Error as ThisError;

@@ -23,7 +23,7 @@ pub(super) fn is_within(field: &Field) -> bool {
     }
 }
 
-/// A column of jsonb from texts, and which of them are none; an empty text is a null.
+/// A column of jsonb from texts, and which of them are none.
 ///
 /// # Errors
 /// Arrow's, when the values have no text.
@@ -33,7 +33,7 @@ pub(super) fn from_texts(column: &ArrayRef) -> Result<(ArrayRef, Option<BooleanA
     let mut builder = LargeStringBuilder::with_capacity(texts.len(), texts.value_data().len());
     let mut bad = Vec::with_capacity(texts.len());
     for text in texts {
-        let read = text.filter(|text| !text.is_empty()).map(jsonb::normal);
+        let read = text.map(jsonb::normal);
         bad.push(matches!(read, Some(Err(_))));
         builder.append_option(read.and_then(Result::ok));
     }
@@ -51,6 +51,6 @@ mod tests {
         let texts: ArrayRef = Arc::new(StringArray::from(vec![Some("[1,2]"), None, Some("x"), Some("")]));
         let (column, lost) = from_texts(&texts).expect("a column");
         assert_eq!(column.as_string::<i64>().iter().collect::<Vec<_>>(), [Some("[1, 2]"), None, None, None]);
-        assert_eq!(lost, Some(BooleanArray::from(vec![false, false, true, false])));
+        assert_eq!(lost, Some(BooleanArray::from(vec![false, false, true, true])));
     }
 }

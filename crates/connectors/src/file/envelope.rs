@@ -5,6 +5,7 @@
 //! without a value that must be there, is bad.
 
 use super::records::Framing;
+use crate::conform::NO_ZERO_BYTES;
 use crate::shape::{DELETED, Envelope};
 use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -156,11 +157,12 @@ impl Changes {
 
 /// A key as text: a string as it is, anything else as it is written.
 fn text_of(key: &RawValue) -> Result<Option<String>, String> {
-    match key.get() {
-        "null" => Ok(None),
-        text if text.starts_with('"') => serde_json::from_str(text).map(Some).map_err(|error| error.to_string()),
-        other => Ok(Some(other.to_owned())),
-    }
+    let text: String = match key.get() {
+        "null" => return Ok(None),
+        text if text.starts_with('"') => serde_json::from_str(text).map_err(|error| error.to_string())?,
+        other => other.to_owned(),
+    };
+    if text.contains('\0') { Err(NO_ZERO_BYTES.to_owned()) } else { Ok(Some(text)) }
 }
 
 /// The row that a change is about, and whether it is deleted.
@@ -230,5 +232,7 @@ mod tests {
             let raw: &RawValue = serde_json::from_str(key).expect("JSON");
             assert_eq!(text_of(raw).expect("a text").as_deref(), expected);
         }
+        let zero: &RawValue = serde_json::from_str("\"a\\u0000\"").expect("JSON");
+        assert_eq!(text_of(zero), Err(NO_ZERO_BYTES.to_owned()));
     }
 }

@@ -45,7 +45,8 @@ impl Unread {
         Self {
             slot: (number % ERRORS_KEPT) as i64,
             offset: offset.to_string(),
-            text: String::from_utf8_lossy(&record[..record.len().min(MOST_KEPT)]).into_owned(),
+            // No text has zero bytes.
+            text: String::from_utf8_lossy(&record[..record.len().min(MOST_KEPT)]).replace('\0', "\u{FFFD}"),
             reason: reason.to_owned(),
         }
     }

@@ -5,7 +5,7 @@
 use super::{Arrival, OnError, documents};
 use crate::conform::{Conform, cast_marking};
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
-use arrow::compute::{filter_record_batch, not, or};
+use arrow::compute::{filter, not, or};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use highwater_engine::source::{Offset, Polled, SplitReader};
 use highwater_engine::{Error, Result};
@@ -181,11 +181,15 @@ impl ParquetReader {
             };
             columns.push(column);
         }
+        let skipped = bad.as_ref().map_or(0, BooleanArray::true_count);
+        if let Some(bad) = bad {
+            let good = not(&bad).map_err(data)?;
+            let kept = columns.iter().map(|column| filter(column, &good));
+            columns = kept.collect::<Result<_, _>>().map_err(data)?;
+        }
         let rows = RecordBatch::try_new(Arc::clone(&self.from.schema), columns).map_err(data)?;
-        let Some(bad) = bad else { return Ok(rows) };
-        let good = filter_record_batch(&rows, &not(&bad).map_err(data)?).map_err(data)?;
-        self.skipped += bad.true_count() as u64;
-        Ok(good)
+        self.skipped += skipped as u64;
+        Ok(rows)
     }
 }
 

@@ -372,6 +372,46 @@ fn parquet_values_that_do_not_fit() {
 }
 
 #[test]
+fn parquet_values_that_no_statement_takes_are_bad() {
+    let folder = folder();
+    let path = folder.path().join("a.parquet");
+    let columns: [(&str, ArrayRef); 4] = [
+        ("t", Arc::new(Int64Array::from(vec![-1, 0, 0, 0, 86_400_000_000]))),
+        ("b", Arc::new(StringArray::from(vec!["00", "zz", "ff", "00", r"\xff"]))),
+        ("j", Arc::new(StringArray::from(vec!["{}", "{}", "", "{}", "[1]"]))),
+        ("v", Arc::new(StringArray::from(vec!["a", "a", "a", "a\0", "a"]))),
+    ];
+    write_parquet(&path, &RecordBatch::try_from_iter(columns).expect("a batch"), 9);
+    let declared = schema(&[
+        ("t", DataType::Time64(TimeUnit::Microsecond)),
+        ("b", DataType::Binary),
+        ("j", DataType::LargeUtf8),
+        ("v", DataType::Utf8),
+    ]);
+    let source = source_of("file", &[("path", text(&path)), ("on_error", "skip")], Some(declared), None);
+    let rows = read_all(source.as_ref());
+    assert_eq!(rows.num_rows(), 1);
+    assert_eq!(rows.column(1).as_binary::<i32>().value(0), [0xFF]);
+    check_resumes(source.as_ref(), &[1, 2]);
+    let declared = schema(&[("t", DataType::Boolean)]);
+    let source = source_of("file", &[("path", text(&path)), ("on_error", "skip")], Some(declared), None);
+    let error = source.open("a.parquet", None).expect("opens").poll(9).expect_err("refused").to_string();
+    assert!(error.contains("column 't' is declared as Boolean but file '"), "{error}");
+}
+
+#[test]
+fn texts_with_zero_bytes_are_bad() {
+    let folder = folder();
+    let json = put(&folder, "a.json", "{\"id\":1,\"name\":\"a\\u0000\"}\n{\"id\":2,\"name\":\"b\"}\n");
+    let csv = put(&folder, "a.csv", "id,name\n1,a\0\n2,b\n");
+    for path in [json, csv] {
+        let entries = [("path", text(&path)), ("on_error", "skip")];
+        let source = source_of("file", &entries, Some(id_and_name()), None);
+        assert_eq!(shown(&read_all(source.as_ref())), ["2 b"], "{}", path.display());
+    }
+}
+
+#[test]
 fn a_parquet_file_may_be_incomplete_for_a_while() {
     let folder = folder();
     let path = put(&folder, "a.parquet", "PAR1");

@@ -5,17 +5,17 @@
 //! are the fields of composite values.
 
 use super::documents;
+use crate::conform::read_texts;
 use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryBuilder, BooleanArray, Int64Array, LargeStringBuilder, ListArray, RecordBatch,
-    RecordBatchOptions, StringArray, StringBuilder, StructArray,
+    ArrayRef, AsArray, BooleanArray, Int64Array, LargeStringBuilder, ListArray, RecordBatch, RecordBatchOptions,
+    StringArray, StringBuilder, StructArray,
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::compute::kernels::zip::zip;
 use arrow::compute::{cast, is_not_null};
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, SchemaRef, TimeUnit};
 use highwater_jsonb::{self as jsonb, Kind};
-use highwater_values::bytea;
-use highwater_values::input::{DAYS, parse_text_column};
+use highwater_values::input::{DAYS, TIMES};
 use memchr::memchr;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -29,9 +29,6 @@ const LONGEST_REASON: usize = 500;
 
 /// What a member that is not there is taken for.
 const NULL: &str = "null";
-
-/// Microseconds of a day.
-const DAY: i64 = 86_400_000_000;
 
 /// The rows of JSON objects, one a text; none when there are no texts. Members that are not columns are
 /// passed over.
@@ -274,7 +271,7 @@ fn moment(number: &str, of: &DataType) -> Option<i64> {
     let number: i64 = number.parse().ok()?;
     match of {
         DataType::Date32 => Some(number).filter(|day| DAYS.contains(day)),
-        DataType::Time64(TimeUnit::Microsecond) => Some(number).filter(|time| (0..=DAY).contains(time)),
+        DataType::Time64(TimeUnit::Microsecond) => Some(number).filter(|time| TIMES.contains(time)),
         DataType::Timestamp(TimeUnit::Microsecond, _) => Some(since_1970(number)),
         _ => None,
     }
@@ -300,24 +297,9 @@ fn text_of(value: &str) -> serde_json::Result<Cow<'_, str>> {
     }
 }
 
-/// A column from texts. Bytes are hexadecimal digits; those of PostgreSQL, behind `\x`, are too.
+/// A column from texts.
 fn parsed(field: &Field, texts: &StringArray) -> Result<ArrayRef, String> {
-    if field.data_type() != &DataType::Binary {
-        return parse_text_column(texts, field.data_type()).map_err(|bad| said(field, bad.message));
-    }
-    let mut made = BinaryBuilder::with_capacity(texts.len(), texts.value_data().len() / 2);
-    let mut bytes = Vec::new();
-    for text in texts {
-        let Some(text) = text else {
-            made.append_null();
-            continue;
-        };
-        bytes.clear();
-        bytea::hexadecimal(text.strip_prefix(r"\x").unwrap_or(text), &mut bytes)
-            .map_err(|malformed| said(field, malformed))?;
-        made.append_value(&bytes);
-    }
-    Ok(Arc::new(made.finish()))
+    read_texts(texts, field.data_type()).map_err(|reason| said(field, reason))
 }
 
 fn wrong(field: &Field, value: &str) -> String {
@@ -338,6 +320,7 @@ fn clipped(reason: String) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use arrow::array::Array;
     use arrow::datatypes::Schema;
     use arrow::util::display::array_value_to_string;
     use highwater_values::spelling;
@@ -426,11 +409,12 @@ mod tests {
     #[test]
     fn texts_and_documents_are_as_they_are_written() {
         let good = [("\"a\\n\\u00fc\"", "a\nü"), ("\"\"", ""), ("\"null\"", "null")];
-        check(&DataType::Utf8, &good, &["7", "true", "{}", "\"\\ud800\""]);
+        check(&DataType::Utf8, &good, &["7", "true", "{}", "\"\\ud800\"", "\"a\\u0000\""]);
         let good = [(r#"{"b":1.50,"a":[]}"#, r#"{"a": [], "b": 1.50}"#), ("\"x\"", "\"x\""), ("null", "null")];
         check(&DataType::LargeUtf8, &good, &["{\"a\":1e999999}"]);
         check(&DataType::Boolean, &[("true", "true"), ("null", "null")], &["\"true\"", "1"]);
         check(&DataType::Binary, &[("\"00ff\"", "00ff"), (r#""\\x00FF""#, "00ff")], &["\"0\"", "\"xx\"", "0"]);
+        check(&DataType::new_list(DataType::Utf8, true), &[("[\"a\"]", "{a}")], &["[\"a\", \"\\u0000\"]"]);
         check(&DataType::new_list(DataType::Int64, true), &[("[1, null]", "{1,NULL}"), ("[]", "{}")], &["[1.5]", "1"]);
     }
 

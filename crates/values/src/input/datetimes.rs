@@ -9,7 +9,7 @@ use super::Fault;
 use super::numbers::trim;
 use crate::zones::Zone;
 use std::cmp::Ordering;
-use std::ops::Range;
+use std::ops::{Range, RangeFrom, RangeInclusive};
 
 const SECOND: i64 = 1_000_000;
 const MINUTE: i64 = 60 * SECOND;
@@ -24,6 +24,12 @@ const END_OF_DATES: i64 = 2_145_042_906;
 
 /// The days that a date can be, from 1970 on.
 pub const DAYS: Range<i64> = FIRST_DAY..END_OF_DATES;
+
+/// The microseconds since midnight that a time can be.
+pub const TIMES: RangeInclusive<i64> = 0..=DAY;
+
+/// The microseconds that a timestamp can be, from 1970 on.
+pub const MOMENTS: RangeFrom<i64> = FIRST_DAY * DAY..;
 
 const NO_INFINITY: Fault = Fault::Unsupported("there are no infinite dates and times here");
 const NO_CLOCK: Fault = Fault::Unsupported("it depends on the clock; write the date and time out");
@@ -98,7 +104,7 @@ fn shown_by(zone: &Zone, local: i64) -> Result<i64, Fault> {
 
 fn micros(days: i64, time: i64, offset: i64) -> Result<i64, Fault> {
     let micros = days.checked_mul(DAY).and_then(|days| days.checked_add(time)?.checked_sub(offset));
-    micros.filter(|micros| *micros >= FIRST_DAY * DAY).ok_or(Fault::Moment)
+    micros.filter(|micros| MOMENTS.contains(micros)).ok_or(Fault::Moment)
 }
 
 /// A date; a time, an offset and an era may follow.
