@@ -26,7 +26,8 @@ impl Database {
     /// `Sql` with 57014 when it is cancelled; with 58030, 53100 or 55000 when one cannot be made.
     pub(crate) fn checkpoint_ahead(&self, connection: &Connection, statement: &Statement) -> Result<()> {
         let is_drop = matches!(statement, Statement::Drop { .. });
-        let deadline = Instant::now() + if is_drop { DROP_PATIENCE } else { PATIENCE };
+        let patience = if is_drop { DROP_PATIENCE } else { PATIENCE };
+        let deadline = Instant::now() + patience;
         let pipelines: Vec<_> = {
             let state = self.state();
             let names = if state.deferring { BTreeSet::new() } else { self.begun_anew_by(&state, statement) };
@@ -42,7 +43,7 @@ impl Database {
                 Ok(None) => {
                     connection.check_cancelled()?;
                     let message =
-                        format!("{} has not made its checkpoint in {PATIENCE:?}: try again", pipeline.title());
+                        format!("{} has not made its checkpoint in {patience:?}: try again", pipeline.title());
                     invalid("55000", message, None)
                 }
                 // It has failed or stopped, and has nothing to save.

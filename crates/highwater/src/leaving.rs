@@ -70,11 +70,10 @@ impl Database {
                 None => self.engine.delete(&pipeline),
             };
             self.tables.set_readers(&pipeline, &[]);
+            // The next of its name is another one.
+            state.ran.remove(&pipeline);
             match done {
-                Ok(()) => {
-                    state.ran.remove(&pipeline);
-                    removed.pipelines.insert(pipeline);
-                }
+                Ok(()) => drop(removed.pipelines.insert(pipeline)),
                 Err(error) => tracing::warn!(pipeline, %error, "its checkpoints are removed at the next start"),
             }
         }
