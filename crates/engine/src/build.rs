@@ -35,7 +35,7 @@ use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
 use highwater_core::{CheckpointId, WorkerIndex};
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -57,15 +57,15 @@ type Builder<T> = CapacityContainerBuilder<T>;
 #[derive(Clone)]
 struct Built<'s> {
     changes: Flows<'s>,
-    /// The contents of a restored node, once, for operators that are new; none where nobody is.
-    backfill: Option<Flows<'s>>,
+    /// The changes for readers that are new, in the midst of which a restored node's contents come: by fill.
+    fills: Vec<(BTreeSet<NodeId>, Flows<'s>)>,
     /// The marks of a watermark, on every worker.
     marks: Option<Flows<'s>>,
     /// Up to which epoch a change source's rows are of its backfill, all of which are not given yet.
     filling: Option<Filling>,
     /// A row in each epoch after which a change source's backfill is not over, on every worker; none
     /// where no temporal join waits for it.
-    fills: Option<Flows<'s>>,
+    awaited: Option<Flows<'s>>,
 }
 
 /// The last epoch of which something is so; none when none is.
@@ -74,7 +74,7 @@ type Filling = Rc<Cell<Option<u64>>>;
 impl<'s> Built<'s> {
     /// Of a node that gives changes and nothing else.
     const fn changes(changes: Flows<'s>) -> Self {
-        Self { changes, backfill: None, marks: None, filling: None, fills: None }
+        Self { changes, fills: Vec::new(), marks: None, filling: None, awaited: None }
     }
 }
 
@@ -253,15 +253,12 @@ impl<'s> Wiring<'_, 's> {
         self.scope.concatenate((0..inputs).map(|at| self.input_at(id, at)).collect::<Vec<_>>())
     }
 
-    /// What a node reads of one input: its changes, and its contents where this node is new to it
-    /// and is not for logs.
+    /// What a node reads of one input: its changes, or those of the fill that is for this node.
     fn input_at(&self, id: NodeId, at: usize) -> Flows<'s> {
         let input = self.spec.plan.nodes[id.0].inputs[at];
         let built = self.built[input.0].clone();
-        match built.backfill.filter(|_| self.spec.is_new(id) && !self.spec.plan.is_for_logs(id)) {
-            Some(backfill) => self.scope.concatenate([built.changes, backfill]),
-            None => built.changes,
-        }
+        let fill = built.fills.into_iter().find(|(readers, _)| readers.contains(&id));
+        fill.map_or(built.changes, |(_, changes)| changes)
     }
 
     /// Sees which epochs are complete everywhere, and ships this worker's part of checkpoints.

@@ -59,16 +59,17 @@ pub(crate) enum Request {
     },
 }
 
-/// Somebody waits until all backfills are over and every view shows the log up to a position.
+/// Somebody waits until all backfills are over and every view shows the log up to a position, or, where there is
+/// none, until the fills of new readers are over.
 #[derive(Debug)]
 pub(crate) struct Reaching {
-    pub(crate) position: u64,
-    /// The nodes whose backfills do not matter.
+    pub(crate) position: Option<u64>,
+    /// The nodes and fills whose backfills do not matter.
     pub(crate) beside: BTreeSet<usize>,
     pub(crate) reply: Sender<()>,
 }
 
-/// A source's supply on one worker, told to worker 0.
+/// A source's supply on one worker, or a fill's, told to worker 0.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Supplied {
     pub(crate) worker: usize,
@@ -123,6 +124,8 @@ pub(crate) struct Control {
     wall: WallMicros,
     /// Backfills under way, by worker and source, in thousandths.
     backfills: BTreeMap<(usize, usize), u16>,
+    /// The fills that are not over, by worker.
+    unfilled: BTreeSet<(usize, usize)>,
     /// The rows of the backfills that are over are in epochs before this one.
     backfilled_before: u64,
     /// What the change sources read, if there are any.
@@ -194,7 +197,9 @@ pub(crate) struct ControlSetup {
     /// Where within the first interval the first checkpoint is due, from 0 to 1.
     pub(crate) phase: f64,
     pub(crate) sources: usize,
-    /// The nodes among them that read changes.
+    /// The numbers of the fills that take more than an epoch.
+    pub(crate) fills: Vec<usize>,
+    /// The nodes among the sources that read changes.
     pub(crate) changes: BTreeSet<usize>,
     pub(crate) workers: usize,
     /// The time of day at which the restored checkpoint's epoch began.
@@ -230,6 +235,9 @@ impl Control {
             due_at: Duration::ZERO,
             wall: setup.wall,
             backfills: BTreeMap::new(),
+            unfilled: (0..setup.workers)
+                .flat_map(|worker| setup.fills.iter().map(move |fill| (worker, *fill)))
+                .collect(),
             backfilled_before: 0,
             log: setup.log,
             horizon: 0,
@@ -238,7 +246,7 @@ impl Control {
             marks: Vec::new(),
             draining: Vec::new(),
             changes: setup.changes,
-            expected: setup.sources * setup.workers,
+            expected: (setup.sources + setup.fills.len()) * setup.workers,
             next_epoch: 0,
             complete: 0,
             ticked: VecDeque::new(),
@@ -290,6 +298,7 @@ impl Control {
                 self.changed = true;
                 self.backfilled_before = self.next_epoch;
             }
+            self.unfilled.remove(&source);
         }
         let least = self.backfills.values().copied().min().unwrap_or(BACKFILLED);
         self.run.counters.backfill.store(u64::from(least), Relaxed);
@@ -336,14 +345,19 @@ impl Control {
 
     /// Tells those whose position every view shows.
     fn answer_reached(&mut self) {
-        let is_backfilled = self.complete >= self.backfilled_before;
-        if self.reaching.is_empty() || !is_backfilled || self.supplies.len() < self.expected {
+        if self.complete < self.backfilled_before {
             return;
         }
+        if self.unfilled.is_empty() {
+            self.run.is_filled.store(true, Relaxed);
+        }
+        let is_known = self.supplies.len() >= self.expected;
         let reached = if self.log.is_some() { self.reached } else { u64::MAX };
-        let backfills = &self.backfills;
+        let (backfills, unfilled) = (&self.backfills, &self.unfilled);
         let is_over = |waiting: &mut Reaching| {
-            waiting.position <= reached && backfills.keys().all(|(_, source)| waiting.beside.contains(source))
+            let is_beside = |(_, source): &(usize, usize)| waiting.beside.contains(source);
+            let shows = |position| is_known && position <= reached && backfills.keys().all(is_beside);
+            unfilled.iter().all(is_beside) && waiting.position.is_none_or(shows)
         };
         for Reaching { reply, .. } in self.reaching.extract_if(.., is_over) {
             // Whoever asked may have given up waiting.
@@ -353,7 +367,7 @@ impl Control {
 
     /// Somebody waits for a position that no tick has had.
     fn must_reach(&self) -> bool {
-        let wanted = self.reaching.iter().map(|waiting| waiting.position);
+        let wanted = self.reaching.iter().filter_map(|waiting| waiting.position);
         let wanted = wanted.chain(self.later_reads.iter().map(|(wanted, _)| *wanted)).max();
         self.log.is_some() && wanted.is_some_and(|wanted| wanted > self.horizon)
     }

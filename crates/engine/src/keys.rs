@@ -159,6 +159,25 @@ impl KeyCodec {
         Ok(Arc::new(rows.try_into_binary().map_err(broken)?))
     }
 
+    /// The hashes of keys as [`hash_keys`] gives them for keyed batches of [`KeyCodec::key`], row by row.
+    pub(crate) fn hashes(&self, keys: &[ArrayRef], rows: usize) -> Result<Vec<u64>> {
+        let keys: Vec<ArrayRef> = keys.iter().map(one_form).collect();
+        let mut hashes = Vec::new();
+        if !self.narrow {
+            hash_keys(self.wide(&keys, rows)?.as_ref(), &mut hashes);
+            return Ok(hashes);
+        }
+        hash_keys(widen(&keys[0]).as_ref(), &mut hashes);
+        if let Some(nulls) = keys[0].nulls().filter(|nulls| nulls.null_count() > 0) {
+            let wide = self.wide(&keys, rows)?;
+            let wide = wide.as_binary::<i32>();
+            for row in (0..rows).filter(|row| nulls.is_null(*row)) {
+                hashes[row] = hash_bytes(wide.value(row));
+            }
+        }
+        Ok(hashes)
+    }
+
     /// The key columns of integer-form keys.
     pub(crate) fn columns_of_integers(&self, keys: Vec<u64>) -> Result<Vec<ArrayRef>> {
         assert!(self.narrow, "only narrow keys have an integer form");

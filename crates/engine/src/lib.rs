@@ -23,6 +23,7 @@ mod checkpointing;
 mod clock;
 mod control;
 mod feed;
+mod fill;
 mod kept_rows;
 mod keys;
 mod machine;

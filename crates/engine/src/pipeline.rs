@@ -16,6 +16,7 @@ pub use reading::{BegunScan, Scan, Subscription};
 use crate::checkpointing::{CheckpointReport, CheckpointSettings, History};
 use crate::control::{Reaching, Request};
 use crate::error::{Error, Result};
+use crate::fill::Fill;
 use crate::metrics::Counters;
 use crate::plan::{Operator, Plan};
 use crate::reads::Reads;
@@ -261,13 +262,28 @@ impl Pipeline {
         objects: &[String],
         patience: impl FnMut() -> bool,
     ) -> Result<bool> {
+        self.reach(Some(position), objects, patience)
+    }
+
+    /// Waits until what is new to the pipeline has been given what there was before it, but for some objects, as
+    /// [`Pipeline::wait_reached_beside`]; false when `patience` is over.
+    ///
+    /// # Errors
+    /// `NotRunning` when it fails or stops meanwhile.
+    pub fn wait_filled(&self, objects: &[String], patience: impl FnMut() -> bool) -> Result<bool> {
+        let is_filled = self.inner.state().run.as_ref().is_some_and(|run| run.spec.run.is_filled.load(Relaxed));
+        if is_filled { Ok(true) } else { self.reach(None, objects, patience) }
+    }
+
+    fn reach(&self, position: Option<u64>, objects: &[String], patience: impl FnMut() -> bool) -> Result<bool> {
         let (reply, answer) = channel();
         let beside = self.read_by(objects);
         self.inner.ask(Request::Reach(Reaching { position, beside, reply }))?;
         Ok(self.wait_for(&answer, patience)?.is_some())
     }
 
-    /// The nodes by which objects other than the first read what they are made of, such as `w:t/source`.
+    /// The nodes by which objects other than the first read what they are made of, such as `w:t/source`, and the
+    /// fills that are for them alone.
     fn read_by(&self, objects: &[String]) -> BTreeSet<usize> {
         if objects.is_empty() {
             return BTreeSet::new();
@@ -276,7 +292,13 @@ impl Pipeline {
         let is_of =
             |name: &str, object: &String| name.strip_prefix(object.as_str()).is_some_and(|rest| rest.starts_with(':'));
         let nodes = spec.plan.nodes.iter().enumerate();
-        nodes.filter(|(_, node)| objects.iter().any(|object| is_of(&node.name, object))).map(|(at, _)| at).collect()
+        let nodes = nodes.filter(|(_, node)| objects.iter().any(|object| is_of(&node.name, object))).map(|(at, _)| at);
+        let is_for = |name: &str, object: &String| {
+            name.strip_prefix(object.as_str()).is_some_and(|rest| rest.starts_with(['/', ':']))
+        };
+        let are_for =
+            |fill: &Fill| fill.operators.iter().all(|(name, _)| objects.iter().any(|object| is_for(name, object)));
+        nodes.chain(spec.fills().filter(|(_, fill)| are_for(fill)).map(|(number, _)| number)).collect()
     }
 
     /// Whether the other handle is of the same pipeline, and not of one of its name before or after it.

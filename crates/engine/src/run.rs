@@ -13,6 +13,7 @@ use crate::checkpointing::{
 };
 use crate::control::{Control, ControlSetup, Request};
 use crate::error::{Error, Result};
+use crate::fill::{Fill, fills};
 use crate::ops::outbox::OutboxSetup;
 use crate::ops::source::{Place, SourceSetup};
 use crate::plan::{Node, NodeId, Operator, Plan};
@@ -155,6 +156,7 @@ pub(crate) struct RunSpec {
     page_source: PageSource,
     splits: Vec<Vec<String>>,
     restored: Option<Restored>,
+    fills: Vec<Fill>,
     undelivered: Arc<AtomicUsize>,
     control: Mutex<Option<ControlParts>>,
 }
@@ -243,6 +245,7 @@ pub(crate) fn prepare(spec: &PipelineSpec, facilities: &Facilities, setup: RunSe
         paused: spec.paused,
         finished: setup.finished,
     };
+    let fills = fills(&spec.plan, resolved.as_ref().map(|resolved| &resolved.manifest), key_groups)?;
     let restored = resolved.map(|resolved| restore(resolved, pages, &folder)).transpose()?;
     Ok(RunSpec {
         id: setup.id,
@@ -258,6 +261,7 @@ pub(crate) fn prepare(spec: &PipelineSpec, facilities: &Facilities, setup: RunSe
         workers,
         page_source: PageSource::new(Arc::clone(pages), store_id),
         restored,
+        fills,
         undelivered: Arc::default(),
         control: Mutex::new(Some(control)),
     })
@@ -479,11 +483,14 @@ impl RunSpec {
         self.tables(Place { worker: 0, workers: 1 }).is_new(node)
     }
 
-    /// Whether a restored node must give its contents to nodes that are new.
-    pub(crate) fn backfills(&self, node: NodeId) -> bool {
-        let mut readers = (0..self.plan.nodes.len()).filter(|&at| self.plan.nodes[at].inputs.contains(&node));
-        let wants = |reader: usize| self.is_new(NodeId(reader)) && !self.plan.is_for_logs(NodeId(reader));
-        !self.is_new(node) && readers.any(wants)
+    /// The fills of a node, with the numbers that they have among all that tells of a supply.
+    pub(crate) fn fills_of(&self, node: NodeId) -> impl Iterator<Item = (usize, &Fill)> {
+        self.fills().filter(move |(_, fill)| fill.from == node)
+    }
+
+    /// All fills, with their numbers, which follow on those of the nodes.
+    pub(crate) fn fills(&self) -> impl Iterator<Item = (usize, &Fill)> {
+        self.fills.iter().enumerate().map(|(at, fill)| (self.plan.nodes.len() + at, fill))
     }
 
     pub(crate) fn source(&self, node: NodeId, source: &Arc<dyn Source>, place: Place, wake: Wake) -> SourceSetup {
@@ -571,6 +578,7 @@ impl RunSpec {
             // Multiples of the golden ratio leave no gap much larger than the others.
             phase: (self.id as f64 * 0.618_033_988_749_895).fract(),
             sources,
+            fills: self.fills().filter(|(_, fill)| !fill.at_once).map(|(number, _)| number).collect(),
             changes: changes.collect(),
             workers,
             wall: self.restored.as_ref().map_or_else(Default::default, |restored| restored.manifest.wall),

@@ -45,6 +45,8 @@ pub(crate) struct Run {
     base_epoch: AtomicU64,
     /// When the oldest row of an epoch came to be, where its source knows.
     births: Mutex<BTreeMap<u64, Instant>>,
+    /// Operators that are new have what there was before them.
+    pub(crate) is_filled: AtomicBool,
     /// Memory is short and only a checkpoint can make pages clean.
     pub(crate) wants_checkpoint: AtomicBool,
     wake_clock: Mutex<Option<Wake>>,
@@ -88,6 +90,7 @@ impl Run {
             counters,
             base_epoch: AtomicU64::new(0),
             births: Mutex::default(),
+            is_filled: AtomicBool::new(false),
             wants_checkpoint: AtomicBool::new(false),
             wake_clock: Mutex::default(),
             open_since: Mutex::default(),

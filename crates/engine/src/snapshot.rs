@@ -49,6 +49,8 @@ pub(crate) struct OperatorPart {
     pub(crate) floor: Option<FileNumber>,
     pub(crate) keys: u64,
     pub(crate) bytes: u64,
+    /// Where its fills go on.
+    pub(crate) fills: BTreeMap<String, serde_json::Value>,
 }
 
 /// What a worker tells of one checkpoint, once its part is durable.
@@ -195,6 +197,9 @@ impl Snapshots {
         receipt.base_bytes += part.base_bytes;
         receipt.image_bytes += part.image_bytes;
         receipt.floor = receipt.floor.into_iter().chain(part.floor).min();
+        if !part.fills.is_empty() {
+            receipt.offsets.insert(part.name.clone(), part.fills);
+        }
         receipt.operators.push((part.operator, part.name, part.keys, part.bytes));
         gathering.records.extend(part.records);
         inner.handed_in();

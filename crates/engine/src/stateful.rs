@@ -10,19 +10,22 @@
 
 use crate::backlog::Backlog;
 use crate::batch::Batch;
+use crate::control::{BACKFILLED, SupplyTold};
 use crate::error::{Error, Result};
+use crate::fill::{Giving, Part};
 use crate::memory::{Held, Memory};
 use crate::metrics::GapMeter;
 use crate::reads::{Moment, ReadPart, Reads, Wish};
 use crate::shared::Run;
 use crate::snapshot::Snapshots;
+use crate::source::Offset;
 use crate::subscription::Tap;
 use crate::tick::{Tick, TickLog};
-use arrow::array::ArrayRef;
+use arrow::array::{ArrayRef, RecordBatch};
 use highwater_core::{CheckpointId, OperatorId, WallMicros, WorkerIndex};
 use highwater_state::scope::{GroupFact, RollingBase, WrittenBytes};
 use highwater_state::{FileNumber, FreezeOptions, Record, Table};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -81,13 +84,18 @@ pub(crate) trait Logic {
         unreadable()
     }
 
-    /// Begins a read of the contents as they are now.
-    fn begin_read(&mut self) -> Result<()> {
+    /// Begins a read of the contents of a key group, or of all that this worker has, as they are now.
+    fn begin_read(&mut self, _group: Option<u16>) -> Result<()> {
         unreadable()
     }
 
     /// Copies rows of the read in progress to `out`, until `deadline`; true when it is over.
     fn read_on(&mut self, _deadline: Instant, _out: &mut Vec<Batch>) -> Result<bool> {
+        unreadable()
+    }
+
+    /// The hashes of the keys of rows that it gave, by which they are in key groups.
+    fn hashes(&self, _rows: &RecordBatch) -> Result<Vec<u64>> {
         unreadable()
     }
 }
@@ -99,7 +107,7 @@ fn unreadable<T>() -> Result<T> {
 /// All rows of an operator as inserts, in one go.
 pub(crate) fn contents(logic: &mut impl Logic, out: &mut Vec<Batch>) -> Result<()> {
     logic.load_more(&mut || true)?;
-    logic.begin_read()?;
+    logic.begin_read(None)?;
     while !logic.read_on(Instant::now() + Duration::from_secs(1), out)? {}
     Ok(())
 }
@@ -155,8 +163,12 @@ pub(crate) struct Stateful<L> {
     is_size_old: bool,
     /// There is nothing to evict until the next checkpoint is stored.
     all_dirty: bool,
-    /// The contents are still to be given to operators that are new.
-    backfill: bool,
+    /// To operators that are new.
+    fills: Vec<Giving>,
+    /// What is being given, and in which fill.
+    giving: Option<(usize, Part)>,
+    /// Rows that fills gave in the open epoch.
+    filled: usize,
 }
 
 /// How far the open epoch is.
@@ -166,10 +178,8 @@ enum Stage {
     Open,
     /// Its changes are given.
     Changes,
-    /// What is to be given of the contents is loaded.
-    Loading,
-    /// The contents are given.
-    Contents,
+    /// What fills have for it is given.
+    Fills,
 }
 
 /// A checkpoint whose pages are being copied out.
@@ -184,17 +194,20 @@ struct Copying {
     base: u64,
     new: u64,
     changed: u64,
+    /// Where its fills go on.
+    fills: BTreeMap<String, Offset>,
 }
 
 /// What a slice of an epoch's close gives to the outputs.
 #[derive(Default)]
 pub(crate) struct Emitted {
     pub(crate) changes: Vec<Batch>,
-    pub(crate) backfill: Vec<Batch>,
+    /// By fill.
+    pub(crate) fills: Vec<Vec<Batch>>,
 }
 
 impl<L: Logic> Stateful<L> {
-    pub(crate) fn new(logic: L, name: String, id: OperatorId, around: Surroundings, backfill: bool) -> Self {
+    pub(crate) fn new(logic: L, name: String, id: OperatorId, around: Surroundings, fills: Vec<Giving>) -> Self {
         around.snapshots.expect_operator();
         Self {
             held: Held::new(around.memory.clone()),
@@ -217,7 +230,9 @@ impl<L: Logic> Stateful<L> {
             waiting_reads: VecDeque::new(),
             taps: Vec::new(),
             gap: GapMeter::new(),
-            backfill,
+            fills,
+            giving: None,
+            filled: 0,
         }
     }
 
@@ -256,7 +271,7 @@ impl<L: Logic> Stateful<L> {
             let copied = self.background()?;
             if worked == Applied::Nothing {
                 if self.may_close(&complete) {
-                    let mut emitted = Emitted::default();
+                    let mut emitted = Emitted { changes: Vec::new(), fills: vec![Vec::new(); self.fills.len()] };
                     let over = self.close(deadline, &mut emitted)?;
                     emit(self.epoch, emitted);
                     if !over {
@@ -317,35 +332,98 @@ impl<L: Logic> Stateful<L> {
             let over = self.logic.close(deadline, &mut emitted.changes)?;
             self.is_size_old = true;
             self.tell_taps(tick.epoch, &emitted.changes, over);
+            self.follow(emitted)?;
             if !over {
                 if !emitted.changes.is_empty() {
                     self.gap.finished(Instant::now(), &self.around.run.counters.gap);
                 }
                 return Ok(false);
             }
-            self.stage = Stage::Loading;
+            self.stage = Stage::Fills;
+            self.filled = 0;
         }
-        if self.backfill && !self.give_contents(deadline, &mut emitted.backfill)? {
-            return Ok(false);
+        for at in 0..self.fills.len() {
+            if !self.fill_on(at, &tick, deadline, &mut emitted.fills[at])? {
+                return Ok(false);
+            }
         }
-        self.backfill = false;
         self.stage = Stage::Open;
         self.end_epoch(&tick)?;
         Ok(true)
     }
 
-    /// The whole contents as inserts, for an operator that is new to this one's output: those that are
-    /// read until `deadline`; true when they were the last.
-    fn give_contents(&mut self, deadline: Instant, out: &mut Vec<Batch>) -> Result<bool> {
-        if self.stage == Stage::Loading {
-            self.loaded = self.logic.load_more(&mut || Instant::now() < deadline)?;
-            if !self.loaded {
+    /// Hands on to the readers of fills what of some changes is for them.
+    fn follow(&self, emitted: &mut Emitted) -> Result<()> {
+        for (fill, out) in self.fills.iter().zip(&mut emitted.fills) {
+            if fill.next().is_none() {
+                out.extend_from_slice(&emitted.changes);
+                continue;
+            }
+            for changes in &emitted.changes {
+                out.extend(fill.follow(changes, &self.logic.hashes(&changes.rows)?)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives what a fill has for the open epoch, until `deadline`; true when that is all given.
+    fn fill_on(&mut self, at: usize, tick: &Tick, deadline: Instant, out: &mut Vec<Batch>) -> Result<bool> {
+        while let Some(part) = self.next_part(at, tick) {
+            if !self.give(at, part, deadline, out)? || Instant::now() >= deadline {
                 return Ok(false);
             }
-            self.logic.begin_read()?;
-            self.stage = Stage::Contents;
         }
-        self.logic.read_on(deadline, out)
+        Ok(true)
+    }
+
+    /// The part that is being given, or is to be given next in the open epoch.
+    fn next_part(&self, at: usize, tick: &Tick) -> Option<Part> {
+        if let Some((of, part)) = self.giving {
+            return (of == at).then_some(part);
+        }
+        let may_begin = self.fills[at].is_at_once() || self.may_fill() && self.filled < tick.max_rows as usize;
+        self.fills[at].next().filter(|_| may_begin)
+    }
+
+    /// Whether key groups can be given: all is there, and no other read is in progress.
+    const fn may_fill(&self) -> bool {
+        self.loaded && self.reading.is_none()
+    }
+
+    /// Rows of a part as inserts, those that are read until `deadline`; true when they were the last.
+    fn give(&mut self, at: usize, part: Part, deadline: Instant, out: &mut Vec<Batch>) -> Result<bool> {
+        if self.giving.is_none() {
+            if !self.loaded {
+                self.loaded = self.logic.load_more(&mut || Instant::now() < deadline)?;
+                if !self.loaded {
+                    return Ok(false);
+                }
+            }
+            let group = match part {
+                Part::All => None,
+                Part::Group(group) => Some(group),
+            };
+            self.logic.begin_read(group)?;
+            self.giving = Some((at, part));
+        }
+        let before = out.len();
+        let over = self.logic.read_on(deadline, out)?;
+        self.filled += out[before..].iter().map(Batch::len).sum::<usize>();
+        if over {
+            self.giving = None;
+            self.fills[at].gave(part);
+        }
+        Ok(over)
+    }
+
+    /// How far the fills are that take more than an epoch: whether they would give more, and how much they gave,
+    /// in thousandths.
+    pub(crate) fn filling(&self) -> impl Iterator<Item = (SupplyTold, u16)> {
+        let waits = if self.may_fill() { SupplyTold::Ready } else { SupplyTold::Waiting };
+        self.fills.iter().filter(|fill| !fill.is_at_once()).map(move |fill| match fill.next() {
+            None => (SupplyTold::Ended, BACKFILLED),
+            Some(_) => (waits, fill.share().min(BACKFILLED - 1)),
+        })
     }
 
     /// What follows when all of an epoch is given: its barrier, and the reads that want its rows.
@@ -443,7 +521,7 @@ impl<L: Logic> Stateful<L> {
         }
         // What must be loaded for a read is loaded now: the reader waits for it.
         self.loaded = self.logic.load_more(&mut || true)?;
-        self.logic.begin_read()?;
+        self.logic.begin_read(None)?;
         for part in &self.waiting_reads {
             if let Wish::Changes(tap) = part.wish() {
                 self.taps.push(tap.clone());
@@ -482,8 +560,13 @@ impl<L: Logic> Stateful<L> {
             table.freeze(&FreezeOptions { number, rebase: &rebase, all: small })?;
         }
         let keys = tables.iter().map(|table| table.len()).sum();
+        let mut fills = BTreeMap::new();
+        for (number, fill) in self.fills.iter().enumerate() {
+            fill.keep(number, self.around.worker, &mut fills)?;
+        }
         let records = Vec::new();
-        self.copying = Some(Copying { checkpoint, records, done: 0, keys, delta: 0, base: 0, new: 0, changed: 0 });
+        self.copying =
+            Some(Copying { checkpoint, records, done: 0, keys, delta: 0, base: 0, new: 0, changed: 0, fills });
         let took = started.elapsed();
         self.around.run.counters.freeze.record(took);
         self.around.snapshots.frozen(checkpoint, took);
@@ -559,6 +642,7 @@ impl<L: Logic> Stateful<L> {
             floor,
             keys: copying.keys,
             bytes,
+            fills: copying.fills,
         };
         self.settling = Some(copying.checkpoint);
         self.around.snapshots.deliver(copying.checkpoint, part);

@@ -68,7 +68,7 @@ impl Tables<'_> {
 
 /// Whether a node is of no operator that a checkpoint has. One that keeps nothing is as new as what reads it:
 /// its name counts those like it, and says nothing of whom its rows are for.
-fn is_new(plan: &Plan, kept: &[OperatorMeta], node: NodeId) -> bool {
+pub(crate) fn is_new(plan: &Plan, kept: &[OperatorMeta], node: NodeId) -> bool {
     let this = &plan.nodes[node.0];
     if this.operator.is_stateless() {
         let mut behind = node.0 + 1..plan.nodes.len();

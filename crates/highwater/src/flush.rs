@@ -168,8 +168,8 @@ impl Database {
 
     fn flush_pipeline(&self, flushed: &Flushed, position: u64, connection: &Connection) -> Result<()> {
         let Flushed { pipeline, extent, reads_tables } = flushed;
-        if *reads_tables {
-            self.wait_shown(pipeline.clone(), position, connection)?;
+        if *reads_tables || extent.is_some() {
+            self.wait_shown(pipeline.clone(), reads_tables.then_some(position), connection)?;
         }
         match extent {
             // Its tables do not end.
@@ -190,7 +190,7 @@ impl Database {
         let not_shown = |told: String| format!("the write is done; a view does not show it yet: {told}");
         let mut notices: Vec<String> = paused.into_values().map(not_shown).collect();
         for Flushed { pipeline, .. } in pipelines.into_iter().filter(|flushed| flushed.reads_tables) {
-            match self.wait_shown(pipeline.clone(), connection.position, connection) {
+            match self.wait_shown(pipeline.clone(), Some(connection.position), connection) {
                 Err(Error::Engine(_)) if self.successor(&pipeline).is_none() => {}
                 Err(Error::Engine(error)) => {
                     notices.push(not_shown(self.advised(&pipeline, error.to_string())));
@@ -212,12 +212,26 @@ impl Database {
         })
     }
 
-    /// The same of what there is to others: a view whose CREATE is not answered yet may still be filled.
-    fn wait_shown(&self, pipeline: Pipeline, position: u64, connection: &Connection) -> Result<()> {
+    /// The same of what there is to others: a view whose CREATE is not answered yet may still be filled. Without a
+    /// position, until the others are filled.
+    fn wait_shown(&self, pipeline: Pipeline, position: Option<u64>, connection: &Connection) -> Result<()> {
         self.wait_in(pipeline, connection, |pipeline| {
             let being_made = self.state().being_made_in(pipeline.name());
             let patience = || connection.check_cancelled().is_ok();
-            pipeline.wait_reached_beside(position, &being_made, patience)
+            match position {
+                Some(position) => pipeline.wait_reached_beside(position, &being_made, patience),
+                None => pipeline.wait_filled(&being_made, patience),
+            }
+        })
+    }
+
+    /// The same until what is new to a pipeline has been given what there was before it.
+    ///
+    /// # Errors
+    /// As [`Database::wait_reached`].
+    pub(crate) fn wait_filled(&self, pipeline: Pipeline, connection: &Connection) -> Result<()> {
+        self.wait_in(pipeline, connection, |pipeline| {
+            pipeline.wait_filled(&[], || connection.check_cancelled().is_ok())
         })
     }
 

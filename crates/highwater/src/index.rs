@@ -100,11 +100,16 @@ impl Database {
     /// The rows of the key. Blocks.
     fn found_by(&self, by: &ByIndex) -> Result<Option<Vec<RecordBatch>>> {
         let key: Vec<ArrayRef> = by.key.iter().map(|(_, value)| Arc::clone(value)).collect();
-        let Some(target) = &by.table else {
-            return Ok(Some(shaped(&by.schema, by.pipeline.lookup(&by.kept, key)?)?));
-        };
         // While it is filled it does not have all rows; after a failure it may be filled anew.
         let restarts = by.pipeline.metrics().restarts;
+        let Some(target) = &by.table else {
+            if !by.pipeline.wait_filled(&[], || false)? {
+                return Ok(None);
+            }
+            let rows = by.pipeline.lookup(&by.kept, key)?;
+            let is_same_run = by.pipeline.metrics().restarts == restarts;
+            return if is_same_run { shaped(&by.schema, rows).map(Some) } else { Ok(None) };
+        };
         if !by.pipeline.wait_reached(0, || false)? {
             return Ok(None);
         }

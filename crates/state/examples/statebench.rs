@@ -95,7 +95,7 @@ impl Counter {
     /// The sum over all keys of their count and their sum.
     fn totals(&mut self) -> Done<(u64, u64, u64)> {
         let mut rows = highwater_state::Rows::default();
-        self.table.freeze_for_read()?;
+        self.table.freeze_for_read(None)?;
         self.table.copy_rows(&mut || true, &mut rows)?;
         let sums = rows
             .words

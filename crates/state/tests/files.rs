@@ -119,7 +119,7 @@ impl Pair {
     fn contents(&mut self) -> BTreeMap<Vec<u8>, Vec<u64>> {
         let mut rows = [Rows::default(), Rows::default()];
         for (table, rows) in [&mut self.words, &mut self.bytes].into_iter().zip(&mut rows) {
-            table.freeze_for_read().expect("a read");
+            table.freeze_for_read(None).expect("a read");
             table.copy_rows(&mut || true, rows).expect("a copy");
         }
         let words = rows[0]

@@ -89,8 +89,8 @@ impl<'s> Wiring<'_, 's> {
                 }
             }
         });
-        let fills = fills.map(|fills| self.everywhere(id, fills));
-        Built { filling: Some(filling), fills, ..Built::changes(changes) }
+        let awaited = fills.map(|fills| self.everywhere(id, fills));
+        Built { filling: Some(filling), awaited, ..Built::changes(changes) }
     }
 }
 

@@ -7,6 +7,7 @@ use super::{Builder, Built, Flows, Parcels, Wiring};
 use crate::batch::Batch;
 use crate::control::BACKFILLED;
 use crate::error::{Error, Result};
+use crate::fill::{Fill, Giving};
 use crate::keys::{ByKeyGroup, KeyCodec, ToFirst};
 use crate::ops::by_rows;
 use crate::ops::expressions::Preparation;
@@ -173,7 +174,7 @@ impl<'s> Wiring<'_, 's> {
         let [left, right] = groupings.map_or([None, None], |groupings| groupings.map(Some));
         let dealt = vec![self.grouped(id, 0, left), self.grouped(id, 1, right)];
         let marks = join.forgets.iter().flat_map(|forget| self.marks_of(&forget.passing));
-        let fills = spec.plan.awaited_by(id).into_iter().filter_map(|awaited| self.built[awaited.0].fills.clone());
+        let fills = spec.plan.awaited_by(id).into_iter().filter_map(|awaited| self.built[awaited.0].awaited.clone());
         let local = marks.chain(fills).collect();
         self.stateful(id, Inputs { dealt, local }, logic)
     }
@@ -235,7 +236,10 @@ impl<'s> Wiring<'_, 's> {
 
     fn living<L: Logic>(&self, id: NodeId, logic: L) -> Stateful<L> {
         let (name, number) = (self.spec.plan.nodes[id.0].name.clone(), self.spec.operator_ids[id.0]);
-        Stateful::new(logic, name, number, self.around.clone(), self.spec.backfills(id))
+        let owned = self.spec.key_groups.owned_by(self.place.worker, self.place.workers);
+        let giving = |(_, fill): (_, &Fill)| Giving::new(fill.clone(), self.spec.key_groups, owned.clone());
+        let fills = self.spec.fills_of(id).map(giving).collect();
+        Stateful::new(logic, name, number, self.around.clone(), fills)
     }
 
     pub(super) fn stateful<L: Logic + 'static>(&mut self, id: NodeId, from: Inputs<'s>, logic: Option<L>) -> Built<'s> {
@@ -249,15 +253,19 @@ impl<'s> Wiring<'_, 's> {
         let mut dealt: Vec<_> = from.dealt.into_iter().map(|input| builder.new_input(input, pact())).collect();
         let mut local: Vec<_> = from.local.into_iter().map(|input| builder.new_input(input, Pipeline)).collect();
         let (changes, changes_out) = builder.new_output::<Flow>();
-        let (backfill, backfill_out) = builder.new_output::<Flow>();
-        let (_done, done_out) = builder.new_output::<Parcel<()>>();
         let mut changes = OutputBuilder::<_, Builder<Flow>>::from(changes);
-        let mut backfill = OutputBuilder::<_, Builder<Flow>>::from(backfill);
-        let (backfills, run, name) = (self.spec.backfills(id), Arc::clone(&self.spec.run), node.name.clone());
+        let (mut fills, mut fills_out) = (Vec::new(), Vec::new());
+        for (_, fill) in self.spec.fills_of(id) {
+            let (fill_in, fill_out) = builder.new_output::<Flow>();
+            fills.push(OutputBuilder::<_, Builder<Flow>>::from(fill_in));
+            fills_out.push((fill.readers.clone(), fill_out));
+        }
+        let (_done, done_out) = builder.new_output::<Parcel<()>>();
+        let (run, name) = (Arc::clone(&self.spec.run), node.name.clone());
         let mut operator = logic.map(|logic| self.living(id, logic));
-        let mut timer = self.timer(id, &mut builder);
+        let mut telling = self.own_telling(id, &mut builder);
         builder.build_reschedule(move |mut capabilities| {
-            timer.begin(&mut capabilities);
+            telling.begin(&mut capabilities);
             move |frontiers| {
                 let Some(operator) = &mut operator else { return false };
                 take_all(operator, &mut dealt, 0);
@@ -266,30 +274,29 @@ impl<'s> Wiring<'_, 's> {
                     return false;
                 }
                 let frontier = least(frontiers);
-                let (mut changes, mut backfill) = (changes.activate(), backfill.activate());
+                let mut changes = changes.activate();
+                let mut fills: Vec<_> = fills.iter_mut().map(OutputBuilder::activate).collect();
                 let turn = run.step(&name, || {
                     operator.turn(
                         |epoch| frontier.is_none_or(|frontier| frontier > epoch),
                         |epoch, emitted| {
-                            for (at, batches) in [emitted.changes, emitted.backfill].into_iter().enumerate() {
-                                let time = capabilities[at].delayed(&epoch);
+                            let outputs = std::iter::once(&mut changes).chain(&mut fills).zip(&capabilities);
+                            let given = std::iter::once(emitted.changes).chain(emitted.fills);
+                            for ((output, capability), batches) in outputs.zip(given) {
+                                let time = capability.delayed(&epoch);
                                 for batch in batches.into_iter().filter(|batch| !batch.is_empty()) {
-                                    let flow = &mut Flow(Some(batch));
-                                    match at {
-                                        0 => changes.session(&time).give_container(flow),
-                                        _ => backfill.session(&time).give_container(flow),
-                                    }
+                                    output.session(&time).give_container(&mut Flow(Some(batch)));
                                 }
                             }
                         },
                     )
                 });
                 if turn.is_some() {
-                    timer.tell(operator.due(), operator.open_epoch());
+                    telling.tell(operator.due(), operator.filling(), operator.open_epoch());
                 }
                 if frontier.is_none() && turn == Some(Turn::Rest) {
                     capabilities.clear();
-                    timer.end();
+                    telling.end();
                 } else {
                     capabilities.iter_mut().for_each(|capability| capability.downgrade(&operator.open_epoch()));
                 }
@@ -302,7 +309,7 @@ impl<'s> Wiring<'_, 's> {
             }
         });
         self.done.push(done_out);
-        Built { backfill: backfills.then_some(backfill_out), ..Built::changes(changes_out) }
+        Built { fills: fills_out, ..Built::changes(changes_out) }
     }
 
     /// What a node reads, all of it on the first worker.

@@ -1,11 +1,13 @@
 //! How sources tell the control on worker 0 what they have, and other operators when time alone changes
-//! what they give: through the dataflow or, where there is one worker only, at once.
+//! what they give, or how far they have filled new readers: through the dataflow or, where there is one
+//! worker only, at once.
 
 use super::{Builder, Parcels, SharedControl, WakeHere, Wiring};
 use crate::control::{BACKFILLED, Supplied, SupplyTold};
 use crate::parcel::Parcel;
 use crate::plan::{NodeId, Operator};
 use highwater_core::WallMicros;
+use std::sync::Arc;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::operators::{Capability, InputCapability};
@@ -45,41 +47,57 @@ impl<'s> Wiring<'_, 's> {
         Teller { source, worker: self.place.worker, way, last: None, asked: false, gave_rows: false }
     }
 
-    /// A timer for a stateful operator that has its other outputs already.
-    pub(super) fn timer(&mut self, id: NodeId, builder: &mut OperatorBuilder<'s, u64>) -> Timer {
-        let is_timed = matches!(self.spec.plan.nodes[id.0].operator, Operator::Lifetime(_));
-        Timer(is_timed.then(|| self.teller(id.0, builder)))
+    /// What a stateful operator tells, which has its other outputs already.
+    pub(super) fn own_telling(&mut self, id: NodeId, builder: &mut OperatorBuilder<'s, u64>) -> OwnTelling {
+        let spec = Arc::clone(self.spec);
+        let is_timed = matches!(spec.plan.nodes[id.0].operator, Operator::Lifetime(_));
+        let time = is_timed.then(|| self.teller(id.0, builder));
+        let fills = spec.fills_of(id).filter(|(_, fill)| !fill.at_once);
+        OwnTelling { time, fills: fills.map(|(source, _)| self.teller(source, builder)).collect() }
     }
 }
 
-/// Tells when time alone changes what a stateful operator gives; says nothing for those to which time
-/// does nothing.
-pub(super) struct Timer(Option<Teller>);
+/// Tells when time alone changes what a stateful operator gives, and of its fills; says nothing for those that
+/// have neither.
+pub(super) struct OwnTelling {
+    time: Option<Teller>,
+    fills: Vec<Teller>,
+}
 
-impl Timer {
-    /// It may speak from the start, with the capability of its output, which is the operator's last.
+impl OwnTelling {
+    fn tellers(&mut self) -> impl DoubleEndedIterator<Item = &mut Teller> {
+        self.time.iter_mut().chain(&mut self.fills)
+    }
+
+    /// It may speak from the start, with the capabilities of its outputs, which are the operator's last.
     pub(super) fn begin(&mut self, capabilities: &mut Vec<Capability<u64>>) {
-        match self.0.as_mut().map(|teller| &mut teller.way) {
-            Some(Way::Stream(_, held)) => *held = capabilities.pop(),
-            Some(Way::Direct(_, _, may)) => *may = true,
-            None => {}
+        for teller in self.tellers().rev() {
+            match &mut teller.way {
+                Way::Stream(_, held) => *held = capabilities.pop(),
+                Way::Direct(_, _, may) => *may = true,
+            }
         }
     }
 
-    /// Tells what is due; what it says from now on belongs to `epoch` or a later one.
-    pub(super) fn tell(&mut self, due: Option<WallMicros>, epoch: u64) {
-        let Some(teller) = &mut self.0 else { return };
-        teller.tell(SupplyTold::Due(due), BACKFILLED);
-        if let Way::Stream(_, Some(held)) = &mut teller.way {
-            held.downgrade(&epoch);
+    /// Tells what is due, and how far the fills are; what it says from now on belongs to `epoch` or a later one.
+    pub(super) fn tell(&mut self, due: Option<WallMicros>, fills: impl Iterator<Item = (SupplyTold, u16)>, epoch: u64) {
+        if let Some(teller) = &mut self.time {
+            teller.tell(SupplyTold::Due(due), BACKFILLED);
+        }
+        for (teller, (supply, share)) in self.fills.iter_mut().zip(fills) {
+            teller.gave_rows = true;
+            teller.tell(supply, share);
+        }
+        for teller in self.tellers() {
+            if let Way::Stream(_, Some(held)) = &mut teller.way {
+                held.downgrade(&epoch);
+            }
         }
     }
 
     /// There will be no more epochs.
     pub(super) fn end(&mut self) {
-        if let Some(teller) = &mut self.0 {
-            teller.end();
-        }
+        self.tellers().for_each(Teller::end);
     }
 }
 

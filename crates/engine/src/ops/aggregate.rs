@@ -448,14 +448,14 @@ impl Logic for Aggregate {
         Ok(())
     }
 
-    fn begin_read(&mut self) -> Result<()> {
+    fn begin_read(&mut self, group: Option<u16>) -> Result<()> {
         if let Some(narrow) = &mut self.narrow {
-            narrow.freeze_for_read()?;
+            narrow.freeze_for_read(group)?;
         }
-        self.wide.freeze_for_read()?;
+        self.wide.freeze_for_read(group)?;
         self.read = ReadState { narrow: self.narrow.is_some(), wide: true };
         for set in &mut self.sets {
-            set.begin_read()?;
+            set.begin_read(group)?;
         }
         Ok(())
     }
@@ -482,6 +482,10 @@ impl Logic for Aggregate {
             set.end_read();
         }
         Ok(true)
+    }
+
+    fn hashes(&self, rows: &RecordBatch) -> Result<Vec<u64>> {
+        self.codec.hashes(&rows.columns()[..self.keys], rows.num_rows())
     }
 }
 

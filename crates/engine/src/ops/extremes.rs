@@ -92,7 +92,7 @@ impl Extremes {
         }
         if !self.ordered {
             let mut rows = Rows::default();
-            self.table.freeze_for_read()?;
+            self.table.freeze_for_read(None)?;
             self.table.copy_rows(&mut || true, &mut rows)?;
             self.order = (0..rows.len()).map(|row| rows.key_bytes(row).into()).collect();
             self.ordered = true;
@@ -208,12 +208,12 @@ impl Extremes {
         Ok(none[0].data_type().clone())
     }
 
-    /// Begins a read of the multisets as they are now.
-    pub(crate) fn begin_read(&mut self) -> Result<()> {
+    /// Begins a read of the multisets as they are now: those of a key group's groups, or all.
+    pub(crate) fn begin_read(&mut self, group: Option<u16>) -> Result<()> {
         self.copied.clear();
         self.read.clear();
         self.reading = true;
-        Ok(self.table.freeze_for_read()?)
+        Ok(self.table.freeze_for_read(group)?)
     }
 
     /// Copies what the read needs while `more` says so; true when [`Extremes::finish_read`] can be

@@ -148,8 +148,8 @@ impl Logic for Materialize {
         Err(Error::Plan("rows without a key cannot be looked up".to_owned()))
     }
 
-    fn begin_read(&mut self) -> Result<()> {
-        Ok(self.table.freeze_for_read()?)
+    fn begin_read(&mut self, group: Option<u16>) -> Result<()> {
+        Ok(self.table.freeze_for_read(group)?)
     }
 
     fn read_on(&mut self, deadline: Instant, out: &mut Vec<Batch>) -> Result<bool> {
@@ -157,5 +157,11 @@ impl Logic for Materialize {
         let left = self.table.copy_rows(&mut || Instant::now() < deadline, &mut rows)?.pages_left;
         out.extend(self.repeat(&rows)?);
         Ok(left == 0)
+    }
+
+    fn hashes(&self, rows: &RecordBatch) -> Result<Vec<u64>> {
+        let mut hashes = Vec::new();
+        hash_keys(self.codec.wide(rows.columns(), rows.num_rows())?.as_ref(), &mut hashes);
+        Ok(hashes)
     }
 }

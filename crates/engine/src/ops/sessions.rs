@@ -281,8 +281,8 @@ impl Logic for Sessions {
         Ok(())
     }
 
-    fn begin_read(&mut self) -> Result<()> {
-        Ok(self.chains.sessions.freeze_for_read()?)
+    fn begin_read(&mut self, group: Option<u16>) -> Result<()> {
+        Ok(self.chains.sessions.freeze_for_read(group)?)
     }
 
     fn read_on(&mut self, deadline: Instant, out: &mut Vec<Batch>) -> Result<bool> {
@@ -295,6 +295,13 @@ impl Logic for Sessions {
             out.push(Batch::inserts(rows));
         }
         Ok(left == 0)
+    }
+
+    fn hashes(&self, rows: &RecordBatch) -> Result<Vec<u64>> {
+        let keys = self.shape.keys_among(rows.columns());
+        let mut hashes = Vec::new();
+        hash_keys(self.shape.codec.wide(&keys, rows.num_rows())?.as_ref(), &mut hashes);
+        Ok(hashes)
     }
 }
 

@@ -36,6 +36,8 @@ pub(crate) struct Keying {
 /// One worker's share of the keys.
 pub(crate) struct Upsert {
     schema: SchemaRef,
+    /// The places of the key's columns.
+    key_columns: Vec<usize>,
     key_codec: KeyCodec,
     row_codec: KeyCodec,
     keys: Table,
@@ -179,6 +181,7 @@ impl Upsert {
     ) -> Result<Self> {
         Ok(Self {
             schema: Arc::clone(schema),
+            key_columns: upsert.keys.clone(),
             key_codec: key_codec(upsert, schema)?,
             row_codec: row_codec(schema)?,
             keys,
@@ -358,8 +361,8 @@ impl Logic for Upsert {
         Ok(())
     }
 
-    fn begin_read(&mut self) -> Result<()> {
-        Ok(self.rows.freeze_for_read()?)
+    fn begin_read(&mut self, group: Option<u16>) -> Result<()> {
+        Ok(self.rows.freeze_for_read(group)?)
     }
 
     fn read_on(&mut self, deadline: Instant, out: &mut Vec<Batch>) -> Result<bool> {
@@ -370,6 +373,13 @@ impl Logic for Upsert {
             out.push(Batch::inserts(self.decode(bytes, rows.len())?));
         }
         Ok(left == 0)
+    }
+
+    fn hashes(&self, rows: &RecordBatch) -> Result<Vec<u64>> {
+        let keys: Vec<ArrayRef> = self.key_columns.iter().map(|key| one_form(rows.column(*key))).collect();
+        let mut hashes = Vec::new();
+        hash_keys(self.key_codec.wide(&keys, rows.num_rows())?.as_ref(), &mut hashes);
+        Ok(hashes)
     }
 }
 

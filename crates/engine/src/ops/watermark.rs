@@ -262,15 +262,6 @@ impl Logic for Keeper {
         }
         Ok(true)
     }
-
-    fn begin_read(&mut self) -> Result<()> {
-        // Rows that went by are not kept here, as those of a source are not.
-        Ok(())
-    }
-
-    fn read_on(&mut self, _: Instant, _: &mut Vec<Batch>) -> Result<bool> {
-        Ok(true)
-    }
 }
 
 #[cfg(test)]

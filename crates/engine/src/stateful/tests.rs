@@ -2,12 +2,18 @@
 
 use super::*;
 use crate::background::Background;
+use crate::fill::fills;
+use crate::keys::KeyCodec;
+use crate::ops::materialize::Materialize;
+use crate::plan::{Node, NodeId, OnError, Operator, Plan};
 use crate::snapshot::Shipping;
 use crate::subscription::tap;
-use arrow::array::{Int64Array, RecordBatch};
-use highwater_checkpoint::{Store, UploadOptions, Uploader};
-use highwater_core::{Bytes, Epoch, KeyGroups, StoreId};
+use arrow::array::{AsArray, Int64Array, RecordBatch};
+use arrow::datatypes::{DataType, Int64Type};
+use highwater_checkpoint::{Manifest, OperatorMeta, Store, Trigger, UploadOptions, Uploader};
+use highwater_core::{Bytes, Epoch, KeyGroups, Rng, StoreId};
 use highwater_state::{Compression, KeyKind, PageStore, StoreLimits, TableId, TableOptions};
+use std::collections::BTreeSet;
 
 /// Gives back the rows of an epoch, one in each slice of its close.
 struct Pieces {
@@ -103,7 +109,7 @@ fn an_epoch_that_ends_in_pieces_holds_back_what_comes_after_it() {
     let checkpoint = CheckpointId(1);
     around.ticks.record(Tick { epoch: 0, checkpoint: Some(checkpoint), ..Tick::default() });
     around.ticks.record(Tick { epoch: 1, ..Tick::default() });
-    let mut operator = Stateful::new(pieces(), "p/op".to_owned(), OperatorId(1), around.clone(), false);
+    let mut operator = Stateful::new(pieces(), "p/op".to_owned(), OperatorId(1), around.clone(), Vec::new());
     let (tap, mut changes) = tap(1);
     operator.taps.push(tap);
     operator.take(1, 0, rows(2));
@@ -126,4 +132,126 @@ fn an_epoch_that_ends_in_pieces_holds_back_what_comes_after_it() {
     assert!(around.snapshots.is_whole(checkpoint), "the barrier follows the last piece");
     let (epoch, batches) = changes.next("p", Duration::ZERO).expect("runs").expect("whole");
     assert_eq!((epoch, batches.len()), (Epoch(0), 3));
+}
+
+/// A view `v` and, if asked for, one over it.
+fn views(with_reader: bool) -> Plan {
+    let node = |name: &str, inputs: Vec<NodeId>| Node {
+        name: name.to_owned(),
+        incarnation: 0,
+        inputs,
+        operator: Operator::Materialize,
+        schema: rows(0).rows.schema(),
+        append_only: false,
+        on_error: OnError::Fail,
+    };
+    let reader = with_reader.then(|| node("w", vec![NodeId(0)]));
+    Plan { nodes: [node("v", Vec::new())].into_iter().chain(reader).collect(), views: Vec::new() }
+}
+
+/// A checkpoint with the state of a plan's nodes and, of the first one, these offsets.
+fn checkpoint_of(plan: &Plan, offsets: BTreeMap<String, Offset>) -> Manifest {
+    let operator = |node: &Node| OperatorMeta {
+        id: OperatorId(0),
+        name: node.name.clone(),
+        incarnation: node.incarnation,
+        kind: "materialize".to_owned(),
+        version: 1,
+        keys: 0,
+        bytes: 0,
+    };
+    Manifest {
+        operators: plan.nodes.iter().map(operator).collect(),
+        sources: BTreeMap::from([("v".to_owned(), offsets)]),
+        ..Manifest::draft("p", Trigger::Manual)
+    }
+}
+
+const GROUPS: KeyGroups = KeyGroups::DEFAULT;
+
+fn materialized() -> Materialize {
+    let id = TableId { operator: OperatorId(1), table: 0 };
+    let owned = GROUPS.owned_by(0, 1);
+    let table = Table::new(TableOptions { id, key: KeyKind::Bytes, words: 1, groups: GROUPS, owned, source: None });
+    let codec = KeyCodec::new(vec![DataType::Int64]).expect("a key");
+    Materialize::new(codec, rows(0).rows.schema(), table, true)
+}
+
+/// Numbers that come and go, keyed for [`materialized`].
+fn changes(of: &BTreeMap<i64, i64>) -> Batch {
+    let column: ArrayRef = Arc::new(of.keys().copied().collect::<Int64Array>());
+    let batch = RecordBatch::try_from_iter([("x", Arc::clone(&column))]).expect("one column");
+    let weights = Some(of.values().copied().collect::<Int64Array>());
+    let codec = KeyCodec::new(vec![DataType::Int64]).expect("a key");
+    codec.key_wide(&[column], &Batch { rows: batch, weights }).expect("keyed").remove(0)
+}
+
+/// Enters changes into what somebody has.
+fn enter(batches: &[Batch], into: &mut BTreeMap<i64, i64>) {
+    for batch in batches {
+        let numbers = batch.rows.column(0).as_primitive::<Int64Type>();
+        for (row, number) in numbers.values().iter().enumerate() {
+            *into.entry(*number).or_default() += batch.weights.as_ref().map_or(1, |weights| weights.value(row));
+        }
+    }
+    into.retain(|_, count| *count != 0);
+}
+
+#[test]
+fn new_readers_are_filled_over_epochs_while_rows_change_and_after_a_restart() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut rng = Rng::seeded(7);
+    let (mut contents, mut has) = (BTreeMap::new(), BTreeMap::new());
+    let mut manifest = checkpoint_of(&views(false), BTreeMap::new());
+    let mut epochs = 0;
+    loop {
+        let mut open = fills(&views(true), Some(&manifest), GROUPS).expect("no damage");
+        let Some(fill) = open.pop() else { break };
+        assert!(open.is_empty() && !fill.at_once && fill.readers == BTreeSet::from([NodeId(1)]));
+        let around = surroundings(folder.path());
+        let giving = vec![Giving::new(fill, GROUPS, GROUPS.owned_by(0, 1))];
+        let mut operator = Stateful::new(materialized(), "v".to_owned(), OperatorId(1), around.clone(), giving);
+        // Stands for what a restart loads, which is no change.
+        operator.take(0, 0, changes(&contents));
+        for epoch in 0..=20 {
+            let mut change: BTreeMap<i64, i64> = BTreeMap::new();
+            for _ in 0..40 * epoch.min(1) {
+                let number = rng.below(3000) as i64;
+                let now = contents.get(&number).copied().unwrap_or_default();
+                *change.entry(number).or_insert(0) = if now > 0 { -now } else { 1 + (number % 2) };
+            }
+            // An epoch without rows gives nothing of the contents.
+            let max_rows = if epoch == 0 { 0 } else { 20 };
+            around.ticks.record(Tick { epoch, max_rows, ..Tick::default() });
+            operator.take(epoch, 0, changes(&change));
+            for (number, weight) in change {
+                *contents.entry(number).or_default() += weight;
+            }
+            contents.retain(|_, count| *count != 0);
+            while operator.open_epoch() == epoch {
+                let mut given = Vec::new();
+                let emit = |_, mut emitted: Emitted| given.append(&mut emitted.fills[0]);
+                operator.turn(|complete| complete <= epoch, emit).expect("it works");
+                if epoch > 0 {
+                    enter(&given, &mut has);
+                }
+            }
+            let giving = &operator.fills[0];
+            let hashes = |number: &i64| {
+                let rows = RecordBatch::try_from_iter([("x", Arc::new(Int64Array::from(vec![*number])) as ArrayRef)]);
+                operator.logic.hashes(&rows.expect("one column")).expect("hashes")
+            };
+            let mut expected = contents.clone();
+            expected.retain(|number, _| {
+                let row = Batch::inserts(rows(1).rows);
+                giving.follow(&row, &hashes(number)).expect("it works").is_some()
+            });
+            assert_eq!(has, expected, "after epoch {epoch}");
+            epochs += u64::from(giving.next().is_some());
+        }
+        let mut offsets = BTreeMap::new();
+        operator.fills[0].keep(0, WorkerIndex(0), &mut offsets).expect("offsets");
+        manifest = checkpoint_of(&views(true), offsets);
+    }
+    assert!(epochs > 20 && has == contents, "{epochs} epochs");
 }

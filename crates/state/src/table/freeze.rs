@@ -94,9 +94,9 @@ struct Written {
 }
 
 impl Frozen {
-    /// All pages, for a reader.
-    pub(super) fn for_read(pages: usize) -> Self {
-        let pages = (0..pages as u32).map(|page| FrozenPage { page, dirty: false, base: false }).collect();
+    /// Some pages, for a reader.
+    pub(super) fn for_read(pages: Vec<u32>) -> Self {
+        let pages = pages.into_iter().map(|page| FrozenPage { page, dirty: false, base: false }).collect();
         Self { pages, copied: 0, number: FileNumber::from_u64(0), written: Vec::new() }
     }
 }

@@ -70,22 +70,31 @@ impl Rows {
 }
 
 impl Table {
-    /// Marks all pages as the content of a read, which sees the table as it is now.
+    /// Marks the pages of a key group, or all, as the content of a read, which sees the table as it is now.
+    /// There is nothing to read of a key group that lives elsewhere.
     ///
     /// # Errors
     /// When another read is in progress or not all key groups are loaded.
-    pub fn freeze_for_read(&mut self) -> Result<()> {
+    pub fn freeze_for_read(&mut self, group: Option<u16>) -> Result<()> {
         if self.reading.is_some() {
             return Err(Error::Usage("a table has one read in progress"));
         }
         if !self.is_loaded() {
             return Err(Error::Usage("a table is read after all its key groups are loaded"));
         }
-        for page in &mut self.pages {
+        let pages: Vec<u32> = match group {
+            None => (0..self.pages.len() as u32).collect(),
+            Some(group) => {
+                let group = usize::from(group).checked_sub(self.first_group).and_then(|at| self.groups.get(at));
+                group.map(|group| group.pages.clone()).unwrap_or_default()
+            }
+        };
+        for page in &pages {
+            let page = &mut self.pages[*page as usize];
             page.pending |= 1 << Purpose::Read as u8;
             page.stamp = 0;
         }
-        self.reading = Some(Frozen::for_read(self.pages.len()));
+        self.reading = Some(Frozen::for_read(pages));
         Ok(())
     }
 

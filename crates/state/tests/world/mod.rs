@@ -132,7 +132,7 @@ impl World {
             Op::Store => self.settle(Outcome::InStore),
             Op::StoreInline => self.settle(Outcome::Inline),
             Op::Fail => self.settle(Outcome::Failed),
-            Op::FreezeForRead => self.freeze_for_read(),
+            Op::FreezeForRead => self.freeze_for_read(None),
             Op::CopyRows(pages) => self.copy_rows(pages),
             Op::EndRead => {
                 self.reading = None;
@@ -274,7 +274,7 @@ impl World {
 
     fn freeze_for_read(&mut self) {
         if self.reading.is_none() && self.tables.iter().all(Table::is_loaded) {
-            self.tables.iter_mut().for_each(|table| table.freeze_for_read().expect("a read"));
+            self.tables.iter_mut().for_each(|table| table.freeze_for_read(None).expect("a read"));
             self.reading = Some((self.twin.clone(), vec![Rows::default(); self.tables.len()]));
         }
     }

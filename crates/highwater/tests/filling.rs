@@ -1,0 +1,98 @@
+//! Views over views that hold much, made while rows change and the program is killed.
+
+use highwater::engine::core::Rng;
+use highwater::{Config, Database, same_rows};
+use std::path::Path;
+use std::time::Duration;
+
+/// Above some epochs' worth of rows.
+const GROUPS: u64 = 150_000;
+
+fn open(folder: &Path) -> Database {
+    let mut config = Config::new(folder);
+    config.workers = Some(2);
+    config.checkpoints.interval = None;
+    let database = Database::open(config).expect("a database");
+    assert!(database.broken().is_empty(), "{:?}", database.broken());
+    database
+}
+
+/// How much of the slowest backfill is done.
+fn percent(database: &Database) -> u64 {
+    let progress = database.query("SELECT backfill_percent FROM hw_catalog.view_progress").expect("a query");
+    let text = progress.batches.iter().filter(|batch| batch.num_rows() > 0).map(|batch| {
+        arrow::util::display::array_value_to_string(batch.column(0), 0).expect("a number").parse().expect("a number")
+    });
+    text.min().expect("a pipeline")
+}
+
+fn write(database: &Database, rng: &mut Rng) {
+    let (low, add) = (rng.below(GROUPS), rng.below(5));
+    for statement in [
+        format!("UPDATE t SET x = x + {add} WHERE id BETWEEN {low} AND {low} + 300"),
+        format!("DELETE FROM t WHERE id BETWEEN {low} + 400 AND {low} + 450"),
+        format!(
+            "INSERT INTO t SELECT v, 1 FROM generate_series({low} + 410, {low} + 420) AS s(v) ON CONFLICT DO NOTHING"
+        ),
+    ] {
+        database.execute(&statement).expect(&statement);
+    }
+}
+
+/// After FLUSH each view is what its query gives on the table.
+fn check(database: &Database) {
+    database.execute("FLUSH").expect("flushes");
+    let of_table =
+        |sql: &str| sql.replace("sums", "(SELECT id % 149000 AS g, sum(x) AS s, count(*) AS c FROM t GROUP BY 1)");
+    for (view, query) in VIEWS {
+        let ours = database.query(&format!("SELECT * FROM {view}")).expect("a query");
+        let theirs = database.query(&of_table(query)).expect("a query");
+        assert_eq!(same_rows(&ours.batches, &theirs.batches).expect("comparable"), None, "{view}");
+    }
+}
+
+/// Of every kind that reads another view: by key, by whole rows, joined with itself, first rows, an index's.
+const VIEWS: [(&str, &str); 4] = [
+    ("by_sum", "SELECT s, count(*) AS n, sum(c) AS many FROM sums AS q GROUP BY s"),
+    ("few", "SELECT g, s FROM sums AS q WHERE s % 3 = 0"),
+    ("pairs", "SELECT a.g, b.s FROM sums AS a JOIN sums AS b ON a.g = b.g + 1 WHERE b.s < 3"),
+    ("most", "SELECT g, s FROM sums AS q ORDER BY s DESC, g LIMIT 10"),
+];
+
+#[test]
+fn views_over_a_large_view_are_filled_over_checkpoints_and_crashes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut rng = Rng::seeded(11);
+    let mut database = open(folder.path());
+    let script = format!(
+        "CREATE TABLE t (id bigint PRIMARY KEY, x bigint);
+        INSERT INTO t SELECT value, value % 7 FROM generate_series(1, {GROUPS}) AS s(value);
+        CREATE MATERIALIZED VIEW sums AS SELECT id % 149000 AS g, sum(x) AS s, count(*) AS c FROM t GROUP BY 1;
+        CHECKPOINT;"
+    );
+    database.script(&script).expect("a script");
+    let mut midway = 0;
+    for (view, query) in VIEWS {
+        database
+            .script(&format!("SET background_ddl = on; CREATE MATERIALIZED VIEW {view} AS {query}"))
+            .expect("a view in the background");
+        for _ in 0..3 {
+            write(&database, &mut rng);
+            database.execute("CHECKPOINT").expect("a checkpoint");
+            midway += u64::from(percent(&database) < 100);
+            write(&database, &mut rng);
+            // Killed, as far as the folders can tell.
+            drop(database);
+            database = open(folder.path());
+            std::thread::sleep(Duration::from_millis(rng.below(30)));
+        }
+        check(&database);
+    }
+    println!("{midway} crashes in the midst of a fill");
+    database.execute("CREATE INDEX by_s ON sums (s)").expect("an index");
+    write(&database, &mut rng);
+    check(&database);
+    let (all, by_index) = ("SELECT g FROM sums WHERE s = 3 AND 1 = 1", "SELECT g FROM sums WHERE s = 3");
+    let [all, by_index] = [all, by_index].map(|sql| database.query(sql).expect("a query"));
+    assert_eq!(same_rows(&all.batches, &by_index.batches).expect("comparable"), None);
+}
