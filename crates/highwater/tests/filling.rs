@@ -40,11 +40,11 @@ fn write(database: &Database, rng: &mut Rng) {
 }
 
 /// After FLUSH each view is what its query gives on the table.
-fn check(database: &Database) {
+fn check(database: &Database, views: &[(&str, &str)]) {
     database.execute("FLUSH").expect("flushes");
     let of_table =
         |sql: &str| sql.replace("sums", "(SELECT id % 149000 AS g, sum(x) AS s, count(*) AS c FROM t GROUP BY 1)");
-    for (view, query) in VIEWS {
+    for (view, query) in views {
         let ours = database.query(&format!("SELECT * FROM {view}")).expect("a query");
         let theirs = database.query(&of_table(query)).expect("a query");
         assert_eq!(same_rows(&ours.batches, &theirs.batches).expect("comparable"), None, "{view}");
@@ -72,7 +72,7 @@ fn views_over_a_large_view_are_filled_over_checkpoints_and_crashes() {
     );
     database.script(&script).expect("a script");
     let mut midway = 0;
-    for (view, query) in VIEWS {
+    for (at, (view, query)) in VIEWS.iter().enumerate() {
         database
             .script(&format!("SET background_ddl = on; CREATE MATERIALIZED VIEW {view} AS {query}"))
             .expect("a view in the background");
@@ -86,12 +86,12 @@ fn views_over_a_large_view_are_filled_over_checkpoints_and_crashes() {
             database = open(folder.path());
             std::thread::sleep(Duration::from_millis(rng.below(30)));
         }
-        check(&database);
+        check(&database, &VIEWS[..=at]);
     }
     println!("{midway} crashes in the midst of a fill");
     database.execute("CREATE INDEX by_s ON sums (s)").expect("an index");
     write(&database, &mut rng);
-    check(&database);
+    check(&database, &VIEWS);
     let (all, by_index) = ("SELECT g FROM sums WHERE s = 3 AND 1 = 1", "SELECT g FROM sums WHERE s = 3");
     let [all, by_index] = [all, by_index].map(|sql| database.query(sql).expect("a query"));
     assert_eq!(same_rows(&all.batches, &by_index.batches).expect("comparable"), None);
