@@ -10,6 +10,7 @@ use crate::background::Background;
 use crate::changes::Wake;
 use crate::error::{Error, Result};
 use crate::kept_rows::{KeptRows, RowsFile};
+use crate::lost::{AHEAD, AheadSinks, note_root};
 use crate::merged::Merged;
 use crate::positions::Positions;
 use crate::snapshot::{OutboxPart, Receipt, Shipping};
@@ -188,6 +189,7 @@ pub(crate) struct Checkpointing {
     running: Option<Running>,
     failures: u32,
     positions: Positions,
+    ahead: AheadSinks,
 }
 
 /// Where the local copies of files are.
@@ -228,6 +230,8 @@ pub(crate) struct CheckpointingSetup {
     pub(crate) next: CheckpointId,
     pub(crate) restored: Option<CheckpointId>,
     pub(crate) positions: Positions,
+    /// The sinks that were given more than what was restored.
+    pub(crate) ahead: AheadSinks,
 }
 
 impl Checkpointing {
@@ -250,6 +254,7 @@ impl Checkpointing {
             running: None,
             failures: 0,
             positions: setup.positions,
+            ahead: setup.ahead,
         }
     }
 
@@ -318,6 +323,9 @@ impl Checkpointing {
         let (mut manifest, paths) = self.manifest(receipts);
         // All outboxes are frozen: what is in none of them was delivered before.
         manifest.sinks = self.positions.reached()?;
+        for (sink, ahead) in &self.ahead {
+            manifest.sources.entry(sink.clone()).or_default().insert(AHEAD.to_owned(), ahead.to_offset()?);
+        }
         let running = self.running.as_mut().expect("still in flight");
         running.report.files = manifest.files.len();
         running.report.full_bytes =
@@ -336,6 +344,7 @@ impl Checkpointing {
         let (shipping, wake) = (Arc::clone(&self.shipping), Arc::clone(&self.wake));
         let (retain, positions) = (self.retain.take(), self.positions.clone());
         let (superseded, paths) = (self.paths.clone(), running.paths.clone());
+        let root = self.store.root().url().to_owned();
         self.background.run(move || {
             let files = manifest.files.clone();
             let (published, listed) = {
@@ -357,6 +366,9 @@ impl Checkpointing {
             wake();
             // What follows holds up nobody.
             if let Some(manifest) = official {
+                if let Err(error) = note_root(&shipping.folder, &root) {
+                    tracing::warn!(pipeline = manifest.pipeline, %error, "which root has the checkpoints was not noted");
+                }
                 shipping.uploader.published(&manifest);
                 positions.published(&manifest.pipeline, &manifest, &listed);
                 remove_superseded(&shipping, &superseded, &paths);

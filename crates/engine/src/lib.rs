@@ -26,6 +26,7 @@ mod feed;
 mod fill;
 mod kept_rows;
 mod keys;
+mod lost;
 mod machine;
 mod memory;
 mod merged;

@@ -352,6 +352,16 @@ impl Pipeline {
         state.run.as_ref().is_some_and(|run| run.spec.undelivered() > run.spec.run.stuck())
     }
 
+    /// The sinks that were given more than the checkpoint had from which the pipeline went on, now or in an earlier
+    /// run, by their nodes, and what happened: rows may be in their targets twice, and some that are gone may have
+    /// stayed.
+    #[must_use]
+    pub fn sinks_ahead(&self) -> Vec<(String, String)> {
+        let state = self.inner.state();
+        let ahead = state.run.iter().flat_map(|run| &run.spec.ahead);
+        ahead.map(|(sink, ahead)| (sink.clone(), ahead.to_string())).collect()
+    }
+
     /// Deliveries that have failed several times in a row.
     #[must_use]
     pub fn failing_deliveries(&self) -> Vec<FailingDelivery> {

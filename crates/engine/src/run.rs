@@ -14,6 +14,7 @@ use crate::checkpointing::{
 use crate::control::{Control, ControlSetup, Request};
 use crate::error::{Error, Result};
 use crate::fill::{Fill, fills};
+use crate::lost::{self, AheadSinks, ahead_sinks};
 use crate::ops::outbox::OutboxSetup;
 use crate::ops::source::{Place, SourceSetup};
 use crate::plan::{Node, NodeId, Operator, Plan};
@@ -157,6 +158,8 @@ pub(crate) struct RunSpec {
     splits: Vec<Vec<String>>,
     restored: Option<Restored>,
     fills: Vec<Fill>,
+    /// The sinks that were given more than what was restored.
+    pub(crate) ahead: AheadSinks,
     undelivered: Arc<AtomicUsize>,
     control: Mutex<Option<ControlParts>>,
 }
@@ -199,7 +202,7 @@ pub(crate) fn prepare(spec: &PipelineSpec, facilities: &Facilities, setup: RunSe
     let folder = facilities.folder(&spec.name);
     std::fs::create_dir_all(&folder)
         .map_err(|source| Error::Io { what: format!("create {}", folder.display()), source })?;
-    let mut publisher = claim(spec, facilities)?;
+    let mut publisher = claim(spec, facilities, &folder)?;
     let resolved = background.wait_for(resolve(store, &spec.name, &folder, FetchOptions::default()))?;
     keep_only(&folder, resolved.as_ref());
     let uploader = Uploader::new(store, &spec.name, UploadOptions::default())?;
@@ -245,6 +248,7 @@ pub(crate) fn prepare(spec: &PipelineSpec, facilities: &Facilities, setup: RunSe
         paused: spec.paused,
         finished: setup.finished,
     };
+    let ahead = ahead_sinks(&spec.plan, resolved.as_ref())?;
     let fills = fills(&spec.plan, resolved.as_ref().map(|resolved| &resolved.manifest), key_groups)?;
     let restored = resolved.map(|resolved| restore(resolved, pages, &folder)).transpose()?;
     Ok(RunSpec {
@@ -262,6 +266,7 @@ pub(crate) fn prepare(spec: &PipelineSpec, facilities: &Facilities, setup: RunSe
         page_source: PageSource::new(Arc::clone(pages), store_id),
         restored,
         fills,
+        ahead,
         undelivered: Arc::default(),
         control: Mutex::new(Some(control)),
     })
@@ -270,12 +275,15 @@ pub(crate) fn prepare(spec: &PipelineSpec, facilities: &Facilities, setup: RunSe
 /// The pipeline's place in the root. The checkpoints to come have numbers above those that the targets of its
 /// sinks know: where the root was lost, or is an older one, a target would take what is delivered then for
 /// what it has.
-fn claim(spec: &PipelineSpec, facilities: &Facilities) -> Result<Publisher> {
+fn claim(spec: &PipelineSpec, facilities: &Facilities, folder: &Path) -> Result<Publisher> {
     let retention = Retention { keep: spec.settings.retain };
     let options = PublishOptions { retention, ..PublishOptions::default() };
     let claimed = facilities.background.wait_for(Publisher::claim(&facilities.store, &spec.name, options));
     let mut publisher = claimed?;
     let known = publisher.pointer().checkpoints.last().map(|entry| entry.checkpoint);
+    if known.is_none() {
+        lost::check_root(&spec.name, folder, facilities.store.root().url())?;
+    }
     for node in &spec.plan.nodes {
         let Operator::Sink(sink) = &node.operator else { continue };
         let delivered = caught(&node.name, || sink.delivered())?;
@@ -326,7 +334,7 @@ fn keep_only(folder: &Path, resolved: Option<&Resolved>) {
         resolved.iter().flat_map(|r| r.files.iter().map(|file| file.path.as_path())).collect();
     let Ok(entries) = std::fs::read_dir(folder) else { return };
     for entry in entries.flatten() {
-        if !needed.contains(entry.path().as_path()) {
+        if !needed.contains(entry.path().as_path()) && entry.file_name() != lost::FILE {
             // A file that stays costs space only.
             let _ = std::fs::remove_file(entry.path());
         }
@@ -564,6 +572,7 @@ impl RunSpec {
             next: parts.next,
             restored: self.restored.as_ref().map(|restored| restored.manifest.checkpoint),
             positions: Positions::new(&self.plan, self.restored.as_ref().map(|restored| &restored.manifest)),
+            ahead: self.ahead.clone(),
         });
         let is_source = |node: &&Node| matches!(node.operator, Operator::Source(_) | Operator::Changes(_));
         let sources = self.plan.nodes.iter().filter(is_source).count();

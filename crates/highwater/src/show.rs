@@ -189,15 +189,25 @@ pub(crate) fn failing(state: &State, pipeline: &Pipeline) -> Vec<String> {
         }
         is_same
     });
+    let name_of = |sink: &str| {
+        let kept = sink.rsplit_once('/').map_or(sink, |(kept, _)| kept);
+        state.objects.shown(kept).to_owned()
+    };
     let told = |failing: FailingDelivery| {
-        let kept = failing.sink.rsplit_once('/').map_or(failing.sink.as_str(), |(kept, _)| kept);
-        let name = state.objects.shown(kept);
+        let name = name_of(&failing.sink);
         let FailingDelivery { reason, waiting, bytes, .. } = &failing;
         format!(
             "sink {name:?} cannot deliver for now, and is tried again: {reason} ({waiting} deliveries of {bytes} wait)"
         )
     };
-    failing.into_iter().map(told).collect()
+    let ahead = pipeline.sinks_ahead().into_iter().map(|(sink, what)| {
+        format!(
+            "sink {:?} {what}: its target may have rows twice, and some that are gone; to be sure, empty the target, \
+             drop the sink and create it anew",
+            name_of(&sink)
+        )
+    });
+    failing.into_iter().map(told).chain(ahead).collect()
 }
 
 /// What a pipeline does, and whether somebody wants it to take no rows.

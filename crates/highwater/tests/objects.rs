@@ -269,8 +269,19 @@ fn a_lost_root_makes_no_sink_leave_rows_out() {
     drop(database);
     std::fs::remove_dir_all(&root).expect("the root is lost");
     let database = open();
+    let broken = database.broken();
+    assert!(broken.len() == 1 && broken[0].contains("is that mounted"), "{broken:?}");
+    drop(database);
+    for pipeline in std::fs::read_dir(folder.path().join("data/files")).expect("a folder") {
+        // It is lost indeed.
+        std::fs::remove_file(pipeline.expect("a folder").path().join("published-to")).expect("a note of the root");
+    }
+    let database = open();
     database.execute("INSERT INTO events VALUES (6, 1), (7, 7)").expect("inserts");
-    database.execute("FLUSH").expect("flushes");
+    for _ in 0..2 {
+        let flushed = database.execute("FLUSH").expect("flushes");
+        assert!(flushed.notices.iter().any(|told| told.contains("drop the sink")), "{flushed:?}");
+    }
     assert_equal_to_recomputation(&database, "counts");
     assert_same(&database, "SELECT * FROM report", "SELECT * FROM counts", 6);
     database.shutdown().expect("a clean stop");

@@ -1,0 +1,144 @@
+//! Checkpoints that are not where they were: a root that has none any more, and sinks that were given more
+//! than the newest one knows.
+//!
+//! A file beside a pipeline's local files names the root to which checkpoints of it were published. While it
+//! does and the root has none, the pipeline is not begun: most likely the root is not mounted, or is another
+//! bucket. Where an older checkpoint is restored, or another root is begun with, the rows since are computed
+//! anew; what a sink's target had of them by then it may have twice, or keep although it is gone. That is told until
+//! the sink is made anew, so manifests keep it among the sink's offsets.
+
+use crate::error::{Error, Result};
+use crate::plan::{Node, Operator, Plan};
+use crate::run::is_of;
+use crate::shared::caught;
+use crate::source::Offset;
+use highwater_checkpoint::{Manifest, Resolved};
+use highwater_core::CheckpointId;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// The file that names the root.
+pub(crate) const FILE: &str = "published-to";
+/// Under which name a manifest keeps that a sink was given more.
+pub(crate) const AHEAD: &str = "ahead";
+
+/// A root that ends with the process.
+const MEMORY: &str = "memory:";
+
+/// Refuses a root without checkpoints of a pipeline that had some there.
+///
+/// # Errors
+/// `Connector`, as the root may come back.
+pub(crate) fn check_root(pipeline: &str, folder: &Path, root: &str) -> Result<()> {
+    let file = folder.join(FILE);
+    let is_there = root != MEMORY && std::fs::read_to_string(&file).is_ok_and(|known| known.trim_end() == root);
+    if !is_there {
+        return Ok(());
+    }
+    Err(Error::connector(
+        pipeline,
+        format!(
+            "its checkpoints were in {root}, which has none of it: is that mounted, and the right one? If they are \
+             lost, drop it, or remove {} to let it begin anew",
+            file.display()
+        ),
+    ))
+}
+
+/// Notes that a pipeline has a checkpoint in a root.
+pub(crate) fn note_root(folder: &Path, root: &str) -> std::io::Result<()> {
+    let file = folder.join(FILE);
+    let is_known = std::fs::read_to_string(&file).is_ok_and(|known| known.trim_end() == root);
+    if root == MEMORY || is_known {
+        return Ok(());
+    }
+    let new = folder.join("published-to.new");
+    std::fs::write(&new, format!("{root}\n"))?;
+    std::fs::File::open(&new)?.sync_all()?;
+    std::fs::rename(new, file)
+}
+
+/// That a sink was given more than the checkpoint has with which its pipeline went on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Ahead {
+    incarnation: u64,
+    /// The newest checkpoint of which it was given rows, where its target tells, and the one that was restored; 0 for
+    /// none.
+    delivered: Option<u64>,
+    restored: u64,
+}
+
+/// By sink.
+pub(crate) type AheadSinks = BTreeMap<String, Ahead>;
+
+/// The sinks that were given more, now or before.
+///
+/// # Errors
+/// Of a sink that cannot tell what its target has, and `Data` when what the checkpoint has of it is damaged.
+pub(crate) fn ahead_sinks(plan: &Plan, resolved: Option<&Resolved>) -> Result<AheadSinks> {
+    let manifest = resolved.map(|resolved| &resolved.manifest);
+    let fell_back = resolved.is_some_and(|resolved| !resolved.fallbacks.is_empty());
+    let restored = manifest.map_or(CheckpointId(0), |manifest| manifest.checkpoint);
+    let mut all = AheadSinks::new();
+    for node in &plan.nodes {
+        let Operator::Sink(sink) = &node.operator else { continue };
+        if manifest.is_some_and(|manifest| manifest.operators.iter().all(|operator| !is_of(node, operator))) {
+            continue;
+        }
+        let delivered = caught(&node.name, || sink.delivered())?;
+        let is_ahead = delivered.map_or(fell_back, |delivered| delivered > restored);
+        let new = Ahead { incarnation: node.incarnation, delivered: delivered.map(|it| it.0), restored: restored.0 };
+        let known = known_ahead(node, manifest)?;
+        all.extend(known.or(is_ahead.then_some(new)).map(|ahead| (node.name.clone(), ahead)));
+    }
+    Ok(all)
+}
+
+/// What a manifest keeps of it.
+fn known_ahead(node: &Node, manifest: Option<&Manifest>) -> Result<Option<Ahead>> {
+    let kept = manifest.and_then(|manifest| manifest.sources.get(&node.name)?.get(AHEAD));
+    let Some(kept) = kept else { return Ok(None) };
+    let ahead: Ahead = serde_json::from_value(kept.clone()).map_err(|error| Error::data(&node.name, error))?;
+    Ok(Some(ahead).filter(|ahead| ahead.incarnation == node.incarnation))
+}
+
+impl Ahead {
+    pub(crate) fn to_offset(&self) -> Result<Offset> {
+        serde_json::to_value(self).map_err(|error| Error::data("a sink", error))
+    }
+}
+
+impl std::fmt::Display for Ahead {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.delivered {
+            Some(delivered) => write!(f, "was given rows of checkpoint {delivered}, and ")?,
+            None => f.write_str("was given rows of checkpoints that are damaged, and ")?,
+        }
+        match self.restored {
+            0 => f.write_str("its pipeline began anew"),
+            restored => write!(f, "its pipeline went on from checkpoint {restored}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_root_that_has_lost_its_checkpoints_is_refused_and_another_one_is_not() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let check = |root: &str| check_root("p", folder.path(), root);
+        assert!(check("/a").is_ok(), "nothing was published");
+        note_root(folder.path(), "/a").expect("a note");
+        note_root(folder.path(), "/a").expect("a note");
+        let told = check("/a").expect_err("lost").to_string();
+        assert!(told.contains("were in /a") && told.contains(FILE), "{told}");
+        assert!(check("/b").is_ok());
+        note_root(folder.path(), "/b").expect("a note");
+        assert!(check("/a").is_ok() && check("/b").is_err());
+        note_root(folder.path(), MEMORY).expect("no note");
+        assert!(check(MEMORY).is_ok());
+    }
+}
