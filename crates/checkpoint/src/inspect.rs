@@ -11,7 +11,7 @@ use crate::host::now;
 use crate::manifest::{FileMeta, Manifest};
 use crate::names::{FileId, Names, Object};
 use crate::pointer::{Entry, Pointer};
-use crate::resolve::{Fallback, find_pointer, load_manifest};
+use crate::resolve::{Fallback, find_pointer, load_manifest, none_verifies};
 use crate::restore::candidates;
 use crate::retention::{Retention, expired};
 use crate::store::{Replaced, Store, Verify};
@@ -145,15 +145,12 @@ pub async fn newest(store: &Store, pipeline: &str) -> Result<Option<Manifest>> {
         match load_manifest(store, &names, entry).await {
             Ok(manifest) => return Ok(Some(manifest)),
             Err(error) if error.is_damage() => {
-                fallbacks.push(Fallback { checkpoint: Some(entry.checkpoint), reason: error.to_string() });
+                fallbacks.push(Fallback::of(entry, &error));
             }
             Err(error) => return Err(error),
         }
     }
-    if fallbacks.is_empty() {
-        return Ok(None);
-    }
-    Err(Error::NothingVerifies { pipeline: pipeline.to_owned(), fallbacks })
+    none_verifies(pipeline, fallbacks)
 }
 
 async fn listed(store: &Store, names: &Names, checkpoint: Option<CheckpointId>) -> Result<Entry> {

@@ -25,6 +25,13 @@ pub struct Fallback {
     pub reason: String,
 }
 
+impl Fallback {
+    /// A checkpoint that is damaged.
+    pub(crate) fn of(entry: &Entry, damage: &Error) -> Self {
+        Self { checkpoint: Some(entry.checkpoint), reason: damage.to_string() }
+    }
+}
+
 /// A checkpoint that verified, and its files.
 #[derive(Clone, Debug)]
 pub struct Resolved {
@@ -89,11 +96,16 @@ pub async fn resolve(store: &Store, pipeline: &str, folder: &Path, options: Fetc
             Err(error) if error.is_damage() => {
                 tracing::error!(pipeline, checkpoint = entry.checkpoint.0, %error,
                     "a checkpoint does not verify; falling back to the one before");
-                fallbacks.push(Fallback { checkpoint: Some(entry.checkpoint), reason: error.to_string() });
+                fallbacks.push(Fallback::of(entry, &error));
             }
             Err(error) => return Err(error),
         }
     }
+    none_verifies(pipeline, fallbacks)
+}
+
+/// What there is when no checkpoint was found whole: nothing if there was none, else an error.
+pub(crate) fn none_verifies<T>(pipeline: &str, fallbacks: Vec<Fallback>) -> Result<Option<T>> {
     if fallbacks.is_empty() {
         return Ok(None);
     }

@@ -4,10 +4,12 @@
 //! when all are +1, which is what an append-only stream pays for generality: nothing.
 //! Invariant: `weights`, when present, has one non-null entry a row.
 
-use arrow::array::{Array, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::compute::{filter, filter_record_batch, take, take_record_batch};
+use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// Rows and their weights.
 #[derive(Clone, Debug)]
@@ -101,11 +103,19 @@ pub(crate) fn rows_at(rows: &RecordBatch, indices: &UInt32Array) -> Result<Recor
     if rows.num_columns() > 0 {
         return take_record_batch(rows, indices);
     }
-    let options = RecordBatchOptions::new().with_row_count(Some(indices.len()));
-    RecordBatch::try_new_with_options(rows.schema(), Vec::new(), &options)
+    record_batch(rows.schema_ref(), Vec::new(), indices.len())
 }
 
-fn as_weights(array: arrow::array::ArrayRef) -> Int64Array {
+/// Columns as so many rows, also where there are no columns that tell how many.
+///
+/// # Errors
+/// When the columns are not those of the schema, or of another length.
+pub(crate) fn record_batch(schema: &SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch, ArrowError> {
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)
+}
+
+fn as_weights(array: ArrayRef) -> Int64Array {
     Int64Array::from(array.to_data())
 }
 
@@ -113,12 +123,10 @@ fn as_weights(array: arrow::array::ArrayRef) -> Int64Array {
 mod tests {
     use super::*;
     use arrow::datatypes::Schema;
-    use std::sync::Arc;
 
     #[test]
     fn rows_without_columns_are_counted() {
-        let options = RecordBatchOptions::new().with_row_count(Some(3));
-        let rows = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), Vec::new(), &options).expect("rows");
+        let rows = record_batch(&Arc::new(Schema::empty()), Vec::new(), 3).expect("rows");
         let batch = Batch::weighted(rows, Int64Array::from(vec![1, -1, 2]));
         let taken = batch.take(&UInt32Array::from(vec![2, 0])).expect("taken");
         assert_eq!((taken.len(), taken.weight(0), taken.weight(1)), (2, 2, 1));

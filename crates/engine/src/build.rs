@@ -15,7 +15,7 @@ mod telling;
 mod watermark;
 
 use crate::backlog::Backlog;
-use crate::batch::Batch;
+use crate::batch::{Batch, record_batch};
 use crate::changes::Wake;
 use crate::control::{Control, Next, Supplied};
 use crate::error::{Error, Result};
@@ -31,7 +31,6 @@ use crate::snapshot::{Receipt, Shipment, Snapshots};
 use crate::stateful::Surroundings;
 use crate::tick::{Tick, TickLog};
 use crate::wire::Flow;
-use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
 use highwater_core::{CheckpointId, WorkerIndex};
 use std::cell::{Cell, RefCell};
@@ -346,8 +345,7 @@ fn renamed(batch: Batch, schema: &SchemaRef) -> Result<Batch> {
     if batch.rows.schema_ref() == schema {
         return Ok(batch);
     }
-    let options = RecordBatchOptions::new().with_row_count(Some(batch.len()));
-    let rows = RecordBatch::try_new_with_options(Arc::clone(schema), batch.rows.columns().to_vec(), &options);
+    let rows = record_batch(schema, batch.rows.columns().to_vec(), batch.len());
     Ok(Batch { rows: rows.map_err(|e| Error::data("union", e))?, weights: batch.weights })
 }
 

@@ -4,11 +4,11 @@
 //! Invariant: equal keys give equal forms on every worker and in every run. A null or a key of
 //! several columns takes the bytes form, so a table of integers never needs a null.
 
-use crate::batch::Batch;
+use crate::batch::{Batch, record_batch};
 use crate::error::{Error, Result};
 use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, ListArray, PrimitiveArray, RecordBatch, RecordBatchOptions,
-    StructArray, UInt32Array, UInt64Array, make_array,
+    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, ListArray, PrimitiveArray, RecordBatch, StructArray,
+    UInt32Array, UInt64Array, make_array,
 };
 use arrow::buffer::{BooleanBuffer, Buffer};
 use arrow::compute::not;
@@ -145,8 +145,7 @@ impl KeyCodec {
     /// Keyed batches of keys alone, one entry a key.
     pub(crate) fn key_alone(&self, keys: &[ArrayRef]) -> Result<Vec<Batch>> {
         let rows = keys.first().map_or(1, Array::len);
-        let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        let none = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), Vec::new(), &options);
+        let none = record_batch(&Arc::new(Schema::empty()), Vec::new(), rows);
         self.key(keys, &[], &Batch::inserts(none.map_err(broken)?))
     }
 

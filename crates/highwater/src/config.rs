@@ -16,26 +16,31 @@ use std::sync::Arc;
 pub struct Config {
     /// The catalog, and the engine's files on this machine.
     pub data_dir: PathBuf,
-    /// Where checkpoints go: a path or URL; `checkpoints` in the data folder when absent.
+    /// Where checkpoints go: a path, or a URL such as `s3://bucket/prefix`, whose store takes its
+    /// credentials from the `AWS_*` variables; `checkpoints` in the data folder when absent.
     pub checkpoint_root: Option<String>,
     /// Worker threads of the dataflows; one a core when absent.
     pub workers: Option<usize>,
     /// Threads for queries; one a core when absent.
     pub query_threads: Option<usize>,
-    /// For the state of all views; half of the machine's memory when absent.
+    /// For the state of all views: above it, what is not in use is read from disk when needed. Half of
+    /// the machine's memory when absent.
     pub state_memory: Option<Bytes>,
-    /// What is to stay free of the machine's memory; a sixteenth, at most 2 GiB, when absent.
+    /// What is to stay free of the machine's memory, or of the control group's: when less is, the
+    /// pipeline fails whose open epoch has made its state grow most. A sixteenth, at most 2 GiB, when
+    /// absent.
     pub memory_reserve: Option<Bytes>,
-    /// What one query may take before it is refused.
+    /// What one query may take, 1 GiB by default: above it sorts and groups go on in files below the
+    /// data folder, and what cannot fails with 53200.
     pub query_memory: Bytes,
-    /// Cache of RocksDB blocks.
+    /// Cache of RocksDB's blocks, all pipelines together; 64 MiB by default.
     pub block_cache: Bytes,
-    /// Of new pipelines.
+    /// The ranges of keys that are dealt over workers, of new pipelines; 256 by default.
     pub key_groups: KeyGroups,
     /// A CREATE whose object exists with the same text goes on with it: for scripts that are run
     /// again. Off by default, as such a CREATE is an error in SQL.
     pub resume: bool,
-    /// Of views that say nothing of checkpoints.
+    /// Of views that say nothing of checkpoints: every 10 seconds, the newest three kept, by default.
     pub checkpoints: CheckpointSettings,
     /// Connectors for CREATE SOURCE besides those that are built in.
     pub sources: Vec<Arc<dyn SourceConnector>>,

@@ -52,8 +52,9 @@ impl Database {
     /// the position in the log.
     ///
     /// # Errors
-    /// As of INSERT: an unknown table or column, a value that does not fit, a null where none may be,
-    /// a key that exists.
+    /// As of INSERT: `Sql` for an unknown table (42P01) or column (42703), a value that does not fit
+    /// (such as 22003, 22P02 or 42804) and a null where none may be (23502), `Tables` for a key that
+    /// exists (23505). Nothing is inserted then.
     pub fn insert(&self, table: &str, rows: &RecordBatch) -> Result<u64> {
         let name = Name { value: table.to_owned(), at: highwater_sql::Position { offset: 1, line: 1, column: 1 } };
         let target = self.target(&name)?;

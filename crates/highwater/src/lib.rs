@@ -1,8 +1,9 @@
 //! Highwater as a library: a streaming SQL database in this process.
 //!
 //! [`Database::open`] goes on where the last process stopped; [`Database::execute`] takes statements
-//! of the SQL that `highwater-sql` describes. The crate joins SQL, connectors and the engine and adds
-//! what none of them has: the catalog, queries over views, recomputation. It knows no network.
+//! of PostgreSQL's SQL with those of a streaming database (`docs/queries.md`, `docs/connectors.md`).
+//! The crate joins SQL, connectors and the engine and adds what none of them has: the catalog, queries
+//! over views, recomputation. It knows no network.
 //!
 //! ```
 //! use highwater::{Config, Database};

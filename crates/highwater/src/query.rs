@@ -318,11 +318,14 @@ impl Database {
         self.runtime.block_on(async { self.run_plan_at(plan, wall).await?.collect_within(u64::MAX).await })
     }
 
-    /// Reads a view, and computes it from scratch over the rows that it has seen. The view's
-    /// pipeline takes no rows meanwhile.
+    /// Reads a materialized view, and computes it from scratch over the rows that it has seen; whether
+    /// both are the same tells [`same_rows`](crate::same_rows). The view's pipeline takes no rows while
+    /// the view is read. All rows are held in memory.
     ///
     /// # Errors
-    /// Those of the view's pipeline and sources; `Unknown` when there is no such view.
+    /// Those of the view's pipeline and sources; `Sql` with 42P01 when there is no such view, with 0A000
+    /// for one that depends on when rows came: temporal joins, `EMIT ON WINDOW CLOSE`, `proctime()` of a
+    /// source.
     pub fn recompute(&self, view: &str) -> Result<Compared> {
         let (pipeline, object) = {
             let mut state = self.state();
@@ -342,11 +345,11 @@ impl Database {
         Ok(Compared { checkpoint, epoch, view, recomputed })
     }
 
-    /// A view's rows from scratch: its query, and those of the views that it reads, over the
-    /// sources' rows up to `offsets`, or up to their ends.
+    /// A materialized view's rows from scratch: its query, and those of the views that it reads, over
+    /// the sources' rows up to `offsets`, or up to their ends. All rows are held in memory.
     ///
     /// # Errors
-    /// Those of the sources and of the query; `Unknown` when there is no such view.
+    /// Those of [`Database::recompute`]; nothing is asked of the view's pipeline.
     pub fn compute(&self, view: &str, offsets: Option<&Offsets>) -> Result<Rows> {
         let object = self.materialized(&self.state(), view)?;
         self.recompute_object(&object, offsets, &Arc::new(self.tables.snapshot()?), None)

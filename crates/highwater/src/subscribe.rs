@@ -46,8 +46,8 @@ pub struct Subscription<'a> {
 }
 
 impl Database {
-    /// Follows a materialized view: its rows as of one epoch, and then the changes of every epoch
-    /// after it. Nothing waits for a subscriber; who falls some millions of rows behind is given the
+    /// Follows a materialized view, or a table that a connector fills: its rows as of one epoch, and
+    /// then the changes of every epoch after it. Waits until all pipelines are restored. Nothing waits for a subscriber; who falls some millions of rows behind is given the
     /// rows anew.
     ///
     /// ```no_run
@@ -66,7 +66,8 @@ impl Database {
     /// ```
     ///
     /// # Errors
-    /// `Sql` with 42P01 when there is no such relation, 42809 when it is not a materialized view.
+    /// `Sql` with 42P01 when there is no such relation, 42809 when it is neither of the two; `Engine`
+    /// with `NotRunning` when its pipeline does not run.
     pub fn subscribe(&self, view: &str) -> Result<Subscription<'_>> {
         self.wait_for_all_pipelines(&Connection::new())?;
         let (_, _, schema) = self.followed(view)?;

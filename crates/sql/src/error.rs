@@ -213,7 +213,7 @@ impl Error {
             DataFusionError::SchemaError(schema, _) => Self::of_schema(schema, position),
             DataFusionError::Plan(message) => Self::of_message(message, position),
             DataFusionError::NotImplemented(message) => {
-                Self::unsupported(first_line(message), "DataFusion does not plan it", position)
+                Self::unsupported(not_done(message), "DataFusion does not plan it", position)
             }
             _ => Self::Plan(Box::new(error)),
         }
@@ -241,8 +241,8 @@ impl Error {
         let words = match error.find_root() {
             DataFusionError::NotImplemented(message)
             | DataFusionError::Plan(message)
-            | DataFusionError::Execution(message) => first_line(message),
-            other => first_line(&other.to_string()),
+            | DataFusionError::Execution(message) => not_done(message),
+            other => not_done(&other.to_string()),
         };
         Self::unsupported(words, "DataFusion does not compute it", None)
     }
@@ -369,6 +369,14 @@ const NAME_TWICE: &str = "require unique expression names";
 
 fn first_line(message: &str) -> String {
     message.lines().next().unwrap_or_default().trim_end_matches('.').to_owned()
+}
+
+/// What DataFusion does not do, without its own words for that.
+fn not_done(message: &str) -> String {
+    let line = first_line(message);
+    let said = [" is not supported yet", " is not supported", " not implemented yet"];
+    let before = said.iter().find_map(|words| line.strip_suffix(*words));
+    before.unwrap_or(line.as_str()).to_owned()
 }
 
 fn between(text: &str, before: &str, after: &str) -> Option<String> {

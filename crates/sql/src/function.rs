@@ -40,7 +40,7 @@ pub type CallError = Box<dyn std::error::Error + Send + Sync>;
 /// The types of arguments and result are those that columns can have: `Boolean`, `Int16`, `Int32`,
 /// `Int64`, `Float32`, `Float64`, `Decimal128`, `Utf8`, `Binary`, `Date32`, `Time64` and `Timestamp`
 /// in microseconds (without a zone, or in UTC), `Interval(MonthDayNano)`, and a `List` of any of these
-/// whose items are called `item` and may be null.
+/// whose items are called `item` and may be null. There is no `jsonb` and no composite value.
 pub trait ScalarFunction: Debug + Send + Sync {
     /// Its name in SQL: lower-case letters, digits and `_`, no digit first, 63 characters at most.
     fn name(&self) -> &str;
@@ -62,8 +62,9 @@ pub trait ScalarFunction: Debug + Send + Sync {
     /// no result needs.
     ///
     /// # Errors
-    /// Fail the statement, or the pipeline, which then begins again from its last checkpoint. To let
-    /// a row pass, give null.
+    /// Fail the statement with 38000 (an [`ArrowError`] keeps its own class, such as 22012 for a
+    /// division by zero), or in a view the pipeline, which then begins again from its last checkpoint.
+    /// To let a row pass, give null.
     fn call(&self, arguments: &[ArrayRef], rows: usize) -> Result<ArrayRef, CallError>;
 }
 

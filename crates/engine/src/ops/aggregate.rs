@@ -12,7 +12,7 @@ mod closing;
 
 pub(crate) use closing::Closing;
 
-use crate::batch::Batch;
+use crate::batch::{Batch, record_batch};
 use crate::error::{Error, Result};
 use crate::keys::{KeyCodec, hash_keys, integers};
 use crate::ops::accumulate::{Carries, Input, Layout, Place, ROWS, Scratch};
@@ -20,13 +20,12 @@ use crate::ops::distinct::Distinct;
 use crate::ops::extremes::Extremes;
 use crate::slices::{last_chunk, until};
 use crate::stateful::{Logic, contents};
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use changing::Changing;
 pub(crate) use changing::{Finished, difference};
 use highwater_state::{ByteKeys, Rows, Slot, Table};
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::Instant;
 
 /// One worker's share of a GROUP BY.
@@ -280,9 +279,7 @@ impl Aggregate {
                 _ => self.layout.finish(index, words)?,
             });
         }
-        let options = RecordBatchOptions::new().with_row_count(Some(keys.len()));
-        RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)
-            .map_err(|e| Error::data("aggregate", e))
+        record_batch(&self.schema, columns, keys.len()).map_err(|e| Error::data("aggregate", e))
     }
 
     fn finish_read(&self, rows: Rows, which: Which) -> Result<Option<Batch>> {

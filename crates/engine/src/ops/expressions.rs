@@ -2,13 +2,13 @@
 //!
 //! Expressions are DataFusion's, evaluated a column at a time; nothing here is per row.
 
-use crate::batch::Batch;
+use crate::batch::{Batch, record_batch};
 use crate::error::{Error, Result};
 use crate::identity;
 use crate::keys::KeyCodec;
 use crate::ops::accumulate::Argument;
 use crate::plan::{Aggregation, Map, Sessions};
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
 use arrow::compute::{not, nullif, prep_null_mask_filter};
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion_physical_expr::PhysicalExpr;
@@ -57,9 +57,7 @@ impl Mapper {
             return Ok(Some(batch));
         }
         let columns: Vec<ArrayRef> = self.map.columns.iter().map(|c| column(c, &batch.rows)).collect::<Result<_>>()?;
-        let options = RecordBatchOptions::new().with_row_count(Some(batch.len()));
-        let rows = RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)
-            .map_err(|e| Error::data("projection", e))?;
+        let rows = record_batch(&self.schema, columns, batch.len()).map_err(|e| Error::data("projection", e))?;
         Ok(Some(batch.with_rows(rows)))
     }
 }

@@ -9,7 +9,7 @@
 //! group without a hole, and with ties one beyond those that are given unless there is none; rows with
 //! equal order keys are tied, and told apart by their row format.
 
-use crate::batch::Batch;
+use crate::batch::{Batch, record_batch};
 use crate::error::{Error, Result};
 use crate::keys::KeyCodec;
 use crate::ops::expressions::column;
@@ -18,7 +18,7 @@ use crate::ops::pairs::weights_of;
 use crate::plan::{self, Ranking, SortKey};
 use crate::slices::{CHUNK, until};
 use crate::stateful::Logic;
-use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::array::ArrayRef;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use arrow::row::{RowConverter, SortField};
@@ -26,7 +26,6 @@ use datafusion_common::HashMap;
 use highwater_state::{Slot, Table};
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Instant;
 
 /// Rows of touched groups that are looked at together; one group may have more.
@@ -363,8 +362,7 @@ impl First {
         }
         let bytes = |at: usize| self.gathered.row(0, part.slots[at]);
         let columns = self.rows.columns_of_bytes((0..part.len()).map(bytes))?;
-        let options = RecordBatchOptions::new().with_row_count(Some(part.len()));
-        let rows = RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options).map_err(broken)?;
+        let rows = record_batch(&self.schema, columns, part.len()).map_err(broken)?;
         // A row without a place is not left out: nobody is told that it can be.
         let key =
             |key: &SortKey| column(&key.expr, &rows).map_err(|error| Error::data("the order of first rows", error));
@@ -448,8 +446,7 @@ impl First {
 
     fn batch(&self, changes: &[(Box<[u8]>, u32, i64)]) -> Result<Batch> {
         let columns = self.rows.columns_of_bytes(changes.iter().map(|(key, row_at, _)| &key[*row_at as usize..]))?;
-        let options = RecordBatchOptions::new().with_row_count(Some(changes.len()));
-        let rows = RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options).map_err(broken)?;
+        let rows = record_batch(&self.schema, columns, changes.len()).map_err(broken)?;
         Ok(Batch { rows, weights: weights_of(changes.iter().map(|(.., weight)| *weight).collect()) })
     }
 }
@@ -460,10 +457,7 @@ impl Logic for First {
     }
 
     fn load_for(&mut self, _: usize, batch: &Batch, deadline: Instant) -> Result<bool> {
-        if self.gathered.is_loaded() {
-            return Ok(true);
-        }
-        self.gathered.load_for(batch.rows.column(0).as_ref(), deadline)
+        self.gathered.load_batch(batch, deadline)
     }
 
     fn apply(&mut self, _: usize, batch: Batch) -> Result<()> {

@@ -240,6 +240,14 @@ impl Gathered {
         &mut self.sides[side].rows
     }
 
+    /// Loads what a batch of group keys and rows needs until `deadline`; true when it is there.
+    pub(crate) fn load_batch(&mut self, batch: &Batch, deadline: Instant) -> Result<bool> {
+        if self.is_loaded() {
+            return Ok(true);
+        }
+        self.load_for(batch.rows.column(0).as_ref(), deadline)
+    }
+
     /// Loads the key groups of some group keys, of all tables, until `deadline`; true when all are
     /// there.
     pub(crate) fn load_for(&mut self, keys: &dyn Array, deadline: Instant) -> Result<bool> {

@@ -3,17 +3,16 @@
 //! It gives nothing on and is not read as a whole. Rows of which a key column is null never come here,
 //! as nothing is equal to null. Invariant: between epochs the rows of a key are all those of the input.
 
-use crate::batch::Batch;
+use crate::batch::{Batch, record_batch};
 use crate::error::{Error, Result};
 use crate::keys::{KeyCodec, one_form};
 use crate::ops::gathered::Gathered;
 use crate::slices::{CHUNK, until};
 use crate::stateful::Logic;
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, UInt32Array};
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use highwater_state::{Slot, Table};
-use std::sync::Arc;
 use std::time::Instant;
 
 /// One worker's share of the keys.
@@ -44,8 +43,7 @@ impl Index {
     /// Some rows, each as often as its count says.
     fn repeated(&self, slots: &[Slot]) -> Result<Batch> {
         let columns = self.rows.columns_of_bytes(slots.iter().map(|slot| self.gathered.row(0, *slot)))?;
-        let options = RecordBatchOptions::new().with_row_count(Some(slots.len()));
-        let rows = RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options).map_err(broken)?;
+        let rows = record_batch(&self.schema, columns, slots.len()).map_err(broken)?;
         let mut indices = Vec::with_capacity(slots.len());
         for (row, slot) in slots.iter().enumerate() {
             indices.extend(std::iter::repeat_n(row as u32, self.gathered.count(0, *slot).max(0) as usize));
@@ -61,10 +59,7 @@ impl Logic for Index {
     }
 
     fn load_for(&mut self, _: usize, batch: &Batch, deadline: Instant) -> Result<bool> {
-        if self.gathered.is_loaded() {
-            return Ok(true);
-        }
-        self.gathered.load_for(batch.rows.column(0).as_ref(), deadline)
+        self.gathered.load_batch(batch, deadline)
     }
 
     fn apply(&mut self, _: usize, batch: Batch) -> Result<()> {

@@ -15,7 +15,7 @@ mod temporal;
 pub(crate) use forgetting::Forgetting;
 pub(crate) use temporal::{Temporal, filling};
 
-use crate::batch::Batch;
+use crate::batch::{Batch, record_batch};
 use crate::error::{Error, Result};
 use crate::keys::KeyCodec;
 use crate::ops::gathered::{Gathered, Part, SIDES, Touched, Want};
@@ -26,7 +26,7 @@ use crate::plan::JoinKind;
 use crate::shared::Run;
 use crate::slices::{CHUNK, until};
 use crate::stateful::Logic;
-use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, Int64Array, RecordBatch, RecordBatchOptions};
+use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, Int64Array};
 use arrow::datatypes::SchemaRef;
 use highwater_state::{Slot, Table};
 use std::collections::VecDeque;
@@ -336,8 +336,7 @@ impl Join {
         (schema, grouping): (&SchemaRef, &Grouping),
     ) -> Result<Vec<Batch>> {
         let columns = self.codecs[side].columns_of_bytes(self.rows(side, slots))?;
-        let options = RecordBatchOptions::new().with_row_count(Some(slots.len()));
-        let rows = RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options);
+        let rows = record_batch(schema, columns, slots.len());
         let weights: Int64Array = slots.iter().map(|slot| Some(times * self.gathered.count(side, *slot))).collect();
         let row: ArrayRef = Arc::new(BinaryArray::from_iter_values(self.rows(side, slots)));
         grouping.of_rows(&Batch::weighted(rows.map_err(|e| Error::data("join", e))?, weights), &row)
@@ -369,10 +368,10 @@ impl Logic for Join {
     }
 
     fn load_for(&mut self, input: usize, batch: &Batch, deadline: Instant) -> Result<bool> {
-        if input >= SIDES || is_loose(batch) || self.gathered.is_loaded() {
+        if input >= SIDES || is_loose(batch) {
             return Ok(true);
         }
-        self.gathered.load_for(batch.rows.column(0).as_ref(), deadline)
+        self.gathered.load_batch(batch, deadline)
     }
 
     fn apply(&mut self, input: usize, batch: Batch) -> Result<()> {

@@ -9,7 +9,7 @@
 //! in memory, rebuilt when the table is loaded. Invariants between epochs: of a row as many were given as
 //! there are, or none; the set holds exactly the rows of the table to which time will do something.
 
-use crate::batch::Batch;
+use crate::batch::{Batch, record_batch};
 use crate::error::{Error, Result};
 use crate::keys::{KeyCodec, hash_keys, keyed};
 use crate::ops::grouping::row_codec;
@@ -17,7 +17,7 @@ use crate::ops::pairs::weights_of;
 use crate::plan;
 use crate::slices::{last_chunk, until};
 use crate::stateful::Logic;
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatchOptions};
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array};
 use arrow::datatypes::{Int64Type, SchemaRef};
 use highwater_core::WallMicros;
 use highwater_state::{ByteKeys, Slot, Table};
@@ -208,9 +208,7 @@ impl Lifetime {
         if !changed.is_empty() {
             let table = &self.table;
             let columns = self.codec.columns_of_bytes(changed.iter().map(|slot| table.key_bytes(*slot)))?;
-            let options = RecordBatchOptions::new().with_row_count(Some(changed.len()));
-            let rows = RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)
-                .map_err(|e| Error::data("now()", e))?;
+            let rows = record_batch(&self.schema, columns, changed.len()).map_err(|e| Error::data("now()", e))?;
             self.table.update(&changed, |at, words| words[GIVEN] = words[GIVEN].wrapping_add(weights[at] as u64));
             out.push(Batch { rows, weights: weights_of(weights) });
         }

@@ -4,16 +4,15 @@
 //! share a slot and changes consolidate by themselves. Within an epoch a count may pass below zero,
 //! as a delete can overtake its insert on the way; at its end none is.
 
-use crate::batch::Batch;
+use crate::batch::{Batch, record_batch};
 use crate::error::{Error, Result};
 use crate::keys::{KeyCodec, hash_keys};
 use crate::slices::{last_chunk, until};
 use crate::stateful::Logic;
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array};
 use arrow::datatypes::SchemaRef;
 use highwater_state::{ByteKeys, Rows, Slot, Table};
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::Instant;
 
 /// One worker's share of a view's rows. Its input is keyed: the key column holds the whole row.
@@ -51,10 +50,9 @@ impl Materialize {
     }
 
     fn decode<'a>(&self, keys: impl ExactSizeIterator<Item = &'a [u8]>) -> Result<RecordBatch> {
-        let options = RecordBatchOptions::new().with_row_count(Some(keys.len()));
+        let count = keys.len();
         let columns = self.codec.columns_of_bytes(keys)?;
-        RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)
-            .map_err(|e| Error::data("view", e))
+        record_batch(&self.schema, columns, count).map_err(|e| Error::data("view", e))
     }
 
     /// A step of the epoch's end; true when it was the last.

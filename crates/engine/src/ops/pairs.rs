@@ -8,14 +8,14 @@
 //! pairs is kept; this module says by how much it changes. Invariant: a row that is new starts at 0,
 //! and all of its pairs are looked at.
 
-use crate::batch::Batch;
+use crate::batch::{Batch, record_batch};
 use crate::error::{Error, Result};
 use crate::ops::by_rows::{self, LeftOut};
 use crate::ops::expressions::mask;
 use crate::ops::gathered::Part;
 use crate::shared::Run;
 use crate::slices::CHUNK;
-use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, UInt32Array};
 use arrow::compute::{filter, take};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
@@ -98,8 +98,7 @@ impl Condition {
                 columns.push(take(rows[side][*column].as_ref(), pairs[side], None).map_err(broken)?);
             }
         }
-        let options = RecordBatchOptions::new().with_row_count(Some(pairs[0].len()));
-        let batch = RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options);
+        let batch = record_batch(&self.schema, columns, pairs[0].len());
         let batch = batch.map_err(broken)?;
         match mask(&self.expression, &batch) {
             Err(Error::Expression { .. }) => self.holds_one_by_one(&batch, weight),
@@ -305,8 +304,7 @@ impl Pairing {
         }
         let mut columns = take_all(&self.rows[0], &indices[0])?;
         columns.extend(take_all(&self.rows[1], &indices[1])?);
-        let options = RecordBatchOptions::new().with_row_count(Some(weights.len()));
-        let rows = RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options).map_err(broken)?;
+        let rows = record_batch(schema, columns, weights.len()).map_err(broken)?;
         Ok(Some(Batch { rows, weights: weights_of(weights) }))
     }
 }

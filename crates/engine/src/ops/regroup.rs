@@ -6,7 +6,7 @@
 //! Rows are handed over in the order of their row format, each as often as its count says, so that
 //! ties are resolved the same way each time. Invariant: a group without rows gives nothing.
 
-use crate::batch::{Batch, rows_at};
+use crate::batch::{Batch, record_batch, rows_at};
 use crate::error::{Error, Result};
 use crate::keys::KeyCodec;
 use crate::ops::gathered::{Gathered, Touched, Want};
@@ -14,7 +14,7 @@ use crate::ops::pairs::weights_of;
 use crate::plan::Compute;
 use crate::slices::{CHUNK, until};
 use crate::stateful::Logic;
-use arrow::array::{AsArray, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::array::{AsArray, RecordBatch, UInt32Array};
 use arrow::compute::{concat_batches, take_record_batch};
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
@@ -100,8 +100,7 @@ impl Regroup {
         let row_of = |at: &u32| self.gathered.row(0, part.slots[*at as usize]);
         order.sort_unstable_by(|a, b| row_of(a).cmp(row_of(b)));
         let columns = self.rows.columns_of_bytes(order.iter().map(row_of))?;
-        let options = RecordBatchOptions::new().with_row_count(Some(order.len()));
-        let rows = RecordBatch::try_new_with_options(Arc::clone(&self.input), columns, &options).map_err(broken)?;
+        let rows = record_batch(&self.input, columns, order.len()).map_err(broken)?;
         let old = self.compute(&rows, &repeated(&order, &part.old))?;
         let new = self.compute(&rows, &repeated(&order, &part.new))?;
         self.difference(&old, &new, out)
@@ -113,8 +112,7 @@ impl Regroup {
             return Ok(RecordBatch::new_empty(Arc::clone(&self.output)));
         }
         let given = self.compute.compute(rows_at(rows, indices).map_err(broken)?)?;
-        let options = RecordBatchOptions::new().with_row_count(Some(given.num_rows()));
-        RecordBatch::try_new_with_options(Arc::clone(&self.output), given.columns().to_vec(), &options).map_err(broken)
+        record_batch(&self.output, given.columns().to_vec(), given.num_rows()).map_err(broken)
     }
 
     /// Deletes of what is only in `old` and inserts of what is only in `new`.
@@ -148,10 +146,7 @@ impl Logic for Regroup {
     }
 
     fn load_for(&mut self, _: usize, batch: &Batch, deadline: Instant) -> Result<bool> {
-        if self.gathered.is_loaded() {
-            return Ok(true);
-        }
-        self.gathered.load_for(batch.rows.column(0).as_ref(), deadline)
+        self.gathered.load_batch(batch, deadline)
     }
 
     fn apply(&mut self, _: usize, batch: Batch) -> Result<()> {

@@ -12,7 +12,7 @@ mod chains;
 
 pub(crate) use chains::{KEY_WORDS, OWN};
 
-use crate::batch::Batch;
+use crate::batch::{Batch, record_batch};
 use crate::error::{Error, Result};
 use crate::keys::{KeyCodec, hash_keys, one_form};
 use crate::ops::accumulate::{Carries, Input, Layout, ROWS, Scratch};
@@ -20,7 +20,7 @@ use crate::ops::aggregate::{Finished, difference};
 use crate::plan::SessionColumn;
 use crate::slices::until;
 use crate::stateful::Logic;
-use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, RecordBatch, RecordBatchOptions, TimestampMicrosecondArray};
+use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, RecordBatch, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, SchemaRef, TimestampMicrosecondType};
 use chains::{Chains, FIRST, Key, LAST, Windows, key_of};
 use highwater_state::{ByteKeys, Rows, Slot, Table};
@@ -213,8 +213,7 @@ impl Shape {
         for aggregate in 0..self.layout.places.len() {
             columns.push(self.layout.finish(aggregate, &sums)?);
         }
-        let options = RecordBatchOptions::new().with_row_count(Some(exists.len()));
-        let rows = RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options).map_err(broken)?;
+        let rows = record_batch(&self.schema, columns, exists.len()).map_err(broken)?;
         Ok(Finished { rows, exists })
     }
 }

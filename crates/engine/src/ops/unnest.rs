@@ -4,10 +4,10 @@
 //! without an element are left out, or stay once with nulls. What many elements make comes in several
 //! batches, so that a long array does not make one of any size.
 
-use crate::batch::Batch;
+use crate::batch::{Batch, record_batch};
 use crate::error::{Error, Result};
 use crate::plan::Unnest;
-use arrow::array::{Array, ArrayRef, AsArray, ListArray, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, ListArray, UInt32Array};
 use arrow::compute::take;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
@@ -70,8 +70,7 @@ fn made(plan: &Unnest, schema: &SchemaRef, batch: &Batch, lists: &[&ListArray], 
         None => take(batch.rows.column(*from), &rows, None),
     };
     let columns: Vec<ArrayRef> = plan.columns.iter().map(column).collect::<Result<_, _>>().map_err(broken)?;
-    let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
-    let made = RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options).map_err(broken)?;
+    let made = record_batch(schema, columns, rows.len()).map_err(broken)?;
     let weights = batch.weights.as_ref().map(|weights| take(weights, &rows, None)).transpose().map_err(broken)?;
     Ok(match weights {
         Some(weights) => Batch::weighted(made, weights.as_primitive::<arrow::datatypes::Int64Type>().clone()),
@@ -82,7 +81,7 @@ fn made(plan: &Unnest, schema: &SchemaRef, batch: &Batch, lists: &[&ListArray], 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow::array::{Int32Array, Int64Array};
+    use arrow::array::{Int32Array, Int64Array, RecordBatch};
     use arrow::datatypes::{DataType, Field, Int32Type, Schema};
 
     type Arrays = Vec<Option<Vec<Option<i32>>>>;

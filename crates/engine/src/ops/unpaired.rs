@@ -4,12 +4,12 @@
 //! Invariant: what a row gives is its count where its state, paired or not, is one that is given; an
 //! epoch's change is the difference between what it gave and what it gives.
 
-use crate::batch::Batch;
+use crate::batch::{Batch, record_batch};
 use crate::error::{Error, Result};
 use crate::ops::gathered::Part;
 use crate::ops::pairs::{take_all, weights_of};
 use crate::plan::JoinKind;
-use arrow::array::{ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array, new_null_array};
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch, UInt32Array, new_null_array};
 use arrow::datatypes::SchemaRef;
 use std::ops::Range;
 use std::sync::Arc;
@@ -92,8 +92,7 @@ impl Unpaired {
                 drop(columns.splice(at..at, nulls));
             }
         }
-        let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        let made = RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options);
+        let made = record_batch(&self.schema, columns, rows);
         made.map_err(|e| Error::data("join", e))
     }
 }

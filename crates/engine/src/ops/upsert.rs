@@ -6,14 +6,14 @@
 //! epoch's end it takes the place of the row that was there, and what differs goes on. Invariant
 //! between epochs: every key has exactly one row, and every row a key.
 
-use crate::batch::Batch;
+use crate::batch::{Batch, record_batch};
 use crate::error::{Error, Result};
 use crate::keys::{KeyCodec, hash_keys, one_form};
 use crate::ops::grouping::row_codec;
 use crate::plan;
 use crate::slices::{last_chunk, until};
 use crate::stateful::Logic;
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatchOptions};
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch};
 use arrow::compute::nullif;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
@@ -228,8 +228,7 @@ impl Upsert {
 
     fn decode<'a>(&self, rows: impl Iterator<Item = &'a [u8]>, count: usize) -> Result<RecordBatch> {
         let columns = self.row_codec.columns_of_bytes(rows)?;
-        let options = RecordBatchOptions::new().with_row_count(Some(count));
-        RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options).map_err(broken)
+        record_batch(&self.schema, columns, count).map_err(broken)
     }
 
     /// Old rows taken back, and then the new ones.

@@ -4,12 +4,13 @@ use super::*;
 use crate::ops::gathered::ROW_WORDS;
 use crate::ops::gathered::tests::{Disk, in_memory};
 use crate::ops::grouping::{Grouping, NullKeys, row_codec};
-use arrow::array::{Array, AsArray, Int64Array};
+use arrow::array::{Array, AsArray, Int64Array, RecordBatch};
 use arrow::compute::SortOptions;
 use arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::expressions::Column;
 use highwater_core::Rng;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Group, what it is ordered by descending, and another column.

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::ops::gathered::tests::Disk;
+use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Schema};
 use highwater_core::Rng;
 use highwater_state::KeyKind;
