@@ -298,7 +298,10 @@ impl Pipeline {
         };
         let are_for =
             |fill: &Fill| fill.operators.iter().all(|(name, _)| objects.iter().any(|object| is_for(name, object)));
-        nodes.chain(spec.fills().filter(|(_, fill)| are_for(fill)).map(|(number, _)| number)).collect()
+        let nodes: Vec<usize> = nodes.collect();
+        let state = self.inner.state();
+        let fills = state.run.iter().flat_map(|run| run.spec.fills());
+        fills.filter(|(_, fill)| are_for(fill)).map(|(number, _)| number).chain(nodes).collect()
     }
 
     /// Whether the other handle is of the same pipeline, and not of one of its name before or after it.

@@ -11,7 +11,6 @@ use arrow::array::{Array, ArrayRef, AsArray, ListArray, UInt32Array};
 use arrow::compute::take;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
-use std::sync::Arc;
 
 /// Rows after which a batch ends; the elements of one row stay together.
 const BATCH_ROWS: usize = 64 << 10;

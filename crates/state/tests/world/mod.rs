@@ -132,7 +132,7 @@ impl World {
             Op::Store => self.settle(Outcome::InStore),
             Op::StoreInline => self.settle(Outcome::Inline),
             Op::Fail => self.settle(Outcome::Failed),
-            Op::FreezeForRead => self.freeze_for_read(None),
+            Op::FreezeForRead => self.freeze_for_read(),
             Op::CopyRows(pages) => self.copy_rows(pages),
             Op::EndRead => {
                 self.reading = None;
