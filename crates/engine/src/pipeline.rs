@@ -298,7 +298,8 @@ impl Pipeline {
         };
         let are_for =
             |fill: &Fill| fill.operators.iter().all(|(name, _)| objects.iter().any(|object| is_for(name, object)));
-        let nodes: Vec<usize> = nodes.collect();
+        let nodes: BTreeSet<usize> = nodes.collect();
+        drop(spec);
         let state = self.inner.state();
         let fills = state.run.iter().flat_map(|run| run.spec.fills());
         fills.filter(|(_, fill)| are_for(fill)).map(|(number, _)| number).chain(nodes).collect()

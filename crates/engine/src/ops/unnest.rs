@@ -82,6 +82,7 @@ mod tests {
     use super::*;
     use arrow::array::{Int32Array, Int64Array, RecordBatch};
     use arrow::datatypes::{DataType, Field, Int32Type, Schema};
+    use std::sync::Arc;
 
     type Arrays = Vec<Option<Vec<Option<i32>>>>;
 
