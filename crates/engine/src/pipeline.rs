@@ -288,21 +288,20 @@ impl Pipeline {
         if objects.is_empty() {
             return BTreeSet::new();
         }
-        let spec = self.inner.spec.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_of =
-            |name: &str, object: &String| name.strip_prefix(object.as_str()).is_some_and(|rest| rest.starts_with(':'));
-        let nodes = spec.plan.nodes.iter().enumerate();
-        let nodes = nodes.filter(|(_, node)| objects.iter().any(|object| is_of(&node.name, object))).map(|(at, _)| at);
-        let is_for = |name: &str, object: &String| {
-            name.strip_prefix(object.as_str()).is_some_and(|rest| rest.starts_with(['/', ':']))
+        let is_of = |name: &str, starts: &[char]| {
+            let rest =
+                |object: &String| name.strip_prefix(object.as_str()).is_some_and(|rest| rest.starts_with(starts));
+            objects.iter().any(rest)
         };
-        let are_for =
-            |fill: &Fill| fill.operators.iter().all(|(name, _)| objects.iter().any(|object| is_for(name, object)));
-        let nodes: BTreeSet<usize> = nodes.collect();
-        drop(spec);
-        let state = self.inner.state();
-        let fills = state.run.iter().flat_map(|run| run.spec.fills());
-        fills.filter(|(_, fill)| are_for(fill)).map(|(number, _)| number).chain(nodes).collect()
+        let is_for = |fill: &Fill| fill.operators.iter().all(|(name, _)| is_of(name, &['/', ':']));
+        let fills: Vec<usize> = {
+            let state = self.inner.state();
+            let fills = state.run.iter().flat_map(|run| run.spec.fills());
+            fills.filter(|(_, fill)| is_for(fill)).map(|(number, _)| number).collect()
+        };
+        let spec = self.inner.spec.lock().unwrap_or_else(PoisonError::into_inner);
+        let nodes = spec.plan.nodes.iter().enumerate().filter(|(_, node)| is_of(&node.name, &[':']));
+        nodes.map(|(at, _)| at).chain(fills).collect()
     }
 
     /// Whether the other handle is of the same pipeline, and not of one of its name before or after it.
