@@ -191,7 +191,7 @@ fn is_covered(body: &SetExpr, alias: &TableAlias) -> bool {
 }
 
 /// How many columns a query has, if it says so.
-fn width(body: &SetExpr) -> Option<usize> {
+pub(crate) fn width(body: &SetExpr) -> Option<usize> {
     match body {
         SetExpr::Select(select) if select.projection.iter().any(is_wild) => None,
         SetExpr::Select(select) => Some(select.projection.len()),
