@@ -17,7 +17,7 @@ use arrow::datatypes::{Field, SchemaRef};
 use highwater_engine::kept_otherwise;
 use highwater_engine::plan::Plan;
 use highwater_sql::statement::{AddColumn, CreateTable, Name, ObjectKind, Statement};
-use highwater_sql::{Session, check_functions, explain, references, renamed, retitled, session, with_column};
+use highwater_sql::{Session, check_functions, explain, naming, references, renamed, retitled, session, with_column};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -241,7 +241,7 @@ fn check_meaning(session: &Session, objects: &Objects, changed: &[Entry]) -> Res
         let Some(query) = object.query() else { continue };
         let relations = objects.relations(session, &references(query), Reading::Stream)?;
         let plan = session.bind(query, &objects.seen_by(&object.entry, relations)?);
-        let same = plan.and_then(|plan| session::rename(plan, object.columns(), query)).is_ok_and(|plan| {
+        let same = plan.and_then(|plan| naming::rename(plan, object.naming(), query)).is_ok_and(|plan| {
             let now = session::view_schema(plan.schema());
             let mut pairs = now.fields().iter().zip(object.schema.fields());
             now.fields().len() == object.schema.fields().len()

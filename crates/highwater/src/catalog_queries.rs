@@ -1,13 +1,15 @@
 //! What clients ask of PostgreSQL's catalog, as queries that DataFusion can run.
 //!
 //! What it cannot run is replaced by what it comes to here: nothing has options, members or privileges in
-//! lists; nothing could be deferrable, is a type of rows, has a sequence or a collation of its own. So are
-//! functions that give rows of arrays: these have one dimension and are numbered from 1.
+//! lists; nothing could be deferrable, is a type of rows or a domain, has a sequence or a collation of its own. So are
+//! functions that give rows of arrays: these have one dimension and are numbered from 1. A type's number as a text is
+//! its name.
 
 use datafusion::sql::sqlparser::ast;
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 use highwater_sql::{walk_expr_mut, walk_statement_mut};
+use std::fmt;
 use std::ops::ControlFlow;
 
 /// The column of `pg_attribute` that holds a default. PostgreSQL has none: what asks for it there is a
@@ -15,11 +17,17 @@ use std::ops::ControlFlow;
 pub(crate) const DEFAULT_COLUMN: &str = "hw_default";
 /// Gives of each place of an array what is there and its number.
 const EXPAND_ARRAY: &str = "_pg_expandarray";
-/// What stands for an array in these expressions.
+/// What stands for an array, or for a type, in these expressions.
 const ARRAY: &str = "hw_array";
 const ELEMENTS: &str = "unnest(hw_array)";
 const SUBSCRIPTS: &str = "unnest(generate_series(1, cardinality(hw_array)))";
 const EXPANDED: &str = "named_struct('x', unnest(hw_array), 'n', unnest(generate_series(1, cardinality(hw_array))))";
+
+/// What stands for the number of a type as a text.
+const TYPE_NAME: &str = "CASE WHEN hw_array <> 0 THEN format_type(hw_array, NULL) WHEN hw_array = 0 THEN '-' END";
+/// What stands for the type that a domain is of, and for lists of what rows are made of.
+const NO_TYPE: &str = "CAST(NULL AS oid)";
+const NO_TEXTS: &str = "CAST(NULL AS text[])";
 
 /// A query as psql asks it, as one that DataFusion can run.
 pub(crate) fn runnable(text: &str) -> String {
@@ -99,6 +107,12 @@ fn replaced(expr: &ast::Expr) -> Option<ast::Expr> {
             _ => None,
         },
         ast::Expr::Subquery(query) => replaced_subquery(query),
+        ast::Expr::Cast { expr, data_type: ast::DataType::Text, .. } => match expr.as_ref() {
+            ast::Expr::Cast { expr: of, data_type, .. } if data_type.to_string().eq_ignore_ascii_case("regtype") => {
+                Some(put(TYPE_NAME, of))
+            }
+            _ => None,
+        },
         _ => None,
     }
 }
@@ -124,6 +138,10 @@ fn field_of(of: &ast::Expr, field: &str) -> Option<ast::Expr> {
 
 /// What a subquery for each column of a relation is replaced by.
 fn replaced_subquery(query: &ast::Query) -> Option<ast::Expr> {
+    let names = |part: &dyn fmt::Display, name: &str| part.to_string().to_lowercase().contains(name);
+    if query.with.as_ref().is_some_and(|with| with.recursive && names(with, "typbasetype")) {
+        return Some(put(NO_TYPE, &nothing()));
+    }
     let ast::SetExpr::Select(select) = query.body.as_ref() else { return None };
     let ([ast::SelectItem::UnnamedExpr(item) | ast::SelectItem::ExprWithAlias { expr: item, .. }], Some(condition)) =
         (select.projection.as_slice(), &select.selection)
@@ -134,6 +152,7 @@ fn replaced_subquery(query: &ast::Query) -> Option<ast::Expr> {
     match item {
         ast::Expr::Function(function) => match called(function)?.0.as_str() {
             "pg_get_expr" if reads("pg_attrdef") => beside(condition, "attnum", DEFAULT_COLUMN),
+            "array_agg" if reads("pg_attribute") && names(condition, "reltype") => Some(put(NO_TEXTS, &nothing())),
             "json_build_object" if reads("pg_sequence") || reads("pg_collation") => Some(nothing()),
             _ => None,
         },
@@ -269,6 +288,18 @@ mod tests {
             (
                 "SELECT (SELECT t.typcollation FROM pg_type AS t WHERE t.oid = a.atttypid) <> a.attcollation FROM pg_attribute AS a",
                 "SELECT a.attcollation <> a.attcollation FROM pg_attribute AS a",
+            ),
+            (
+                "SELECT CASE WHEN t.typtype = 'd' THEN (WITH RECURSIVE b (oid) AS (SELECT u.typbasetype FROM pg_type AS u WHERE u.oid = t.oid UNION ALL SELECT u.typbasetype FROM pg_type AS u, b WHERE b.oid = u.oid) SELECT oid FROM b LIMIT 1) ELSE NULL END FROM pg_type AS t",
+                "SELECT CASE WHEN t.typtype = 'd' THEN CAST(NULL AS oid) ELSE NULL END FROM pg_type AS t",
+            ),
+            (
+                "SELECT (SELECT array_agg(a.attname::text ORDER BY a.attnum) FROM pg_attribute AS a INNER JOIN pg_class AS c ON a.attrelid = c.oid WHERE c.reltype = t.oid) FROM pg_type AS t",
+                "SELECT CAST(NULL AS TEXT[]) FROM pg_type AS t",
+            ),
+            (
+                "SELECT t.typelem::regtype::text, t.typelem::regtype FROM pg_type AS t",
+                "SELECT CASE WHEN t.typelem <> 0 THEN format_type(t.typelem, NULL) WHEN t.typelem = 0 THEN '-' END, t.typelem::regtype FROM pg_type AS t",
             ),
             (
                 "SELECT (SELECT t.typname FROM pg_type AS t WHERE t.oid = a.atttypid) FROM pg_attribute AS a",

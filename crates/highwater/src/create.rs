@@ -21,6 +21,7 @@ use highwater_engine::plan::{self, Operator};
 use highwater_engine::source::{Extent, Source};
 use highwater_engine::{CheckpointOutcome, CheckpointReport, Trigger};
 use highwater_sql::lower::{FedTable, Maintained, tried};
+use highwater_sql::naming::{self, Naming};
 use highwater_sql::statement::{
     self, CreateIndex, CreateSink, CreateSource, CreateSubscription, CreateTable, CreateView, Encoding, Name, Property,
     Statement,
@@ -162,7 +163,13 @@ impl Database {
         let Ok(relations) = relations else { return };
         let (session, query) = (Arc::clone(&self.session), query.clone());
         let planned = self.aside(move || {
-            let wanted = Maintained { name: "", columns: &[], query: &query, relations: &relations, closes: None };
+            let wanted = Maintained {
+                name: "",
+                columns: Naming::Listed(&[]),
+                query: &query,
+                relations: &relations,
+                closes: None,
+            };
             if is_kept {
                 tried(&session, wanted)?;
             } else {
@@ -574,7 +581,7 @@ impl Database {
         let relations = state.objects.relations(&self.session, &names, Reading::Stream)?;
         let relations = state.objects.seen_by(&entry, relations)?;
         let plan = self.session.bind(&view.query, &relations)?;
-        let plan = session::rename(plan, &view.columns, &view.query)?;
+        let plan = naming::rename(plan, Naming::Listed(&view.columns), &view.query)?;
         let schema = session::view_schema(plan.schema());
         Ok(Object { entry, schema, body: Body::View(view), watermark: None })
     }

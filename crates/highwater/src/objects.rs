@@ -10,6 +10,7 @@ use datafusion::logical_expr::{LogicalPlan, TableSource};
 use highwater_engine::plan::Watermark;
 use highwater_engine::source::Source;
 use highwater_sql::lower::{FedTable, source_name};
+use highwater_sql::naming::{self, Naming};
 use highwater_sql::session::{self, Relations};
 use highwater_sql::statement::{CreateIndex, CreateSink, CreateSubscription, CreateTable, CreateView, Name, Query};
 use highwater_sql::{Position, Session, named, references};
@@ -74,16 +75,18 @@ impl Object {
         }
     }
 
-    /// The names that its columns are given.
-    pub(crate) fn columns(&self) -> &[Name] {
+    /// How its columns are called.
+    pub(crate) fn naming(&self) -> Naming<'_> {
         match &self.body {
-            Body::View(view) | Body::Materialized(view) => &view.columns,
+            Body::View(view) | Body::Materialized(view) => Naming::Listed(&view.columns),
+            // The table's columns have names of their own.
+            Body::Sink(CreateSink { into: Some(_), .. }) => Naming::ByPlace,
             Body::Source(_)
             | Body::Table(_)
             | Body::Fed(_)
             | Body::Index(_)
             | Body::Sink(_)
-            | Body::Subscription(_) => &[],
+            | Body::Subscription(_) => Naming::Listed(&[]),
         }
     }
 
@@ -376,7 +379,7 @@ impl Objects {
     fn bound(&self, session: &Session, object: &Object, relations: &Relations) -> Result<LogicalPlan> {
         let query = object.query().expect("only what has a query is bound");
         let plan = session.bind(query, &self.seen_by(&object.entry, relations.clone())?)?;
-        let plan = session::rename(plan, object.columns(), query)?;
+        let plan = naming::rename(plan, object.naming(), query)?;
         Ok(if object.closes().is_some() { session::on_close(plan) } else { plan })
     }
 

@@ -62,10 +62,11 @@ impl Database {
             let relations = state.objects.relations(&self.session, &references(query), reading)?;
             let relations = state.objects.seen_by(&object.entry, relations)?;
             let closes = object.closes();
-            let kept = Maintained { name: object.kept(), columns: &[], query, relations: &relations, closes };
+            let kept =
+                Maintained { name: object.kept(), columns: object.naming(), query, relations: &relations, closes };
             match &object.body {
-                Body::Materialized(view) => {
-                    builder.view(Maintained { columns: &view.columns, ..kept })?;
+                Body::Materialized(_) => {
+                    builder.view(kept)?;
                 }
                 Body::Index(index) => builder.index(kept, &index.columns)?,
                 Body::Sink(CreateSink { into: Some(into), .. }) => {

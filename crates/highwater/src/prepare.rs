@@ -23,7 +23,7 @@ use highwater_sql::statement::{
     CopyOut, EXCLUDED, Insert, Name, Query, ROW_KEY, ROW_NUMBER, ROW_VALUE, Show, Statement, constants,
 };
 use highwater_sql::{Position, Relations, SelectItem, is_default, references, rows_of, titled, walk_query};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// What a statement takes and gives.
@@ -97,7 +97,13 @@ impl Database {
                 }
                 other => {
                     let described = self.describe_rows(connection, other, told).await;
-                    described.map_err(|error| self.told_of_broken(error))
+                    let mut described = described.map_err(|error| self.told_of_broken(error))?;
+                    if let Statement::Query(query) = other
+                        && self.is_system(query)
+                    {
+                        tell_of_numbers(query, told, &mut described.parameters);
+                    }
+                    Ok(described)
                 }
             }
         })
@@ -309,6 +315,33 @@ impl Database {
         let mut relations = Relations::default();
         relations.stream(&returning.table.value, Arc::clone(self.target(returning.table)?.schema()));
         self.columns_over(&query, &relations, told, known).await.map(Some)
+    }
+}
+
+/// Gives parameters that are cast to `oid[]` a type of their own, by which drivers know how to send them: lists of
+/// numbers without a sign, which nothing else has.
+fn tell_of_numbers(query: &Query, told: &[Option<DataType>], types: &mut [DataType]) {
+    struct Numbers(BTreeSet<usize>);
+    impl datafusion::sql::sqlparser::ast::Visitor for Numbers {
+        type Break = ();
+
+        fn pre_visit_expr(&mut self, expr: &Expr) -> std::ops::ControlFlow<()> {
+            if let Expr::Cast { expr, data_type, .. } = expr
+                && let Expr::Value(value) = expr.as_ref()
+                && let Value::Placeholder(name) = &value.value
+                && data_type.to_string().eq_ignore_ascii_case("oid[]")
+            {
+                self.0.extend(number_of(name));
+            }
+            std::ops::ControlFlow::Continue(())
+        }
+    }
+    let mut numbers = Numbers(BTreeSet::new());
+    let _: std::ops::ControlFlow<()> = walk_query(&query.ast, &mut numbers);
+    for (at, data_type) in types.iter_mut().enumerate() {
+        if numbers.0.contains(&(at + 1)) && told.get(at).is_none_or(Option::is_none) {
+            *data_type = DataType::List(Arc::new(Field::new_list_field(DataType::UInt32, true)));
+        }
     }
 }
 

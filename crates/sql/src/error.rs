@@ -219,9 +219,13 @@ impl Error {
         }
     }
 
-    /// Whether DataFusion's planner refuses two expressions of one name.
+    /// Whether DataFusion's planner refuses two results of one name, or may do so.
     pub(crate) fn is_name_twice(error: &DataFusionError) -> bool {
-        matches!(error.find_root(), DataFusionError::Plan(message) if message.contains(NAME_TWICE))
+        match error.find_root() {
+            DataFusionError::Plan(message) => message.contains(NAME_TWICE),
+            DataFusionError::SchemaError(error, _) => !matches!(error.as_ref(), SchemaError::FieldNotFound { .. }),
+            _ => false,
+        }
     }
 
     /// A relation cannot have two columns of one name.
@@ -329,6 +333,9 @@ fn in_postgres_words(message: &str) -> Option<(&'static str, String)> {
     if message.contains("Inconsistent data length across values list") {
         return Some(("42601", "VALUES lists must all be the same length".to_owned()));
     }
+    if message.contains(ALIASED) {
+        return Some((NOT_DISTINCT, message.to_owned()));
+    }
     let (clause, place) = if message.contains("Order by index starts at 1") {
         ("ORDER BY", "0".to_owned())
     } else if let Some(place) = between(message, "Order by column out of bounds, specified: ", ",") {
@@ -357,12 +364,15 @@ const COERCION_FAILED: &str = "user-defined coercion failed with: Error during p
 /// What DataFusion says of a correlated subquery as a value, also when keys tell that there is one row.
 const SEVERAL_ROWS: &str = "Correlated scalar subquery must be aggregated";
 
-/// The SQLSTATE of an order that DISTINCT has no place for.
+/// The SQLSTATE of an order that DISTINCT has no place for, and of other references to columns that are none.
 pub(crate) const NOT_DISTINCT: &str = "42P10";
 
 /// What DataFusion says of an order by what DISTINCT rows do not have, and by other than DISTINCT ON.
 const DISTINCT_ORDER: &str = "For SELECT DISTINCT, ORDER BY expressions";
 const DISTINCT_ON_ORDER: &str = "SELECT DISTINCT ON expressions must match initial ORDER BY expressions";
+
+/// What is said of more names than a relation has columns, in PostgreSQL's words.
+pub(crate) const ALIASED: &str = " columns available but ";
 
 /// What DataFusion's planner says of two expressions of one name.
 const NAME_TWICE: &str = "require unique expression names";

@@ -8,12 +8,12 @@ use crate::cursor::Cursor;
 use crate::error::{Error, Result};
 use crate::order_by;
 use crate::ordered_sets;
+use crate::repeated;
 use crate::respell::plain_name;
 use crate::row_values;
 use crate::session::Session;
 use crate::statement::Query;
 use crate::text::Position;
-use crate::titles;
 use crate::walk::{walk, walk_expressions};
 use datafusion::sql::sqlparser::ast::{
     self, DuplicateTreatment, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArguments,
@@ -284,7 +284,7 @@ impl Visitor for Gate<'_> {
         } = query;
         self.counted(body)?;
         order_by::check(query, self.cursor.text)?;
-        titles::check_order(query, self.cursor.text)?;
+        repeated::check_order(query, self.cursor.text)?;
         let clauses = [
             (for_clause.is_some(), "FOR XML, JSON or BROWSE"),
             (settings.is_some(), "SETTINGS"),

@@ -6,6 +6,7 @@
 //! sources and sinks come in as the engine's traits, a program's functions as [`ScalarFunction`]s.
 
 mod aggregates;
+mod aliases;
 mod alike;
 mod arithmetic;
 pub mod arrays;
@@ -44,6 +45,7 @@ pub mod lower;
 mod maintain;
 mod merged;
 mod named;
+pub mod naming;
 mod nulls;
 mod numbers;
 mod numerals;
@@ -58,6 +60,7 @@ mod present;
 mod printed;
 mod ranks;
 mod references;
+mod repeated;
 mod respell;
 mod rewrite;
 pub mod rounding;

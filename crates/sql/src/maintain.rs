@@ -10,6 +10,7 @@ use crate::session::Session;
 use crate::statement::Query;
 use crate::temporal;
 use crate::text::Position;
+use crate::titles::is_about_itself;
 use crate::walk::{walk, walk_expressions};
 use crate::window;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
@@ -131,6 +132,7 @@ impl Gate<'_> {
     fn query(&self, query: &ast::Query) -> Walk {
         if let Some(with) = &query.with
             && with.recursive
+            && is_about_itself(with)
         {
             return self.refuse("WITH RECURSIVE", "write it without RECURSIVE", self.at(with.with_token.0.span));
         }

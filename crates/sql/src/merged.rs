@@ -11,6 +11,7 @@
 //! here is an ambiguous one for the planner, as no join of it says USING any more.
 
 use crate::error::Error;
+use crate::order_by::is_wild;
 use crate::respell::call;
 use crate::scopes::{folded, tell_outer};
 use crate::text::{Position, template};
@@ -19,8 +20,8 @@ use crate::walk::{walk, walk_mut};
 use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, Cte, Distinct, Expr, Ident, JoinConstraint, JoinOperator, ObjectName, OrderBy, OrderByKind, Query,
-    Select, SelectItem, SetExpr, Spanned, TableAlias, TableFactor, TableWithJoins, VisitMut, Visitor, VisitorMut,
-    WildcardAdditionalOptions, With,
+    Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, Spanned, TableAlias, TableFactor, TableWithJoins,
+    VisitMut, Visitor, VisitorMut, WildcardAdditionalOptions, With,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 use std::collections::{BTreeMap, BTreeSet};
@@ -49,11 +50,17 @@ pub(crate) fn written_out(query: &mut Query, columns: &Columns<'_>) -> Option<Re
     if walk(query, &mut Looking).is_continue() {
         return None;
     }
-    let mut merging = Merging { columns, withs: Vec::new(), refused: None };
+    let mut merging = Merging { columns, withs: Vec::new(), refused: None, writes_stars: false };
     let ControlFlow::Continue(()) = walk_mut(query, &mut merging);
     let refused = merging.refused;
     tell_outer(query);
     refused
+}
+
+/// Writes `*` out where it stands beside other results, of which some may have the names of its columns.
+pub(crate) fn stars_written_out(query: &mut Query, columns: &Columns<'_>) {
+    let mut merging = Merging { columns, withs: Vec::new(), refused: None, writes_stars: true };
+    let ControlFlow::Continue(()) = walk_mut(query, &mut merging);
 }
 
 /// Whether there is anything to do.
@@ -126,6 +133,10 @@ impl Given {
         Self { name, expr, is_merged: false }
     }
 
+    fn is_of(&self, relation: &str) -> bool {
+        matches!(&self.expr, Expr::CompoundIdentifier(names) if names.first().is_some_and(|name| name.value == relation))
+    }
+
     fn item(&self) -> SelectItem {
         let expr = self.expr.clone();
         if is_column(&expr) {
@@ -151,6 +162,21 @@ impl Taken {
             Self::Right => right.expr.clone(),
             Self::Either => call("coalesce", Span::empty(), vec![left.expr.clone(), right.expr.clone()]),
         }
+    }
+}
+
+/// The columns that a `*` gives; none where it is none, or where a relation's own columns are not all known.
+fn star(item: &SelectItem, given: &[Given]) -> Option<Vec<SelectItem>> {
+    match item {
+        SelectItem::Wildcard(_) => Some(given.iter().map(Given::item).collect()),
+        SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), options)
+            if *options == WildcardAdditionalOptions::default() && !given.iter().any(|one| one.is_merged) =>
+        {
+            let relation = folded(name.0.last()?.as_ident()?);
+            let items: Vec<_> = given.iter().filter(|one| one.is_of(&relation)).map(Given::item).collect();
+            (!items.is_empty()).then_some(items)
+        }
+        _ => None,
     }
 }
 
@@ -186,6 +212,8 @@ struct Merging<'a> {
     /// The relations that WITH names, written out, of each query that is being walked through.
     withs: Vec<Vec<Cte>>,
     refused: Option<Refused>,
+    /// Whether `*` beside other results is written out where nothing merges, too.
+    writes_stars: bool,
 }
 
 impl VisitorMut for Merging<'_> {
@@ -231,7 +259,8 @@ impl Merging<'_> {
 
     /// Writes out a SELECT; gives what its FROM gives when that merges columns.
     fn select(&mut self, select: &mut Select) -> Option<Vec<Given>> {
-        if !select.from.iter().any(merges) {
+        let has_stars = self.writes_stars && select.projection.len() > 1 && select.projection.iter().any(is_wild);
+        if !has_stars && !select.from.iter().any(merges) {
             return None;
         }
         let is_known = |item: &SelectItem| match item {
@@ -250,9 +279,9 @@ impl Merging<'_> {
         let shown = shown(&select.projection, &merged);
         let items = std::mem::take(&mut select.projection).into_iter().enumerate();
         select.projection = items
-            .flat_map(|(at, item)| match item {
-                SelectItem::Wildcard(_) => given.iter().map(Given::item).collect(),
-                item => vec![self.item(item, at, &merged, &shown)],
+            .flat_map(|(at, item)| match star(&item, &given) {
+                Some(items) => items,
+                None => vec![self.item(item, at, &merged, &shown)],
             })
             .collect();
         self.replace(&mut select.distinct, &merged);

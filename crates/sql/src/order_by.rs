@@ -75,7 +75,7 @@ pub(crate) fn keys_mut(order: Option<&mut OrderBy>) -> &mut [OrderByExpr] {
 }
 
 /// What stands in brackets, or without any.
-fn unbracketed(body: &SetExpr) -> &SetExpr {
+pub(crate) fn unbracketed(body: &SetExpr) -> &SetExpr {
     match body {
         SetExpr::Query(query) => unbracketed(&query.body),
         other => other,
@@ -233,7 +233,7 @@ impl VisitorMut for WriteOut {
         let mut is_any_open = false;
         for key in keys_mut(query.order_by.as_mut()) {
             if is_expression(&key.expr) && names_any(&key.expr, &aliases) && !is_by_rows(select) {
-                match result_as(select, &key.expr) {
+                match result_as(select, &key.expr, true) {
                     Some(name) => key.expr = Expr::Identifier(name),
                     None => is_any_open = true,
                 }
@@ -276,6 +276,20 @@ pub(crate) fn is_by_rows(select: &Select) -> bool {
     matches!(select.distinct, Some(Distinct::On(_)))
 }
 
+/// Has DISTINCT sort by the names of the results that its keys compute: the planner knows them by no others.
+pub(crate) fn name_keys(select: &mut Select, order: Option<&mut OrderBy>) {
+    if !is_distinct(select) {
+        return;
+    }
+    for key in keys_mut(order) {
+        if is_expression(&key.expr)
+            && let Some(name) = result_as(select, &key.expr, false)
+        {
+            key.expr = Expr::Identifier(name);
+        }
+    }
+}
+
 /// Whether an expression has a column of one of these names in it.
 fn names_any(expr: &Expr, names: &BTreeSet<String>) -> bool {
     let looked = walk_expressions(expr, &mut |part| match part {
@@ -289,12 +303,15 @@ fn names_any(expr: &Expr, names: &BTreeSet<String>) -> bool {
     looked.is_break()
 }
 
-/// The name of the result that a SELECT computes by an expression; it is given one where it has none.
-fn result_as(select: &mut Select, key: &Expr) -> Option<Ident> {
+/// The name of the result that a SELECT computes by an expression; it is given one where it has none, unless it is a
+/// column and these keep theirs.
+fn result_as(select: &mut Select, key: &Expr, names_columns: bool) -> Option<Ident> {
     let is_it = |item: &SelectItem| computed(item).is_some_and(|expr| are_same(expr, key));
     let at = select.projection.iter().position(is_it)?;
     let item = &mut select.projection[at];
-    if let SelectItem::UnnamedExpr(expr) = item {
+    if let SelectItem::UnnamedExpr(expr) = item
+        && (names_columns || column_of(expr).is_none())
+    {
         *item = named_by_place(expr.clone(), at);
     }
     match item {

@@ -29,6 +29,7 @@
 //!
 //! Spans stay, so that errors find their places.
 
+use crate::repeated::tell_apart;
 use crate::titles::{is_column, named_by_place};
 use crate::walk::walk_mut;
 use crate::{arrays, jsonb, literals, numerals, order_by, patterns, row_values, scalars, scopes, sets, titles, zones};
@@ -106,7 +107,13 @@ struct TellApart;
 impl VisitorMut for TellApart {
     type Break = Infallible;
 
+    fn post_visit_query(&mut self, query: &mut Query) -> ControlFlow<Infallible> {
+        titles::title_ctes(query);
+        ControlFlow::Continue(())
+    }
+
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<Infallible> {
+        tell_apart(select, false);
         if select.projection.len() > 1 {
             for (at, item) in select.projection.iter_mut().enumerate() {
                 if matches!(&*item, SelectItem::UnnamedExpr(expr) if !is_column(expr)) {
@@ -517,10 +524,14 @@ fn unnest(
         at: None,
     });
     let column = |name| TableAliasColumnDef { name, data_type: None };
-    if alias.columns.is_empty() && !function.columns.is_empty() {
-        alias.columns.extend(function.columns.iter().map(|name| column(Ident::new(*name))));
-    } else if alias.columns.is_empty() && arrays.len() == 1 {
+    let given = alias.columns.len();
+    if given < function.columns.len() {
+        alias.columns.extend(function.columns[given..].iter().map(|name| column(Ident::new(*name))));
+    } else if given == 0 && arrays.len() == 1 {
         alias.columns.push(column(alias.name.clone()));
+    } else if given < arrays.len() {
+        let unnamed = (given..arrays.len()).map(|at| Ident::with_quote('"', titles::unwritten(at, function.name)));
+        alias.columns.extend(unnamed.map(column));
     }
     TableFactor::UNNEST {
         alias: Some(alias),
@@ -579,7 +590,14 @@ mod tests {
             ("SELECT * FROM generate_series(1, n) AS g", "SELECT * FROM UNNEST(generate_series_array(1, n)) AS g (g)"),
             ("SELECT * FROM LATERAL unnest(a) u (x)", "SELECT * FROM UNNEST(a) u (x)"),
             ("SELECT * FROM t, unnest(a)", "SELECT * FROM t, UNNEST(a) AS unnest (unnest)"),
-            ("SELECT * FROM unnest(a, b) AS u", "SELECT * FROM UNNEST(a, b) AS u"),
+            (
+                "SELECT * FROM unnest(a, b) AS u, unnest(c, d) AS v (x)",
+                r#"SELECT * FROM UNNEST(a, b) AS u ("?column?#1#unnest", "?column?#2#unnest"), UNNEST(c, d) AS v (x, "?column?#2#unnest")"#,
+            ),
+            (
+                "SELECT * FROM jsonb_each(j) AS e (k)",
+                "SELECT * FROM UNNEST(jsonb_keys_array(j), jsonb_members_array(j)) AS e (k, value)",
+            ),
             ("SELECT 1 = ANY(a), 2 <= ALL (a)", "SELECT any_eq(1, a), all_le(2, a)"),
             ("SELECT 1 = ANY (SELECT a FROM t)", "SELECT 1 = ANY(SELECT a FROM t)"),
             (
@@ -637,9 +655,12 @@ mod tests {
             ),
             (
                 "SELECT x FROM (SELECT a, a + 1, (a), sum(a) AS s FROM t) AS u",
-                "SELECT x FROM (SELECT a, a + 1 AS \"?column?#2#?column?\", (a), sum(a) AS s FROM t) AS u",
+                "SELECT x FROM (SELECT a, a + 1 AS \"?column?#2#?column?\", (a) AS \"?column?#3#a\", sum(a) AS s FROM t) AS u",
             ),
-            ("SELECT count(*) FROM (SELECT a, a FROM t)", "SELECT count(*) FROM (SELECT a, a FROM t)"),
+            (
+                "WITH c AS (SELECT a, t.a FROM t) SELECT a FROM c",
+                "WITH c AS (SELECT * FROM (SELECT a, t.a AS \"?column?#2#a\" FROM t) AS c) SELECT a FROM c",
+            ),
         ] {
             assert_eq!(told_apart(*template(written)).to_string(), expected, "{written}");
         }

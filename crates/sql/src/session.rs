@@ -3,6 +3,7 @@
 //! Queries that are maintained and queries that run once are bound by the same functions, types and
 //! windows; only the optimizer's rules differ, because a dataflow cannot run what a batch can.
 
+use crate::aliases::Aliases;
 use crate::alike::{self, Beside, Written};
 use crate::arithmetic;
 use crate::arrays::{self, Arrays, Casts};
@@ -37,16 +38,16 @@ use crate::positions;
 use crate::present::{self, Presents};
 use crate::printed::Joined;
 use crate::ranks;
+use crate::repeated;
 use crate::respell::{respelled, told_apart};
 use crate::rounding::Rounding;
 use crate::scalars;
 use crate::series;
 use crate::sets;
 use crate::sql_function::{self, SqlFunction};
-use crate::statement::{Name, Query, Statement};
+use crate::statement::{Query, Statement};
 use crate::subquery;
-use crate::text::Position;
-use crate::titles::{self, Titles};
+use crate::titles::Titles;
 use crate::type_of;
 use crate::types::{self, Types};
 use crate::window::{self, Windows};
@@ -67,7 +68,7 @@ use datafusion::logical_expr::registry::FunctionRegistry;
 use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{
     AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, LogicalPlanBuilder, ScalarUDF, TableSource, Volatility, WindowUDF,
-    cast, col,
+    cast,
 };
 use datafusion::optimizer::decorrelate_lateral_join::DecorrelateLateralJoin;
 use datafusion::optimizer::decorrelate_predicate_subquery::DecorrelatePredicateSubquery;
@@ -82,9 +83,9 @@ use datafusion::optimizer::simplify_expressions::{ExprSimplifier, SimplifyExpres
 use datafusion::optimizer::{Optimizer, OptimizerContext, OptimizerRule};
 use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 use datafusion::sql::planner::{ParserOptions, PlannerContext, SqlToRel};
-use datafusion::sql::sqlparser::ast::{self, Spanned as _};
+use datafusion::sql::sqlparser::ast;
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 /// Functions, types and rules; cheap to clone.
@@ -244,6 +245,8 @@ impl Session {
         state.register_relation_planner(Arc::new(Windows)).expect("a session takes planners");
         state.register_relation_planner(Arc::new(Presents)).expect("a session takes planners");
         state.register_relation_planner(Arc::new(Titles)).expect("a session takes planners");
+        // The last one is asked first.
+        state.register_relation_planner(Arc::new(Aliases)).expect("a session takes planners");
         state.register_function_rewrite(Arc::new(PlainText)).expect("a session takes rewrites");
         state.register_function_rewrite(Arc::new(Composites)).expect("a session takes rewrites");
         alike::register(&mut state).expect("a session takes functions");
@@ -401,7 +404,12 @@ impl Session {
         let mut ast = respelled(&query.ast);
         let refused = merged::written_out(&mut ast, &|ast| planned(ast).ok().map(|plan| columns_of(&plan)));
         let plan = match planned(ast.clone()) {
-            Err(e) if Error::is_name_twice(&e) => planned(told_apart(ast)),
+            Err(e) if Error::is_name_twice(&e) => {
+                let apart = |ast| planned(told_apart(ast));
+                merged::stars_written_out(&mut ast, &|ast| apart(ast).ok().map(|plan| columns_of(&plan)));
+                repeated::check_orders(&ast, &query.text)?;
+                apart(ast)
+            }
             // DataFusion takes a place in ORDER BY for a column, which an expression over groups is not.
             Err(e) => positions::written_out(&mut ast, self).then(|| planned(ast)).and_then(Result::ok).ok_or(e),
             Ok(plan) => Ok(plan),
@@ -572,49 +580,6 @@ fn stream_rules(is_ordered: bool) -> Optimizer {
     Optimizer::with_rules(rules)
 }
 
-/// Gives a view's columns the names of its column list, PostgreSQL's titles where these have none, and types that
-/// PostgreSQL has, and checks that names are unique.
-///
-/// # Errors
-/// `Invalid` when there are more names than columns, or a name is given twice.
-pub fn rename(plan: LogicalPlan, columns: &[Name], query: &Query) -> Result<LogicalPlan> {
-    let schema = Arc::clone(plan.schema());
-    if columns.len() > schema.fields().len() {
-        return Err(Error::Invalid {
-            sqlstate: "42601",
-            message: "more column names than columns are given".to_owned(),
-            position: columns.get(schema.fields().len()).map(|c| c.at),
-        });
-    }
-    let planned: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
-    let mut names = titles::titles(&planned, &query.ast.body);
-    for (name, column) in names.iter_mut().zip(columns) {
-        name.clone_from(&column.value);
-    }
-    let mut seen = BTreeSet::new();
-    if let Some(at) = names.iter().position(|name| !seen.insert(name)) {
-        return Err(Error::Invalid {
-            sqlstate: "42701",
-            message: format!("column {:?} specified more than once: name the columns with AS", names[at]),
-            position: columns.get(at).map_or_else(|| item_at(query, at), |column| Some(column.at)),
-        });
-    }
-    let is_plain = |field: &Arc<Field>| types::plain(field.data_type()).is_none();
-    if names == planned && schema.fields().iter().all(is_plain) {
-        return Ok(plan);
-    }
-    let shown = |((column, field), name): ((Column, &Arc<Field>), &String)| match types::plain(field.data_type()) {
-        Some(plain) => cast(col(column), plain).alias(name),
-        None if column.name == *name => col(column),
-        None => col(column).alias(name),
-    };
-    let expressions: Vec<Expr> = schema.columns().into_iter().zip(schema.fields()).zip(&names).map(shown).collect();
-    LogicalPlanBuilder::from(plan)
-        .project(expressions)
-        .and_then(LogicalPlanBuilder::build)
-        .map_err(|e| Error::of_planner(e, &query.text))
-}
-
 /// What the planner said of a query, with a place where it tells none of an order.
 fn refused_by_planner(error: DataFusionError, query: &Query) -> Error {
     let error = Error::of_planner(error, &query.text);
@@ -630,16 +595,6 @@ fn columns_of(plan: &LogicalPlan) -> Vec<(Option<String>, String)> {
         (relation.map(|relation| relation.table().to_owned()), field.name().clone())
     };
     plan.schema().iter().map(named).collect()
-}
-
-/// Where a query's SELECT says what a column is, if each of its items is one.
-fn item_at(query: &Query, at: usize) -> Option<Position> {
-    let ast::SetExpr::Select(select) = query.ast.body.as_ref() else { return None };
-    let is_one = |item: &ast::SelectItem| {
-        matches!(item, ast::SelectItem::UnnamedExpr(_) | ast::SelectItem::ExprWithAlias { .. })
-    };
-    let item = select.projection.get(at).filter(|_| select.projection.iter().all(is_one))?;
-    Position::of(&query.text, item.span().start)
 }
 
 /// A bound query whose columns have types that PostgreSQL has, as those of a view: `row_number()` is a bigint.

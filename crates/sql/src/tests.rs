@@ -4,7 +4,8 @@
 //! out now, run the tests with `UPDATE_TESTSCRIPTS=1` and read the difference.
 
 use crate::lower::{Builder, Maintained};
-use crate::session::{plain, rename, view_schema};
+use crate::naming::{Naming, rename};
+use crate::session::{plain, view_schema};
 use crate::statement::{CreateSource, CreateView, Name, Query, Statement};
 use crate::{Error, Relations, Result, Session, explain, parse, references};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -98,7 +99,7 @@ impl World {
             Statement::CopyOut(copy) => Ok(format!("COPY OUT of {}\n", copy.query.ast)),
             Statement::CreateView(view) => {
                 let plan = self.session.bind(&view.query, &self.relations)?;
-                let plan = rename(plan, &view.columns, &view.query)?;
+                let plan = rename(plan, Naming::Listed(&view.columns), &view.query)?;
                 self.relations.view(&view.name.value, plan);
                 Ok("CREATE VIEW\n".to_owned())
             }
@@ -157,7 +158,8 @@ impl World {
             builder.view(maintained(&view.name.value, view, &self.relations))?;
         }
         if let Some((name, query)) = sink {
-            let sink = Maintained { name, columns: &[], query, relations: &self.relations, closes: None };
+            let sink =
+                Maintained { name, columns: Naming::Listed(&[]), query, relations: &self.relations, closes: None };
             builder.sink(sink, |_, _| Ok(Arc::new(Nowhere)))?;
         }
         let plan = builder.finish();
@@ -183,7 +185,7 @@ impl World {
 }
 
 fn maintained<'a>(name: &'a str, view: &'a CreateView, relations: &'a Relations) -> Maintained<'a> {
-    Maintained { name, columns: &view.columns, query: &view.query, relations, closes: view.closes }
+    Maintained { name, columns: Naming::Listed(&view.columns), query: &view.query, relations, closes: view.closes }
 }
 
 fn lines(lines: &[String]) -> String {

@@ -51,6 +51,7 @@ fn own_type(data_type: &DataType) -> Option<Type> {
     match data_type {
         DataType::LargeUtf8 => Some(Type::JSONB),
         DataType::List(of) if of.data_type() == &DataType::LargeUtf8 => Some(Type::JSONB_ARRAY),
+        DataType::List(of) if of.data_type() == &DataType::UInt32 => Some(Type::OID_ARRAY),
         DataType::Struct(_) => Some(Type::RECORD),
         _ => None,
     }

@@ -56,7 +56,12 @@ pub(super) fn bound(portal: &Portal<Prepared>, types: &[DataType]) -> PgWireResu
         );
         return Err(errors::error("08P01", message));
     }
-    let value = |(at, data_type)| value(portal, at, data_type);
+    let whole = DataType::List(Arc::new(Field::new_list_field(DataType::Int32, true)));
+    let value = |(at, data_type): (usize, &DataType)| match data_type {
+        // The numbers of the catalog's objects are kept as whole numbers.
+        DataType::List(of) if of.data_type() == &DataType::UInt32 => value(portal, at, &whole),
+        data_type => value(portal, at, data_type),
+    };
     Ok(Parameters(types.iter().enumerate().map(value).collect::<PgWireResult<_>>()?))
 }
 

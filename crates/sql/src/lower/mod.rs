@@ -31,6 +31,7 @@ mod values;
 use crate::close;
 use crate::error::{Error, Kind, Result};
 use crate::maintain;
+use crate::naming::{self, Naming};
 use crate::present;
 use crate::session::{self, Relations, Session};
 use crate::session_window;
@@ -87,8 +88,8 @@ pub struct Builder<'a> {
 pub struct Maintained<'a> {
     /// The view or sink it is for.
     pub name: &'a str,
-    /// New names for its columns, or none.
-    pub columns: &'a [Name],
+    /// How its columns are called.
+    pub columns: Naming<'a>,
     /// What it reads and how.
     pub query: &'a Query,
     /// What the query's names stand for: sources and materialized views as streams.
@@ -255,7 +256,7 @@ impl<'a> Builder<'a> {
         let plan = temporal::bounded(plan).map_err(|e| Error::of_planner(e, &query.text))?;
         maintain::check_functions(&plan)?;
         present::check(&plan, &query.text)?;
-        let plan = session::rename(plan, columns, query)?;
+        let plan = naming::rename(plan, columns, query)?;
         if let Some(field) = plan.schema().fields().iter().find(|field| has_deep_array(field.data_type())) {
             let clause = format!("column {:?} of type {}", field.name(), pg_name(field.data_type()));
             return Err(Error::unsupported(

@@ -3,7 +3,9 @@
 use super::{query, respell};
 use crate::cursor::Cursor;
 use crate::error::{Error, Result};
+use crate::row_values::columns as row_columns;
 use crate::statement::{ConflictUpdate, Delete, Insert, Name, OnConflict, Query, Update};
+use crate::titles::width;
 use datafusion::sql::sqlparser::ast::{Expr, SelectItem};
 use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::Token;
@@ -85,7 +87,7 @@ fn assignments(c: &mut Cursor<'_>) -> Result<Vec<(Name, Expr)>> {
     }
 }
 
-/// `column = expression`, or `(column, ...) = (expression, ...)`.
+/// `column = expression`, or columns in parentheses that a row or a subquery is assigned to.
 fn assigned(c: &mut Cursor<'_>) -> Result<Vec<(Name, Expr)>> {
     if c.peek() != Some(&Token::LParen) {
         let column = c.ident("a column's name")?;
@@ -93,22 +95,38 @@ fn assigned(c: &mut Cursor<'_>) -> Result<Vec<(Name, Expr)>> {
         return Ok(vec![(column, expression(c)?)]);
     }
     let at = c.position();
-    let columns = names(c)?;
+    let columns = listed(c)?;
     c.expect_token(&Token::Eq)?;
-    c.accept(&["ROW"]);
-    let values = match expression(c)? {
-        Expr::Tuple(values) => values,
-        Expr::Nested(value) => vec![*value],
-        _ => {
-            let hint = "assign each column by itself";
-            return Err(Error::unsupported("an assignment to several columns at once", hint, Some(at)));
-        }
+    let values = assigned_values(c)?;
+    let count = match values.as_slice() {
+        [Expr::Subquery(query)] => width(&query.body),
+        values => Some(values.len()),
     };
-    if columns.len() != values.len() {
+    if count.is_some_and(|count| count != columns.len()) {
         let message = "number of columns does not match number of values".to_owned();
         return Err(Error::Invalid { sqlstate: "42601", message, position: Some(at) });
     }
+    if columns.len() != values.len() {
+        let hint = "assign each column by itself";
+        return Err(Error::unsupported("an assignment to several columns at once", hint, Some(at)));
+    }
     Ok(columns.into_iter().zip(values).collect())
+}
+
+/// The values of a row that is written out, or a subquery alone.
+fn assigned_values(c: &mut Cursor<'_>) -> Result<Vec<Expr>> {
+    let at = c.position();
+    let is_row = c.accept(&["ROW"]);
+    match expression(c)? {
+        Expr::Tuple(values) => Ok(values),
+        Expr::Nested(value) if is_row => Ok(vec![*value]),
+        query @ Expr::Subquery(_) if !is_row => Ok(vec![query]),
+        other => row_columns(&other).filter(|_| !is_row).ok_or_else(|| {
+            let message =
+                "source for a multiple-column UPDATE item must be a sub-SELECT or ROW() expression".to_owned();
+            Error::Invalid { sqlstate: "0A000", message, position: Some(at) }
+        }),
+    }
 }
 
 /// What stands after TRUNCATE. There are no sequences and no keys of other tables that it could concern.
@@ -173,19 +191,23 @@ fn returning(c: &mut Cursor<'_>) -> Result<Vec<SelectItem>> {
     Ok(items)
 }
 
+/// Names in parentheses, each once.
 pub(super) fn names(c: &mut Cursor<'_>) -> Result<Vec<Name>> {
+    let names = listed(c)?;
+    let is_again = |at: &usize| names[..*at].iter().any(|other| other.value == names[*at].value);
+    let Some(again) = (0..names.len()).find(is_again) else { return Ok(names) };
+    Err(Error::Invalid {
+        sqlstate: "42701",
+        message: format!("column {:?} specified more than once", names[again].value),
+        position: Some(names[again].at),
+    })
+}
+
+fn listed(c: &mut Cursor<'_>) -> Result<Vec<Name>> {
     c.expect_token(&Token::LParen)?;
     let mut names: Vec<Name> = vec![c.ident("a column's name")?];
     while c.accept_token(&Token::Comma) {
-        let name = c.ident("a column's name")?;
-        if names.iter().any(|other| other.value == name.value) {
-            return Err(Error::Invalid {
-                sqlstate: "42701",
-                message: format!("column {:?} specified more than once", name.value),
-                position: Some(name.at),
-            });
-        }
-        names.push(name);
+        names.push(c.ident("a column's name")?);
     }
     c.expect_token(&Token::RParen)?;
     Ok(names)
