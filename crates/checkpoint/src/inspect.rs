@@ -132,6 +132,15 @@ pub async fn show(store: &Store, pipeline: &str, checkpoint: Option<CheckpointId
     load_manifest(store, &names, &entry).await
 }
 
+/// Whether the root has checkpoints of a pipeline.
+///
+/// # Errors
+/// Those of the store.
+pub async fn has_any(store: &Store, pipeline: &str) -> Result<bool> {
+    let found = find_pointer(store, &store.root().names(pipeline)?).await?.pointer;
+    Ok(found.is_some_and(|pointer| !pointer.checkpoints.is_empty()))
+}
+
 /// The manifest of the newest checkpoint of which it can be read, which is the first that a restore would try to
 /// bring back; none when there are no checkpoints.
 ///

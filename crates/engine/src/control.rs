@@ -124,7 +124,9 @@ pub(crate) struct Control {
     wall: WallMicros,
     /// Backfills under way, by worker and source, in thousandths.
     backfills: BTreeMap<(usize, usize), u16>,
-    /// The fills that are not over, by worker.
+    /// The numbers of the fills: they are waited for by themselves.
+    fills: BTreeSet<usize>,
+    /// Those that are not over, by worker.
     unfilled: BTreeSet<(usize, usize)>,
     /// The rows of the backfills that are over are in epochs before this one.
     backfilled_before: u64,
@@ -247,6 +249,7 @@ impl Control {
             draining: Vec::new(),
             changes: setup.changes,
             expected: (setup.sources + setup.fills.len()) * setup.workers,
+            fills: setup.fills.into_iter().collect(),
             next_epoch: 0,
             complete: 0,
             ticked: VecDeque::new(),
@@ -336,8 +339,9 @@ impl Control {
     /// When all sources have ended, their last rows are in an epoch that has begun: who waits for them
     /// waits for the next one.
     fn notice_ends(&mut self) {
-        let ended =
-            |(source, supply): (&(usize, usize), &Supply)| *supply == Supply::Ended || self.changes.contains(&source.1);
+        let ended = |((_, source), supply): (&(usize, usize), &Supply)| {
+            *supply == Supply::Ended || self.changes.contains(source) || self.fills.contains(source)
+        };
         if self.supplies.len() >= self.expected && self.supplies.iter().all(ended) {
             self.marks.extend(self.draining.drain(..).map(|reply| (self.next_epoch, reply)));
         }

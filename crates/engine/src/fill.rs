@@ -37,7 +37,7 @@ pub(crate) struct Fill {
     pub(crate) operators: Operators,
     /// By key group.
     given: Vec<bool>,
-    /// Whether all is given in the first epoch.
+    /// Whether all that is not given yet is given in the first epoch.
     pub(crate) at_once: bool,
 }
 
@@ -139,15 +139,6 @@ impl Fill {
     }
 }
 
-/// What a fill gives next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Part {
-    /// Everything.
-    All,
-    /// A key group.
-    Group(u16),
-}
-
 /// A fill on one of the operator's workers.
 #[derive(Debug)]
 pub(crate) struct Giving {
@@ -166,18 +157,14 @@ impl Giving {
         self.fill.at_once
     }
 
-    /// What is to be given next; none when it is over.
-    pub(crate) fn next(&self) -> Option<Part> {
-        let group = self.owned.clone().find(|group| !self.fill.given[*group])?;
-        Some(if self.fill.at_once { Part::All } else { Part::Group(group as u16) })
+    /// The key group that is to be given next; none when it is over.
+    pub(crate) fn next(&self) -> Option<u16> {
+        self.owned.clone().find(|group| !self.fill.given[*group]).map(|group| group as u16)
     }
 
-    /// A part was given.
-    pub(crate) fn gave(&mut self, part: Part) {
-        match part {
-            Part::All => self.fill.given.fill(true),
-            Part::Group(group) => self.fill.given[usize::from(group)] = true,
-        }
+    /// A key group was given.
+    pub(crate) fn gave(&mut self, group: u16) {
+        self.fill.given[usize::from(group)] = true;
     }
 
     /// How much is given, in thousandths.

@@ -26,37 +26,31 @@ pub(crate) const AHEAD: &str = "ahead";
 /// A root that ends with the process.
 const MEMORY: &str = "memory:";
 
-/// Refuses a root without checkpoints of a pipeline that had some there.
-///
-/// # Errors
-/// `Connector`, as the root may come back.
-pub(crate) fn check_root(pipeline: &str, folder: &Path, root: &str) -> Result<()> {
+/// Whether a pipeline had checkpoints in a root.
+pub(crate) fn had_checkpoints(folder: &Path, root: &str) -> bool {
+    root != MEMORY && std::fs::read_to_string(folder.join(FILE)).is_ok_and(|known| known.trim_end() == root)
+}
+
+/// The error for a root that has no checkpoints any more; it may get them back.
+pub(crate) fn gone(pipeline: &str, folder: &Path, root: &str) -> Error {
     let file = folder.join(FILE);
-    let is_there = root != MEMORY && std::fs::read_to_string(&file).is_ok_and(|known| known.trim_end() == root);
-    if !is_there {
-        return Ok(());
-    }
-    Err(Error::connector(
-        pipeline,
-        format!(
-            "its checkpoints were in {root}, which has none of it: is that mounted, and the right one? If they are \
-             lost, drop it, or remove {} to let it begin anew",
-            file.display()
-        ),
-    ))
+    let reason = format!(
+        "its checkpoints were in {root}, which has none of it: is that mounted, and the right one? If they are lost, \
+         drop it, or remove {} to let it begin anew",
+        file.display()
+    );
+    Error::connector(pipeline, reason)
 }
 
 /// Notes that a pipeline has a checkpoint in a root.
 pub(crate) fn note_root(folder: &Path, root: &str) -> std::io::Result<()> {
-    let file = folder.join(FILE);
-    let is_known = std::fs::read_to_string(&file).is_ok_and(|known| known.trim_end() == root);
-    if root == MEMORY || is_known {
+    if root == MEMORY || had_checkpoints(folder, root) {
         return Ok(());
     }
     let new = folder.join("published-to.new");
     std::fs::write(&new, format!("{root}\n"))?;
     std::fs::File::open(&new)?.sync_all()?;
-    std::fs::rename(new, file)
+    std::fs::rename(new, folder.join(FILE))
 }
 
 /// That a sink was given more than the checkpoint has with which its pipeline went on.
@@ -76,9 +70,10 @@ pub(crate) type AheadSinks = BTreeMap<String, Ahead>;
 ///
 /// # Errors
 /// Of a sink that cannot tell what its target has, and `Data` when what the checkpoint has of it is damaged.
-pub(crate) fn ahead_sinks(plan: &Plan, resolved: Option<&Resolved>) -> Result<AheadSinks> {
+pub(crate) fn ahead_sinks(plan: &Plan, resolved: Option<&Resolved>, folder: &Path) -> Result<AheadSinks> {
     let manifest = resolved.map(|resolved| &resolved.manifest);
-    let fell_back = resolved.is_some_and(|resolved| !resolved.fallbacks.is_empty());
+    // Without a checkpoint: there were some in another root.
+    let fell_back = resolved.map_or_else(|| folder.join(FILE).exists(), |resolved| !resolved.fallbacks.is_empty());
     let restored = manifest.map_or(CheckpointId(0), |manifest| manifest.checkpoint);
     let mut all = AheadSinks::new();
     for node in &plan.nodes {
@@ -127,18 +122,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_root_that_has_lost_its_checkpoints_is_refused_and_another_one_is_not() {
+    fn a_root_is_known_by_what_was_published_there() {
         let folder = tempfile::tempdir().expect("a folder");
-        let check = |root: &str| check_root("p", folder.path(), root);
-        assert!(check("/a").is_ok(), "nothing was published");
+        let had = |root: &str| had_checkpoints(folder.path(), root);
+        assert!(!had("/a"), "nothing was published");
         note_root(folder.path(), "/a").expect("a note");
         note_root(folder.path(), "/a").expect("a note");
-        let told = check("/a").expect_err("lost").to_string();
+        assert!(had("/a") && !had("/b"));
+        let told = gone("p", folder.path(), "/a").to_string();
         assert!(told.contains("were in /a") && told.contains(FILE), "{told}");
-        assert!(check("/b").is_ok());
         note_root(folder.path(), "/b").expect("a note");
-        assert!(check("/a").is_ok() && check("/b").is_err());
+        assert!(had("/b") && !had("/a"));
         note_root(folder.path(), MEMORY).expect("no note");
-        assert!(check(MEMORY).is_ok());
+        assert!(had("/b") && !had(MEMORY));
     }
 }

@@ -271,8 +271,13 @@ impl Pipeline {
     /// # Errors
     /// `NotRunning` when it fails or stops meanwhile.
     pub fn wait_filled(&self, objects: &[String], patience: impl FnMut() -> bool) -> Result<bool> {
-        let is_filled = self.inner.state().run.as_ref().is_some_and(|run| run.spec.run.is_filled.load(Relaxed));
-        if is_filled { Ok(true) } else { self.reach(None, objects, patience) }
+        if self.is_filled() { Ok(true) } else { self.reach(None, objects, patience) }
+    }
+
+    /// Whether all that is new to the pipeline has been given what there was before it.
+    #[must_use]
+    pub fn is_filled(&self) -> bool {
+        self.inner.state().run.as_ref().is_some_and(|run| run.spec.run.is_filled.load(Relaxed))
     }
 
     fn reach(&self, position: Option<u64>, objects: &[String], patience: impl FnMut() -> bool) -> Result<bool> {

@@ -27,13 +27,13 @@ use crate::source::{Offset, Source};
 use crate::tables::{self, Tables};
 use highwater_checkpoint::{
     FetchOptions, FileMeta, InlinePart, Manifest, OperatorMeta, PublishOptions, Publisher, Resolved, Retention, Store,
-    UploadOptions, Uploader, resolve,
+    UploadOptions, Uploader, inspect, resolve,
 };
 use highwater_core::{CheckpointId, Clock, KeyGroups, OperatorId, Rng, StoreId};
 use highwater_state::{FileNumber, PageSource, PageStore, Part, Restore, decode_inline};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -248,8 +248,9 @@ pub(crate) fn prepare(spec: &PipelineSpec, facilities: &Facilities, setup: RunSe
         paused: spec.paused,
         finished: setup.finished,
     };
-    let ahead = ahead_sinks(&spec.plan, resolved.as_ref())?;
+    let ahead = ahead_sinks(&spec.plan, resolved.as_ref(), &folder)?;
     let fills = fills(&spec.plan, resolved.as_ref().map(|resolved| &resolved.manifest), key_groups)?;
+    setup.run.is_filled.store(fills.iter().all(|fill| fill.at_once), Relaxed);
     let restored = resolved.map(|resolved| restore(resolved, pages, &folder)).transpose()?;
     Ok(RunSpec {
         id: setup.id,
@@ -276,14 +277,17 @@ pub(crate) fn prepare(spec: &PipelineSpec, facilities: &Facilities, setup: RunSe
 /// sinks know: where the root was lost, or is an older one, a target would take what is delivered then for
 /// what it has.
 fn claim(spec: &PipelineSpec, facilities: &Facilities, folder: &Path) -> Result<Publisher> {
+    let (store, background) = (&facilities.store, &facilities.background);
+    if lost::had_checkpoints(folder, store.root().url())
+        && matches!(background.wait_for(inspect::has_any(store, &spec.name)), Ok(false))
+    {
+        return Err(lost::gone(&spec.name, folder, store.root().url()));
+    }
     let retention = Retention { keep: spec.settings.retain };
     let options = PublishOptions { retention, ..PublishOptions::default() };
-    let claimed = facilities.background.wait_for(Publisher::claim(&facilities.store, &spec.name, options));
+    let claimed = background.wait_for(Publisher::claim(store, &spec.name, options));
     let mut publisher = claimed?;
     let known = publisher.pointer().checkpoints.last().map(|entry| entry.checkpoint);
-    if known.is_none() {
-        lost::check_root(&spec.name, folder, facilities.store.root().url())?;
-    }
     for node in &spec.plan.nodes {
         let Operator::Sink(sink) = &node.operator else { continue };
         let delivered = caught(&node.name, || sink.delivered())?;
@@ -314,7 +318,7 @@ fn tell_of(resolved: &Resolved, pipeline: &str, run: &Run, plan: &Plan) {
             "an older checkpoint is restored: rows that this sink was given after it are given to it again"
         );
     }
-    run.counters.fallbacks.fetch_add(fallbacks, std::sync::atomic::Ordering::Relaxed);
+    run.counters.fallbacks.fetch_add(fallbacks, Relaxed);
     tracing::info!(
         pipeline,
         checkpoint = resolved.manifest.checkpoint.0,
@@ -525,7 +529,7 @@ impl RunSpec {
 
     /// Deliveries of outboxes that are published and not made.
     pub(crate) fn undelivered(&self) -> usize {
-        self.undelivered.load(std::sync::atomic::Ordering::Relaxed)
+        self.undelivered.load(Relaxed)
     }
 
     pub(crate) fn outbox(&self, node: NodeId, sink: &Arc<dyn Sink>, place: Place) -> OutboxSetup {

@@ -12,7 +12,7 @@ use crate::backlog::Backlog;
 use crate::batch::Batch;
 use crate::control::{BACKFILLED, SupplyTold};
 use crate::error::{Error, Result};
-use crate::fill::{Giving, Part};
+use crate::fill::Giving;
 use crate::memory::{Held, Memory};
 use crate::metrics::GapMeter;
 use crate::reads::{Moment, ReadPart, Reads, Wish};
@@ -165,8 +165,8 @@ pub(crate) struct Stateful<L> {
     all_dirty: bool,
     /// To operators that are new.
     fills: Vec<Giving>,
-    /// What is being given, and in which fill.
-    giving: Option<(usize, Part)>,
+    /// The key group that is being given, and in which fill.
+    giving: Option<(usize, u16)>,
     /// Rows that fills gave in the open epoch.
     filled: usize,
 }
@@ -368,18 +368,18 @@ impl<L: Logic> Stateful<L> {
 
     /// Gives what a fill has for the open epoch, until `deadline`; true when that is all given.
     fn fill_on(&mut self, at: usize, tick: &Tick, deadline: Instant, out: &mut Vec<Batch>) -> Result<bool> {
-        while let Some(part) = self.next_part(at, tick) {
-            if !self.give(at, part, deadline, out)? || Instant::now() >= deadline {
+        while let Some(group) = self.next_group(at, tick) {
+            if !self.give(at, group, deadline, out)? || Instant::now() >= deadline {
                 return Ok(false);
             }
         }
         Ok(true)
     }
 
-    /// The part that is being given, or is to be given next in the open epoch.
-    fn next_part(&self, at: usize, tick: &Tick) -> Option<Part> {
-        if let Some((of, part)) = self.giving {
-            return (of == at).then_some(part);
+    /// The key group that is being given, or is to be given next in the open epoch.
+    fn next_group(&self, at: usize, tick: &Tick) -> Option<u16> {
+        if let Some((of, group)) = self.giving {
+            return (of == at).then_some(group);
         }
         let may_begin = self.fills[at].is_at_once() || self.may_fill() && self.filled < tick.max_rows as usize;
         self.fills[at].next().filter(|_| may_begin)
@@ -390,8 +390,8 @@ impl<L: Logic> Stateful<L> {
         self.loaded && self.reading.is_none()
     }
 
-    /// Rows of a part as inserts, those that are read until `deadline`; true when they were the last.
-    fn give(&mut self, at: usize, part: Part, deadline: Instant, out: &mut Vec<Batch>) -> Result<bool> {
+    /// Rows of a key group as inserts, those that are read until `deadline`; true when they were the last.
+    fn give(&mut self, at: usize, group: u16, deadline: Instant, out: &mut Vec<Batch>) -> Result<bool> {
         if self.giving.is_none() {
             if !self.loaded {
                 self.loaded = self.logic.load_more(&mut || Instant::now() < deadline)?;
@@ -399,19 +399,17 @@ impl<L: Logic> Stateful<L> {
                     return Ok(false);
                 }
             }
-            let group = match part {
-                Part::All => None,
-                Part::Group(group) => Some(group),
-            };
-            self.logic.begin_read(group)?;
-            self.giving = Some((at, part));
+            self.logic.begin_read(Some(group))?;
+            self.giving = Some((at, group));
         }
         let before = out.len();
         let over = self.logic.read_on(deadline, out)?;
         self.filled += out[before..].iter().map(Batch::len).sum::<usize>();
         if over {
             self.giving = None;
-            self.fills[at].gave(part);
+            self.fills[at].gave(group);
+            // What was read back for it is clean.
+            self.all_dirty = false;
         }
         Ok(over)
     }

@@ -277,20 +277,21 @@ impl Database {
     /// Waits until a new view shows what its tables hold, and the rows that its query has by itself. A view
     /// that cannot, or that nobody waits for any more, is dropped again.
     fn wait_for_backfill(&self, connection: &Connection, view: &str) -> Result<()> {
-        let (id, pipeline, reads_tables, joins) = {
+        let (id, pipeline, reads_tables, others) = {
             let state = self.state();
             let Some(entry) = state.objects.get(view).map(|object| &object.entry) else { return Ok(()) };
             let name = entry.pipeline.as_deref();
             let reads_tables = name.is_some_and(|name| !self.tables_of(&state, name).is_empty());
-            let joins = name.is_some_and(|name| state.objects.of_pipeline(name).count() > 1);
-            (entry.id, name.and_then(|name| state.running.get(name).cloned()), reads_tables, joins)
+            let others = name.map(|name| state.objects.beside(view, name)).unwrap_or_default();
+            (entry.id, name.and_then(|name| state.running.get(name).cloned()), reads_tables, others)
         };
         let Some(pipeline) = pipeline else { return Ok(()) };
         let position = self.tables.position();
-        let mut filled = match () {
-            () if reads_tables => self.wait_reached(pipeline.clone(), position, connection),
-            () if joins => self.wait_filled(pipeline.clone(), connection),
-            () => Ok(()),
+        let position = reads_tables.then_some(position);
+        let mut filled = match self.wait_reached(pipeline.clone(), position, || others.clone(), connection) {
+            // Its sources may be there later.
+            Err(Error::Engine(highwater_engine::Error::NotRunning { .. })) if !reads_tables => Ok(()),
+            filled => filled,
         };
         if filled.is_ok() && pipeline.extent() == Some(Extent::Constant) {
             filled = self.wait_drained(pipeline.clone(), connection);

@@ -201,38 +201,31 @@ impl Database {
         Ok(notices)
     }
 
-    /// Waits until a pipeline's views show the log of tables up to `position`, also when it is begun
-    /// anew with other objects meanwhile.
+    /// Waits until a pipeline's views, but for some objects, show the log of tables up to `position` or, without
+    /// one, are filled; also when it is begun anew with other objects meanwhile.
     ///
     /// # Errors
     /// `Sql` with 57014 when it is cancelled, `Engine` when the pipeline fails.
-    pub(crate) fn wait_reached(&self, pipeline: Pipeline, position: u64, connection: &Connection) -> Result<()> {
+    pub(crate) fn wait_reached(
+        &self,
+        pipeline: Pipeline,
+        position: Option<u64>,
+        beside: impl Fn() -> Vec<String>,
+        connection: &Connection,
+    ) -> Result<()> {
         self.wait_in(pipeline, connection, |pipeline| {
-            pipeline.wait_reached(position, || connection.check_cancelled().is_ok())
-        })
-    }
-
-    /// The same of what there is to others: a view whose CREATE is not answered yet may still be filled. Without a
-    /// position, until the others are filled.
-    fn wait_shown(&self, pipeline: Pipeline, position: Option<u64>, connection: &Connection) -> Result<()> {
-        self.wait_in(pipeline, connection, |pipeline| {
-            let being_made = self.state().being_made_in(pipeline.name());
             let patience = || connection.check_cancelled().is_ok();
             match position {
-                Some(position) => pipeline.wait_reached_beside(position, &being_made, patience),
-                None => pipeline.wait_filled(&being_made, patience),
+                Some(position) => pipeline.wait_reached_beside(position, &beside(), patience),
+                None => pipeline.wait_filled(&beside(), patience),
             }
         })
     }
 
-    /// The same until what is new to a pipeline has been given what there was before it.
-    ///
-    /// # Errors
-    /// As [`Database::wait_reached`].
-    pub(crate) fn wait_filled(&self, pipeline: Pipeline, connection: &Connection) -> Result<()> {
-        self.wait_in(pipeline, connection, |pipeline| {
-            pipeline.wait_filled(&[], || connection.check_cancelled().is_ok())
-        })
+    /// The same of what there is to others: a view whose CREATE is not answered yet may still be filled.
+    fn wait_shown(&self, pipeline: Pipeline, position: Option<u64>, connection: &Connection) -> Result<()> {
+        let name = pipeline.name().to_owned();
+        self.wait_reached(pipeline, position, || self.state().being_made_in(&name), connection)
     }
 
     /// The same until all sources of a pipeline have ended and its views show all their rows.
@@ -328,8 +321,8 @@ fn flush_one(pipeline: &Pipeline, extent: Extent, connection: &Connection) -> Re
                 // With checkpoints by interval off, nothing else asks for the last one.
                 pipeline.checkpoint_while(Trigger::Manual, || connection.check_cancelled().is_ok())?;
                 asked = true;
-            } else if !pipeline.failing_deliveries().is_empty() {
-                // It does not finish before they succeed.
+            } else if !pipeline.failing_deliveries().is_empty() || !pipeline.is_filled() {
+                // It does not finish before they succeed, and what another session makes is filled.
                 return wait_for_end(pipeline, connection);
             }
         }

@@ -103,7 +103,7 @@ impl Database {
         // While it is filled it does not have all rows; after a failure it may be filled anew.
         let restarts = by.pipeline.metrics().restarts;
         let Some(target) = &by.table else {
-            if !by.pipeline.wait_filled(&[], || false)? {
+            if !by.pipeline.is_filled() {
                 return Ok(None);
             }
             let rows = by.pipeline.lookup(&by.kept, key)?;

@@ -241,6 +241,14 @@ impl Objects {
         self.all.iter().filter(move |o| o.entry.pipeline.as_deref() == Some(pipeline))
     }
 
+    /// The objects of a pipeline that one of them does not need, by the names that the engine knows them by.
+    pub(crate) fn beside(&self, object: &str, pipeline: &str) -> Vec<String> {
+        let Some(object) = self.get(object) else { return Vec::new() };
+        let needs: BTreeSet<&str> = self.closed(&object.reads(), |_| true).into_iter().map(Object::name).collect();
+        let others = self.of_pipeline(pipeline).filter(|o| o.name() != object.name() && !needs.contains(o.name()));
+        others.map(|other| other.kept().to_owned()).collect()
+    }
+
     /// What people call a pipeline: the name of its first object.
     pub(crate) fn title<'a>(&'a self, pipeline: &'a str) -> &'a str {
         self.of_pipeline(pipeline).next().map_or(pipeline, Object::name)

@@ -199,20 +199,24 @@ fn enter(batches: &[Batch], into: &mut BTreeMap<i64, i64>) {
 
 #[test]
 fn new_readers_are_filled_over_epochs_while_rows_change_and_after_a_restart() {
-    let folder = tempfile::tempdir().expect("a folder");
     let mut rng = Rng::seeded(7);
     let (mut contents, mut has) = (BTreeMap::new(), BTreeMap::new());
     let mut manifest = checkpoint_of(&views(false), BTreeMap::new());
-    let mut epochs = 0;
+    let (mut epochs, mut runs) = (0, 0);
     loop {
         let mut open = fills(&views(true), Some(&manifest), GROUPS).expect("no damage");
-        let Some(fill) = open.pop() else { break };
+        let Some(mut fill) = open.pop() else { break };
         assert!(open.is_empty() && !fill.at_once && fill.readers == BTreeSet::from([NodeId(1)]));
+        // Something that goes by time is new behind the reader.
+        runs += 1;
+        fill.at_once = runs == 3;
+        let folder = tempfile::tempdir().expect("a folder");
         let around = surroundings(folder.path());
         let giving = vec![Giving::new(fill, GROUPS, GROUPS.owned_by(0, 1))];
         let mut operator = Stateful::new(materialized(), "v".to_owned(), OperatorId(1), around.clone(), giving);
-        // Stands for what a restart loads, which is no change.
-        operator.take(0, 0, changes(&contents));
+        // What a restart loads.
+        operator.logic.apply(0, changes(&contents)).expect("applied");
+        while !operator.logic.close(Instant::now() + SLICE, &mut Vec::new()).expect("closed") {}
         for epoch in 0..=20 {
             let mut change: BTreeMap<i64, i64> = BTreeMap::new();
             for _ in 0..40 * epoch.min(1) {
@@ -232,9 +236,7 @@ fn new_readers_are_filled_over_epochs_while_rows_change_and_after_a_restart() {
                 let mut given = Vec::new();
                 let emit = |_, mut emitted: Emitted| given.append(&mut emitted.fills[0]);
                 operator.turn(|complete| complete <= epoch, emit).expect("it works");
-                if epoch > 0 {
-                    enter(&given, &mut has);
-                }
+                enter(&given, &mut has);
             }
             let giving = &operator.fills[0];
             let hashes = |number: &i64| {
@@ -253,5 +255,5 @@ fn new_readers_are_filled_over_epochs_while_rows_change_and_after_a_restart() {
         operator.fills[0].keep(0, WorkerIndex(0), &mut offsets).expect("offsets");
         manifest = checkpoint_of(&views(true), offsets);
     }
-    assert!(epochs > 20 && has == contents, "{epochs} epochs");
+    assert!(epochs > 20 && runs == 3 && has == contents, "{epochs} epochs, {runs} runs");
 }
