@@ -215,14 +215,7 @@ pub(crate) fn prepare(spec: &PipelineSpec, facilities: &Facilities, setup: RunSe
     }
     let store_id = resolved.as_ref().map_or_else(|| StoreId(Rng::from_os().next_u64()), |r| r.manifest.store);
     let key_groups = resolved.as_ref().map_or(spec.key_groups, |r| r.manifest.key_groups);
-    let shipping = Arc::new(Shipping {
-        background: background.clone(),
-        pages: Arc::clone(pages),
-        uploader,
-        store: store_id,
-        folder: folder.clone(),
-        compression: highwater_state::Compression::None,
-    });
+    let shipping = Arc::new(shipping(facilities, uploader, store_id, folder.clone()));
     let (operator_ids, nodes, next_operator) = numbered(spec, resolved.as_ref().map(|r| &r.manifest))?;
     let workers = spec.workers(facilities.workers);
     let identity = Identity {
@@ -271,6 +264,17 @@ pub(crate) fn prepare(spec: &PipelineSpec, facilities: &Facilities, setup: RunSe
         undelivered: Arc::default(),
         control: Mutex::new(Some(control)),
     })
+}
+
+fn shipping(facilities: &Facilities, uploader: Uploader, store: StoreId, folder: PathBuf) -> Shipping {
+    Shipping {
+        background: facilities.background.clone(),
+        pages: Arc::clone(&facilities.pages),
+        uploader,
+        store,
+        folder,
+        compression: highwater_state::Compression::None,
+    }
 }
 
 /// The pipeline's place in the root. The checkpoints to come have numbers above those that the targets of its

@@ -200,7 +200,8 @@ fn enter(batches: &[Batch], into: &mut BTreeMap<i64, i64>) {
 #[test]
 fn new_readers_are_filled_over_epochs_while_rows_change_and_after_a_restart() {
     let mut rng = Rng::seeded(7);
-    let (mut contents, mut has) = (BTreeMap::new(), BTreeMap::new());
+    let mut contents: BTreeMap<i64, i64> = (0..3000).map(|number| (number, 1)).collect();
+    let mut has = BTreeMap::new();
     let mut manifest = checkpoint_of(&views(false), BTreeMap::new());
     let (mut epochs, mut runs) = (0, 0);
     loop {
