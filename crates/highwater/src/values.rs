@@ -18,6 +18,9 @@ use highwater_sql::{is_default, numeral, row_columns, row_of, rows_of};
 use std::borrow::Cow;
 use std::sync::Arc;
 
+/// Digits that a double gives back as they were written.
+const OF_DOUBLES: u8 = 15;
+
 /// Columns and their places in the table.
 pub(crate) type Given = (Vec<ArrayRef>, Vec<usize>);
 
@@ -249,11 +252,22 @@ fn is_exact(cell: &Cell<'_>, data_type: &DataType) -> bool {
         Cell::Null => true,
         Cell::Text(text) => is_exact_text(text, data_type),
         Cell::Scalar(ScalarValue::Utf8(Some(text))) => is_exact_text(text, data_type),
+        Cell::Scalar(value) if !is_told_apart(value, data_type) => false,
         Cell::Scalar(value) => {
             let own = value.data_type();
             let back = value.cast_to(data_type).and_then(|there| there.cast_to(&own));
             own == *data_type || back.is_ok_and(|back| back == **value)
         }
+    }
+}
+
+/// Whether a value that a type's are compared with can be equal to one of them only: numerics beside a double are
+/// doubles, of which one may stand for several of more digits.
+fn is_told_apart(value: &ScalarValue, data_type: &DataType) -> bool {
+    match (value, data_type) {
+        (ScalarValue::Float32(_), DataType::Decimal128(..)) => false,
+        (ScalarValue::Float64(_), DataType::Decimal128(precision, _)) => *precision <= OF_DOUBLES,
+        _ => true,
     }
 }
 

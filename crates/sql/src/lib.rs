@@ -93,7 +93,7 @@ pub use exact::physical_rules;
 pub use explain::explain;
 pub use function::{CallError, CallFailed, ScalarFunction, Volatility};
 pub use generated::{Generated, is_proctime};
-pub use highwater_values::{bytea, input, spelling};
+pub use highwater_values::{bytea, input, numerics, spelling};
 pub use maintain::check_functions;
 pub use numerals::numeral;
 pub use parameters::{are_told, parameter_types};
