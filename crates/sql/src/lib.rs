@@ -95,7 +95,7 @@ pub use function::{CallError, CallFailed, ScalarFunction, Volatility};
 pub use generated::{Generated, is_proctime};
 pub use highwater_values::{bytea, input, numerics, spelling};
 pub use maintain::check_functions;
-pub use numerals::numeral;
+pub use numerals::{exact_number, numeral};
 pub use parameters::{are_told, parameter_types};
 pub use parse::{is_default, parse, rows_of};
 pub use precedence::group_operands;

@@ -6,6 +6,7 @@
 //! place of the cast, which is another question where the cast rounds: `n::int = 3` is not `n = 3`.
 
 use crate::floats::is_float;
+use crate::numerals::as_numeric;
 use crate::numerics;
 use arrow::array::{Array, ArrayRef, AsArray, ListArray};
 use arrow::compute::{CastOptions, cast_with_options};
@@ -105,11 +106,13 @@ pub fn rounded(values: &ArrayRef, to: &DataType) -> Result<ArrayRef, ArrowError>
     }
 }
 
-/// A cast below which the function stands that is to; a number that is written out is rounded as the numeric that it
-/// is.
+/// A cast below which the function stands that is to; a number that is written out is taken for the numeric that it is.
 pub(crate) fn exact(Cast { expr: inner, field }: Cast, schema: &DFSchema) -> Transformed<Expr> {
     let step = inner.get_type(schema).ok().and_then(|from| Step::before(&from, field.data_type()));
     let Some(step) = step else { return Transformed::no(Expr::Cast(Cast { expr: inner, field })) };
+    if let (Step::Numeric(..), Some(numeric)) = (step, as_numeric(&inner)) {
+        return Transformed::yes(exact(Cast { expr: Box::new(numeric), field }, schema).data);
+    }
     let written = if step == Step::Rounded(0) { rounded_as_written(&inner) } else { None };
     let inner = written.unwrap_or_else(|| {
         let function = Arc::new(ScalarUDF::from(Below::cast(step)));
@@ -300,5 +303,25 @@ mod tests {
         assert_eq!(whole(Arc::clone(whole_lists.as_list::<i32>().values())), [2, 4, 0]);
         let tenths = rounded(&numeric(vec![999, -115], 3, 2), &DataType::Decimal128(9, 1)).expect("rounds");
         assert_eq!(&tenths, &numeric(vec![100, -12], 3, 1));
+    }
+
+    #[test]
+    fn floats_become_numerics_by_their_digits() {
+        let money = DataType::Decimal128(10, 2);
+        let found =
+            rounded(&(Arc::new(Float64Array::from(vec![1.005, -0.285])) as ArrayRef), &money).expect("in range");
+        let expected = Decimal128Array::from(vec![101, -29]).with_precision_and_scale(10, 2).expect("fits");
+        assert_eq!(found.as_primitive::<Decimal128Type>(), &expected);
+        let cast_of = |value: Expr| {
+            let Expr::Cast(cast) = datafusion::logical_expr::cast(value, money.clone()) else { panic!("a cast") };
+            exact(cast, &DFSchema::empty())
+        };
+        let double = datafusion::logical_expr::cast(lit(1.005), DataType::Float64);
+        let done = cast_of(double);
+        assert!(done.transformed && format!("{}", done.data).contains("numeric_of_10_2"), "{}", done.data);
+        let Expr::Cast(done) = done.data else { panic!("a cast") };
+        assert!(!is_of_floats(&done, &DFSchema::empty()) && !exact(done, &DFSchema::empty()).transformed);
+        let written = format!("{}", cast_of(lit(1.005)).data);
+        assert!(written.contains("rounded_to_2") && written.contains("Decimal128"), "{written}");
     }
 }
