@@ -50,7 +50,10 @@ impl Parameters {
     /// The plan with casts around those that are doubles: one that stands alone is a number that is written out, which
     /// is a numeric beside others and below casts.
     fn told_as_doubles(&self, plan: LogicalPlan) -> Result<LogicalPlan> {
-        let is_one = |expr: &Expr| matches!(expr, Expr::Placeholder(Placeholder { id, .. }) if self.named(id).is_some_and(is_double));
+        let is_one = |expr: &Expr| match expr {
+            Expr::Placeholder(Placeholder { id, .. }) => self.named(id).is_some_and(is_double),
+            _ => false,
+        };
         let told = plan.transform_up_with_subqueries(|node| {
             let names = NamePreserver::new(&node);
             node.map_expressions(|expr| {

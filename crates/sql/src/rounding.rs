@@ -310,7 +310,7 @@ mod tests {
         let money = DataType::Decimal128(10, 2);
         let found =
             rounded(&(Arc::new(Float64Array::from(vec![1.005, -0.285])) as ArrayRef), &money).expect("in range");
-        let expected = Decimal128Array::from(vec![101, -29]).with_precision_and_scale(10, 2).expect("fits");
+        let expected = Decimal128Array::from(vec![101_i128, -29]).with_precision_and_scale(10, 2).expect("fits");
         assert_eq!(found.as_primitive::<Decimal128Type>(), &expected);
         let cast_of = |value: Expr| {
             let Expr::Cast(cast) = datafusion::logical_expr::cast(value, money.clone()) else { panic!("a cast") };
@@ -318,10 +318,10 @@ mod tests {
         };
         let double = datafusion::logical_expr::cast(lit(1.005), DataType::Float64);
         let done = cast_of(double);
-        assert!(done.transformed && format!("{}", done.data).contains("numeric_of_10_2"), "{}", done.data);
+        assert!(done.transformed && done.data.to_string().contains("numeric_of_10_2"), "{}", done.data);
         let Expr::Cast(done) = done.data else { panic!("a cast") };
         assert!(!is_of_floats(&done, &DFSchema::empty()) && !exact(done, &DFSchema::empty()).transformed);
-        let written = format!("{}", cast_of(lit(1.005)).data);
+        let written = cast_of(lit(1.005)).data.to_string();
         assert!(written.contains("rounded_to_2") && written.contains("Decimal128"), "{written}");
     }
 }
