@@ -18,7 +18,7 @@ use arrow::datatypes::{
 use arrow::error::ArrowError;
 use highwater_engine::{Error, Result};
 use highwater_values::input::{DAYS, MOMENTS, TIMES, parse_text_column};
-use highwater_values::{bytea, spelling};
+use highwater_values::{bytea, numerics, spelling};
 use memchr::memchr;
 use std::sync::Arc;
 
@@ -70,18 +70,24 @@ impl Conform {
     /// A batch of the chosen columns, given in the statement's order in the source's types; a value
     /// that does not fit is an error.
     pub(crate) fn batch(&self, columns: Vec<ArrayRef>) -> Result<RecordBatch, ArrowError> {
-        let strict = CastOptions { safe: false, ..CastOptions::default() };
-        let columns = self
-            .schema
-            .fields()
-            .iter()
-            .zip(columns)
-            .map(|(field, column)| match column.data_type() == field.data_type() {
-                true => Ok(column),
-                false => cast_with_options(&column, field.data_type(), &strict),
-            })
-            .collect::<Result<Vec<_>, _>>()?;
+        let columns = self.schema.fields().iter().zip(columns);
+        let columns = columns.map(|(field, column)| cast_strictly(column, field.data_type()));
+        let columns = columns.collect::<Result<Vec<_>, _>>()?;
         RecordBatch::try_new(Arc::clone(&self.schema), columns)
+    }
+}
+
+/// A column in another type.
+///
+/// # Errors
+/// When a value does not fit.
+fn cast_strictly(column: ArrayRef, to: &DataType) -> Result<ArrayRef, ArrowError> {
+    match (column.data_type(), to) {
+        (own, to) if own == to => Ok(column),
+        (DataType::Float32 | DataType::Float64, DataType::Decimal128(precision, scale)) => {
+            Ok(Arc::new(numerics::of_floats(&column, *precision, *scale)?))
+        }
+        _ => cast_with_options(&column, to, &CastOptions { safe: false, ..CastOptions::default() }),
     }
 }
 
@@ -165,6 +171,9 @@ fn converted(column: &ArrayRef, to: &DataType) -> Result<ArrayRef, ArrowError> {
             Ok(Arc::new(times.unary::<_, Time64MicrosecondType>(rounded)))
         }
         (_, DataType::Utf8) => spelling::texts(column).map_or_else(|| cast(column, to), Ok),
+        (DataType::Float32 | DataType::Float64, DataType::Decimal128(precision, scale)) => {
+            Ok(Arc::new(numerics::of_floats_that_fit(column, *precision, *scale)?))
+        }
         // Arrow fails for the whole column when one of its timestamps is beyond the years that it can tell.
         (DataType::Timestamp(..), DataType::Date32 | DataType::Time64(_)) => {
             cast(column, to).or_else(|_| one_by_one(column.len(), to, |row| cast(&column.slice(row, 1), to).ok()))
@@ -371,6 +380,11 @@ mod tests {
         assert_eq!(lost(Arc::clone(&doubles), &DataType::Int32), [0, 4]);
         assert_eq!(lost(Arc::clone(&doubles), &DataType::Float32), [4]);
         assert_eq!(lost(Arc::clone(&doubles), &DataType::Decimal128(38, 0)), [4]);
+        let doubles: ArrayRef = Arc::new(Float64Array::from(vec![Some(1.005), None, Some(f64::NAN), Some(0.285)]));
+        let (numerics, marked) = cast_marking(&doubles, &DataType::Decimal128(10, 2)).expect("cast");
+        let numerics = numerics.as_primitive::<Decimal128Type>();
+        assert_eq!(numerics.iter().collect::<Vec<_>>(), [Some(101), None, None, Some(29)]);
+        assert_eq!(marked, Some(BooleanArray::from(vec![false, false, true, false])));
         let decimals = Decimal128Array::from(vec![Some(1600), Some(-2000), None]).with_precision_and_scale(10, 3);
         let decimals: ArrayRef = Arc::new(decimals.expect("a decimal"));
         assert_eq!(lost(Arc::clone(&decimals), &DataType::Int16), [0]);

@@ -13,7 +13,7 @@ use crate::objects::Body;
 use crate::parameters::Parameters;
 use crate::provider::TableRows;
 use crate::upsert::Upsert;
-use crate::values::{values, whole};
+use crate::values::{as_taken, values};
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, new_null_array};
 use arrow::compute::CastOptions;
 use arrow::compute::cast_with_options;
@@ -136,7 +136,7 @@ impl Target {
     pub(crate) fn round_written(&self, assignments: &mut [(Name, ast::Expr)]) {
         for (column, expr) in assignments {
             let assigned = self.schema().field_with_name(&column.value);
-            if let Some(rounded) = assigned.ok().and_then(|field| whole(expr, field.data_type())) {
+            if let Some(rounded) = assigned.ok().and_then(|field| as_taken(expr, field.data_type())) {
                 *expr = rounded;
             }
         }
@@ -456,7 +456,7 @@ pub(crate) fn default_of(
     zone: Option<&Zone>,
 ) -> Result<ArrayRef> {
     let Some(default) = default else { return Ok(new_null_array(data_type, count)) };
-    let rounded = whole(default, data_type);
+    let rounded = as_taken(default, data_type);
     let default = rounded.as_ref().unwrap_or(default);
     let zone = zone.filter(|zone| zone.of_type(data_type) == *data_type);
     match without_columns(session, default, text, count, zone)? {
@@ -509,7 +509,7 @@ fn with_defaults(
                 *expr = default_expr(target, *at, elsewhere)?;
             }
             for (expr, at) in row.content.iter_mut().zip(&places) {
-                if let Some(rounded) = whole(expr, target.schema().field(*at).data_type()) {
+                if let Some(rounded) = as_taken(expr, target.schema().field(*at).data_type()) {
                     *expr = rounded;
                 }
             }
@@ -540,7 +540,7 @@ fn with_whole_items(target: &Target, insert: &Insert, query: &Query) -> Result<Q
             // The places of those behind it are not known here.
             break;
         };
-        if let Some(rounded) = whole(expr, target.schema().field(at).data_type()) {
+        if let Some(rounded) = as_taken(expr, target.schema().field(at).data_type()) {
             *expr = rounded;
         }
     }

@@ -12,6 +12,7 @@ use arrow::array::Array as _;
 use arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
 use datafusion::sql::sqlparser::ast::Expr;
+use highwater_sql::numerics;
 use highwater_sql::statement::{Name, Prepare, Statement};
 use std::sync::Arc;
 
@@ -76,7 +77,12 @@ impl Database {
             return Ok(ScalarValue::try_from_array(&value, 0)?);
         }
         if is_numeric && value.is_valid(0) && own.is_numeric() {
-            return read_text(&ScalarValue::try_from_array(&value, 0)?.to_string(), data_type);
+            let text = match ScalarValue::try_from_array(&value, 0)? {
+                ScalarValue::Float64(Some(value)) => numerics::text_of_double(value),
+                ScalarValue::Float32(Some(value)) => numerics::text_of_real(value),
+                whole => whole.to_string(),
+            };
+            return read_text(&text, data_type);
         }
         Ok(ScalarValue::try_from_array(&assign(&value, data_type)?, 0)?)
     }

@@ -14,9 +14,12 @@ use datafusion::common::ScalarValue;
 use datafusion::sql::sqlparser::ast::{self, Expr, UnaryOperator, Value, ValueWithSpan};
 use highwater_sql::input::parse_text_column;
 use highwater_sql::statement::{Name, Query};
-use highwater_sql::{is_default, numeral, row_columns, row_of, rows_of};
+use highwater_sql::{exact_number, is_default, numeral, row_columns, row_of, rows_of};
 use std::borrow::Cow;
 use std::sync::Arc;
+
+/// Digits that a double gives back as they were written.
+const OF_DOUBLES: u8 = 15;
 
 /// Columns and their places in the table.
 pub(crate) type Given = (Vec<ArrayRef>, Vec<usize>);
@@ -134,30 +137,31 @@ fn number(text: &str, data_type: &DataType) -> bool {
     }
 }
 
-/// A number that is written with a fraction as a column of whole numbers takes it: it is numeric, whose
-/// halves are rounded away from zero. None for whatever else stands there.
-pub(crate) fn whole(expr: &Expr, data_type: &DataType) -> Option<Expr> {
+/// A number that is written out as a column takes it that is none of floating point: it is numeric, whose halves are
+/// rounded away from zero for whole numbers, and which has all of its digits. None for whatever else stands there.
+pub(crate) fn as_taken(expr: &Expr, data_type: &DataType) -> Option<Expr> {
     match expr {
+        Expr::Value(_) | Expr::UnaryOp { .. } if matches!(data_type, DataType::Decimal128(..)) => exact_number(expr),
         Expr::Value(value) if data_type.is_signed_integer() => {
             let Value::Number(text, is_long) = &value.value else { return None };
             let rounded = ValueWithSpan { value: Value::Number(rounded(text)?, *is_long), span: value.span };
             Some(Expr::Value(rounded))
         }
         Expr::UnaryOp { op: UnaryOperator::Minus, expr } => {
-            let expr = Box::new(whole(expr, data_type)?);
+            let expr = Box::new(as_taken(expr, data_type)?);
             Some(Expr::UnaryOp { op: UnaryOperator::Minus, expr })
         }
-        Expr::Nested(expr) => whole(expr, data_type),
+        Expr::Nested(expr) => as_taken(expr, data_type),
         Expr::Array(array) => {
             let DataType::List(of) = data_type else { return None };
-            let element = |expr: &Expr| whole(expr, of.data_type()).unwrap_or_else(|| expr.clone());
+            let element = |expr: &Expr| as_taken(expr, of.data_type()).unwrap_or_else(|| expr.clone());
             let elem = array.elem.iter().map(element).collect();
             Some(Expr::Array(ast::Array { elem, named: array.named }))
         }
         row => {
             let DataType::Struct(fields) = data_type else { return None };
             let columns = row_columns(row).filter(|columns| columns.len() == fields.len())?;
-            let column = |(expr, field): (Expr, &FieldRef)| whole(&expr, field.data_type()).unwrap_or(expr);
+            let column = |(expr, field): (Expr, &FieldRef)| as_taken(&expr, field.data_type()).unwrap_or(expr);
             Some(row_of(columns.into_iter().zip(fields).map(column).collect()))
         }
     }
@@ -249,11 +253,22 @@ fn is_exact(cell: &Cell<'_>, data_type: &DataType) -> bool {
         Cell::Null => true,
         Cell::Text(text) => is_exact_text(text, data_type),
         Cell::Scalar(ScalarValue::Utf8(Some(text))) => is_exact_text(text, data_type),
+        Cell::Scalar(value) if !is_told_apart(value, data_type) => false,
         Cell::Scalar(value) => {
             let own = value.data_type();
             let back = value.cast_to(data_type).and_then(|there| there.cast_to(&own));
             own == *data_type || back.is_ok_and(|back| back == **value)
         }
+    }
+}
+
+/// Whether a value that a type's are compared with can be equal to one of them only: numerics beside a double are
+/// doubles, of which one may stand for several of more digits.
+fn is_told_apart(value: &ScalarValue, data_type: &DataType) -> bool {
+    match (value, data_type) {
+        (ScalarValue::Float32(_), DataType::Decimal128(..)) => false,
+        (ScalarValue::Float64(_), DataType::Decimal128(precision, _)) => *precision <= OF_DOUBLES,
+        _ => true,
     }
 }
 

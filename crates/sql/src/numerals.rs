@@ -37,8 +37,6 @@ pub(crate) const WIDEST: DataType = DataType::Decimal256(76, 38);
 const FARTHEST: u64 = 1000;
 /// Digits that a double gives back as they were written.
 pub(crate) const OF_DOUBLES: usize = 15;
-/// Digits beyond which no double is told from another.
-pub(crate) const OF_ALL_DOUBLES: usize = 17;
 
 /// Whether a cast to a type wants the digits as they are written.
 pub(crate) const fn is_exact(of: &SqlType) -> bool {
@@ -86,6 +84,14 @@ pub(crate) fn keep_digits(expr: &mut SqlExpr, more_than: usize) {
         }
         _ => {}
     }
+}
+
+/// A number of more digits than a double gives back, as the numeric that it is; none for whatever else stands there.
+#[must_use]
+pub fn exact_number(expr: &SqlExpr) -> Option<SqlExpr> {
+    let mut exact = expr.clone();
+    keep_digits(&mut exact, OF_DOUBLES);
+    (exact != *expr).then_some(exact)
 }
 
 /// The digits of a number, and how many of them stand behind the point; none when it is a whole number that is

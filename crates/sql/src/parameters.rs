@@ -6,10 +6,10 @@
 //! ([`parameter_types`]). What neither tells is for the caller, who takes it for text, as PostgreSQL does.
 
 use crate::alike;
-use crate::error::DataError;
+use crate::error::{self, DataError, Error};
 use crate::jsonb::typed;
 use crate::numbers;
-use crate::types::{is_jsonb, is_text};
+use crate::types::{is_jsonb, is_text, pg_name};
 use arrow::datatypes::{DataType, Field, FieldRef, IntervalUnit, TimeUnit};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, DataFusionError, Result};
@@ -59,6 +59,41 @@ pub fn parameter_types(plan: &LogicalPlan) -> BTreeMap<String, DataType> {
     });
     // A walk that looks at expressions only does not fail.
     walked.map_or_else(|_| BTreeMap::new(), |_| found)
+}
+
+/// Refuses casts of parameters that Arrow has and PostgreSQL has not.
+///
+/// # Errors
+/// `Invalid` (42846).
+pub(crate) fn check(plan: &LogicalPlan) -> error::Result<()> {
+    let mut refused = None;
+    let walked = plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|expr| {
+            expr.apply(|expr| {
+                if refused.is_none() {
+                    refused = no_cast(expr);
+                }
+                Ok(if refused.is_none() { TreeNodeRecursion::Continue } else { TreeNodeRecursion::Stop })
+            })
+        })
+    });
+    walked.map_err(|e| Error::Plan(Box::new(e)))?;
+    let Some((from, to)) = refused else { return Ok(()) };
+    let message = format!("cannot cast type {} to {}", pg_name(&from), pg_name(&to));
+    Err(Error::Invalid { sqlstate: "42846", message, position: None })
+}
+
+/// The types of a cast that is none.
+fn no_cast(expr: &Expr) -> Option<(DataType, DataType)> {
+    let Expr::Cast(Cast { expr, field }) = expr else { return None };
+    let Expr::Placeholder(Placeholder { field: Some(of), .. }) = expr.as_ref() else { return None };
+    let (from, to) = (of.data_type(), field.data_type());
+    let is_none = match to {
+        DataType::Boolean => matches!(from, DataType::Int16 | DataType::Int64),
+        DataType::Date32 => from.is_integer(),
+        _ => false,
+    };
+    is_none.then(|| (from.clone(), to.clone()))
 }
 
 /// Whether all places of parameters in a plan have these types, the first parameter's first.
@@ -454,6 +489,25 @@ mod tests {
             assert_eq!(types(text), "$1 Int32", "{text}");
         }
         assert_eq!(types("SELECT least($1, $2)"), "");
+    }
+
+    #[test]
+    fn parameters_have_the_casts_that_postgresql_has() {
+        let bound = |text: &str, of: DataType| {
+            let Ok(Statement::Query(query)) = crate::parse(text) else { panic!("{text}: a query") };
+            Session::default().bind_with(&query, &relations(), &[Some(of)])
+        };
+        for (text, of) in [
+            ("SELECT $1::date", DataType::Int32),
+            ("SELECT i FROM t WHERE $1::boolean", DataType::Int64),
+            ("SELECT i FROM t WHERE i IN (SELECT i FROM t WHERE $1::boolean)", DataType::Int16),
+        ] {
+            let refused = bound(text, of).expect_err("no cast").to_string();
+            assert!(refused.contains("cannot cast type"), "{refused}");
+        }
+        for (text, of) in [("SELECT $1::boolean", DataType::Int32), ("SELECT $1::date", DataType::Date32)] {
+            assert!(bound(text, of).is_ok(), "{text}");
+        }
     }
 
     #[test]

@@ -186,7 +186,7 @@ impl VisitorMut for Respell {
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<Infallible> {
         for item in &mut select.projection {
             if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
-                numerals::keep_digits(expr, numerals::OF_ALL_DOUBLES);
+                numerals::keep_digits(expr, numerals::OF_DOUBLES);
             }
         }
         if let Some(condition) = &mut select.selection {

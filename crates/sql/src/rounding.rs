@@ -1,10 +1,13 @@
 //! Casts that leave out digits after the point round, as PostgreSQL's do: numeric with halves away from
-//! zero, floating point with halves to the even number. Arrow's casts to integers cut off.
+//! zero, floating point with halves to the even number. Arrow's casts to integers cut off. Floating point becomes
+//! numeric by its digits ([`numerics`]), where Arrow's casts multiply.
 //!
-//! The rounding is a function of its own. DataFusion compares what is below a cast with a literal in
+//! Both are functions of their own. DataFusion compares what is below a cast with a literal in
 //! place of the cast, which is another question where the cast rounds: `n::int = 3` is not `n = 3`.
 
 use crate::floats::is_float;
+use crate::numerals::as_numeric;
+use crate::numerics;
 use arrow::array::{Array, ArrayRef, AsArray, ListArray};
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Decimal128Type, DecimalType, Field, FieldRef, Float32Type, Float64Type};
@@ -20,25 +23,69 @@ use datafusion::logical_expr::{
 };
 use std::sync::Arc;
 
-/// How many digits after the point stay when values of a type are rounded before a cast; none when they
-/// are not.
-fn digits_kept(from: &DataType, to: &DataType) -> Option<i8> {
-    match (from, to) {
-        (DataType::Float32 | DataType::Float64, to) if to.is_integer() => Some(0),
-        (DataType::Decimal128(_, scale), to) if to.is_integer() && *scale > 0 => Some(0),
-        (DataType::Decimal128(_, scale), DataType::Decimal128(_, kept)) if (0..*scale).contains(kept) => Some(*kept),
-        (DataType::List(from), DataType::List(to)) => digits_kept(from.data_type(), to.data_type()),
-        _ => None,
+/// What is done to values below a cast.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Step {
+    /// So many digits after the point stay.
+    Rounded(i8),
+    /// Floating point becomes numeric of this precision and scale.
+    Numeric(u8, i8),
+}
+
+impl Step {
+    /// What is done before a cast of one type to another; nothing for most.
+    fn before(from: &DataType, to: &DataType) -> Option<Self> {
+        match (from, to) {
+            (DataType::Float32 | DataType::Float64, to) if to.is_integer() => Some(Self::Rounded(0)),
+            (DataType::Float32 | DataType::Float64, DataType::Decimal128(precision, scale)) => {
+                Some(Self::Numeric(*precision, *scale))
+            }
+            (DataType::Decimal128(_, scale), to) if to.is_integer() && *scale > 0 => Some(Self::Rounded(0)),
+            (DataType::Decimal128(_, scale), DataType::Decimal128(_, kept)) if (0..*scale).contains(kept) => {
+                Some(Self::Rounded(*kept))
+            }
+            (DataType::List(from), DataType::List(to)) => Self::before(from.data_type(), to.data_type()),
+            _ => None,
+        }
+    }
+
+    /// What values of a type are then.
+    fn gives(self, from: &DataType) -> DataType {
+        match (from, self) {
+            (DataType::List(of), _) => list_of(self.gives(of.data_type())),
+            (_, Self::Numeric(precision, scale)) => DataType::Decimal128(precision, scale),
+            (DataType::Decimal128(precision, scale), Self::Rounded(digits)) => {
+                rounded_numeric(*precision, *scale, digits)
+            }
+            (other, Self::Rounded(_)) => other.clone(),
+        }
+    }
+
+    fn of(self, values: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+        match (values.data_type(), self) {
+            (DataType::List(_), _) => {
+                let lists = values.as_list::<i32>();
+                let elements = self.of(lists.values())?;
+                let field = Arc::new(Field::new_list_field(elements.data_type().clone(), true));
+                Ok(Arc::new(ListArray::try_new(field, lists.offsets().clone(), elements, lists.nulls().cloned())?))
+            }
+            (_, Self::Numeric(precision, scale)) => Ok(Arc::new(numerics::of_floats(values, precision, scale)?)),
+            (DataType::Float32, Self::Rounded(_)) => {
+                Ok(Arc::new(values.as_primitive::<Float32Type>().unary::<_, Float32Type>(f32::round_ties_even)))
+            }
+            (DataType::Float64, Self::Rounded(_)) => {
+                Ok(Arc::new(values.as_primitive::<Float64Type>().unary::<_, Float64Type>(f64::round_ties_even)))
+            }
+            (from, Self::Rounded(_)) => {
+                let strict = CastOptions { safe: false, ..CastOptions::default() };
+                cast_with_options(values, &self.gives(from), &strict)
+            }
+        }
     }
 }
 
-/// The type of rounded values, which has a digit more before the point.
-fn rounded_type(from: &DataType, digits: i8) -> DataType {
-    let (precision, scale) = match from {
-        DataType::Decimal128(precision, scale) => (precision, scale),
-        DataType::List(of) => return list_of(rounded_type(of.data_type(), digits)),
-        other => return other.clone(),
-    };
+/// The type of rounded numerics, which has a digit more before the point.
+fn rounded_numeric(precision: u8, scale: i8, digits: i8) -> DataType {
     let gone = u8::try_from(scale.saturating_sub(digits)).unwrap_or(0);
     let precision = precision.saturating_sub(gone).saturating_add(1);
     DataType::Decimal128(precision.min(Decimal128Type::MAX_PRECISION), digits)
@@ -48,39 +95,39 @@ fn list_of(element: DataType) -> DataType {
     DataType::List(Arc::new(Field::new_list_field(element, true)))
 }
 
-fn round(values: &ArrayRef, digits: i8) -> Result<ArrayRef, ArrowError> {
-    match values.data_type() {
-        DataType::Float32 => {
-            Ok(Arc::new(values.as_primitive::<Float32Type>().unary::<_, Float32Type>(f32::round_ties_even)))
-        }
-        DataType::Float64 => {
-            Ok(Arc::new(values.as_primitive::<Float64Type>().unary::<_, Float64Type>(f64::round_ties_even)))
-        }
-        DataType::List(_) => {
-            let lists = values.as_list::<i32>();
-            let elements = round(lists.values(), digits)?;
-            let field = Arc::new(Field::new_list_field(elements.data_type().clone(), true));
-            Ok(Arc::new(ListArray::try_new(field, lists.offsets().clone(), elements, lists.nulls().cloned())?))
-        }
-        from => {
-            let strict = CastOptions { safe: false, ..CastOptions::default() };
-            cast_with_options(values, &rounded_type(from, digits), &strict)
-        }
-    }
-}
-
 /// Values as a cast to a type finds them.
 ///
 /// # Errors
-/// When a rounded value has more digits than there are.
+/// When a value has more digits than there are.
 pub fn rounded(values: &ArrayRef, to: &DataType) -> Result<ArrayRef, ArrowError> {
-    match digits_kept(values.data_type(), to) {
-        Some(digits) => round(values, digits),
+    match Step::before(values.data_type(), to) {
+        Some(step) => step.of(values),
         None => Ok(Arc::clone(values)),
     }
 }
 
-/// Rounds below casts.
+/// A cast below which the function stands that is to; a number that is written out is taken for the numeric that it is.
+pub(crate) fn exact(Cast { expr: inner, field }: Cast, schema: &DFSchema) -> Transformed<Expr> {
+    let step = inner.get_type(schema).ok().and_then(|from| Step::before(&from, field.data_type()));
+    let Some(step) = step else { return Transformed::no(Expr::Cast(Cast { expr: inner, field })) };
+    if let (Step::Numeric(..), Some(numeric)) = (step, as_numeric(&inner)) {
+        return Transformed::yes(exact(Cast { expr: Box::new(numeric), field }, schema).data);
+    }
+    let written = if step == Step::Rounded(0) { rounded_as_written(&inner) } else { None };
+    let inner = written.unwrap_or_else(|| {
+        let function = Arc::new(ScalarUDF::from(Below::cast(step)));
+        Expr::ScalarFunction(ScalarFunction::new_udf(function, vec![*inner]))
+    });
+    Transformed::yes(Expr::Cast(Cast { expr: Box::new(inner), field }))
+}
+
+/// Whether a cast makes numerics of floating point.
+pub(crate) fn is_of_floats(cast: &Cast, schema: &DFSchema) -> bool {
+    let step = cast.expr.get_type(schema).ok().and_then(|from| Step::before(&from, cast.field.data_type()));
+    matches!(step, Some(Step::Numeric(..)))
+}
+
+/// Puts functions below casts.
 #[derive(Debug)]
 pub(crate) struct Rounding;
 
@@ -90,21 +137,11 @@ impl FunctionRewrite for Rounding {
     }
 
     fn rewrite(&self, expr: Expr, schema: &DFSchema, _: &ConfigOptions) -> Result<Transformed<Expr>> {
-        let (inner, field) = match expr {
-            Expr::Cast(Cast { expr, field }) => (expr, field),
-            Expr::ScalarFunction(call) => return Ok(places_told(call)),
-            other => return Ok(Transformed::no(other)),
-        };
-        let digits = inner.get_type(schema).ok().and_then(|from| digits_kept(&from, field.data_type()));
-        let Some(digits) = digits else { return Ok(Transformed::no(Expr::Cast(Cast { expr: inner, field }))) };
-        let inner = match rounded_as_written(&inner) {
-            Some(rounded) => rounded,
-            None => {
-                let function = Arc::new(ScalarUDF::from(Round::to(digits)));
-                Expr::ScalarFunction(ScalarFunction::new_udf(function, vec![*inner]))
-            }
-        };
-        Ok(Transformed::yes(Expr::Cast(Cast { expr: Box::new(inner), field })))
+        Ok(match expr {
+            Expr::Cast(cast) => exact(cast, schema),
+            Expr::ScalarFunction(call) => places_told(call),
+            other => Transformed::no(other),
+        })
     }
 }
 
@@ -180,23 +217,28 @@ pub(crate) fn to_even(call: ScalarFunction, schema: &DFSchema) -> Expr {
     if !is_own {
         return Expr::ScalarFunction(call);
     }
-    Expr::ScalarFunction(ScalarFunction::new_udf(Arc::new(ScalarUDF::from(Round::to(0))), call.args))
+    Expr::ScalarFunction(ScalarFunction::new_udf(Arc::new(ScalarUDF::from(Below::cast(Step::Rounded(0)))), call.args))
 }
 
+/// The function that does what is done below a cast.
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct Round {
+struct Below {
     name: String,
-    digits: i8,
+    step: Step,
     signature: Signature,
 }
 
-impl Round {
-    fn to(digits: i8) -> Self {
-        Self { name: format!("rounded_to_{digits}"), digits, signature: Signature::any(1, Volatility::Immutable) }
+impl Below {
+    fn cast(step: Step) -> Self {
+        let name = match step {
+            Step::Rounded(digits) => format!("rounded_to_{digits}"),
+            Step::Numeric(precision, scale) => format!("numeric_of_{precision}_{scale}"),
+        };
+        Self { name, step, signature: Signature::any(1, Volatility::Immutable) }
     }
 }
 
-impl ScalarUDFImpl for Round {
+impl ScalarUDFImpl for Below {
     fn name(&self) -> &str {
         &self.name
     }
@@ -207,24 +249,24 @@ impl ScalarUDFImpl for Round {
 
     fn return_type(&self, args: &[DataType]) -> Result<DataType> {
         match args {
-            [from] => Ok(rounded_type(from, self.digits)),
+            [from] => Ok(self.step.gives(from)),
             _ => plan_err!("{} takes one value", self.name),
         }
     }
 
     fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
         match args.arg_fields {
-            [of] => Ok(Arc::new(Field::new(self.name(), rounded_type(of.data_type(), self.digits), of.is_nullable()))),
+            [of] => Ok(Arc::new(Field::new(self.name(), self.step.gives(of.data_type()), of.is_nullable()))),
             _ => plan_err!("{} takes one value", self.name),
         }
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         match args.args.as_slice() {
-            [ColumnarValue::Array(values)] => Ok(ColumnarValue::Array(round(values, self.digits)?)),
+            [ColumnarValue::Array(values)] => Ok(ColumnarValue::Array(self.step.of(values)?)),
             [ColumnarValue::Scalar(value)] => {
-                let rounded = round(&value.to_array()?, self.digits)?;
-                ScalarValue::try_from_array(&rounded, 0).map(ColumnarValue::Scalar)
+                let made = self.step.of(&value.to_array()?)?;
+                ScalarValue::try_from_array(&made, 0).map(ColumnarValue::Scalar)
             }
             _ => plan_err!("{} takes one value", self.name),
         }
@@ -261,5 +303,25 @@ mod tests {
         assert_eq!(whole(Arc::clone(whole_lists.as_list::<i32>().values())), [2, 4, 0]);
         let tenths = rounded(&numeric(vec![999, -115], 3, 2), &DataType::Decimal128(9, 1)).expect("rounds");
         assert_eq!(&tenths, &numeric(vec![100, -12], 3, 1));
+    }
+
+    #[test]
+    fn floats_become_numerics_by_their_digits() {
+        let money = DataType::Decimal128(10, 2);
+        let found =
+            rounded(&(Arc::new(Float64Array::from(vec![1.005, -0.285])) as ArrayRef), &money).expect("in range");
+        let expected = Decimal128Array::from(vec![101_i128, -29]).with_precision_and_scale(10, 2).expect("fits");
+        assert_eq!(found.as_primitive::<Decimal128Type>(), &expected);
+        let cast_of = |value: Expr| {
+            let Expr::Cast(cast) = datafusion::logical_expr::cast(value, money.clone()) else { panic!("a cast") };
+            exact(cast, &DFSchema::empty())
+        };
+        let double = datafusion::logical_expr::cast(lit(1.005), DataType::Float64);
+        let done = cast_of(double);
+        assert!(done.transformed && done.data.to_string().contains("numeric_of_10_2"), "{}", done.data);
+        let Expr::Cast(done) = done.data else { panic!("a cast") };
+        assert!(!is_of_floats(&done, &DFSchema::empty()) && !exact(done, &DFSchema::empty()).transformed);
+        let written = cast_of(lit(1.005)).data.to_string();
+        assert!(written.contains("rounded_to_2") && written.contains("Decimal128"), "{written}");
     }
 }

@@ -32,7 +32,7 @@ use crate::named;
 use crate::numerals::{Lists, Numerals};
 use crate::order_by;
 use crate::ordered_sets;
-use crate::parameters::Operands;
+use crate::parameters::{self, Operands};
 use crate::patterns;
 use crate::positions;
 use crate::present::{self, Presents};
@@ -423,6 +423,7 @@ impl Session {
         let plan = lateral::inlined(plan).and_then(hidden::in_order).map_err(|e| Error::of_planner(e, &query.text))?;
         let plan = correlated::settled(plan, query)?;
         jsonb::check(&plan)?;
+        parameters::check(&plan)?;
         frames::check(&plan, query)?;
         ordered_sets::check(&plan, query, self)?;
         Ok(plan)

@@ -1,5 +1,6 @@
 //! What is computed of composite values as wholes: whether they are null, and copies of them.
 
+use crate::rounding::rounded;
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, StructArray, new_null_array};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::{CastOptions, cast_with_options, nullif};
@@ -77,7 +78,7 @@ fn emptied(rows: &StructArray) -> Result<StructArray, ArrowError> {
 fn brought(values: &ArrayRef, to: &DataType) -> Result<ArrayRef, ArrowError> {
     let (Some(rows), DataType::Struct(fields)) = (values.as_struct_opt(), to) else {
         let strict = CastOptions { safe: false, ..CastOptions::default() };
-        return cast_with_options(values, to, &strict);
+        return cast_with_options(&rounded(values, to)?, to, &strict);
     };
     let columns = rows.columns().iter().zip(fields.iter()).map(|(column, field)| brought(column, field.data_type()));
     let columns = columns.collect::<Result<Vec<ArrayRef>, ArrowError>>()?;
