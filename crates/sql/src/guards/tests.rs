@@ -87,8 +87,8 @@ fn conditions_that_may_fail_come_after_the_others() {
     let open = || quotient().gt(lit(1_i64));
     let safe = || col("b").not_eq(lit(0_i64));
     let found = rows().filter(and(and(open(), safe()), open())).and_then(LogicalPlanBuilder::build).expect("a plan");
-    let expected = rows().filter(safe()).and_then(|plan| plan.filter(open()));
-    let expected = expected.and_then(|plan| plan.filter(open())).and_then(LogicalPlanBuilder::build);
+    let expected = rows().filter(safe()).and_then(|plan| plan.filter(and(open(), open())));
+    let expected = expected.and_then(LogicalPlanBuilder::build);
     assert_eq!(guarded(found).expect("put apart"), expected.expect("a plan"));
     let plain = rows().filter(and(safe(), safe())).and_then(LogicalPlanBuilder::build).expect("a plan");
     assert_eq!(guarded(plain.clone()).expect("as it was"), plain);
