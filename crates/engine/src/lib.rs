@@ -8,6 +8,7 @@
 
 pub mod batch;
 pub mod changes;
+pub mod conditions;
 pub mod decimal;
 pub mod error;
 pub mod identity;

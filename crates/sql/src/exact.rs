@@ -20,6 +20,7 @@ use crate::ordered_sets;
 use crate::printed::printed;
 use crate::rounding;
 use crate::scalars;
+use crate::together::Together;
 use crate::undealt::Undealt;
 use arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::config::ConfigOptions;
@@ -379,10 +380,12 @@ pub(crate) fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
 /// DataFusion's rules for physical plans, but for those that hand filters down. They know columns by name
 /// alone, and where a join of a table with itself has its sides exchanged, two have one name: they would take
 /// a condition on both sides for one on one side. What they could reach below takes no filters, and the
-/// logical plan's have been handed down already. At last comes what keeps the order of a result.
+/// logical plan's have been handed down already. First of all comes what makes conditions hold in any order, so
+/// that the others know what it leaves to know of a filter, at last what keeps the order of a result.
 #[must_use]
 pub fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     let mut rules = PhysicalOptimizer::new().rules;
+    rules.insert(0, Arc::new(Together));
     rules.retain(|rule| !rule.name().starts_with("FilterPushdown"));
     rules.push(Arc::new(Undealt));
     rules

@@ -5,8 +5,12 @@
 //! DataFusion computes both for whole batches, and one row that fails ends the query. Arguments become
 //! `CASE WHEN filter THEN argument END`, in views too; the FILTER stays, for aggregates that count nulls. A dataflow
 //! computes what fails row by row, and needs no more. A query that runs once has its conditions put apart when all
-//! other rules are done, so that none can put them together again: those that cannot fail come first, each of the
-//! others looks at the rows that are left, and what AND and OR have elsewhere becomes a CASE.
+//! other rules are done, so that none can put them together again: those that cannot fail come first, the others
+//! look at the rows that are left, and what AND and OR have elsewhere becomes a CASE.
+//!
+//! Rules bring conditions that must hold together into an order of their own, what is cheap first. So those of a
+//! filter guard each other in any order, in a dataflow (`conditions` of the engine) as in a query that runs once
+//! (`together`): a row fails only if no condition that can be computed leaves it out.
 //!
 //! Only what may fail is guarded: plans in which nothing may are as they were.
 
@@ -127,12 +131,16 @@ fn fails_itself(expr: &Expr, schema: &DFSchema) -> bool {
 
 /// Whether a type has all values of an expression.
 fn is_safe(expr: &Expr, to: &DataType, schema: &DFSchema) -> bool {
+    expr.get_type(schema).is_ok_and(|from| fits(&from, to))
+}
+
+/// Whether a type has all values of another one.
+pub(crate) fn fits(from: &DataType, to: &DataType) -> bool {
     use DataType::{Decimal128, Float32, Float64, Int16, Int32, Int64, LargeUtf8, Null, Utf8, Utf8View};
-    let Ok(from) = expr.get_type(schema) else { return false };
-    if from == *to {
+    if from == to {
         return true;
     }
-    match (&from, to) {
+    match (from, to) {
         (Null, _)
         | (_, Utf8 | LargeUtf8 | Utf8View)
         | (Int16, Int32 | Int64 | Float32 | Float64)
@@ -193,7 +201,9 @@ fn joined(mut join: Join) -> Result<Transformed<LogicalPlan>> {
     let Some(condition) = join.filter.take_if(|condition| may_fail(condition, &schema)) else {
         return Ok(Transformed::no(LogicalPlan::Join(join)));
     };
-    let (safe, others) = sorted(condition, &schema);
+    let (safe, mut others) = sorted(condition, &schema);
+    // Rules have put patterns behind what is cheap, such as casts.
+    others.sort_by_key(|other| !is_pattern(other));
     let mut whole = conjunction(safe);
     for other in others {
         let other = truth(other, &schema)?;
@@ -206,17 +216,17 @@ fn joined(mut join: Join) -> Result<Transformed<LogicalPlan>> {
     Ok(Transformed::yes(LogicalPlan::Join(join)))
 }
 
-/// A filter as one filter of all conditions that cannot fail, and one above for each that may.
+/// A filter as one filter of all conditions that cannot fail, and one above of those that may.
 fn apart(filter: Filter) -> Result<Transformed<LogicalPlan>> {
     let schema = Arc::clone(filter.input.schema());
     if !may_fail(&filter.predicate, &schema) {
         return Ok(Transformed::no(LogicalPlan::Filter(filter)));
     }
     let (safe, others) = sorted(filter.predicate, &schema);
+    let others = others.into_iter().map(|other| truth(other, &schema)).collect::<Result<Vec<_>>>()?;
     let mut input = filter.input;
-    let others = others.into_iter().map(|other| truth(other, &schema));
-    for condition in conjunction(safe).map(Ok).into_iter().chain(others) {
-        input = Arc::new(LogicalPlan::Filter(Filter::try_new(condition?, input)?));
+    for condition in [conjunction(safe), conjunction(others)].into_iter().flatten() {
+        input = Arc::new(LogicalPlan::Filter(Filter::try_new(condition, input)?));
     }
     Ok(Transformed::yes(Arc::unwrap_or_clone(input)))
 }
@@ -224,6 +234,11 @@ fn apart(filter: Filter) -> Result<Transformed<LogicalPlan>> {
 /// The conditions of a conjunction that cannot fail, and the others, both in their order.
 fn sorted(condition: Expr, schema: &DFSchema) -> (Vec<Expr>, Vec<Expr>) {
     split_conjunction_owned(condition).into_iter().partition(|part| !may_fail(part, schema))
+}
+
+fn is_pattern(expr: &Expr) -> bool {
+    use Operator::{RegexIMatch, RegexMatch, RegexNotIMatch, RegexNotMatch};
+    matches!(expr, Expr::BinaryExpr(BinaryExpr { op: RegexMatch | RegexIMatch | RegexNotMatch | RegexNotIMatch, .. }))
 }
 
 fn junction(expr: &Expr) -> Option<(&Expr, Operator, &Expr)> {
@@ -264,9 +279,20 @@ fn values_of(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     let names = NamePreserver::new(&node);
     node.map_expressions(|expr| {
         let name = names.save(&expr);
-        let done = values(expr, &schema)?;
+        let counted = expr.transform_up(|part| of_filter(part, &schema))?;
+        let done = counted.transform_data(|expr| values(expr, &schema))?;
         Ok(if done.transformed { done.update_data(|expr| name.restore(expr)) } else { done })
     })
+}
+
+/// An aggregate whose FILTER matters only where it is true.
+fn of_filter(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    let Expr::AggregateFunction(mut call) = expr else { return Ok(Transformed::no(expr)) };
+    let Some(filter) = call.params.filter.take_if(|filter| may_fail(filter, schema)) else {
+        return Ok(Transformed::no(Expr::AggregateFunction(call)));
+    };
+    call.params.filter = Some(Box::new(truth(*filter, schema)?));
+    Ok(Transformed::yes(Expr::AggregateFunction(call)))
 }
 
 fn values(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {

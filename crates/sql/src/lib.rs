@@ -77,6 +77,7 @@ mod subquery;
 mod temporal;
 pub mod text;
 mod titles;
+mod together;
 mod trims;
 pub mod type_of;
 pub mod types;

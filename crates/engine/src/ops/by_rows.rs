@@ -3,8 +3,8 @@
 //!
 //! A batch is computed whole. Only when that fails is it halved, down to single rows, and a row fails
 //! when it fails alone: what stands beside it decides nothing. So a guard such as `b <> 0 AND a / b > 1`
-//! holds although both sides may be computed for a whole batch, and a row that is left out when it comes
-//! is left out when it goes. Invariant: the work on a row depends on that row alone, and what can be
+//! holds although both sides may be computed for a whole batch (in which order is not asked, see
+//! `conditions`), and a row that is left out when it comes is left out when it goes. Invariant: the work on a row depends on that row alone, and what can be
 //! computed for a batch can be computed for each of its rows.
 
 use crate::batch::Batch;

@@ -3,6 +3,7 @@
 //! Expressions are DataFusion's, evaluated a column at a time; nothing here is per row.
 
 use crate::batch::{Batch, record_batch};
+use crate::conditions;
 use crate::error::{Error, Result};
 use crate::identity;
 use crate::keys::KeyCodec;
@@ -21,9 +22,13 @@ pub(crate) fn column(expression: &Arc<dyn PhysicalExpr>, rows: &RecordBatch) -> 
     value.map_err(|error| Error::expression(expression, error))
 }
 
-/// The rows for which an expression is true; nulls count as false.
+/// The rows for which an expression is true; nulls count as false. Of conditions that must hold together each is
+/// computed for the rows that others leave, where they cannot be computed as one.
 pub(crate) fn mask(expression: &Arc<dyn PhysicalExpr>, rows: &RecordBatch) -> Result<BooleanArray> {
-    let mask = column(expression, rows)?;
+    let mask = match column(expression, rows) {
+        Err(error) => return conditions::held(expression, rows).ok_or(error),
+        Ok(mask) => mask,
+    };
     let mask = mask.as_boolean_opt().ok_or_else(|| Error::data(expression.to_string(), "is not a condition"))?;
     Ok(if mask.null_count() > 0 { prep_null_mask_filter(mask) } else { mask.clone() })
 }

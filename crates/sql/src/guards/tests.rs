@@ -4,9 +4,10 @@ use super::*;
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch};
 use arrow::datatypes::{Field, Int64Type, Schema};
 use datafusion::common::ToDFSchema;
+use datafusion::functions_aggregate::expr_fn::count;
 use datafusion::logical_expr::execution_props::ExecutionProps;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
-use datafusion::logical_expr::{LogicalPlanBuilder, cast, col};
+use datafusion::logical_expr::{ExprFunctionExt, LogicalPlanBuilder, cast, col};
 use datafusion::physical_expr::create_physical_expr;
 
 fn schema() -> DFSchema {
@@ -87,11 +88,22 @@ fn conditions_that_may_fail_come_after_the_others() {
     let open = || quotient().gt(lit(1_i64));
     let safe = || col("b").not_eq(lit(0_i64));
     let found = rows().filter(and(and(open(), safe()), open())).and_then(LogicalPlanBuilder::build).expect("a plan");
-    let expected = rows().filter(safe()).and_then(|plan| plan.filter(open()));
-    let expected = expected.and_then(|plan| plan.filter(open())).and_then(LogicalPlanBuilder::build);
+    let expected = rows().filter(safe()).and_then(|plan| plan.filter(and(open(), open())));
+    let expected = expected.and_then(LogicalPlanBuilder::build);
     assert_eq!(guarded(found).expect("put apart"), expected.expect("a plan"));
     let plain = rows().filter(and(safe(), safe())).and_then(LogicalPlanBuilder::build).expect("a plan");
     assert_eq!(guarded(plain.clone()).expect("as it was"), plain);
+}
+
+#[test]
+fn a_null_in_a_filter_guards_what_comes_after_it() {
+    let schema = schema();
+    let of = |filter: Expr| count(col("a")).filter(filter).build().expect("an aggregate");
+    let open = || quotient().gt(lit(1_i64));
+    let found = of_filter(of(and(col("p"), open())), &schema).expect("changed");
+    assert_eq!(found.data, of(when(col("p"), open(), Some(lit(false)))));
+    let plain = of_filter(of(and(col("p"), col("p"))), &schema).expect("as it was");
+    assert!(!plain.transformed);
 }
 
 /// What SQL says of AND and OR.
