@@ -55,7 +55,7 @@ pub(crate) fn check(plan: &LogicalPlan, query: &Query) -> std::result::Result<()
     let mut is_found = false;
     let walked = plan.apply_with_subqueries(|node| {
         let LogicalPlan::Aggregate(grouped) = node else { return Ok(TreeNodeRecursion::Continue) };
-        let keys = grouping_set_to_exprlist(&grouped.group_expr)?;
+        let Ok(keys) = grouping_set_to_exprlist(&grouped.group_expr) else { return Ok(TreeNodeRecursion::Continue) };
         for expr in &grouped.aggr_expr {
             is_found |= expr.exists(|expr| Ok(is_of_others(expr, &keys)))?;
         }
