@@ -126,6 +126,8 @@ fn is_like(own: &DataType, to: &DataType) -> bool {
 pub(crate) fn cast_marking(column: &ArrayRef, to: &DataType) -> Result<(ArrayRef, Option<BooleanArray>), ArrowError> {
     let is_same = column.data_type() == to;
     match (column.data_type(), to) {
+        // Its rows count as valid: it has no buffer that says they are null.
+        (DataType::Null, _) => return Ok((new_null_array(to, column.len()), None)),
         (DataType::Dictionary(_, values), _) if !is_same => return cast_marking(&cast(column, values)?, to),
         (DataType::List(_), DataType::List(field)) => return cast_elements(column.as_list(), field),
         (DataType::LargeList(own) | DataType::FixedSizeList(own, _), DataType::List(_)) => {
@@ -329,7 +331,8 @@ mod tests {
         BinaryArray, Date32Array, Decimal128Array, Float64Array, Int32Array, Int64Array, Time64MicrosecondArray,
         TimestampMicrosecondArray, TimestampNanosecondArray,
     };
-    use arrow::datatypes::{Decimal128Type, Field, Int64Type};
+    use arrow::buffer::OffsetBuffer;
+    use arrow::datatypes::{Decimal128Type, Field, Int32Type, Int64Type};
 
     #[test]
     fn columns_are_found_by_name_and_cast() {
@@ -371,6 +374,23 @@ mod tests {
         assert_eq!(converted.as_struct().column(1).as_ref(), &StringArray::from(vec!["a", "b"]));
         let absent = cast_marking(&column, &DataType::Struct(fields(["x", "z"]))).expect_err("absent");
         assert!(absent.to_string().contains("lacks the field 'z'"), "{absent}");
+    }
+
+    #[test]
+    fn columns_of_no_type_are_nulls() {
+        let column = new_null_array(&DataType::Null, 2);
+        let list = DataType::new_list(DataType::Int32, true);
+        for to in [DataType::Int32, DataType::Utf8, DataType::Decimal128(4, 0), DataType::Binary, list.clone()] {
+            assert!(is_read_as(&DataType::Null, &to), "as {to}");
+            assert_eq!(cast_marking(&column, &to).expect("nulls"), (new_null_array(&to, 2), None), "as {to}");
+        }
+        let elements = Arc::new(Field::new_list_field(DataType::Null, true));
+        let lists =
+            ListArray::new(elements, OffsetBuffer::from_lengths([1, 2]), new_null_array(&DataType::Null, 3), None);
+        let rows = [Some(vec![None]), Some(vec![None, None])];
+        let expected = ListArray::from_iter_primitive::<Int32Type, _, _>(rows);
+        let (made, lost) = cast_marking(&(Arc::new(lists) as ArrayRef), &list).expect("lists of nulls");
+        assert_eq!((made.as_list::<i32>(), lost), (&expected, None));
     }
 
     #[test]

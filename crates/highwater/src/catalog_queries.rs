@@ -5,6 +5,7 @@
 //! functions that give rows of arrays: these have one dimension and are numbered from 1. A type's number as a text is
 //! its name.
 
+use crate::oid_names;
 use datafusion::sql::sqlparser::ast;
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
@@ -82,6 +83,11 @@ impl ast::VisitorMut for Simplify {
                 **right = falsehood();
             }
             other => {
+                if let ast::Expr::Subquery(query) = other
+                    && oid_names::resolve(query)
+                {
+                    return ControlFlow::Continue(());
+                }
                 if let Some(replaced) = replaced(other) {
                     *other = replaced;
                 }
@@ -99,6 +105,12 @@ fn replaced(expr: &ast::Expr) -> Option<ast::Expr> {
             match (name.as_str(), args.as_slice()) {
                 ("generate_subscripts", [of, dimension]) if dimension.to_string() == "1" => Some(put(SUBSCRIPTS, of)),
                 (EXPAND_ARRAY, [of]) => Some(put(EXPANDED, of)),
+                // What it gives is the type's name.
+                ("format_type", [ast::Expr::Function(of), digits])
+                    if digits.to_string() == "NULL" && called(of).is_some_and(|(name, _)| name == "to_regtype") =>
+                {
+                    Some(ast::Expr::Function(of.clone()))
+                }
                 _ => None,
             }
         }
@@ -107,8 +119,11 @@ fn replaced(expr: &ast::Expr) -> Option<ast::Expr> {
             _ => None,
         },
         ast::Expr::Subquery(query) => replaced_subquery(query),
-        ast::Expr::Cast { expr, data_type: ast::DataType::Text, .. } => match expr.as_ref() {
-            ast::Expr::Cast { expr: of, data_type, .. } if data_type.to_string().eq_ignore_ascii_case("regtype") => {
+        ast::Expr::Cast { expr, data_type: to, .. } => match expr.as_ref() {
+            ast::Expr::Function(call) => oid_names::number_of(&called(call)?.0, call, to),
+            ast::Expr::Cast { expr: of, data_type, .. }
+                if *to == ast::DataType::Text && data_type.to_string().eq_ignore_ascii_case("regtype") =>
+            {
                 Some(put(TYPE_NAME, of))
             }
             _ => None,

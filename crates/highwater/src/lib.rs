@@ -115,6 +115,7 @@ mod key_reads;
 mod leaving;
 mod lookups;
 mod objects;
+mod oid_names;
 mod outcome;
 mod parameters;
 mod pause;

@@ -40,6 +40,11 @@ const NOTHING: [(&str, DataType); 10] = [
     ("pg_database_size", DataType::Int64),
 ];
 
+/// Functions that fail for a name, with the SQLSTATE and the word for what is not there.
+pub(crate) const NO_RELATION: &str = "hw_no_relation";
+pub(crate) const NO_TYPE: &str = "hw_no_type";
+const MISSING: [(&str, &str, &str); 2] = [(NO_RELATION, "42P01", "relation"), (NO_TYPE, "42704", "type")];
+
 /// The functions for one query.
 pub(crate) fn functions(
     connection: &Connection,
@@ -81,7 +86,8 @@ pub(crate) fn functions(
     let nothing =
         NOTHING.into_iter().filter_map(|(name, of)| Some((name, Gives::Value(ScalarValue::try_from(&of).ok()?))));
     let by_number = by_number.map(|(name, texts)| (name, Gives::ByNumber(texts)));
-    let all = by_number.into_iter().chain(constants).chain(always).chain(nothing);
+    let missing = MISSING.map(|(name, sqlstate, what)| (name, Gives::Missing { sqlstate, what }));
+    let all = by_number.into_iter().chain(constants).chain(always).chain(nothing).chain(missing);
     all.map(|(name, gives)| ScalarUDF::from(Function::new(name, gives))).collect()
 }
 
@@ -104,6 +110,11 @@ enum Gives {
     /// A setting by its name. One that is not known fails, unless a second argument says that it may be missing.
     Setting(BTreeMap<String, String>),
     ByNumber(BTreeMap<i32, String>),
+    /// No number: it fails for its first argument, a name.
+    Missing {
+        sqlstate: &'static str,
+        what: &'static str,
+    },
     /// The definition of an index by its number, or one of its columns by its place.
     Index(BTreeMap<i32, String>, BTreeMap<i32, Vec<String>>),
 }
@@ -138,6 +149,7 @@ impl ScalarUDFImpl for Function {
     fn return_type(&self, _: &[DataType]) -> Result<DataType> {
         Ok(match &self.gives {
             Gives::Value(value) => value.data_type(),
+            Gives::Missing { .. } => DataType::Int32,
             _ => DataType::Utf8,
         })
     }
@@ -177,15 +189,27 @@ impl ScalarUDFImpl for Function {
                 let quoted = |text: &str| format!("'{}'", text.replace('\'', "''"));
                 Arc::new(texts.as_string::<i32>().iter().map(|text| text.map(quoted)).collect::<StringArray>())
             }
+            &Gives::Missing { sqlstate, what } => missing(sqlstate, what, &first)?,
             Gives::First | Gives::Joined(_) | Gives::Value(_) => cast(&first, &DataType::Utf8)?,
         };
         Ok(ColumnarValue::Array(given))
     }
 }
 
+/// Fails for the first name; without one there are no numbers.
+fn missing(sqlstate: &'static str, what: &str, names: &ArrayRef) -> Result<ArrayRef> {
+    let names = cast(names, &DataType::Utf8)?;
+    let Some(name) = names.as_string::<i32>().iter().flatten().next() else {
+        return Ok(new_null_array(&DataType::Int32, names.len()));
+    };
+    let name = if name.contains('"') { name.replace('"', "") } else { name.to_lowercase() };
+    let message = format!("{what} \"{name}\" does not exist");
+    Err(DataFusionError::External(Box::new(DataError { sqlstate, message })))
+}
+
 /// PostgreSQL's spelling of a type; none of one that no column here has. Digits that are asked for are no part
 /// of a type, nor is how many dimensions an array has.
-fn type_named(written: &str) -> Option<String> {
+pub(crate) fn type_named(written: &str) -> Option<String> {
     let lower = written.trim().to_ascii_lowercase();
     let name = lower.strip_prefix("pg_catalog.").unwrap_or(&lower);
     let element = name.trim_end_matches("[]").trim_end();

@@ -5,6 +5,7 @@ use crate::asof;
 use crate::chains;
 use crate::error::{Error, Result};
 use crate::frame_bounds;
+use crate::only;
 use crate::precedence;
 use crate::present;
 use crate::statement::Name;
@@ -224,6 +225,7 @@ impl<'a> Cursor<'a> {
         let mut tokens = self.tokens[self.next..self.end].to_vec();
         asof::respell(&mut tokens);
         present::respell(&mut tokens);
+        only::respell(&mut tokens);
         trims::respell(&mut tokens);
         frame_bounds::respell(&mut tokens);
         let mut parser = Parser::new(&DIALECT).with_tokens_with_locations(tokens);

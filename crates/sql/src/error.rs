@@ -325,7 +325,16 @@ fn is_shared(field: &Column, valid: &[Column]) -> bool {
 /// What DataFusion's planner says of a statement, in PostgreSQL's words and with its SQLSTATE, where it has some.
 fn in_postgres_words(message: &str) -> Option<(&'static str, String)> {
     if message.contains("Aggregate functions are not allowed in the WHERE clause") {
-        return Some(("42803", "aggregate functions are not allowed in WHERE".to_owned()));
+        return Some(("42803", IN_WHERE.to_owned()));
+    }
+    if let Some(field) = between(message, "Field ", " not found in struct") {
+        return Some(("42703", format!("{NO_FIELD}{field:?} in record data type")));
+    }
+    if message.contains("LIMIT must be >=") {
+        return Some(("2201W", "LIMIT must not be negative".to_owned()));
+    }
+    if message.contains("OFFSET must be >=") {
+        return Some(("2201X", "OFFSET must not be negative".to_owned()));
     }
     if message.contains("Aggregate function calls cannot be nested") {
         return Some(("42803", "aggregate function calls cannot be nested".to_owned()));
@@ -366,6 +375,10 @@ const SEVERAL_ROWS: &str = "Correlated scalar subquery must be aggregated";
 
 /// The SQLSTATE of an order that DISTINCT has no place for, and of other references to columns that are none.
 pub(crate) const NOT_DISTINCT: &str = "42P10";
+
+/// PostgreSQL's words for an aggregate in WHERE, and the first ones for a field that is not there.
+pub(crate) const IN_WHERE: &str = "aggregate functions are not allowed in WHERE";
+pub(crate) const NO_FIELD: &str = "could not identify column ";
 
 /// What DataFusion says of an order by what DISTINCT rows do not have, and by other than DISTINCT ON.
 const DISTINCT_ORDER: &str = "For SELECT DISTINCT, ORDER BY expressions";

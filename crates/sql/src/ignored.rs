@@ -59,7 +59,7 @@ impl Gate<'_> {
 }
 
 /// The order of an aggregate's rows, as it is written, and whether each value counts once.
-fn order_of(expr: &Expr) -> Option<(String, bool)> {
+pub(crate) fn order_of(expr: &Expr) -> Option<(String, bool)> {
     let Expr::Function(function) = expr else { return None };
     let FunctionArguments::List(list) = &function.args else { return None };
     let order = list.clauses.iter().find_map(|clause| match clause {
@@ -228,6 +228,11 @@ fn is_distinct(call: &Function) -> bool {
     }
 }
 
+/// Whether a pattern is `ALL (...)`, which is parsed as the call of a function.
+fn is_all(pattern: &Expr) -> bool {
+    matches!(pattern, Expr::Function(call) if plain_name(&call.name).is_some_and(|name| name.eq_ignore_ascii_case("all")))
+}
+
 /// Whether the first argument of a call is an array that is written out.
 fn is_of_array(call: &Function) -> bool {
     let FunctionArguments::List(list) = &call.args else { return false };
@@ -306,6 +311,14 @@ impl Visitor for Gate<'_> {
                 self.once(call)?;
                 self.array(call)?;
                 self.call(call)
+            }
+            Expr::Like { pattern, any, .. } | Expr::ILike { pattern, any, .. } if *any || is_all(pattern) => {
+                let clause = if *any { "LIKE ANY" } else { "LIKE ALL" };
+                let start = pattern.span().start;
+                let before = if *any { self.cursor.word_before(start, "ANY") } else { None };
+                let at = before.or_else(|| Position::of(self.cursor.text, start));
+                let hint = "compare with each pattern, or match one regular expression with ~";
+                ControlFlow::Break(Box::new(Error::unsupported(clause, hint, at)))
             }
             Expr::Collate { collation, .. } => {
                 let at = self.cursor.word_before(collation.span().start, "COLLATE");

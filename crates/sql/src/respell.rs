@@ -24,6 +24,7 @@
 //! - `substring(... FROM ...)` is a function, `|/x`, `||/x` and `a ^@ b` are functions too.
 //! - `age(x)` is that of today, and `make_interval` has all of its arguments in their order.
 //! - ROLLUP and CUBE of several columns at one place are written out as sets.
+//! - A window that OVER names is written out.
 //! - A slice without a bound has the first or the last possible one.
 //! - A parameter of LIMIT or OFFSET is cast to a bigint, and so is the place in `substr`.
 //!
@@ -32,7 +33,10 @@
 use crate::repeated::tell_apart;
 use crate::titles::{is_column, named_by_place};
 use crate::walk::walk_mut;
-use crate::{arrays, jsonb, literals, numerals, order_by, patterns, row_values, scalars, scopes, sets, titles, zones};
+use crate::{
+    arrays, jsonb, literals, numerals, order_by, patterns, row_values, scalars, scopes, sets, titles, window_names,
+    zones,
+};
 use datafusion::sql::sqlparser::ast::{
     AccessExpr, BinaryOperator, CastKind, CharacterLength, DataType, DuplicateTreatment, Expr, Function, FunctionArg,
     FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, LimitClause, ObjectName, ObjectNamePart, Query,
@@ -48,6 +52,7 @@ use std::ops::ControlFlow;
 pub(crate) fn respelled(query: &Query) -> Query {
     let mut query = query.clone();
     titles::written_out(&mut query);
+    window_names::written_out(&mut query);
     // Nothing breaks the walks off.
     let ControlFlow::Continue(()) = walk_mut(&mut query, &mut Respell);
     let ControlFlow::Continue(()) = walk_mut(&mut query, &mut NameFields);

@@ -50,7 +50,8 @@ impl VisitorMut for Scopes {
     }
 }
 
-fn names_in(from: &TableWithJoins, names: &mut BTreeSet<String>) {
+/// What the relations of a part of FROM are called.
+pub(crate) fn names_in(from: &TableWithJoins, names: &mut BTreeSet<String>) {
     for factor in std::iter::once(&from.relation).chain(from.joins.iter().map(|join| &join.relation)) {
         let named = |alias: &Option<TableAlias>| alias.as_ref().map(|alias| folded(&alias.name));
         match factor {

@@ -14,7 +14,7 @@ use crate::close;
 use crate::composites::Composites;
 use crate::correlated;
 use crate::correlation;
-use crate::error::{self, Error, Result};
+use crate::error::{Error, Result};
 use crate::exact::{Exact, FiltersDown, UntiedWindows, exact, optimizer_rules, physical_rules};
 use crate::formats;
 use crate::frames::{self, TimesOfDay};
@@ -30,7 +30,6 @@ use crate::lengths::Lengths;
 use crate::merged;
 use crate::named;
 use crate::numerals::{Lists, Numerals};
-use crate::order_by;
 use crate::ordered_sets;
 use crate::parameters::{self, Operands};
 use crate::patterns;
@@ -38,6 +37,7 @@ use crate::positions;
 use crate::present::{self, Presents};
 use crate::printed::Joined;
 use crate::ranks;
+use crate::refusals;
 use crate::repeated;
 use crate::respell::{respelled, told_apart};
 use crate::rounding::Rounding;
@@ -50,7 +50,9 @@ use crate::subquery;
 use crate::titles::Titles;
 use crate::type_of;
 use crate::types::{self, Types};
+use crate::whole_rows;
 use crate::window::{self, Windows};
+use crate::window_names;
 use crate::zones::AtZone;
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -391,6 +393,7 @@ impl Session {
     ) -> Result<LogicalPlan> {
         ignored::check(query, self)?;
         asof::check(query)?;
+        window_names::check(query)?;
         let parameters: Vec<_> =
             parameters.iter().map(|p| p.as_ref().map(|p| Arc::new(Field::new("", p.clone(), true)))).collect();
         let declared = self.declared();
@@ -403,7 +406,13 @@ impl Session {
         };
         let mut ast = respelled(&query.ast);
         let refused = merged::written_out(&mut ast, &|ast| planned(ast).ok().map(|plan| columns_of(&plan)));
-        let plan = match planned(ast.clone()) {
+        let mut plan = planned(ast.clone());
+        while let Err(error) = &plan
+            && whole_rows::written_out(&mut ast, error)
+        {
+            plan = planned(ast.clone());
+        }
+        let plan = match plan {
             Err(e) if Error::is_name_twice(&e) => {
                 let apart = |ast| planned(told_apart(ast));
                 merged::stars_written_out(&mut ast, &|ast| apart(ast).ok().map(|plan| columns_of(&plan)));
@@ -414,7 +423,7 @@ impl Session {
             Err(e) => positions::written_out(&mut ast, self).then(|| planned(ast)).and_then(Result::ok).ok_or(e),
             Ok(plan) => Ok(plan),
         };
-        let plan = plan.and_then(alike::settled).map_err(|e| refused_by_planner(e, query))?;
+        let plan = plan.and_then(alike::settled).map_err(|e| refusals::refused(e, query, self))?;
         if let Some(refused) = refused {
             return Err(refused.error(&query.text));
         }
@@ -425,6 +434,7 @@ impl Session {
         jsonb::check(&plan)?;
         parameters::check(&plan)?;
         frames::check(&plan, query)?;
+        sets::check(&plan, query)?;
         ordered_sets::check(&plan, query, self)?;
         Ok(plan)
     }
@@ -579,15 +589,6 @@ fn stream_rules(is_ordered: bool) -> Optimizer {
     rules.push(Arc::new(FiltersDown::default()));
     rules.push(Arc::new(OptimizeProjections::new()));
     Optimizer::with_rules(rules)
-}
-
-/// What the planner said of a query, with a place where it tells none of an order.
-fn refused_by_planner(error: DataFusionError, query: &Query) -> Error {
-    let error = Error::of_planner(error, &query.text);
-    if error.sqlstate() != error::NOT_DISTINCT {
-        return error;
-    }
-    error.or_at(order_by::beyond_distinct(&query.ast, &query.text))
 }
 
 /// The columns of a bound query, with their relations.

@@ -4,8 +4,12 @@
 //! rewrites it, such as that of `d + 1` for a date, would name the sets as a whole and not the key. `ROLLUP ((a, b),
 //! c)` is written out as the sets that it stands for.
 
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use crate::error::Error;
+use crate::references::called_at;
+use crate::statement::Query;
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, Result};
+use datafusion::logical_expr::utils::grouping_set_to_exprlist;
 use datafusion::logical_expr::{Aggregate, Expr, GroupingSet, LogicalPlan, Projection};
 use datafusion::sql::sqlparser::ast;
 use std::sync::Arc;
@@ -41,6 +45,34 @@ pub(crate) fn with_keys(sets: &GroupingSet, key: impl Fn(&Expr) -> Expr) -> Grou
         GroupingSet::Cube(of) => GroupingSet::Cube(keys(of)),
         GroupingSet::GroupingSets(sets) => GroupingSet::GroupingSets(sets.iter().map(keys).collect()),
     }
+}
+
+/// Refuses `grouping(x)` of what is not grouped by.
+///
+/// # Errors
+/// `Invalid` (42803) with its place where there is one such call.
+pub(crate) fn check(plan: &LogicalPlan, query: &Query) -> std::result::Result<(), Error> {
+    let mut is_found = false;
+    let walked = plan.apply_with_subqueries(|node| {
+        let LogicalPlan::Aggregate(grouped) = node else { return Ok(TreeNodeRecursion::Continue) };
+        let Ok(keys) = grouping_set_to_exprlist(&grouped.group_expr) else { return Ok(TreeNodeRecursion::Continue) };
+        for expr in &grouped.aggr_expr {
+            is_found |= expr.exists(|expr| Ok(is_of_others(expr, &keys)))?;
+        }
+        Ok(if is_found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    });
+    walked.map_err(|e| Error::Plan(Box::new(e)))?;
+    if !is_found {
+        return Ok(());
+    }
+    let message = "arguments to GROUPING must be grouping expressions of the associated query level".to_owned();
+    Err(Error::Invalid { sqlstate: "42803", message, position: called_at(query, "grouping") })
+}
+
+/// Whether an expression is `grouping` with an argument that is none of the keys.
+fn is_of_others(expr: &Expr, keys: &[&Expr]) -> bool {
+    let Expr::AggregateFunction(call) = expr else { return false };
+    call.func.name() == "grouping" && !call.params.args.iter().all(|arg| keys.contains(&arg))
 }
 
 /// A plan whose grouping sets are of columns.

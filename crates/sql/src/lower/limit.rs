@@ -64,7 +64,7 @@ fn keeps_all(limit: &Limit) -> Result<bool> {
 /// How many rows are left out, and how many are taken then.
 fn bounds(limit: &Limit) -> Result<(usize, Option<usize>)> {
     let refused = || Error::unsupported("LIMIT or OFFSET of an expression", "give a number", None);
-    let plan = |e| Error::Plan(Box::new(e));
+    let plan = |e| Error::of_planner(e, "");
     let SkipType::Literal(skip) = limit.get_skip_type().map_err(plan)? else { return Err(refused()) };
     let FetchType::Literal(fetch) = limit.get_fetch_type().map_err(plan)? else { return Err(refused()) };
     Ok((skip, fetch))

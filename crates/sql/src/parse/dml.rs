@@ -1,7 +1,7 @@
 //! INSERT, UPDATE, DELETE and TRUNCATE. Expressions and queries are sqlparser's.
 
 use super::{query, respell};
-use crate::cursor::Cursor;
+use crate::cursor::{Cursor, is_word};
 use crate::error::{Error, Result};
 use crate::row_values::columns as row_columns;
 use crate::statement::{ConflictUpdate, Delete, Insert, Name, OnConflict, Query, Update};
@@ -157,8 +157,12 @@ pub(super) fn delete(c: &mut Cursor<'_>) -> Result<Delete> {
     Ok(Delete { table, alias, selection, returning: returning(c)?, truncates: None, text })
 }
 
-/// `table [[AS] alias]`, where none of `keywords` is an alias.
+/// `[ONLY] table [[AS] alias]`, where none of `keywords` is an alias.
 fn target(c: &mut Cursor<'_>, keywords: &[&str]) -> Result<(Name, Option<Name>)> {
+    let ends = |next: &Token| is_word(Some(next), "AS") || keywords.iter().any(|word| is_word(Some(next), word));
+    if c.peek_at(1).is_some_and(|next| matches!(next, Token::Word(_)) && !ends(next)) {
+        c.accept(&["ONLY"]);
+    }
     let table = c.name("a table's name")?;
     let named = c.accept(&["AS"]) || !(c.at_end() || keywords.iter().any(|word| c.is(&[word])));
     let alias = if named { Some(c.ident("an alias")?) } else { None };

@@ -1,0 +1,149 @@
+//! What DataFusion's planner refuses with no place of its own, or in words that are not about what was written.
+
+use crate::error::{self, Error, Kind};
+use crate::order_by;
+use crate::references::function_name;
+use crate::row_values;
+use crate::session::Session;
+use crate::statement::Query;
+use crate::text::Position;
+use crate::walk::{walk, walk_expressions};
+use datafusion::common::DataFusionError;
+use datafusion::sql::sqlparser::ast::{self, AccessExpr, Expr, Select, Spanned, Visitor};
+use datafusion::sql::sqlparser::tokenizer::Location;
+use std::ops::ControlFlow;
+
+/// What tells of the session that asks, where queries of its own answer it.
+const OF_SESSION: [&str; 9] = [
+    "current_catalog",
+    "current_database",
+    "current_role",
+    "current_schema",
+    "current_schemas",
+    "current_setting",
+    "current_user",
+    "session_user",
+    "user",
+];
+
+/// What the planner said of a query.
+pub(crate) fn refused(error: DataFusionError, query: &Query, session: &Session) -> Error {
+    let error = Error::of_planner(error, &query.text);
+    match &error {
+        Error::Unknown { kind: Kind::Column | Kind::Function, name, position }
+            if OF_SESSION.contains(&name.as_str()) && !is_quoted(&query.text, *position) =>
+        {
+            let hint = "its result depends on the session: ask for it in a query that reads no relation";
+            Error::unsupported(name.clone(), hint, *position)
+        }
+        Error::Invalid { sqlstate: "42803", message, position: None } if message == error::IN_WHERE => {
+            let at = aggregate_in_where(query, session);
+            error.or_at(at)
+        }
+        Error::Invalid { sqlstate: "42703", message, position: None } if message.starts_with(error::NO_FIELD) => {
+            let at = message.split('"').nth(1).and_then(|field| field_at(query, field));
+            error.or_at(at)
+        }
+        Error::Invalid { sqlstate: "42804", message, .. } if message.starts_with("Too many columns!") => {
+            match row_looked_up(query) {
+                Some(start) => {
+                    let hint = "in WHERE it is one of the conditions: write EXISTS with a comparison of each column";
+                    Error::unsupported("a row compared with a subquery", hint, Position::of(&query.text, start))
+                }
+                None => error,
+            }
+        }
+        _ if error.sqlstate() == error::NOT_DISTINCT => error.or_at(order_by::beyond_distinct(&query.ast, &query.text)),
+        _ => error,
+    }
+}
+
+fn is_quoted(text: &str, at: Option<Position>) -> bool {
+    at.is_some_and(|at| text.chars().nth(at.offset - 1) == Some('"'))
+}
+
+/// The first aggregate of a WHERE, but for those of its subqueries.
+fn aggregate_in_where(query: &Query, session: &Session) -> Option<Position> {
+    let mut selects = Conditions { session };
+    match walk(&query.ast, &mut selects) {
+        ControlFlow::Break(start) => Position::of(&query.text, start),
+        ControlFlow::Continue(()) => None,
+    }
+}
+
+struct Conditions<'a> {
+    session: &'a Session,
+}
+
+impl Visitor for Conditions<'_> {
+    type Break = Location;
+
+    fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<Location> {
+        match &select.selection {
+            Some(condition) => walk(condition, &mut Aggregates { session: self.session, queries: 0 }),
+            None => ControlFlow::Continue(()),
+        }
+    }
+}
+
+struct Aggregates<'a> {
+    session: &'a Session,
+    /// How many subqueries the walk is in.
+    queries: usize,
+}
+
+impl Visitor for Aggregates<'_> {
+    type Break = Location;
+
+    fn pre_visit_query(&mut self, _: &ast::Query) -> ControlFlow<Location> {
+        self.queries += 1;
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, _: &ast::Query) -> ControlFlow<Location> {
+        self.queries -= 1;
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<Location> {
+        if let Expr::Function(call) = expr
+            && self.queries == 0
+            && call.over.is_none()
+            && function_name(&call.name)
+                .is_some_and(|name| self.session.state().aggregate_functions().contains_key(&name))
+        {
+            return ControlFlow::Break(call.name.span().start);
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// Where the first field of a name is asked for.
+fn field_at(query: &Query, field: &str) -> Option<Position> {
+    let found = walk_expressions(&query.ast, &mut |expr| {
+        let Expr::CompoundFieldAccess { access_chain, .. } = expr else { return ControlFlow::Continue(()) };
+        for access in access_chain {
+            if let AccessExpr::Dot(Expr::Identifier(ident)) = access
+                && ident.value.eq_ignore_ascii_case(field)
+            {
+                return ControlFlow::Break(ident.span.start);
+            }
+        }
+        ControlFlow::Continue(())
+    });
+    match found {
+        ControlFlow::Break(start) => Position::of(&query.text, start),
+        ControlFlow::Continue(()) => None,
+    }
+}
+
+/// Where the first row stands that is looked up in a subquery.
+fn row_looked_up(query: &Query) -> Option<Location> {
+    let found = walk_expressions(&query.ast, &mut |expr| match expr {
+        Expr::InSubquery { expr: row, .. } if row_values::columns(row).is_some_and(|columns| columns.len() > 1) => {
+            ControlFlow::Break(row.span().start)
+        }
+        _ => ControlFlow::Continue(()),
+    });
+    found.break_value()
+}
