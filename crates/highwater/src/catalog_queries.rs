@@ -214,8 +214,8 @@ fn beside(condition: &ast::Expr, column: &str, other: &str) -> Option<ast::Expr>
     }
 }
 
-/// One of the expressions over an array.
-fn put(template: &str, of: &ast::Expr) -> ast::Expr {
+/// One of the expressions over an array, or over what else takes its place.
+pub(crate) fn put(template: &str, of: &ast::Expr) -> ast::Expr {
     let parsed = Parser::new(&PostgreSqlDialect {}).try_with_sql(template).and_then(|mut parser| parser.parse_expr());
     let mut expr = parsed.expect("a constant expression parses");
     // Nothing breaks it off.

@@ -4,6 +4,7 @@
 //! The casts are subqueries already when they come here: the crate datafusion-pg-catalog puts them in the place of the
 //! casts, and they give null for what is not there, in a column that has no nulls.
 
+use crate::catalog_queries::put;
 use crate::pg_functions::{NO_RELATION, NO_TYPE, type_named};
 use datafusion::sql::sqlparser::ast::{self, Expr, ObjectNamePart, SelectItem, SetExpr, TableFactor, Value};
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
@@ -38,17 +39,20 @@ pub(crate) fn resolve(query: &mut ast::Query) -> bool {
     true
 }
 
+/// The numbers of what has a name.
+const TYPE_OF: &str = "(SELECT max(oid) FROM pg_catalog.pg_type WHERE format_type(oid, NULL) = hw_array)";
+const RELATION_OF: &str = "(SELECT max(oid) FROM pg_catalog.pg_class WHERE relname = hw_array)";
+
 /// The number of what `to_regtype` or `to_regclass` gives by its name, null where that is null.
 pub(crate) fn number_of(function: &str, call: &ast::Function, to: &ast::DataType) -> Option<Expr> {
     let to = to.to_string().to_lowercase();
     if !["oid", "pg_catalog.oid", "int", "int4", "integer", "bigint", "int8"].contains(&to.as_str()) {
         return None;
     }
+    let call = Expr::Function(call.clone());
     match function {
-        "to_regtype" => {
-            Some(parsed(&format!("(SELECT max(oid) FROM pg_catalog.pg_type WHERE format_type(oid, NULL) = {call})")))
-        }
-        "to_regclass" => Some(parsed(&format!("(SELECT max(oid) FROM pg_catalog.pg_class WHERE relname = {call})"))),
+        "to_regtype" => Some(put(TYPE_OF, &call)),
+        "to_regclass" => Some(put(RELATION_OF, &call)),
         _ => None,
     }
 }

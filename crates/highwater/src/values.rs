@@ -262,12 +262,17 @@ fn is_exact(cell: &Cell<'_>, data_type: &DataType) -> bool {
     }
 }
 
+/// From here on a double stands for several whole numbers.
+const OF_WHOLE_DOUBLES: f64 = 9_007_199_254_740_992.0;
+
 /// Whether a value that a type's are compared with can be equal to one of them only: numerics beside a double are
 /// doubles, of which one may stand for several of more digits.
 fn is_told_apart(value: &ScalarValue, data_type: &DataType) -> bool {
     match (value, data_type) {
         (ScalarValue::Float32(_), DataType::Decimal128(..)) => false,
         (ScalarValue::Float64(_), DataType::Decimal128(precision, _)) => *precision <= OF_DOUBLES,
+        (ScalarValue::Float64(Some(value)), DataType::Int64) => value.abs() < OF_WHOLE_DOUBLES,
+        (ScalarValue::Float32(Some(value)), DataType::Int64) => f64::from(value.abs()) < OF_WHOLE_DOUBLES,
         _ => true,
     }
 }

@@ -81,6 +81,11 @@ fn merges(from: &TableWithJoins) -> bool {
         || from.joins.iter().any(|join| is_nested(&join.relation) || merging(&join.join_operator).is_some())
 }
 
+/// Whether a SELECT's FROM makes one column of two.
+pub(crate) fn merges(select: &Select) -> bool {
+    select.from.iter().flat_map(|part| &part.joins).any(|join| merging(&join.join_operator).is_some())
+}
+
 /// Which rows of its own a join keeps, by its name, and whether it is NATURAL; none where it merges nothing.
 const fn merging(join: &JoinOperator) -> Option<(&'static str, bool)> {
     let (kind, constraint) = match join {

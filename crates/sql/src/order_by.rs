@@ -8,6 +8,7 @@
 //! A query in brackets takes the order that stands behind them.
 
 use crate::error::Error;
+use crate::merged::merges;
 use crate::scopes::folded;
 use crate::text::{Position, template};
 use crate::titles::named_by_place;
@@ -146,11 +147,24 @@ fn plain(expr: &Expr) -> (Expr, Vec<Option<String>>) {
     (expr, plain.0)
 }
 
-/// Whether two expressions over the same FROM are the same one, a column being told with its relation or without.
+/// Whether two expressions over the same FROM may be the same one, a column being told with its relation or without.
 pub(crate) fn are_same(one: &Expr, other: &Expr) -> bool {
     let ((one, of_one), (other, of_other)) = (plain(one), plain(other));
     let is_one = |(one, other): (&Option<String>, &Option<String>)| one.is_none() || other.is_none() || one == other;
     one == other && of_one.iter().zip(&of_other).all(is_one)
+}
+
+/// Whether two expressions over the same FROM are the same one, each column being told with its relation in both or
+/// in none.
+pub(crate) fn are_equal(one: &Expr, other: &Expr) -> bool {
+    plain(one) == plain(other)
+}
+
+/// Whether expressions over a FROM are all the same one. Where it merges columns, one without a relation is another
+/// one than that of a relation.
+pub(crate) fn are_all_same(exprs: &[&Expr], merges: bool) -> bool {
+    let is_same = |one: &Expr, other: &Expr| are_equal(one, other) || !merges && are_same(one, other);
+    exprs.iter().enumerate().all(|(at, one)| exprs[at + 1..].iter().all(|other| is_same(one, other)))
 }
 
 struct Plain(Vec<Option<String>>);
@@ -306,8 +320,13 @@ fn names_any(expr: &Expr, names: &BTreeSet<String>) -> bool {
 /// The name of the result that a SELECT computes by an expression; it is given one where it has none, unless it is a
 /// column and these keep theirs.
 fn result_as(select: &mut Select, key: &Expr, names_columns: bool) -> Option<Ident> {
-    let is_it = |item: &SelectItem| computed(item).is_some_and(|expr| are_same(expr, key));
-    let at = select.projection.iter().position(is_it)?;
+    let items = || select.projection.iter().enumerate().filter_map(|(at, item)| Some((at, computed(item)?)));
+    let equal = items().find(|(_, expr)| are_equal(expr, key)).map(|(at, _)| at);
+    let at = equal.or_else(|| {
+        let (places, same): (Vec<usize>, Vec<&Expr>) = items().filter(|(_, expr)| are_same(expr, key)).unzip();
+        let is_one = !merges(select) && are_all_same(&same, false);
+        places.first().copied().filter(|_| is_one)
+    })?;
     let item = &mut select.projection[at];
     if let SelectItem::UnnamedExpr(expr) = item
         && (names_columns || column_of(expr).is_none())
@@ -420,6 +439,9 @@ mod tests {
         ] {
             assert_eq!(are_same(&expr(one), &expr(other)), expected, "{one} and {other}");
         }
+        let [a, bare, b] = ["a.x", "x", "b.x"].map(expr);
+        assert!(are_all_same(&[&a, &bare], false) && !are_all_same(&[&a, &bare], true));
+        assert!(!are_all_same(&[&a, &bare, &b], false) && are_all_same(&[&bare, &bare], true));
     }
 
     #[test]

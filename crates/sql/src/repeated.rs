@@ -3,7 +3,8 @@
 //! nobody writes, which end with their titles.
 
 use crate::error::Error;
-use crate::order_by::{are_same, computed, keys, plain_key, unbracketed};
+use crate::merged::merges;
+use crate::order_by::{are_all_same, are_same, computed, keys, plain_key, unbracketed};
 use crate::text::Position;
 use crate::titles::{UNWRITTEN, first_select, folded, is_column, result_of, shown, unwritten};
 use crate::walk::walk;
@@ -64,11 +65,7 @@ fn is_ambiguous(select: &Select, name: &str, is_of_sets: bool) -> bool {
     }
     let exprs: Vec<&Expr> = named.iter().filter_map(|item| computed(item)).collect();
     let is_own = |item: &&SelectItem| matches!(item, SelectItem::UnnamedExpr(expr) if is_column(expr));
-    !named.iter().all(is_own) && !are_all_same(&exprs)
-}
-
-fn are_all_same(exprs: &[&Expr]) -> bool {
-    exprs.windows(2).all(|pair| are_same(pair[0], pair[1]))
+    !named.iter().all(is_own) && !are_all_same(&exprs, merges(select))
 }
 
 /// Names that nobody writes for results of a SELECT that share theirs: for columns beside others, of which the first
@@ -82,7 +79,8 @@ pub(crate) fn tell_apart(select: &mut Select, keeps_bare: bool) {
         }
     }
     for places in named.into_values().filter(|places| places.len() > 1) {
-        for at in shared(&select.projection, &places, keeps_bare) {
+        let merges = merges(select);
+        for at in shared(&select.projection, &places, keeps_bare, merges) {
             let item = &mut select.projection[at];
             if let (Some(title), Some(expr)) = (result_of(item), computed(item).cloned()) {
                 let alias = Ident::with_quote('"', unwritten(at, shown(&title)));
@@ -102,12 +100,12 @@ fn written_name(item: &SelectItem) -> Option<String> {
 }
 
 /// Those of several results of one name that cannot keep it.
-fn shared(items: &[SelectItem], places: &[usize], keeps_bare: bool) -> Vec<usize> {
+fn shared(items: &[SelectItem], places: &[usize], keeps_bare: bool, merges: bool) -> Vec<usize> {
     let is_unnamed = |at: usize| matches!(items[at], SelectItem::UnnamedExpr(_));
     let (columns, mut others): (Vec<usize>, Vec<usize>) = places.iter().copied().partition(|at| is_unnamed(*at));
     if !others.is_empty() {
         let exprs: Vec<&Expr> = others.iter().filter_map(|at| computed(&items[*at])).collect();
-        if are_all_same(&exprs) {
+        if are_all_same(&exprs, merges) {
             others.remove(0);
         }
         return [columns, others].concat();
