@@ -21,16 +21,19 @@ use arrow::datatypes::DataType;
 use async_trait::async_trait;
 use datafusion::catalog::Session;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{DFSchema, Result, ScalarValue};
+use datafusion::common::{Column, DFSchema, Result, ScalarValue};
 use datafusion::execution::context::QueryPlanner;
 use datafusion::logical_expr::expr::Cast;
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::{conjunction, merge_schema, split_conjunction_owned};
 use datafusion::logical_expr::{
-    BinaryExpr, Case, Expr, ExprSchemable, Filter, Join, LogicalPlan, Operator, SortExpr, lit,
+    BinaryExpr, Case, Expr, ExprSchemable, Filter, Join, LogicalPlan, Operator, Projection, SortExpr, lit,
 };
+use datafusion::optimizer::optimizer::ApplyOrder;
+use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Computes arguments and sort keys of an aggregate for the rows that its FILTER keeps.
@@ -68,6 +71,49 @@ fn has_subquery(expr: &Expr) -> bool {
         Ok(matches!(part, Expr::Exists(_) | Expr::InSubquery(_) | Expr::ScalarSubquery(_) | Expr::SetComparison(_)))
     };
     expr.exists(is_one).unwrap_or(true)
+}
+
+/// What conditions have in common, which DataFusion computes once below their filter, is put back into those where it
+/// may fail: for a row that another condition leaves out it is not to be computed. Views are lowered without it.
+#[derive(Debug)]
+pub(crate) struct Uncommon;
+
+/// How the names begin of what expressions have in common.
+const COMMON: &str = "__common_expr";
+
+impl OptimizerRule for Uncommon {
+    fn name(&self) -> &'static str {
+        "uncommon"
+    }
+
+    fn apply_order(&self) -> Option<ApplyOrder> {
+        Some(ApplyOrder::BottomUp)
+    }
+
+    fn rewrite(&self, plan: LogicalPlan, _: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
+        let LogicalPlan::Filter(filter) = &plan else { return Ok(Transformed::no(plan)) };
+        let LogicalPlan::Projection(below) = filter.input.as_ref() else { return Ok(Transformed::no(plan)) };
+        let common = |expr: &'_ Expr| match expr {
+            Expr::Alias(alias) if alias.relation.is_none() && alias.name.starts_with(COMMON) => {
+                Some((alias.name.clone(), alias.expr.as_ref().clone()))
+            }
+            _ => None,
+        };
+        let computed: BTreeMap<String, Expr> = below.expr.iter().filter_map(common).collect();
+        let is_computed = |column: &Column| column.relation.is_none().then(|| computed.get(&column.name)).flatten();
+        let fails = |column: &&Column| is_computed(column).is_some_and(|expr| may_fail(expr, below.input.schema()));
+        if !filter.predicate.column_refs().iter().any(fails) {
+            return Ok(Transformed::no(plan));
+        }
+        let predicate = filter.predicate.clone().transform_up(|part| {
+            let whole = if let Expr::Column(column) = &part { is_computed(column).cloned() } else { None };
+            Ok(whole.map_or_else(|| Transformed::no(part), Transformed::yes))
+        })?;
+        let filtered = LogicalPlan::Filter(Filter::try_new(predicate.data, Arc::clone(&below.input))?);
+        let schema = Arc::clone(&below.schema);
+        let above = Projection::try_new_with_schema(below.expr.clone(), Arc::new(filtered), schema)?;
+        Ok(Transformed::yes(LogicalPlan::Projection(above)))
+    }
 }
 
 /// Whether a row may be one for which an expression cannot be computed.

@@ -19,7 +19,7 @@ use crate::exact::{Exact, FiltersDown, UntiedWindows, exact, optimizer_rules, ph
 use crate::formats;
 use crate::frames::{self, TimesOfDay};
 use crate::function::{self, ScalarFunction};
-use crate::guards::Guarded;
+use crate::guards::{Guarded, Uncommon};
 use crate::hidden;
 use crate::ignored;
 use crate::interval_sums;
@@ -239,6 +239,7 @@ impl Session {
             .with_optimizer_rules(optimizer_rules())
             .with_optimizer_rule(Arc::new(UntiedWindows))
             .with_optimizer_rule(Arc::new(Lengths))
+            .with_optimizer_rule(Arc::new(Uncommon))
             .with_physical_optimizer_rules(physical_rules())
             .with_query_planner(Arc::new(Guarded))
             .with_default_features()
