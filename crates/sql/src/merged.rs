@@ -82,8 +82,8 @@ fn merges(from: &TableWithJoins) -> bool {
 }
 
 /// Whether a SELECT's FROM makes one column of two.
-pub(crate) fn merges(select: &Select) -> bool {
-    select.from.iter().flat_map(|part| &part.joins).any(|join| merging(&join.join_operator).is_some())
+pub(crate) fn merges_any(select: &Select) -> bool {
+    select.from.iter().any(merges)
 }
 
 /// Which rows of its own a join keeps, by its name, and whether it is NATURAL; none where it merges nothing.

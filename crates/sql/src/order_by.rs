@@ -8,7 +8,7 @@
 //! A query in brackets takes the order that stands behind them.
 
 use crate::error::Error;
-use crate::merged::merges;
+use crate::merged::merges_any;
 use crate::scopes::folded;
 use crate::text::{Position, template};
 use crate::titles::named_by_place;
@@ -324,7 +324,7 @@ fn result_as(select: &mut Select, key: &Expr, names_columns: bool) -> Option<Ide
     let equal = items().find(|(_, expr)| are_equal(expr, key)).map(|(at, _)| at);
     let at = equal.or_else(|| {
         let (places, same): (Vec<usize>, Vec<&Expr>) = items().filter(|(_, expr)| are_same(expr, key)).unzip();
-        let is_one = !merges(select) && are_all_same(&same, false);
+        let is_one = !merges_any(select) && are_all_same(&same, false);
         places.first().copied().filter(|_| is_one)
     })?;
     let item = &mut select.projection[at];

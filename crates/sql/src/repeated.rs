@@ -3,7 +3,7 @@
 //! nobody writes, which end with their titles.
 
 use crate::error::Error;
-use crate::merged::merges;
+use crate::merged::merges_any;
 use crate::order_by::{are_all_same, are_same, computed, keys, plain_key, unbracketed};
 use crate::text::Position;
 use crate::titles::{UNWRITTEN, first_select, folded, is_column, result_of, shown, unwritten};
@@ -65,7 +65,7 @@ fn is_ambiguous(select: &Select, name: &str, is_of_sets: bool) -> bool {
     }
     let exprs: Vec<&Expr> = named.iter().filter_map(|item| computed(item)).collect();
     let is_own = |item: &&SelectItem| matches!(item, SelectItem::UnnamedExpr(expr) if is_column(expr));
-    !named.iter().all(is_own) && !are_all_same(&exprs, merges(select))
+    !named.iter().all(is_own) && !are_all_same(&exprs, merges_any(select))
 }
 
 /// Names that nobody writes for results of a SELECT that share theirs: for columns beside others, of which the first
@@ -79,7 +79,7 @@ pub(crate) fn tell_apart(select: &mut Select, keeps_bare: bool) {
         }
     }
     for places in named.into_values().filter(|places| places.len() > 1) {
-        let merges = merges(select);
+        let merges = merges_any(select);
         for at in shared(&select.projection, &places, keeps_bare, merges) {
             let item = &mut select.projection[at];
             if let (Some(title), Some(expr)) = (result_of(item), computed(item).cloned()) {
