@@ -42,14 +42,14 @@ pub(crate) fn gone(pipeline: &str, folder: &Path, root: &str) -> Error {
     Error::connector(pipeline, reason)
 }
 
-/// Notes that a pipeline has a checkpoint in a root.
+/// Notes that a pipeline has a checkpoint in a root. It is not synced: without the note the pipeline begins anew, as
+/// one without a note does.
 pub(crate) fn note_root(folder: &Path, root: &str) -> std::io::Result<()> {
     if root == MEMORY || had_checkpoints(folder, root) {
         return Ok(());
     }
     let new = folder.join("published-to.new");
     std::fs::write(&new, format!("{root}\n"))?;
-    std::fs::File::open(&new)?.sync_all()?;
     std::fs::rename(new, folder.join(FILE))
 }
 
