@@ -21,7 +21,7 @@ use datafusion::catalog::TableProvider;
 use datafusion::common::DataFusionError;
 use datafusion::datasource::provider_as_source;
 use datafusion::execution::runtime_env::RuntimeEnv;
-use datafusion::execution::{SendableRecordBatchStream, SessionState, TaskContext};
+use datafusion::execution::{SendableRecordBatchStream, SessionState, SessionStateBuilder, TaskContext};
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder, TableSource};
 use datafusion::physical_plan::stream::RecordBatchReceiverStream;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
@@ -417,19 +417,27 @@ impl Database {
     }
 }
 
-/// A plan as it is computed. DataFusion goes by columns that it knows to be equal when it distributes rows, and its
-/// last check refuses a plan in which later rules have moved what told so: one stream needs no distribution.
+/// A plan as it is computed. DataFusion goes by columns that it knows to be equal, or to have one value, when it
+/// distributes and sorts rows, and its last check refuses a plan in which later rules have moved what told so: one
+/// stream needs no distribution, and columns that stay where they are tell it as before.
 async fn physical(
     mut state: SessionState,
     plan: &LogicalPlan,
 ) -> std::result::Result<Arc<dyn ExecutionPlan>, DataFusionError> {
+    let is_refused = |error: &DataFusionError| matches!(error.find_root(), DataFusionError::Plan(_));
     match state.create_physical_plan(plan).await {
-        Err(error) if matches!(error.find_root(), DataFusionError::Plan(_)) => {
-            state.config_mut().options_mut().execution.target_partitions = 1;
-            state.create_physical_plan(plan).await
-        }
-        planned => planned,
+        Err(error) if is_refused(&error) => {}
+        planned => return planned,
     }
+    state.config_mut().options_mut().execution.target_partitions = 1;
+    match state.create_physical_plan(plan).await {
+        Err(error) if is_refused(&error) => {}
+        planned => return planned,
+    }
+    let mut rules = state.physical_optimizers().to_vec();
+    rules.retain(|rule| rule.name() != "ProjectionPushdown");
+    let state = SessionStateBuilder::new_from_existing(state).with_physical_optimizer_rules(rules).build();
+    state.create_physical_plan(plan).await
 }
 
 /// A plan that can be run, in a session's zone.
