@@ -4,8 +4,7 @@
 //! made at all.
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryBuilder, BooleanArray, ListArray, RecordBatch, StringArray, StructArray,
-    new_null_array,
+    Array, ArrayRef, AsArray, BooleanArray, ListArray, RecordBatch, StringArray, StructArray, new_null_array,
 };
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::kernels::cast::{CastOptions, cast_with_options};
@@ -208,19 +207,8 @@ pub(crate) fn read_texts(texts: &StringArray, to: &DataType) -> Result<ArrayRef,
     if to != &DataType::Binary {
         return parse_text_column(texts, to).map_err(|bad| bad.message);
     }
-    let mut made = BinaryBuilder::with_capacity(texts.len(), texts.value_data().len() / 2);
-    let mut bytes = Vec::new();
-    for text in texts {
-        let Some(text) = text else {
-            made.append_null();
-            continue;
-        };
-        bytes.clear();
-        bytea::hexadecimal(text.strip_prefix(r"\x").unwrap_or(text), &mut bytes)
-            .map_err(|malformed| malformed.to_string())?;
-        made.append_value(&bytes);
-    }
-    Ok(Arc::new(made.finish()))
+    let digits = |text: &str, bytes: &mut Vec<u8>| bytea::hexadecimal(text.strip_prefix(r"\x").unwrap_or(text), bytes);
+    Ok(Arc::new(bytea::of_texts(texts, digits).map_err(|malformed| malformed.to_string())?))
 }
 
 fn has_zero_bytes(texts: &StringArray) -> bool {

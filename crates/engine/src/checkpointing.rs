@@ -25,6 +25,7 @@ use highwater_state::FileNumber;
 use highwater_state::scope::in_scope;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -190,6 +191,8 @@ pub(crate) struct Checkpointing {
     failures: u32,
     positions: Positions,
     ahead: AheadSinks,
+    /// Which root has the checkpoints was noted.
+    root_noted: Arc<AtomicBool>,
 }
 
 /// Where the local copies of files are.
@@ -255,6 +258,7 @@ impl Checkpointing {
             failures: 0,
             positions: setup.positions,
             ahead: setup.ahead,
+            root_noted: Arc::default(),
         }
     }
 
@@ -344,7 +348,7 @@ impl Checkpointing {
         let (shipping, wake) = (Arc::clone(&self.shipping), Arc::clone(&self.wake));
         let (retain, positions) = (self.retain.take(), self.positions.clone());
         let (superseded, paths) = (self.paths.clone(), running.paths.clone());
-        let root = self.store.root().url().to_owned();
+        let (root, root_noted) = (self.store.root().url().to_owned(), Arc::clone(&self.root_noted));
         self.background.run(move || {
             let files = manifest.files.clone();
             let (published, listed) = {
@@ -366,8 +370,13 @@ impl Checkpointing {
             wake();
             // What follows holds up nobody.
             if let Some(manifest) = official {
-                if let Err(error) = note_root(&shipping.folder, &root) {
-                    tracing::warn!(pipeline = manifest.pipeline, %error, "which root has the checkpoints was not noted");
+                if !root_noted.load(Relaxed) {
+                    match note_root(&shipping.folder, &root) {
+                        Ok(()) => root_noted.store(true, Relaxed),
+                        Err(error) => {
+                            tracing::warn!(pipeline = manifest.pipeline, %error, "the checkpoints' root was not noted");
+                        }
+                    }
                 }
                 shipping.uploader.published(&manifest);
                 positions.published(&manifest.pipeline, &manifest, &listed);

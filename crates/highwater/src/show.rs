@@ -138,6 +138,7 @@ fn jobs(database: &Database) -> Result<Rows> {
     Ok(Rows::of(vec![
         ("name", texts(pipelines.iter().map(|p| p.title().to_owned()).chain(stopped))),
         ("status", texts(told.into_iter().chain(reasons))),
+        ("backfill_percent", count(|m| m.backfill / 10)),
         ("rows_in", count(|m| m.rows_in)),
         ("epochs", count(|m| m.epochs)),
         ("epoch_us_p50", count(|m| m.epoch_us.p50)),

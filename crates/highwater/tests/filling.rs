@@ -1,28 +1,22 @@
 //! Views over views that hold much, made while rows change and the program is killed.
 
+mod common;
+
+use arrow::array::AsArray as _;
+use arrow::datatypes::UInt64Type;
+use common::open;
 use highwater::engine::core::Rng;
-use highwater::{Config, Database, same_rows};
-use std::path::Path;
+use highwater::{Database, same_rows};
 
 /// Above some epochs' worth of rows.
 const GROUPS: u64 = 400_000;
 
-fn open(folder: &Path) -> Database {
-    let mut config = Config::new(folder);
-    config.workers = Some(2);
-    config.checkpoints.interval = None;
-    let database = Database::open(config).expect("a database");
-    assert!(database.broken().is_empty(), "{:?}", database.broken());
-    database
-}
-
-/// How much of the slowest backfill is done.
+/// How much of the slowest backfill is done, as SHOW JOBS says it.
 fn percent(database: &Database) -> u64 {
-    let progress = database.query("SELECT backfill_percent FROM hw_catalog.view_progress").expect("a query");
-    let text = progress.batches.iter().filter(|batch| batch.num_rows() > 0).map(|batch| {
-        arrow::util::display::array_value_to_string(batch.column(0), 0).expect("a number").parse().expect("a number")
-    });
-    text.min().expect("a pipeline")
+    let jobs = database.query("SHOW JOBS").expect("jobs");
+    let shares = jobs.batches.iter().map(|batch| batch.column_by_name("backfill_percent").expect("a column"));
+    let shares = shares.flat_map(|column| column.as_primitive::<UInt64Type>().values().to_vec());
+    shares.min().expect("a pipeline")
 }
 
 fn write(database: &Database, rng: &mut Rng) {

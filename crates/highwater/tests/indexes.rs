@@ -1,20 +1,13 @@
 //! Indexes give what their relations give, while rows change and over crashes and restarts.
 
+mod common;
+
 use arrow::array::AsArray;
+use common::open;
 use highwater::engine::core::Rng;
-use highwater::{Config, Database, Rows, same_rows};
-use std::path::Path;
+use highwater::{Database, Rows, same_rows};
 
 const PARTS: u64 = 5;
-
-fn open(folder: &Path) -> Database {
-    let mut config = Config::new(folder);
-    config.workers = Some(2);
-    config.checkpoints.interval = None;
-    let database = Database::open(config).expect("a database");
-    assert!(database.broken().is_empty(), "{:?}", database.broken());
-    database
-}
 
 fn rows(database: &Database, sql: &str) -> Rows {
     database.query(sql).expect(sql)

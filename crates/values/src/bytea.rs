@@ -1,5 +1,6 @@
 //! Reads PostgreSQL's two forms of bytea: hexadecimal digits after `\x`, and text with escapes.
 
+use arrow::array::{Array as _, BinaryArray, BinaryBuilder, StringArray};
 use thiserror::Error as ThisError;
 
 /// A text that is no bytea, in PostgreSQL's words.
@@ -25,6 +26,28 @@ impl Malformed {
             Self::Escape => "22P02",
         }
     }
+}
+
+/// A column of texts, each as `read` appends its bytes; nulls stay.
+///
+/// # Errors
+/// The first of `read`.
+pub fn of_texts(
+    texts: &StringArray,
+    read: impl Fn(&str, &mut Vec<u8>) -> Result<(), Malformed>,
+) -> Result<BinaryArray, Malformed> {
+    let mut made = BinaryBuilder::with_capacity(texts.len(), texts.value_data().len());
+    let mut bytes = Vec::new();
+    for text in texts {
+        let Some(text) = text else {
+            made.append_null();
+            continue;
+        };
+        bytes.clear();
+        read(text, &mut bytes)?;
+        made.append_value(&bytes);
+    }
+    Ok(made.finish())
 }
 
 /// Appends a value's bytes to `bytes`.

@@ -3,7 +3,7 @@
 use super::{Scalar, by_row, call, may_be_text, refused, texts};
 use crate::bytea::{self, Malformed};
 use crate::types::is_text;
-use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, BinaryBuilder, StringArray};
+use arrow::array::{ArrayRef, AsArray, BinaryArray, StringArray};
 use arrow::datatypes::{DataType, Int32Type, Int64Type};
 use base64::Engine as _;
 use base64::alphabet;
@@ -33,18 +33,7 @@ static FROM_TEXT: Scalar = Scalar {
 /// # Errors
 /// When one of them is no bytea.
 pub(crate) fn read(texts: &StringArray) -> Result<ArrayRef, Malformed> {
-    let mut made = BinaryBuilder::with_capacity(texts.len(), texts.value_data().len());
-    let mut bytes = Vec::new();
-    for text in texts {
-        let Some(text) = text else {
-            made.append_null();
-            continue;
-        };
-        bytes.clear();
-        bytea::read(text, &mut bytes)?;
-        made.append_value(&bytes);
-    }
-    Ok(Arc::new(made.finish()))
+    Ok(Arc::new(bytea::of_texts(texts, bytea::read)?))
 }
 
 pub(super) static ALL: [Scalar; 5] = [
