@@ -86,6 +86,8 @@ fn cast_strictly(column: ArrayRef, to: &DataType) -> Result<ArrayRef, ArrowError
         (DataType::Float32 | DataType::Float64, DataType::Decimal128(precision, scale)) => {
             Ok(Arc::new(numerics::of_floats(&column, *precision, *scale)?))
         }
+        (DataType::Decimal128(..), DataType::Float64) => Ok(Arc::new(numerics::as_doubles(column.as_primitive()))),
+        (DataType::Decimal128(..), DataType::Float32) => Ok(Arc::new(numerics::as_reals(column.as_primitive()))),
         _ => cast_with_options(&column, to, &CastOptions { safe: false, ..CastOptions::default() }),
     }
 }
@@ -175,6 +177,8 @@ fn converted(column: &ArrayRef, to: &DataType) -> Result<ArrayRef, ArrowError> {
         (DataType::Float32 | DataType::Float64, DataType::Decimal128(precision, scale)) => {
             Ok(Arc::new(numerics::of_floats_that_fit(column, *precision, *scale)?))
         }
+        (DataType::Decimal128(..), DataType::Float64) => Ok(Arc::new(numerics::as_doubles(column.as_primitive()))),
+        (DataType::Decimal128(..), DataType::Float32) => Ok(Arc::new(numerics::as_reals(column.as_primitive()))),
         // Arrow fails for the whole column when one of its timestamps is beyond the years that it can tell.
         (DataType::Timestamp(..), DataType::Date32 | DataType::Time64(_)) => {
             cast(column, to).or_else(|_| one_by_one(column.len(), to, |row| cast(&column.slice(row, 1), to).ok()))

@@ -96,7 +96,7 @@ fn exact_of_one(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         Expr::WindowFunction(call) => window(*call, schema),
         Expr::Cast(cast) if cast.field.data_type().is_temporal() => scalars::time_of_text(cast, schema),
         Expr::Cast(cast) if *cast.field.data_type() == DataType::Binary => Ok(scalars::from_text(cast, schema)),
-        Expr::Cast(cast) if rounding::is_of_floats(&cast, schema) => Ok(rounding::exact(cast, schema)),
+        Expr::Cast(cast) if rounding::is_by_digits(&cast, schema) => Ok(rounding::exact(cast, schema)),
         Expr::Cast(cast) => Ok(printed(cast, schema)),
         Expr::BinaryExpr(BinaryExpr { left, op, right })
             if compares(op) && is_interval(&left, schema) && is_interval(&right, schema) =>

@@ -1,8 +1,9 @@
 //! Casts that leave out digits after the point round, as PostgreSQL's do: numeric with halves away from
 //! zero, floating point with halves to the even number. Arrow's casts to integers cut off. Floating point becomes
-//! numeric by its digits ([`numerics`]), where Arrow's casts multiply.
+//! numeric by its digits, and numeric the nearest floating point ([`numerics`]), where Arrow's casts multiply and
+//! divide.
 //!
-//! Both are functions of their own. DataFusion compares what is below a cast with a literal in
+//! All are functions of their own. DataFusion compares what is below a cast with a literal in
 //! place of the cast, which is another question where the cast rounds: `n::int = 3` is not `n = 3`.
 
 use crate::floats::is_float;
@@ -30,6 +31,10 @@ enum Step {
     Rounded(i8),
     /// Floating point becomes numeric of this precision and scale.
     Numeric(u8, i8),
+    /// Numeric becomes double precision.
+    Double,
+    /// Numeric becomes real.
+    Real,
 }
 
 impl Step {
@@ -40,6 +45,8 @@ impl Step {
             (DataType::Float32 | DataType::Float64, DataType::Decimal128(precision, scale)) => {
                 Some(Self::Numeric(*precision, *scale))
             }
+            (DataType::Decimal128(..), DataType::Float64) => Some(Self::Double),
+            (DataType::Decimal128(..), DataType::Float32) => Some(Self::Real),
             (DataType::Decimal128(_, scale), to) if to.is_integer() && *scale > 0 => Some(Self::Rounded(0)),
             (DataType::Decimal128(_, scale), DataType::Decimal128(_, kept)) if (0..*scale).contains(kept) => {
                 Some(Self::Rounded(*kept))
@@ -54,6 +61,8 @@ impl Step {
         match (from, self) {
             (DataType::List(of), _) => list_of(self.gives(of.data_type())),
             (_, Self::Numeric(precision, scale)) => DataType::Decimal128(precision, scale),
+            (_, Self::Double) => DataType::Float64,
+            (_, Self::Real) => DataType::Float32,
             (DataType::Decimal128(precision, scale), Self::Rounded(digits)) => {
                 rounded_numeric(*precision, *scale, digits)
             }
@@ -70,6 +79,8 @@ impl Step {
                 Ok(Arc::new(ListArray::try_new(field, lists.offsets().clone(), elements, lists.nulls().cloned())?))
             }
             (_, Self::Numeric(precision, scale)) => Ok(Arc::new(numerics::of_floats(values, precision, scale)?)),
+            (_, Self::Double) => Ok(Arc::new(numerics::as_doubles(values.as_primitive()))),
+            (_, Self::Real) => Ok(Arc::new(numerics::as_reals(values.as_primitive()))),
             (DataType::Float32, Self::Rounded(_)) => {
                 Ok(Arc::new(values.as_primitive::<Float32Type>().unary::<_, Float32Type>(f32::round_ties_even)))
             }
@@ -121,10 +132,10 @@ pub(crate) fn exact(Cast { expr: inner, field }: Cast, schema: &DFSchema) -> Tra
     Transformed::yes(Expr::Cast(Cast { expr: Box::new(inner), field }))
 }
 
-/// Whether a cast makes numerics of floating point.
-pub(crate) fn is_of_floats(cast: &Cast, schema: &DFSchema) -> bool {
+/// Whether a cast makes numerics of floating point, or the other way around.
+pub(crate) fn is_by_digits(cast: &Cast, schema: &DFSchema) -> bool {
     let step = cast.expr.get_type(schema).ok().and_then(|from| Step::before(&from, cast.field.data_type()));
-    matches!(step, Some(Step::Numeric(..)))
+    matches!(step, Some(Step::Numeric(..) | Step::Double | Step::Real))
 }
 
 /// Puts functions below casts.
@@ -233,6 +244,8 @@ impl Below {
         let name = match step {
             Step::Rounded(digits) => format!("rounded_to_{digits}"),
             Step::Numeric(precision, scale) => format!("numeric_of_{precision}_{scale}"),
+            Step::Double => "double_of_numeric".to_owned(),
+            Step::Real => "real_of_numeric".to_owned(),
         };
         Self { name, step, signature: Signature::any(1, Volatility::Immutable) }
     }
@@ -320,7 +333,7 @@ mod tests {
         let done = cast_of(double);
         assert!(done.transformed && done.data.to_string().contains("numeric_of_10_2"), "{}", done.data);
         let Expr::Cast(done) = done.data else { panic!("a cast") };
-        assert!(!is_of_floats(&done, &DFSchema::empty()) && !exact(done, &DFSchema::empty()).transformed);
+        assert!(!is_by_digits(&done, &DFSchema::empty()) && !exact(done, &DFSchema::empty()).transformed);
         let written = cast_of(lit(1.005)).data.to_string();
         assert!(written.contains("rounded_to_2") && written.contains("Decimal128"), "{written}");
     }

@@ -3,11 +3,15 @@
 //!
 //! So 1.005 is 1.01 with two digits behind the point, though the double is a little less. There is no NaN and no
 //! infinity in a numeric here: they are out of its range.
+//!
+//! The other way a numeric becomes the number that is nearest to it. Arrow's casts divide, which rounds twice where
+//! the numeric has more digits than a double, so that 0.12345678901234567 would not be the double of that name.
 
-use arrow::array::{Array, AsArray, Decimal128Array};
+use arrow::array::{Array, AsArray, Decimal128Array, Float32Array, Float64Array};
 use arrow::datatypes::{DataType, Decimal128Type, DecimalType, Float32Type, Float64Type};
 use arrow::error::ArrowError;
 use std::io::Write as _;
+use std::str::FromStr;
 
 /// Digits that a double precision number gives back as they were written.
 const OF_DOUBLES: usize = 15;
@@ -15,6 +19,8 @@ const OF_DOUBLES: usize = 15;
 const OF_REALS: usize = 6;
 /// Bytes that a float takes at most with so many digits and an exponent.
 const LONGEST: usize = 32;
+/// Bytes that a numeric's units take at most with an exponent.
+const LONGEST_NUMERIC: usize = 48;
 
 /// A column of floats as numerics; nulls stay.
 ///
@@ -55,6 +61,61 @@ pub fn of_floats_that_fit(floats: &dyn Array, precision: u8, scale: i8) -> Resul
         other => return Err(no_floats(other)),
     };
     numerics.with_precision_and_scale(precision, scale)
+}
+
+/// A column of numerics as the doubles that are nearest; nulls stay.
+#[must_use]
+pub fn as_doubles(numerics: &Decimal128Array) -> Float64Array {
+    let scale = numerics.scale();
+    match power_of_ten(scale, TENS_IN_DOUBLES) {
+        Some(power) => {
+            let power = power as f64;
+            numerics.unary(|units| match units.unsigned_abs() <= WHOLE_IN_DOUBLES {
+                true => units as f64 / power,
+                false => nearest(units, scale),
+            })
+        }
+        None => numerics.unary(|units| nearest(units, scale)),
+    }
+}
+
+/// The same as reals.
+#[must_use]
+pub fn as_reals(numerics: &Decimal128Array) -> Float32Array {
+    let scale = numerics.scale();
+    match power_of_ten(scale, TENS_IN_REALS) {
+        Some(power) => {
+            let power = power as f32;
+            numerics.unary(|units| match units.unsigned_abs() <= WHOLE_IN_REALS {
+                true => units as f32 / power,
+                false => nearest(units, scale),
+            })
+        }
+        None => numerics.unary(|units| nearest(units, scale)),
+    }
+}
+
+/// Whole numbers up to here are doubles, and so are these powers of ten, so that a division of one by the other is
+/// rounded once.
+const WHOLE_IN_DOUBLES: u128 = 1 << f64::MANTISSA_DIGITS;
+const TENS_IN_DOUBLES: u32 = 22;
+/// The same of reals.
+const WHOLE_IN_REALS: u128 = 1 << f32::MANTISSA_DIGITS;
+const TENS_IN_REALS: u32 = 10;
+
+fn power_of_ten(scale: i8, largest: u32) -> Option<u128> {
+    u32::try_from(scale).ok().filter(|scale| *scale <= largest).map(|scale| 10_u128.pow(scale))
+}
+
+/// The number that is nearest to a numeric, read of its digits.
+fn nearest<T: FromStr + Default>(units: i128, scale: i8) -> T {
+    let mut text = [0_u8; LONGEST_NUMERIC];
+    let mut rest = text.as_mut_slice();
+    let written = write!(rest, "{units}e{}", -i32::from(scale));
+    let left = rest.len();
+    let text = std::str::from_utf8(&text[..LONGEST_NUMERIC - left]).ok().filter(|_| written.is_ok());
+    // Units and an exponent of two digits take 44 bytes at most, and are read.
+    text.and_then(|text| text.parse().ok()).unwrap_or_default()
 }
 
 /// The text of the number that a double is taken for where it becomes a numeric of any digits.
@@ -233,6 +294,35 @@ mod tests {
         assert!(of_floats(&Int32Array::from(vec![1]), 10, 2).is_err());
         let found = of_floats(&Float64Array::from(vec![Some(0.285), None]), 10, 2).expect("in range");
         assert_eq!(found.iter().collect::<Vec<_>>(), [Some(29), None]);
+    }
+
+    #[test]
+    fn numerics_become_the_nearest_numbers() {
+        let numerics = |units: Vec<Option<i128>>, scale| {
+            Decimal128Array::from(units).with_precision_and_scale(38, scale).expect("fits")
+        };
+        for (units, scale) in [
+            (12_345_678_901_234_567, 17),
+            (12_345_678_901_234_568, 17),
+            (-9_007_199_254_740_993, 0),
+            (9_007_199_254_740_992, 22),
+            (1_234_567_890_123_456_789_012_345_678_901_234_567, 30),
+            (99_999_999_999_999_999_999_999_999_999_999_999_999, 38),
+            (15, 1),
+            (-1, 38),
+            (16_777_217, 0),
+            (16_777_217, 7),
+            (123, 20),
+            (0, 5),
+        ] {
+            let made = numerics(vec![Some(units), None], scale);
+            let text = made.value_as_string(0);
+            let (double, real) = (text.parse::<f64>().expect("a number"), text.parse::<f32>().expect("a number"));
+            assert_eq!(as_doubles(&made).iter().collect::<Vec<_>>(), [Some(double), None], "{text}");
+            assert_eq!(as_reals(&made).iter().collect::<Vec<_>>(), [Some(real), None], "{text}");
+        }
+        let hundreds = numerics(vec![Some(7)], -2);
+        assert_eq!((as_doubles(&hundreds).value(0), as_reals(&hundreds).value(0)), (700.0, 700.0));
     }
 
     #[test]
