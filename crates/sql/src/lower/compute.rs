@@ -1,10 +1,12 @@
 //! Groups computed anew by DataFusion: one node of a query over a leaf that gives the rows at hand.
 //!
 //! Each worker plans the node once, for one partition, and runs it on its own thread: the leaf has
-//! its rows in memory, so nothing is waited for. Rows come in one order, so sums of floating point and
-//! the like are the same each time.
+//! its rows in memory, so nothing is waited for. Rows of a group come in one order, and sorts keep that of ties
+//! ([`stable`]), so sums of floating point and the like are the same each time, whichever other groups are computed
+//! with them.
 
 use super::identity;
+use super::stable::stable;
 use crate::error::Result;
 use crate::session::{Session, Stream, view_schema};
 use arrow::array::{RecordBatch, RecordBatchOptions};
@@ -116,7 +118,7 @@ impl Computed {
     fn running(&self) -> Result<Running, DataFusionError> {
         let slot = Arc::new(Slot { schema: Arc::clone(&self.input), rows: Mutex::default() });
         let node = self.over(&slot)?;
-        let plan = finished(self.state.create_physical_plan(&node))?;
+        let plan = stable(finished(self.state.create_physical_plan(&node))?)?;
         Ok(Running { slot, plan, task: self.state.task_ctx(), output: Arc::clone(&self.output) })
     }
 
@@ -221,7 +223,7 @@ impl PartitionStream for Slot {
 }
 
 /// A future's output, computed on this thread.
-fn finished<F: Future>(future: F) -> F::Output {
+pub(super) fn finished<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
     let mut context = Context::from_waker(&waker);

@@ -23,6 +23,7 @@ mod places;
 mod regroup;
 mod scan;
 mod sessions;
+mod stable;
 pub(crate) mod ties;
 mod union;
 mod unnest;
