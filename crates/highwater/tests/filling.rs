@@ -1,12 +1,12 @@
 //! Views over views that hold much, made while rows change and the program is killed.
 
-mod common;
+mod opened;
 
 use arrow::array::AsArray as _;
 use arrow::datatypes::UInt64Type;
-use common::open;
 use highwater::engine::core::Rng;
 use highwater::{Database, same_rows};
+use opened::open;
 
 /// Above some epochs' worth of rows.
 const GROUPS: u64 = 400_000;

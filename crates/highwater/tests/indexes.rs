@@ -1,11 +1,11 @@
 //! Indexes give what their relations give, while rows change and over crashes and restarts.
 
-mod common;
+mod opened;
 
 use arrow::array::AsArray;
-use common::open;
 use highwater::engine::core::Rng;
 use highwater::{Database, Rows, same_rows};
+use opened::open;
 
 const PARTS: u64 = 5;
 

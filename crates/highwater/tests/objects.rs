@@ -1,11 +1,11 @@
 //! Objects that are changed while they are in use, over crashes and restarts: names, columns, and
 //! sinks into tables.
 
-mod common;
+mod opened;
 
 use arrow::array::AsArray as _;
-use common::open;
 use highwater::{Config, Database, Rows, same_rows};
+use opened::open;
 use std::time::{Duration, Instant};
 
 fn assert_equal_to_recomputation(database: &Database, view: &str) {

@@ -89,8 +89,7 @@ impl ExecutionPlan for Stable {
 
 /// The first rows of a batch in an order, ties as they stand in it.
 fn sorted(rows: &RecordBatch, order: &LexOrdering, fetch: Option<usize>) -> Result<RecordBatch> {
-    let mut keys: Vec<SortColumn> =
-        order.iter().map(|key| key.evaluate_to_sort_column(rows)).collect::<Result<_>>()?;
+    let mut keys: Vec<SortColumn> = order.iter().map(|key| key.evaluate_to_sort_column(rows)).collect::<Result<_>>()?;
     let places = UInt32Array::from_iter_values(0..rows.num_rows() as u32);
     keys.push(SortColumn { values: Arc::new(places), options: None });
     let indices = lexsort_to_indices(&keys, fetch)?;
