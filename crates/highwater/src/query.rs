@@ -417,6 +417,10 @@ impl Database {
     }
 }
 
+/// Rules of DataFusion that run after rows have been distributed and sorted, and move or merge what did not need it
+/// because of what was known of columns then.
+const MOVING: [&str; 3] = ["CombinePartialFinalAggregate", "ProjectionPushdown", "PushdownSort"];
+
 /// A plan as it is computed. DataFusion goes by columns that it knows to be equal, or to have one value, when it
 /// distributes and sorts rows, and its last check refuses a plan in which later rules have moved what told so: one
 /// stream needs no distribution, and columns that stay where they are tell it as before.
@@ -435,7 +439,7 @@ async fn physical(
         planned => return planned,
     }
     let mut rules = state.physical_optimizers().to_vec();
-    rules.retain(|rule| rule.name() != "ProjectionPushdown");
+    rules.retain(|rule| !MOVING.contains(&rule.name()));
     let state = SessionStateBuilder::new_from_existing(state).with_physical_optimizer_rules(rules).build();
     state.create_physical_plan(plan).await
 }
