@@ -19,7 +19,12 @@ use crate::upload::check_arrived;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use highwater_core::{CheckpointId, Epoch, Generation, WallMicros};
+use object_store::path::Path;
+use std::collections::BTreeMap;
 use std::time::Duration;
+
+/// How often a change of a pointer that others keep changing is tried.
+const ROUNDS: usize = 32;
 
 /// A pipeline of a root.
 #[derive(Clone, Debug)]
@@ -75,6 +80,26 @@ impl Report {
     pub fn is_good(&self) -> bool {
         self.damage.is_empty()
     }
+}
+
+/// What [`prune`] found and did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// What went and what is left.
+    pub collected: Collected,
+    /// The checkpoints that are not whole, oldest first.
+    pub damaged: Vec<Damaged>,
+}
+
+/// A checkpoint that is not whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damaged {
+    /// Its number.
+    pub checkpoint: CheckpointId,
+    /// The first thing that is wrong with it.
+    pub reason: String,
+    /// Whether it stays: it is newer than one that is kept, or none is whole.
+    pub is_kept: bool,
 }
 
 /// All pipelines of a root and their checkpoints.
@@ -211,17 +236,76 @@ async fn verify_file(store: &Store, names: &Names, file: &FileMeta) -> Result<Re
     }
 }
 
-/// Keeps only so many of a pipeline's checkpoints and removes what the others alone needed.
+/// Keeps only so many of a pipeline's checkpoints and removes what the others alone needed. One of which
+/// something is gone or has another length counts for nothing, so that the newest whole one always stays;
+/// nothing is read but manifests.
 ///
 /// # Errors
 /// Damage of the pointer, and errors of the store.
-pub async fn prune(store: &Store, pipeline: &str, keep: usize, age_guard: Duration) -> Result<Collected> {
-    edit(store, pipeline, |pointer| {
-        let expired = expired(&pointer.checkpoints, Retention { keep });
-        Ok(pointer.without(&expired))
-    })
-    .await?;
-    collect(store, pipeline, age_guard).await
+pub async fn prune(store: &Store, pipeline: &str, keep: usize, age_guard: Duration) -> Result<Pruned> {
+    let damaged = shorten(store, &store.root().names(pipeline)?, Retention { keep }).await?;
+    let collected = collect(store, pipeline, age_guard).await?;
+    Ok(Pruned { collected, damaged })
+}
+
+/// Takes off the list what is not to stay; gives what is not whole of it.
+async fn shorten(store: &Store, names: &Names, retention: Retention) -> Result<Vec<Damaged>> {
+    let path = names.current();
+    for _ in 0..ROUNDS {
+        let found = store.get(&path).await?;
+        let pointer = Pointer::from_text(path.as_ref(), &found.bytes)?;
+        let mut damaged = damaged(store, names, &pointer).await?;
+        let lost: Vec<CheckpointId> = damaged.iter().map(|one| one.checkpoint).collect();
+        let gone = expired(&pointer.clone().suspecting(&lost).checkpoints, retention);
+        for one in &mut damaged {
+            one.is_kept = !gone.contains(&one.checkpoint);
+        }
+        let is_done = if gone.is_empty() {
+            // What somebody else took off the list meanwhile is not damaged.
+            damaged.is_empty() || store.get(&path).await?.bytes == found.bytes
+        } else {
+            let text = Bytes::from(pointer.without(&gone).to_text());
+            matches!(store.replace(&path, Some(&found), text).await?, Replaced::Done(_))
+        };
+        if is_done {
+            return Ok(damaged);
+        }
+    }
+    Err(contended(&path))
+}
+
+/// The listed checkpoints that are not whole, as far as manifests and a listing of the files tell.
+async fn damaged(store: &Store, names: &Names, pointer: &Pointer) -> Result<Vec<Damaged>> {
+    // Listed after the pointer was read: what it needs was there by then.
+    let listing = store.list(names, &names.files()).await?;
+    let files = listing.iter().filter_map(|listed| match listed.object {
+        Object::File(id) => Some((id, listed.size)),
+        _ => None,
+    });
+    let sizes: BTreeMap<FileId, u64> = files.collect();
+    let mut damaged = Vec::new();
+    for entry in &pointer.checkpoints {
+        let damage = match load_manifest(store, names, entry).await {
+            Ok(manifest) => manifest.all_files().find_map(|file| damage_of(names, file, &sizes)),
+            Err(error) if error.is_damage() => Some(error),
+            Err(error) => return Err(error),
+        };
+        let checkpoint = entry.checkpoint;
+        damaged.extend(damage.map(|damage| Damaged { checkpoint, reason: damage.to_string(), is_kept: true }));
+    }
+    Ok(damaged)
+}
+
+/// What a listing tells to be wrong with a file.
+fn damage_of(names: &Names, file: &FileMeta, sizes: &BTreeMap<FileId, u64>) -> Option<Error> {
+    let path = names.file(file.id);
+    match sizes.get(&file.id) {
+        None => Some(Error::Missing { object: path.to_string() }),
+        Some(size) if *size != file.stored => {
+            Some(Error::corrupt(path, format!("it has {size} bytes instead of {}", file.stored)))
+        }
+        Some(_) => None,
+    }
 }
 
 /// Removes everything of a pipeline. First its list is emptied under a new claim, so that nobody
@@ -269,7 +353,7 @@ pub async fn pin(store: &Store, pipeline: &str, checkpoint: CheckpointId, name: 
 async fn edit(store: &Store, pipeline: &str, change: impl Fn(Pointer) -> Result<Pointer>) -> Result<()> {
     let names = store.root().names(pipeline)?;
     let path = names.current();
-    for _ in 0..32 {
+    for _ in 0..ROUNDS {
         let found = store.get(&path).await?;
         let before = Pointer::from_text(path.as_ref(), &found.bytes)?;
         let after = change(before.clone())?;
@@ -280,10 +364,14 @@ async fn edit(store: &Store, pipeline: &str, change: impl Fn(Pointer) -> Result<
             return Ok(());
         }
     }
-    Err(Error::Unavailable {
+    Err(contended(&path))
+}
+
+fn contended(path: &Path) -> Error {
+    Error::Unavailable {
         action: "change",
         object: path.to_string(),
         outcome: Outcome::SurelyNotDone,
         source: "other processes changed it each time".into(),
-    })
+    }
 }

@@ -188,7 +188,7 @@ async fn old_checkpoints_leave_and_take_only_their_own_files() -> Result<(), Err
     let swept = collect(&store, PIPELINE, HOUR).await?;
     assert_eq!((swept.removed_manifests, swept.removed_files, swept.kept_files), (2, 0, 6), "file 1 is pinned");
     inspect::pin(&store, PIPELINE, CheckpointId(1), None).await?;
-    let swept = inspect::prune(&store, PIPELINE, 1, HOUR).await?;
+    let swept = inspect::prune(&store, PIPELINE, 1, HOUR).await?.collected;
     assert_eq!((swept.removed_manifests, swept.removed_files, swept.kept_files), (3, 1, 5));
     // The claim still holds after others changed the list.
     let (_, published) = service.checkpoint().await?;
@@ -198,6 +198,62 @@ async fn old_checkpoints_leave_and_take_only_their_own_files() -> Result<(), Err
     let listed = inspect::list(&store).await?;
     assert_eq!((listed.len(), listed[0].pipeline.as_str(), listed[0].checkpoints.len()), (1, PIPELINE, 2));
     assert_eq!(listed[0].checkpoints[1].content.as_ref().map(|c| c.files), Ok(5));
+    Ok(())
+}
+
+/// The listed checkpoints.
+async fn listed(store: &Store) -> Result<Vec<u64>, Error> {
+    let pipelines = inspect::list(store).await?;
+    Ok(pipelines[0].checkpoints.iter().map(|checkpoint| checkpoint.entry.checkpoint.0).collect())
+}
+
+/// Prunes to one, and tells which checkpoints were not whole and whether they stay.
+async fn prune_to_one(store: &Store) -> Result<Vec<(u64, bool)>, Error> {
+    let pruned = inspect::prune(store, PIPELINE, 1, HOUR).await?;
+    Ok(pruned.damaged.iter().map(|damaged| (damaged.checkpoint.0, damaged.is_kept)).collect())
+}
+
+#[tokio::test]
+async fn pruning_keeps_the_newest_whole_checkpoint() -> Result<(), Error> {
+    // Cut short, removed: what a listing tells.
+    for damage in [0, 2] {
+        let probe = tempfile::tempdir().expect("a temporary folder");
+        let store = root(probe.path());
+        let state = three_checkpoints(&store, probe.path()).await?.state();
+        let newest = inspect::show(&store, PIPELINE, None).await?;
+        let file = store.root().names(PIPELINE)?.file(newest.files.last().expect("a file").id);
+        let path = at(probe.path(), &file);
+        damages(&path)[damage]();
+        for _ in 0..2 {
+            assert_eq!(prune_to_one(&store).await?, [(3, true)]);
+            assert_eq!(listed(&store).await?, [2, 3]);
+        }
+        let mut service = Service::start(&store, probe.path(), 3).await?;
+        assert!(service.state() == state[..2]);
+        service.grow(10, Compression::None);
+        service.checkpoint().await?;
+        assert_eq!(prune_to_one(&store).await?, [(3, false)]);
+        assert!(prune_to_one(&store).await?.is_empty());
+        assert_eq!(listed(&store).await?, [4]);
+        assert!(inspect::verify(&store, PIPELINE, None).await?.is_good());
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn pruning_removes_no_checkpoint_when_none_is_whole() -> Result<(), Error> {
+    let probe = tempfile::tempdir().expect("a temporary folder");
+    let store = root(probe.path());
+    drop(three_checkpoints(&store, probe.path()).await?);
+    let first = inspect::show(&store, PIPELINE, None).await?.files[0].id;
+    let path = at(probe.path(), &store.root().names(PIPELINE)?.file(first));
+    let file = std::fs::read(&path).expect("the object is there");
+    std::fs::remove_file(&path).expect("it is there");
+    assert_eq!(prune_to_one(&store).await?, [(1, true), (2, true), (3, true)]);
+    std::fs::write(&path, file).expect("it comes back");
+    assert!(inspect::verify(&store, PIPELINE, None).await?.is_good());
+    assert!(prune_to_one(&store).await?.is_empty());
+    assert_eq!(listed(&store).await?, [3]);
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use crate::background::Background;
 use crate::changes::Wake;
 use crate::error::{Error, Result};
 use crate::kept_rows::{KeptRows, RowsFile};
-use crate::lost::{AHEAD, AheadSinks, note_root};
+use crate::lost::{AHEAD, AheadSinks, note_published};
 use crate::merged::Merged;
 use crate::positions::Positions;
 use crate::snapshot::{OutboxPart, Receipt, Shipping};
@@ -25,7 +25,6 @@ use highwater_state::FileNumber;
 use highwater_state::scope::in_scope;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -191,8 +190,6 @@ pub(crate) struct Checkpointing {
     failures: u32,
     positions: Positions,
     ahead: AheadSinks,
-    /// Which root has the checkpoints was noted.
-    root_noted: Arc<AtomicBool>,
 }
 
 /// Where the local copies of files are.
@@ -258,7 +255,6 @@ impl Checkpointing {
             failures: 0,
             positions: setup.positions,
             ahead: setup.ahead,
-            root_noted: Arc::default(),
         }
     }
 
@@ -348,7 +344,7 @@ impl Checkpointing {
         let (shipping, wake) = (Arc::clone(&self.shipping), Arc::clone(&self.wake));
         let (retain, positions) = (self.retain.take(), self.positions.clone());
         let (superseded, paths) = (self.paths.clone(), running.paths.clone());
-        let (root, root_noted) = (self.store.root().url().to_owned(), Arc::clone(&self.root_noted));
+        let root = self.store.root().url().to_owned();
         self.background.run(move || {
             let files = manifest.files.clone();
             let (published, listed) = {
@@ -357,6 +353,10 @@ impl Checkpointing {
                     publisher.set_retention(highwater_checkpoint::Retention { keep });
                 }
                 let published = background.wait_for(publisher.publish(manifest));
+                if let Ok(published) = &published {
+                    // In the order of publications, and before sinks are given what it holds.
+                    note(&shipping.folder, &root, &published.manifest);
+                }
                 let listed: Vec<CheckpointId> = publisher.pointer().checkpoints.iter().map(|e| e.checkpoint).collect();
                 (published, listed)
             };
@@ -370,14 +370,6 @@ impl Checkpointing {
             wake();
             // What follows holds up nobody.
             if let Some(manifest) = official {
-                if !root_noted.load(Relaxed) {
-                    match note_root(&shipping.folder, &root) {
-                        Ok(()) => root_noted.store(true, Relaxed),
-                        Err(error) => {
-                            tracing::warn!(pipeline = manifest.pipeline, %error, "the checkpoints' root was not noted");
-                        }
-                    }
-                }
                 shipping.uploader.published(&manifest);
                 positions.published(&manifest.pipeline, &manifest, &listed);
                 remove_superseded(&shipping, &superseded, &paths);
@@ -570,6 +562,14 @@ impl OutboxPart {
         };
         let checkpoint = Some(meta.checkpoint.unwrap_or(of));
         Self { sink: meta.sink.as_str().into(), checkpoint, part: meta.worker, rows, waits: false, merged }
+    }
+}
+
+/// Notes on this machine what was published.
+fn note(folder: &Path, root: &str, published: &Manifest) {
+    let pipeline = &published.pipeline;
+    if let Err(error) = note_published(folder, root, published.checkpoint) {
+        tracing::warn!(pipeline, %error, "the newest checkpoint was not noted beside the local files");
     }
 }
 

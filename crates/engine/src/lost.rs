@@ -1,11 +1,14 @@
 //! Checkpoints that are not where they were: a root that has none any more, and sinks that were given more
 //! than the newest one knows.
 //!
-//! A file beside a pipeline's local files names the root to which checkpoints of it were published. While it
-//! does and the root has none, the pipeline is not begun: most likely the root is not mounted, or is another
-//! bucket. Where an older checkpoint is restored, or another root is begun with, the rows since are computed
-//! anew; what a sink's target had of them by then it may have twice, or keep although it is gone. That is told until
-//! the sink is made anew, so manifests keep it among the sink's offsets.
+//! A file beside a pipeline's local files names the root to which checkpoints of it were published, and the newest
+//! of them. While it does and the root has none, the pipeline is not begun: most likely the root is not mounted, or
+//! is another bucket. Where an older checkpoint is restored, as newer ones are damaged or the root is an older copy,
+//! or another root is begun with, the rows since are computed anew; what a sink's target had of them by then it may
+//! have twice, or keep although it is gone. That is told until the sink is made anew, so manifests keep it among the
+//! sink's offsets.
+//!
+//! Invariant: the number in the file is never above what was published; it may be behind.
 
 use crate::error::{Error, Result};
 use crate::plan::{Node, Operator, Plan};
@@ -18,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// The file that names the root.
+/// The file that names the root and the newest checkpoint, a line each.
 pub(crate) const FILE: &str = "published-to";
 /// Under which name a manifest keeps that a sink was given more.
 pub(crate) const AHEAD: &str = "ahead";
@@ -26,9 +29,30 @@ pub(crate) const AHEAD: &str = "ahead";
 /// A root that ends with the process.
 const MEMORY: &str = "memory:";
 
-/// Whether a pipeline had checkpoints in a root.
+/// What was published.
+struct Noted {
+    root: String,
+    /// None in a file of an earlier build, which has the root alone.
+    newest: Option<CheckpointId>,
+}
+
+fn noted(folder: &Path) -> Option<Noted> {
+    let text = std::fs::read_to_string(folder.join(FILE)).ok()?;
+    let mut lines = text.lines().map(str::trim_end);
+    let root = lines.next().unwrap_or_default().to_owned();
+    let newest = lines.next().and_then(|number| number.parse().ok()).map(CheckpointId);
+    Some(Noted { root, newest })
+}
+
+/// Whether a pipeline had checkpoints in a root. A failing machine may have left the file without content: then it
+/// had some somewhere.
 pub(crate) fn had_checkpoints(folder: &Path, root: &str) -> bool {
-    root != MEMORY && std::fs::read_to_string(folder.join(FILE)).is_ok_and(|known| known.trim_end() == root)
+    root != MEMORY && noted(folder).is_some_and(|noted| noted.root.is_empty() || noted.root == root)
+}
+
+/// The newest checkpoint of a pipeline that is known to have been published, to whichever root.
+pub(crate) fn newest_published(folder: &Path) -> Option<CheckpointId> {
+    noted(folder)?.newest
 }
 
 /// The error for a root that has no checkpoints any more; it may get them back.
@@ -42,14 +66,14 @@ pub(crate) fn gone(pipeline: &str, folder: &Path, root: &str) -> Error {
     Error::connector(pipeline, reason)
 }
 
-/// Notes that a pipeline has a checkpoint in a root. It is not synced: without the note the pipeline begins anew, as
-/// one without a note does.
-pub(crate) fn note_root(folder: &Path, root: &str) -> std::io::Result<()> {
-    if root == MEMORY || had_checkpoints(folder, root) {
+/// Notes that a checkpoint of a pipeline was published to a root, once that is known. It is not synced: without the
+/// note the pipeline begins anew, as one without a note does.
+pub(crate) fn note_published(folder: &Path, root: &str, newest: CheckpointId) -> std::io::Result<()> {
+    if root == MEMORY {
         return Ok(());
     }
     let new = folder.join("published-to.new");
-    std::fs::write(&new, format!("{root}\n"))?;
+    std::fs::write(&new, format!("{root}\n{newest}\n"))?;
     std::fs::rename(new, folder.join(FILE))
 }
 
@@ -72,13 +96,17 @@ pub(crate) type AheadSinks = BTreeMap<String, Ahead>;
 /// Of a sink that cannot tell what its target has, and `Data` when what the checkpoint has of it is damaged.
 pub(crate) fn ahead_sinks(plan: &Plan, resolved: Option<&Resolved>, folder: &Path) -> Result<AheadSinks> {
     let manifest = resolved.map(|resolved| &resolved.manifest);
-    // Without a checkpoint: there were some in another root.
-    let fell_back = resolved.map_or_else(|| folder.join(FILE).exists(), |resolved| !resolved.fallbacks.is_empty());
     let restored = manifest.map_or(CheckpointId(0), |manifest| manifest.checkpoint);
+    let is_older = newest_published(folder).is_some_and(|newest| newest > restored);
+    // Without a checkpoint: there were some in another root.
+    let fell_back =
+        is_older || resolved.map_or_else(|| folder.join(FILE).exists(), |resolved| !resolved.fallbacks.is_empty());
     let mut all = AheadSinks::new();
     for node in &plan.nodes {
         let Operator::Sink(sink) = &node.operator else { continue };
-        if manifest.is_some_and(|manifest| manifest.operators.iter().all(|operator| !is_of(node, operator))) {
+        let is_new = manifest.is_some_and(|manifest| manifest.operators.iter().all(|operator| !is_of(node, operator)));
+        // An older checkpoint does not know the sinks that were made since.
+        if is_new && !is_older {
             continue;
         }
         let delivered = caught(&node.name, || sink.delivered())?;
@@ -108,7 +136,7 @@ impl std::fmt::Display for Ahead {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.delivered {
             Some(delivered) => write!(f, "was given rows of checkpoint {delivered}, and ")?,
-            None => f.write_str("was given rows of checkpoints that are damaged, and ")?,
+            None => f.write_str("was given rows of checkpoints that are damaged or lost, and ")?,
         }
         match self.restored {
             0 => f.write_str("its pipeline began anew"),
@@ -126,14 +154,29 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let had = |root: &str| had_checkpoints(folder.path(), root);
         assert!(!had("/a"), "nothing was published");
-        note_root(folder.path(), "/a").expect("a note");
-        note_root(folder.path(), "/a").expect("a note");
+        assert_eq!(newest_published(folder.path()), None);
+        note_published(folder.path(), "/a", CheckpointId(9)).expect("a note");
+        note_published(folder.path(), "/a", CheckpointId(10)).expect("a note");
         assert!(had("/a") && !had("/b"));
+        assert_eq!(newest_published(folder.path()), Some(CheckpointId(10)));
         let told = gone("p", folder.path(), "/a").to_string();
         assert!(told.contains("were in /a") && told.contains(FILE), "{told}");
-        note_root(folder.path(), "/b").expect("a note");
+        note_published(folder.path(), "/b", CheckpointId(3)).expect("a note");
         assert!(had("/b") && !had("/a"));
-        note_root(folder.path(), MEMORY).expect("no note");
+        note_published(folder.path(), MEMORY, CheckpointId(4)).expect("no note");
         assert!(had("/b") && !had(MEMORY));
+        assert_eq!(newest_published(folder.path()), Some(CheckpointId(3)), "of the root that was published to last");
+    }
+
+    #[test]
+    fn a_note_of_an_earlier_build_and_an_empty_one_are_read() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let had = |root: &str| had_checkpoints(folder.path(), root);
+        std::fs::write(folder.path().join(FILE), "/a\n").expect("a note");
+        assert!(had("/a") && !had("/b"));
+        assert_eq!(newest_published(folder.path()), None, "the root alone");
+        std::fs::write(folder.path().join(FILE), "").expect("a note");
+        assert!(had("/a") && had("/b") && !had(MEMORY), "of some root");
+        assert_eq!(newest_published(folder.path()), None);
     }
 }

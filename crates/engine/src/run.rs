@@ -278,8 +278,8 @@ fn shipping(facilities: &Facilities, uploader: Uploader, store: StoreId, folder:
 }
 
 /// The pipeline's place in the root. The checkpoints to come have numbers above those that the targets of its
-/// sinks know: where the root was lost, or is an older one, a target would take what is delivered then for
-/// what it has.
+/// sinks know, and above all that it was known to have published: where the root was lost, or is an older one, a
+/// target would take what is delivered then for what it has.
 fn claim(spec: &PipelineSpec, facilities: &Facilities, folder: &Path) -> Result<Publisher> {
     let (store, background) = (&facilities.store, &facilities.background);
     if lost::had_checkpoints(folder, store.root().url())
@@ -292,6 +292,18 @@ fn claim(spec: &PipelineSpec, facilities: &Facilities, folder: &Path) -> Result<
     let claimed = background.wait_for(Publisher::claim(store, &spec.name, options));
     let mut publisher = claimed?;
     let known = publisher.pointer().checkpoints.last().map(|entry| entry.checkpoint);
+    if let Some(published) = lost::newest_published(folder) {
+        if known.is_none_or(|known| known < published) {
+            tracing::error!(
+                pipeline = spec.name,
+                published = published.0,
+                known = known.map_or(0, |known| known.0),
+                "a checkpoint was published that the root does not know: the root was lost, or is another or an older \
+                 one; what was read after the newest known one is computed anew"
+            );
+        }
+        publisher.go_beyond(published);
+    }
     for node in &spec.plan.nodes {
         let Operator::Sink(sink) = &node.operator else { continue };
         let delivered = caught(&node.name, || sink.delivered())?;

@@ -6,6 +6,7 @@ mod opened;
 use arrow::array::AsArray as _;
 use highwater::{Config, Database, Rows, same_rows};
 use opened::open;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 fn assert_equal_to_recomputation(database: &Database, view: &str) {
@@ -295,6 +296,80 @@ fn a_lost_root_makes_no_sink_leave_rows_out() {
     assert!(is_told(&database), "an older checkpoint is gone on with");
     assert_same(&database, "SELECT * FROM report", "SELECT * FROM counts", 7);
     database.shutdown().expect("a clean stop");
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("a folder");
+    for entry in std::fs::read_dir(from).expect("the folder is there") {
+        let path = entry.expect("an entry").path();
+        let target = to.join(path.file_name().expect("it has a name"));
+        if path.is_dir() {
+            copy(&path, &target);
+        } else {
+            std::fs::copy(&path, &target).expect("copies");
+        }
+    }
+}
+
+/// The names of the files that a sink has delivered, once there are so many.
+fn delivered(out: &Path, count: usize) -> Vec<String> {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let entries = std::fs::read_dir(out).into_iter().flatten().map(|entry| entry.expect("an entry").file_name());
+        let mut names: Vec<String> = entries.map(|name| name.to_string_lossy().into_owned()).collect();
+        names.retain(|name| !name.starts_with('.'));
+        names.sort();
+        if names.len() >= count {
+            return names;
+        }
+        assert!(Instant::now() < deadline, "{names:?} instead of {count}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A file sink cannot tell what its target has.
+#[test]
+fn an_older_root_tells_of_the_sinks_that_were_given_more() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let [data, out, older] = ["data", "out", "older"].map(|name| folder.path().join(name));
+    let root = data.join("checkpoints");
+    let sink = format!(
+        "CREATE SINK f FROM m WITH (connector = 'file', path = '{}', type = 'changelog') FORMAT PLAIN ENCODE JSON",
+        out.display()
+    );
+    let database = open(&data);
+    database
+        .script("CREATE TABLE t (id bigint PRIMARY KEY, n bigint); CREATE MATERIALIZED VIEW m AS SELECT id, n FROM t")
+        .expect("a script");
+    database.execute(&sink).expect("a sink");
+    database.script("FLUSH; CHECKPOINT").expect("checkpoints");
+    drop(database);
+    copy(&root, &older);
+    let database = open(&data);
+    database.script("INSERT INTO t VALUES (1, 1); FLUSH; CHECKPOINT").expect("a script");
+    assert!(!is_told(&database));
+    let before = delivered(&out, 1);
+    drop(database);
+    let database = open(&data);
+    assert!(!is_told(&database), "nothing is lost");
+    drop(database);
+
+    std::fs::remove_dir_all(&root).expect("removes");
+    std::fs::rename(&older, &root).expect("puts it back");
+    let database = open(&data);
+    assert!(is_told(&database));
+    database.execute("CHECKPOINT").expect("a checkpoint");
+    let after = delivered(&out, before.len() + 1);
+    assert_eq!(&after[..before.len()], &before[..], "the row comes again, under a number that none had");
+    assert_equal_to_recomputation(&database, "m");
+    drop(database);
+    let database = open(&data);
+    assert!(is_told(&database), "its checkpoints keep it");
+    database.script(&format!("DROP SINK f; {sink}")).expect("a new sink");
+    assert!(!is_told(&database));
+    database.shutdown().expect("a clean stop");
+    drop(database);
+    assert!(!is_told(&open(&data)));
 }
 
 #[test]

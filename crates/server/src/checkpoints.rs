@@ -6,7 +6,7 @@ use crate::figures;
 use crate::table::aligned;
 use clap::Subcommand;
 use highwater::CheckpointId;
-use highwater::checkpoint::inspect::{self, CheckpointSummary, PipelineSummary};
+use highwater::checkpoint::inspect::{self, CheckpointSummary, PipelineSummary, Pruned};
 use highwater::checkpoint::{Error, Manifest, Store, collect};
 
 /// Arguments of `highwater checkpoints`.
@@ -52,13 +52,13 @@ enum Command {
         /// Which; all by default
         checkpoint: Option<u64>,
     },
-    /// Keep the newest few and remove what nothing names any more
+    /// Keep the newest few whole ones and remove what nothing names any more
     Prune {
         /// Folder or s3://bucket/prefix
         root: String,
         /// Whose; all by default
         pipeline: Option<String>,
-        /// How many are kept of each pipeline
+        /// How many whole ones are kept of each pipeline
         #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
         retain: u32,
     },
@@ -268,10 +268,11 @@ async fn verify(store: &Store, only: Option<&str>, checkpoint: Option<Checkpoint
 }
 
 async fn prune(store: &Store, only: Option<&str>, retain: usize) -> Outcome {
+    let mut exit = Exit::Done;
     for summary in pipelines(store, only).await? {
         let name = &summary.pipeline;
-        let collected = inspect::prune(store, name, retain, collect::AGE_GUARD).await;
-        let collected = collected.map_err(|error| failure(name, error))?;
+        let pruned = inspect::prune(store, name, retain, collect::AGE_GUARD).await;
+        let Pruned { collected, damaged } = pruned.map_err(|error| failure(name, error))?;
         let (kept, removed) = (figures::bytes(collected.kept_bytes), figures::bytes(collected.removed_bytes));
         let files = (collected.kept_files, collected.removed_files, collected.young_files);
         println!(
@@ -280,9 +281,15 @@ async fn prune(store: &Store, only: Option<&str>, retain: usize) -> Outcome {
         );
         if let Some(blocked) = collected.blocked {
             println!("{name}: no file was removed: {blocked}");
+            exit = Exit::Differs;
+        }
+        for one in damaged {
+            let fate = if one.is_kept { "it stays, and is not counted" } else { "it was removed" };
+            eprintln!("{name} {}: DAMAGED: {}; {fate}", one.checkpoint, one.reason);
+            exit = Exit::Differs;
         }
     }
-    Ok(Exit::Done)
+    Ok(exit)
 }
 
 /// Microseconds since 1970 as date and time.

@@ -188,7 +188,8 @@ impl Play {
             host.sleep(host.some_time(pause)).await;
             let pipeline = self.world.names.pipeline();
             let swept = if host.chance(500) {
-                inspect::prune(&self.store, pipeline, 1 + host.below(2) as usize, AGE_GUARD).await
+                let pruned = inspect::prune(&self.store, pipeline, 1 + host.below(2) as usize, AGE_GUARD).await;
+                pruned.map(|pruned| pruned.collected)
             } else {
                 collect(&self.store, pipeline, AGE_GUARD).await
             };

@@ -121,6 +121,21 @@ fn damage_is_detected_told_and_survived() {
     }
 }
 
+#[test]
+fn pruning_keeps_a_whole_checkpoint_and_tells_of_a_damaged_one() {
+    let scene = killed();
+    let mut files = newest(&scene).into_iter().skip(1);
+    let (file, _) = files.find(|(_, shared)| !shared).expect("a file that only the newest needs");
+    Damage::Removed.apply(&scene.path("data").join(&file));
+    let pruned = scene.output(&["checkpoints", "prune", "data/checkpoints", "--retain", "1"]);
+    let told = text(&pruned.stderr);
+    assert_eq!(pruned.status.code(), Some(5), "{told}");
+    assert!(told.contains("DAMAGED") && told.contains("is not in the store; it stays"), "{told}");
+    let verified = text(&scene.output(&["checkpoints", "verify", "data/checkpoints"]).stdout);
+    let count = |what: &str| verified.lines().filter(|line| line.contains(what)).count();
+    assert_eq!((count(": good"), count(": DAMAGED")), (1, 1), "{verified}");
+}
+
 /// Starts over a damaged root: falls back and finishes right, or refuses when nothing else is whole.
 fn restart(copy: &Scene, case: &str, shared: bool) {
     let output = copy.output(&RUN);
