@@ -308,13 +308,13 @@ fn damage_of(names: &Names, file: &FileMeta, sizes: &BTreeMap<FileId, u64>) -> O
     }
 }
 
-/// Removes everything of a pipeline. First its list is emptied under a new claim, so that nobody
-/// publishes or restores what is going away; the pointer goes last, so that a removal which is cut
-/// off is not mistaken for a lost pointer.
+/// Removes everything of a pipeline, and tells whether there were checkpoints or files of it. First its
+/// list is emptied under a new claim, so that nobody publishes or restores what is going away; the pointer
+/// goes last, so that a removal which is cut off is not mistaken for a lost pointer.
 ///
 /// # Errors
 /// Errors of the store; what is left is removed by calling it again.
-pub async fn delete(store: &Store, pipeline: &str) -> Result<()> {
+pub async fn delete(store: &Store, pipeline: &str) -> Result<bool> {
     let names = store.root().names(pipeline)?;
     let owner = FileId::random(store.host()).to_string();
     match edit(store, pipeline, |pointer| {
@@ -328,11 +328,13 @@ pub async fn delete(store: &Store, pipeline: &str) -> Result<()> {
         Err(error) => return Err(error),
     }
     let listed = store.list(&names, names.base()).await?;
+    let was_there = listed.iter().any(|listed| matches!(listed.object, Object::File(_) | Object::Checkpoint(_)));
     let (current, rest): (Vec<_>, Vec<_>) = listed.into_iter().partition(|listed| listed.object == Object::Current);
     for listed in rest.into_iter().chain(current).filter(|listed| listed.object != Object::Foreign) {
         store.delete(&listed.path).await?;
     }
-    store.remove_empty(names.base()).await
+    store.remove_empty(names.base()).await?;
+    Ok(was_there)
 }
 
 /// Gives a checkpoint a name by which it stays, or takes the name away.

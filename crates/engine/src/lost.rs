@@ -8,6 +8,10 @@
 //! have twice, or keep although it is gone. That is told until the sink is made anew, so manifests keep it among the
 //! sink's offsets.
 //!
+//! When a pipeline is dropped the file gets another name. While it has that, and the root has nothing of the
+//! pipeline, the root may be away, and has it when it is back. Should it be met there all the same, under a
+//! pipeline that was made anew, it is not taken for that one's: its operators are of another object.
+//!
 //! Invariant: the number in the file is never above what was published; it may be behind.
 
 use crate::error::{Error, Result};
@@ -15,7 +19,7 @@ use crate::plan::{Node, Operator, Plan};
 use crate::run::is_of;
 use crate::shared::caught;
 use crate::source::Offset;
-use highwater_checkpoint::{Manifest, Resolved};
+use highwater_checkpoint::{Manifest, OperatorMeta, Resolved};
 use highwater_core::CheckpointId;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -23,6 +27,8 @@ use std::path::Path;
 
 /// The file that names the root and the newest checkpoint, a line each.
 pub(crate) const FILE: &str = "published-to";
+/// The same file of a pipeline that was dropped.
+const LEFT: &str = "left-in";
 /// Under which name a manifest keeps that a sink was given more.
 pub(crate) const AHEAD: &str = "ahead";
 
@@ -36,8 +42,8 @@ struct Noted {
     newest: Option<CheckpointId>,
 }
 
-fn noted(folder: &Path) -> Option<Noted> {
-    let text = std::fs::read_to_string(folder.join(FILE)).ok()?;
+fn noted(folder: &Path, file: &str) -> Option<Noted> {
+    let text = std::fs::read_to_string(folder.join(file)).ok()?;
     let mut lines = text.lines().map(str::trim_end);
     let root = lines.next().unwrap_or_default().to_owned();
     let newest = lines.next().and_then(|number| number.parse().ok()).map(CheckpointId);
@@ -47,12 +53,64 @@ fn noted(folder: &Path) -> Option<Noted> {
 /// Whether a pipeline had checkpoints in a root. A failing machine may have left the file without content: then it
 /// had some somewhere.
 pub(crate) fn had_checkpoints(folder: &Path, root: &str) -> bool {
-    root != MEMORY && noted(folder).is_some_and(|noted| noted.root.is_empty() || noted.root == root)
+    names(folder, FILE, root)
+}
+
+/// Whether a file of a pipeline's folder names a root that outlasts the process.
+fn names(folder: &Path, file: &str, root: &str) -> bool {
+    root != MEMORY && noted(folder, file).is_some_and(|noted| noted.root.is_empty() || noted.root == root)
 }
 
 /// The newest checkpoint of a pipeline that is known to have been published, to whichever root.
 pub(crate) fn newest_published(folder: &Path) -> Option<CheckpointId> {
-    noted(folder)?.newest
+    noted(folder, FILE)?.newest
+}
+
+/// Notes that a pipeline is dropped: from now on its file tells only what is to be removed.
+pub(crate) fn note_dropped(folder: &Path) -> std::io::Result<()> {
+    match std::fs::rename(folder.join(FILE), folder.join(LEFT)) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Whether a pipeline that was dropped had checkpoints in a root.
+pub(crate) fn has_left(folder: &Path, root: &str) -> bool {
+    names(folder, LEFT, root)
+}
+
+/// The error for a root in which checkpoints that are to be removed are not found.
+pub(crate) fn still_left(pipeline: &str, folder: &Path, root: &str) -> Error {
+    let file = folder.join(LEFT);
+    let reason = format!(
+        "its checkpoints were in {root}, which has none of it: is that mounted, and the right one? If they are lost, \
+         remove {}",
+        file.display()
+    );
+    Error::connector(pipeline, reason)
+}
+
+/// Refuses a checkpoint of another object that had the pipeline's name: what its operators keep is not found by
+/// those of the plan, and its sources would go on behind the rows that these have not seen.
+///
+/// # Errors
+/// `Connector`: the root may be another one later.
+pub(crate) fn check_object(plan: &Plan, manifest: &Manifest) -> Result<()> {
+    let pipeline = &manifest.pipeline;
+    // The operators of the object that a pipeline is named after.
+    let is_own = |name: &str| {
+        let what = name.strip_prefix(pipeline.as_str()).and_then(|rest| rest.strip_prefix('/'));
+        what.is_some_and(|what| !what.contains('/'))
+    };
+    let Some(ours) = plan.nodes.iter().find(|node| is_own(&node.name)) else { return Ok(()) };
+    let is_other = |operator: &&OperatorMeta| is_own(&operator.name) && operator.incarnation != ours.incarnation;
+    let Some(other) = manifest.operators.iter().find(is_other) else { return Ok(()) };
+    let reason = format!(
+        "checkpoint {} in the root is of another object of that name, number {} where this one is number {}: is it \
+         the right root? If nobody needs what is there, drop this one and make it anew",
+        manifest.checkpoint, other.incarnation, ours.incarnation
+    );
+    Err(Error::connector(pipeline, reason))
 }
 
 /// The error for a root that has no checkpoints any more; it may get them back.
@@ -166,6 +224,14 @@ mod tests {
         note_published(folder.path(), MEMORY, CheckpointId(4)).expect("no note");
         assert!(had("/b") && !had(MEMORY));
         assert_eq!(newest_published(folder.path()), Some(CheckpointId(3)), "of the root that was published to last");
+        let has_left = |root: &str| has_left(folder.path(), root);
+        assert!(!has_left("/b"), "it is not dropped");
+        for _ in 0..2 {
+            note_dropped(folder.path()).expect("a note");
+            assert!(has_left("/b") && !has_left("/a") && !had("/b"));
+        }
+        let told = still_left("p", folder.path(), "/b").to_string();
+        assert!(told.contains("were in /b") && told.contains(LEFT), "{told}");
     }
 
     #[test]

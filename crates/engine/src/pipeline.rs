@@ -17,6 +17,7 @@ use crate::checkpointing::{CheckpointReport, CheckpointSettings, History};
 use crate::control::{Reaching, Request};
 use crate::error::{Error, Result};
 use crate::fill::Fill;
+use crate::lost;
 use crate::metrics::Counters;
 use crate::plan::{Operator, Plan};
 use crate::reads::Reads;
@@ -474,7 +475,7 @@ impl Pipeline {
     /// Stops it and removes all it has, here and in the root.
     ///
     /// # Errors
-    /// When an object cannot be removed; call it again.
+    /// When an object cannot be removed, or the root that had its checkpoints has none; call it again.
     pub fn delete(&self) -> Result<()> {
         let Some(owner) = self.owner.upgrade() else { return Ok(()) };
         owner.stop(&self.inner, false)?;
@@ -735,11 +736,18 @@ impl Pipelines {
     pub(crate) fn delete(&self, name: &str) -> Result<()> {
         // It must not write what is removed once more.
         self.wait_for_last_run(name)?;
+        let io = |source| Error::Io { what: format!("remove {name}"), source };
         let folder = self.facilities.folder(name);
-        if folder.exists() {
-            std::fs::remove_dir_all(&folder).map_err(|source| Error::Io { what: format!("remove {name}"), source })?;
+        lost::note_dropped(&folder).map_err(io)?;
+        let store = &self.facilities.store;
+        let was_there = self.wait_for(highwater_checkpoint::inspect::delete(store, name))?;
+        if !was_there && lost::has_left(&folder, store.root().url()) {
+            return Err(lost::still_left(name, &folder, store.root().url()));
         }
-        self.wait_for(highwater_checkpoint::inspect::delete(&self.facilities.store, name))?;
+        // Last, as it tells what the root still has.
+        if folder.exists() {
+            std::fs::remove_dir_all(&folder).map_err(io)?;
+        }
         Ok(())
     }
 

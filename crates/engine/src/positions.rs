@@ -12,6 +12,7 @@
 use crate::build::changes::LOG_SPLIT;
 use crate::changes::ChangeSource;
 use crate::error::Result;
+use crate::lost::check_object;
 use crate::plan::{Operator, Plan};
 use crate::run::is_of;
 use crate::shared::caught;
@@ -33,12 +34,14 @@ pub fn log_offsets<'a>(
     })
 }
 
-/// Refuses a checkpoint that goes on from other logs than those of a plan, or whose sinks were given what their
-/// targets do not have. Of checkpoints that do not tell what targets had that is not known.
+/// Refuses a checkpoint of another object of the pipeline's name, or that goes on from other logs than those of a
+/// plan, or whose sinks were given what their targets do not have. Of checkpoints that do not tell what targets had
+/// that is not known.
 ///
 /// # Errors
-/// Those of [`ChangeSource::check`] and [`Sink::check_reached`].
+/// `Connector` for another object; those of [`ChangeSource::check`] and [`Sink::check_reached`].
 pub fn check_positions(plan: &Plan, manifest: &Manifest) -> Result<()> {
+    check_object(plan, manifest)?;
     log_offsets(plan, manifest).try_for_each(|(source, offset)| source.check(offset))?;
     for node in &plan.nodes {
         let (Operator::Sink(sink), Some(reached)) = (&node.operator, manifest.sinks.get(&node.name)) else { continue };
@@ -203,5 +206,18 @@ mod tests {
         assert!(goes_on(&[]));
         let older = Manifest { sinks: BTreeMap::new(), ..made.clone() };
         assert!(check_positions(&plan(&[("a", 0, Some(0)), ("c", 0, None)]), &older).is_ok(), "it does not tell");
+    }
+
+    #[test]
+    fn a_checkpoint_is_refused_by_another_object_of_the_pipelines_name() {
+        let made = checkpoint(&plan(&[("t/source", 0, None), ("p/map", 1, None), ("q/sink", 2, None)]));
+        let goes_on = |sinks: &[(&str, u64, Option<u64>)]| check_positions(&plan(sinks), &made).is_ok();
+        assert!(goes_on(&[("t/source", 0, None), ("p/sink", 1, None)]));
+        assert!(goes_on(&[("q/sink", 3, None), ("p/x/sink", 7, None), ("p/map", 1, None)]), "others may be made anew");
+        for incarnation in [0, 2] {
+            assert!(!goes_on(&[("t/source", 0, None), ("p/sink", incarnation, None)]), "{incarnation}");
+        }
+        let refused = check_positions(&plan(&[("p/sink", 2, None)]), &made).expect_err("another object").to_string();
+        assert!(refused.contains("number 1 where this one is number 2"), "{refused}");
     }
 }

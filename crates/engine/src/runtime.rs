@@ -213,7 +213,8 @@ impl Engine {
     /// Removes all that a pipeline which does not run has, here and in the root.
     ///
     /// # Errors
-    /// When something cannot be removed; call it again.
+    /// When something cannot be removed, or the root that had its checkpoints has none: it may be away, and
+    /// what is there is still to be removed. Call it again.
     pub fn delete(&self, pipeline: &str) -> Result<()> {
         self.pipelines.delete(pipeline)
     }

@@ -3,7 +3,8 @@
 //! Definitions hold the database's state while a pipeline stops with its last checkpoint, and all others wait
 //! for that. With a checkpoint from just before, the last one is small. Nobody waits for the one before but who
 //! gives the statement, which is refused where it cannot be made: a pipeline that runs is not stopped for a root
-//! that does not answer. What is dropped is dropped all the same.
+//! that does not answer. What is dropped is dropped all the same. A pipeline that is new has nothing to save: of it
+//! the root is asked before, which the definition does again.
 
 use crate::connection::{Connection, invalid};
 use crate::database::{Database, State, failed_checkpoint};
@@ -57,6 +58,20 @@ impl Database {
         Ok(())
     }
 
+    /// Asks the root for what the pipeline of a new object would find there, as far as that can be told before: who
+    /// gives the statement waits alone for a store that does not answer.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub(crate) fn ask_ahead(&self, statement: &Statement) -> Result<()> {
+        let pipeline = new_pipeline(&self.state(), statement);
+        // What no folder can be called is refused in its turn.
+        match pipeline.filter(|pipeline| self.engine.store().root().names(pipeline).is_ok()) {
+            Some(pipeline) => self.ask_root(&pipeline),
+            None => Ok(()),
+        }
+    }
+
     fn begun_anew_by(&self, state: &State, statement: &Statement) -> BTreeSet<String> {
         let of_new = |name: &str, query| {
             let is_new = state.objects.get(name).is_none();
@@ -98,4 +113,18 @@ impl Database {
         });
         concerned
     }
+}
+
+/// The pipeline that a definition makes, if it makes one.
+fn new_pipeline(state: &State, statement: &Statement) -> Option<String> {
+    let (name, query) = match statement {
+        Statement::CreateMaterializedView(view) => (&view.name, Some(&view.query)),
+        Statement::CreateIndex(index) => (&index.name, Some(&index.query)),
+        Statement::CreateSink(sink) => (&sink.name, Some(&sink.query)),
+        Statement::CreateTable(table) if table.feed.is_some() => (&table.name, None),
+        _ => return None,
+    };
+    let joins = query.is_some_and(|query| state.objects.pipeline_of(query).is_some());
+    let is_new = !joins && state.catalog.entry(&name.value).is_none();
+    is_new.then(|| state.catalog.free_to_keep(&name.value))
 }

@@ -206,10 +206,12 @@ impl Catalog {
         self.content.dropped.get(kept).copied().unwrap_or_default()
     }
 
-    /// The name under which a new object is kept: its own, unless one that was renamed is kept there.
+    /// The name under which a new object is kept: its own, unless one that was renamed is kept there, or one that
+    /// was dropped has left something that is not removed yet.
     pub(crate) fn free_to_keep(&self, name: &str) -> String {
         let is_taken = |kept: &String| {
-            self.content.objects.iter().any(|entry| entry.kept() == kept || entry.pipeline.as_ref() == Some(kept))
+            let is_it = |entry: &Entry| entry.kept() == kept || entry.pipeline.as_ref() == Some(kept);
+            self.content.leaving.pipelines.contains(kept) || self.content.objects.iter().any(is_it)
         };
         let numbered = (2..).map(|number: u64| format!("{name}#{number}"));
         let mut all = std::iter::once(name.to_owned()).chain(numbered);
@@ -220,12 +222,14 @@ impl Catalog {
     pub(crate) fn add(&mut self, entry: Entry) -> Result<()> {
         self.change(|content| {
             content.next_id = entry.id + 1;
-            if let Some(pipeline) = &entry.pipeline {
-                // What it finds there of an older one it does not take for its own.
-                content.leaving.pipelines.remove(pipeline);
-            }
             content.objects.push(entry);
         })
+    }
+
+    /// Takes an object back that was added and has never run, and makes that durable: the next of its name is no
+    /// other one.
+    pub(crate) fn take_back(&mut self, name: &str) -> Result<()> {
+        self.change(|content| content.objects.retain(|entry| entry.name != name))
     }
 
     /// What dropped objects have left.
@@ -459,6 +463,24 @@ mod tests {
         catalog.remove(&["b".to_owned()], Leaving::default()).expect("written");
         let again = Catalog::open(folder.path()).expect("read");
         assert_eq!((again.free_to_keep("a"), again.dropped("a"), again.dropped("b")), ("a".to_owned(), 1, 0));
+    }
+
+    #[test]
+    fn nothing_new_is_kept_where_something_is_to_be_removed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut catalog = Catalog::open(folder.path()).expect("new");
+        let left = || Leaving { pipelines: BTreeSet::from(["a".to_owned()]), ..Leaving::default() };
+        catalog.add(Entry { pipeline: Some("a".to_owned()), ..entry(1, "a") }).expect("written");
+        catalog.remove(&["a".to_owned()], left()).expect("written");
+        let mut again = Catalog::open(folder.path()).expect("read");
+        assert_eq!(again.free_to_keep("a"), "a#2");
+        let new = Entry { pipeline: Some("a#2".to_owned()), kept: Some("a#2".to_owned()), ..entry(2, "a") };
+        again.add(new).expect("written");
+        assert_eq!(again.leaving(), &left(), "it is still to be removed");
+        again.take_back("a").expect("written");
+        assert_eq!((again.free_to_keep("a"), again.dropped("a#2")), ("a#2".to_owned(), 0));
+        again.left(&left()).expect("written");
+        assert_eq!((again.free_to_keep("a"), again.dropped("a")), ("a".to_owned(), 1));
     }
 
     #[test]

@@ -9,7 +9,6 @@ use crate::database::{Database, State};
 use crate::dml::{Target, default_of};
 use crate::error::{Error, Result};
 use crate::generated::ComputedSource;
-use crate::leaving::Leaving;
 use crate::objects::{Body, Fed, Object, Reading, Subscribed};
 use crate::outcome::Outcome;
 use crate::settings;
@@ -432,10 +431,9 @@ impl Database {
     /// Takes back an object that is alone in its pipeline and could not be started; what the root has
     /// stays.
     fn withdraw(&self, state: &mut State, name: &str, pipeline: &str) -> Result<()> {
-        let names = [name.to_owned()];
         state.waiting.remove(pipeline);
-        state.catalog.remove(&names, Leaving::default())?;
-        state.objects.remove(&names);
+        state.catalog.take_back(name)?;
+        state.objects.remove(&[name.to_owned()]);
         self.tables.set_readers(pipeline, &[]);
         Ok(())
     }

@@ -55,6 +55,8 @@ pub struct Database {
     pub(crate) lookups: Arc<Lookups>,
     /// A pipeline was restored, or could not be.
     pub(crate) restored: Condvar,
+    /// Held by who removes what a dropped pipeline has left; the state may be taken meanwhile.
+    pub(crate) removing: Mutex<()>,
     /// Held as long as the data folder is ours.
     _lock: File,
 }
@@ -82,6 +84,8 @@ pub(crate) struct State {
     pub(crate) being_made: BTreeSet<u64>,
     /// Pipelines that have run in this process: what the root has of them is ours.
     pub(crate) ran: BTreeSet<String>,
+    /// Pipelines that were dropped, and whose checkpoints nobody has tried to remove yet.
+    pub(crate) unremoved: BTreeSet<String>,
     /// Objects with smaller numbers were there when the database was opened.
     pub(crate) first_new: u64,
 }
@@ -140,6 +144,7 @@ impl Database {
             broken: Broken::default(),
             being_made: BTreeSet::new(),
             ran: BTreeSet::new(),
+            unremoved: BTreeSet::new(),
         };
         let engine = Engine::start(engine)?;
         let (cache, buffers) = engine.page_store().shared();
@@ -163,6 +168,7 @@ impl Database {
             lookups: Arc::default(),
             state: Mutex::new(state),
             restored: Condvar::new(),
+            removing: Mutex::default(),
             config,
             _lock: lock,
         };

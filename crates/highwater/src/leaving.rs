@@ -1,14 +1,16 @@
 //! What dropped objects leave behind: checkpoints of pipelines, rows of tables, journals.
 //!
 //! The catalog forgets an object and notes what it leaves in one write; then that is removed, and the
-//! note goes. What could not be removed, as the process died or a store did not answer, is removed
-//! when the database is opened again. Invariant: what belongs to an object of the catalog is never
-//! removed.
+//! note goes. What could not be removed, as the process died or a store did not answer, is tried again
+//! every now and then, and when the database is opened. A store is asked without the state, for which
+//! all others wait. Invariants: what belongs to an object of the catalog is never removed, and nothing
+//! new is kept under a name as long as the note has it.
 
 use crate::catalog::{Entry, Kind};
 use crate::database::{Database, State};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
+use std::sync::PoisonError;
 
 /// What is to be removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,22 +63,19 @@ impl Database {
         (Leaving { pipelines, tables: numbers(Kind::Table), journals: numbers(Kind::Subscription) }, smaller)
     }
 
-    /// Removes what dropped objects have left, as far as that is possible now.
-    pub(crate) fn remove_left(&self, state: &mut State) {
-        let mut removed = Leaving::default();
+    /// Ends the pipelines of dropped objects, and removes their tables and journals as far as that is possible now.
+    pub(crate) fn end_left(&self, state: &mut State) {
         for pipeline in state.catalog.leaving().pipelines.clone() {
-            let done = match state.running.remove(&pipeline) {
-                Some(running) => running.delete(),
-                None => self.engine.delete(&pipeline),
-            };
+            if let Some(running) = state.running.remove(&pipeline)
+                && let Err(error) = running.stop(false)
+            {
+                tracing::warn!(pipeline, %error, "a pipeline that is dropped did not end as it should");
+            }
             self.tables.set_readers(&pipeline, &[]);
             // The next of its name is another one.
             state.ran.remove(&pipeline);
-            match done {
-                Ok(()) => drop(removed.pipelines.insert(pipeline)),
-                Err(error) => tracing::warn!(pipeline, %error, "its checkpoints are removed at the next start"),
-            }
         }
+        let mut removed = Leaving::default();
         for table in state.catalog.leaving().tables.iter().copied() {
             match self.tables.drop_table(table) {
                 Ok(()) => drop(removed.tables.insert(table)),
@@ -89,10 +88,64 @@ impl Database {
                 Err(error) => tracing::warn!(journal, %error, "its changes are removed at the next start"),
             }
         }
-        if !removed.is_empty()
-            && let Err(error) = state.catalog.left(&removed)
-        {
-            tracing::warn!(%error, "the catalog still names what was removed");
+        note(state, &removed);
+    }
+
+    /// Removes what the pipelines have left that were dropped since the last call, and gives what could not be, in
+    /// words.
+    pub(crate) fn remove_new(&self) -> Vec<String> {
+        if self.state().unremoved.is_empty() {
+            return Vec::new();
         }
+        let _turn = self.removing.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = std::mem::take(&mut self.state().unremoved);
+        let mut due = Vec::new();
+        for pipeline in new {
+            if let Err(error) = self.remove(&pipeline) {
+                tracing::warn!(pipeline, %error, "its checkpoints are still to be removed");
+                due.push(format!("the checkpoints of {pipeline:?} are removed later: {error}"));
+            }
+        }
+        due
+    }
+
+    /// Tries once more to remove what dropped pipelines have left.
+    pub(crate) fn remove_left(&self) {
+        let due = self.state().catalog.leaving().pipelines.clone();
+        for pipeline in due {
+            let _turn = self.removing.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Err(error) = self.remove(&pipeline) {
+                tracing::debug!(pipeline, %error, "its checkpoints are still to be removed");
+            }
+        }
+    }
+
+    /// Removes what a dropped pipeline has left, unless that is done, it is just being begun, or all ends. Only in one's turn:
+    /// its name is free when it is done, and nobody must be at it any more. Without the state, as a store may take
+    /// its time.
+    fn remove(&self, pipeline: &str) -> highwater_engine::Result<()> {
+        let is_due = {
+            let state = self.state();
+            let is_of = |entry: &Entry| entry.pipeline.as_deref() == Some(pipeline);
+            state.catalog.leaving().pipelines.contains(pipeline)
+                && !state.restoring.holds(pipeline)
+                && !state.restoring.is_closed()
+                && !state.catalog.entries().iter().any(is_of)
+        };
+        if is_due {
+            self.engine.delete(pipeline)?;
+            let removed = Leaving { pipelines: BTreeSet::from([pipeline.to_owned()]), ..Leaving::default() };
+            note(&mut self.state(), &removed);
+        }
+        Ok(())
+    }
+}
+
+/// Notes that something is removed.
+fn note(state: &mut State, removed: &Leaving) {
+    if !removed.is_empty()
+        && let Err(error) = state.catalog.left(removed)
+    {
+        tracing::warn!(%error, "the catalog still names what was removed");
     }
 }

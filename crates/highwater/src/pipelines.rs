@@ -50,9 +50,10 @@ impl Database {
             }
         }
         for object in objects {
+            // A new one is not among all yet.
+            builder.incarnation(object.kept(), object.entry.incarnation);
             if let Body::Fed(fed) = &object.body {
                 builder.fed(object.kept(), fed.table.clone());
-                builder.incarnation(object.kept(), object.entry.incarnation);
                 builder.fed_table(object.kept())?;
             }
             let Some(query) = object.query() else { continue };
@@ -219,6 +220,11 @@ impl Database {
         }
     }
 
+    /// Whether the root answers when it is asked for a pipeline.
+    pub(crate) fn ask_root(&self, pipeline: &str) -> Result<()> {
+        self.at_root(pipeline).map(drop)
+    }
+
     /// Looks at what the root has of a pipeline that the catalog knows, before that is claimed there: it
     /// has checkpoints, unless it died at once or the root is not the one it had.
     ///
@@ -336,8 +342,9 @@ impl Database {
         Ok(also.into_iter().fold(done, |done, name| done.noticed(format!("drop cascades to {name}"))))
     }
 
-    /// Removes objects: first the pipelines that keep nothing else, then the objects from the
-    /// catalog; what remains of other pipelines starts again without them.
+    /// Removes objects: first the objects from the catalog, then the pipelines that keep nothing else, but what the
+    /// root has of these, which [`Database::remove_new`] removes; what remains of other pipelines starts again
+    /// without them.
     pub(crate) fn forget(&self, state: &mut State, names: &[String]) -> Result<()> {
         let (leaving, smaller) = self.left_by(state, names);
         for pipeline in &leaving.pipelines {
@@ -347,7 +354,8 @@ impl Database {
         state.catalog.remove(names, leaving)?;
         state.objects.remove(names);
         state.broken.forget(names, &gone);
-        self.remove_left(state);
+        state.unremoved.extend(gone);
+        self.end_left(state);
         // One that is about to be begun is begun as it is then.
         let smaller = smaller.into_iter().filter(|name| !state.restoring.holds(name));
         let (whole, stopped): (Vec<String>, Vec<String>) =

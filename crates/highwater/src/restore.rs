@@ -105,7 +105,7 @@ impl Database {
             self.tables.set_readers(pipeline, &self.tables_of(&state, pipeline));
         }
         state.restoring.queue = first.into_iter().chain(others).collect();
-        self.remove_left(&mut state);
+        self.end_left(&mut state);
     }
 
     /// Starts the pipelines that the catalog holds and that do not run yet, and returns when all do,
@@ -128,6 +128,7 @@ impl Database {
             }
         });
         self.keep_for_the_broken();
+        self.remove_left();
     }
 
     fn begin_next(&self) -> Option<String> {
@@ -161,7 +162,8 @@ impl Database {
                 state.broken.started(pipeline);
             }
             Ok(running) => give_up(&mut state, &running),
-            Err(_) if now.is_empty() => told_of_end(pipeline, self.engine.delete(pipeline)),
+            // What it has left is removed when all are restored.
+            Err(_) if now.is_empty() => {}
             Err(reason) => state.broken.pipeline(pipeline, &reason),
         }
         state.restoring.begun.remove(pipeline);
@@ -240,17 +242,10 @@ fn entries_of(state: &State, pipeline: &str) -> Vec<Entry> {
 /// begins it as it is now.
 fn give_up(state: &mut State, begun: &Pipeline) {
     let pipeline = begun.name();
-    let ended = if state.objects.of_pipeline(pipeline).next().is_none() {
-        begun.delete()
-    } else {
+    if state.objects.of_pipeline(pipeline).next().is_some() {
         state.broken.stopped_by(pipeline, "it was changed while it was begun".to_owned(), true);
-        begun.stop(false)
-    };
-    told_of_end(pipeline, ended);
-}
-
-fn told_of_end(pipeline: &str, ended: highwater_engine::Result<()>) {
-    if let Err(error) = ended {
+    }
+    if let Err(error) = begun.stop(false) {
         tracing::warn!(pipeline, %error, "a pipeline that was changed while it was begun did not end as it should");
     }
 }

@@ -10,12 +10,17 @@ use crate::objects::Object;
 impl Database {
     /// Tries once more what was [`Database::broken`] when the database was opened and may be whole by
     /// now: sources that could not be reached, and pipelines that did not start because of such a source
-    /// or of a store that did not answer. What comes back goes on from its newest checkpoint. Cheap when
-    /// nothing is broken; to be called every now and then.
+    /// or of a store that did not answer. What comes back goes on from its newest checkpoint. And removes what
+    /// dropped objects have left where that could not be removed so far. Cheap when there is nothing to do;
+    /// to be called every now and then.
     pub fn retry_broken(&self) {
+        if self.state().restoring.is_closed() {
+            return;
+        }
+        self.remove_left();
         let away = {
             let state = self.state();
-            if state.broken.is_empty() || state.restoring.is_closed() {
+            if state.broken.is_empty() {
                 return;
             }
             state.broken.sources()

@@ -163,7 +163,14 @@ impl Database {
         if changes_objects(statement) || matches!(statement, Statement::Checkpoint { .. } | Statement::Flush) {
             self.wait_for_all_pipelines(connection)?;
             self.checkpoint_ahead(connection, statement)?;
+            self.ask_ahead(statement)?;
         }
+        let done = self.define_now(connection, statement, text);
+        let due = if changes_objects(statement) { self.remove_new() } else { Vec::new() };
+        Ok(due.into_iter().fold(done?, Outcome::noticed))
+    }
+
+    fn define_now(&self, connection: &mut Connection, statement: &Statement, text: &str) -> Result<Outcome> {
         match statement.clone() {
             Statement::CreateTable(table) => self.create_table(table, text),
             Statement::CreateSource(source) => self.create_source(source, text),

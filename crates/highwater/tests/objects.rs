@@ -298,6 +298,91 @@ fn a_lost_root_makes_no_sink_leave_rows_out() {
     database.shutdown().expect("a clean stop");
 }
 
+/// A database whose checkpoints are in a folder beside its own.
+fn with_root(folder: &Path) -> Database {
+    let mut config = Config::new(folder.join("data"));
+    config.workers = Some(2);
+    config.checkpoints.interval = None;
+    config.checkpoint_root = Some(folder.join("root").to_str().expect("text").to_owned());
+    let database = Database::open(config).expect("a database");
+    assert!(database.broken().is_empty(), "{:?}", database.broken());
+    database
+}
+
+/// A table, and a view of its rows of which there is a checkpoint.
+const CHECKPOINTED: &str = "
+    CREATE TABLE t (id bigint PRIMARY KEY);
+    CREATE MATERIALIZED VIEW j AS SELECT id FROM t;
+    INSERT INTO t SELECT x.g FROM generate_series(1, 1000) AS x(g);
+    FLUSH;
+    CHECKPOINT;";
+const DOUBLED: &str = "CREATE MATERIALIZED VIEW j AS SELECT id * 2 AS d FROM t";
+
+fn assert_doubled(database: &Database) {
+    database.execute("FLUSH").expect("flushes");
+    assert_equal_to_recomputation(database, "j");
+    assert_same(database, "SELECT d FROM j", "SELECT id * 2 AS d FROM t", 1000);
+}
+
+#[test]
+fn a_view_does_not_go_on_from_a_dropped_one_whose_checkpoints_could_not_be_removed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (root, away) = (folder.path().join("root"), folder.path().join("away"));
+    let current = root.join("j/current");
+    let database = with_root(folder.path());
+    database.script(CHECKPOINTED).expect("a script");
+    assert!(current.exists());
+    std::fs::rename(&root, &away).expect("the root is away");
+    let dropped = database.execute("DROP MATERIALIZED VIEW j").expect("drops");
+    assert!(dropped.notices.iter().any(|told| told.contains("are removed later")), "{:?}", dropped.notices);
+    database.retry_broken();
+    if root.exists() {
+        std::fs::remove_dir_all(&root).expect("what was made there meanwhile");
+    }
+    std::fs::rename(&away, &root).expect("the root is back");
+
+    database.execute(DOUBLED).expect("its name is free");
+    assert_doubled(&database);
+    assert!(current.exists(), "nobody has tried again");
+    database.retry_broken();
+    assert!(!current.exists(), "it is removed without a restart");
+    assert_doubled(&database);
+    database.execute("CHECKPOINT").expect("made");
+    drop(database);
+    let database = with_root(folder.path());
+    assert_doubled(&database);
+    database.shutdown().expect("a clean stop");
+    let database = with_root(folder.path());
+    assert_doubled(&database);
+    let dropped = database.execute("DROP MATERIALIZED VIEW j").expect("drops");
+    assert_eq!(dropped.notices, Vec::<String>::new());
+    database.execute(DOUBLED).expect("made anew");
+    assert_doubled(&database);
+    assert!(current.exists(), "it is kept under its own name again");
+    database.shutdown().expect("a clean stop");
+}
+
+#[test]
+fn what_a_dropped_object_has_left_is_removed_at_the_next_start() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (root, away) = (folder.path().join("root"), folder.path().join("away"));
+    let database = with_root(folder.path());
+    database.script(CHECKPOINTED).expect("a script");
+    std::fs::rename(&root, &away).expect("the root is away");
+    database.execute("DROP MATERIALIZED VIEW j").expect("drops");
+    drop(database);
+    // The server makes a root that is not there.
+    drop(with_root(folder.path()));
+    std::fs::remove_dir_all(&root).expect("the empty one");
+    std::fs::rename(&away, &root).expect("the root is back");
+    assert!(root.join("j/current").exists());
+    let database = with_root(folder.path());
+    assert!(!root.join("j/current").exists());
+    database.execute(DOUBLED).expect("made anew");
+    assert_doubled(&database);
+    database.shutdown().expect("a clean stop");
+}
+
 fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).expect("a folder");
     for entry in std::fs::read_dir(from).expect("the folder is there") {
@@ -370,6 +455,28 @@ fn an_older_root_tells_of_the_sinks_that_were_given_more() {
     database.shutdown().expect("a clean stop");
     drop(database);
     assert!(!is_told(&open(&data)));
+}
+
+#[test]
+fn a_view_refuses_the_checkpoints_of_a_dropped_one_that_are_put_back() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (kept, away) = (folder.path().join("root/j"), folder.path().join("away"));
+    let database = with_root(folder.path());
+    database.script(CHECKPOINTED).expect("a script");
+    copy(&kept, &away);
+    let dropped = database.execute("DROP MATERIALIZED VIEW j").expect("drops");
+    assert_eq!(dropped.notices, Vec::<String>::new());
+    assert!(!kept.join("current").exists());
+    copy(&away, &kept);
+    for _ in 0..2 {
+        let refused = database.execute(DOUBLED).expect_err("it is of another object");
+        assert_eq!(refused.sqlstate(), "55000", "{refused}");
+    }
+    assert!(kept.join("current").exists(), "nothing of it is removed");
+    std::fs::remove_dir_all(&kept).expect("as the message says");
+    database.execute(DOUBLED).expect("made anew");
+    assert_doubled(&database);
+    database.shutdown().expect("a clean stop");
 }
 
 #[test]
