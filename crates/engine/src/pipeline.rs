@@ -181,10 +181,9 @@ impl Inner {
         true
     }
 
-    /// Waits until a run ends that was asked to: for its final checkpoint, but not for ever for an epoch that does
-    /// not end; without one only for a moment, and for deliveries.
-    fn wait_for_end(&self, checkpoint: bool) -> Result<()> {
-        let since = Instant::now();
+    /// Waits until a run ends that was asked to, at `since`: for its final checkpoint, but not for ever for an epoch
+    /// that does not end; without one only for a moment, and for deliveries.
+    fn wait_for_end(&self, checkpoint: bool, since: Instant) -> Result<()> {
         let over = |state: &State| state.run.is_none() || state.alive == 0;
         let Some(spec) = self.state().run.as_ref().map(|run| Arc::clone(&run.spec)) else { return Ok(()) };
         let is_delivering = || spec.undelivered() > spec.run.stuck() && since.elapsed() < DELIVERY_PATIENCE;
@@ -468,7 +467,7 @@ impl Pipeline {
     /// same, and goes on from the checkpoint before.
     pub fn stop(&self, final_checkpoint: bool) -> Result<()> {
         let Some(owner) = self.owner.upgrade() else { return Ok(()) };
-        owner.stop(&self.inner, final_checkpoint)
+        owner.stop(&self.inner, final_checkpoint, Instant::now())
     }
 
     /// Stops it and removes all it has, here and in the root.
@@ -477,7 +476,7 @@ impl Pipeline {
     /// When an object cannot be removed; call it again.
     pub fn delete(&self) -> Result<()> {
         let Some(owner) = self.owner.upgrade() else { return Ok(()) };
-        owner.stop(&self.inner, false)?;
+        owner.stop(&self.inner, false, Instant::now())?;
         owner.delete(&self.inner.name)
     }
 }
@@ -714,12 +713,13 @@ impl Pipelines {
         }
     }
 
-    fn stop(&self, inner: &Arc<Inner>, checkpoint: bool) -> Result<()> {
+    /// Stops a pipeline; what is waited for counts from `since`.
+    fn stop(&self, inner: &Arc<Inner>, checkpoint: bool, since: Instant) -> Result<()> {
         *inner.gone.lock().unwrap_or_else(PoisonError::into_inner) = true;
         inner.state().restart_at = None;
         let mut ended = Ok(());
         if inner.ask(Request::Stop { checkpoint }).is_ok() {
-            ended = inner.wait_for_end(checkpoint);
+            ended = inner.wait_for_end(checkpoint, since);
         }
         let run = inner.state().run.take();
         if let Some(run) = run {
@@ -743,9 +743,10 @@ impl Pipelines {
         Ok(())
     }
 
-    /// Stops all pipelines, all at the same time.
+    /// Stops all pipelines, all at the same time and by one deadline.
     pub(crate) fn stop_all(&self) -> Result<()> {
         self.ending.store(true, Relaxed);
+        let since = Instant::now();
         let all: Vec<Arc<Inner>> = self.all().values().cloned().collect();
         for inner in &all {
             // Those that have failed have nothing to save.
@@ -753,7 +754,11 @@ impl Pipelines {
         }
         let mut first = Ok(());
         for inner in &all {
-            first = first.and(self.stop(inner, true));
+            let stopped = self.stop(inner, true, since);
+            if let Err(error) = &stopped {
+                tracing::warn!(pipeline = inner.name, %error, "stopped without a final checkpoint");
+            }
+            first = first.and(stopped);
         }
         first
     }
