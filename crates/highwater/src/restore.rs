@@ -161,6 +161,8 @@ impl Database {
                 state.broken.started(pipeline);
             }
             Ok(running) => give_up(&mut state, &running),
+            // It was given up, and goes on at the next start.
+            Err(_) if self.engine.is_ending() => {}
             Err(_) if now.is_empty() => told_of_end(pipeline, self.engine.delete(pipeline)),
             Err(reason) => state.broken.pipeline(pipeline, &reason),
         }
@@ -185,8 +187,10 @@ impl Database {
         self.tables.settle();
     }
 
-    /// Begins no more restores, and waits for those under way.
+    /// Begins no more restores, and waits until those under way are given up, however the root answers.
     pub(crate) fn stop_restoring(&self) {
+        // Who waits for the root may have the lock.
+        self.engine.begin_no_more();
         {
             let mut state = self.state();
             state.restoring.closed = true;
