@@ -39,7 +39,7 @@ use std::time::{Duration, Instant};
 
 /// How often who waits is asked for their patience.
 const LOOK_UP: Duration = Duration::from_millis(20);
-/// How long it waits for open epochs of which none ends.
+/// How long a stop waits for open epochs of which none ends.
 const EPOCH_PATIENCE: Duration = Duration::from_secs(20);
 /// How long a stop without a checkpoint waits for the end of open epochs, and for what is published to be delivered.
 const DROP_PATIENCE: Duration = Duration::from_secs(1);

@@ -200,8 +200,8 @@ pub(crate) struct RunSetup {
 /// Claims the root, restores the newest checkpoint that verifies, and describes the run.
 ///
 /// # Errors
-/// When it is cancelled, the root cannot be claimed, checkpoints exist and none verifies, the plan does not fit the state
-/// of the checkpoint, or it goes on from another log, or has given more to targets, than is there.
+/// When it is cancelled, the root cannot be claimed, checkpoints exist and none verifies, the plan does not fit
+/// the state of the checkpoint, or it goes on from another log, or has given more to targets, than is there.
 pub(crate) fn prepare(spec: &PipelineSpec, facilities: &Facilities, setup: RunSetup) -> Result<RunSpec> {
     let Facilities { background, store, pages, .. } = facilities;
     let folder = facilities.folder(&spec.name);
