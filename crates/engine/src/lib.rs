@@ -20,6 +20,7 @@ pub mod source;
 mod background;
 mod backlog;
 mod build;
+mod cancel;
 mod checkpointing;
 mod clock;
 mod control;

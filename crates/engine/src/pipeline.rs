@@ -4,6 +4,7 @@
 //! failed run is dropped on all workers and begun again from its last checkpoint after a pause that
 //! doubles from one second to thirty. Invariant: at most one run of a pipeline exists.
 
+mod keeping;
 mod memory;
 mod metrics;
 mod reading;
@@ -13,6 +14,7 @@ pub use metrics::Metrics;
 pub(crate) use reading::finish;
 pub use reading::{BegunScan, Scan, Subscription};
 
+use crate::cancel::Cancel;
 use crate::checkpointing::{CheckpointReport, CheckpointSettings, History};
 use crate::control::{Reaching, Request};
 use crate::error::{Error, Result};
@@ -24,35 +26,29 @@ use crate::reads::Reads;
 use crate::run::{Event, Facilities, PipelineSpec, RunSetup, RunSpec, prepare};
 use crate::runtime::Workers;
 use crate::saved::Saved;
-use crate::shared::{Cause, FailingDelivery, Failure, Run};
+use crate::shared::{Cause, FailingDelivery, Run};
 use crate::snapshot::Shipping;
 use crate::source::Extent;
 use highwater_checkpoint::{Store, Trigger};
+use keeping::STOP_PATIENCE;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// How often who waits is asked for their patience.
 const LOOK_UP: Duration = Duration::from_millis(20);
-/// How long a clean stop waits for the final checkpoint.
-const STOP_PATIENCE: Duration = Duration::from_secs(120);
-/// How long it waits for open epochs of which none ends.
+/// How long a stop waits for open epochs of which none ends.
 const EPOCH_PATIENCE: Duration = Duration::from_secs(20);
 /// How long a stop without a checkpoint waits for the end of open epochs, and for what is published to be delivered.
 const DROP_PATIENCE: Duration = Duration::from_secs(1);
 const DELIVERY_PATIENCE: Duration = Duration::from_secs(10);
-/// How long an ending engine waits for its background work.
-const LET_GO_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a new run waits for what the run before still does in the background.
 const HANDOVER_PATIENCE: Duration = Duration::from_secs(30);
 /// How long who asks a run that ends waits to be told why.
 const ENDING: Duration = Duration::from_secs(1);
-/// The longest pause before a failed pipeline is tried again.
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// A run that lasted this long was healthy: the next failure begins with a short pause.
-const HEALTHY: Duration = Duration::from_secs(60);
 
 /// What a pipeline is doing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,8 +99,10 @@ struct Inner {
     history: History,
     reads: Reads,
     restarts: AtomicU64,
-    /// Held while a run is begun and while it is stopped; true once it is stopped for good.
+    /// Held while a run is begun; true once it is stopped for good.
     gone: Mutex<bool>,
+    /// Of the run that is being begun.
+    cancel: Cancel,
 }
 
 struct State {
@@ -182,10 +180,9 @@ impl Inner {
         true
     }
 
-    /// Waits until a run ends that was asked to: for its final checkpoint, but not for ever for an epoch that does
-    /// not end; without one only for a moment, and for deliveries.
-    fn wait_for_end(&self, checkpoint: bool) -> Result<()> {
-        let since = Instant::now();
+    /// Waits until a run ends that was asked to, at `since`: for its final checkpoint, but not for ever for an epoch
+    /// that does not end; without one only for a moment, and for deliveries.
+    fn wait_for_end(&self, checkpoint: bool, since: Instant) -> Result<()> {
         let over = |state: &State| state.run.is_none() || state.alive == 0;
         let Some(spec) = self.state().run.as_ref().map(|run| Arc::clone(&run.spec)) else { return Ok(()) };
         let is_delivering = || spec.undelivered() > spec.run.stuck() && since.elapsed() < DELIVERY_PATIENCE;
@@ -469,7 +466,7 @@ impl Pipeline {
     /// same, and goes on from the checkpoint before.
     pub fn stop(&self, final_checkpoint: bool) -> Result<()> {
         let Some(owner) = self.owner.upgrade() else { return Ok(()) };
-        owner.stop(&self.inner, final_checkpoint)
+        owner.stop(&self.inner, final_checkpoint, Instant::now())
     }
 
     /// Stops it and removes all it has, here and in the root.
@@ -478,7 +475,7 @@ impl Pipeline {
     /// When an object cannot be removed, or the root that had its checkpoints has none; call it again.
     pub fn delete(&self) -> Result<()> {
         let Some(owner) = self.owner.upgrade() else { return Ok(()) };
-        owner.stop(&self.inner, false)?;
+        owner.stop(&self.inner, false, Instant::now())?;
         owner.delete(&self.inner.name)
     }
 }
@@ -492,7 +489,12 @@ pub(crate) struct Pipelines {
     /// What the last run of each pipeline ships with, by name.
     shipping: Mutex<BTreeMap<String, Weak<Shipping>>>,
     next_run: AtomicU64,
-    ending: AtomicBool,
+    /// Cancelled when the engine ends.
+    ending: Cancel,
+    /// Threads that begin failed pipelines anew.
+    restarts: Mutex<Vec<JoinHandle<()>>>,
+    /// When an ending engine waits no longer for background work.
+    let_go_by: OnceLock<Instant>,
 }
 
 impl Pipelines {
@@ -504,7 +506,9 @@ impl Pipelines {
             all: Mutex::default(),
             shipping: Mutex::default(),
             next_run: AtomicU64::new(0),
-            ending: AtomicBool::new(false),
+            ending: Cancel::default(),
+            restarts: Mutex::default(),
+            let_go_by: OnceLock::new(),
         }
     }
 
@@ -522,6 +526,19 @@ impl Pipelines {
 
     pub(crate) fn wait_for<F: Future>(&self, future: F) -> F::Output {
         self.facilities.background.wait_for(future)
+    }
+
+    /// Waits for what the root tells of a pipeline, until the engine ends.
+    pub(crate) fn wait_for_root<T>(
+        &self,
+        pipeline: &str,
+        answer: impl Future<Output = highwater_checkpoint::Result<T>>,
+    ) -> Result<T> {
+        self.ending.wait(&self.facilities.background, pipeline, answer)
+    }
+
+    pub(crate) const fn ending(&self) -> &Cancel {
+        &self.ending
     }
 
     pub(crate) fn saved(&self, pipeline: &str, plan: &Plan, views: &[String]) -> Result<Saved> {
@@ -560,9 +577,13 @@ impl Pipelines {
             reads: Reads::default(),
             restarts: AtomicU64::new(0),
             gone: Mutex::new(false),
+            cancel: Cancel::default(),
         });
+        // Who stops all waits for it.
+        let begun = inner.gone.lock().unwrap_or_else(PoisonError::into_inner);
         {
             let mut all = self.all();
+            self.ending.check(&inner.name)?;
             if all.contains_key(&inner.name) {
                 return Err(Error::Plan(format!("a pipeline named {} exists", inner.name)));
             }
@@ -572,6 +593,7 @@ impl Pipelines {
             self.all().remove(&inner.name);
             return Err(error);
         }
+        drop(begun);
         Ok(Pipeline { inner, owner: Arc::downgrade(self), title: None })
     }
 
@@ -599,11 +621,13 @@ impl Pipelines {
             requests: asked,
             events: self.events.clone(),
             finished,
+            cancel: inner.cancel.clone(),
         };
         let spec = inner.spec.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let paused = spec.paused;
-        self.wait_for_last_run(&inner.name)?;
+        let (paused, settings) = (spec.paused, spec.settings.clone());
+        self.wait_for_last_run(&inner.name, &inner.cancel)?;
         let spec = Arc::new(prepare(&spec, &self.facilities, setup)?);
+        inner.cancel.check(&inner.name)?;
         let mut shipping = self.shipping.lock().unwrap_or_else(PoisonError::into_inner);
         shipping.insert(inner.name.clone(), Arc::downgrade(&spec.shipping));
         drop(shipping);
@@ -618,129 +642,43 @@ impl Pipelines {
         }
         inner.changed.notify_all();
         self.workers.create(&spec);
-        // Meanwhile there was no run that could be told.
-        let now = inner.spec.lock().unwrap_or_else(PoisonError::into_inner).paused;
-        if now != paused {
-            // One that has ended by now is begun again so.
-            let _ = inner.ask(Request::Pause(now));
+        // Meanwhile there was no run that could be told. One that has ended by now is begun again so.
+        let (is_paused, are_set) = {
+            let now = inner.spec.lock().unwrap_or_else(PoisonError::into_inner);
+            (now.paused, now.settings.clone())
+        };
+        if is_paused != paused {
+            let _ = inner.ask(Request::Pause(is_paused));
+        }
+        if are_set != settings {
+            let _ = inner.ask(Request::Settings(are_set));
         }
         Ok(())
     }
 
     /// A run that has ended may still write and upload in the background, under numbers that the
     /// next run will use again.
-    fn wait_for_last_run(&self, name: &str) -> Result<()> {
+    fn wait_for_last_run(&self, name: &str, cancel: &Cancel) -> Result<()> {
         let deadline = Instant::now() + HANDOVER_PATIENCE;
         let last = self.shipping.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
         while last.as_ref().is_some_and(|last| last.strong_count() > 0) {
             if Instant::now() >= deadline {
                 return Err(Error::Timeout(format!("the last run of {name} still writes its checkpoint")));
             }
+            cancel.check(name)?;
             std::thread::sleep(Duration::from_millis(1));
         }
         Ok(())
     }
 
-    fn with_run(&self, run: u64) -> Option<Arc<Inner>> {
-        let is_its = |inner: &&Arc<Inner>| inner.state().run.as_ref().is_some_and(|current| current.spec.id == run);
-        self.all().values().find(is_its).cloned()
-    }
-
-    /// Takes up what happened to a run.
-    pub(crate) fn happened(&self, event: Event) {
-        match event {
-            Event::Ended { run } => {
-                if let Some(inner) = self.with_run(run) {
-                    let mut state = inner.state();
-                    state.alive -= 1;
-                    drop(state);
-                    inner.changed.notify_all();
-                }
-            }
-            Event::Failed { run, failure } => {
-                let Some(inner) = self.with_run(run) else { return };
-                let Failure { reason, retry, cause } = failure;
-                tracing::error!(pipeline = inner.name, reason, "the pipeline failed");
-                self.workers.drop_run(run);
-                inner.reads.close(&reason);
-                let mut state = inner.state();
-                state.run = None;
-                state.alive = 0;
-                if state.began.elapsed() >= HEALTHY {
-                    state.failures = 0;
-                }
-                let pause = Duration::from_secs(1 << state.failures.min(5)).min(LONGEST_PAUSE);
-                // Others are to have the memory for a while.
-                let pause = if cause == Cause::Memory { LONGEST_PAUSE } else { pause };
-                state.cause = cause;
-                state.failures += 1;
-                if retry {
-                    state.restart_at = Some(Instant::now() + pause);
-                    state.status = Status::Failed { reason, restarts: state.failures - 1 };
-                } else {
-                    state.status = Status::Lost { reason };
-                }
-                drop(state);
-                inner.changed.notify_all();
-            }
-        }
-    }
-
-    /// Restarts the failed pipelines whose pause is over.
-    pub(crate) fn restart_due(&self) {
-        if self.ending.load(Relaxed) {
-            return;
-        }
-        let now = Instant::now();
-        let due: Vec<Arc<Inner>> =
-            self.all().values().filter(|inner| inner.state().restart_at.is_some_and(|at| at <= now)).cloned().collect();
-        for inner in due {
-            let gone = inner.gone.lock().unwrap_or_else(PoisonError::into_inner);
-            if *gone {
-                continue;
-            }
-            inner.restarts.fetch_add(1, Relaxed);
-            tracing::info!(pipeline = inner.name, "restarting from the last checkpoint");
-            if let Err(error) = self.begin(&inner) {
-                let mut state = inner.state();
-                let pause = Duration::from_secs(1 << state.failures.min(5)).min(LONGEST_PAUSE);
-                tracing::error!(pipeline = inner.name, %error, retry_in = ?pause, "the restart failed");
-                state.failures += 1;
-                state.restart_at = Some(Instant::now() + pause);
-                state.cause = Cause::Other;
-                state.status = Status::Failed { reason: error.to_string(), restarts: state.failures - 1 };
-                drop(state);
-                inner.changed.notify_all();
-            }
-        }
-    }
-
-    fn stop(&self, inner: &Arc<Inner>, checkpoint: bool) -> Result<()> {
-        *inner.gone.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        inner.state().restart_at = None;
-        let mut ended = Ok(());
-        if inner.ask(Request::Stop { checkpoint }).is_ok() {
-            ended = inner.wait_for_end(checkpoint);
-        }
-        let run = inner.state().run.take();
-        if let Some(run) = run {
-            self.workers.drop_run(run.spec.id);
-        }
-        inner.state().restart_at = None;
-        inner.reads.close("it was stopped");
-        inner.set(Status::Stopped);
-        self.all().remove(&inner.name);
-        ended
-    }
-
     pub(crate) fn delete(&self, name: &str) -> Result<()> {
         // It must not write what is removed once more.
-        self.wait_for_last_run(name)?;
+        self.wait_for_last_run(name, &self.ending)?;
         let io = |source| Error::Io { what: format!("remove {name}"), source };
         let folder = self.facilities.folder(name);
         lost::note_dropped(&folder).map_err(io)?;
         let store = &self.facilities.store;
-        let was_there = self.wait_for(highwater_checkpoint::inspect::delete(store, name))?;
+        let was_there = self.wait_for_root(name, highwater_checkpoint::inspect::delete(store, name))?;
         if !was_there && lost::has_left(&folder, store.root().url()) {
             return Err(lost::still_left(name, &folder, store.root().url()));
         }
@@ -749,40 +687,5 @@ impl Pipelines {
             std::fs::remove_dir_all(&folder).map_err(io)?;
         }
         Ok(())
-    }
-
-    /// Stops all pipelines, all at the same time.
-    pub(crate) fn stop_all(&self) -> Result<()> {
-        self.ending.store(true, Relaxed);
-        let all: Vec<Arc<Inner>> = self.all().values().cloned().collect();
-        for inner in &all {
-            // Those that have failed have nothing to save.
-            let _ = inner.ask(Request::Stop { checkpoint: true });
-        }
-        let mut first = Ok(());
-        for inner in &all {
-            first = first.and(self.stop(inner, true));
-        }
-        first
-    }
-
-    /// Waits for background work that still has its hands on the folder of the page store, so that
-    /// another engine can open it.
-    pub(crate) fn let_go(&self) {
-        for inner in self.all().values() {
-            inner.state().run = None;
-        }
-        let deadline = Instant::now() + LET_GO_PATIENCE;
-        while Arc::strong_count(&self.facilities.pages) > 1 && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-    }
-
-    /// No more restarts; what runs is dropped with the workers.
-    pub(crate) fn abandon(&self) {
-        self.ending.store(true, Relaxed);
-        for inner in self.all().values() {
-            inner.reads.close("the engine has ended");
-        }
     }
 }

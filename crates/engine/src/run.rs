@@ -7,6 +7,7 @@
 
 use crate::background::Background;
 use crate::build::changes::LOG_SPLIT;
+use crate::cancel::Cancel;
 use crate::changes::Wake;
 use crate::checkpointing::{
     CheckpointSettings, Checkpointing, CheckpointingSetup, History, Identity, LocalPaths, NodeIdentity,
@@ -125,6 +126,8 @@ pub(crate) enum Event {
     Ended { run: u64 },
     /// The run failed.
     Failed { run: u64, failure: Failure },
+    /// Of none: the engine has ended.
+    Over,
 }
 
 impl Ended {
@@ -190,20 +193,23 @@ pub(crate) struct RunSetup {
     pub(crate) requests: Receiver<Request>,
     pub(crate) events: Sender<Event>,
     pub(crate) finished: Box<dyn Fn(bool) + Send>,
+    /// Ends the wait for the root.
+    pub(crate) cancel: Cancel,
 }
 
 /// Claims the root, restores the newest checkpoint that verifies, and describes the run.
 ///
 /// # Errors
-/// When the root cannot be claimed, checkpoints exist and none verifies, the plan does not fit the state
-/// of the checkpoint, or it goes on from another log, or has given more to targets, than is there.
+/// When it is cancelled, the root cannot be claimed, checkpoints exist and none verifies, the plan does not fit
+/// the state of the checkpoint, or it goes on from another log, or has given more to targets, than is there.
 pub(crate) fn prepare(spec: &PipelineSpec, facilities: &Facilities, setup: RunSetup) -> Result<RunSpec> {
     let Facilities { background, store, pages, .. } = facilities;
     let folder = facilities.folder(&spec.name);
     std::fs::create_dir_all(&folder)
         .map_err(|source| Error::Io { what: format!("create {}", folder.display()), source })?;
-    let mut publisher = claim(spec, facilities, &folder)?;
-    let resolved = background.wait_for(resolve(store, &spec.name, &folder, FetchOptions::default()))?;
+    let mut publisher = claim(spec, facilities, &folder, &setup.cancel)?;
+    let resolving = resolve(store, &spec.name, &folder, FetchOptions::default());
+    let resolved = setup.cancel.wait(background, &spec.name, resolving)?;
     keep_only(&folder, resolved.as_ref());
     let uploader = Uploader::new(store, &spec.name, UploadOptions::default())?;
     if let Some(resolved) = &resolved {
@@ -280,17 +286,16 @@ fn shipping(facilities: &Facilities, uploader: Uploader, store: StoreId, folder:
 /// The pipeline's place in the root. The checkpoints to come have numbers above those that the targets of its
 /// sinks know, and above all that it was known to have published: where the root was lost, or is an older one, a
 /// target would take what is delivered then for what it has.
-fn claim(spec: &PipelineSpec, facilities: &Facilities, folder: &Path) -> Result<Publisher> {
+fn claim(spec: &PipelineSpec, facilities: &Facilities, folder: &Path, cancel: &Cancel) -> Result<Publisher> {
     let (store, background) = (&facilities.store, &facilities.background);
     if lost::had_checkpoints(folder, store.root().url())
-        && matches!(background.wait_for(inspect::has_any(store, &spec.name)), Ok(false))
+        && matches!(cancel.wait(background, &spec.name, inspect::has_any(store, &spec.name)), Ok(false))
     {
         return Err(lost::gone(&spec.name, folder, store.root().url()));
     }
     let retention = Retention { keep: spec.settings.retain };
     let options = PublishOptions { retention, ..PublishOptions::default() };
-    let claimed = background.wait_for(Publisher::claim(store, &spec.name, options));
-    let mut publisher = claimed?;
+    let mut publisher = cancel.wait(background, &spec.name, Publisher::claim(store, &spec.name, options))?;
     let known = publisher.pointer().checkpoints.last().map(|entry| entry.checkpoint);
     if let Some(published) = lost::newest_published(folder) {
         if known.is_none_or(|known| known < published) {

@@ -3,8 +3,9 @@
 //! A pipeline runs on all workers of one Timely cluster, or, when it has little to do, on one of
 //! several clusters of a single worker, where an epoch needs no messages between threads. Commands
 //! reach all workers of a cluster in one order, as Timely wants dataflows built. A supervisor thread
-//! restarts failed pipelines with back-off. Invariant: a worker thread never waits for anything but
-//! its next command or activation.
+//! has failed pipelines restarted with back-off. Invariants: a worker thread never waits for anything but
+//! its next command or activation; when an engine has been dropped no thread of it uses the page store,
+//! unless what it waits for takes longer than ten seconds.
 
 use crate::background::Background;
 use crate::build;
@@ -21,10 +22,10 @@ use highwater_core::{Bytes, SystemClock};
 use highwater_state::{PageStore, StoreLimits};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::{JoinHandle, Thread};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use timely::worker::Worker;
 
 /// From so many pipelines on, a worker of several lets work gather between two steps: else each
@@ -34,6 +35,9 @@ const CROWD: usize = 16;
 const GATHER: Duration = Duration::from_micros(200);
 /// The longest a worker sleeps without a reason to wake.
 const LONGEST_PARK: Duration = Duration::from_millis(500);
+
+/// How often it is looked which failed pipelines are to be restarted.
+const RESTART_LOOK: Duration = Duration::from_millis(100);
 
 /// More would own no key group.
 const MOST_WORKERS: usize = 256;
@@ -85,6 +89,15 @@ pub(crate) enum Command {
 pub struct Engine {
     pipelines: Arc<Pipelines>,
     workers: Mutex<Vec<JoinHandle<()>>>,
+    keepers: Mutex<Option<Keepers>>,
+}
+
+/// The threads that look after the pipelines.
+struct Keepers {
+    supervisor: JoinHandle<()>,
+    memory: JoinHandle<()>,
+    /// The memory's watch lasts as long as this.
+    watches: Sender<()>,
 }
 
 impl std::fmt::Debug for Engine {
@@ -180,16 +193,18 @@ impl Engine {
         let (events, happened) = channel();
         let pipelines = Arc::new(Pipelines::new(facilities, workers, events));
         let supervised = Arc::downgrade(&pipelines);
-        std::thread::Builder::new()
+        let supervisor = std::thread::Builder::new()
             .name("hw-supervisor".into())
             .spawn(move || supervise(&happened, &supervised))
             .map_err(io("start the supervisor"))?;
         let (watch, watched) = (MemoryWatch::new(config.memory_reserve), Arc::downgrade(&pipelines));
-        std::thread::Builder::new()
+        let (watches, over) = channel();
+        let memory = std::thread::Builder::new()
             .name("hw-memory".into())
-            .spawn(move || watch_memory(watch, &watched))
+            .spawn(move || watch_memory(watch, &watched, &over))
             .map_err(io("start the memory's watch"))?;
-        Ok(Self { pipelines, workers: Mutex::new(running) })
+        let keepers = Mutex::new(Some(Keepers { supervisor, memory, watches }));
+        Ok(Self { pipelines, workers: Mutex::new(running), keepers })
     }
 
     /// Creates a pipeline, or goes on with the one of that name from the newest checkpoint that
@@ -230,22 +245,58 @@ impl Engine {
         self.pipelines.wait_for(future)
     }
 
-    /// Stops every pipeline with a final checkpoint, then the workers.
+    /// Waits for what the root tells of a pipeline, as [`Engine::wait_for`], but not when the engine ends meanwhile.
+    ///
+    /// # Errors
+    /// `Checkpoint`, and `NotRunning` when the engine ends.
+    pub fn wait_for_root<T>(
+        &self,
+        pipeline: &str,
+        answer: impl Future<Output = highwater_checkpoint::Result<T>>,
+    ) -> Result<T> {
+        self.pipelines.wait_for_root(pipeline, answer)
+    }
+
+    /// Has nobody wait for the root any more to begin or delete a pipeline: what is under way is given up with
+    /// `NotRunning`, and goes on at the next start. To be called before [`Engine::shutdown`] when that has to wait
+    /// for who does so.
+    pub fn begin_no_more(&self) {
+        self.pipelines.begin_no_more();
+    }
+
+    /// Whether no pipeline is begun any more.
+    #[must_use]
+    pub fn is_ending(&self) -> bool {
+        self.pipelines.ending().is_cancelled()
+    }
+
+    /// Stops every pipeline with a final checkpoint, then the workers. Final checkpoints are waited for two minutes,
+    /// all together.
     ///
     /// # Errors
     /// The first of a pipeline that could not stop cleanly; all are stopped all the same.
     pub fn shutdown(&self) -> Result<()> {
         let stopped = self.pipelines.stop_all();
-        self.stop_workers();
-        self.pipelines.let_go();
+        self.stop_threads();
+        self.pipelines.let_go(false);
         stopped
     }
 
-    fn stop_workers(&self) {
+    /// Ends all threads but those of the background.
+    fn stop_threads(&self) {
         self.pipelines.workers().shutdown();
         for running in self.workers.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
             if let Err(panic) = running.join() {
                 tracing::error!(reason = message_of(panic.as_ref()), "the workers ended with a panic");
+            }
+        }
+        let keepers = self.keepers.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(Keepers { supervisor, memory, watches }) = keepers else { return };
+        self.pipelines.supervise_no_more();
+        drop(watches);
+        for keeper in [supervisor, memory] {
+            if let Err(panic) = keeper.join() {
+                tracing::error!(reason = message_of(panic.as_ref()), "the pipelines' supervision ended with a panic");
             }
         }
     }
@@ -254,8 +305,9 @@ impl Engine {
 impl Drop for Engine {
     fn drop(&mut self) {
         self.pipelines.abandon();
-        self.stop_workers();
-        self.pipelines.let_go();
+        self.stop_threads();
+        // Who has them last closes the page store: that must be this thread, as nobody waits for another one.
+        self.pipelines.let_go(true);
     }
 }
 
@@ -350,23 +402,34 @@ fn work(worker: &mut Worker, commands: &Receiver<Command>, memory: &Memory) {
     }
 }
 
-/// Beside the supervisor, which may wait for a run that begins.
-fn watch_memory(mut watch: MemoryWatch, pipelines: &std::sync::Weak<Pipelines>) {
+/// Beside the supervisor, which may wait for workers that are busy.
+fn watch_memory(mut watch: MemoryWatch, pipelines: &Weak<Pipelines>, over: &Receiver<()>) {
     while let Some(pipelines) = pipelines.upgrade() {
         watch.look(&pipelines);
         drop(pipelines);
-        std::thread::sleep(MEMORY_INTERVAL);
+        if over.recv_timeout(MEMORY_INTERVAL) != Err(RecvTimeoutError::Timeout) {
+            return;
+        }
     }
 }
 
-fn supervise(happened: &Receiver<Event>, pipelines: &std::sync::Weak<Pipelines>) {
+/// Takes up what happens, and every so often, however much that is, restarts what is due.
+fn supervise(happened: &Receiver<Event>, pipelines: &Weak<Pipelines>) {
+    let mut next = Instant::now() + RESTART_LOOK;
     loop {
-        let event = happened.recv_timeout(Duration::from_millis(100));
+        let event = happened.recv_timeout(next.saturating_duration_since(Instant::now()));
         let Some(pipelines) = pipelines.upgrade() else { return };
-        match event {
+        let goes_on = match event {
             Ok(event) => pipelines.happened(event),
-            Err(std::sync::mpsc::RecvTimeoutError::Timeout) => pipelines.restart_due(),
-            Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => return,
+            Err(RecvTimeoutError::Timeout) => true,
+            Err(RecvTimeoutError::Disconnected) => false,
+        };
+        if !goes_on {
+            return;
+        }
+        if Instant::now() >= next {
+            pipelines.restart_due();
+            next = Instant::now() + RESTART_LOOK;
         }
     }
 }

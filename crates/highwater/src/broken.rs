@@ -165,16 +165,19 @@ impl Broken {
     }
 }
 
-/// Whether what kept a pipeline from starting may go away by itself.
+/// Whether what kept a pipeline from starting may go away by itself, or by what a person does to the disk or the
+/// root, not to the database.
 fn may_pass(reason: &Error) -> bool {
+    use highwater_engine::Error as Failed;
+    use highwater_engine::checkpoint::Error as Refused;
+    let Error::Engine(reason) = reason else { return false };
     match reason {
-        Error::Engine(
-            highwater_engine::Error::Connector { .. }
-            | highwater_engine::Error::Io { .. }
-            | highwater_engine::Error::Timeout(_),
-        ) => true,
-        Error::Engine(highwater_engine::Error::Checkpoint(error)) => error.is_transient(),
-        _ => false,
+        Failed::Connector { .. }
+        | Failed::Io { .. }
+        | Failed::Timeout(_)
+        | Failed::Checkpoint(Refused::Denied { .. } | Refused::Local { .. }) => true,
+        Failed::Checkpoint(error) if error.is_transient() => true,
+        other => other.is_no_space(),
     }
 }
 
@@ -271,6 +274,9 @@ impl Database {
 mod tests {
     use super::*;
     use crate::catalog::Kind;
+    use highwater_engine::checkpoint::Error as Refused;
+    use highwater_engine::checkpoint::error::Outcome;
+    use std::io;
 
     fn entry(id: u64, name: &str, kind: Kind, sql: &str) -> Entry {
         let pipeline = (kind != Kind::Source).then(|| "p".to_owned());
@@ -310,12 +316,31 @@ mod tests {
         assert_eq!((broken.why("s"), broken.why("s2")), (None, Some("it is gone")));
     }
 
+    /// What a root or disk tells that is full, may not be written or does not answer.
+    fn refusals() -> [Refused; 4] {
+        let object = || "a/current".to_owned();
+        let action = "replace";
+        [
+            Refused::NoSpace { action, object: object(), source: "full".into() },
+            Refused::Denied { action, object: object(), source: "read-only".into() },
+            Refused::Unavailable { action, object: object(), outcome: Outcome::SurelyNotDone, source: "away".into() },
+            Refused::Local { action, path: object().into(), source: io::ErrorKind::ReadOnlyFilesystem.into() },
+        ]
+    }
+
     #[test]
     fn a_pipeline_is_tried_again_when_its_objects_are_whole_and_the_reason_may_go() {
         let mut broken = Broken::default();
         assert!(broken.may_pass("p") && broken.why_not_running("p").is_none());
         broken.pipeline("p", &highwater_engine::Error::connector("s", "it is gone").into());
         assert!(broken.may_pass("p"));
+        for refused in refusals() {
+            broken.pipeline("p", &highwater_engine::Error::Checkpoint(refused).into());
+            assert!(broken.may_pass("p"), "{:?}", broken.why_not_running("p"));
+        }
+        let damaged = Refused::Corrupt { object: "a/current".to_owned(), reason: "it is short".to_owned() };
+        broken.pipeline("p", &highwater_engine::Error::Checkpoint(damaged).into());
+        assert!(!broken.may_pass("p"));
         broken.pipeline("p", &highwater_engine::Error::Plan("it was planned in another way".to_owned()).into());
         assert!(!broken.may_pass("p"));
         let foreign = highwater_tables::Error::Foreign { position: 9, newest: 3 };

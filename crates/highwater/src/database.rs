@@ -45,7 +45,6 @@ pub struct Database {
     pub(crate) query_memory: QueryMemory,
     /// Where queries put what does not fit into their memory.
     pub(crate) spill: Arc<DiskManager>,
-    pub(crate) tables: TableStore,
     pub(crate) system: System,
     /// What [`Database::execute`] runs for.
     own: Mutex<Connection>,
@@ -57,8 +56,10 @@ pub struct Database {
     pub(crate) restored: Condvar,
     /// Held by who removes what a dropped pipeline has left; the state may be taken meanwhile.
     pub(crate) removing: Mutex<()>,
+    /// It closes when all that reads it has gone.
+    pub(crate) tables: TableStore,
     /// Held as long as the data folder is ours.
-    _lock: File,
+    _lock: FolderLock,
 }
 
 /// DataFusion's catalogs hold each other, so what is in them is not shown.
@@ -412,14 +413,24 @@ fn session(threads: usize, functions: &[Arc<dyn ScalarFunction>]) -> Result<Sess
     Ok(session)
 }
 
-/// Makes the data folder ours until the process ends.
-fn lock(config: &Config) -> Result<File> {
+/// Held as long as the data folder is ours.
+struct FolderLock(File);
+
+impl Drop for FolderLock {
+    fn drop(&mut self) {
+        // Closing it is not enough while a child that another thread starts has a copy of it.
+        let _ = self.0.unlock();
+    }
+}
+
+/// Makes the data folder ours.
+fn lock(config: &Config) -> Result<FolderLock> {
     let path = &config.data_dir;
     let refused = |error: std::io::Error| Error::folder(path, &error);
     std::fs::create_dir_all(path).map_err(refused)?;
     let file = File::create(path.join("lock")).map_err(refused)?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(FolderLock(file)),
         Err(TryLockError::WouldBlock) => {
             let what = "another process has this database open: stop it, or use another folder".to_owned();
             Err(Error::Folder { path: path.clone(), what, is_full: false })

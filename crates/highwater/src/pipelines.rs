@@ -212,11 +212,11 @@ impl Database {
 
     /// What the root has of a pipeline.
     fn at_root(&self, pipeline: &str) -> Result<AtRoot> {
-        match self.engine.wait_for(inspect::newest(self.engine.store(), pipeline)) {
+        match self.engine.wait_for_root(pipeline, inspect::newest(self.engine.store(), pipeline)) {
             Ok(Some(manifest)) => Ok(AtRoot::Checkpoint(Box::new(manifest))),
             Ok(None) => Ok(AtRoot::Nothing),
-            Err(checkpoint::Error::NothingVerifies { .. }) => Ok(AtRoot::Damage),
-            Err(error) => Err(highwater_engine::Error::from(error).into()),
+            Err(highwater_engine::Error::Checkpoint(checkpoint::Error::NothingVerifies { .. })) => Ok(AtRoot::Damage),
+            Err(error) => Err(error.into()),
         }
     }
 

@@ -162,8 +162,8 @@ impl Database {
                 state.broken.started(pipeline);
             }
             Ok(running) => give_up(&mut state, &running),
-            // What it has left is removed when all are restored.
-            Err(_) if now.is_empty() => {}
+            // It was given up, and goes on at the next start; or what it has left is removed when all are restored.
+            Err(_) if self.engine.is_ending() || now.is_empty() => {}
             Err(reason) => state.broken.pipeline(pipeline, &reason),
         }
         state.restoring.begun.remove(pipeline);
@@ -187,8 +187,10 @@ impl Database {
         self.tables.settle();
     }
 
-    /// Begins no more restores, and waits for those under way.
+    /// Begins no more restores, and waits until those under way are given up, however the root answers.
     pub(crate) fn stop_restoring(&self) {
+        // Who waits for the root may have the lock.
+        self.engine.begin_no_more();
         {
             let mut state = self.state();
             state.restoring.closed = true;

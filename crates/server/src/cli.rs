@@ -4,7 +4,6 @@ use crate::exit::{self, Exit, Failure, Outcome};
 use crate::settings::{Flags, Settings};
 use crate::{bench, checkpoints, demo, run, serve, shell, table, users};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
-use std::process::ExitCode;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -49,11 +48,11 @@ struct ShowSettings {
     flags: Flags,
 }
 
-/// Parses the command line and does what it says.
+/// Parses the command line and does what it says; gives the exit code.
 ///
 /// # Errors
 /// What the command gives; wrong usage ends the process with clap's message and code 2.
-pub(crate) fn main() -> Result<ExitCode, Failure> {
+pub(crate) fn main() -> Result<u8, Failure> {
     let command = Cli::command().after_help(format!("{EXAMPLES}\n\n{}", exit::help()));
     let cli = Cli::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit());
     let done = match cli.command {
@@ -66,7 +65,7 @@ pub(crate) fn main() -> Result<ExitCode, Failure> {
         Command::Bench(arguments) => bench::main(arguments),
         Command::Settings(arguments) => show_settings(&arguments.flags),
     };
-    done.map(ExitCode::from)
+    done.map(Exit::code)
 }
 
 fn show_settings(flags: &Flags) -> Outcome {

@@ -3,7 +3,7 @@
 //! Invariant: a code keeps its meaning for ever; supervisors and scripts rely on it.
 
 use std::fmt;
-use std::process::ExitCode;
+use std::io::Write as _;
 
 /// Why the program ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,10 +42,12 @@ impl Exit {
     }
 }
 
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
-        Self::from(exit.code())
-    }
+/// Ends the process, when all that it has to write is written but to standard output. What a thread that is left
+/// may still use, such as RocksDB's statics while a store does not answer, is not destroyed under it.
+pub(crate) fn leave(code: u8) -> ! {
+    // Nobody reads it, most likely.
+    let _ = std::io::stdout().flush();
+    signal_hook::low_level::exit(i32::from(code))
 }
 
 /// The table as `--help` shows it.

@@ -23,18 +23,14 @@ mod table;
 mod users;
 mod watch;
 
-use std::process::ExitCode;
-
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-fn main() -> ExitCode {
+fn main() {
     memory::prepare();
-    match cli::main() {
-        Ok(exit) => exit,
-        Err(failure) => {
-            eprintln!("highwater: {}", failure.message);
-            failure.exit.into()
-        }
-    }
+    let code = cli::main().unwrap_or_else(|failure| {
+        eprintln!("highwater: {}", failure.message);
+        failure.exit.code()
+    });
+    exit::leave(code)
 }

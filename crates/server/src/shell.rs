@@ -20,7 +20,6 @@ use interrupt::Interrupt;
 use print::{Format, Layout, Table};
 use std::fs::File;
 use std::io::{BufRead, BufReader, IsTerminal, Write};
-use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -81,14 +80,14 @@ pub(crate) struct Options {
 }
 
 /// Runs the shell: 0 when all went well, 1 when a statement failed, 2 when there is no connection.
-pub(crate) fn shell(options: Options) -> ExitCode {
+pub(crate) fn shell(options: Options) -> u8 {
     match Session::open(&options).map(|mut session| session.run_all(&options)) {
-        Ok(Step::Done | Step::Quit) => ExitCode::SUCCESS,
-        Ok(Step::Failed) => ExitCode::from(1),
-        Ok(Step::Lost) => ExitCode::from(2),
+        Ok(Step::Done | Step::Quit) => 0,
+        Ok(Step::Failed) => 1,
+        Ok(Step::Lost) => 2,
         Err(message) => {
             eprint!("highwater: error: {message}");
-            ExitCode::from(2)
+            2
         }
     }
 }

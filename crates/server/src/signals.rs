@@ -25,7 +25,8 @@ impl Stop {
         std::thread::spawn(move || {
             for _ in signals.forever() {
                 if told.asked() {
-                    std::process::exit(i32::from(Exit::Interrupted.code()));
+                    // Others go on meanwhile: nothing is destroyed under them, and nothing waited for.
+                    signal_hook::low_level::exit(i32::from(Exit::Interrupted.code()));
                 }
                 told.ask();
             }

@@ -31,7 +31,12 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
+
+/// How long a store that is dropped waits for who still reads or writes it, such as a delivery that is being
+/// written.
+const LET_GO_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What a store is and may use.
 #[derive(Clone)]
@@ -438,9 +443,16 @@ impl TableStore {
     }
 }
 
+/// RocksDB is closed by who has it last. That is to be this thread, as nobody waits for another one: when it
+/// returns the folder can be opened again, and the process can end.
 impl Drop for TableStore {
     fn drop(&mut self) {
         self.close();
+        self.journals.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        let deadline = Instant::now() + LET_GO_PATIENCE;
+        while Arc::strong_count(&self.core) > 1 && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 }
 

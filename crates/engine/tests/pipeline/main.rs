@@ -154,6 +154,54 @@ fn a_failing_source_fails_its_pipeline_alone_and_it_restarts() {
 }
 
 #[test]
+fn a_restart_that_hangs_holds_up_no_other_pipeline() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let engine = engine(folder.path(), 2);
+    let (stuck, other) = (Numbers::new(0, 100), Numbers::new(0, 100));
+    let stuck_pipeline = engine.create(spec_of("stuck", &stuck, Wanted::View)).expect("creates");
+    let other_pipeline = engine.create(spec_of("other", &other, Wanted::View)).expect("creates");
+    let fail = |numbers: &Numbers| {
+        numbers.fail_at.store(0, Relaxed);
+        numbers.end.store(1000, Relaxed);
+    };
+    stuck.held.store(true, Relaxed);
+    fail(&stuck);
+    wait_for("the restart that hangs", || stuck_pipeline.metrics().restarts == 1);
+    fail(&other);
+    wait_for("the other failure", || matches!(other_pipeline.status(), Status::Failed { .. }));
+    other.fail_at.store(u64::MAX, Relaxed);
+    wait_for("the other restart", || other_pipeline.status() == Status::Running);
+    assert!(matches!(stuck_pipeline.status(), Status::Failed { .. }), "it does not run before it has begun");
+    assert_eq!(stuck_pipeline.metrics().restarts, 1, "it is begun once");
+    stuck.fail_at.store(u64::MAX, Relaxed);
+    stuck.held.store(false, Relaxed);
+    wait_for("the restart", || stuck_pipeline.status() == Status::Running);
+    for pipeline in [&stuck_pipeline, &other_pipeline] {
+        wait_for("all numbers", || read_groups(pipeline) == groups_of(1000, 100));
+    }
+    engine.shutdown().expect("stops");
+}
+
+#[test]
+fn an_engine_that_is_dropped_leaves_nobody_with_its_folder() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let numbers = Numbers::new(0, 100);
+    numbers.end.store(1000, Relaxed);
+    // What is checkpointed, restarted or restored is ended wherever it is.
+    for round in 0..20 {
+        let engine = engine(folder.path(), 2);
+        let pipeline = engine.create(spec_of("p", &numbers, Wanted::View)).expect("creates");
+        if round % 2 == 0 {
+            numbers.fail_at.store(0, Relaxed);
+            numbers.end.fetch_add(1000, Relaxed);
+            wait_for("the failure", || matches!(pipeline.status(), Status::Failed { .. }));
+            numbers.fail_at.store(u64::MAX, Relaxed);
+        }
+        drop(engine);
+    }
+}
+
+#[test]
 fn an_operator_that_is_new_gets_what_its_input_holds_already() {
     let folder = tempfile::tempdir().expect("a folder");
     let numbers = Numbers::new(0, 1000);

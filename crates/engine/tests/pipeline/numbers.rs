@@ -13,7 +13,7 @@ use highwater_engine::source::{Offset, Polled, Source, SplitReader};
 use highwater_engine::{CheckpointSettings, Error, Parallelism, Pipeline, PipelineSpec, Result};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 /// Rows (n % keys, n) for n from 0 to `end`, in three splits.
@@ -21,6 +21,8 @@ use std::time::Duration;
 pub(crate) struct Numbers {
     pub end: AtomicU64,
     pub fail_at: AtomicU64,
+    /// Who asks for its splits waits.
+    pub held: AtomicBool,
     pub keys: u64,
     /// It ends for ever when it reaches its end.
     bounded: bool,
@@ -31,7 +33,13 @@ const SPLITS: u64 = 3;
 impl Numbers {
     /// `end` 0 begins with nothing and never ends.
     pub(crate) fn new(end: u64, keys: u64) -> Arc<Self> {
-        Arc::new(Self { end: AtomicU64::new(end), fail_at: AtomicU64::new(u64::MAX), keys, bounded: end > 0 })
+        Arc::new(Self {
+            end: AtomicU64::new(end),
+            fail_at: AtomicU64::new(u64::MAX),
+            held: AtomicBool::new(false),
+            keys,
+            bounded: end > 0,
+        })
     }
 }
 
@@ -50,6 +58,9 @@ impl Source for Shared {
     }
 
     fn splits(&self) -> Result<Vec<String>> {
+        while self.0.held.load(Relaxed) {
+            std::thread::sleep(Duration::from_millis(2));
+        }
         Ok((0..SPLITS).map(|split| split.to_string()).collect())
     }
 

@@ -86,6 +86,20 @@ fn takes(store: &TableStore, offset: &Offset) -> bool {
 }
 
 #[test]
+fn a_store_that_was_dropped_is_closed_whoever_has_read_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path()).expect("opens");
+    let snapshot = store.writer().snapshot().expect("reads");
+    let reading = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(50));
+        drop(snapshot);
+    });
+    drop(store);
+    open(folder.path()).expect("opens again");
+    reading.join().expect("reads and ends");
+}
+
+#[test]
 fn a_damaged_log_never_leaves_rows_out() {
     let folder = tempfile::tempdir().expect("a folder");
     let store = open(folder.path()).expect("opens");
