@@ -354,23 +354,26 @@ impl Checkpointing {
         self.background.run(move || {
             let files = manifest.files.clone();
             // Nothing but its ending ends a publication, so there is one whatever happens.
-            let object = format!("publishing {}", manifest.pipeline);
-            let (published, listed) = caught(&object, || {
+            let pipeline = manifest.pipeline.clone();
+            let (published, listed) = caught(&pipeline, || {
                 let mut publisher = publisher.lock().unwrap_or_else(PoisonError::into_inner);
                 let published = background.wait_for(publish(&mut publisher, manifest, retain))?;
                 let listed: Vec<CheckpointId> = publisher.pointer().checkpoints.iter().map(|e| e.checkpoint).collect();
                 Ok((published, listed))
             })
             .map_or_else(|error| (Err(error), Vec::new()), |(published, listed)| (Ok(published), listed));
+            if let Err(error) = &published {
+                tracing::warn!(pipeline, %error, "a checkpoint was not published");
+            }
             let official = published.as_ref().ok().map(|p| Arc::clone(&p.manifest));
             let reshipped = match &published {
                 Err(Error::Checkpoint(highwater_checkpoint::Error::Stale { .. })) => {
-                    caught(&object, || Ok(shipping.reship(&files, &paths.state)))
+                    caught(&pipeline, || Ok(shipping.reship(&files, &paths.state)))
                 }
                 _ => Ok(Vec::new()),
             };
             let reshipped = reshipped.unwrap_or_else(|error| {
-                tracing::error!(%error, "files could not be shipped anew");
+                tracing::error!(pipeline, %error, "files could not be shipped anew");
                 Vec::new()
             });
             *publication.lock().unwrap_or_else(PoisonError::into_inner) = Some(Ending { published, reshipped });
