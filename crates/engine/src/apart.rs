@@ -110,12 +110,12 @@ mod tests {
     fn gated(number: usize, began: &Sender<usize>) -> (Job, Sender<()>) {
         let (open, gate) = channel::<()>();
         let began = began.clone();
-        let job = move || {
+        let job: Job = Box::new(move || {
             began.send(number).expect("the test listens");
             // A gate that is gone is open.
             let _ = gate.recv();
-        };
-        (Box::new(job), open)
+        });
+        (job, open)
     }
 
     fn next(began: &Receiver<usize>) -> usize {
