@@ -1,9 +1,10 @@
-//! Where work goes that must not hold up a Timely worker: threads of low priority for files, and a
-//! Tokio runtime for stores and sources that wait.
+//! Where work goes that must not hold up a Timely worker: threads of low priority for files, a Tokio
+//! runtime for stores and sources that wait, and threads apart for sinks' targets, which may block for ever.
 //!
 //! One of these serves a whole process, so that hundreds of pipelines do not mean hundreds of
 //! threads. Invariant: a job that panics takes only itself down.
 
+use crate::apart::Apart;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -11,12 +12,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use thread_priority::{ThreadPriority, ThreadPriorityValue, set_current_thread_priority};
 use tokio::runtime::{Handle, Runtime};
 
-type Job = Box<dyn FnOnce() + Send>;
+pub(crate) type Job = Box<dyn FnOnce() + Send>;
 
 /// Threads for background work; cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Background {
     jobs: Sender<Job>,
+    apart: Arc<Apart>,
     handle: Handle,
     _runtime: Arc<Running>,
 }
@@ -49,12 +51,21 @@ impl Background {
             std::thread::Builder::new().name(format!("hw-background-{number}")).spawn(move || work(&queue))?;
         }
         let handle = runtime.handle().clone();
-        Ok(Self { jobs, handle, _runtime: Arc::new(Running(Some(runtime))) })
+        Ok(Self { jobs, apart: Arc::default(), handle, _runtime: Arc::new(Running(Some(runtime))) })
     }
 
-    /// Runs a job when a thread is free. Jobs of one caller may run at the same time.
+    /// Runs a job when a thread is free, of which there are few: it must not wait for what is not the store's or
+    /// this machine's. Jobs of one caller may run at the same time.
     pub(crate) fn run(&self, job: impl FnOnce() + Send + 'static) {
         self.jobs.send(Box::new(job)).expect("the threads live as long as this");
+    }
+
+    /// Runs a job that may block for ever beside all others.
+    ///
+    /// # Errors
+    /// When the system gives no thread; the job is not run then.
+    pub(crate) fn run_apart(&self, job: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+        self.apart.run(Box::new(job))
     }
 
     /// Waits for a future; only from a background thread or a caller's own.
@@ -73,16 +84,21 @@ fn work(queue: &Mutex<Receiver<Job>>) {
     loop {
         let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(job) = job else { return };
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(job)) {
-            tracing::error!(reason = crate::shared::message_of(panic.as_ref()), "a background job panicked");
-        }
+        run(job);
+    }
+}
+
+/// Runs a job and tells of its panic.
+pub(crate) fn run(job: Job) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(job)) {
+        tracing::error!(reason = crate::shared::message_of(panic.as_ref()), "a background job panicked");
     }
 }
 
 /// Workers come first, in two ways: background threads have a lower priority, and long work of theirs
 /// yields every some hundred microseconds, as a thread that does not is left alone for a whole tick
 /// of the kernel (4 ms), whatever its priority. Where the system refuses, only the second holds.
-fn lower_priority() {
+pub(crate) fn lower_priority() {
     let low = ThreadPriorityValue::try_from(40_u8).map(ThreadPriority::Crossplatform);
     if let Ok(low) = low {
         let _ = set_current_thread_priority(low);

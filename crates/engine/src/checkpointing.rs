@@ -2,7 +2,8 @@
 //! workers to a published manifest, what follows from that, and the history people see.
 //!
 //! Receipts say what is durable; publishing makes it official. Invariants: a manifest lists every
-//! file that any worker still needs; a failed checkpoint leaves everything as it was; collection and
+//! file that any worker still needs; a failed checkpoint leaves everything as it was, also when its publication
+//! panics; numbers rise, and that of a checkpoint is above those of all that its outboxes hold; collection and
 //! removal of local files never hold up a checkpoint. When what comes next is decided elsewhere
 //! (`control` and the life cycle in `highwater-checkpoint`); here it is done.
 
@@ -13,12 +14,13 @@ use crate::kept_rows::{KeptRows, RowsFile};
 use crate::lost::{AHEAD, AheadSinks, note_published};
 use crate::merged::Merged;
 use crate::positions::Positions;
+use crate::shared::caught;
 use crate::snapshot::{OutboxPart, Receipt, Shipping};
 use highwater_checkpoint::fetch::cached;
 use highwater_checkpoint::lifecycle::Attempt;
 use highwater_checkpoint::{
-    CheckpointStats, FileMeta, InlinePart, Manifest, MergedOutbox, OperatorMeta, OutboxData, OutboxMeta, Publisher,
-    Store, Trigger,
+    CheckpointStats, FileMeta, InlinePart, Manifest, MergedOutbox, OperatorMeta, OutboxData, OutboxMeta, Published,
+    Publisher, Store, Trigger,
 };
 use highwater_core::{Bytes, CheckpointId, Clock, Epoch, KeyGroups, OperatorId, WallMicros};
 use highwater_state::FileNumber;
@@ -161,7 +163,7 @@ impl History {
 
 /// How a publication ended.
 struct Ending {
-    published: Result<highwater_checkpoint::Published>,
+    published: Result<Published>,
     /// Files that had to be shipped anew, and where they are here.
     reshipped: Vec<(FileMeta, PathBuf)>,
 }
@@ -347,26 +349,32 @@ impl Checkpointing {
         let root = self.store.root().url().to_owned();
         self.background.run(move || {
             let files = manifest.files.clone();
-            let (published, listed) = {
+            // Nothing but its ending ends a publication, so there is one whatever happens.
+            let pipeline = manifest.pipeline.clone();
+            let (published, listed) = caught(&pipeline, || {
                 let mut publisher = publisher.lock().unwrap_or_else(PoisonError::into_inner);
-                if let Some(keep) = retain {
-                    publisher.set_retention(highwater_checkpoint::Retention { keep });
-                }
-                let published = background.wait_for(publisher.publish(manifest));
-                if let Ok(published) = &published {
-                    // In the order of publications, and before sinks are given what it holds.
-                    note(&shipping.folder, &root, &published.manifest);
-                }
+                let published = background.wait_for(publish(&mut publisher, manifest, retain))?;
+                // In the order of publications, and before sinks are given what it holds.
+                note(&shipping.folder, &root, &published.manifest);
                 let listed: Vec<CheckpointId> = publisher.pointer().checkpoints.iter().map(|e| e.checkpoint).collect();
-                (published, listed)
-            };
+                Ok((published, listed))
+            })
+            .map_or_else(|error| (Err(error), Vec::new()), |(published, listed)| (Ok(published), listed));
+            if let Err(error) = &published {
+                tracing::warn!(pipeline, %error, "a checkpoint was not published");
+            }
             let official = published.as_ref().ok().map(|p| Arc::clone(&p.manifest));
             let reshipped = match &published {
-                Err(highwater_checkpoint::Error::Stale { .. }) => shipping.reship(&files, &paths.state),
-                _ => Vec::new(),
+                Err(Error::Checkpoint(highwater_checkpoint::Error::Stale { .. })) => {
+                    caught(&pipeline, || Ok(shipping.reship(&files, &paths.state)))
+                }
+                _ => Ok(Vec::new()),
             };
-            let ending = Ending { published: published.map_err(Error::from), reshipped };
-            *publication.lock().unwrap_or_else(PoisonError::into_inner) = Some(ending);
+            let reshipped = reshipped.unwrap_or_else(|error| {
+                tracing::error!(pipeline, %error, "files could not be shipped anew");
+                Vec::new()
+            });
+            *publication.lock().unwrap_or_else(PoisonError::into_inner) = Some(Ending { published, reshipped });
             wake();
             // What follows holds up nobody.
             if let Some(manifest) = official {
@@ -526,6 +534,22 @@ impl Checkpointing {
     }
 }
 
+/// Publishes a manifest under a number above those of all that its outboxes hold: the next number of the
+/// publisher may be below that of a checkpoint that failed before it came to be published.
+async fn publish(
+    publisher: &mut Publisher,
+    manifest: Manifest,
+    retain: Option<usize>,
+) -> highwater_checkpoint::Result<Published> {
+    if let Some(keep) = retain {
+        publisher.set_retention(highwater_checkpoint::Retention { keep });
+    }
+    if let Some(newest) = manifest.outboxes.iter().filter_map(|outbox| outbox.checkpoint).max() {
+        publisher.go_beyond(newest);
+    }
+    publisher.publish(manifest).await
+}
+
 fn sum_up(report: &mut CheckpointReport, receipts: &[Receipt]) {
     let sum = |of: fn(&Receipt) -> u64| receipts.iter().map(of).sum::<u64>();
     report.freeze_us = receipts.iter().map(|r| r.freeze_us).max().unwrap_or(0);
@@ -597,3 +621,6 @@ pub(crate) fn remove(path: &Path) {
         tracing::warn!(path = %path.display(), %error, "a file out of scope could not be removed");
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,8 +2,8 @@
 //! that hold them: in memory, and in a file of this machine once a checkpoint has put them there.
 //!
 //! Invariants: rows that are not in memory are in their file; they never change. The file stays as long
-//! as a checkpoint of this run holds the part: `checkpointing` removes that of a published one, and the
-//! outbox that of one that failed.
+//! as a checkpoint of this run may hold the part: `checkpointing` removes it when a checkpoint without it is
+//! published.
 
 use crate::error::{Error, Result};
 use highwater_checkpoint::Digest;
@@ -19,8 +19,7 @@ pub(crate) struct KeptRows {
 
 #[derive(Debug)]
 struct Held {
-    /// In the order in which they came.
-    pieces: Option<Vec<Arc<Vec<u8>>>>,
+    bytes: Option<Arc<Vec<u8>>>,
     file: Option<RowsFile>,
 }
 
@@ -34,11 +33,11 @@ pub(crate) struct RowsFile {
 impl KeptRows {
     pub(crate) fn in_memory(bytes: Vec<u8>) -> Self {
         let length = bytes.len();
-        Self { held: Arc::new(Mutex::new(Held { pieces: Some(vec![Arc::new(bytes)]), file: None })), length }
+        Self { held: Arc::new(Mutex::new(Held { bytes: Some(Arc::new(bytes)), file: None })), length }
     }
 
     pub(crate) fn in_file(file: RowsFile, length: usize) -> Self {
-        Self { held: Arc::new(Mutex::new(Held { pieces: None, file: Some(file) })), length }
+        Self { held: Arc::new(Mutex::new(Held { bytes: None, file: Some(file) })), length }
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {
@@ -64,27 +63,21 @@ impl KeptRows {
     pub(crate) fn spill(&self) {
         let mut held = self.held();
         if held.file.is_some() {
-            held.pieces = None;
+            held.bytes = None;
         }
     }
 
-    /// The rows themselves, of the file when they are not in memory. Copies them where they came in pieces.
+    /// The rows themselves, of the file when they are not in memory.
     ///
     /// # Errors
     /// `Io` when the file cannot be read, `Data` when it holds something else.
     pub(crate) fn read(&self) -> Result<Arc<Vec<u8>>> {
-        let (pieces, file) = {
+        let (bytes, file) = {
             let held = self.held();
-            (held.pieces.clone(), held.file.clone())
+            (held.bytes.clone(), held.file.clone())
         };
-        match pieces.as_deref() {
-            Some([bytes]) => return Ok(Arc::clone(bytes)),
-            Some(pieces) => {
-                let mut bytes = Vec::with_capacity(self.length);
-                pieces.iter().for_each(|piece| bytes.extend_from_slice(piece));
-                return Ok(Arc::new(bytes));
-            }
-            None => {}
+        if let Some(bytes) = bytes {
+            return Ok(bytes);
         }
         let file = file.expect("rows that are not in memory have a file");
         let read = std::fs::read(&file.path);
@@ -96,19 +89,9 @@ impl KeptRows {
         Ok(Arc::new(bytes))
     }
 
-    /// These and others behind them, in memory. Rows that are in memory are shared, not copied.
-    ///
-    /// # Errors
-    /// As [`KeptRows::read`].
-    pub(crate) fn followed_by(&self, more: Vec<u8>) -> Result<Self> {
-        let length = self.length + more.len();
-        let held = self.held().pieces.clone();
-        let mut pieces = match held {
-            Some(pieces) => pieces,
-            None => vec![self.read()?],
-        };
-        pieces.push(Arc::new(more));
-        Ok(Self { held: Arc::new(Mutex::new(Held { pieces: Some(pieces), file: None })), length })
+    #[cfg(test)]
+    pub(crate) fn is_in_memory(&self) -> bool {
+        self.held().bytes.is_some()
     }
 }
 
@@ -116,29 +99,20 @@ impl KeptRows {
 mod tests {
     use super::*;
 
-    fn is_in_memory(rows: &KeptRows) -> bool {
-        rows.held().pieces.is_some()
-    }
-
     #[test]
     fn rows_leave_memory_for_their_file_and_are_read_back() {
         let folder = tempfile::tempdir().expect("a folder");
         let file = RowsFile { path: folder.path().join("rows"), digest: Digest::of(b"rows") };
         let rows = KeptRows::in_memory(b"rows".to_vec());
         rows.spill();
-        assert!(is_in_memory(&rows), "there is no file yet");
+        assert!(rows.is_in_memory(), "there is no file yet");
         std::fs::write(&file.path, b"rows").expect("written");
         let held_by_a_checkpoint = rows.clone();
         held_by_a_checkpoint.set_file(file.clone());
-        assert!(is_in_memory(&rows));
+        assert!(rows.is_in_memory());
         rows.spill();
-        assert!(!is_in_memory(&held_by_a_checkpoint));
+        assert!(!held_by_a_checkpoint.is_in_memory());
         assert_eq!((rows.read().expect("there").as_slice(), rows.len()), (&b"rows"[..], 4));
-        let longer = rows.followed_by(b"more".to_vec()).expect("there");
-        let longest = longer.followed_by(b"!".to_vec()).expect("in memory");
-        assert_eq!((longer.read().expect("in memory").as_slice(), longer.len()), (&b"rowsmore"[..], 8));
-        assert_eq!((longest.read().expect("in memory").as_slice(), longest.len()), (&b"rowsmore!"[..], 9));
-        assert_eq!(longest.file(), None);
         assert_eq!(rows.file(), Some(file.clone()));
         std::fs::write(&file.path, b"rowz").expect("written");
         assert!(matches!(rows.read(), Err(Error::Data { .. })), "it is not what was written");

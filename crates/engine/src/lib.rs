@@ -17,6 +17,7 @@ pub mod plan;
 pub mod sink;
 pub mod source;
 
+mod apart;
 mod background;
 mod backlog;
 mod build;

@@ -233,6 +233,7 @@ pub(crate) fn prepare(spec: &PipelineSpec, facilities: &Facilities, setup: RunSe
         next_operator,
     };
     let control = ControlParts {
+        next: first_free(resolved.as_ref().map(|r| &r.manifest), &publisher),
         clock: Arc::clone(&facilities.clock),
         store: store.clone(),
         publisher,
@@ -241,7 +242,6 @@ pub(crate) fn prepare(spec: &PipelineSpec, facilities: &Facilities, setup: RunSe
         files: resolved.as_ref().map(|r| r.manifest.files.clone()).unwrap_or_default(),
         inline: resolved.as_ref().map(|r| r.manifest.inline.clone()).unwrap_or_default(),
         paths: resolved.as_ref().map(paths_of).unwrap_or_default(),
-        next: resolved.as_ref().map_or(CheckpointId(1), |r| first_free(&r.manifest)),
         requests: setup.requests,
         settings: spec.settings.clone(),
         paused: spec.paused,
@@ -375,11 +375,14 @@ fn paths_of(resolved: &Resolved) -> LocalPaths {
     }
 }
 
-/// A number above that of every file of the manifest, and above its own.
-fn first_free(manifest: &Manifest) -> CheckpointId {
-    let numbers = manifest.files.iter().map(|f| f.sequence).chain(manifest.inline.iter().map(|p| p.sequence));
-    let newest = numbers.map(|number| FileNumber::from_u64(number).checkpoint()).max();
-    newest.into_iter().fold(manifest.checkpoint, CheckpointId::max).next()
+/// A number above that of every file of the manifest, above its own, and above those that targets may know of
+/// checkpoints that are damaged or lost: what a checkpoint that fails leaves is delivered under its number.
+fn first_free(manifest: Option<&Manifest>, publisher: &Publisher) -> CheckpointId {
+    let files = manifest.into_iter().flat_map(|m| m.files.iter().map(|file| file.sequence));
+    let parts = manifest.into_iter().flat_map(|m| m.inline.iter().map(|part| part.sequence));
+    let numbers = files.chain(parts).map(|number| FileNumber::from_u64(number).checkpoint());
+    let used = numbers.chain(manifest.map(|m| m.checkpoint));
+    used.map(CheckpointId::next).fold(publisher.next_checkpoint(), CheckpointId::max)
 }
 
 /// Takes a checkpoint's files into the page store and reads what it has beside them.

@@ -1,8 +1,8 @@
 //! What a sink's target must offer for exactly-once delivery, and nothing of how rows get there.
 //!
-//! Rows between two barriers collect in an *outbox* that is part of the checkpoint. Once the
-//! checkpoint is published the engine calls [`Target::deliver`] with a [`DeliveryPermit`], again after
-//! a crash if need be. A target must therefore make a delivery take effect once per part of an
+//! Rows between two barriers collect in an *outbox* that is part of the checkpoint, or, if that one fails,
+//! of the next ones, under its number. Once one that holds them is published the engine calls
+//! [`Target::deliver`] with a [`DeliveryPermit`], again after a crash if need be. A target must therefore make a delivery take effect once per part of an
 //! outbox, by a *fence* it keeps with the rows (a name, a row, a transaction's own offset).
 //!
 //! What a target can rest on:
@@ -52,7 +52,7 @@ pub trait Sink: Debug + Send + Sync {
     }
 
     /// Opens the target for one worker's parts, at the first delivery and again after each that
-    /// failed. Runs on a background thread.
+    /// failed. Runs on the same thread as the delivery, and may block as it may.
     ///
     /// # Errors
     /// `Connector` when it cannot be reached.
@@ -97,7 +97,7 @@ pub trait Sink: Debug + Send + Sync {
     }
 }
 
-/// Proof that a checkpoint is published: a tick that tells so yields one on every worker, as
+/// Proof that rows are part of a published checkpoint: a tick that tells so yields one on every worker, as
 /// [`highwater_checkpoint::CommitPermit`] does where the manifest is.
 #[derive(Debug, Clone, Copy)]
 pub struct DeliveryPermit {
@@ -109,7 +109,7 @@ impl DeliveryPermit {
         Self { checkpoint }
     }
 
-    /// The checkpoint whose outbox may be delivered.
+    /// The number of the checkpoint for which the rows were collected.
     #[must_use]
     pub const fn checkpoint(self) -> CheckpointId {
         self.checkpoint
@@ -119,8 +119,8 @@ impl DeliveryPermit {
 /// A place that rows are delivered to.
 pub trait Target: Send {
     /// Delivers one part of a checkpoint's outbox, all of it or nothing, once: a part that was
-    /// delivered before is left as it is. `rows` are in the order of their epochs. May block: it
-    /// runs on a background thread, and only the worker's later parts wait for it.
+    /// delivered before is left as it is. `rows` are in the order of their epochs. May block, also
+    /// for ever: it has a thread to itself, and only the worker's later parts of this sink wait for it.
     ///
     /// # Errors
     /// `Connector` when it cannot be delivered now. After any error it is tried again, with pauses

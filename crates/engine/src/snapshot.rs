@@ -11,6 +11,7 @@ use crate::checkpointing::remove;
 use crate::error::{Error, Result};
 use crate::kept_rows::{KeptRows, RowsFile};
 use crate::merged::Merged;
+use crate::shared::caught;
 use highwater_checkpoint::fetch::cached;
 use highwater_checkpoint::{
     Base64, Compression, Digest, FileMeta, InlinePart, LocalFile, MergedOutbox, OutboxData, OutboxMeta, Uploader,
@@ -87,8 +88,8 @@ pub(crate) struct Receipt {
 #[derive(Clone, Debug)]
 pub(crate) struct OutboxPart {
     pub(crate) sink: Arc<str>,
-    /// The published checkpoint they belong to, the newest when several were merged; none for the one
-    /// being made.
+    /// The checkpoint they belong to, the newest when several were merged; none for the one being made. It is
+    /// published, or was to be: what one holds that failed is in the next one that is published, under its number.
     pub(crate) checkpoint: Option<CheckpointId>,
     pub(crate) part: u32,
     pub(crate) rows: KeptRows,
@@ -235,7 +236,15 @@ impl Snapshots {
         let shipment = Shipment { result: Arc::clone(&result) };
         let background = shipping.background.clone();
         background.run(move || {
-            let shipped = shipping.ship(worker, gathering, unlisted);
+            let (checkpoint, before) = (gathering.checkpoint, unlisted.clone());
+            let shipped = caught("a worker's part", || Ok(shipping.ship(worker, gathering, unlisted)));
+            // Whatever goes wrong, the worker hands in: nothing else ends its part.
+            let shipped = shipped.unwrap_or_else(|error| {
+                tracing::error!(%checkpoint, %worker, %error, "a checkpoint's part could not be made");
+                let failed = Some(error.to_string());
+                let receipt = Receipt { worker: worker.0, checkpoint, failed, ..Receipt::default() };
+                (receipt, Outcome::Failed, before)
+            });
             *result.lock().unwrap_or_else(PoisonError::into_inner) = Some(shipped);
             done();
         });
@@ -308,6 +317,7 @@ impl Shipping {
         let Gathering { checkpoint, mut receipt, records, outboxes, frozen_for, .. } = gathering;
         receipt.freeze_us = frozen_for.as_micros() as u64;
         let started = Instant::now();
+        let kept = self.write_outboxes(checkpoint, &outboxes);
         let outcome = match self.write(worker, checkpoint, records, &mut unlisted) {
             Ok(outcome) => outcome,
             Err(error) => {
@@ -316,7 +326,7 @@ impl Shipping {
                 return (receipt, Outcome::Failed, unlisted);
             }
         };
-        let uploaded = self.upload(checkpoint, &unlisted, &mut receipt);
+        let uploaded = kept.and_then(|()| self.upload(checkpoint, &unlisted, &mut receipt));
         match uploaded.and_then(|()| self.upload_outboxes(checkpoint, outboxes, &mut receipt)) {
             Ok(()) => receipt.inline.clone_from(&unlisted.inline),
             Err(error) => {
@@ -346,21 +356,25 @@ impl Shipping {
         outboxes: Vec<OutboxPart>,
         receipt: &mut Receipt,
     ) -> Result<()> {
-        for part in outboxes {
-            let is_large = part.waits || part.rows.len() > INLINE_BYTES;
-            let has_file = is_large || part.merged.is_some() || part.rows.file().is_some();
-            let data = if has_file {
-                let (file, path, shipped) = self.upload_outbox(checkpoint, &part)?;
-                receipt.uploaded_bytes += shipped;
-                receipt.outbox_paths.push(path);
-                match part.merged {
-                    Some(Merged { waiting, delivered }) => {
-                        OutboxData::Merged(Box::new(MergedOutbox { file, waiting, delivered }))
-                    }
-                    None => OutboxData::File(Box::new(file)),
+        let kept: Vec<Option<RowsFile>> = outboxes.iter().map(|part| part.rows.file()).collect();
+        let files = outboxes.iter().zip(&kept).filter_map(|(part, file)| Some(part.local_file(file.as_ref()?)));
+        let files: Vec<LocalFile> = files.collect();
+        // A part keeps its path as long as it waits, so it is shipped once.
+        let uploaded = self.background.wait_for(self.uploader.upload(&files, checkpoint))?;
+        receipt.uploaded_bytes += uploaded.uploaded_bytes + uploaded.linked_bytes;
+        receipt.outbox_paths.extend(files.into_iter().map(|file| file.path));
+        let mut metas = uploaded.files.into_iter();
+        for (part, file) in outboxes.into_iter().zip(kept) {
+            let meta = file.and_then(|_| metas.next());
+            let data = match (meta, part.merged) {
+                (Some(file), Some(Merged { waiting, delivered })) => {
+                    OutboxData::Merged(Box::new(MergedOutbox { file, waiting, delivered }))
                 }
-            } else {
-                OutboxData::Inline(Base64(part.rows.read()?.to_vec()))
+                (Some(file), None) => OutboxData::File(Box::new(file)),
+                (None, merged) => {
+                    assert!(merged.is_none(), "what was merged has a file");
+                    OutboxData::Inline(Base64(part.rows.read()?.to_vec()))
+                }
             };
             let OutboxPart { sink, checkpoint, part: worker, .. } = part;
             receipt.outboxes.push(OutboxMeta { sink: sink.to_string(), worker, checkpoint, data });
@@ -399,30 +413,17 @@ impl Shipping {
         shipped
     }
 
-    /// The file of an outbox's part, where it is here, and how many bytes were shipped. A part keeps its
-    /// path as long as its rows are the same, so it is written and shipped once.
-    fn upload_outbox(&self, checkpoint: CheckpointId, part: &OutboxPart) -> Result<(FileMeta, PathBuf, u64)> {
-        let RowsFile { path, digest } = match part.rows.file() {
-            Some(file) => file,
-            None => self.write_outbox(checkpoint, part)?,
-        };
-        let local = LocalFile {
-            path: path.clone(),
-            worker: part.part,
-            sequence: 0,
-            first_key: Vec::new(),
-            last_key: Vec::new(),
-            digest: Some(digest),
-            compression: Compression::None,
-        };
-        let uploaded = self.background.wait_for(self.uploader.upload(&[local], checkpoint))?;
-        let shipped = uploaded.uploaded_bytes + uploaded.linked_bytes;
-        Ok((uploaded.files[0].clone(), path, shipped))
+    /// Gives the parts files that are not to stand in the manifest. It is done before anything that may fail for
+    /// long, so that however many checkpoints fail their rows leave memory.
+    fn write_outboxes(&self, checkpoint: CheckpointId, outboxes: &[OutboxPart]) -> Result<()> {
+        let wants_file = |part: &&OutboxPart| part.waits || part.merged.is_some() || part.rows.len() > INLINE_BYTES;
+        let mut new = outboxes.iter().filter(wants_file).filter(|part| part.rows.file().is_none());
+        new.try_for_each(|part| self.write_outbox(checkpoint, part))
     }
 
     /// Writes a part's rows to a file of this machine, and tells those who have them. Two parts have two
     /// files, also when their rows are the same.
-    fn write_outbox(&self, checkpoint: CheckpointId, part: &OutboxPart) -> Result<RowsFile> {
+    fn write_outbox(&self, checkpoint: CheckpointId, part: &OutboxPart) -> Result<()> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let bytes = part.rows.read()?;
         let number = NEXT.fetch_add(1, Relaxed);
@@ -436,9 +437,8 @@ impl Shipping {
             remove(&path);
             return Err(Error::Io { what: format!("write {}", path.display()), source });
         }
-        let file = RowsFile { digest: Digest::of(&bytes), path };
-        part.rows.set_file(file.clone());
-        Ok(file)
+        part.rows.set_file(RowsFile { digest: Digest::of(&bytes), path });
+        Ok(())
     }
 
     fn write(
@@ -476,6 +476,21 @@ impl Shipping {
             compression: Compression::None,
         });
         Ok(Outcome::InStore)
+    }
+}
+
+impl OutboxPart {
+    /// Its file as it is shipped.
+    fn local_file(&self, file: &RowsFile) -> LocalFile {
+        LocalFile {
+            path: file.path.clone(),
+            worker: self.part,
+            sequence: 0,
+            first_key: Vec::new(),
+            last_key: Vec::new(),
+            digest: Some(file.digest),
+            compression: Compression::None,
+        }
     }
 }
 

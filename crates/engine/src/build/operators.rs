@@ -478,7 +478,7 @@ impl OutboxEpochs {
                 self.outbox.published(published);
             }
             if let Some(checkpoint) = tick.checkpoint {
-                self.around.snapshots.outboxes(checkpoint, self.outbox.freeze()?);
+                self.around.snapshots.outboxes(checkpoint, self.outbox.freeze(checkpoint));
             }
             self.epoch += 1;
         }

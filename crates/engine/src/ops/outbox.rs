@@ -3,12 +3,24 @@
 //!
 //! Invariants: nothing is delivered that no published checkpoint holds; what a checkpoint holds is
 //! handed in again with every later one until it is delivered, by reference; deliveries of a worker are
-//! in order. What waits for a target that fails is in files, and of long waits in few of them (`merged`):
-//! in memory are the rows since the last checkpoint, a few small parts, and one merge.
+//! in order. What waits for a target that fails, or for a checkpoint that does, is in files, and of long waits
+//! for a target in few of them (`merged`): in memory are the rows since the last checkpoint, a few small parts,
+//! and one merge.
+//!
+//! The rows of a checkpoint that failed stay a part of their own, which is not written again, and are delivered
+//! under its number once a later checkpoint that holds them is published. A fence tells them apart by that:
+//!
+//! - Numbers rise within a run, above all that were listed before, and a checkpoint is published under one
+//!   above those of the parts that it holds (`checkpointing`). So the deliveries of a part are in rising order.
+//! - A part keeps its number and its rows in all later checkpoints, so a delivery that is made again is the same.
+//! - A run that ends before such a checkpoint is published has delivered nothing of them: the next one goes on
+//!   from an older checkpoint, and may give the number to other rows.
+//! - A checkpoint that was taken for failed and is official after all is restored only when no later one
+//!   verifies. If none was published, nothing of its rows was delivered, under whichever number it has them; if
+//!   one is damaged, they may come again, as after every such step back.
 
 use crate::background::Background;
 use crate::batch::Batch;
-use crate::checkpointing::remove;
 use crate::error::{Error, Result};
 use crate::kept_rows::KeptRows;
 use crate::merged::{merge, to_merge};
@@ -73,8 +85,13 @@ pub(crate) struct Outbox {
     undelivered: Arc<AtomicUsize>,
     /// Rows since the last barrier, encoded.
     current: Vec<u8>,
-    /// Older first; those without a checkpoint are not published yet.
+    /// What is published and not delivered, older first.
     kept: VecDeque<OutboxPart>,
+    /// What no published checkpoint holds, older first: the parts of those that failed, under their numbers, and
+    /// that of the one being made, without one.
+    unpublished: Vec<OutboxPart>,
+    /// The checkpoint that was frozen last.
+    frozen: Option<CheckpointId>,
     target: Option<Box<dyn Target>>,
     delivering: Option<Arc<Mutex<Option<Delivered>>>>,
     merging: Option<Merging>,
@@ -115,6 +132,8 @@ impl Outbox {
             undelivered: setup.undelivered,
             current: Vec::new(),
             kept: setup.restored.into(),
+            unpublished: Vec::new(),
+            frozen: None,
             target: None,
             delivering: None,
             merging: None,
@@ -143,39 +162,31 @@ impl Outbox {
     }
 
     /// What a checkpoint must hold for this sink.
-    ///
-    /// # Errors
-    /// When rows of a checkpoint that failed cannot be read back.
-    pub(crate) fn freeze(&mut self) -> Result<Vec<OutboxPart>> {
+    pub(crate) fn freeze(&mut self, checkpoint: CheckpointId) -> Vec<OutboxPart> {
+        // The one before has failed if what it froze is not published.
+        let failed = self.frozen.replace(checkpoint);
+        for part in &mut self.unpublished {
+            part.checkpoint = part.checkpoint.or(failed);
+        }
         if !self.current.is_empty() {
-            let bytes = std::mem::take(&mut self.current);
-            // Rows of a checkpoint that failed go with the next one's, under its number.
-            if let Some(last) = self.kept.back_mut().filter(|last| last.checkpoint.is_none()) {
-                let longer = last.rows.followed_by(bytes)?;
-                if let Some(file) = std::mem::replace(&mut last.rows, longer).file() {
-                    remove(&file.path);
-                }
-            } else {
-                self.kept.push_back(OutboxPart {
-                    sink: Arc::clone(&self.name),
-                    checkpoint: None,
-                    part: self.part,
-                    rows: KeptRows::in_memory(bytes),
-                    waits: false,
-                    merged: None,
-                });
-            }
+            self.unpublished.push(OutboxPart {
+                sink: Arc::clone(&self.name),
+                checkpoint: None,
+                part: self.part,
+                rows: KeptRows::in_memory(std::mem::take(&mut self.current)),
+                waits: false,
+                merged: None,
+            });
         }
         self.finish_merge();
-        let old = self.kept.len().saturating_sub(NEWEST);
-        self.begin_merge(old);
-        for (at, part) in self.kept.iter_mut().enumerate() {
+        let old = (self.kept.len() + self.unpublished.len()).saturating_sub(NEWEST);
+        // A file of what is not published is known to no checkpoint that would remove it.
+        self.begin_merge(old.min(self.kept.len()));
+        for (at, part) in self.kept.iter_mut().chain(&mut self.unpublished).enumerate() {
             part.waits = at < old;
-            if part.checkpoint.is_some() {
-                part.rows.spill();
-            }
+            part.rows.spill();
         }
-        Ok(self.kept.iter().cloned().collect())
+        self.kept.iter().chain(&self.unpublished).cloned().collect()
     }
 
     /// Makes some of the `old` parts one, on a background thread. The first part is left alone, as it may
@@ -220,9 +231,10 @@ impl Outbox {
 
     /// A checkpoint is published: all that was frozen until then belongs to it.
     pub(crate) fn published(&mut self, checkpoint: CheckpointId) {
-        for part in self.kept.iter_mut().filter(|part| part.checkpoint.is_none()) {
-            part.checkpoint = Some(checkpoint);
-            self.undelivered.fetch_add(1, Relaxed);
+        self.undelivered.fetch_add(self.unpublished.len(), Relaxed);
+        for mut part in self.unpublished.drain(..) {
+            part.checkpoint = part.checkpoint.or(Some(checkpoint));
+            self.kept.push_back(part);
         }
         self.tell_failing();
     }
@@ -230,8 +242,9 @@ impl Outbox {
     /// Tells how much waits for a sink that fails.
     fn tell_failing(&self) {
         let Some(reason) = &self.failing else { return };
-        let published = self.kept.iter().filter(|part| part.checkpoint.is_some());
-        let (waiting, bytes) = published
+        let (waiting, bytes) = self
+            .kept
+            .iter()
             .fold((0, 0), |(waiting, bytes), part| (waiting + part.waiting() as usize, bytes + part.rows.len()));
         let (sink, reason, bytes) = (self.name.to_string(), reason.clone(), Bytes(bytes as u64));
         let failing = FailingDelivery { sink, reason, waiting, bytes };
@@ -255,14 +268,23 @@ impl Outbox {
         let part = self.kept.front()?.clone();
         let checkpoint = part.checkpoint?;
         let result = Arc::new(Mutex::new(None));
-        self.delivering = Some(Arc::clone(&result));
+        let delivering = Arc::clone(&result);
         let (sink, schema, target) = (Arc::clone(&self.sink), Arc::clone(&self.schema), self.target.take());
-        self.background.run(move || {
+        let started = self.background.run_apart(move || {
             let delivered = Delivered::of(sink.as_ref(), &schema, target, (&part, checkpoint));
             *result.lock().unwrap_or_else(PoisonError::into_inner) = Some(delivered);
             done();
         });
-        None
+        match started {
+            Ok(()) => {
+                self.delivering = Some(delivering);
+                None
+            }
+            Err(source) => {
+                self.delivery_failed(&Error::Io { what: "start a thread for a delivery".into(), source });
+                self.retry_at.map(|at| at.saturating_duration_since(Instant::now()))
+            }
+        }
     }
 
     fn finish_delivery(&mut self) {
@@ -325,7 +347,8 @@ impl Delivered {
         part: (&OutboxPart, CheckpointId),
     ) -> Self {
         let mut delivered = Self { target, count: 0, through: None, left_out: None, result: Ok(false) };
-        delivered.result = delivered.go_on(sink, schema, part);
+        let result = caught(&part.0.sink, || delivered.go_on(sink, schema, part));
+        delivered.result = result;
         delivered
     }
 
@@ -374,23 +397,4 @@ fn stamped(batch: &Batch, epoch: Epoch, time: WallMicros) -> Result<Batch, Arrow
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use arrow::array::{Array as _, ArrayRef, AsArray as _, StringArray};
-    use arrow::datatypes::Int64Type;
-
-    #[test]
-    fn the_rows_of_a_log_tell_their_epoch_and_its_time() {
-        let column: ArrayRef = Arc::new(StringArray::from(vec!["a", "b"]));
-        let rows = RecordBatch::try_from_iter([("x", column)]).expect("one column");
-        let batch = Batch::weighted(rows, Int64Array::from(vec![1, -1]));
-        let stamped = stamped(&batch, Epoch(7), WallMicros(1_500_000)).expect("stamped");
-        let column = |name: &str| {
-            let column = stamped.rows.column_by_name(name).expect("a column");
-            assert_eq!(column.null_count(), 0);
-            column.as_primitive::<Int64Type>().values().to_vec()
-        };
-        assert_eq!((column(EPOCH), column(TIME)), (vec![7, 7], vec![1_500_000, 1_500_000]));
-        assert_eq!(stamped.weights, batch.weights);
-    }
-}
+mod tests;

@@ -1,6 +1,7 @@
 //! Whole pipelines: rows in, groups out, exactly once over stops, crashes, failures and other
 //! numbers of workers, compared with recomputation from scratch.
 
+mod delivering;
 mod numbers;
 mod reading;
 mod watermarks;

@@ -1,0 +1,212 @@
+//! Checkpoints whose parts or publications panic, and what their outboxes are given for numbers.
+
+use super::*;
+use crate::snapshot::{Shipment, Snapshots};
+use highwater_checkpoint::{Base64, Host, PublishOptions, Root, TokioHost, UploadOptions, Uploader};
+use highwater_core::{StoreId, SystemClock, WorkerIndex};
+use highwater_state::{PageStore, StoreLimits};
+use std::pin::Pin;
+use std::time::Instant;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A host whose clock panics while it is broken.
+#[derive(Debug, Default)]
+struct Fragile {
+    host: TokioHost,
+    is_broken: AtomicBool,
+}
+
+impl Host for Fragile {
+    fn clock(&self) -> &dyn Clock {
+        assert!(!self.is_broken.load(Relaxed), "the clock is broken");
+        self.host.clock()
+    }
+
+    fn random(&self) -> u64 {
+        self.host.random()
+    }
+
+    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        self.host.sleep(duration)
+    }
+
+    fn blocking(&self, work: Box<dyn FnOnce() + Send>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        self.host.blocking(work)
+    }
+}
+
+struct Scene {
+    folder: tempfile::TempDir,
+    host: Arc<Fragile>,
+    store: Store,
+    background: Background,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let host = Arc::new(Fragile::default());
+        let store = Store::new(Root::memory(), Arc::clone(&host) as Arc<dyn Host>);
+        let background = Background::start(1).expect("threads");
+        Self { folder: tempfile::tempdir().expect("a folder"), host, store, background }
+    }
+
+    fn break_clock(&self, is_broken: bool) {
+        self.host.is_broken.store(is_broken, Relaxed);
+    }
+
+    fn shipping(&self) -> Arc<Shipping> {
+        let folder = self.folder.path().to_owned();
+        Arc::new(Shipping {
+            background: self.background.clone(),
+            pages: Arc::new(PageStore::create(&folder.join("pages"), StoreLimits::default()).expect("a page store")),
+            uploader: Uploader::new(&self.store, "p", UploadOptions::default()).expect("an uploader"),
+            store: StoreId(1),
+            folder,
+            compression: highwater_state::Compression::None,
+        })
+    }
+
+    fn checkpointing(&self) -> Checkpointing {
+        let claim = Publisher::claim(&self.store, "p", PublishOptions::default());
+        Checkpointing::new(CheckpointingSetup {
+            background: self.background.clone(),
+            clock: Arc::new(SystemClock::default()),
+            store: self.store.clone(),
+            publisher: self.background.wait_for(claim).expect("a claim"),
+            shipping: self.shipping(),
+            identity: Identity {
+                pipeline: "p".to_owned(),
+                sql: Vec::new(),
+                key_groups: KeyGroups::DEFAULT,
+                workers: 1,
+                nodes: Vec::new(),
+                next_operator: 0,
+            },
+            wake: Arc::new(|| {}),
+            history: History::default(),
+            files: Vec::new(),
+            inline: Vec::new(),
+            paths: LocalPaths::default(),
+            next: CheckpointId(1),
+            restored: None,
+            positions: Positions::default(),
+            ahead: AheadSinks::new(),
+        })
+    }
+}
+
+/// A part of a checkpoint that failed, or of the one that holds it.
+fn outbox(checkpoint: Option<u64>) -> OutboxMeta {
+    OutboxMeta {
+        sink: "k".to_owned(),
+        worker: 0,
+        checkpoint: checkpoint.map(CheckpointId),
+        data: OutboxData::Inline(Base64(vec![1])),
+    }
+}
+
+/// Begins a checkpoint that holds these outboxes and publishes it.
+fn publish(checkpointing: &mut Checkpointing, outboxes: Vec<OutboxMeta>) -> Result<CheckpointId> {
+    checkpointing.start(Started {
+        attempt: Attempt(1),
+        at: Duration::ZERO,
+        wall: WallMicros(0),
+        epoch: Epoch(1),
+        trigger: Trigger::Manual,
+        replies: Vec::new(),
+    });
+    checkpointing.receive(vec![Receipt { outboxes, ..Receipt::default() }]).expect("it is durable");
+    checkpointing.publish();
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(published) = checkpointing.publication() {
+            return published;
+        }
+        assert!(Instant::now() < deadline, "the publication ends");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn a_publication_that_panics_fails_its_checkpoint_and_the_next_one_is_published() {
+    let scene = Scene::new();
+    let mut checkpointing = scene.checkpointing();
+    scene.break_clock(true);
+    for failures in 1..=2 {
+        let error = publish(&mut checkpointing, Vec::new()).expect_err("the clock is broken").to_string();
+        assert!(error.contains("panicked: the clock is broken"), "{error}");
+        assert_eq!(checkpointing.give_up(error), failures);
+        assert!(!checkpointing.is_running());
+    }
+    scene.break_clock(false);
+    publish(&mut checkpointing, Vec::new()).expect("published");
+    let outcomes: Vec<bool> =
+        checkpointing.history.reports().iter().map(|report| report.outcome == CheckpointOutcome::Published).collect();
+    assert_eq!(outcomes, [false, false, true]);
+}
+
+#[test]
+fn a_checkpoint_has_a_number_above_those_of_the_failed_ones_whose_rows_it_holds() {
+    let scene = Scene::new();
+    let mut checkpointing = scene.checkpointing();
+    assert_eq!(publish(&mut checkpointing, vec![outbox(None)]).expect("published"), CheckpointId(1));
+    let held = vec![outbox(Some(1)), outbox(Some(4)), outbox(Some(7)), outbox(None)];
+    assert_eq!(publish(&mut checkpointing, held).expect("published"), CheckpointId(8));
+    assert_eq!(checkpointing.next, CheckpointId(9));
+}
+
+/// Ships the parts of a sink's outbox.
+fn ship(snapshots: &Snapshots, checkpoint: u64, parts: &[OutboxPart]) -> Receipt {
+    snapshots.outboxes(CheckpointId(checkpoint), parts.to_vec());
+    assert!(snapshots.is_whole(CheckpointId(checkpoint)));
+    let shipment: Shipment = snapshots.ship(|| {});
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(receipt) = snapshots.receipt(&shipment) {
+            return receipt;
+        }
+        assert!(Instant::now() < deadline, "the worker hands in");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn part(checkpoint: Option<u64>, rows: Vec<u8>) -> OutboxPart {
+    OutboxPart {
+        sink: "k".into(),
+        checkpoint: checkpoint.map(CheckpointId),
+        part: 0,
+        rows: KeptRows::in_memory(rows),
+        waits: false,
+        merged: None,
+    }
+}
+
+#[test]
+fn rows_get_their_files_also_when_the_upload_panics_and_are_shipped_once() {
+    let scene = Scene::new();
+    let snapshots = Snapshots::new(WorkerIndex(0), scene.shipping());
+    snapshots.expect_operator();
+    let mut parts = vec![part(None, vec![1; 40_000]), part(None, vec![2; 40_000]), part(None, vec![3; 10])];
+    scene.break_clock(true);
+    let receipt = ship(&snapshots, 1, &parts);
+    assert!(receipt.failed.is_some_and(|reason| reason.contains("the clock is broken")));
+    let files: Vec<Option<RowsFile>> = parts.iter().map(|part| part.rows.file()).collect();
+    assert_eq!(files.iter().map(Option::is_some).collect::<Vec<_>>(), [true, true, false]);
+    scene.break_clock(false);
+    parts.push(part(None, vec![4; 50_000]));
+    for (checkpoint, shipped) in [(2, 130_000), (3, 0)] {
+        let receipt = ship(&snapshots, checkpoint, &parts);
+        assert_eq!(receipt.failed, None);
+        assert_eq!(receipt.uploaded_bytes, shipped);
+        assert_eq!(receipt.outbox_paths.len(), 3);
+        let lengths = receipt.outboxes.iter().map(|outbox| match &outbox.data {
+            OutboxData::Inline(bytes) => (false, bytes.0.len()),
+            OutboxData::File(file) => (true, file.length as usize),
+            OutboxData::Merged(_) => panic!("nothing is merged"),
+        });
+        assert_eq!(lengths.collect::<Vec<_>>(), [(true, 40_000), (true, 40_000), (false, 10), (true, 50_000)]);
+    }
+    let kept: Vec<Option<RowsFile>> = parts.iter().take(3).map(|part| part.rows.file()).collect();
+    assert_eq!(kept, files, "they are written once");
+}
