@@ -6,7 +6,7 @@
 use crate::answer::{Answer, Tag};
 use crate::connection::{Connection, invalid};
 use crate::database::Database;
-use crate::dml::{Effect, Target, next_try, updated};
+use crate::dml::{Effect, Target, next_try};
 use crate::error::{Error, Result};
 use crate::parameters::Parameters;
 use arrow::array::{ArrayRef, BinaryArray, Int64Array, RecordBatch, UInt32Array};
@@ -78,7 +78,7 @@ impl Database {
         let mut given = vec![free.rows];
         if let Some(update) = conflict.update.as_ref().filter(|_| !existing.keys.is_empty()) {
             let found = self.replacements(upsert, update, &existing, zone.as_ref()).await?;
-            let effect = updated(target, &found, zone.as_ref())?;
+            let effect = self.updated(connection, target, &found)?;
             given.extend(effect.rows);
             if let Write::Changes(more) = effect.write {
                 changes.extend(more);
