@@ -308,7 +308,7 @@ impl Database {
                 Some((changes, rows)) => Effect::of(changes, rows),
                 None => {
                     let rows = self.rows_to_change(connection, (&update.table, &target), &query, parameters).await?;
-                    updated(&target, &rows, connection.zone().as_ref())?
+                    self.updated(connection, &target, &rows)?
                 }
             };
             let tag = Tag::Update(effect.count);
@@ -364,6 +364,24 @@ impl Database {
         let rows = TableRows::new(&target.table, &snapshot, over, true);
         let plan = self.planned_with(connection, query, parameters, Some((&name.value, rows))).await?;
         Ok(self.run_plan(&plan).await?.collect_within(self.config.query_memory.0).await?.batches)
+    }
+
+    /// What happens to rows that were found with their new values. In a transaction keys that they move to are
+    /// looked up here; outside of one the store does it when it writes.
+    pub(crate) fn updated(
+        &self,
+        connection: &mut Connection,
+        target: &Target,
+        found: &[RecordBatch],
+    ) -> Result<Effect> {
+        let effect = replaced(target, found, connection.zone().as_ref())?;
+        if connection.transaction.is_some()
+            && let Write::Changes(changes) = &effect.write
+        {
+            let snapshot = connection.snapshot(&self.tables)?;
+            refuse_existing(&target.table, &snapshot, &connection.overlay(&target.table), changes)?;
+        }
+        Ok(effect)
     }
 
     /// Commits what a statement does, or adds it to the transaction.
@@ -687,15 +705,20 @@ fn assign_jsonb(array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
     }
 }
 
+/// Refuses changes that put a row where there is one that they do not replace.
 fn refuse_existing(
     table: &Arc<Table>,
     snapshot: &highwater_tables::Snapshot,
     over: &Overlay,
     changes: &[Change],
 ) -> Result<()> {
-    let keys: Vec<&[u8]> = changes.iter().map(|change| change.key.as_slice()).collect();
+    let new: Vec<&Change> = changes.iter().filter(|change| change.old.is_none()).collect();
+    if new.is_empty() {
+        return Ok(());
+    }
+    let keys: Vec<&[u8]> = new.iter().map(|change| change.key.as_slice()).collect();
     let found = snapshot.get(table, &keys, over)?;
-    match changes.iter().zip(found).find(|(_, found)| found.is_some()) {
+    match new.into_iter().zip(found).find(|(_, found)| found.is_some()) {
         Some((change, _)) => Err(table.duplicate_of(change).into()),
         None => Ok(()),
     }
@@ -717,7 +740,8 @@ pub(crate) fn deleted(target: &Target, found: &[RecordBatch]) -> Result<Effect> 
     Ok(Effect { count: changes.len() as u64, write: Write::Changes(changes), rows })
 }
 
-pub(crate) fn updated(target: &Target, found: &[RecordBatch], zone: Option<&Zone>) -> Result<Effect> {
+/// Rows under keys that they had, and under those that they move to; one may take the place of another that moves.
+fn replaced(target: &Target, found: &[RecordBatch], zone: Option<&Zone>) -> Result<Effect> {
     let mut rows = Vec::new();
     let mut changes: BTreeMap<Vec<u8>, Change> = BTreeMap::new();
     let mut inserted = Vec::new();

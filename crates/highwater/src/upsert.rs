@@ -6,7 +6,7 @@
 use crate::answer::{Answer, Tag};
 use crate::connection::{Connection, invalid};
 use crate::database::Database;
-use crate::dml::{Effect, Target, next_try, updated};
+use crate::dml::{Effect, Target, next_try};
 use crate::error::{Error, Result};
 use crate::parameters::Parameters;
 use arrow::array::{ArrayRef, BinaryArray, Int64Array, RecordBatch, UInt32Array};
@@ -38,28 +38,36 @@ struct Part {
     stored: Vec<Vec<u8>>,
 }
 
+/// What an INSERT with ON CONFLICT does.
+struct Merged {
+    effect: Effect,
+    /// How many of the keys were free.
+    free: usize,
+    /// DO UPDATE gives a row a key that is not that of another row which it changes.
+    moves: bool,
+}
+
 impl Database {
     /// Inserts the rows as ON CONFLICT says.
     pub(crate) async fn upsert(&self, connection: &mut Connection, upsert: Upsert<'_>) -> Result<Answer> {
         let Upsert { target, insert, conflict, parameters, .. } = upsert;
         check_target(target, conflict)?;
-        let gives_keys = conflict.update.as_ref().is_some_and(|update| gives_keys(target, update));
         if let Some(transaction) = &mut connection.transaction {
             transaction.has_upserted = true;
         }
         let mut turn = None;
         let mut free_before = None;
         loop {
-            let (mut effect, free) = self.merged(connection, upsert).await?;
+            let Merged { mut effect, free, moves } = self.merged(connection, upsert).await?;
             let tag = Tag::Insert(effect.count);
             let answer = self.answered(tag, insert.into(), parameters, &effect).await?;
             match self.write(connection, target, &mut effect).await {
-                // A key that is taken though the same keys were free before is one that DO UPDATE gives,
-                // if it gives any. A faster statement's key may be taken and not be seen yet.
+                // A key that is taken though the same keys were free before is one that a row moves to,
+                // if any does. A faster statement's key may be taken and not be seen yet.
                 Err(error)
                     if connection.transaction.is_none()
                         && was_outrun(&error)
-                        && (error.is_conflict() || !gives_keys || free_before.replace(free) != Some(free)) =>
+                        && (error.is_conflict() || !moves || free_before.replace(free) != Some(free)) =>
                 {
                     turn = Some(next_try(connection, &target.table, turn).await?);
                 }
@@ -68,19 +76,20 @@ impl Database {
         }
     }
 
-    /// What is to be written, and how many of the keys were free.
-    async fn merged(&self, connection: &mut Connection, upsert: Upsert<'_>) -> Result<(Effect, usize)> {
+    async fn merged(&self, connection: &mut Connection, upsert: Upsert<'_>) -> Result<Merged> {
         let Upsert { target, conflict, rows, .. } = upsert;
         let zone = connection.zone();
         let (free, existing) = divide(connection, self, target, rows, conflict)?;
         let mut changes = free.changes(target)?;
         let count_free = free.keys.len();
+        let mut moves = false;
         let mut given = vec![free.rows];
         if let Some(update) = conflict.update.as_ref().filter(|_| !existing.keys.is_empty()) {
             let found = self.replacements(upsert, update, &existing, zone.as_ref()).await?;
-            let effect = updated(target, &found, zone.as_ref())?;
+            let effect = self.updated(connection, target, &found)?;
             given.extend(effect.rows);
             if let Write::Changes(more) = effect.write {
+                moves = more.iter().any(|change| change.old.is_none());
                 changes.extend(more);
             }
         }
@@ -89,7 +98,8 @@ impl Database {
             return Err(target.table.duplicate_of(&pair[1]).into());
         }
         let count = given.iter().map(|batch| batch.num_rows() as u64).sum();
-        Ok((Effect { write: Write::Changes(changes), rows: given, count }, count_free))
+        let effect = Effect { write: Write::Changes(changes), rows: given, count };
+        Ok(Merged { effect, free: count_free, moves })
     }
 
     /// The existing rows that DO UPDATE changes: their keys and stored forms, and their new values.
@@ -139,13 +149,6 @@ fn check_target(target: &Target, conflict: &OnConflict) -> Result<()> {
     }
     let message = "there is no unique or exclusion constraint matching the ON CONFLICT specification";
     Err(invalid("42P10", message, conflict.target.first()))
-}
-
-/// Whether DO UPDATE sets a column of the key.
-fn gives_keys(target: &Target, update: &ConflictUpdate) -> bool {
-    let key = &target.table.spec().key;
-    let is_key = |name: &str| key.iter().any(|at| target.schema().field(*at).name() == name);
-    update.assignments.iter().any(|(column, _)| is_key(&column.value))
 }
 
 /// Rows whose keys are free, and rows whose keys exist; of two new rows of one key the first counts.

@@ -337,6 +337,32 @@ fn savepoints_give_a_failed_transaction_a_new_life() {
 }
 
 #[test]
+fn keys_that_rows_move_to_are_looked_up_by_their_statement() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::start(folder.path(), &[]);
+    let mut wire = Wire::connect(&server).query("CREATE TABLE t (id int PRIMARY KEY, v int)").send();
+    assert_eq!(wire.answers(2), "C ZI");
+    wire = wire.query("INSERT INTO t VALUES (1, 1), (2, 2)").send();
+    assert_eq!(wire.answers(2), "C ZI");
+    for moved in [
+        "UPDATE t SET id = 2 WHERE id = 1",
+        "UPDATE t SET id = 2 WHERE id = 1 RETURNING v",
+        "INSERT INTO t VALUES (1, 0) ON CONFLICT (id) DO UPDATE SET id = 2",
+    ] {
+        // In a pipeline, in a text, and in a transaction that was asked for.
+        wire = wire.execute("UPDATE t SET v = 3 WHERE id = 1").execute(moved).execute("DELETE FROM t WHERE id = 2");
+        wire = wire.message(b'S', &[]).send();
+        assert_eq!(wire.answers(7), "1 2 C 1 2 E23505 ZI", "{moved}");
+        wire = wire.query(&format!("UPDATE t SET v = 3 WHERE id = 1; {moved}; DELETE FROM t WHERE id = 2")).send();
+        assert_eq!(wire.answers(3), "C E23505 ZI", "{moved}");
+        wire = wire.query("BEGIN").execute(moved).message(b'S', &[]).query("SELECT 1 AS x").query("COMMIT").send();
+        assert_eq!(wire.answers(10), "C ZT 1 2 E23505 ZE E25P02 ZE C ZI", "{moved}");
+        assert_eq!(number(&server, "SELECT sum(id * 10 + v) FROM t"), 33, "{moved}");
+    }
+    server.stop();
+}
+
+#[test]
 fn function_calls_are_refused_and_the_connection_goes_on() {
     let folder = tempfile::tempdir().expect("a folder");
     let server = Server::start(folder.path(), &[]);
