@@ -84,6 +84,7 @@ mod trims;
 pub mod type_of;
 pub mod types;
 mod undealt;
+mod unpivot;
 mod upsert;
 mod walk;
 mod whole_rows;

@@ -25,6 +25,7 @@
 //! - `age(x)` is that of today, and `make_interval` has all of its arguments in their order.
 //! - ROLLUP and CUBE of several columns at one place are written out as sets.
 //! - A window that OVER names is written out.
+//! - VALUES that read the row around them are a SELECT over the numbers of their rows.
 //! - A slice without a bound has the first or the last possible one.
 //! - A parameter of LIMIT or OFFSET is cast to a bigint, and so is the place in `substr`.
 //!
@@ -34,8 +35,8 @@ use crate::repeated::tell_apart;
 use crate::titles::{is_column, named_by_place};
 use crate::walk::walk_mut;
 use crate::{
-    arrays, jsonb, literals, numerals, order_by, patterns, row_values, scalars, scopes, sets, titles, window_names,
-    zones,
+    arrays, jsonb, literals, numerals, order_by, patterns, row_values, scalars, scopes, sets, titles, unpivot,
+    window_names, zones,
 };
 use datafusion::sql::sqlparser::ast::{
     AccessExpr, BinaryOperator, CastKind, CharacterLength, DataType, DuplicateTreatment, Expr, Function, FunctionArg,
@@ -53,6 +54,7 @@ pub(crate) fn respelled(query: &Query) -> Query {
     let mut query = query.clone();
     titles::written_out(&mut query);
     window_names::written_out(&mut query);
+    unpivot::written_out(&mut query);
     // Nothing breaks the walks off.
     let ControlFlow::Continue(()) = walk_mut(&mut query, &mut Respell);
     let ControlFlow::Continue(()) = walk_mut(&mut query, &mut NameFields);
@@ -554,7 +556,7 @@ fn bounded(access: &mut AccessExpr) {
     upper_bound.get_or_insert_with(|| number("2147483647"));
 }
 
-fn number(digits: &str) -> Expr {
+pub(crate) fn number(digits: &str) -> Expr {
     Expr::Value(ValueWithSpan { value: Value::Number(digits.to_owned(), false), span: Span::empty() })
 }
 
