@@ -12,6 +12,7 @@ use crate::repeated;
 use crate::respell::plain_name;
 use crate::row_values;
 use crate::session::Session;
+use crate::shifts;
 use crate::statement::Query;
 use crate::text::Position;
 use crate::walk::{walk, walk_expressions};
@@ -155,6 +156,17 @@ impl Gate<'_> {
             return ControlFlow::Continue(());
         };
         let position = Position::of(self.cursor.text, call.name.span().start);
+        ControlFlow::Break(Box::new(Error::unsupported(clause, hint, position)))
+    }
+
+    /// Refuses offsets and defaults of `lag` and `lead` that would be taken for others.
+    fn shift(&self, call: &Function) -> Walk {
+        let name = plain_name(&call.name).map(str::to_lowercase).filter(|name| shifts::is_one(name));
+        let Some(clause) = name.filter(|_| call.over.is_some()).and_then(|name| shifts::refused(&name, call)) else {
+            return ControlFlow::Continue(());
+        };
+        let position = Position::of(self.cursor.text, call.name.span().start);
+        let hint = "write the offset as a number";
         ControlFlow::Break(Box::new(Error::unsupported(clause, hint, position)))
     }
 
@@ -310,6 +322,7 @@ impl Visitor for Gate<'_> {
                 self.ordered_set(call)?;
                 self.once(call)?;
                 self.array(call)?;
+                self.shift(call)?;
                 self.call(call)
             }
             Expr::Like { pattern, any, .. } | Expr::ILike { pattern, any, .. } if *any || is_all(pattern) => {

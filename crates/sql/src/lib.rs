@@ -73,6 +73,7 @@ mod series;
 pub mod session;
 mod session_window;
 mod sets;
+mod shifts;
 pub mod sql_function;
 pub mod statement;
 mod subquery;

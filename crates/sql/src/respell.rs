@@ -25,6 +25,7 @@
 //! - `age(x)` is that of today, and `make_interval` has all of its arguments in their order.
 //! - ROLLUP and CUBE of several columns at one place are written out as sets.
 //! - A window that OVER names is written out.
+//! - A default of `lag` and `lead` that is no constant is a branch of a CASE.
 //! - VALUES that read the row around them are a SELECT over the numbers of their rows.
 //! - A slice without a bound has the first or the last possible one.
 //! - A parameter of LIMIT or OFFSET is cast to a bigint, and so is the place in `substr`.
@@ -35,7 +36,7 @@ use crate::repeated::tell_apart;
 use crate::titles::{is_column, named_by_place};
 use crate::walk::walk_mut;
 use crate::{
-    arrays, jsonb, literals, numerals, order_by, patterns, row_values, scalars, scopes, sets, titles, unpivot,
+    arrays, jsonb, literals, numerals, order_by, patterns, row_values, scalars, scopes, sets, shifts, titles, unpivot,
     window_names, zones,
 };
 use datafusion::sql::sqlparser::ast::{
@@ -431,6 +432,7 @@ fn in_other_words(function: &Function) -> Option<Expr> {
                 list.args.iter().map(unnamed).collect::<Option<Vec<_>>>()?.try_into().ok()?;
             Some(Expr::BinaryOp { left: Box::new(left), op: BinaryOperator::Modulo, right: Box::new(right) })
         }
+        name if shifts::is_one(name) => shifts::written_out(name, function),
         // Counted exactly.
         "approx_count_distinct" => {
             let Expr::Function(mut count) = renamed("count") else { return None };
@@ -487,7 +489,7 @@ fn whole(expr: Expr) -> Expr {
     }
 }
 
-fn unnamed(arg: &FunctionArg) -> Option<Expr> {
+pub(crate) fn unnamed(arg: &FunctionArg) -> Option<Expr> {
     match arg {
         FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(expr.clone()),
         _ => None,
@@ -567,7 +569,7 @@ fn span_of(name: &ObjectName) -> Span {
     }
 }
 
-fn named(name: &str, span: Span) -> ObjectName {
+pub(crate) fn named(name: &str, span: Span) -> ObjectName {
     ObjectName(vec![ObjectNamePart::Identifier(Ident::with_span(span, name))])
 }
 
