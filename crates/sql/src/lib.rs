@@ -78,6 +78,7 @@ mod shifts;
 pub mod sql_function;
 pub mod statement;
 mod subquery;
+mod symmetric;
 mod temporal;
 pub mod text;
 mod titles;
