@@ -20,7 +20,7 @@ const DAY: i128 = 86_400_000_000_000;
 
 /// An interval's length.
 pub(crate) fn length_of(interval: Expr) -> Expr {
-    let function = ScalarUDF::from(Length { signature: Signature::any(1, Volatility::Immutable) });
+    let function = ScalarUDF::from(Length { signature: Signature::any(1, Volatility::Immutable), aliases: [String::new()] });
     Expr::ScalarFunction(ScalarFunction::new_udf(Arc::new(function), vec![interval]))
 }
 
@@ -32,11 +32,17 @@ fn nanoseconds(interval: IntervalMonthDayNano) -> i128 {
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Length {
     signature: Signature,
+    /// That it is written as what it is called with.
+    aliases: [String; 1],
 }
 
 impl ScalarUDFImpl for Length {
     fn name(&self) -> &'static str {
         "interval_length"
+    }
+
+    fn aliases(&self) -> &[String] {
+        &self.aliases
     }
 
     fn schema_name(&self, args: &[Expr]) -> Result<String> {
