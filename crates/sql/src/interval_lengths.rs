@@ -20,7 +20,8 @@ const DAY: i128 = 86_400_000_000_000;
 
 /// An interval's length.
 pub(crate) fn length_of(interval: Expr) -> Expr {
-    let function = ScalarUDF::from(Length { signature: Signature::any(1, Volatility::Immutable), aliases: [String::new()] });
+    let function =
+        ScalarUDF::from(Length { signature: Signature::any(1, Volatility::Immutable), aliases: [String::new()] });
     Expr::ScalarFunction(ScalarFunction::new_udf(Arc::new(function), vec![interval]))
 }
 
