@@ -9,6 +9,7 @@ use crate::only;
 use crate::precedence;
 use crate::present;
 use crate::statement::Name;
+use crate::symmetric;
 use crate::text::{self, DIALECT, Position};
 use crate::trims;
 use datafusion::sql::sqlparser::ast::VisitMut;
@@ -37,6 +38,7 @@ impl<'a> Cursor<'a> {
         }
         chains::check(&tokens, text)?;
         frame_bounds::check(&tokens, text)?;
+        symmetric::check(&tokens, text)?;
         let end = tokens.len();
         Ok(Self { text, tokens, next: 0, end })
     }
@@ -228,10 +230,12 @@ impl<'a> Cursor<'a> {
         only::respell(&mut tokens);
         trims::respell(&mut tokens);
         frame_bounds::respell(&mut tokens);
+        symmetric::respell(&mut tokens);
         let mut parser = Parser::new(&DIALECT).with_tokens_with_locations(tokens);
         let mut value = read(&mut parser).map_err(|e| self.of_sqlparser(&e, &parser))?;
         self.next += parser.index().min(self.end - self.next);
         precedence::group(&mut value);
+        symmetric::written_out(&mut value);
         chains::balance(&mut value);
         Ok(value)
     }

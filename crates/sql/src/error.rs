@@ -402,7 +402,7 @@ fn not_done(message: &str) -> String {
     before.unwrap_or(line.as_str()).to_owned()
 }
 
-fn between(text: &str, before: &str, after: &str) -> Option<String> {
+pub(crate) fn between(text: &str, before: &str, after: &str) -> Option<String> {
     let start = text.find(before)? + before.len();
     let rest = &text[start..];
     Some(rest[..rest.find(after)?].to_owned())

@@ -257,11 +257,7 @@ fn window(mut call: WindowFunction, schema: &DFSchema) -> Result<Transformed<Exp
 fn beyond_limits(order_by: &mut [SortExpr], frame: &mut WindowFrame, schema: &DFSchema) -> Result<()> {
     let ([sort], WindowFrameUnits::Range) = (order_by, frame.units) else { return Ok(()) };
     let is_integer = matches!(sort.expr.get_type(schema)?, DataType::Int16 | DataType::Int32 | DataType::Int64);
-    let is_told = |bound: &WindowFrameBound| match bound {
-        WindowFrameBound::Preceding(by) | WindowFrameBound::Following(by) => !by.is_null(),
-        WindowFrameBound::CurrentRow => false,
-    };
-    if !is_integer || !(is_told(&frame.start_bound) || is_told(&frame.end_bound)) {
+    if !is_integer || !frames::is_by_distance(frame) {
         return Ok(());
     }
     for bound in [&mut frame.start_bound, &mut frame.end_bound] {

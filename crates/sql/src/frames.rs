@@ -7,6 +7,7 @@
 
 use crate::error::Error;
 use crate::floats;
+use crate::interval_lengths;
 use crate::references::called_at;
 use crate::statement::Query;
 use crate::types::pg_name;
@@ -22,7 +23,7 @@ use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::utils::AggregateOrderSensitivity;
 use datafusion::logical_expr::{
     Accumulator, AggregateUDF, AggregateUDFImpl, Expr, ExprSchemable, GroupsAccumulator, LogicalPlan, Signature,
-    WindowFrameUnits, cast,
+    WindowFrame, WindowFrameBound, WindowFrameUnits, cast,
 };
 use datafusion::physical_expr::{PhysicalExpr, PhysicalSortExpr};
 use std::any::Any;
@@ -40,7 +41,10 @@ pub(crate) fn check(plan: &LogicalPlan, query: &Query) -> std::result::Result<()
             let Expr::WindowFunction(call) = expr else { continue };
             let (frame, Some(first)) = (&call.params.window_frame, call.params.order_by.first()) else { continue };
             let Ok(data_type) = first.expr.get_type(window.input.schema()) else { continue };
-            let is_far = matches!(data_type, DataType::Interval(_) | DataType::Binary);
+            let is_far = match &data_type {
+                DataType::Interval(_) => is_by_distance(frame),
+                other => *other == DataType::Binary,
+            };
             if is_far && frame.units == WindowFrameUnits::Range {
                 found = Some((call.fun.name().to_owned(), data_type));
                 return Ok(TreeNodeRecursion::Stop);
@@ -55,25 +59,41 @@ pub(crate) fn check(plan: &LogicalPlan, query: &Query) -> std::result::Result<()
     Err(Error::unsupported(clause, hint, called_at(query, &function)))
 }
 
-/// Makes numbers of the times of day that a window goes by: DataFusion knows no frames of these.
-#[derive(Debug)]
-pub(crate) struct TimesOfDay;
+/// Whether a frame begins or ends so far from a row.
+pub(crate) fn is_by_distance(frame: &WindowFrame) -> bool {
+    [&frame.start_bound, &frame.end_bound].into_iter().any(|bound| match bound {
+        WindowFrameBound::Preceding(by) | WindowFrameBound::Following(by) => !by.is_null(),
+        WindowFrameBound::CurrentRow => false,
+    })
+}
 
-impl FunctionRewrite for TimesOfDay {
+/// Makes numbers of the times of day and the intervals that a window goes by: DataFusion knows no frames of these.
+#[derive(Debug)]
+pub(crate) struct RangeKeys;
+
+impl FunctionRewrite for RangeKeys {
     fn name(&self) -> &'static str {
-        "times_of_day"
+        "range_keys"
     }
 
     fn rewrite(&self, expr: Expr, schema: &DFSchema, _: &ConfigOptions) -> Result<Transformed<Expr>> {
         let Expr::WindowFunction(mut call) = expr else { return Ok(Transformed::no(expr)) };
-        let is_time = |of: &Expr| of.get_type(schema).is_ok_and(|of| matches!(of, DataType::Time64(_)));
         let is_range = call.params.window_frame.units == WindowFrameUnits::Range;
-        let first = call.params.order_by.first_mut().filter(|sort| is_range && is_time(&sort.expr));
-        let is_changed = first.is_some();
-        if let Some(sort) = first {
-            // A cast has the name of what is cast.
-            sort.expr = cast(std::mem::take(&mut sort.expr), DataType::Int64);
-        }
+        let is_changed = match call.params.order_by.first_mut().filter(|_| is_range) {
+            Some(sort) => match sort.expr.get_type(schema) {
+                Ok(DataType::Time64(_)) => {
+                    // A cast has the name of what is cast.
+                    sort.expr = cast(std::mem::take(&mut sort.expr), DataType::Int64);
+                    true
+                }
+                Ok(of) if floats::is_interval(&of) => {
+                    sort.expr = interval_lengths::length_of(std::mem::take(&mut sort.expr));
+                    true
+                }
+                _ => false,
+            },
+            None => false,
+        };
         Ok(Transformed::new_transformed(Expr::WindowFunction(call), is_changed))
     }
 }

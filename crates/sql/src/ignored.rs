@@ -12,13 +12,14 @@ use crate::repeated;
 use crate::respell::plain_name;
 use crate::row_values;
 use crate::session::Session;
+use crate::shifts;
 use crate::statement::Query;
 use crate::text::Position;
 use crate::walk::{walk, walk_expressions};
 use datafusion::sql::sqlparser::ast::{
-    self, DuplicateTreatment, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArguments,
-    Ident, JoinConstraint, JoinOperator, ObjectNamePart, Select, SetExpr, SetOperator, SetQuantifier, Spanned,
-    TableFactor, TableWithJoins, Visitor,
+    self, BinaryOperator, DuplicateTreatment, Expr, Fetch, Function, FunctionArg, FunctionArgExpr,
+    FunctionArgumentClause, FunctionArguments, Ident, JoinConstraint, JoinOperator, ObjectNamePart, Select, SetExpr,
+    SetOperator, SetQuantifier, Spanned, TableFactor, TableWithJoins, Visitor,
 };
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -158,6 +159,31 @@ impl Gate<'_> {
         ControlFlow::Break(Box::new(Error::unsupported(clause, hint, position)))
     }
 
+    /// Refuses offsets and defaults of `lag` and `lead` that would be taken for others.
+    fn shift(&self, call: &Function) -> Walk {
+        let name = plain_name(&call.name).map(str::to_lowercase).filter(|name| shifts::is_one(name));
+        let Some(clause) = name.filter(|_| call.over.is_some()).and_then(|name| shifts::refused(&name, call)) else {
+            return ControlFlow::Continue(());
+        };
+        let position = Position::of(self.cursor.text, call.name.span().start);
+        let hint = "write the offset as a number";
+        ControlFlow::Break(Box::new(Error::unsupported(clause, hint, position)))
+    }
+
+    /// Refuses a FETCH that is no LIMIT.
+    fn fetch(&self, fetch: &Fetch) -> Walk {
+        let (clause, hint) = if fetch.with_ties {
+            ("FETCH ... WITH TIES", "number the rows with rank()")
+        } else if fetch.percent {
+            ("FETCH ... PERCENT", "number the rows, and compare with count(*) OVER ()")
+        } else {
+            ("FETCH beside LIMIT", "leave one of them out")
+        };
+        let before = self.cursor.word_before(fetch.span().start, "FETCH");
+        let at = before.or_else(|| self.cursor.only_word("FETCH"));
+        ControlFlow::Break(Box::new(Error::unsupported(clause, hint, at)))
+    }
+
     /// Refuses `ARRAY(SELECT ...)`, which is parsed as the call of a function.
     fn array(&self, call: &Function) -> Walk {
         let is_array = plain_name(&call.name).is_some_and(|name| name.eq_ignore_ascii_case("array"));
@@ -280,7 +306,7 @@ impl Visitor for Gate<'_> {
             body,
             order_by: _,
             limit_clause: _,
-            fetch: _,
+            fetch,
             locks: _,
             for_clause,
             settings,
@@ -288,6 +314,9 @@ impl Visitor for Gate<'_> {
             pipe_operators,
         } = query;
         self.counted(body)?;
+        if let Some(fetch) = fetch {
+            self.fetch(fetch)?;
+        }
         order_by::check(query, self.cursor.text)?;
         repeated::check_order(query, self.cursor.text)?;
         let clauses = [
@@ -310,6 +339,7 @@ impl Visitor for Gate<'_> {
                 self.ordered_set(call)?;
                 self.once(call)?;
                 self.array(call)?;
+                self.shift(call)?;
                 self.call(call)
             }
             Expr::Like { pattern, any, .. } | Expr::ILike { pattern, any, .. } if *any || is_all(pattern) => {
@@ -319,6 +349,11 @@ impl Visitor for Gate<'_> {
                 let at = before.or_else(|| Position::of(self.cursor.text, start));
                 let hint = "compare with each pattern, or match one regular expression with ~";
                 ControlFlow::Break(Box::new(Error::unsupported(clause, hint, at)))
+            }
+            Expr::BinaryOp { op: BinaryOperator::Overlaps, right, .. } => {
+                let at = self.cursor.word_before(right.span().start, "OVERLAPS");
+                let hint = "compare the ends: a < d AND c < b";
+                ControlFlow::Break(Box::new(Error::unsupported("OVERLAPS", hint, at)))
             }
             Expr::Collate { collation, .. } => {
                 let at = self.cursor.word_before(collation.span().start, "COLLATE");
@@ -338,7 +373,8 @@ impl Visitor for Gate<'_> {
             optimizer_hints: _,
             distinct: _,
             select_modifiers,
-            top,
+            // It is a name here.
+            top: _,
             top_before_distinct: _,
             projection: _,
             exclude,
@@ -361,7 +397,6 @@ impl Visitor for Gate<'_> {
         } = select;
         let clauses = [
             (select_modifiers.is_some(), "a modifier after SELECT"),
-            (top.is_some(), "TOP"),
             (exclude.is_some(), "EXCLUDE"),
             (!lateral_views.is_empty(), "LATERAL VIEW"),
             (prewhere.is_some(), "PREWHERE"),

@@ -144,13 +144,6 @@ impl Gate<'_> {
         if let Some(limit) = &query.limit_clause {
             self.limit(limit, query.order_by.is_some())?;
         }
-        if let Some(fetch) = &query.fetch {
-            return self.refuse(
-                "FETCH ... WITH TIES",
-                "number the rows with rank()",
-                self.before(fetch.span(), "FETCH"),
-            );
-        }
         if !query.locks.is_empty() {
             let at = self.cursor.word_after(query.span().end, "FOR");
             return self.refuse("FOR UPDATE", "a view has no locks", at);

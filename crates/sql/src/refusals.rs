@@ -1,13 +1,16 @@
 //! What DataFusion's planner refuses with no place of its own, or in words that are not about what was written.
 
 use crate::error::{self, Error, Kind};
+use crate::floats::is_interval;
 use crate::order_by;
-use crate::references::function_name;
+use crate::references::{called_at, function_name};
 use crate::row_values;
 use crate::session::Session;
 use crate::statement::Query;
 use crate::text::Position;
+use crate::types::pg_name;
 use crate::walk::{walk, walk_expressions};
+use arrow::datatypes::DataType;
 use datafusion::common::DataFusionError;
 use datafusion::sql::sqlparser::ast::{self, AccessExpr, Expr, Select, Spanned, Visitor};
 use datafusion::sql::sqlparser::tokenizer::Location;
@@ -53,9 +56,28 @@ pub(crate) fn refused(error: DataFusionError, query: &Query, session: &Session) 
                 None => error,
             }
         }
+        Error::Invalid { sqlstate: "42804", message, .. }
+            if message.starts_with("Function 'percentile_cont' requires") =>
+        {
+            no_percentile(message, query).unwrap_or(error)
+        }
         _ if error.sqlstate() == error::NOT_DISTINCT => error.or_at(order_by::beyond_distinct(&query.ast, &query.text)),
         _ => error,
     }
+}
+
+/// `percentile_cont` of values that are no numbers.
+fn no_percentile(message: &str, query: &Query) -> Option<Error> {
+    let given = error::between(message, "argument types 'percentile_cont(", ")'")?;
+    let (value, fraction) = given.rsplit_once(", ")?;
+    let (value, fraction) = (value.parse::<DataType>().ok()?, fraction.parse::<DataType>().ok()?);
+    let position = called_at(query, "percentile_cont");
+    if is_interval(&value) {
+        let hint = "take percentile_disc, or extract(epoch FROM ...)";
+        return Some(Error::unsupported("percentile_cont() of intervals", hint, position));
+    }
+    let message = format!("function percentile_cont({}, {}) does not exist", pg_name(&fraction), pg_name(&value));
+    Some(Error::Invalid { sqlstate: "42883", message, position })
 }
 
 fn is_quoted(text: &str, at: Option<Position>) -> bool {

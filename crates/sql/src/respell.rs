@@ -25,6 +25,8 @@
 //! - `age(x)` is that of today, and `make_interval` has all of its arguments in their order.
 //! - ROLLUP and CUBE of several columns at one place are written out as sets.
 //! - A window that OVER names is written out.
+//! - A default of `lag` and `lead` that is no constant is a branch of a CASE.
+//! - VALUES that read the row around them are a SELECT over the numbers of their rows.
 //! - A slice without a bound has the first or the last possible one.
 //! - A parameter of LIMIT or OFFSET is cast to a bigint, and so is the place in `substr`.
 //!
@@ -34,8 +36,8 @@ use crate::repeated::tell_apart;
 use crate::titles::{is_column, named_by_place};
 use crate::walk::walk_mut;
 use crate::{
-    arrays, jsonb, literals, numerals, order_by, patterns, row_values, scalars, scopes, sets, titles, window_names,
-    zones,
+    arrays, jsonb, literals, numerals, order_by, patterns, row_values, scalars, scopes, sets, shifts, titles, unpivot,
+    window_names, zones,
 };
 use datafusion::sql::sqlparser::ast::{
     AccessExpr, BinaryOperator, CastKind, CharacterLength, DataType, DuplicateTreatment, Expr, Function, FunctionArg,
@@ -53,6 +55,7 @@ pub(crate) fn respelled(query: &Query) -> Query {
     let mut query = query.clone();
     titles::written_out(&mut query);
     window_names::written_out(&mut query);
+    unpivot::written_out(&mut query);
     // Nothing breaks the walks off.
     let ControlFlow::Continue(()) = walk_mut(&mut query, &mut Respell);
     let ControlFlow::Continue(()) = walk_mut(&mut query, &mut NameFields);
@@ -429,6 +432,7 @@ fn in_other_words(function: &Function) -> Option<Expr> {
                 list.args.iter().map(unnamed).collect::<Option<Vec<_>>>()?.try_into().ok()?;
             Some(Expr::BinaryOp { left: Box::new(left), op: BinaryOperator::Modulo, right: Box::new(right) })
         }
+        name if shifts::is_one(name) => shifts::written_out(name, function),
         // Counted exactly.
         "approx_count_distinct" => {
             let Expr::Function(mut count) = renamed("count") else { return None };
@@ -485,7 +489,7 @@ fn whole(expr: Expr) -> Expr {
     }
 }
 
-fn unnamed(arg: &FunctionArg) -> Option<Expr> {
+pub(crate) fn unnamed(arg: &FunctionArg) -> Option<Expr> {
     match arg {
         FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(expr.clone()),
         _ => None,
@@ -554,7 +558,7 @@ fn bounded(access: &mut AccessExpr) {
     upper_bound.get_or_insert_with(|| number("2147483647"));
 }
 
-fn number(digits: &str) -> Expr {
+pub(crate) fn number(digits: &str) -> Expr {
     Expr::Value(ValueWithSpan { value: Value::Number(digits.to_owned(), false), span: Span::empty() })
 }
 
@@ -565,7 +569,7 @@ fn span_of(name: &ObjectName) -> Span {
     }
 }
 
-fn named(name: &str, span: Span) -> ObjectName {
+pub(crate) fn named(name: &str, span: Span) -> ObjectName {
     ObjectName(vec![ObjectNamePart::Identifier(Ident::with_span(span, name))])
 }
 

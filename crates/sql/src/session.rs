@@ -17,7 +17,7 @@ use crate::correlation;
 use crate::error::{Error, Result};
 use crate::exact::{Exact, FiltersDown, UntiedWindows, exact, optimizer_rules, physical_rules};
 use crate::formats;
-use crate::frames::{self, TimesOfDay};
+use crate::frames::{self, RangeKeys};
 use crate::function::{self, ScalarFunction};
 use crate::guards::{Guarded, Uncommon};
 use crate::hidden;
@@ -257,7 +257,7 @@ impl Session {
         state.register_function_rewrite(Arc::new(Rounding)).expect("a session takes rewrites");
         state.register_function_rewrite(Arc::new(Lists)).expect("a session takes rewrites");
         state.register_function_rewrite(Arc::new(Joined)).expect("a session takes rewrites");
-        state.register_function_rewrite(Arc::new(TimesOfDay)).expect("a session takes rewrites");
+        state.register_function_rewrite(Arc::new(RangeKeys)).expect("a session takes rewrites");
         patterns::register(&mut state).expect("a session takes functions");
         intervals::register(&mut state).expect("a session takes functions");
         averages::register(&mut state).expect("a session takes functions");

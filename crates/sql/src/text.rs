@@ -6,6 +6,7 @@
 use crate::error::{Error, Result};
 use datafusion::sql::sqlparser::ast::Query;
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
+use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
 use std::fmt;
@@ -137,7 +138,17 @@ pub(crate) fn tokens(text: &str) -> Result<Vec<TokenWithSpan>> {
         let position = Position::of(text, e.location);
         Error::Syntax { message: e.message, position }
     })?;
-    Ok(all.into_iter().filter(|t| !matches!(t.token, Token::Whitespace(_) | Token::EOF)).collect())
+    Ok(all.into_iter().filter(|t| !matches!(t.token, Token::Whitespace(_) | Token::EOF)).map(as_name).collect())
+}
+
+/// A token, of which TOP is a name like others: it is a word of other databases.
+fn as_name(mut token: TokenWithSpan) -> TokenWithSpan {
+    if let Token::Word(word) = &mut token.token
+        && word.keyword == Keyword::TOP
+    {
+        word.keyword = Keyword::NoKeyword;
+    }
+    token
 }
 
 #[cfg(test)]
