@@ -6,6 +6,8 @@ use highwater_checkpoint::{Base64, Host, PublishOptions, Root, TokioHost, Upload
 use highwater_core::{StoreId, SystemClock, WorkerIndex};
 use highwater_state::{PageStore, StoreLimits};
 use std::pin::Pin;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 const PATIENCE: Duration = Duration::from_secs(60);
