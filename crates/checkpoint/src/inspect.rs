@@ -308,7 +308,7 @@ fn damage_of(names: &Names, file: &FileMeta, sizes: &BTreeMap<FileId, u64>) -> O
     }
 }
 
-/// Removes everything of a pipeline, and tells whether there were checkpoints or files of it. First its
+/// Removes everything of a pipeline, and tells whether there was anything of it. First its
 /// list is emptied under a new claim, so that nobody publishes or restores what is going away; the pointer
 /// goes last, so that a removal which is cut off is not mistaken for a lost pointer.
 ///
@@ -328,7 +328,8 @@ pub async fn delete(store: &Store, pipeline: &str) -> Result<bool> {
         Err(error) => return Err(error),
     }
     let listed = store.list(&names, names.base()).await?;
-    let was_there = listed.iter().any(|listed| matches!(listed.object, Object::File(_) | Object::Checkpoint(_)));
+    // The pointer alone is what a removal leaves that is cut off at its end.
+    let was_there = listed.iter().any(|listed| listed.object != Object::Foreign);
     let (current, rest): (Vec<_>, Vec<_>) = listed.into_iter().partition(|listed| listed.object == Object::Current);
     for listed in rest.into_iter().chain(current).filter(|listed| listed.object != Object::Foreign) {
         store.delete(&listed.path).await?;

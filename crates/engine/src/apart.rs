@@ -59,6 +59,7 @@ impl Apart {
             return Ok(());
         }
         if waiting.threads >= self.most {
+            tracing::warn!(threads = waiting.threads, "a delivery waits for others: their targets do not answer");
             return Ok(());
         }
         let this = Arc::clone(self);

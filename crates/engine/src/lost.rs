@@ -74,6 +74,14 @@ pub(crate) fn note_dropped(folder: &Path) -> std::io::Result<()> {
     }
 }
 
+/// Notes that the root has nothing more of a dropped pipeline.
+pub(crate) fn note_removed(folder: &Path) -> std::io::Result<()> {
+    match std::fs::remove_file(folder.join(LEFT)) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// Whether a pipeline that was dropped had checkpoints in a root.
 pub(crate) fn has_left(folder: &Path, root: &str) -> bool {
     names(folder, LEFT, root)
@@ -232,6 +240,10 @@ mod tests {
         }
         let told = still_left("p", folder.path(), "/b").to_string();
         assert!(told.contains("were in /b") && told.contains(LEFT), "{told}");
+        for _ in 0..2 {
+            note_removed(folder.path()).expect("no note");
+            assert!(!has_left("/b"));
+        }
     }
 
     #[test]

@@ -34,7 +34,7 @@ use keeping::STOP_PATIENCE;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -493,8 +493,6 @@ pub(crate) struct Pipelines {
     ending: Cancel,
     /// Threads that begin failed pipelines anew.
     restarts: Mutex<Vec<JoinHandle<()>>>,
-    /// When an ending engine waits no longer for background work.
-    let_go_by: OnceLock<Instant>,
 }
 
 impl Pipelines {
@@ -508,7 +506,6 @@ impl Pipelines {
             next_run: AtomicU64::new(0),
             ending: Cancel::default(),
             restarts: Mutex::default(),
-            let_go_by: OnceLock::new(),
         }
     }
 
@@ -682,7 +679,7 @@ impl Pipelines {
         if !was_there && lost::has_left(&folder, store.root().url()) {
             return Err(lost::still_left(name, &folder, store.root().url()));
         }
-        // Last, as it tells what the root still has.
+        lost::note_removed(&folder).map_err(io)?;
         if folder.exists() {
             std::fs::remove_dir_all(&folder).map_err(io)?;
         }

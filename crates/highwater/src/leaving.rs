@@ -8,6 +8,7 @@
 
 use crate::catalog::{Entry, Kind};
 use crate::database::{Database, State};
+use highwater_engine::Error;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::sync::PoisonError;
@@ -94,16 +95,20 @@ impl Database {
     /// Removes what the pipelines have left that were dropped since the last call, and gives what could not be, in
     /// words.
     pub(crate) fn remove_new(&self) -> Vec<String> {
-        if self.state().unremoved.is_empty() {
+        let new = std::mem::take(&mut self.state().unremoved);
+        if new.is_empty() {
             return Vec::new();
         }
         let _turn = self.removing.lock().unwrap_or_else(PoisonError::into_inner);
-        let new = std::mem::take(&mut self.state().unremoved);
         let mut due = Vec::new();
+        let mut is_away = false;
         for pipeline in new {
-            if let Err(error) = self.remove(&pipeline) {
+            if is_away {
+                due.push(format!("the checkpoints of {pipeline:?} are removed later"));
+            } else if let Err(error) = self.remove(&pipeline) {
                 tracing::warn!(pipeline, %error, "its checkpoints are still to be removed");
                 due.push(format!("the checkpoints of {pipeline:?} are removed later: {error}"));
+                is_away = does_not_answer(&error);
             }
         }
         due
@@ -116,14 +121,17 @@ impl Database {
             let _turn = self.removing.lock().unwrap_or_else(PoisonError::into_inner);
             if let Err(error) = self.remove(&pipeline) {
                 tracing::debug!(pipeline, %error, "its checkpoints are still to be removed");
+                if does_not_answer(&error) {
+                    return;
+                }
             }
         }
     }
 
-    /// Removes what a dropped pipeline has left, unless that is done, it is just being begun, or all ends. Only in one's turn:
-    /// its name is free when it is done, and nobody must be at it any more. Without the state, as a store may take
-    /// its time.
-    fn remove(&self, pipeline: &str) -> highwater_engine::Result<()> {
+    /// Removes what a dropped pipeline has left, unless that is done, it is just being begun, or all ends. Only in
+    /// one's turn: its name is free when it is done, and nobody must be at it any more. Without the state, as a store
+    /// may take its time.
+    fn remove(&self, pipeline: &str) -> Result<(), Error> {
         let is_due = {
             let state = self.state();
             let is_of = |entry: &Entry| entry.pipeline.as_deref() == Some(pipeline);
@@ -134,11 +142,18 @@ impl Database {
         };
         if is_due {
             self.engine.delete(pipeline)?;
+            // It may have been begun once more while it was dropped.
+            self.tables.set_readers(pipeline, &[]);
             let removed = Leaving { pipelines: BTreeSet::from([pipeline.to_owned()]), ..Leaving::default() };
             note(&mut self.state(), &removed);
         }
         Ok(())
     }
+}
+
+/// Whether the root does not answer, which is the same one for all pipelines.
+const fn does_not_answer(error: &Error) -> bool {
+    matches!(error, Error::Checkpoint(error) if error.is_transient())
 }
 
 /// Notes that something is removed.

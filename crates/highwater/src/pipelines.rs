@@ -270,15 +270,17 @@ impl Database {
         let is_certain = !is_first || log_offsets(&plan, &manifest).all(|(_, offset)| TableStore::is_certain(offset));
         // What another database's tables were given this one's are not given once more.
         let has_given = is_first && manifest.sql.iter().any(|sql| writes_here(sql));
-        if !has_given && is_certain && check_positions(&plan, &manifest).is_ok() {
+        let positions = check_positions(&plan, &manifest);
+        if !has_given && is_certain && positions.is_ok() {
             return Ok(true);
         }
+        let reason = positions.err().map_or_else(String::new, |error| format!(" ({error})"));
         let root = self.engine.store().root().url();
         Err(invalid(
             "55000",
             format!(
                 "checkpoint root {root} holds a pipeline {pipeline:?} over tables of another database, or of what this \
-                 one was: use another name or root, or remove its folder there if nobody uses it"
+                 one was{reason}: use another name or root, or remove its folder there if nobody uses it"
             ),
             None,
         ))

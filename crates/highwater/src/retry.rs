@@ -17,7 +17,11 @@ impl Database {
         if self.state().restoring.is_closed() {
             return;
         }
+        self.begin_broken();
         self.remove_left();
+    }
+
+    fn begin_broken(&self) {
         let away = {
             let state = self.state();
             if state.broken.is_empty() {

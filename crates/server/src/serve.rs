@@ -26,6 +26,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 /// How often what is broken is tried again.
 const RETRY: Duration = Duration::from_secs(5);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// Arguments of `highwater serve`.
 #[derive(Debug, clap::Args)]
@@ -131,7 +132,7 @@ fn restore(database: &Database, ended: &Receiver<()>) {
         let began = Instant::now();
         database.retry_broken();
         // Definitions wait for a try, which takes long when a store does not answer.
-        pause = RETRY.max(began.elapsed() * 10);
+        pause = (began.elapsed() * 10).clamp(RETRY, LONGEST_PAUSE);
     }
 }
 

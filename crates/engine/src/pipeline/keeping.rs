@@ -228,9 +228,9 @@ impl Pipelines {
 
     /// Waits for restarts and background work that still have their hands on the folder of the page store, so
     /// that another engine can open it and the process can end; at last also for who else has these pipelines.
-    /// To be called once the supervisor has ended; all calls together wait for a bounded time.
+    /// To be called once the supervisor has ended; waits for a bounded time.
     pub(crate) fn let_go(self: &Arc<Self>, is_last: bool) {
-        let deadline = *self.let_go_by.get_or_init(|| Instant::now() + LET_GO_PATIENCE);
+        let deadline = Instant::now() + LET_GO_PATIENCE;
         let is_held = || {
             if self.restarting() > 0 {
                 return true;
