@@ -7,15 +7,15 @@
 
 use crate::alike;
 use crate::error::{DataError, between};
-use crate::types::catalog_name;
+use crate::types::{catalog_name, is_text};
 use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, DataFusionError, Diagnostic, Result, ScalarValue, Spans, plan_err};
-use datafusion::logical_expr::expr::{Between, Case, Cast, InList, Like, ScalarFunction};
+use datafusion::logical_expr::expr::{Between, Case, InList, Like};
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
-    BinaryExpr, Distinct, Expr, ExprSchemable, JoinType, LogicalPlan, Operator, Subquery, Union, Values,
+    BinaryExpr, Distinct, Expr, ExprSchemable, JoinType, LogicalPlan, Operator, Subquery, Union,
 };
 use datafusion::sql::sqlparser::ast::BinaryOperator;
 use std::cell::LazyCell;
@@ -164,11 +164,8 @@ impl ExprPlanner for Matched {
         let RawBinaryExpr { op, left, right } = &expr;
         match op {
             Eq | NotEq | Lt | LtEq | Gt | GtEq => compared(left, &op.to_string(), right, schema)?,
-            Plus | Minus | Multiply | Divide | Modulo if [left, right].iter().any(|of| is_no_number(of, schema)) => {
-                let is_known = |of: &Expr| kind(&type_of(of, schema)).is_some();
-                if is_known(left) && is_known(right) {
-                    return Err(no_operator(left, &op.to_string(), right, schema));
-                }
+            Plus | Minus | Multiply | Divide | Modulo if is_no_arithmetic(op, left, right, schema) => {
+                return Err(no_operator(left, &op.to_string(), right, schema));
             }
             And | Or => {
                 condition(&op.to_string(), left, schema)?;
@@ -185,9 +182,29 @@ impl ExprPlanner for Matched {
     }
 }
 
-/// Whether a value is one that no arithmetic takes.
-fn is_no_number(value: &Expr, schema: &DFSchema) -> bool {
-    matches!(kind(&type_of(value, schema)), Some((Kind::Boolean | Kind::Bytes, _)))
+/// Whether there is no such arithmetic in PostgreSQL: of booleans, bytes, arrays and texts from elsewhere, of moments
+/// and numbers but for a date and days, and sums of spans of time and numbers.
+fn is_no_arithmetic(op: &BinaryOperator, left: &Expr, right: &Expr, schema: &DFSchema) -> bool {
+    use BinaryOperator::{Minus, Plus};
+    let (one, other) = (type_of(left, schema), type_of(right, schema));
+    let is_found =
+        |value: &Expr, of: &DataType| is_text(of) && !matches!(value, Expr::Literal(..) | Expr::Placeholder(_));
+    match (kind(&one), kind(&other)) {
+        (Some((Kind::Boolean | Kind::Bytes, _) | (_, true)), Some(_))
+        | (Some(_), Some((Kind::Boolean | Kind::Bytes, _) | (_, true))) => true,
+        (Some((Kind::Number, _)), None) => is_found(right, &other),
+        (None, Some((Kind::Number, _))) => is_found(left, &one),
+        (Some((Kind::Moment, _)), Some((Kind::Number, _))) => {
+            !matches!(op, Plus | Minus) || one != DataType::Date32 || !other.is_integer()
+        }
+        (Some((Kind::Number, _)), Some((Kind::Moment, _))) => {
+            *op != Plus || other != DataType::Date32 || !one.is_integer()
+        }
+        (Some((Kind::Span, _)), Some((Kind::Number, _))) | (Some((Kind::Number, _)), Some((Kind::Span, _))) => {
+            matches!(op, Plus | Minus)
+        }
+        _ => false,
+    }
 }
 
 /// Refuses values of a bound query that stand beside each other and do not go together.
@@ -214,7 +231,6 @@ pub(crate) fn check(plan: &LogicalPlan) -> Result<()> {
 fn is_of_several(expr: &Expr) -> bool {
     match expr {
         Expr::BinaryExpr(of) => matches!(of.op, Operator::IsDistinctFrom | Operator::IsNotDistinctFrom),
-        Expr::ScalarFunction(call) => call.func.name() == "array_has",
         Expr::Between(_)
         | Expr::InList(_)
         | Expr::InSubquery(_)
@@ -241,7 +257,6 @@ fn parts(expr: &Expr, schema: &DFSchema) -> Result<()> {
         Expr::SetComparison(of) => looked_up(&of.expr, sign(&of.op.to_string()), &of.subquery, schema),
         Expr::Like(of) => like(of, schema),
         Expr::Case(of) => case(of, schema),
-        Expr::ScalarFunction(of) => element(of, schema),
         _ => Ok(()),
     }
 }
@@ -293,19 +308,7 @@ fn case(Case { expr, when_then_expr, else_expr }: &Case, schema: &DFSchema) -> R
     together("CASE", &given, schema)
 }
 
-/// `value = ANY (array)`.
-fn element(call: &ScalarFunction, schema: &DFSchema) -> Result<()> {
-    let [array, value] = call.args.as_slice() else { return Ok(()) };
-    let DataType::List(item) = type_of(array, schema) else { return Ok(()) };
-    let given = type_of(value, schema);
-    if apart(&[given.clone(), item.data_type().clone()]).is_none() {
-        return Ok(());
-    }
-    let (one, other) = (name_of(value, &given), catalog_name(item.data_type()));
-    Err(refused("42883", format!("operator does not exist: {one} = {other}"), value))
-}
-
-/// The columns of set operations, joins and VALUES.
+/// The columns of set operations and joins.
 fn columns(node: &LogicalPlan) -> Result<()> {
     match node {
         LogicalPlan::Union(Union { inputs, schema }) => {
@@ -326,7 +329,6 @@ fn columns(node: &LogicalPlan) -> Result<()> {
                 None => Ok(()),
             }
         }),
-        LogicalPlan::Values(values) => listed(values),
         _ => Ok(()),
     }
 }
@@ -346,27 +348,6 @@ fn column_of(plan: &LogicalPlan, at: usize) -> Expr {
         LogicalPlan::Projection(given) if at < given.expr.len() => given.expr[at].clone().unalias(),
         LogicalPlan::Distinct(Distinct::All(input)) => column_of(input, at),
         other => Expr::Column(Column::from(other.schema().qualified_field(at))),
-    }
-}
-
-/// Dates and timestamps of VALUES, for which DataFusion takes numbers.
-fn listed(Values { schema, values }: &Values) -> Result<()> {
-    let none = DFSchema::empty();
-    for (at, field) in schema.fields().iter().enumerate() {
-        if kind(field.data_type()) != Some((Kind::Moment, false)) {
-            continue;
-        }
-        let column: Vec<&Expr> = values.iter().map(|row| uncast(&row[at], &none)).collect();
-        together("VALUES", &column, &none)?;
-    }
-    Ok(())
-}
-
-/// A number that is cast to something else; any other value as it is.
-fn uncast<'a>(value: &'a Expr, schema: &DFSchema) -> &'a Expr {
-    match value {
-        Expr::Cast(Cast { expr, .. }) if type_of(expr, schema).is_numeric() => expr,
-        other => other,
     }
 }
 
