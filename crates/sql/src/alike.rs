@@ -12,9 +12,10 @@ use crate::error::DataError;
 use crate::exact::compares;
 use crate::floats::is_interval;
 use crate::intervals::written;
+use crate::matched;
 use crate::numbers;
 use crate::numerals;
-use crate::types::{is_text, pg_name};
+use crate::types::{catalog_name, is_text, pg_name};
 use arrow::datatypes::{DataType, FieldRef, TimeUnit};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
@@ -451,7 +452,7 @@ fn with_exact(input: Arc<LogicalPlan>, places: &[usize]) -> Arc<LogicalPlan> {
 }
 
 /// Whether a join is what EXCEPT or INTERSECT are planned as.
-fn is_of_sets(join: &Join) -> bool {
+pub(crate) fn is_of_sets(join: &Join) -> bool {
     let is_kind = matches!(join.join_type, JoinType::LeftSemi | JoinType::LeftAnti);
     let width = join.left.schema().fields().len();
     let is_whole = join.on.len() == width && join.right.schema().fields().len() == width;
@@ -529,6 +530,7 @@ impl ScalarUDFImpl for Alike {
     }
 
     fn coerce_types(&self, given: &[DataType]) -> Result<Vec<DataType>> {
+        matched::arguments(self.name(), given)?;
         let together = match self.name() {
             "nullif" => numbers::type_compared(given.iter()),
             _ => numbers::type_together(given.iter()),
@@ -548,7 +550,7 @@ impl ScalarUDFImpl for Alike {
         match comparison_coercion(value, other) {
             Some(of) if of.is_null() => Ok(vec![DataType::Utf8; 2]),
             Some(of) => Ok(vec![of; 2]),
-            None => plan_err!("nullif types {} and {} cannot be matched", pg_name(value), pg_name(other)),
+            None => plan_err!("operator does not exist: {} = {}", catalog_name(value), catalog_name(other)),
         }
     }
 

@@ -1,5 +1,6 @@
 //! Why a statement was refused: classed by SQLSTATE, with the position in the statement.
 
+use crate::matched;
 use crate::text::Position;
 use crate::titles;
 use datafusion::common::{Column, DataFusionError, SchemaError};
@@ -215,6 +216,10 @@ impl Error {
             DataFusionError::NotImplemented(message) => {
                 Self::unsupported(not_done(message), "DataFusion does not plan it", position)
             }
+            DataFusionError::External(source) => match source.downcast_ref::<DataError>() {
+                Some(said) => Self::Invalid { sqlstate: said.sqlstate, message: said.message.clone(), position },
+                None => Self::Plan(Box::new(error)),
+            },
             _ => Self::Plan(Box::new(error)),
         }
     }
@@ -289,7 +294,8 @@ impl Error {
             return Self::Unknown { kind: Kind::Function, name, position };
         }
         if let Some(message) = between(&message, COERCION_FAILED, ". No function matches") {
-            return Self::Invalid { sqlstate: "42883", message, position };
+            let sqlstate = if message.ends_with(matched::UNMATCHED) { "42804" } else { "42883" };
+            return Self::Invalid { sqlstate, message, position };
         }
         if let Some(column) = between(&message, "column \"", "\" must appear in the GROUP BY") {
             let message = format!("column {column:?} must appear in GROUP BY or in an aggregate function");
@@ -345,6 +351,9 @@ fn in_postgres_words(message: &str) -> Option<(&'static str, String)> {
     if message.contains(ALIASED) {
         return Some((NOT_DISTINCT, message.to_owned()));
     }
+    if let Some(told) = matched::in_postgres_words(message) {
+        return Some(told);
+    }
     let (clause, place) = if message.contains("Order by index starts at 1") {
         ("ORDER BY", "0".to_owned())
     } else if let Some(place) = between(message, "Order by column out of bounds, specified: ", ",") {
@@ -354,6 +363,7 @@ fn in_postgres_words(message: &str) -> Option<(&'static str, String)> {
     } else {
         let function = between(message, "Function '", "' user-defined coercion failed")?;
         let given = between(message, "argument types '", "'").unwrap_or(function);
+        let given = matched::called(&given).unwrap_or(given);
         return Some(("42883", format!("function {given} does not exist")));
     };
     Some(("42P10", format!("{clause} position {place} is not in select list")))

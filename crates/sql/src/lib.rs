@@ -44,6 +44,7 @@ mod lengths;
 mod literals;
 pub mod lower;
 mod maintain;
+mod matched;
 mod merged;
 mod named;
 pub mod naming;

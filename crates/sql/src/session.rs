@@ -27,6 +27,7 @@ use crate::intervals::{self, Intervals};
 use crate::jsonb::{self, Jsonb, Settled};
 use crate::lateral;
 use crate::lengths::Lengths;
+use crate::matched::{self, Matched};
 use crate::merged;
 use crate::named;
 use crate::numerals::{Lists, Numerals};
@@ -233,6 +234,7 @@ impl Session {
                 Arc::new(Arrays),
                 Arc::new(Composites),
                 Arc::new(Written),
+                Arc::new(Matched),
             ])
             .with_analyzer_rule(Arc::new(Settled))
             .with_analyzer_rule(Arc::new(Exact))
@@ -424,7 +426,8 @@ impl Session {
             Err(e) => positions::written_out(&mut ast, self).then(|| planned(ast)).and_then(Result::ok).ok_or(e),
             Ok(plan) => Ok(plan),
         };
-        let plan = plan.and_then(alike::settled).map_err(|e| refusals::refused(e, query, self))?;
+        let plan = plan.and_then(|plan| matched::check(&plan).map(|()| plan)).and_then(alike::settled);
+        let plan = plan.map_err(|e| refusals::refused(e, query, self))?;
         if let Some(refused) = refused {
             return Err(refused.error(&query.text));
         }
