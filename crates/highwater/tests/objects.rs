@@ -282,6 +282,7 @@ fn a_lost_root_makes_no_sink_leave_rows_out() {
     assert_equal_to_recomputation(&database, "counts");
     assert_same(&database, "SELECT * FROM report", "SELECT * FROM counts", 6);
     database.shutdown().expect("a clean stop");
+    drop(database);
     let database = open();
     assert!(is_told(&database), "it is known after a restart");
     database.script("DROP SINK s; CREATE SINK s INTO report FROM counts").expect("a new sink");
@@ -352,6 +353,7 @@ fn a_view_does_not_go_on_from_a_dropped_one_whose_checkpoints_could_not_be_remov
     let database = with_root(folder.path());
     assert_doubled(&database);
     database.shutdown().expect("a clean stop");
+    drop(database);
     let database = with_root(folder.path());
     assert_doubled(&database);
     let dropped = database.execute("DROP MATERIALIZED VIEW j").expect("drops");

@@ -11,15 +11,18 @@ use std::sync::mpsc::channel;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// A checkpoint's number and the rows that came with it.
+type Delivery = (u64, Vec<i64>);
+
 /// A sink that notes what is delivered, each delivery once its gate is free.
 #[derive(Clone, Debug, Default)]
 struct Noted {
     gate: Arc<Mutex<()>>,
-    deliveries: Arc<Mutex<Vec<(u64, Vec<i64>)>>>,
+    deliveries: Arc<Mutex<Vec<Delivery>>>,
 }
 
 impl Noted {
-    fn deliveries(&self) -> Vec<(u64, Vec<i64>)> {
+    fn deliveries(&self) -> Vec<Delivery> {
         self.deliveries.lock().expect("no delivery panics").clone()
     }
 }
