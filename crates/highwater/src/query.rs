@@ -33,7 +33,7 @@ use highwater_engine::{Pipeline, Trigger};
 use highwater_sql::session::plain;
 use highwater_sql::statement::{CreateView, Query};
 use highwater_sql::zones::Zone;
-use highwater_sql::{Session, explain, references};
+use highwater_sql::{Session, explain, references, unknowing_physical_rules};
 use highwater_tables::{Overlay, Snapshot};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -417,13 +417,9 @@ impl Database {
     }
 }
 
-/// Rules of DataFusion that run after rows have been distributed and sorted, and move or merge what did not need it
-/// because of what was known of columns then.
-const MOVING: [&str; 3] = ["CombinePartialFinalAggregate", "ProjectionPushdown", "PushdownSort"];
-
 /// A plan as it is computed. DataFusion goes by columns that it knows to be equal, or to have one value, when it
-/// distributes and sorts rows, and its last check refuses a plan in which later rules have moved what told so: one
-/// stream needs no distribution, and columns that stay where they are tell it as before.
+/// distributes and sorts rows, and its last check refuses a plan in which that is not known any more: one
+/// stream needs no distribution, and where nothing is known of a column's values rows are sorted.
 async fn physical(
     mut state: SessionState,
     plan: &LogicalPlan,
@@ -438,8 +434,7 @@ async fn physical(
         Err(error) if is_refused(&error) => {}
         planned => return planned,
     }
-    let mut rules = state.physical_optimizers().to_vec();
-    rules.retain(|rule| !MOVING.contains(&rule.name()));
+    let rules = unknowing_physical_rules();
     let state = SessionStateBuilder::new_from_existing(state).with_physical_optimizer_rules(rules).build();
     state.create_physical_plan(plan).await
 }

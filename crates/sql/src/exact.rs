@@ -381,9 +381,18 @@ pub(crate) fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
 #[must_use]
 pub fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     let mut rules = PhysicalOptimizer::new().rules;
-    rules.insert(0, Arc::new(Together));
+    rules.insert(0, Arc::new(Together::Fallible));
     rules.retain(|rule| !rule.name().starts_with("FilterPushdown"));
     rules.push(Arc::new(Undealt));
+    rules
+}
+
+/// The same rules, but knowing nothing of what filters leave, such as that a column has one value. DataFusion goes
+/// by that when it leaves out sorts, and knows it no longer when its last check looks for them.
+#[must_use]
+pub fn unknowing_physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
+    let mut rules = physical_rules();
+    rules[0] = Arc::new(Together::All);
     rules
 }
 

@@ -99,7 +99,7 @@ pub mod zones;
 
 pub use datafusion::sql::sqlparser::ast::SelectItem;
 pub use error::{DataError, Error, Kind, Result};
-pub use exact::physical_rules;
+pub use exact::{physical_rules, unknowing_physical_rules};
 pub use explain::explain;
 pub use function::{CallError, CallFailed, ScalarFunction, Volatility};
 pub use generated::{Generated, is_proctime};

@@ -27,8 +27,13 @@ use std::sync::Arc;
 type Physical = Arc<dyn PhysicalExpr>;
 
 /// See above.
-#[derive(Debug)]
-pub(crate) struct Together;
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Together {
+    /// The conditions that can fail.
+    Fallible,
+    /// All conditions, so that nothing is known of what a filter leaves.
+    All,
+}
 
 impl PhysicalOptimizerRule for Together {
     fn name(&self) -> &'static str {
@@ -36,7 +41,7 @@ impl PhysicalOptimizerRule for Together {
     }
 
     fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
-        Ok(plan.transform_up(together)?.data)
+        Ok(plan.transform_up(|plan| self.together(plan))?.data)
     }
 
     fn schema_check(&self) -> bool {
@@ -44,15 +49,17 @@ impl PhysicalOptimizerRule for Together {
     }
 }
 
-fn together(plan: Arc<dyn ExecutionPlan>) -> Result<Transformed<Arc<dyn ExecutionPlan>>> {
-    let Some(filter) = plan.downcast_ref::<FilterExec>() else { return Ok(Transformed::no(plan)) };
-    let (all, schema) = (filter.predicate(), filter.input().schema());
-    if split_conjunction(all).len() < 2 || cannot_fail(all, &schema) {
-        return Ok(Transformed::no(plan));
+impl Together {
+    fn together(self, plan: Arc<dyn ExecutionPlan>) -> Result<Transformed<Arc<dyn ExecutionPlan>>> {
+        let Some(filter) = plan.downcast_ref::<FilterExec>() else { return Ok(Transformed::no(plan)) };
+        let (all, schema) = (filter.predicate(), filter.input().schema());
+        if matches!(self, Self::Fallible) && (split_conjunction(all).len() < 2 || cannot_fail(all, &schema)) {
+            return Ok(Transformed::no(plan));
+        }
+        let all: Physical = Arc::new(Conditions { all: Arc::clone(all) });
+        let guarded = FilterExecBuilder::from(filter).with_predicate(all).build()?;
+        Ok(Transformed::yes(Arc::new(guarded)))
     }
-    let all: Physical = Arc::new(Conditions { all: Arc::clone(all) });
-    let guarded = FilterExecBuilder::from(filter).with_predicate(all).build()?;
-    Ok(Transformed::yes(Arc::new(guarded)))
 }
 
 /// Whether an expression is one of those of which it is known that they can be computed for all rows.
@@ -169,7 +176,7 @@ mod tests {
 
     /// The condition that a filter has in the end.
     fn guarded(predicate: Physical) -> Physical {
-        let plan = together(filter(predicate)).expect("a plan").data;
+        let plan = Together::Fallible.together(filter(predicate)).expect("a plan").data;
         Arc::clone(plan.downcast_ref::<FilterExec>().expect("a filter").predicate())
     }
 
