@@ -294,6 +294,9 @@ impl Error {
             return Self::Unknown { kind: Kind::Function, name, position };
         }
         if let Some(message) = between(&message, COERCION_FAILED, ". No function matches") {
+            if let Some((sqlstate, message)) = matched::in_postgres_words(&message) {
+                return Self::Invalid { sqlstate, message, position };
+            }
             let sqlstate = if message.ends_with(matched::UNMATCHED) { "42804" } else { "42883" };
             return Self::Invalid { sqlstate, message, position };
         }

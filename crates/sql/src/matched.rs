@@ -387,6 +387,11 @@ pub(crate) fn in_postgres_words(message: &str) -> Option<(&'static str, String)>
         };
         return Some(("42804", format!("VALUES types {} and {} {UNMATCHED}", written(before)?, written(found)?)));
     }
+    if let Some(given) = after(&"Failed to unify argument types of make_array: [") {
+        let types = listed(given.strip_suffix(']')?)?;
+        let other = types.iter().find(|of| **of != types[0])?;
+        return Some(("42804", format!("ARRAY types {} and {other} {UNMATCHED}", types[0])));
+    }
     // What is said of percentile_cont tells its types.
     let function = between(message, "Function '", "' ").filter(|name| name != "percentile_cont")?;
     let is_of_types = [" requires ", " expects "].iter().any(|says| message.contains(&format!("'{function}'{says}")));
@@ -425,10 +430,14 @@ fn nested(next: char, depth: &mut usize) -> usize {
 /// A call with the types that DataFusion shows, in PostgreSQL's names.
 pub(crate) fn called(shown: &str) -> Option<String> {
     let (name, types) = shown.strip_suffix(')')?.split_once('(')?;
+    Some(format!("{name}({})", listed(types)?.join(", ")))
+}
+
+/// PostgreSQL's names of the types that DataFusion lists.
+fn listed(types: &str) -> Option<Vec<String>> {
     let mut depth = 0;
     let types = types.split(|c| nested(c, &mut depth) == 0 && c == ',').map(str::trim);
-    let types: Option<Vec<String>> = types.filter(|of| !of.is_empty()).map(named).collect();
-    Some(format!("{name}({})", types?.join(", ")))
+    types.filter(|of| !of.is_empty()).map(named).collect()
 }
 
 #[cfg(test)]
@@ -487,6 +496,10 @@ mod tests {
                 "Function 'lower' requires String, but received Int32 (DataType: Int32).. No function matches the \
                  given name and argument types 'lower(Int32)'. You might need to add explicit type casts",
                 Some(("42883", "function lower(integer) does not exist")),
+            ),
+            (
+                "Failed to unify argument types of make_array: [Int32, Int32, Timestamp(µs)]",
+                Some(("42804", "ARRAY types integer and timestamp without time zone cannot be matched")),
             ),
             ("Function 'percentile_cont' requires Numeric", None),
             ("something else", None),
