@@ -9,7 +9,7 @@
 use crate::floats::is_float;
 use crate::numerals::as_numeric;
 use crate::numerics;
-use arrow::array::{Array, ArrayRef, AsArray, ListArray};
+use arrow::array::{Array, ArrayRef, AsArray, ListArray, new_null_array};
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Decimal128Type, DecimalType, Field, FieldRef, Float32Type, Float64Type};
 use arrow::error::ArrowError;
@@ -72,6 +72,8 @@ impl Step {
 
     fn of(self, values: &ArrayRef) -> Result<ArrayRef, ArrowError> {
         match (values.data_type(), self) {
+            // So the optimizer asks what a condition makes of nulls.
+            (DataType::Null, _) => Ok(new_null_array(&self.gives(&DataType::Null), values.len())),
             (DataType::List(_), _) => {
                 let lists = values.as_list::<i32>();
                 let elements = self.of(lists.values())?;
@@ -316,6 +318,9 @@ mod tests {
         assert_eq!(whole(Arc::clone(whole_lists.as_list::<i32>().values())), [2, 4, 0]);
         let tenths = rounded(&numeric(vec![999, -115], 3, 2), &DataType::Decimal128(9, 1)).expect("rounds");
         assert_eq!(&tenths, &numeric(vec![100, -12], 3, 1));
+        for (step, of) in [(Step::Double, DataType::Float64), (Step::Rounded(0), DataType::Null)] {
+            assert_eq!(&step.of(&new_null_array(&DataType::Null, 2)).expect("nulls"), &new_null_array(&of, 2));
+        }
     }
 
     #[test]
