@@ -5,7 +5,10 @@
 //! The fixture was written by `HIGHWATER_WRITE_FIXTURES=1 cargo test -p highwater --test format`; one that
 //! was committed is never written again. It holds no log (`LOG`) of RocksDB, and nothing that is a copy.
 
-use highwater::{Config, Database, same_rows};
+mod opened;
+
+use highwater::{Database, same_rows};
+use opened::open;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -55,15 +58,6 @@ const OTHERS: &str = "
 
 fn fixture() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/format-1")
-}
-
-fn open(folder: &Path) -> Database {
-    let mut config = Config::new(folder);
-    config.workers = Some(2);
-    config.checkpoints.interval = None;
-    let database = Database::open(config).expect("a database");
-    assert!(database.broken().is_empty(), "{:?}", database.broken());
-    database
 }
 
 fn execute(database: &Database, statements: &[&str]) {
