@@ -13,6 +13,7 @@ mod quiet;
 mod reads;
 mod scripts;
 mod server;
+mod settled;
 mod slt;
 mod subscription;
 mod wire;

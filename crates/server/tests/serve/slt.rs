@@ -103,7 +103,7 @@ fn scripts(folder: &Path, found: &mut Vec<PathBuf>) {
 }
 
 /// The scripts of which `HIGHWATER_SLT` names a part of the path.
-fn wanted() -> Vec<PathBuf> {
+pub(crate) fn wanted() -> Vec<PathBuf> {
     let mut paths = Vec::new();
     scripts(&workspace("tests/slt"), &mut paths);
     let wanted = part();
@@ -116,7 +116,7 @@ fn part() -> String {
     std::env::var("HIGHWATER_SLT").unwrap_or_default()
 }
 
-fn parsed(path: &Path) -> Vec<Record<DefaultColumnType>> {
+pub(crate) fn parsed(path: &Path) -> Vec<Record<DefaultColumnType>> {
     sqllogictest::parse_file(path).expect("a script")
 }
 
