@@ -3,6 +3,7 @@
 
 use crate::error::{Error, Result};
 use crate::layout::{Changes, PREFIX, log_key, row_key, row_range};
+use crate::log::PIECE_ROWS;
 use crate::snapshot::Snapshot;
 use crate::store::{Core, RowsFamily as _, TableStore};
 use crate::table::Table;
@@ -37,16 +38,28 @@ impl Piece {
 }
 
 impl Snapshot {
-    /// At most `max_rows` rows that stand after the key `after`, or from the first one on.
+    /// Rows that stand after the key `after`, or from the first one on: at most `max_rows` of those that are
+    /// stored, or more where `over` hides all of these. A piece without rows is the last one, so that whoever
+    /// goes on after the last key of a piece gets further.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub fn scan(&self, table: &Table, after: Option<&[u8]>, max_rows: usize, over: &Overlay) -> Result<Piece> {
-        let mut piece = self.stored(table, after, max_rows)?;
-        if !over.is_empty() {
-            lay_over(&mut piece, after, over);
+        let (mut from, mut wanted) = (after.map(<[u8]>::to_vec), max_rows);
+        loop {
+            let mut piece = self.stored(table, from.as_deref(), wanted)?;
+            if over.is_empty() {
+                return Ok(piece);
+            }
+            let last = piece.keys.last().cloned();
+            lay_over(&mut piece, from.as_deref(), over);
+            if piece.is_last || !piece.keys.is_empty() {
+                return Ok(piece);
+            }
+            from = last.or(from);
+            // Many may be hidden, and few are asked for at a time.
+            wanted = wanted.max(PIECE_ROWS);
         }
-        Ok(piece)
     }
 
     fn stored(&self, table: &Table, after: Option<&[u8]>, max_rows: usize) -> Result<Piece> {

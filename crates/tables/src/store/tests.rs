@@ -286,3 +286,20 @@ fn a_delivery_that_changes_no_row_has_a_position() {
     let refused = store.writer().check_reached(&reached).expect_err("it is another one");
     assert!(matches!(refused, Error::Foreign { position: 4, newest: 0 }), "{refused}");
 }
+
+#[test]
+fn a_scan_passes_over_rows_that_are_hidden() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path()).expect("opens");
+    insert(&store, 0..20);
+    let (table, now) = (table(&store), store.snapshot().expect("reads"));
+    let all = now.scan(&table, None, usize::MAX, &Overlay::new()).expect("reads").keys;
+    for max_rows in [1, 2, 18, 100] {
+        let hidden: Overlay = all[..18].iter().map(|key| (key.clone(), None)).collect();
+        let piece = now.scan(&table, None, max_rows, &hidden).expect("reads");
+        assert_eq!((piece.keys.as_slice(), piece.is_last), (&all[18..], true), "{max_rows} at a time");
+        let hidden: Overlay = all.iter().map(|key| (key.clone(), None)).collect();
+        let piece = now.scan(&table, None, max_rows, &hidden).expect("reads");
+        assert!(piece.keys.is_empty() && piece.is_last, "{max_rows} at a time");
+    }
+}
