@@ -17,6 +17,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 const MEMORY: usize = 64 << 20;
 /// Rows of a decoded piece.
 pub(crate) const PIECE_ROWS: usize = 8192;
+/// A piece takes no more rows beyond so many bytes: the texts of a batch must stay below 2 GiB.
+pub(crate) const PIECE_BYTES: usize = 16 << 20;
 
 /// Rows of one entry with the keys they stand under.
 #[derive(Debug)]
@@ -52,16 +54,37 @@ impl Entry {
     }
 }
 
+/// The weight, key and value of a change.
+type Weighted<'a> = (i8, &'a [u8], &'a [u8]);
+
 fn decode(bytes: &[u8], table: &Table) -> Result<Vec<Decoded>> {
-    let changes: Vec<_> = Changes(bytes).collect::<Result<_>>()?;
-    let piece = |changes: &[(i8, &[u8], &[u8])]| {
+    let changes: Vec<Weighted<'_>> = Changes(bytes).collect::<Result<_>>()?;
+    let piece = |changes: &[Weighted<'_>]| -> Result<Decoded> {
         let keys: Vec<&[u8]> = changes.iter().map(|(_, key, _)| *key).collect();
         let values: Vec<&[u8]> = changes.iter().map(|(_, _, value)| *value).collect();
         let weighted = changes.iter().any(|(weight, _, _)| *weight != 1);
         let weights = weighted.then(|| changes.iter().map(|(weight, _, _)| i64::from(*weight)).collect());
         Ok(Decoded { batch: table.batch(&keys, &values, weights)?, keys: BinaryArray::from_iter_values(keys) })
     };
-    changes.chunks(PIECE_ROWS).map(piece).collect()
+    let mut pieces = Vec::new();
+    let mut rest = changes.as_slice();
+    while !rest.is_empty() {
+        let (first, after) = rest.split_at(first_piece(rest));
+        pieces.push(piece(first)?);
+        rest = after;
+    }
+    Ok(pieces)
+}
+
+/// How many of some changes make a piece; one at least, however large it is.
+fn first_piece(changes: &[Weighted<'_>]) -> usize {
+    let mut bytes = 0;
+    let fitting = changes.iter().take(PIECE_ROWS).take_while(|(_, key, value)| {
+        let has_room = bytes < PIECE_BYTES;
+        bytes += key.len() + value.len();
+        has_room
+    });
+    fitting.count()
 }
 
 /// How many trims ago what nobody reads was written that goes: they are a second apart.

@@ -3,7 +3,7 @@
 
 use crate::error::{Error, Result};
 use crate::layout::{Changes, PREFIX, log_key, row_key, row_range};
-use crate::log::PIECE_ROWS;
+use crate::log::{PIECE_BYTES, PIECE_ROWS};
 use crate::snapshot::Snapshot;
 use crate::store::{Core, RowsFamily as _, TableStore};
 use crate::table::Table;
@@ -39,8 +39,8 @@ impl Piece {
 
 impl Snapshot {
     /// Rows that stand after the key `after`, or from the first one on: at most `max_rows` of those that are
-    /// stored, or more where `over` hides all of these. A piece without rows is the last one, so that whoever
-    /// goes on after the last key of a piece gets further.
+    /// stored, fewer where they are large, or more where `over` hides all of these. A piece without rows is the
+    /// last one, so that whoever goes on after the last key of a piece gets further.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -72,15 +72,17 @@ impl Snapshot {
         options.set_readahead_size(256 << 10);
         let mode = IteratorMode::From(&from, Direction::Forward);
         let mut piece = Piece { is_last: true, ..Piece::default() };
+        let mut bytes = 0;
         for row in core.db.iterator_cf_opt(core.db.rows(), options, mode) {
             let (key, value) = row.map_err(Error::store("read a table"))?;
             if after.is_some_and(|after| key[PREFIX..] == *after) {
                 continue;
             }
-            if piece.keys.len() == max_rows {
+            if piece.keys.len() == max_rows || bytes >= PIECE_BYTES {
                 piece.is_last = false;
                 break;
             }
+            bytes += key.len() + value.len();
             piece.keys.push(key[PREFIX..].to_vec());
             piece.values.push(value.into_vec());
         }

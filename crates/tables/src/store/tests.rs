@@ -2,6 +2,8 @@
 //! that is not its own.
 
 use super::*;
+use crate::layout::encode_change;
+use crate::log::Entry;
 use crate::scan::Overlay;
 use crate::write::Write;
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
@@ -40,11 +42,15 @@ fn table(store: &TableStore) -> Arc<Table> {
 fn insert(store: &TableStore, ids: std::ops::Range<i64>) -> u64 {
     let table = table(store);
     for id in ids {
-        let write = Write::Insert(table.insert(rows(id)).expect("encodes"));
-        let answer = store.commit(vec![TableWrite { table: Arc::clone(&table), write }]).expect("is open");
-        answer.blocking_recv().expect("an answer").expect("commits");
+        put(store, &table, rows(id));
     }
     store.position()
+}
+
+fn put(store: &TableStore, table: &Arc<Table>, rows: RecordBatch) {
+    let write = Write::Insert(table.insert(rows).expect("encodes"));
+    let answer = store.commit(vec![TableWrite { table: Arc::clone(table), write }]).expect("is open");
+    answer.blocking_recv().expect("an answer").expect("commits");
 }
 
 fn count(store: &TableStore) -> usize {
@@ -302,4 +308,38 @@ fn a_scan_passes_over_rows_that_are_hidden() {
         let piece = now.scan(&table, None, max_rows, &hidden).expect("reads");
         assert!(piece.keys.is_empty() && piece.is_last, "{max_rows} at a time");
     }
+}
+
+/// A piece becomes one batch, whose texts cannot have 2 GiB together.
+#[test]
+fn pieces_of_large_rows_have_few_of_them() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path()).expect("opens");
+    let table = table(&store);
+    let text = "x".repeat(1 << 20);
+    let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(0..40));
+    let texts: ArrayRef = Arc::new(StringArray::from_iter_values((0..40).map(|_| text.as_str())));
+    let large = RecordBatch::try_from_iter_with_nullable([("id", ids, true), ("v", texts, true)]).expect("two columns");
+    let (keys, values) = table.encode(&large).expect("encodes");
+    put(&store, &table, large);
+
+    let now = store.snapshot().expect("reads");
+    let (mut after, mut read) = (None::<Vec<u8>>, Vec::new());
+    loop {
+        let piece = now.scan(&table, after.as_deref(), 100, &Overlay::new()).expect("reads");
+        read.push(piece.keys.len());
+        after = piece.keys.last().cloned();
+        if piece.is_last {
+            break;
+        }
+    }
+    assert!(read.len() > 1 && read.iter().sum::<usize>() == 40, "{read:?}");
+
+    let mut bytes = Vec::new();
+    for (key, value) in keys.expect("it has a key").iter().flatten().zip(values.iter().flatten()) {
+        encode_change(1, key, value, &mut bytes);
+    }
+    let entry = Entry::new(bytes);
+    let pieces: Vec<usize> = entry.pieces(&table).expect("decodes").iter().map(|piece| piece.batch.len()).collect();
+    assert!(pieces.len() > 1 && pieces.iter().sum::<usize>() == 40, "{pieces:?}");
 }
