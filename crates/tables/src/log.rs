@@ -175,6 +175,11 @@ impl Log {
         self.inner().tables.remove(&table);
     }
 
+    /// Whether a table was not dropped.
+    pub(crate) fn has(&self, table: u32) -> bool {
+        self.inner().tables.contains_key(&table)
+    }
+
     pub(crate) fn newest(&self) -> u64 {
         self.inner().newest
     }

@@ -43,7 +43,7 @@ impl Snapshot {
     /// last one, so that whoever goes on after the last key of a piece gets further.
     ///
     /// # Errors
-    /// When the store cannot be read.
+    /// When the store cannot be read, and `Gone` when the table was dropped since the snapshot was made.
     pub fn scan(&self, table: &Table, after: Option<&[u8]>, max_rows: usize, over: &Overlay) -> Result<Piece> {
         let (mut from, mut wanted) = (after.map(<[u8]>::to_vec), max_rows);
         loop {
@@ -86,13 +86,14 @@ impl Snapshot {
             piece.keys.push(key[PREFIX..].to_vec());
             piece.values.push(value.into_vec());
         }
+        check_there(core, table)?;
         Ok(piece)
     }
 
     /// The values of rows by their keys; none where there is no row.
     ///
     /// # Errors
-    /// When the store cannot be read.
+    /// As [`Snapshot::scan`].
     pub fn get(&self, table: &Table, keys: &[&[u8]], over: &Overlay) -> Result<Vec<Option<Vec<u8>>>> {
         let mut values = stored_values(self.core(), table, keys, &self.options())?;
         if !over.is_empty() {
@@ -111,7 +112,7 @@ impl TableStore {
     /// snapshot, which need not be made.
     ///
     /// # Errors
-    /// When the store cannot be read.
+    /// As [`Snapshot::scan`].
     pub fn get(&self, table: &Table, keys: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>> {
         stored_values(&self.core, table, keys, &ReadOptions::default())
     }
@@ -129,7 +130,15 @@ fn stored_values(core: &Core, table: &Table, keys: &[&[u8]], options: &ReadOptio
     let value = |value: std::result::Result<Option<DBPinnableSlice<'_>>, _>| {
         Ok(value.map_err(Error::store("read a row"))?.map(|value| value.to_vec()))
     };
-    stored.into_iter().map(value).collect()
+    let values = stored.into_iter().map(value).collect::<Result<Vec<_>>>()?;
+    check_there(core, table)?;
+    Ok(values)
+}
+
+/// Refuses what was read of a table that was dropped meanwhile: files of its rows go at once, whoever has a
+/// snapshot. To be asked when it was read, as a table is forgotten before its files go.
+fn check_there(core: &Core, table: &Table) -> Result<()> {
+    if core.log.has(table.id()) { Ok(()) } else { Err(Error::Gone { table: table.spec().name.clone() }) }
 }
 
 impl Snapshot {

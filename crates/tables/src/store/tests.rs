@@ -343,3 +343,19 @@ fn pieces_of_large_rows_have_few_of_them() {
     let pieces: Vec<usize> = entry.pieces(&table).expect("decodes").iter().map(|piece| piece.batch.len()).collect();
     assert!(pieces.len() > 1 && pieces.iter().sum::<usize>() == 40, "{pieces:?}");
 }
+
+/// Files of its rows go at once, so that a snapshot may have some of them only.
+#[test]
+fn a_table_that_was_dropped_is_not_read_any_more() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path()).expect("opens");
+    insert(&store, 0..3);
+    let (table, now) = (table(&store), store.snapshot().expect("reads"));
+    let piece = now.scan(&table, None, 9, &Overlay::new()).expect("reads");
+    assert_eq!(piece.keys.len(), 3);
+    store.drop_table(1).expect("drops");
+    let scanned = now.scan(&table, None, 9, &Overlay::new());
+    assert!(matches!(scanned, Err(Error::Gone { .. })), "{scanned:?}");
+    let found = now.get(&table, &[piece.keys[0].as_slice()], &Overlay::new());
+    assert!(matches!(found, Err(Error::Gone { .. })), "{found:?}");
+}
