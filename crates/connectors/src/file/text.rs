@@ -170,7 +170,6 @@ impl TextReader {
                 Err(error) => return Err(self.connector(error)),
             }
         }
-        let file = self.file.as_ref().expect("opened above");
         self.buffer.drain(..self.start);
         self.start = 0;
         let held = self.buffer.len();
@@ -179,22 +178,33 @@ impl TextReader {
             return Err(Error::data(&self.from.object, reason));
         }
         let place = self.byte + held as u64;
-        // Reading as much as there is already keeps the framing of a long record linear.
-        self.buffer.resize(held + held.max(CHUNK), 0);
-        let read = file.read_at(&mut self.buffer[held..], place);
-        let read = read.inspect_err(|_| self.buffer.truncate(held)).map_err(|error| self.connector(error))?;
-        self.buffer.truncate(held + read);
-        if read > 0 {
-            return Ok(Filled::More);
+        // A followed file mostly has nothing new: it is asked before memory is taken for what may be there.
+        if !self.from.arrival.is_followed() || self.length()? > place {
+            // Reading as much as there is already keeps the framing of a long record linear.
+            self.buffer.resize(held + held.max(CHUNK), 0);
+            let file = self.file.as_ref().expect("opened above");
+            let read = file.read_at(&mut self.buffer[held..], place);
+            let read = read.inspect_err(|_| self.buffer.truncate(held)).map_err(|error| self.connector(error))?;
+            self.buffer.truncate(held + read);
+            if read > 0 {
+                return Ok(Filled::More);
+            }
         }
-        let length = self.file.as_ref().map(File::metadata).transpose().map_err(|error| self.connector(error))?;
-        if length.is_some_and(|length| length.len() < place) {
+        if self.length()? < place {
             return Err(self.connector(format!("it is shorter than byte {place}, which was read before: replaced?")));
         }
         if self.from.arrival.is_followed() {
+            // Thousands of files may wait for more, for ever.
             self.file = None;
+            self.buffer.shrink_to_fit();
         }
         Ok(Filled::Nothing)
+    }
+
+    /// Of the open file.
+    fn length(&self) -> Result<u64> {
+        let file = self.file.as_ref().expect("it was opened before");
+        Ok(file.metadata().map_err(|error| self.connector(error))?.len())
     }
 
     /// Looks for at most `most` complete records in the buffer, reading on until there is one; what
@@ -395,5 +405,38 @@ impl SplitReader for TextReader {
 
     fn skipped(&self) -> u64 {
         self.skipped
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shape::Shape;
+
+    #[test]
+    fn a_file_that_waits_for_more_takes_no_memory() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a.json");
+        std::fs::write(&path, "{\"id\":1}\n{\"id\":").expect("written");
+        let schema: SchemaRef = Arc::new(Schema::new(vec![Field::new("id", DataType::Int64, true)]));
+        let given = Arc::new(Given::new(&schema, &Shape::default(), false).expect("one column"));
+        let file = TextFile {
+            path: path.clone(),
+            name: "a.json".to_owned(),
+            object: "file 'a.json'".to_owned(),
+            schema,
+            given,
+            columns: Columns::Json,
+            arrival: Arrival::Followed(Duration::from_secs(1)),
+            on_error: OnError::Fail,
+        };
+        let mut reader = file.open(None).expect("opens");
+        assert!(matches!(reader.poll(9), Ok(Polled::Rows(_))));
+        for _ in 0..2 {
+            assert!(matches!(reader.poll(9), Ok(Polled::Idle(_))));
+            assert!(reader.buffer.capacity() < 1 << 10, "{}", reader.buffer.capacity());
+        }
+        std::fs::write(&path, "{\"id\":1}\n{\"id\":2}\n").expect("written");
+        assert!(matches!(reader.poll(9), Ok(Polled::Rows(rows)) if rows.num_rows() == 1));
     }
 }
