@@ -1,6 +1,7 @@
 //! Reads a Parquet file from a row group and row on.
 //!
-//! Invariant: the offset counts rows as the file has them, bad ones included.
+//! Invariant: the offset counts rows as the file has them, bad ones included; a file that does not go as far as
+//! the offset is refused.
 
 use super::{Arrival, OnError, documents};
 use crate::conform::{Conform, cast_marking};
@@ -13,6 +14,7 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
 };
+use parquet::file::metadata::ParquetMetaData;
 use serde_json::json;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -114,11 +116,24 @@ impl ParquetReader {
             }
             (Err(error), Arrival::Complete) => return Err(self.connector(error)),
         };
+        self.check_holds(metadata.metadata())?;
         let conform = Conform::new(&self.from.object, metadata.schema(), Some(Arc::clone(&self.from.schema)));
         let places = conform.map_err(|error| Error::data(&self.from.object, error))?.places;
         let mask = ProjectionMask::roots(metadata.parquet_schema(), places);
         self.opened = Some(Opened { file, metadata, mask });
         Ok(None)
+    }
+
+    /// Refuses a file that ends before the place where reading goes on.
+    fn check_holds(&self, metadata: &ParquetMetaData) -> Result<()> {
+        let groups = metadata.num_row_groups();
+        let rows = if self.group < groups { metadata.row_group(self.group).num_rows() } else { 0 };
+        if self.group <= groups && i64::try_from(self.row).is_ok_and(|row| row <= rows) {
+            return Ok(());
+        }
+        let (group, row) = (self.group, self.row);
+        let place = format!("row {row} of row group {group}");
+        Err(self.connector(format!("it ends before {place}, up to which it was read before: replaced?")))
     }
 
     /// The next rows as the file has them; `None` at its end.

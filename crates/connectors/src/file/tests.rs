@@ -425,6 +425,26 @@ fn a_parquet_file_may_be_incomplete_for_a_while() {
 }
 
 #[test]
+fn a_parquet_file_that_is_shorter_than_before_is_refused() {
+    let folder = folder();
+    let path = folder.path().join("a.parquet");
+    write_parquet(&path, &numbered(6), 2);
+    let source = source_of("file", &[("path", text(&path))], Some(id_and_name()), None);
+    let mut reader = source.open("a.parquet", None).expect("opens");
+    assert_eq!(drain(reader.as_mut(), &[10]).1, Then::Ended);
+    let (end, last_row) = (reader.offset(), serde_json::json!({ "group": 2, "row": 2 }));
+    for offset in [&end, &last_row] {
+        let mut reader = source.open("a.parquet", Some(offset)).expect("opens");
+        assert_eq!(drain(reader.as_mut(), &[10]).1, Then::Ended, "{offset}");
+    }
+    write_parquet(&path, &numbered(5), 2);
+    assert!(source.open("a.parquet", Some(&last_row)).expect("opens").poll(10).is_err(), "a row group is shorter");
+    write_parquet(&path, &numbered(4), 2);
+    let error = source.open("a.parquet", Some(&end)).expect("opens").poll(10).expect_err("shorter").to_string();
+    assert!(error.contains("it ends before row 0 of row group 3"), "{error}");
+}
+
+#[test]
 fn offsets_of_other_files_are_refused() {
     let folder = folder();
     let path = put(&folder, "a.json", "");
