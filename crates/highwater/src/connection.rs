@@ -567,7 +567,12 @@ impl Transaction {
         });
         let pending = Arc::make_mut(&mut written.new);
         for change in changes {
-            self.bytes += change.key.len() + change.new.as_ref().map_or(0, Vec::len);
+            // The log has both.
+            self.bytes += change.key.len() + [&change.old, &change.new].into_iter().flatten().map(Vec::len).sum::<usize>();
+            if self.bytes > MOST_BYTES {
+                let message = "one transaction writes more than 1 GiB, which is committed as a whole: divide it";
+                return Err(invalid("54000", message, None));
+            }
             match pending.get_mut(&change.key) {
                 None => {
                     if is_kept {
@@ -586,10 +591,6 @@ impl Transaction {
                 Some(Some(_)) if change.old.is_none() => return Err(table.duplicate_of(&change).into()),
                 Some(_) => return Err(highwater_tables::Error::Conflict { table: table.spec().name.clone() }.into()),
             }
-        }
-        if self.bytes > MOST_BYTES {
-            let message = "one transaction writes more than 1 GiB, which is committed as a whole: divide it";
-            return Err(invalid("54000", message, None));
         }
         Ok(())
     }
