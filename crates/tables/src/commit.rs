@@ -8,7 +8,8 @@
 
 use crate::error::{Error, Result};
 use crate::layout::{POSITION_KEY, PREFIX, encode_change, fence_key, first_fence, log_key, row_key, row_range};
-use crate::log::{Decoded, Entry, PIECE_ROWS, Trim};
+use crate::log::{Decoded, Entry, PIECE_ROWS};
+use crate::removal::Removal;
 use crate::store::{Core, RowsFamily as _, floor_key};
 use crate::table::Table;
 use crate::write::{Change, Insert, InsertPart, TableWrite, Write};
@@ -68,6 +69,7 @@ pub(crate) struct Committer {
     pending: Receiver<Pending>,
     position: u64,
     trimmed: Instant,
+    removal: Removal,
     /// Tables that were dropped: whoever still holds one writes nowhere.
     dropped: HashSet<u32>,
 }
@@ -99,7 +101,7 @@ struct TableChanges {
 impl Committer {
     pub(crate) fn new(core: Arc<Core>, pending: Receiver<Pending>) -> Self {
         let position = core.log.newest();
-        Self { core, pending, position, trimmed: Instant::now(), dropped: HashSet::new() }
+        Self { core, pending, position, trimmed: Instant::now(), removal: Removal::new(), dropped: HashSet::new() }
     }
 
     /// Works until nobody can hand anything in any more.
@@ -112,8 +114,11 @@ impl Committer {
             }
             if self.trimmed.elapsed() >= TRIM {
                 self.trimmed = Instant::now();
-                if let Some(trim) = self.core.log.trim()
-                    && let Err(error) = self.remove(&trim)
+                if let Some(trim) = self.core.log.trim() {
+                    self.removal.add(&trim);
+                }
+                if self.removal.is_due()
+                    && let Err(error) = self.removal.remove(&self.core)
                 {
                     tracing::warn!(%error, "the log of tables could not be trimmed; it is tried again");
                 }
@@ -140,6 +145,7 @@ impl Committer {
                     self.commit(std::mem::take(&mut group));
                     // Whoever asked may have gone.
                     self.dropped.insert(id);
+                    self.removal.forget(id);
                     let _ = done.send(self.drop_table(id));
                 }
             }
@@ -281,7 +287,7 @@ impl Committer {
             return;
         }
         if group.changes_something() {
-            let (position, rows) = (self.position + 1, group.rows);
+            let (position, rows, bytes) = (self.position + 1, group.rows, group.bytes);
             let db = &self.core.db;
             for (table, changes) in &group.logs {
                 group.batch.put_cf(db.log_entries(), log_key(*table, position), &changes.bytes);
@@ -299,6 +305,7 @@ impl Committer {
                 return;
             }
             self.position = position;
+            self.removal.wrote(bytes);
             // Before anybody hears of it.
             self.core.mark.set(position);
             let entries = group.logs.into_iter().map(|(table, changes)| (table, changes.into_entry())).collect();
@@ -323,23 +330,6 @@ impl Committer {
         db.write_opt(batch, &options).map_err(Error::store("drop a table"))?;
         // Whole files go at once, the rest with the next compaction.
         db.delete_file_in_range_cf(db.rows(), first, end).map_err(Error::store("drop a table"))
-    }
-
-    /// Removes from disk what was trimmed from the log.
-    fn remove(&self, trim: &Trim) -> Result<()> {
-        let db = &self.core.db;
-        let mut batch = WriteBatch::default();
-        for (table, upto) in &trim.tables {
-            batch.delete_range_cf(db.log_entries(), log_key(*table, 0), log_key(*table, upto + 1));
-            batch.put(floor_key(*table), upto.to_be_bytes());
-        }
-        batch.delete_range_cf(db.commits(), 0u64.to_be_bytes(), (trim.index + 1).to_be_bytes());
-        db.write(batch).map_err(Error::store("trim the log"))?;
-        for (table, upto) in &trim.tables {
-            let (from, to) = (log_key(*table, 0), log_key(*table, *upto));
-            db.delete_file_in_range_cf(db.log_entries(), from, to).map_err(Error::store("trim the log"))?;
-        }
-        Ok(())
     }
 }
 

@@ -20,6 +20,7 @@ mod log;
 mod mark;
 mod place;
 mod reader;
+mod removal;
 mod runs;
 mod scan;
 mod snapshot;

@@ -3,7 +3,8 @@
 
 use super::*;
 use crate::layout::encode_change;
-use crate::log::Entry;
+use crate::log::{Entry, Trim};
+use crate::removal::{MANY_BYTES, Removal};
 use crate::scan::Overlay;
 use crate::write::Write;
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
@@ -358,4 +359,25 @@ fn a_table_that_was_dropped_is_not_read_any_more() {
     assert!(matches!(scanned, Err(Error::Gone { .. })), "{scanned:?}");
     let found = now.get(&table, &[piece.keys[0].as_slice()], &Overlay::new());
     assert!(matches!(found, Err(Error::Gone { .. })), "{found:?}");
+}
+
+#[test]
+fn what_was_trimmed_goes_when_enough_was_written() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path()).expect("opens");
+    insert(&store, 0..5);
+    let core = &store.core;
+    let left = || core.db.iterator_cf(core.db.log_entries(), IteratorMode::Start).count();
+    let mut removal = Removal::new();
+    assert!(!removal.is_due());
+    for (upto, kept) in [(2, 3), (4, 1)] {
+        removal.add(&Trim { tables: vec![(1, upto)], index: upto });
+        assert!(!removal.is_due(), "little was written");
+        removal.wrote(MANY_BYTES);
+        assert!(removal.is_due());
+        removal.remove(core).expect("removes");
+        assert_eq!(left(), kept);
+        assert!(!removal.is_due(), "nothing is left to do");
+    }
+    assert_eq!(core.db.iterator_cf(core.db.commits(), IteratorMode::Start).count(), 1);
 }
