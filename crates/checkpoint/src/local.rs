@@ -9,7 +9,7 @@
 //! [`Folder::import`], whose names are durable after [`Folder::sync`].
 
 use crate::error::{Error, Outcome, Result};
-use crate::names::{CHECKPOINTS, FILES, FileId, LOCK, temporary};
+use crate::names::{CHECKPOINTS, CURRENT, FILES, FileId, LOCK, temporary};
 use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as ObjectPath;
@@ -111,10 +111,17 @@ impl Folder {
     /// already stays: ids are unique, so it came from an earlier attempt.
     ///
     /// # Errors
-    /// As [`Folder::create`], and [`Error::Local`] when the file itself cannot be read.
+    /// As [`Folder::create`], [`Error::Missing`] when its pipeline is not claimed here, and [`Error::Local`] when the
+    /// file itself cannot be read.
     pub fn import(&self, from: &Path, object: &ObjectPath, unique: FileId) -> Result<Moved> {
         let (path, folder) = self.locate(object)?;
         let undone = |e| Error::folder("write", object.as_ref(), Outcome::SurelyNotDone, e);
+        // Files come after a claim. Where there is none the root is not mounted, and what is put there is hidden
+        // when it is back, though the uploader would refer to it.
+        let claim = folder.with_file_name(CURRENT);
+        if !claim.try_exists().map_err(undone)? {
+            return Err(Error::Missing { object: claim.display().to_string() });
+        }
         create_folder(&folder).map_err(undone)?;
         let source = File::open(from).map_err(|e| Error::local("read", from, e))?;
         source.sync_all().map_err(|e| Error::local("flush", from, e))?;
