@@ -13,7 +13,7 @@ use crate::names::{CHECKPOINTS, CURRENT, FILES, FileId, LOCK, temporary};
 use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as ObjectPath;
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, flock, futimens};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -125,7 +125,8 @@ impl Folder {
         create_folder(&folder).map_err(undone)?;
         let source = File::open(from).map_err(|e| Error::local("read", from, e))?;
         source.sync_all().map_err(|e| Error::local("flush", from, e))?;
-        match fs::hard_link(from, &path) {
+        // What is linked has the time of the file, and collection takes what is old and listed nowhere for garbage.
+        match touch(&source).and_then(|()| fs::hard_link(from, &path)) {
             Ok(()) => return Ok(Moved::Linked),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(Moved::Linked),
             Err(error) if !cannot_link(&error) => return Err(undone(error)),
@@ -192,6 +193,13 @@ impl Folder {
             Err(error) => Err(Error::local("write", to, error)),
         }
     }
+}
+
+/// Makes now the time at which a file was changed.
+fn touch(file: &File) -> io::Result<()> {
+    let time = |tv_nsec| Timespec { tv_sec: 0, tv_nsec };
+    let times = Timestamps { last_access: time(UTIME_OMIT), last_modification: time(UTIME_NOW) };
+    futimens(file, &times).map_err(io::Error::from)
 }
 
 /// Whether a link is impossible between these places, so that a copy is in order.
