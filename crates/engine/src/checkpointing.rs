@@ -19,14 +19,15 @@ use crate::snapshot::{OutboxPart, Receipt, Shipping};
 use highwater_checkpoint::fetch::cached;
 use highwater_checkpoint::lifecycle::Attempt;
 use highwater_checkpoint::{
-    CheckpointStats, FileMeta, InlinePart, Manifest, MergedOutbox, OperatorMeta, OutboxData, OutboxMeta, Published,
-    Publisher, Store, Trigger,
+    CheckpointStats, Collected, FileMeta, InlinePart, Manifest, MergedOutbox, OperatorMeta, OutboxData, OutboxMeta,
+    Published, Publisher, Store, Trigger,
 };
 use highwater_core::{Bytes, CheckpointId, Clock, Epoch, KeyGroups, OperatorId, WallMicros};
 use highwater_state::FileNumber;
 use highwater_state::scope::in_scope;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -190,6 +191,7 @@ pub(crate) struct Checkpointing {
     retain: Option<usize>,
     running: Option<Running>,
     failures: u32,
+    is_collecting: Arc<AtomicBool>,
     positions: Positions,
     ahead: AheadSinks,
 }
@@ -255,6 +257,7 @@ impl Checkpointing {
             retain: None,
             running: None,
             failures: 0,
+            is_collecting: Arc::default(),
             positions: setup.positions,
             ahead: setup.ahead,
         }
@@ -385,16 +388,33 @@ impl Checkpointing {
         });
     }
 
-    /// Removes from the store what no listed checkpoint needs, in the background.
+    /// Removes from the store what no listed checkpoint needs, on a thread apart: where a root was away for long that
+    /// is much. While it goes on the next one is left to the checkpoint after.
     pub(crate) fn collect(&self) {
+        if self.is_collecting.swap(true, Relaxed) {
+            return;
+        }
         let (background, store, pipeline) =
             (self.background.clone(), self.store.clone(), self.identity.pipeline.clone());
-        self.background.run(move || {
+        let is_collecting = Arc::clone(&self.is_collecting);
+        let begun = self.background.run_apart(move || {
             let guard = highwater_checkpoint::collect::AGE_GUARD;
-            if let Err(error) = background.wait_for(highwater_checkpoint::collect(&store, &pipeline, guard)) {
-                tracing::warn!(pipeline, %error, "collection failed; it is tried again after the next checkpoint");
+            let collecting = highwater_checkpoint::collect(&store, &pipeline, guard);
+            match caught(&pipeline, || background.wait_for(collecting).map_err(Error::from)) {
+                Ok(Collected { blocked: Some(reason), .. }) => {
+                    tracing::warn!(pipeline, reason, "no file is removed from the root while this is so");
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::warn!(pipeline, %error, "collection failed; it is tried again after the next checkpoint");
+                }
             }
+            is_collecting.store(false, Relaxed);
         });
+        if let Err(error) = begun {
+            self.is_collecting.store(false, Relaxed);
+            tracing::warn!(pipeline = self.identity.pipeline, %error, "there is no thread for a collection");
+        }
     }
 
     /// How the publication ended, once it has. After an error it is still to be given up.

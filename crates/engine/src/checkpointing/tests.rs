@@ -6,8 +6,6 @@ use highwater_checkpoint::{Base64, Host, PublishOptions, Root, TokioHost, Upload
 use highwater_core::{StoreId, SystemClock, WorkerIndex};
 use highwater_state::{PageStore, StoreLimits};
 use std::pin::Pin;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -17,11 +15,18 @@ const PATIENCE: Duration = Duration::from_secs(60);
 struct Fragile {
     host: TokioHost,
     is_broken: AtomicBool,
+    /// Who looks at the clock next waits until all may go on.
+    holds_next: AtomicBool,
+    may_go_on: AtomicBool,
 }
 
 impl Host for Fragile {
     fn clock(&self) -> &dyn Clock {
         assert!(!self.is_broken.load(Relaxed), "the clock is broken");
+        let is_held = self.holds_next.swap(false, Relaxed);
+        while is_held && !self.may_go_on.load(Relaxed) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         self.host.clock()
     }
 
@@ -146,6 +151,31 @@ fn a_publication_that_panics_fails_its_checkpoint_and_the_next_one_is_published(
     let outcomes: Vec<bool> =
         checkpointing.history.reports().iter().map(|report| report.outcome == CheckpointOutcome::Published).collect();
     assert_eq!(outcomes, [false, false, true]);
+}
+
+#[test]
+fn a_collection_that_hangs_holds_up_no_checkpoint() {
+    let scene = Scene::new();
+    let mut checkpointing = scene.checkpointing();
+    publish(&mut checkpointing, Vec::new()).expect("published");
+    scene.host.holds_next.store(true, Relaxed);
+    checkpointing.collect();
+    let deadline = Instant::now() + PATIENCE;
+    while scene.host.holds_next.load(Relaxed) {
+        assert!(Instant::now() < deadline, "the collection begins");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    for _ in 0..2 {
+        publish(&mut checkpointing, Vec::new()).expect("published");
+        // It is left to a later checkpoint.
+        checkpointing.collect();
+    }
+    assert!(checkpointing.is_collecting.load(Relaxed));
+    scene.host.may_go_on.store(true, Relaxed);
+    while checkpointing.is_collecting.load(Relaxed) {
+        assert!(Instant::now() < deadline, "the collection ends");
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 #[test]
