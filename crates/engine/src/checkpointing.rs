@@ -185,6 +185,8 @@ pub(crate) struct Checkpointing {
     files: BTreeMap<u64, FileMeta>,
     inline: BTreeMap<u64, InlinePart>,
     paths: LocalPaths,
+    /// The number with which this run's begin.
+    first: CheckpointId,
     next: CheckpointId,
     restored: Option<CheckpointId>,
     /// How many checkpoints stay, when that was changed.
@@ -252,6 +254,7 @@ impl Checkpointing {
             files: setup.files.into_iter().map(|file| (file.sequence, file)).collect(),
             inline: setup.inline.into_iter().map(|part| (part.sequence, part)).collect(),
             paths: setup.paths,
+            first: setup.next,
             next: setup.next,
             restored: setup.restored,
             retain: None,
@@ -476,7 +479,9 @@ impl Checkpointing {
     /// All that is in scope, and where it is on this machine. What is kept here for the next
     /// manifest is changed too: nothing of it is lost if this one is not published.
     fn manifest(&mut self, receipts: Vec<Receipt>) -> (Manifest, LocalPaths) {
-        let floor = receipts.iter().filter_map(|receipt| receipt.floor).min();
+        let floors: BTreeMap<u32, FileNumber> =
+            receipts.iter().filter_map(|receipt| Some((receipt.worker, receipt.floor?))).collect();
+        let floor = floors.values().min().copied();
         let mut manifest = self.empty_manifest();
         let mut paths = LocalPaths { state: self.paths.state.clone(), outboxes: BTreeSet::new() };
         for receipt in receipts {
@@ -490,7 +495,13 @@ impl Checkpointing {
             paths.outboxes.extend(receipt.outbox_paths);
             manifest.outboxes.extend(receipt.outboxes);
         }
-        let needed = |number: u64| floor.is_none_or(|floor| in_scope(FileNumber::from_u64(number), floor));
+        let first = self.first;
+        // What a worker wrote in this run is of its own key groups, and it lets go of that by its own floor.
+        let needed = |number: u64| {
+            let number = FileNumber::from_u64(number);
+            let own = floors.get(&number.worker().0).filter(|_| number.checkpoint() >= first);
+            own.copied().or(floor).is_none_or(|floor| in_scope(number, floor))
+        };
         self.files.retain(|number, _| needed(*number));
         self.inline.retain(|number, _| needed(*number));
         paths.state.retain(|number, _| needed(*number));
