@@ -9,11 +9,11 @@
 //! [`Folder::import`], whose names are durable after [`Folder::sync`].
 
 use crate::error::{Error, Outcome, Result};
-use crate::names::{CHECKPOINTS, FILES, FileId, LOCK, temporary};
+use crate::names::{CHECKPOINTS, CURRENT, FILES, FileId, LOCK, temporary};
 use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as ObjectPath;
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, flock, futimens};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -111,14 +111,22 @@ impl Folder {
     /// already stays: ids are unique, so it came from an earlier attempt.
     ///
     /// # Errors
-    /// As [`Folder::create`], and [`Error::Local`] when the file itself cannot be read.
+    /// As [`Folder::create`], [`Error::Missing`] when its pipeline is not claimed here, and [`Error::Local`] when the
+    /// file itself cannot be read.
     pub fn import(&self, from: &Path, object: &ObjectPath, unique: FileId) -> Result<Moved> {
         let (path, folder) = self.locate(object)?;
         let undone = |e| Error::folder("write", object.as_ref(), Outcome::SurelyNotDone, e);
+        // Files come after a claim. Where there is none the root is not mounted, and what is put there is hidden
+        // when it is back, though the uploader would refer to it.
+        let claim = folder.with_file_name(CURRENT);
+        if !claim.try_exists().map_err(undone)? {
+            return Err(Error::Missing { object: claim.display().to_string() });
+        }
         create_folder(&folder).map_err(undone)?;
         let source = File::open(from).map_err(|e| Error::local("read", from, e))?;
         source.sync_all().map_err(|e| Error::local("flush", from, e))?;
-        match fs::hard_link(from, &path) {
+        // What is linked has the time of the file, and collection takes what is old and listed nowhere for garbage.
+        match touch(&source).and_then(|()| fs::hard_link(from, &path)) {
             Ok(()) => return Ok(Moved::Linked),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(Moved::Linked),
             Err(error) if !cannot_link(&error) => return Err(undone(error)),
@@ -185,6 +193,13 @@ impl Folder {
             Err(error) => Err(Error::local("write", to, error)),
         }
     }
+}
+
+/// Makes now the time at which a file was changed.
+fn touch(file: &File) -> io::Result<()> {
+    let time = |tv_nsec| Timespec { tv_sec: 0, tv_nsec };
+    let times = Timestamps { last_access: time(UTIME_OMIT), last_modification: time(UTIME_NOW) };
+    futimens(file, &times).map_err(io::Error::from)
 }
 
 /// Whether a link is impossible between these places, so that a copy is in order.

@@ -88,7 +88,7 @@ pub struct Names {
 
 pub(crate) const FILES: &str = "files";
 pub(crate) const CHECKPOINTS: &str = "checkpoints";
-const CURRENT: &str = "current";
+pub(crate) const CURRENT: &str = "current";
 const TEMPORARY: &str = ".tmp-";
 /// The lock beside the pointer of a local root.
 pub(crate) const LOCK: &str = ".current.lock";

@@ -11,7 +11,7 @@ use object_store::path::Path as ObjectPath;
 use service::{PIPELINE, Service};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -329,5 +329,44 @@ async fn a_pointer_of_a_newer_program_is_left_alone() -> Result<(), Error> {
     let probe = tempfile::tempdir().expect("a temporary folder");
     let error = Service::start(&store, probe.path(), 3).await.err().expect("it cannot know");
     assert!(matches!(error, Error::Newer { found: 2, supported: 1, .. }));
+    Ok(())
+}
+
+#[tokio::test]
+async fn nothing_is_uploaded_to_the_place_of_a_root_that_is_away() -> Result<(), Error> {
+    let probe = tempfile::tempdir().expect("a temporary folder");
+    let store = root(probe.path());
+    let mut service = three_checkpoints(&store, probe.path()).await?;
+    let (place, away) = (probe.path().join("root"), probe.path().join("away"));
+    std::fs::rename(&place, &away).expect("it is unmounted");
+    std::fs::create_dir(&place).expect("an empty folder is left");
+    service.grow(1000, Compression::None);
+    let error = service.upload().await.expect_err("there is no root");
+    assert!(matches!(error, Error::Missing { .. }), "{error}");
+    std::fs::remove_dir_all(&place).expect("it is hidden");
+    std::fs::rename(&away, &place).expect("it is mounted again");
+    service.grow(1000, Compression::None);
+    let (uploaded, _) = service.checkpoint().await?;
+    assert_eq!(uploaded.shipped, 2);
+    let again = Service::start(&store, &probe.path().join("again"), 3).await?;
+    assert!(again.restored.as_ref().is_some_and(|restored| restored.fallbacks.is_empty()));
+    assert!(again.state() == service.state());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_file_is_as_young_as_its_upload() -> Result<(), Error> {
+    let probe = tempfile::tempdir().expect("a temporary folder");
+    let store = root(probe.path());
+    let mut service = three_checkpoints(&store, probe.path()).await?;
+    service.grow(1000, Compression::None);
+    let file = std::fs::File::open(&service.files[3].path).expect("it was written");
+    file.set_modified(SystemTime::now() - 3 * HOUR).expect("it has waited for long");
+    let (uploaded, manifest) = service.upload().await?;
+    assert_eq!(uploaded.linked_bytes, 1000);
+    let swept = collect(&store, PIPELINE, HOUR).await?;
+    assert_eq!((swept.removed_files, swept.young_files), (0, 1), "it is about to be published");
+    service.publisher.publish(manifest).await?;
+    assert!(inspect::verify(&store, PIPELINE, None).await?.is_good());
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! Where work goes that must not hold up a Timely worker: threads of low priority for files, a Tokio
-//! runtime for stores and sources that wait, and threads apart for sinks' targets, which may block for ever.
+//! runtime for stores and sources that wait, and threads apart for sinks' targets, which may block for ever, and
+//! for collections, which may take long.
 //!
 //! One of these serves a whole process, so that hundreds of pipelines do not mean hundreds of
 //! threads. Invariant: a job that panics takes only itself down.

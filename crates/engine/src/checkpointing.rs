@@ -19,14 +19,15 @@ use crate::snapshot::{OutboxPart, Receipt, Shipping};
 use highwater_checkpoint::fetch::cached;
 use highwater_checkpoint::lifecycle::Attempt;
 use highwater_checkpoint::{
-    CheckpointStats, FileMeta, InlinePart, Manifest, MergedOutbox, OperatorMeta, OutboxData, OutboxMeta, Published,
-    Publisher, Store, Trigger,
+    CheckpointStats, Collected, FileMeta, InlinePart, Manifest, MergedOutbox, OperatorMeta, OutboxData, OutboxMeta,
+    Published, Publisher, Store, Trigger,
 };
 use highwater_core::{Bytes, CheckpointId, Clock, Epoch, KeyGroups, OperatorId, WallMicros};
 use highwater_state::FileNumber;
 use highwater_state::scope::in_scope;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -184,12 +185,15 @@ pub(crate) struct Checkpointing {
     files: BTreeMap<u64, FileMeta>,
     inline: BTreeMap<u64, InlinePart>,
     paths: LocalPaths,
+    /// The number with which this run's begin.
+    first: CheckpointId,
     next: CheckpointId,
     restored: Option<CheckpointId>,
     /// How many checkpoints stay, when that was changed.
     retain: Option<usize>,
     running: Option<Running>,
     failures: u32,
+    is_collecting: Arc<AtomicBool>,
     positions: Positions,
     ahead: AheadSinks,
 }
@@ -250,11 +254,13 @@ impl Checkpointing {
             files: setup.files.into_iter().map(|file| (file.sequence, file)).collect(),
             inline: setup.inline.into_iter().map(|part| (part.sequence, part)).collect(),
             paths: setup.paths,
+            first: setup.next,
             next: setup.next,
             restored: setup.restored,
             retain: None,
             running: None,
             failures: 0,
+            is_collecting: Arc::default(),
             positions: setup.positions,
             ahead: setup.ahead,
         }
@@ -385,16 +391,33 @@ impl Checkpointing {
         });
     }
 
-    /// Removes from the store what no listed checkpoint needs, in the background.
+    /// Removes from the store what no listed checkpoint needs, on a thread apart: where a root was away for long that
+    /// is much. While it goes on the next one is left to the checkpoint after.
     pub(crate) fn collect(&self) {
+        if self.is_collecting.swap(true, Relaxed) {
+            return;
+        }
         let (background, store, pipeline) =
             (self.background.clone(), self.store.clone(), self.identity.pipeline.clone());
-        self.background.run(move || {
+        let is_collecting = Arc::clone(&self.is_collecting);
+        let begun = self.background.run_apart(move || {
             let guard = highwater_checkpoint::collect::AGE_GUARD;
-            if let Err(error) = background.wait_for(highwater_checkpoint::collect(&store, &pipeline, guard)) {
-                tracing::warn!(pipeline, %error, "collection failed; it is tried again after the next checkpoint");
+            let collecting = highwater_checkpoint::collect(&store, &pipeline, guard);
+            match caught(&pipeline, || background.wait_for(collecting).map_err(Error::from)) {
+                Ok(Collected { blocked: Some(reason), .. }) => {
+                    tracing::warn!(pipeline, reason, "no file is removed from the root while this is so");
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::warn!(pipeline, %error, "collection failed; it is tried again after the next checkpoint");
+                }
             }
+            is_collecting.store(false, Relaxed);
         });
+        if let Err(error) = begun {
+            self.is_collecting.store(false, Relaxed);
+            tracing::warn!(pipeline = self.identity.pipeline, %error, "there is no thread for a collection");
+        }
     }
 
     /// How the publication ended, once it has. After an error it is still to be given up.
@@ -456,7 +479,9 @@ impl Checkpointing {
     /// All that is in scope, and where it is on this machine. What is kept here for the next
     /// manifest is changed too: nothing of it is lost if this one is not published.
     fn manifest(&mut self, receipts: Vec<Receipt>) -> (Manifest, LocalPaths) {
-        let floor = receipts.iter().filter_map(|receipt| receipt.floor).min();
+        let floors: BTreeMap<u32, FileNumber> =
+            receipts.iter().filter_map(|receipt| Some((receipt.worker, receipt.floor?))).collect();
+        let floor = floors.values().min().copied();
         let mut manifest = self.empty_manifest();
         let mut paths = LocalPaths { state: self.paths.state.clone(), outboxes: BTreeSet::new() };
         for receipt in receipts {
@@ -470,7 +495,13 @@ impl Checkpointing {
             paths.outboxes.extend(receipt.outbox_paths);
             manifest.outboxes.extend(receipt.outboxes);
         }
-        let needed = |number: u64| floor.is_none_or(|floor| in_scope(FileNumber::from_u64(number), floor));
+        let first = self.first;
+        // What a worker wrote in this run is of its own key groups, and it lets go of that by its own floor.
+        let needed = |number: u64| {
+            let number = FileNumber::from_u64(number);
+            let own = floors.get(&number.worker().0).filter(|_| number.checkpoint() >= first);
+            own.copied().or(floor).is_none_or(|floor| in_scope(number, floor))
+        };
         self.files.retain(|number, _| needed(*number));
         self.inline.retain(|number, _| needed(*number));
         paths.state.retain(|number, _| needed(*number));

@@ -30,6 +30,8 @@ use crate::shared::{Cause, FailingDelivery, Run};
 use crate::snapshot::Shipping;
 use crate::source::Extent;
 use highwater_checkpoint::{Store, Trigger};
+use highwater_core::StoreId;
+use highwater_state::FileNumber;
 use keeping::STOP_PATIENCE;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -480,14 +482,22 @@ impl Pipeline {
     }
 }
 
+/// What is left of a run.
+struct LastRun {
+    /// What it ships with, as long as it does.
+    shipping: Weak<Shipping>,
+    /// Whose pages it has in the page store.
+    pages: StoreId,
+}
+
 /// All pipelines of an engine.
 pub(crate) struct Pipelines {
     facilities: Facilities,
     workers: Workers,
     events: Sender<Event>,
     all: Mutex<BTreeMap<String, Arc<Inner>>>,
-    /// What the last run of each pipeline ships with, by name.
-    shipping: Mutex<BTreeMap<String, Weak<Shipping>>>,
+    /// The last run of each pipeline, by name.
+    last_runs: Mutex<BTreeMap<String, LastRun>>,
     next_run: AtomicU64,
     /// Cancelled when the engine ends.
     ending: Cancel,
@@ -502,7 +512,7 @@ impl Pipelines {
             workers,
             events,
             all: Mutex::default(),
-            shipping: Mutex::default(),
+            last_runs: Mutex::default(),
             next_run: AtomicU64::new(0),
             ending: Cancel::default(),
             restarts: Mutex::default(),
@@ -625,9 +635,11 @@ impl Pipelines {
         self.wait_for_last_run(&inner.name, &inner.cancel)?;
         let spec = Arc::new(prepare(&spec, &self.facilities, setup)?);
         inner.cancel.check(&inner.name)?;
-        let mut shipping = self.shipping.lock().unwrap_or_else(PoisonError::into_inner);
-        shipping.insert(inner.name.clone(), Arc::downgrade(&spec.shipping));
-        drop(shipping);
+        let this = LastRun { shipping: Arc::downgrade(&spec.shipping), pages: spec.shipping.store };
+        let before = self.last_runs().insert(inner.name.clone(), this);
+        if let Some(before) = before.filter(|before| before.pages != spec.shipping.store) {
+            self.drop_pages(&inner.name, before.pages);
+        }
         inner.reads.reopen();
         {
             let mut state = inner.state();
@@ -657,7 +669,7 @@ impl Pipelines {
     /// next run will use again.
     fn wait_for_last_run(&self, name: &str, cancel: &Cancel) -> Result<()> {
         let deadline = Instant::now() + HANDOVER_PATIENCE;
-        let last = self.shipping.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
+        let last = self.last_runs().get(name).map(|last| Weak::clone(&last.shipping));
         while last.as_ref().is_some_and(|last| last.strong_count() > 0) {
             if Instant::now() >= deadline {
                 return Err(Error::Timeout(format!("the last run of {name} still writes its checkpoint")));
@@ -668,9 +680,25 @@ impl Pipelines {
         Ok(())
     }
 
+    fn last_runs(&self) -> MutexGuard<'_, BTreeMap<String, LastRun>> {
+        self.last_runs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Drops what a run that is over has in the page store, which nobody reads any more.
+    fn drop_pages(&self, name: &str, pages: StoreId) {
+        let all = FileNumber::from_u64(0)..=FileNumber::from_u64(u64::MAX);
+        if let Err(error) = self.facilities.pages.drop_files(pages, all) {
+            tracing::warn!(pipeline = name, %error, "files of the page store could not be dropped");
+        }
+    }
+
     pub(crate) fn delete(&self, name: &str) -> Result<()> {
         // It must not write what is removed once more.
         self.wait_for_last_run(name, &self.ending)?;
+        let last = self.last_runs().remove(name);
+        if let Some(last) = last {
+            self.drop_pages(name, last.pages);
+        }
         let io = |source| Error::Io { what: format!("remove {name}"), source };
         let folder = self.facilities.folder(name);
         lost::note_dropped(&folder).map_err(io)?;

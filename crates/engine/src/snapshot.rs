@@ -4,7 +4,8 @@
 //! Operators hand in at their own pace after the barrier; when the last has, the records become one
 //! SST (or, when they are few, bytes inside the manifest), which is ingested locally and uploaded.
 //! Invariants: a receipt is sent only for what is durable in the store; a file that could not be
-//! uploaded belongs to the next receipt; records that could not be written are dirty again.
+//! uploaded belongs to the next receipt, as long as it is in scope; records that could not be written are dirty
+//! again.
 
 use crate::background::Background;
 use crate::checkpointing::remove;
@@ -17,10 +18,11 @@ use highwater_checkpoint::{
     Base64, Compression, Digest, FileMeta, InlinePart, LocalFile, MergedOutbox, OutboxData, OutboxMeta, Uploader,
 };
 use highwater_core::{CheckpointId, OperatorId, StoreId, WorkerIndex};
+use highwater_state::scope::in_scope;
 use highwater_state::{FileNumber, FileOptions, Outcome, PageStore, Record, encode_inline, write_file};
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -135,6 +137,8 @@ struct Inner {
 struct Unlisted {
     files: Vec<LocalFile>,
     inline: Vec<InlinePart>,
+    /// The names that uploads gave the files here besides, by file number.
+    copies: BTreeSet<(u64, PathBuf)>,
 }
 
 struct Gathering {
@@ -317,6 +321,7 @@ impl Shipping {
         let Gathering { checkpoint, mut receipt, records, outboxes, frozen_for, .. } = gathering;
         receipt.freeze_us = frozen_for.as_micros() as u64;
         let started = Instant::now();
+        self.let_go(&mut unlisted, receipt.floor);
         let kept = self.write_outboxes(checkpoint, &outboxes);
         let outcome = match self.write(worker, checkpoint, records, &mut unlisted) {
             Ok(outcome) => outcome,
@@ -326,7 +331,7 @@ impl Shipping {
                 return (receipt, Outcome::Failed, unlisted);
             }
         };
-        let uploaded = kept.and_then(|()| self.upload(checkpoint, &unlisted, &mut receipt));
+        let uploaded = kept.and_then(|()| self.upload(checkpoint, &mut unlisted, &mut receipt));
         match uploaded.and_then(|()| self.upload_outboxes(checkpoint, outboxes, &mut receipt)) {
             Ok(()) => receipt.inline.clone_from(&unlisted.inline),
             Err(error) => {
@@ -338,12 +343,31 @@ impl Shipping {
         (receipt, outcome, unlisted)
     }
 
-    fn upload(&self, checkpoint: CheckpointId, unlisted: &Unlisted, receipt: &mut Receipt) -> Result<()> {
+    /// Lets go of what no published checkpoint lists and the worker has written anew since: however many checkpoints
+    /// fail, what they leave here is in scope. Manifests leave it out as well (`checkpointing`).
+    fn let_go(&self, unlisted: &mut Unlisted, floor: Option<FileNumber>) {
+        let Some(floor) = floor else { return };
+        let is_over = |number: u64| !in_scope(FileNumber::from_u64(number), floor);
+        unlisted.inline.retain(|part| !is_over(part.sequence));
+        for file in unlisted.files.extract_if(.., |file| is_over(file.sequence)) {
+            let number = FileNumber::from_u64(file.sequence);
+            if let Err(error) = self.pages.drop_files(self.store, number..=number) {
+                tracing::warn!(%number, %error, "a file out of scope could not be dropped");
+            }
+            remove(&file.path);
+        }
+        for (_, copy) in unlisted.copies.extract_if(.., |(number, _)| is_over(*number)) {
+            remove(&copy);
+        }
+    }
+
+    fn upload(&self, checkpoint: CheckpointId, unlisted: &mut Unlisted, receipt: &mut Receipt) -> Result<()> {
         let uploaded = self.background.wait_for(self.uploader.upload(&unlisted.files, checkpoint))?;
         receipt.uploaded_bytes = uploaded.uploaded_bytes + uploaded.linked_bytes;
         for (local, meta) in unlisted.files.iter().zip(uploaded.files) {
             let kept = cached(&self.folder, meta.id);
             link(&local.path, &kept)?;
+            unlisted.copies.insert((meta.sequence, kept.clone()));
             receipt.paths.push((meta.sequence, kept));
             receipt.files.push(meta);
         }

@@ -94,7 +94,8 @@ impl RollingBase {
 
 /// Whether a file is needed by a pipeline of which the oldest file needed by any of its tables on
 /// any worker is `floor`. Files of one checkpoint stand or fall together, as their workers' key
-/// groups may have been dealt otherwise since.
+/// groups may have been dealt otherwise since; while they have not been, those of a worker are needed
+/// by it alone, and `floor` may be its own.
 #[must_use]
 pub const fn in_scope(file: FileNumber, floor: FileNumber) -> bool {
     file.checkpoint().0 >= floor.checkpoint().0

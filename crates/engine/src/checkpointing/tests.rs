@@ -1,13 +1,11 @@
 //! Checkpoints whose parts or publications panic, and what their outboxes are given for numbers.
 
 use super::*;
-use crate::snapshot::{Shipment, Snapshots};
+use crate::snapshot::{OperatorPart, Shipment, Snapshots};
 use highwater_checkpoint::{Base64, Host, PublishOptions, Root, TokioHost, UploadOptions, Uploader};
 use highwater_core::{StoreId, SystemClock, WorkerIndex};
-use highwater_state::{PageStore, StoreLimits};
+use highwater_state::{Kind, PageStore, Record, RecordKey, StoreLimits, TableId};
 use std::pin::Pin;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -17,11 +15,18 @@ const PATIENCE: Duration = Duration::from_secs(60);
 struct Fragile {
     host: TokioHost,
     is_broken: AtomicBool,
+    /// Who looks at the clock next waits until all may go on.
+    holds_next: AtomicBool,
+    may_go_on: AtomicBool,
 }
 
 impl Host for Fragile {
     fn clock(&self) -> &dyn Clock {
         assert!(!self.is_broken.load(Relaxed), "the clock is broken");
+        let is_held = self.holds_next.swap(false, Relaxed);
+        while is_held && !self.may_go_on.load(Relaxed) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         self.host.clock()
     }
 
@@ -108,8 +113,7 @@ fn outbox(checkpoint: Option<u64>) -> OutboxMeta {
     }
 }
 
-/// Begins a checkpoint that holds these outboxes and publishes it.
-fn publish(checkpointing: &mut Checkpointing, outboxes: Vec<OutboxMeta>) -> Result<CheckpointId> {
+fn begin(checkpointing: &mut Checkpointing) {
     checkpointing.start(Started {
         attempt: Attempt(1),
         at: Duration::ZERO,
@@ -118,6 +122,11 @@ fn publish(checkpointing: &mut Checkpointing, outboxes: Vec<OutboxMeta>) -> Resu
         trigger: Trigger::Manual,
         replies: Vec::new(),
     });
+}
+
+/// Begins a checkpoint that holds these outboxes and publishes it.
+fn publish(checkpointing: &mut Checkpointing, outboxes: Vec<OutboxMeta>) -> Result<CheckpointId> {
+    begin(checkpointing);
     checkpointing.receive(vec![Receipt { outboxes, ..Receipt::default() }]).expect("it is durable");
     checkpointing.publish();
     let deadline = Instant::now() + PATIENCE;
@@ -149,6 +158,31 @@ fn a_publication_that_panics_fails_its_checkpoint_and_the_next_one_is_published(
 }
 
 #[test]
+fn a_collection_that_hangs_holds_up_no_checkpoint() {
+    let scene = Scene::new();
+    let mut checkpointing = scene.checkpointing();
+    publish(&mut checkpointing, Vec::new()).expect("published");
+    scene.host.holds_next.store(true, Relaxed);
+    checkpointing.collect();
+    let deadline = Instant::now() + PATIENCE;
+    while scene.host.holds_next.load(Relaxed) {
+        assert!(Instant::now() < deadline, "the collection begins");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    for _ in 0..2 {
+        publish(&mut checkpointing, Vec::new()).expect("published");
+        // It is left to a later checkpoint.
+        checkpointing.collect();
+    }
+    assert!(checkpointing.is_collecting.load(Relaxed));
+    scene.host.may_go_on.store(true, Relaxed);
+    while checkpointing.is_collecting.load(Relaxed) {
+        assert!(Instant::now() < deadline, "the collection ends");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
 fn a_checkpoint_has_a_number_above_those_of_the_failed_ones_whose_rows_it_holds() {
     let scene = Scene::new();
     let mut checkpointing = scene.checkpointing();
@@ -161,6 +195,11 @@ fn a_checkpoint_has_a_number_above_those_of_the_failed_ones_whose_rows_it_holds(
 /// Ships the parts of a sink's outbox.
 fn ship(snapshots: &Snapshots, checkpoint: u64, parts: &[OutboxPart]) -> Receipt {
     snapshots.outboxes(CheckpointId(checkpoint), parts.to_vec());
+    receipt(snapshots, checkpoint)
+}
+
+/// Ships what was handed in.
+fn receipt(snapshots: &Snapshots, checkpoint: u64) -> Receipt {
     assert!(snapshots.is_whole(CheckpointId(checkpoint)));
     let shipment: Shipment = snapshots.ship(|| {});
     let deadline = Instant::now() + PATIENCE;
@@ -211,4 +250,63 @@ fn rows_get_their_files_also_when_the_upload_panics_and_are_shipped_once() {
     }
     let kept: Vec<Option<RowsFile>> = parts.iter().take(3).map(|part| part.rows.file()).collect();
     assert_eq!(kept, files, "they are written once");
+}
+
+#[test]
+fn what_checkpoints_leave_here_that_are_not_published_is_in_scope() {
+    let scene = Scene::new();
+    let shipping = scene.shipping();
+    let snapshots = Snapshots::new(WorkerIndex(0), Arc::clone(&shipping));
+    snapshots.expect_operator();
+    let table = TableId { operator: OperatorId(1), table: 0 };
+    for checkpoint in 1..=20u64 {
+        let key = RecordKey { table, group: 0, page: 0, kind: Kind::Image };
+        let before = CheckpointId(checkpoint - 1);
+        let part = OperatorPart {
+            operator: OperatorId(1),
+            name: "o".to_owned(),
+            records: vec![Record { key, value: vec![1; 40_000] }],
+            changed: 1,
+            delta_bytes: 0,
+            base_bytes: 40_000,
+            image_bytes: 40_000,
+            floor: (checkpoint > 1).then(|| FileNumber::new(before, WorkerIndex(0))),
+            keys: 1,
+            bytes: 40_000,
+            fills: BTreeMap::new(),
+        };
+        snapshots.deliver(CheckpointId(checkpoint), part);
+        let receipt = receipt(&snapshots, checkpoint);
+        assert_eq!(receipt.failed, None);
+        let numbers = receipt.files.iter().map(|file| FileNumber::from_u64(file.sequence).checkpoint().0);
+        assert_eq!(numbers.collect::<Vec<_>>(), ((checkpoint - 1).max(1)..=checkpoint).collect::<Vec<_>>());
+        assert!(receipt.paths.iter().all(|(_, path)| path.exists()));
+    }
+    assert_eq!(shipping.pages.usage().expect("it tells").files, 2);
+    let here = std::fs::read_dir(scene.folder.path()).expect("a folder").flatten();
+    let files = here.filter(|entry| entry.path().extension().is_some_and(|extension| extension == "sst"));
+    assert_eq!(files.count(), 4, "two files, of two names each");
+}
+
+#[test]
+fn a_manifest_leaves_out_what_the_worker_that_wrote_it_needs_no_more() {
+    let scene = Scene::new();
+    let mut checkpointing = scene.checkpointing();
+    checkpointing.first = CheckpointId(4);
+    let number = |checkpoint, worker| FileNumber::new(CheckpointId(checkpoint), WorkerIndex(worker));
+    let inline = |checkpoint, worker| InlinePart::new(worker, number(checkpoint, worker).to_u64(), vec![1]);
+    // The key groups of what was restored may have been dealt otherwise.
+    checkpointing.inline.extend([(number(3, 0).to_u64(), inline(3, 0))]);
+    begin(&mut checkpointing);
+    let receipt = |worker, floor| Receipt {
+        worker,
+        floor: Some(number(floor, worker)),
+        inline: vec![inline(4, worker), inline(5, worker)],
+        ..Receipt::default()
+    };
+    checkpointing.receive(vec![receipt(0, 5), receipt(1, 2)]).expect("it is durable");
+    let ready = checkpointing.running.as_ref().and_then(|running| running.ready.as_ref()).expect("a manifest");
+    let kept = ready.inline.iter().map(|part| FileNumber::from_u64(part.sequence));
+    let kept: Vec<_> = kept.map(|number| (number.checkpoint().0, number.worker().0)).collect();
+    assert_eq!(kept, [(3, 0), (4, 1), (5, 0), (5, 1)]);
 }

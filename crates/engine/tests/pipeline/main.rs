@@ -242,3 +242,19 @@ fn many_pipelines_come_and_go_on_one_engine() {
     }
     engine.shutdown().expect("stops");
 }
+
+#[test]
+fn a_pipeline_that_is_deleted_leaves_no_pages_behind() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let engine = engine(folder.path(), 2);
+    let files = || engine.page_store().usage().expect("it tells").files;
+    for round in 1..=2 {
+        let numbers = Numbers::new(200_000, 100_000);
+        let pipeline = engine.create(spec_of("p", &numbers, Wanted::View)).expect("creates");
+        assert!(pipeline.wait_finished(Some(Duration::from_secs(60))).expect("runs"));
+        assert!(files() > 0, "its state is in files, round {round}");
+        pipeline.delete().expect("is deleted");
+        assert_eq!(files(), 0, "round {round}");
+    }
+    engine.shutdown().expect("stops");
+}
