@@ -118,8 +118,8 @@ impl Canceller {
         self.0.cancelled.load(Ordering::Relaxed)
     }
 
-    /// Whether what it writes is on its way to the disk: then only its own answer tells whether it is
-    /// written, and its future must not be dropped.
+    /// Whether what it writes is on its way to the disk, or is written and not answered yet: then only its own
+    /// answer tells whether it is written, and its future must not be dropped.
     #[must_use]
     pub fn is_committing(&self) -> bool {
         self.0.committing.load(Ordering::Relaxed)
@@ -212,6 +212,7 @@ impl Connection {
     pub(crate) fn begin_statement(&self) {
         self.canceller.0.cancelled.store(false, Ordering::Relaxed);
         self.canceller.0.timed_out.store(false, Ordering::Relaxed);
+        self.canceller.set_committing(false);
     }
 
     pub(crate) fn check_cancelled(&self) -> Result<()> {

@@ -6,6 +6,7 @@ use crate::connection::{Connection, invalid};
 use crate::cursor;
 use crate::database::Database;
 use crate::error::{Error, Result};
+use crate::flush::not_shown;
 use crate::outcome::{Outcome, Rows};
 use crate::parameters::Parameters;
 use crate::prepared;
@@ -151,10 +152,13 @@ impl Database {
 
     /// Waits until views show what was written since `before`, if the connection wants that.
     pub(crate) fn flush_implicitly(&self, connection: &Connection, before: u64) -> Result<Vec<String>> {
-        if connection.position > before && connection.is_on("rw_implicit_flush") {
-            tokio::task::block_in_place(|| self.flush_tables(connection))
-        } else {
-            Ok(Vec::new())
+        if connection.position <= before || !connection.is_on("rw_implicit_flush") {
+            return Ok(Vec::new());
+        }
+        match tokio::task::block_in_place(|| self.flush_tables(connection)) {
+            // The wait is cancelled, the write is not.
+            Err(error) if connection.check_cancelled().is_err() => Ok(vec![not_shown(&error.to_string())]),
+            done => done,
         }
     }
 

@@ -17,3 +17,4 @@ mod settled;
 mod slt;
 mod subscription;
 mod wire;
+mod written;
