@@ -77,6 +77,8 @@ pub const SERVER_VERSION: &str = "15.0 (Highwater)";
 #[derive(Debug, Default)]
 pub struct Connection {
     settings: BTreeMap<String, String>,
+    /// What RESET goes back to, where that is not the default of all sessions.
+    defaults: BTreeMap<String, String>,
     pub(crate) transaction: Option<Transaction>,
     /// Cursors that no transaction ends.
     pub(crate) held: Cursors,
@@ -327,6 +329,20 @@ impl Connection {
         all
     }
 
+    /// RESET and DISCARD ALL go back to what is set now: what a session begins with.
+    pub fn keep_as_defaults(&mut self) {
+        self.defaults.clone_from(&self.settings);
+    }
+
+    /// RESET ALL; what is of the transaction stays.
+    pub(crate) fn reset_all(&mut self) -> Result<()> {
+        let names: Vec<String> = self.settings.keys().chain(self.defaults.keys()).cloned().collect();
+        for name in names.iter().filter(|name| !OF_TRANSACTION.contains(&name.as_str())) {
+            self.set_for(name, "default", SetScope::Session)?;
+        }
+        Ok(())
+    }
+
     /// Changes a setting; gives a notice when it means nothing here.
     ///
     /// # Errors
@@ -369,13 +385,12 @@ impl Connection {
             READ_ONLY | DEFAULT_READ_ONLY if flag(value) == Some(false) => "off",
             _ => value,
         };
-        let change = |settings: &mut BTreeMap<String, String>| {
-            if resets {
-                settings.remove(key);
-            } else {
-                settings.insert(key.to_owned(), value.to_owned());
-            }
-        };
+        let wanted = if resets { None } else { Some(value.to_owned()) };
+        if scope == SetScope::System {
+            put(&mut self.defaults, key, wanted.clone());
+        }
+        let wanted = wanted.or_else(|| self.defaults.get(key).cloned());
+        let change = |settings: &mut BTreeMap<String, String>| put(settings, key, wanted.clone());
         if let Some(transaction) = &mut self.transaction {
             let around = transaction.settings.get_or_insert_with(|| TransactionSettings {
                 before: self.settings.clone(),
@@ -486,7 +501,7 @@ impl Connection {
         if self.transaction.is_some() {
             return Err(invalid("25001", "DISCARD ALL cannot run inside a transaction block", None));
         }
-        self.settings.clear();
+        self.settings.clone_from(&self.defaults);
         self.held.clear();
         self.prepared.clear();
         Ok(())
@@ -618,6 +633,14 @@ pub(crate) fn invalid(sqlstate: &'static str, message: impl Into<String>, at: Op
 
 fn wrong(name: &Name, takes: &str) -> Error {
     Error::Sql(highwater_sql::Error::option(&name.value, takes, Some(name.at)))
+}
+
+/// Changes a setting among others, or takes it from them.
+fn put(settings: &mut BTreeMap<String, String>, key: &str, value: Option<String>) {
+    match value {
+        Some(value) => settings.insert(key.to_owned(), value),
+        None => settings.remove(key),
+    };
 }
 
 /// The error of a value that PostgreSQL takes.

@@ -127,6 +127,11 @@ impl Database {
                 connection.discard()?;
                 Answer::done(Tag::Plain("DISCARD ALL".to_owned()))
             }
+            Statement::ResetAll => {
+                connection.reset_all()?;
+                Answer::done(Tag::Plain("RESET".to_owned()))
+            }
+            Statement::Unlisten => Answer::done(Tag::Plain("UNLISTEN".to_owned())),
             Statement::Prepare(prepare) => self.prepare(connection, prepare).await?,
             Statement::Deallocate(name) => prepared::deallocate(connection, name.as_ref())?,
             Statement::Declare { cursor, hold, query } => {
@@ -229,6 +234,7 @@ impl Database {
                 tracing::warn!(setting = name, value, %error, "a setting of ALTER SYSTEM cannot be used");
             }
         }
+        connection.keep_as_defaults();
         connection
     }
 

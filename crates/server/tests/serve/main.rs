@@ -6,6 +6,7 @@ mod bad_row;
 mod clients;
 mod copying;
 mod damage;
+mod defaults;
 mod kill;
 mod long_epoch;
 mod making;

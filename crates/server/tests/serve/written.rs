@@ -14,7 +14,8 @@ fn a_write_whose_rows_are_on_their_way_is_not_cancelled() {
         let client = server.connect().await;
         client.batch_execute("CREATE TABLE t (id int PRIMARY KEY, s varchar)").await.expect("created");
         // More than sockets hold, so that its rows wait for their reader.
-        let insert = format!("INSERT INTO t SELECT g, repeat('x', 1000) FROM generate_series(1, {ROWS}) AS g RETURNING *");
+        let insert =
+            format!("INSERT INTO t SELECT g, repeat('x', 1000) FROM generate_series(1, {ROWS}) AS g RETURNING *");
         let mut wire = Wire::connect(&server).query(&insert).send();
         let deadline = Instant::now() + Duration::from_secs(60);
         let count = async || -> i64 { client.query_one("SELECT count(*) FROM t", &[]).await.expect("a row").get(0) };
