@@ -1,7 +1,7 @@
 //! What is written and not answered yet when somebody cancels it: it is told, as it cannot be taken back.
 
 use crate::server::{Server, runtime};
-use crate::wire::Wire;
+use crate::wire::{Wire, text};
 use std::time::{Duration, Instant};
 
 const ROWS: usize = 50_000;
@@ -29,6 +29,31 @@ fn a_write_whose_rows_are_on_their_way_is_not_cancelled() {
         assert_eq!(kinds.iter().filter(|kind| **kind == b'D').count(), ROWS);
         assert_eq!(kinds[kinds.len() - 2..], *b"CZ");
         assert_eq!(count().await, ROWS as i64);
+    });
+    server.stop();
+}
+
+#[test]
+fn a_write_that_cannot_be_told_as_it_was_described_is_not_done() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::start(folder.path(), &[]);
+    let parse = |name: &str, sql: &str| [text(name), text(sql), vec![0; 2]].concat();
+    // Both columns in binary.
+    let bind = |name: &str| [text(""), text(name), vec![0; 4], vec![0, 2, 0, 1, 0, 1]].concat();
+    let run = |wire: Wire, name: &str| {
+        wire.message(b'B', &bind(name)).message(b'E', &[text(""), vec![0; 4]].concat()).sync().send()
+    };
+    let mut wire = Wire::connect(&server).query("CREATE TABLE t (id int, s varchar)");
+    wire = wire.message(b'P', &parse("all", "INSERT INTO t (id, s) VALUES (1, 'a') RETURNING *"));
+    wire = wire.message(b'P', &parse("named", "INSERT INTO t (id, s) VALUES (2, 'b') RETURNING id, s"));
+    wire = run(run(wire, "all"), "named");
+    assert_eq!(wire.answers(12), "C ZI 1 1 2 D C ZI 2 D C ZI");
+    wire = run(run(wire.query("ALTER TABLE t ADD COLUMN b int"), "all"), "named");
+    assert_eq!(wire.answers(9), "C ZI 2 E0A000 ZI 2 D C ZI");
+    runtime().block_on(async {
+        let client = server.connect().await;
+        let row = client.query_one("SELECT count(*), sum(id) FROM t", &[]).await.expect("a row");
+        assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (3, 5));
     });
     server.stop();
 }
