@@ -154,8 +154,11 @@ impl ExtendedQueryHandler for Session {
         let portal = client.portal_store().get_portal(message.name.as_deref().unwrap_or(DEFAULT_NAME));
         if let Some(Entry::Value(portal)) = portal {
             let statement = &portal.statement.statement.statement;
-            let state = self.connection.lock().await.transaction_state();
-            if state == TransactionState::Idle && is_write(statement) {
+            let waits = {
+                let connection = self.connection.lock().await;
+                connection.transaction_state() == TransactionState::Idle && connection.writes_rows(statement)
+            };
+            if waits {
                 self.wait_with((message, portal));
                 return Ok(());
             }

@@ -57,3 +57,28 @@ fn a_write_that_cannot_be_told_as_it_was_described_is_not_done() {
     });
     server.stop();
 }
+
+#[test]
+fn what_execute_writes_is_part_of_its_pipeline() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::start(folder.path(), &[]);
+    let mut wire = Wire::connect(&server).query("CREATE TABLE t (id int PRIMARY KEY)");
+    wire = wire.query("PREPARE p (int) AS INSERT INTO t VALUES ($1)").execute("EXECUTE p (1)").sync().send();
+    assert_eq!(wire.answers(8), "C ZI C ZI 1 2 C ZI");
+    wire = wire.execute("EXECUTE p (2)").execute("EXECUTE p (1)").sync().send();
+    assert_eq!(wire.answers(7), "1 2 C 1 2 E23505 ZI");
+    runtime().block_on(async {
+        let client = server.connect().await;
+        let count: i64 = client.query_one("SELECT count(*) FROM t", &[]).await.expect("a row").get(0);
+        assert_eq!(count, 1, "the error takes all of the pipeline back");
+    });
+    wire = wire
+        .execute("EXECUTE p (2)")
+        .execute("EXECUTE p (3)")
+        .message(b'H', &[])
+        .execute("SELECT 1 AS x")
+        .sync()
+        .send();
+    assert_eq!(wire.answers(11), "1 2 C 1 2 C 1 2 D C ZI");
+    server.stop();
+}
