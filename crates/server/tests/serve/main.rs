@@ -7,6 +7,7 @@ mod clients;
 mod copying;
 mod damage;
 mod defaults;
+mod gone;
 mod kill;
 mod long_epoch;
 mod making;
