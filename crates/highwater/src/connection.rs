@@ -308,7 +308,10 @@ impl Connection {
     #[must_use]
     pub fn setting(&self, name: &str) -> Option<&str> {
         if name == READ_ONLY && !self.settings.contains_key(name) {
-            return self.setting(DEFAULT_READ_ONLY);
+            // A new default is for transactions that begin after it.
+            let around = self.transaction.as_ref().and_then(|transaction| transaction.settings.as_ref());
+            let began = around.map_or(&self.settings, |around| &around.before);
+            return Some(began.get(DEFAULT_READ_ONLY).map_or("off", String::as_str));
         }
         if name == ISOLATION {
             let of_transaction = self.transaction.as_ref().map(|transaction| transaction.isolation);
