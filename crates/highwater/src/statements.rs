@@ -123,15 +123,7 @@ impl Database {
             Statement::Show(Show::All) => {
                 Answer::collected(Tag::Plain("SHOW".to_owned()), show::settings(&connection.settings()))
             }
-            Statement::DiscardAll => {
-                connection.discard()?;
-                Answer::done(Tag::Plain("DISCARD ALL".to_owned()))
-            }
-            Statement::ResetAll => {
-                connection.reset_all()?;
-                Answer::done(Tag::Plain("RESET".to_owned()))
-            }
-            Statement::Unlisten => Answer::done(Tag::Plain("UNLISTEN".to_owned())),
+            Statement::DiscardAll | Statement::ResetAll | Statement::Unlisten => discard(connection, statement)?,
             Statement::Prepare(prepare) => self.prepare(connection, prepare).await?,
             Statement::Deallocate(name) => prepared::deallocate(connection, name.as_ref())?,
             Statement::Declare { cursor, hold, query } => {
@@ -284,6 +276,22 @@ fn savepoint(connection: &mut Connection, verb: SavepointVerb, name: &Name) -> R
             connection.roll_back_to(name)?;
             "ROLLBACK"
         }
+    };
+    Ok(Answer::done(Tag::Plain(tag.to_owned())))
+}
+
+/// DISCARD ALL, RESET ALL and UNLISTEN.
+fn discard(connection: &mut Connection, statement: &Statement) -> Result<Answer> {
+    let tag = match statement {
+        Statement::DiscardAll => {
+            connection.discard()?;
+            "DISCARD ALL"
+        }
+        Statement::ResetAll => {
+            connection.reset_all()?;
+            "RESET"
+        }
+        _ => "UNLISTEN",
     };
     Ok(Answer::done(Tag::Plain(tag.to_owned())))
 }
