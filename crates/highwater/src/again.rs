@@ -101,7 +101,7 @@ impl Database {
 }
 
 /// The table that a statement writes.
-const fn written(statement: &Statement) -> Option<&Name> {
+pub(crate) const fn written(statement: &Statement) -> Option<&Name> {
     match statement {
         Statement::Insert(insert) => Some(&insert.table),
         Statement::Update(update) => Some(&update.table),

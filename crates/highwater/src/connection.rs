@@ -77,6 +77,8 @@ pub const SERVER_VERSION: &str = "15.0 (Highwater)";
 #[derive(Debug, Default)]
 pub struct Connection {
     settings: BTreeMap<String, String>,
+    /// What RESET goes back to, where that is not the default of all sessions.
+    defaults: BTreeMap<String, String>,
     pub(crate) transaction: Option<Transaction>,
     /// Cursors that no transaction ends.
     pub(crate) held: Cursors,
@@ -118,8 +120,8 @@ impl Canceller {
         self.0.cancelled.load(Ordering::Relaxed)
     }
 
-    /// Whether what it writes is on its way to the disk: then only its own answer tells whether it is
-    /// written, and its future must not be dropped.
+    /// Whether what it writes is on its way to the disk, or is written and not answered yet: then only its own
+    /// answer tells whether it is written, and its future must not be dropped.
     #[must_use]
     pub fn is_committing(&self) -> bool {
         self.0.committing.load(Ordering::Relaxed)
@@ -212,6 +214,7 @@ impl Connection {
     pub(crate) fn begin_statement(&self) {
         self.canceller.0.cancelled.store(false, Ordering::Relaxed);
         self.canceller.0.timed_out.store(false, Ordering::Relaxed);
+        self.canceller.set_committing(false);
     }
 
     pub(crate) fn check_cancelled(&self) -> Result<()> {
@@ -305,7 +308,10 @@ impl Connection {
     #[must_use]
     pub fn setting(&self, name: &str) -> Option<&str> {
         if name == READ_ONLY && !self.settings.contains_key(name) {
-            return self.setting(DEFAULT_READ_ONLY);
+            // A new default is for transactions that begin after it.
+            let around = self.transaction.as_ref().and_then(|transaction| transaction.settings.as_ref());
+            let began = around.map_or(&self.settings, |around| &around.before);
+            return Some(began.get(DEFAULT_READ_ONLY).map_or("off", String::as_str));
         }
         if name == ISOLATION {
             let of_transaction = self.transaction.as_ref().map(|transaction| transaction.isolation);
@@ -324,6 +330,20 @@ impl Connection {
         let of_transaction = [READ_ONLY, ISOLATION];
         all.extend(of_transaction.map(|name| (name.to_owned(), self.setting(name).unwrap_or_default().to_owned())));
         all
+    }
+
+    /// RESET and DISCARD ALL go back to what is set now: what a session begins with.
+    pub fn keep_as_defaults(&mut self) {
+        self.defaults.clone_from(&self.settings);
+    }
+
+    /// RESET ALL; what is of the transaction stays.
+    pub(crate) fn reset_all(&mut self) -> Result<()> {
+        let names: Vec<String> = self.settings.keys().chain(self.defaults.keys()).cloned().collect();
+        for name in names.iter().filter(|name| !OF_TRANSACTION.contains(&name.as_str())) {
+            self.set_for(name, "default", SetScope::Session)?;
+        }
+        Ok(())
     }
 
     /// Changes a setting; gives a notice when it means nothing here.
@@ -368,13 +388,12 @@ impl Connection {
             READ_ONLY | DEFAULT_READ_ONLY if flag(value) == Some(false) => "off",
             _ => value,
         };
-        let change = |settings: &mut BTreeMap<String, String>| {
-            if resets {
-                settings.remove(key);
-            } else {
-                settings.insert(key.to_owned(), value.to_owned());
-            }
-        };
+        let wanted = if resets { None } else { Some(value.to_owned()) };
+        if scope == SetScope::System {
+            put(&mut self.defaults, key, wanted.clone());
+        }
+        let wanted = wanted.or_else(|| self.defaults.get(key).cloned());
+        let change = |settings: &mut BTreeMap<String, String>| put(settings, key, wanted.clone());
         if let Some(transaction) = &mut self.transaction {
             let around = transaction.settings.get_or_insert_with(|| TransactionSettings {
                 before: self.settings.clone(),
@@ -485,7 +504,7 @@ impl Connection {
         if self.transaction.is_some() {
             return Err(invalid("25001", "DISCARD ALL cannot run inside a transaction block", None));
         }
-        self.settings.clear();
+        self.settings.clone_from(&self.defaults);
         self.held.clear();
         self.prepared.clear();
         Ok(())
@@ -618,6 +637,14 @@ pub(crate) fn invalid(sqlstate: &'static str, message: impl Into<String>, at: Op
 
 fn wrong(name: &Name, takes: &str) -> Error {
     Error::Sql(highwater_sql::Error::option(&name.value, takes, Some(name.at)))
+}
+
+/// Changes a setting among others, or takes it from them.
+fn put(settings: &mut BTreeMap<String, String>, key: &str, value: Option<String>) {
+    match value {
+        Some(value) => settings.insert(key.to_owned(), value),
+        None => settings.remove(key),
+    };
 }
 
 /// The error of a value that PostgreSQL takes.

@@ -44,6 +44,8 @@ enum Origin {
         rows: Mutex<RowStream>,
         /// What was computed and not yet taken.
         left: Option<RecordBatch>,
+        /// A FETCH was ended before it gave its rows: which ones come next is lost.
+        is_broken: bool,
     },
     Changes(Box<Following>),
 }
@@ -51,7 +53,7 @@ enum Origin {
 impl Cursor {
     fn of_query(query: &Query, rows: RowStream, hold: bool) -> Self {
         let (text, schema) = (query.ast.to_string(), rows.schema().clone());
-        let origin = Origin::Query { rows: Mutex::new(rows), left: None };
+        let origin = Origin::Query { rows: Mutex::new(rows), left: None, is_broken: false };
         Self { text, schema, hold, depth: 0, origin, current: None }
     }
 
@@ -71,9 +73,16 @@ impl Cursor {
             return Ok(Rows { schema: self.schema.clone(), batches: self.current.iter().cloned().collect() });
         }
         let batches = match &mut self.origin {
-            Origin::Query { rows, left } => {
+            Origin::Query { rows, left, is_broken } => {
+                // It stays so when this fails, or when nobody waits for it any more.
+                if std::mem::replace(is_broken, true) {
+                    let message = "a FETCH from this cursor has failed, and its rows are lost: declare it anew";
+                    return Err(invalid("55000", message, None));
+                }
                 let rows = rows.get_mut().unwrap_or_else(PoisonError::into_inner);
-                take_from(rows, left, count.unwrap_or(usize::MAX)).await?
+                let taken = take_from(rows, left, count.unwrap_or(usize::MAX)).await?;
+                *is_broken = false;
+                taken
             }
             Origin::Changes(following) => following.take(count, patience).await?,
         };

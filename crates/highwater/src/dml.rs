@@ -404,7 +404,10 @@ impl Database {
             Ok(done) => done.await.map_err(|_| highwater_tables::Error::Closed),
             Err(error) => Err(error),
         };
-        canceller.set_committing(false);
+        if !matches!(done, Ok(Ok(_))) {
+            // What is written stays so, whatever ends the statement before its rows are told.
+            canceller.set_committing(false);
+        }
         connection.position = done??;
         Ok(())
     }

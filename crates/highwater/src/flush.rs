@@ -187,13 +187,12 @@ impl Database {
     pub(crate) fn flush_tables(&self, connection: &Connection) -> Result<Vec<String>> {
         self.wait_for_all_pipelines(connection)?;
         let (pipelines, paused) = self.to_flush_now(&self.state());
-        let not_shown = |told: String| format!("the write is done; a view does not show it yet: {told}");
-        let mut notices: Vec<String> = paused.into_values().map(not_shown).collect();
+        let mut notices: Vec<String> = paused.into_values().map(|told| not_shown(&told)).collect();
         for Flushed { pipeline, .. } in pipelines.into_iter().filter(|flushed| flushed.reads_tables) {
             match self.wait_shown(pipeline.clone(), Some(connection.position), connection) {
                 Err(Error::Engine(_)) if self.successor(&pipeline).is_none() => {}
                 Err(Error::Engine(error)) => {
-                    notices.push(not_shown(self.advised(&pipeline, error.to_string())));
+                    notices.push(not_shown(&self.advised(&pipeline, error.to_string())));
                 }
                 other => other?,
             }
@@ -287,6 +286,11 @@ fn deliver(pipeline: &Pipeline, deadline: Instant, connection: &Connection) -> R
         std::thread::sleep(LOOK);
     }
     Ok(())
+}
+
+/// What is told of a write that a view does not show yet, and why.
+pub(crate) fn not_shown(told: &str) -> String {
+    format!("the write is done; a view does not show it yet: {told}")
 }
 
 /// What FLUSH waits for in a pipeline.

@@ -76,6 +76,8 @@ pub(crate) fn functions(
         ("to_regclass", Gives::ByText(relations.into_iter().flat_map(named).collect())),
         ("to_regtype", Gives::Type),
         ("pg_backend_pid", Gives::Value(ScalarValue::from(connection.number().unwrap_or(1)))),
+        // There are none to give back; pools ask for it.
+        ("pg_advisory_unlock_all", text("")),
         ("pg_is_in_recovery", Gives::Value(ScalarValue::from(false))),
         ("pg_get_expr", Gives::First),
         ("pg_get_indexdef", Gives::Index(definitions.indexes, definitions.index_columns)),

@@ -88,6 +88,20 @@ impl Database {
     }
 }
 
+impl Connection {
+    /// Whether a statement writes rows: INSERT, UPDATE or DELETE, or EXECUTE of one.
+    #[must_use]
+    pub fn writes_rows(&self, statement: &Statement) -> bool {
+        match statement {
+            Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_) => true,
+            Statement::Execute { name, .. } => {
+                self.prepared.get(&name.value).is_some_and(|prepared| self.writes_rows(&prepared.statement))
+            }
+            _ => false,
+        }
+    }
+}
+
 /// A connection's prepared statement.
 pub(crate) fn find(connection: &Connection, name: &Name) -> Result<Arc<Prepared>> {
     let unknown = || invalid("26000", format!("prepared statement {:?} does not exist", name.value), Some(name));

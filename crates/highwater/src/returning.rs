@@ -1,14 +1,16 @@
 //! RETURNING: what a statement gives of the rows that it writes.
 
+use crate::again::written;
 use crate::answer::{Answer, Tag};
 use crate::database::Database;
 use crate::dml::Effect;
 use crate::error::Result;
 use crate::parameters::Parameters;
 use crate::prepare::check_parameters;
+use arrow::datatypes::SchemaRef;
 use datafusion::datasource::{MemTable, provider_as_source};
 use highwater_sql::session::plain;
-use highwater_sql::statement::{Delete, Insert, Name, Query, Update, returning};
+use highwater_sql::statement::{Delete, Insert, Name, Query, Statement, Update, returning};
 use highwater_sql::{Relations, SelectItem, references};
 use std::sync::Arc;
 
@@ -49,6 +51,14 @@ impl Returning<'_> {
 }
 
 impl Database {
+    /// The columns of the table that a statement writes, as they are now; none when it writes to no table, or to
+    /// none that is there.
+    #[must_use]
+    pub fn written_columns(&self, statement: &Statement) -> Option<SchemaRef> {
+        let target = self.targets.get(&written(statement)?.value)?;
+        Some(Arc::clone(target.schema()))
+    }
+
     /// The answer of a statement that is about to be written, with its RETURNING: what cannot be
     /// told is not done.
     pub(crate) async fn answered(

@@ -123,6 +123,7 @@ impl Connection {
 
     /// Its statement has been answered: others see that it waits for the next.
     pub fn rests(&self) {
+        self.canceller().set_committing(false);
         let Some(Seated { seat, .. }) = &self.seated else { return };
         let mut doing = seat.doing();
         let state = match self.transaction_state() {

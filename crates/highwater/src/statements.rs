@@ -6,6 +6,7 @@ use crate::connection::{Connection, invalid};
 use crate::cursor;
 use crate::database::Database;
 use crate::error::{Error, Result};
+use crate::flush::not_shown;
 use crate::outcome::{Outcome, Rows};
 use crate::parameters::Parameters;
 use crate::prepared;
@@ -122,10 +123,7 @@ impl Database {
             Statement::Show(Show::All) => {
                 Answer::collected(Tag::Plain("SHOW".to_owned()), show::settings(&connection.settings()))
             }
-            Statement::DiscardAll => {
-                connection.discard()?;
-                Answer::done(Tag::Plain("DISCARD ALL".to_owned()))
-            }
+            Statement::DiscardAll | Statement::ResetAll | Statement::Unlisten => discard(connection, statement)?,
             Statement::Prepare(prepare) => self.prepare(connection, prepare).await?,
             Statement::Deallocate(name) => prepared::deallocate(connection, name.as_ref())?,
             Statement::Declare { cursor, hold, query } => {
@@ -151,10 +149,13 @@ impl Database {
 
     /// Waits until views show what was written since `before`, if the connection wants that.
     pub(crate) fn flush_implicitly(&self, connection: &Connection, before: u64) -> Result<Vec<String>> {
-        if connection.position > before && connection.is_on("rw_implicit_flush") {
-            tokio::task::block_in_place(|| self.flush_tables(connection))
-        } else {
-            Ok(Vec::new())
+        if connection.position <= before || !connection.is_on("rw_implicit_flush") {
+            return Ok(Vec::new());
+        }
+        match tokio::task::block_in_place(|| self.flush_tables(connection)) {
+            // The wait is cancelled, the write is not.
+            Err(error) if connection.check_cancelled().is_err() => Ok(vec![not_shown(&error.to_string())]),
+            done => done,
         }
     }
 
@@ -225,6 +226,7 @@ impl Database {
                 tracing::warn!(setting = name, value, %error, "a setting of ALTER SYSTEM cannot be used");
             }
         }
+        connection.keep_as_defaults();
         connection
     }
 
@@ -274,6 +276,22 @@ fn savepoint(connection: &mut Connection, verb: SavepointVerb, name: &Name) -> R
             connection.roll_back_to(name)?;
             "ROLLBACK"
         }
+    };
+    Ok(Answer::done(Tag::Plain(tag.to_owned())))
+}
+
+/// DISCARD ALL, RESET ALL and UNLISTEN.
+fn discard(connection: &mut Connection, statement: &Statement) -> Result<Answer> {
+    let tag = match statement {
+        Statement::DiscardAll => {
+            connection.discard()?;
+            "DISCARD ALL"
+        }
+        Statement::ResetAll => {
+            connection.reset_all()?;
+            "RESET"
+        }
+        _ => "UNLISTEN",
     };
     Ok(Answer::done(Tag::Plain(tag.to_owned())))
 }

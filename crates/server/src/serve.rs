@@ -17,7 +17,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
@@ -27,6 +27,8 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 /// How often what is broken is tried again.
 const RETRY: Duration = Duration::from_secs(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// Connections that may wait to be accepted.
+const BACKLOG: u32 = 1024;
 
 /// Arguments of `highwater serve`.
 #[derive(Debug, clap::Args)]
@@ -150,7 +152,24 @@ async fn bind(address: &str, users: &Users) -> Outcome<TcpListener> {
             "{address} is beyond loopback and there are no users: add one with `highwater users add`"
         )));
     }
-    TcpListener::bind(addresses.as_slice()).await.map_err(refused)
+    let mut listening = Err(std::io::ErrorKind::AddrNotAvailable.into());
+    for address in addresses {
+        listening = listen(address);
+        if listening.is_ok() {
+            break;
+        }
+    }
+    listening.map_err(refused)
+}
+
+/// Listens at one address. The system asks clients that say nothing whether they are there, so that those which
+/// have gone without a word do not keep their connections; what is accepted has this from the listener.
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.set_keepalive(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// Lets clients in until a stop is asked for.

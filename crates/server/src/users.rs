@@ -62,6 +62,8 @@ impl Role {
             | Statement::Rollback
             | Statement::Savepoint { .. }
             | Statement::DiscardAll
+            | Statement::ResetAll
+            | Statement::Unlisten
             | Statement::Execute { .. }
             | Statement::Deallocate(_)
             | Statement::Declare { .. }

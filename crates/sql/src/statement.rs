@@ -584,6 +584,10 @@ pub enum Statement {
     },
     /// DISCARD ALL.
     DiscardAll,
+    /// RESET ALL.
+    ResetAll,
+    /// UNLISTEN, which ends nothing: there is no LISTEN.
+    Unlisten,
     /// PREPARE.
     Prepare(Prepare),
     /// EXECUTE name (values).

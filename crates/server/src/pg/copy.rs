@@ -94,6 +94,7 @@ impl CopyHandler for Session {
         if done.is_err() {
             connection.fail_transaction();
         }
+        connection.rests();
         client.set_transaction_status(status_of(&connection));
         let answer = done?;
         send_execution_response(client, Tag::new(&answer.tag.text(0))).await

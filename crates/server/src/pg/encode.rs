@@ -1,5 +1,6 @@
 //! Rows as the protocol carries them.
 
+use super::extended::changed;
 use super::{binary, errors};
 use arrow::array::{ArrayRef, AsArray as _, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, FieldRef, SchemaRef};
@@ -17,6 +18,10 @@ use std::sync::Arc;
 
 /// The columns of rows.
 pub(super) fn fields(schema: &SchemaRef, format: &Format) -> PgWireResult<Arc<Vec<FieldInfo>>> {
+    if matches!(format, Format::Individual(codes) if codes.len() < schema.fields().len()) {
+        // They are those of the columns that it was described with.
+        return Err(changed());
+    }
     let field = |(at, field): (usize, &FieldRef)| {
         let data_type = column_type(field)?;
         Ok(FieldInfo::new(field.name().clone(), None, None, data_type, format.format_for(at)))

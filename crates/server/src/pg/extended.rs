@@ -31,6 +31,8 @@ pub(crate) struct Prepared {
     pub(super) text: Arc<str>,
     pub(super) parameters: Arc<[DataType]>,
     pub(super) columns: Option<SchemaRef>,
+    /// The columns of the table that it writes, where it gives rows.
+    written: Option<SchemaRef>,
     /// How it reads, once that is known.
     pub(super) form: Arc<std::sync::Mutex<ReadForm>>,
 }
@@ -51,12 +53,14 @@ impl QueryParser for Parser {
         let statement = highwater::parse(text).map_err(|error| errors::of(&error.into(), before))?;
         let told: Vec<Option<DataType>> = types.iter().map(|told| told.as_ref().and_then(parameters::told)).collect();
         let mut connection = self.1.lock().await;
+        let written = self.0.database.written_columns(&statement);
         let described = self.0.database.describe(&mut connection, &statement, text, &told).await;
         let described = described.map_err(|error| errors::of(&error, before))?;
         Ok(Some(Prepared {
             statement: Arc::new(statement),
             text: text.into(),
             parameters: described.parameters.into(),
+            written: written.filter(|_| described.columns.is_some()),
             columns: described.columns,
             form: Arc::default(),
         }))
@@ -150,8 +154,11 @@ impl ExtendedQueryHandler for Session {
         let portal = client.portal_store().get_portal(message.name.as_deref().unwrap_or(DEFAULT_NAME));
         if let Some(Entry::Value(portal)) = portal {
             let statement = &portal.statement.statement.statement;
-            let state = self.connection.lock().await.transaction_state();
-            if state == TransactionState::Idle && is_write(statement) {
+            let waits = {
+                let connection = self.connection.lock().await;
+                connection.transaction_state() == TransactionState::Idle && connection.writes_rows(statement)
+            };
+            if waits {
                 self.wait_with((message, portal));
                 return Ok(());
             }
@@ -325,19 +332,23 @@ fn check_cursor(connection: &Connection, prepared: &Prepared) -> PgWireResult<()
 /// Refuses the rows of a query whose columns have not the names and types that they had when it was described, as
 /// those of `SELECT *` when its table was given another one or its view was made anew.
 fn check_columns(answer: &Answer, prepared: &Prepared) -> PgWireResult<()> {
-    let (Statement::Query(_), Some(rows), Some(known)) = (prepared.statement.as_ref(), &answer.rows, &prepared.columns)
+    let (Statement::Query(_) | Statement::Execute { .. }, Some(rows), Some(known)) =
+        (prepared.statement.as_ref(), &answer.rows, &prepared.columns)
     else {
         return Ok(());
     };
-    let types =
-        |schema: &SchemaRef| -> PgWireResult<Vec<Type>> { schema.fields().iter().map(encode::column_type).collect() };
-    let are_named_alike =
-        rows.schema().fields().iter().map(|field| field.name()).eq(known.fields().iter().map(|f| f.name()));
-    let are_same = rows.schema() == known || are_named_alike && types(rows.schema())? == types(known)?;
-    if are_same { Ok(()) } else { Err(changed()) }
+    if are_alike(rows.schema(), known)? { Ok(()) } else { Err(changed()) }
 }
 
-fn changed() -> PgWireError {
+/// Whether columns have the same names and types.
+fn are_alike(columns: &SchemaRef, known: &SchemaRef) -> PgWireResult<bool> {
+    let types =
+        |schema: &SchemaRef| -> PgWireResult<Vec<Type>> { schema.fields().iter().map(encode::column_type).collect() };
+    let are_named_alike = columns.fields().iter().map(|field| field.name()).eq(known.fields().iter().map(|f| f.name()));
+    Ok(columns == known || are_named_alike && types(columns)? == types(known)?)
+}
+
+pub(super) fn changed() -> PgWireError {
     errors::error("0A000", "cached plan must not change result type")
 }
 
@@ -349,6 +360,23 @@ pub(super) const fn is_write(statement: &Statement) -> bool {
 impl Session {
     fn prepared(&self) -> MutexGuard<'_, BTreeSet<String>> {
         self.prepared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Refuses a write whose RETURNING does not give the columns that it was described with, as its table has others
+    /// now: before it is done, as it cannot be told afterwards.
+    pub(super) async fn check_returned(&self, connection: &mut Connection, prepared: &Prepared) -> PgWireResult<()> {
+        let (Some(known), Some(written)) = (&prepared.columns, &prepared.written) else { return Ok(()) };
+        let database = &self.server.database;
+        if database.written_columns(&prepared.statement).is_none_or(|now| now == *written) {
+            return Ok(());
+        }
+        let told: Vec<Option<DataType>> = prepared.parameters.iter().cloned().map(Some).collect();
+        let described = database.describe(connection, &prepared.statement, &prepared.text, &told).await;
+        let columns = described.map_err(|error| errors::of(&error, 0))?.columns;
+        match columns {
+            Some(columns) if are_alike(&columns, known)? => Ok(()),
+            _ => Err(changed()),
+        }
     }
 
     /// Whether the statement is a DEALLOCATE of what the client has prepared by the protocol, which is

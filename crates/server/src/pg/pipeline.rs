@@ -265,6 +265,7 @@ impl Session {
     ) -> PgWireResult<Answer> {
         let Prepared { statement, text, parameters, .. } = &portal.statement.statement;
         self.check_role(statement)?;
+        self.check_returned(connection, &portal.statement.statement).await?;
         let parameters = parameters::bound(portal, &connection.types_in_zone(parameters))?;
         let answer = self.server.database.run(connection, statement, text, &parameters).await;
         let answer = answer.map_err(|error| errors::of(&error, 0))?;

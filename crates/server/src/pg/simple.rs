@@ -192,6 +192,8 @@ const fn is_transactional(statement: &Statement) -> bool {
             | Statement::Deallocate(_)
             | Statement::Set { scope: SetScope::Session | SetScope::Transaction, .. }
             | Statement::SetTransaction { .. }
+            | Statement::ResetAll
+            | Statement::Unlisten
             | Statement::Show(_)
             | Statement::ExplainQuery(_)
             | Statement::ExplainAnalyze(_)

@@ -44,16 +44,50 @@ impl ServerParameterProvider for Told {
     }
 }
 
-/// Takes the settings that a client wants from the start.
+/// Takes the settings that a client wants from the start, and goes back to; those by their names go before its
+/// options.
 fn take_settings<C: ClientInfo>(client: &C, connection: &mut Connection) {
-    for (key, value) in client.metadata() {
-        if !["user", "database", "replication", "options"].contains(&key.as_str())
-            && !key.starts_with("_pq_")
-            && let Err(error) = connection.set(&key.to_ascii_lowercase(), value)
-        {
+    let is_setting =
+        |key: &str| !["user", "database", "replication", "options"].contains(&key) && !key.starts_with("_pq_");
+    let mut settings = client.metadata().get("options").map(|options| of_options(options)).unwrap_or_default();
+    let named = client.metadata().iter().filter(|(key, _)| is_setting(key));
+    settings.extend(named.map(|(key, value)| (key.to_ascii_lowercase(), value.clone())));
+    for (key, value) in settings {
+        if let Err(error) = connection.set(&key, &value) {
             tracing::debug!(setting = key, %error, "a client's setting cannot be used");
         }
     }
+    connection.keep_as_defaults();
+}
+
+/// The settings among the options of a client, as libpq's `PGOPTIONS` has them: `-c name=value` and `--name=value`,
+/// with a backslash before spaces that part nothing.
+fn of_options(options: &str) -> Vec<(String, String)> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut characters = options.chars();
+    while let Some(character) = characters.next() {
+        if character.is_ascii_whitespace() {
+            words.extend(word.take());
+        } else {
+            let own = if character == '\\' { characters.next() } else { Some(character) };
+            word.get_or_insert_default().extend(own);
+        }
+    }
+    words.extend(word);
+    let mut settings = Vec::new();
+    let mut words = words.into_iter();
+    while let Some(word) = words.next() {
+        let setting = match (word.strip_prefix("--"), word.strip_prefix("-c")) {
+            (Some(setting), _) => Some(setting.to_owned()),
+            (None, Some("")) => words.next(),
+            (None, setting) => setting.map(str::to_owned),
+        };
+        if let Some((name, value)) = setting.as_deref().and_then(|setting| setting.split_once('=')) {
+            settings.push((name.replace('-', "_").to_ascii_lowercase(), value.to_owned()));
+        }
+    }
+    settings
 }
 
 /// Where SCRAM finds what it knows of a user. Names that it does not know get a salt of their own,
@@ -186,5 +220,29 @@ impl Session {
         take_settings(client, &mut connection);
         self.keep_reported(settings::of(&connection));
         self.seat(client, &mut connection, number, role);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_settings() {
+        let cases: [(&str, &[(&str, &str)]); 5] = [
+            ("", &[]),
+            ("-c statement_timeout=5s", &[("statement_timeout", "5s")]),
+            (
+                " -cTimeZone=Europe/Berlin  --extra-float-digits=3 ",
+                &[("timezone", "Europe/Berlin"), ("extra_float_digits", "3")],
+            ),
+            (r"-c datestyle=ISO,\ DMY -c", &[("datestyle", "ISO, DMY")]),
+            ("-v -c nothing x", &[]),
+        ];
+        for (options, settings) in cases {
+            let read = of_options(options);
+            let read: Vec<(&str, &str)> = read.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+            assert_eq!(read, settings, "{options}");
+        }
     }
 }

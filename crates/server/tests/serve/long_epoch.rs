@@ -92,6 +92,28 @@ fn who_waits_for_a_large_join_is_cancelled_and_others_go_on() {
 }
 
 #[test]
+fn a_write_is_done_when_the_wait_for_a_large_join_is_cancelled() {
+    let data = tempfile::tempdir().expect("a folder");
+    let server = Server::start(data.path(), &["--workers", "2", "--state-memory", "8GiB"]);
+    runtime().block_on(async {
+        let client = server.connect().await;
+        done(&client, "CREATE TABLE t (a int PRIMARY KEY, b int)").await;
+        done(&client, PAIRS).await;
+        let writer = server.connect().await;
+        done(&writer, "SET rw_implicit_flush TO on").await;
+        let cancel = writer.cancel_token();
+        let writing = tokio::spawn(async move { writer.batch_execute(ROWS).await });
+        let deadline = Instant::now() + PATIENCE;
+        while column(&client, "SELECT count(*) FROM t").await == ["0"] {
+            assert!(Instant::now() < deadline, "it is never written");
+        }
+        cancel.cancel_query(NoTls).await.expect("the server is told");
+        in_time("the cancel", writing).await.expect("no panic").expect("it is written, and told so");
+    });
+    server.kill();
+}
+
+#[test]
 fn an_epoch_that_does_not_fit_into_memory_fails_its_view_alone() {
     let data = tempfile::tempdir().expect("a folder");
     // There is never so much left.

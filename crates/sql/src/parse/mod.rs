@@ -146,9 +146,8 @@ impl VisitorMut for Respelled {
 
 fn unknown_statement(c: &Cursor<'_>) -> Error {
     let later = [
-        "PAUSE", "RESUME", "RESTORE", "VERIFY", "GRANT", "REVOKE", "LISTEN", "UNLISTEN", "NOTIFY", "LOCK", "MERGE",
-        "CALL", "DO", "VACUUM", "ANALYZE", "REINDEX", "CLUSTER", "REFRESH", "COMMENT", "SECURITY", "REASSIGN",
-        "IMPORT", "LOAD",
+        "PAUSE", "RESUME", "RESTORE", "VERIFY", "GRANT", "REVOKE", "LISTEN", "NOTIFY", "LOCK", "MERGE", "CALL", "DO",
+        "VACUUM", "ANALYZE", "REINDEX", "CLUSTER", "REFRESH", "COMMENT", "SECURITY", "REASSIGN", "IMPORT", "LOAD",
     ];
     match later.iter().find(|w| c.is(&[w])) {
         Some(word) => Error::unsupported(*word, "there is no such statement yet", Some(c.position())),

@@ -11,6 +11,9 @@ pub(super) fn statement(c: &mut Cursor<'_>) -> Result<Option<Statement>> {
         return set(c, SetScope::Session).map(Some);
     }
     if c.accept(&["RESET"]) {
+        if c.accept(&["ALL"]) {
+            return Ok(Some(Statement::ResetAll));
+        }
         if !c.is(&["ROLE"]) {
             refuse_role(c)?;
         }
@@ -43,6 +46,12 @@ pub(super) fn statement(c: &mut Cursor<'_>) -> Result<Option<Statement>> {
     if c.accept(&["DISCARD"]) {
         c.expect(&["ALL"])?;
         return Ok(Some(Statement::DiscardAll));
+    }
+    if c.accept(&["UNLISTEN"]) {
+        if !c.accept_token(&Token::Mul) {
+            c.ident("a channel's name")?;
+        }
+        return Ok(Some(Statement::Unlisten));
     }
     Ok(None)
 }
