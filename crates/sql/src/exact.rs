@@ -11,6 +11,7 @@ use crate::alike;
 use crate::arithmetic;
 use crate::arrays;
 use crate::composites;
+use crate::dependencies::{DistinctRows, NeededJoins, SortKeys};
 use crate::floats;
 use crate::frames;
 use crate::guards;
@@ -364,8 +365,13 @@ fn untied(plan: LogicalPlan) -> Result<LogicalPlan> {
 
 /// DataFusion's rules, but for what is to be exact.
 pub(crate) fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
-    let own: [Arc<dyn OptimizerRule + Send + Sync>; 2] =
-        [Arc::new(SingleDistinct(SingleDistinctToGroupBy::new())), Arc::new(FiltersDown::default())];
+    let own: [Arc<dyn OptimizerRule + Send + Sync>; 5] = [
+        Arc::new(SingleDistinct(SingleDistinctToGroupBy::new())),
+        Arc::new(FiltersDown::default()),
+        Arc::new(DistinctRows::default()),
+        Arc::new(SortKeys::default()),
+        Arc::new(NeededJoins::default()),
+    ];
     let exact = |rule: Arc<dyn OptimizerRule + Send + Sync>| {
         let own = own.iter().find(|own| own.name() == rule.name());
         own.map_or(rule, Arc::clone)

@@ -21,6 +21,7 @@ mod correlated;
 mod correlation;
 mod cursor;
 mod date_bin;
+mod dependencies;
 mod division;
 pub mod error;
 mod exact;

@@ -14,6 +14,7 @@ use crate::close;
 use crate::composites::Composites;
 use crate::correlated;
 use crate::correlation;
+use crate::dependencies::{DistinctRows, SortKeys};
 use crate::error::{Error, Result};
 use crate::exact::{Exact, FiltersDown, UntiedWindows, exact, optimizer_rules, physical_rules};
 use crate::formats;
@@ -76,11 +77,9 @@ use datafusion::logical_expr::{
 use datafusion::optimizer::decorrelate_lateral_join::DecorrelateLateralJoin;
 use datafusion::optimizer::decorrelate_predicate_subquery::DecorrelatePredicateSubquery;
 use datafusion::optimizer::eliminate_cross_join::EliminateCrossJoin;
-use datafusion::optimizer::eliminate_duplicated_expr::EliminateDuplicatedExpr;
 use datafusion::optimizer::eliminate_outer_join::EliminateOuterJoin;
 use datafusion::optimizer::extract_equijoin_predicate::ExtractEquijoinPredicate;
 use datafusion::optimizer::optimize_projections::OptimizeProjections;
-use datafusion::optimizer::replace_distinct_aggregate::ReplaceDistinctWithAggregate;
 use datafusion::optimizer::scalar_subquery_to_join::ScalarSubqueryToJoin;
 use datafusion::optimizer::simplify_expressions::{ExprSimplifier, SimplifyExpressions};
 use datafusion::optimizer::{Optimizer, OptimizerContext, OptimizerRule};
@@ -579,12 +578,12 @@ const PASSES: usize = 8;
 fn stream_rules(is_ordered: bool) -> Optimizer {
     let mut rules: Vec<Arc<dyn OptimizerRule + Send + Sync>> = vec![
         Arc::new(SimplifyExpressions::new()),
-        Arc::new(ReplaceDistinctWithAggregate::new()),
+        Arc::new(DistinctRows::default()),
         Arc::new(DecorrelatePredicateSubquery::new()),
         Arc::new(ScalarSubqueryToJoin::new()),
         Arc::new(DecorrelateLateralJoin::new()),
         Arc::new(ExtractEquijoinPredicate::new()),
-        Arc::new(EliminateDuplicatedExpr::new()),
+        Arc::new(SortKeys::default()),
     ];
     if !is_ordered {
         rules.push(Arc::new(EliminateCrossJoin::new()));
