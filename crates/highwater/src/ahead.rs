@@ -84,10 +84,12 @@ impl Database {
             Statement::CreateSubscription(made) => {
                 crate::subscription::subject(state, &made.from).into_iter().collect()
             }
-            Statement::Drop { name, cascade, .. } => {
-                let mut names = if *cascade { state.dependents(&name.value) } else { Vec::new() };
-                names.push(name.value.clone());
-                self.left_by(state, &names).1
+            Statement::Drop { names, cascade, .. } => {
+                let mut dropped: Vec<String> = names.iter().map(|name| name.value.clone()).collect();
+                if *cascade {
+                    dropped.extend(state.dependents(&dropped));
+                }
+                self.left_by(state, &dropped).1
             }
             Statement::AddColumn(added) => {
                 let table = state.objects.get(&added.table.value);

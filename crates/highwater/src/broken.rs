@@ -202,8 +202,8 @@ fn reads(entry: &Entry) -> BTreeSet<String> {
 
 impl State {
     /// What reads an object or writes into it, directly or not, whole or broken, in the order of creation.
-    pub(crate) fn dependents(&self, name: &str) -> Vec<String> {
-        let mut found = vec![name.to_owned()];
+    pub(crate) fn dependents(&self, names: &[String]) -> Vec<String> {
+        let mut found = names.to_vec();
         for entry in self.catalog.entries() {
             let names = match self.objects.get(&entry.name) {
                 Some(object) => {
@@ -213,11 +213,11 @@ impl State {
                 }
                 None => reads(entry),
             };
-            if names.iter().any(|name| found.contains(name)) {
+            if names.iter().any(|name| found.contains(name)) && !found.contains(&entry.name) {
                 found.push(entry.name.clone());
             }
         }
-        found.split_off(1)
+        found.split_off(names.len())
     }
 
     /// Why a pipeline whose objects are whole cannot run: a source that it reads is broken.

@@ -299,8 +299,9 @@ impl Database {
         let mut state = self.state();
         let refused = advised_to_create(&state, view, &pipeline, refused);
         let is_it = state.objects.get(view).is_some_and(|object| object.entry.id == id);
-        if is_it && state.dependents(view).is_empty() {
-            self.forget(&mut state, &[view.to_owned()])?;
+        let dropped = [view.to_owned()];
+        if is_it && state.dependents(&dropped).is_empty() {
+            self.forget(&mut state, &dropped)?;
         }
         Err(refused)
     }

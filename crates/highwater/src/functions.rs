@@ -120,7 +120,7 @@ impl Users {
             if matches!(statement, Statement::CreateTable(_) | Statement::CreateSource(_)) {
                 holding.push(entry.name.clone());
             }
-            users.extend(state.dependents(&entry.name));
+            users.extend(state.dependents(std::slice::from_ref(&entry.name)));
             users.insert(entry.name.clone());
         }
         let entries = state.catalog.entries().iter().filter(|entry| users.contains(&entry.name));

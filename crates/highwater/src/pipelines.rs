@@ -322,24 +322,40 @@ impl Database {
         Ok(settings::settings(&self.config.checkpoints, with, &altered)?)
     }
 
-    pub(crate) fn drop_object(&self, kind: ObjectKind, name: &Name, if_exists: bool, cascade: bool) -> Result<Outcome> {
-        let done = Outcome::done(format!("DROP {kind}"));
+    pub(crate) fn drop_objects(
+        &self,
+        kind: ObjectKind,
+        named: &[Name],
+        if_exists: bool,
+        cascade: bool,
+    ) -> Result<Outcome> {
+        let mut done = Outcome::done(format!("DROP {kind}"));
         let mut state = self.state();
-        let Some(entry) = state.catalog.entry(&name.value) else {
-            if if_exists {
-                return Ok(done.noticed(format!("relation {:?} does not exist, skipping", name.value)));
+        let mut dropped: Vec<String> = Vec::new();
+        for name in named {
+            match state.catalog.entry(&name.value) {
+                Some(entry) => check_kind(entry, kind, name)?,
+                None if if_exists => {
+                    done = done.noticed(format!("relation {:?} does not exist, skipping", name.value));
+                    continue;
+                }
+                None => return Err(crate::show::unknown(name)),
             }
-            return Err(crate::show::unknown(name));
-        };
-        check_kind(entry, kind, name)?;
-        let mut names = state.dependents(&name.value);
+            if !dropped.contains(&name.value) {
+                dropped.push(name.value.clone());
+            }
+        }
+        let Some(first) = dropped.first().cloned() else { return Ok(done) };
+        let mut names = state.dependents(&dropped);
         // An index goes with what it is over.
         let is_index = |name: &&String| state.catalog.entry(name).is_some_and(|entry| entry.kind == Kind::Index);
         let also: Vec<String> = names.iter().filter(|name| !is_index(name)).cloned().collect();
         if !also.is_empty() && !cascade {
-            return Err(Error::InUse { name: name.value.clone(), needed_by: also });
+            let needs = |name: &&String| !state.dependents(std::slice::from_ref(*name)).is_empty();
+            let name = dropped.iter().find(needs).cloned().unwrap_or(first);
+            return Err(Error::InUse { name, needed_by: also });
         }
-        names.push(name.value.clone());
+        names.extend(dropped);
         self.forget(&mut state, &names)?;
         Ok(also.into_iter().fold(done, |done, name| done.noticed(format!("drop cascades to {name}"))))
     }

@@ -182,7 +182,7 @@ impl Database {
             Statement::CreateSubscription(subscription) => self.create_subscription(connection, subscription, text),
             Statement::CreateFunction(function) => self.create_function(&function, text),
             Statement::DropFunction(dropped) => self.drop_function(&dropped),
-            Statement::Drop { kind, name, if_exists, cascade } => self.drop_object(kind, &name, if_exists, cascade),
+            Statement::Drop { kind, names, if_exists, cascade } => self.drop_objects(kind, &names, if_exists, cascade),
             Statement::ExplainView(view) => self.explain_view(view, text),
             Statement::Show(what) => show::show(self, what),
             Statement::Describe(name) => show::describe(&self.state(), &name),

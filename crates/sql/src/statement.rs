@@ -673,8 +673,8 @@ pub enum Statement {
     Drop {
         /// The kind that was named.
         kind: ObjectKind,
-        /// The object.
-        name: Name,
+        /// The objects.
+        names: Vec<Name>,
         /// IF EXISTS.
         if_exists: bool,
         /// CASCADE.

@@ -250,10 +250,13 @@ fn drop(c: &mut Cursor<'_>) -> Result<Statement> {
     }
     let kind = object_kind(c)?;
     let if_exists = c.accept(&["IF", "EXISTS"]);
-    let name = c.name("an object's name")?;
+    let mut names = vec![c.name("an object's name")?];
+    while c.accept_token(&Token::Comma) {
+        names.push(c.name("an object's name")?);
+    }
     let cascade = c.accept(&["CASCADE"]);
     if !cascade {
         c.accept(&["RESTRICT"]);
     }
-    Ok(Statement::Drop { kind, name, if_exists, cascade })
+    Ok(Statement::Drop { kind, names, if_exists, cascade })
 }
