@@ -68,6 +68,7 @@ mod repeated;
 mod respell;
 mod rewrite;
 pub mod rounding;
+mod row_changes;
 mod row_values;
 mod scalars;
 mod scopes;
