@@ -11,7 +11,7 @@ use crate::database::Database;
 use crate::error::{Error, Result, cast_message, is_out_of_range};
 use crate::objects::Body;
 use crate::parameters::Parameters;
-use crate::provider::TableRows;
+use crate::returning::Returning;
 use crate::upsert::Upsert;
 use crate::values::{as_taken, values};
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, new_null_array};
@@ -304,15 +304,16 @@ impl Database {
         let query = update.query(&target.columns());
         let mut turn = None;
         loop {
-            let mut effect = match self.point_update(connection, &target, update, parameters)? {
-                Some((changes, rows)) => Effect::of(changes, rows),
+            let (mut effect, paired) = match self.point_update(connection, &target, update, parameters)? {
+                Some((changes, rows)) => (Effect::of(changes, rows), Vec::new()),
                 None => {
-                    let rows = self.rows_to_change(connection, (&update.table, &target), &query, parameters).await?;
-                    self.updated(connection, &target, &rows)?
+                    let found = self.rows_to_change(connection, (&update.table, &target), &query, parameters).await?;
+                    (self.updated(connection, &target, &found.rows)?, found.paired)
                 }
             };
             let tag = Tag::Update(effect.count);
-            let answer = self.answered(tag, update.into(), parameters, &effect).await?;
+            let returning = Returning::from(update).beside(&paired);
+            let answer = self.answered(tag, returning, parameters, &effect).await?;
             match self.write(connection, &target, &mut effect).await {
                 Err(error) if connection.transaction.is_none() && error.is_conflict() => {
                     turn = Some(next_try(connection, &target.table, turn).await?);
@@ -333,15 +334,16 @@ impl Database {
         let query = delete.query(&target.columns());
         let mut turn = None;
         loop {
-            let mut effect = match self.point_delete(connection, &target, delete, parameters)? {
-                Some((changes, rows)) => Effect::of(changes, rows),
+            let (mut effect, paired) = match self.point_delete(connection, &target, delete, parameters)? {
+                Some((changes, rows)) => (Effect::of(changes, rows), Vec::new()),
                 None => {
-                    let rows = self.rows_to_change(connection, (&delete.table, &target), &query, parameters);
-                    deleted(&target, &rows.await?)?
+                    let found = self.rows_to_change(connection, (&delete.table, &target), &query, parameters).await?;
+                    (deleted(&target, &found.rows)?, found.paired)
                 }
             };
             let tag = Tag::Delete(effect.count);
-            let answer = self.answered(tag, delete.into(), parameters, &effect).await?;
+            let returning = Returning::from(delete).beside(&paired);
+            let answer = self.answered(tag, returning, parameters, &effect).await?;
             match self.write(connection, &target, &mut effect).await {
                 Err(error) if connection.transaction.is_none() && error.is_conflict() => {
                     turn = Some(next_try(connection, &target.table, turn).await?);
@@ -349,21 +351,6 @@ impl Database {
                 done => return done.map(|()| answer),
             }
         }
-    }
-
-    /// Rows of [`Update::query`].
-    pub(crate) async fn rows_to_change(
-        &self,
-        connection: &mut Connection,
-        (name, target): (&Name, &Target),
-        query: &Query,
-        parameters: &Parameters,
-    ) -> Result<Vec<RecordBatch>> {
-        let snapshot = connection.snapshot(&self.tables)?;
-        let over = connection.overlay(&target.table);
-        let rows = TableRows::new(&target.table, &snapshot, over, true);
-        let plan = self.planned_with(connection, query, parameters, Some((&name.value, rows))).await?;
-        Ok(self.run_plan(&plan).await?.collect_within(self.config.query_memory.0).await?.batches)
     }
 
     /// What happens to rows that were found with their new values. In a transaction keys that they move to are
@@ -727,7 +714,7 @@ fn refuse_existing(
     }
 }
 
-fn bytes(batch: &RecordBatch, at: usize) -> Result<&arrow::array::BinaryArray> {
+pub(crate) fn bytes(batch: &RecordBatch, at: usize) -> Result<&arrow::array::BinaryArray> {
     batch.column(at).as_binary_opt::<i32>().ok_or_else(|| invalid("XX000", "a row came without its key", None))
 }
 

@@ -111,6 +111,7 @@ mod generated;
 mod hw_catalog;
 mod index;
 mod information_schema;
+mod joined;
 mod key_reads;
 mod leaving;
 mod lookups;

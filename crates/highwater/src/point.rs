@@ -83,7 +83,7 @@ impl Database {
         update: &Update,
         parameters: &Parameters,
     ) -> Result<Option<(Vec<Change>, Vec<RecordBatch>)>> {
-        if !target.generated.is_empty() || connection.zone_for(target.schema()).is_some() {
+        if !update.joined.is_empty() || !target.generated.is_empty() || connection.zone_for(target.schema()).is_some() {
             return Ok(None);
         }
         let mut assigned: Vec<(usize, ArrayRef)> = Vec::with_capacity(update.assignments.len());
@@ -119,7 +119,7 @@ impl Database {
         delete: &Delete,
         parameters: &Parameters,
     ) -> Result<Option<(Vec<Change>, Vec<RecordBatch>)>> {
-        if connection.zone_for(target.schema()).is_some() {
+        if !delete.joined.is_empty() || connection.zone_for(target.schema()).is_some() {
             return Ok(None);
         }
         let name = Ident::with_quote('"', delete.alias.as_ref().unwrap_or(&delete.table).value.clone());

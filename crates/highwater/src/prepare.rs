@@ -4,6 +4,7 @@ use crate::connection::Connection;
 use crate::database::Database;
 use crate::dml::Target;
 use crate::error::Result;
+use crate::joined::paired_in;
 use crate::objects::{Body, Reading};
 use crate::outcome::Rows;
 use crate::parameters::Parameters;
@@ -12,6 +13,7 @@ use crate::query::QUERY_PLAN;
 use crate::returning::Returning;
 use crate::set_config::Changes;
 use crate::statements::is_taken_after_failure;
+use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::LogicalPlan;
@@ -20,7 +22,7 @@ use datafusion::sql::sqlparser::tokenizer::Location;
 use futures::future::BoxFuture;
 use highwater_sql::session::plain;
 use highwater_sql::statement::{
-    CopyOut, EXCLUDED, Insert, Name, Query, ROW_KEY, ROW_NUMBER, ROW_VALUE, Show, Statement, constants,
+    CopyOut, EXCLUDED, Insert, Name, Query, ROW_KEY, ROW_NUMBER, ROW_TARGET, ROW_VALUE, Show, Statement, constants,
 };
 use highwater_sql::{Position, Relations, SelectItem, is_default, references, rows_of, titled, walk_query};
 use std::collections::{BTreeMap, BTreeSet};
@@ -138,14 +140,16 @@ impl Database {
                     know(expr, target.schema().field(at).data_type(), &mut known);
                 }
                 let names: Vec<String> = target.schema().fields().iter().map(|f| f.name().clone()).collect();
-                self.infer(&set.query(&names), Some(&update.table), told, &mut known).await?;
-                self.returned(update.into(), told, &mut known).await?
+                let plan = self.infer(&set.query(&names), Some(&update.table), told, &mut known).await?;
+                let paired = paired_in(&plan, &target)?;
+                self.returned(Returning::from(update).beside(&paired), told, &mut known).await?
             }
             Statement::Delete(delete) => {
                 let target = self.target(&delete.table)?;
                 let names: Vec<String> = target.schema().fields().iter().map(|f| f.name().clone()).collect();
-                self.infer(&delete.query(&names), Some(&delete.table), told, &mut known).await?;
-                self.returned(delete.into(), told, &mut known).await?
+                let plan = self.infer(&delete.query(&names), Some(&delete.table), told, &mut known).await?;
+                let paired = paired_in(&plan, &target)?;
+                self.returned(Returning::from(delete).beside(&paired), told, &mut known).await?
             }
             _ => None,
         };
@@ -204,14 +208,14 @@ impl Database {
         .await
     }
 
-    /// The relations of a query, which only have columns. `hidden` names a table that gives its rows' keys too.
+    /// The relations of a query, which only have columns. `hidden` names the table that is [`ROW_TARGET`].
     fn relations_of(&self, query: &Query, hidden: Option<&Name>) -> Result<Relations> {
         let state = self.state();
         let mut relations = state.objects.relations(&self.session, &references(query), Reading::Stream)?;
         if let Some(name) = hidden
             && let Some(Body::Table(target)) = state.objects.get(&name.value).map(|object| &object.body)
         {
-            relations.stream(&name.value, with_hidden(target));
+            relations.stream(ROW_TARGET, with_hidden(target));
         }
         Ok(relations)
     }
@@ -293,7 +297,8 @@ impl Database {
             let count = placeholders(query);
             if !known.has_all(count) {
                 let is_computed = |expr: &&Expr| !matches!(expr, Expr::Value(_)) && !is_default(expr);
-                let computed = constants(rows.into_iter().flatten().filter(is_computed), &insert.text);
+                let mut computed = constants(rows.into_iter().flatten().filter(is_computed), &insert.text);
+                computed.ast.with.clone_from(&query.ast.with);
                 // What cannot be bound is told when it is run.
                 drop(self.infer(&computed, None, told, known).await);
             }
@@ -311,9 +316,16 @@ impl Database {
         told: &[Option<DataType>],
         known: &mut Known,
     ) -> Result<Option<SchemaRef>> {
-        let Some(query) = returning.query() else { return Ok(None) };
+        if returning.is_empty() {
+            return Ok(None);
+        }
+        let none = RecordBatch::new_empty(Arc::clone(self.target(returning.table)?.schema()));
+        let given = returning.relations(&none)?;
         let mut relations = Relations::default();
-        relations.stream(&returning.table.value, Arc::clone(self.target(returning.table)?.schema()));
+        for (name, rows) in &given {
+            relations.stream(name, rows.schema());
+        }
+        let query = returning.query(&given);
         self.columns_over(&query, &relations, told, known).await.map(Some)
     }
 }

@@ -47,6 +47,11 @@ impl TableRows {
         Self { table: Arc::clone(table), snapshot: Arc::clone(snapshot), over, schema, hidden }
     }
 
+    /// The same rows without their keys and stored forms.
+    pub(crate) fn plain(&self) -> Self {
+        Self::new(&self.table, &self.snapshot, Arc::clone(&self.over), false)
+    }
+
     fn batch(&self, piece: &Piece, projection: &[usize]) -> Result<RecordBatch, DataFusionError> {
         let options = RecordBatchOptions::new().with_row_count(Some(piece.keys.len()));
         let schema = Arc::new(self.schema.project(projection)?);

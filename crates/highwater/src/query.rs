@@ -31,7 +31,7 @@ use highwater_engine::core::{CheckpointId, Epoch, WallMicros};
 use highwater_engine::source::{Extent, Offset, Source};
 use highwater_engine::{Pipeline, Trigger};
 use highwater_sql::session::plain;
-use highwater_sql::statement::{CreateView, Query};
+use highwater_sql::statement::{CreateView, Query, ROW_TARGET};
 use highwater_sql::zones::Zone;
 use highwater_sql::{Session, explain, references, unknowing_physical_rules};
 use highwater_tables::{Overlay, Snapshot};
@@ -192,8 +192,8 @@ impl Database {
         }
     }
 
-    /// A query's plan over the rows that its views and tables hold now. `special` stands for one of
-    /// the tables.
+    /// A query's plan over the rows that its views and tables hold now. `special` are the rows of the table of
+    /// that name: they are [`ROW_TARGET`], and what the query reads where it names the table itself.
     async fn planned(
         &self,
         connection: &mut Connection,
@@ -223,7 +223,7 @@ impl Database {
         let mut snapshot = special.as_ref().map(|(_, rows)| Arc::clone(rows.snapshot()));
         for object in &leaves {
             let table: Arc<dyn TableProvider> = match (&object.body, &special) {
-                (Body::Table(_), Some((name, rows))) if *name == object.name() => Arc::new(rows.clone()),
+                (Body::Table(_), Some((name, rows))) if *name == object.name() => Arc::new(rows.plain()),
                 (Body::Table(target), _) => {
                     let snapshot = match &mut snapshot {
                         Some(snapshot) => snapshot,
@@ -236,7 +236,10 @@ impl Database {
             };
             scanned.tables.insert(object.name().to_owned(), provider_as_source(table));
         }
-        let relations = self.state().objects.relations(&self.session, &names, Reading::Tables(&scanned.tables))?;
+        let mut relations = self.state().objects.relations(&self.session, &names, Reading::Tables(&scanned.tables))?;
+        if let Some((_, rows)) = special {
+            relations.insert(ROW_TARGET, provider_as_source(Arc::new(rows)));
+        }
         let Scanned { epochs, notices, .. } = scanned;
         let (session, query, zone) = (Arc::clone(&self.session), query.clone(), connection.zone());
         let parameters = parameters.clone();

@@ -25,8 +25,8 @@ impl Database {
             let mut writes = Vec::new();
             for (name, target) in targets.values() {
                 let query = Delete { table: (*name).clone(), ..delete.clone() }.query(&target.columns());
-                let rows = self.rows_to_change(connection, (*name, target), &query, &Parameters::none()).await?;
-                let write = deleted(target, &rows)?.write;
+                let found = self.rows_to_change(connection, (*name, target), &query, &Parameters::none()).await?;
+                let write = deleted(target, &found.rows)?.write;
                 if !write.is_empty() {
                     writes.push((target, write));
                 }

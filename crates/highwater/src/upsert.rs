@@ -202,7 +202,7 @@ impl Part {
 }
 
 /// The rows with `more` columns and their numbers.
-fn numbered(rows: &RecordBatch, more: &[(Arc<Field>, ArrayRef)]) -> Result<RecordBatch> {
+pub(crate) fn numbered(rows: &RecordBatch, more: &[(Arc<Field>, ArrayRef)]) -> Result<RecordBatch> {
     let mut fields = rows.schema().fields().to_vec();
     let mut columns = rows.columns().to_vec();
     for (field, column) in more {

@@ -10,7 +10,7 @@ use crate::settings::{Flags, Settings};
 use crate::signals::Stop;
 use crate::watch::Watch;
 use crate::{figures, logs, table};
-use highwater::{Config, Database, Piece, Status};
+use highwater::{Config, Database, Piece, Statement, Status};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -111,7 +111,10 @@ fn closing(pieces: &[Piece]) -> usize {
 /// Whether a statement only asks.
 fn is_query(text: &str) -> bool {
     let word = text.split(|c: char| !c.is_ascii_alphabetic()).find(|word| !word.is_empty()).unwrap_or_default();
-    ["select", "with", "values", "show", "describe", "explain"].contains(&word.to_ascii_lowercase().as_str())
+    match word.to_ascii_lowercase().as_str() {
+        "with" => matches!(highwater::parse(text), Ok(Statement::Query(_))),
+        word => ["select", "values", "show", "describe", "explain"].contains(&word),
+    }
 }
 
 /// Executes statements and prints what they give.
@@ -190,6 +193,8 @@ mod tests {
         assert_eq!(closing(&pieces(&["SELECT 1", "CREATE VIEW v AS SELECT 1", "select 2", "SHOW JOBS"])), 2);
         assert_eq!(closing(&pieces(&["(SELECT 1)"])), 0);
         assert_eq!(closing(&pieces(&["CHECKPOINT"])), 1);
+        let (change, query) = ("WITH x AS (SELECT 1) DELETE FROM t USING x", "WITH x AS (SELECT 1) SELECT 1 FROM x");
+        assert_eq!(closing(&pieces(&[query, change, query])), 2);
         assert_eq!(closing(&[]), 0);
     }
 }

@@ -69,6 +69,7 @@ mod repeated;
 mod respell;
 mod rewrite;
 pub mod rounding;
+mod row_changes;
 mod row_values;
 mod scalars;
 mod scopes;

@@ -75,7 +75,7 @@ impl Visitor for Looking {
 }
 
 /// Whether joins of a part of FROM merge columns.
-fn merges(from: &TableWithJoins) -> bool {
+pub(crate) fn merges(from: &TableWithJoins) -> bool {
     let is_nested = |factor: &TableFactor| matches!(factor, TableFactor::NestedJoin { table_with_joins, .. } if merges(table_with_joins));
     is_nested(&from.relation)
         || from.joins.iter().any(|join| is_nested(&join.relation) || merging(&join.join_operator).is_some())

@@ -1,5 +1,6 @@
-//! ONLY before a relation, `FROM ONLY t` or `FROM ONLY (t)`: no relation here has others that inherit from it, so it
-//! leaves nothing out. The dialect's parser takes it for a relation of that name; it is given a blank instead.
+//! ONLY before a relation, `FROM ONLY t`, `USING ONLY t` or `FROM ONLY (t)`: no relation here has others that inherit
+//! from it, so it leaves nothing out. The dialect's parser takes it for a relation of that name; it is given a blank
+//! instead.
 
 use crate::cursor::is_word;
 use datafusion::sql::sqlparser::keywords::RESERVED_FOR_TABLE_ALIAS;
@@ -28,7 +29,7 @@ pub(crate) fn respell(tokens: &mut [TokenWithSpan]) {
 fn stands_before_relation(tokens: &[TokenWithSpan], at: usize) -> bool {
     let is = |at: usize, word: &str| is_word(tokens.get(at).map(|token| &token.token), word);
     let is_distinct = at > 1 && is(at - 2, "DISTINCT");
-    is(at, "ONLY") && (is(at - 1, "FROM") && !is_distinct || is(at - 1, "JOIN"))
+    is(at, "ONLY") && (is(at - 1, "FROM") && !is_distinct || is(at - 1, "JOIN") || is(at - 1, "USING"))
 }
 
 /// How many tokens the name of a relation has that they begin with.

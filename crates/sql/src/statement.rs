@@ -2,6 +2,7 @@
 
 pub use crate::copy::{Copy, CopyOptions, CopyOut};
 use crate::error::{Error, Kind, Result};
+pub use crate::row_changes::{Joined, ROW_TARGET, returning_joined};
 pub use crate::sql_function::{Argument, CreateFunction, DropFunction};
 use crate::text::Position;
 pub use crate::upsert::{ConflictUpdate, EXCLUDED, OnConflict, ROW_NUMBER};
@@ -276,6 +277,8 @@ pub struct Update {
     pub alias: Option<Name>,
     /// SET.
     pub assignments: Vec<(Name, ast::Expr)>,
+    /// FROM, and WITH before the statement.
+    pub joined: Joined,
     /// WHERE.
     pub selection: Option<ast::Expr>,
     /// RETURNING.
@@ -291,6 +294,8 @@ pub struct Delete {
     pub table: Name,
     /// What it is called in expressions.
     pub alias: Option<Name>,
+    /// USING, and WITH before the statement.
+    pub joined: Joined,
     /// WHERE.
     pub selection: Option<ast::Expr>,
     /// RETURNING.
@@ -693,29 +698,6 @@ pub enum Statement {
     },
 }
 
-impl Update {
-    /// The query for the rows to change: each row's key and stored form, then the table's columns
-    /// with their new values.
-    #[must_use]
-    pub fn query(&self, columns: &[String]) -> Query {
-        let value = |column: &String| {
-            let assigned = self.assignments.iter().find(|(name, _)| name.value == *column);
-            assigned.map_or_else(|| identifier(column), |(_, expr)| expr.clone())
-        };
-        let values = columns.iter().map(value).zip(columns);
-        rows_to_change(&self.table, self.alias.as_ref(), self.selection.as_ref(), values, &self.text)
-    }
-}
-
-impl Delete {
-    /// The query for the rows to delete: as [`Update::query`], with the columns as they are.
-    #[must_use]
-    pub fn query(&self, columns: &[String]) -> Query {
-        let values = columns.iter().map(|name| identifier(name)).zip(columns);
-        rows_to_change(&self.table, self.alias.as_ref(), self.selection.as_ref(), values, &self.text)
-    }
-}
-
 /// What the new value of a table's column is called.
 pub(crate) fn new_column(at: usize) -> ast::Ident {
     ast::Ident::with_quote('"', format!("__new_{at}"))
@@ -724,7 +706,7 @@ pub(crate) fn new_column(at: usize) -> ast::Ident {
 /// `SELECT items FROM table` for RETURNING.
 #[must_use]
 pub fn returning(table: &Name, alias: Option<&Name>, items: &[ast::SelectItem], text: &str) -> Query {
-    select(table, alias, None, items.to_vec(), text)
+    select(table, alias, items.to_vec(), text)
 }
 
 /// The query that gives columns of a relation, all when none is named.
@@ -734,13 +716,13 @@ pub fn columns_of(relation: &Name, columns: &[Name], text: &str) -> Query {
     if items.is_empty() {
         items.push(ast::SelectItem::Wildcard(ast::WildcardAdditionalOptions::default()));
     }
-    select(relation, None, None, items, text)
+    select(relation, None, items, text)
 }
 
 /// The query that computes expressions from the columns of a relation.
 pub(crate) fn computed_from(relation: &Name, expressions: impl Iterator<Item = ast::Expr>, text: &str) -> Query {
     let item = |(at, expr)| ast::SelectItem::ExprWithAlias { expr, alias: new_column(at) };
-    select(relation, None, None, expressions.enumerate().map(item).collect(), text)
+    select(relation, None, expressions.enumerate().map(item).collect(), text)
 }
 
 /// The query `SELECT expression, ...`, for what reads no rows.
@@ -757,31 +739,11 @@ fn identifier(name: &str) -> ast::Expr {
     ast::Expr::Identifier(ast::Ident::with_quote('"', name))
 }
 
-fn rows_to_change<'a>(
-    table: &Name,
-    alias: Option<&Name>,
-    selection: Option<&ast::Expr>,
-    values: impl Iterator<Item = (ast::Expr, &'a String)>,
-    text: &str,
-) -> Query {
-    let hidden = [ROW_KEY, ROW_VALUE].map(|name| ast::SelectItem::UnnamedExpr(identifier(name)));
-    let value =
-        |(at, (expr, _)): (usize, (ast::Expr, &String))| ast::SelectItem::ExprWithAlias { expr, alias: new_column(at) };
-    let items = hidden.into_iter().chain(values.enumerate().map(value)).collect();
-    select(table, alias, selection, items, text)
-}
-
-fn select(
-    table: &Name,
-    alias: Option<&Name>,
-    selection: Option<&ast::Expr>,
-    items: Vec<ast::SelectItem>,
-    text: &str,
-) -> Query {
+/// The query `SELECT items FROM table AS alias`.
+pub(crate) fn select(table: &Name, alias: Option<&Name>, items: Vec<ast::SelectItem>, text: &str) -> Query {
     let mut query = crate::text::template("SELECT 1 FROM x AS y");
     if let ast::SetExpr::Select(select) = query.body.as_mut() {
         select.projection = items;
-        select.selection = selection.cloned();
         if let Some(ast::TableFactor::Table { name, alias: place, .. }) =
             select.from.first_mut().map(|from| &mut from.relation)
         {

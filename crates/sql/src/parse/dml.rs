@@ -1,12 +1,13 @@
 //! INSERT, UPDATE, DELETE and TRUNCATE. Expressions and queries are sqlparser's.
 
-use super::{query, respell};
+use super::{joined, query, respell};
 use crate::cursor::{Cursor, is_word};
 use crate::error::{Error, Result};
 use crate::row_values::columns as row_columns;
-use crate::statement::{ConflictUpdate, Delete, Insert, Name, OnConflict, Query, Update};
+use crate::statement::{ConflictUpdate, Delete, Insert, Joined, Name, OnConflict, Query, Update};
 use crate::titles::width;
 use datafusion::sql::sqlparser::ast::{Expr, SelectItem};
+use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::Token;
 
@@ -59,12 +60,10 @@ pub(super) fn update(c: &mut Cursor<'_>) -> Result<Update> {
     let (table, alias) = target(c, &["SET"])?;
     c.expect(&["SET"])?;
     let assignments = assignments(c)?;
-    if c.is(&["FROM"]) {
-        let hint = "use a subquery in SET or WHERE";
-        return Err(Error::unsupported("UPDATE ... FROM", hint, Some(c.position())));
-    }
+    let joined = Joined { with: None, items: joined::items(c, Keyword::FROM, "FROM")? };
     let selection = selection(c)?;
-    Ok(Update { table, alias, assignments, selection, returning: returning(c)?, text })
+    let returning = returning_joined(c, &joined)?;
+    Ok(Update { table, alias, assignments, joined, selection, returning, text })
 }
 
 /// `column = expression, ...`.
@@ -142,19 +141,18 @@ pub(super) fn truncate(c: &mut Cursor<'_>) -> Result<Delete> {
     }
     let _ = c.accept(&["RESTART", "IDENTITY"]) || c.accept(&["CONTINUE", "IDENTITY"]);
     let _ = c.accept(&["CASCADE"]) || c.accept(&["RESTRICT"]);
-    Ok(Delete { table, alias: None, selection: None, returning: Vec::new(), truncates: Some(others), text })
+    let (joined, returning) = (Joined::default(), Vec::new());
+    Ok(Delete { table, alias: None, joined, selection: None, returning, truncates: Some(others), text })
 }
 
 /// What stands after DELETE FROM.
 pub(super) fn delete(c: &mut Cursor<'_>) -> Result<Delete> {
     let text = c.text.to_owned();
     let (table, alias) = target(c, &["WHERE", "RETURNING", "USING"])?;
-    if c.is(&["USING"]) {
-        let hint = "use a subquery in WHERE";
-        return Err(Error::unsupported("DELETE ... USING", hint, Some(c.position())));
-    }
+    let joined = Joined { with: None, items: joined::items(c, Keyword::USING, "USING")? };
     let selection = selection(c)?;
-    Ok(Delete { table, alias, selection, returning: returning(c)?, truncates: None, text })
+    let returning = returning_joined(c, &joined)?;
+    Ok(Delete { table, alias, joined, selection, returning, truncates: None, text })
 }
 
 /// `[ONLY] table [[AS] alias]`, where none of `keywords` is an alias.
@@ -184,6 +182,14 @@ fn selection(c: &mut Cursor<'_>) -> Result<Option<Expr>> {
         return Err(Error::unsupported("WHERE CURRENT OF", hint, Some(c.position())));
     }
     expression(c).map(Some)
+}
+
+/// RETURNING of a statement that may be joined with other relations.
+fn returning_joined(c: &mut Cursor<'_>, joined: &Joined) -> Result<Vec<SelectItem>> {
+    if c.is(&["RETURNING"]) {
+        joined.check_returned(c.position())?;
+    }
+    returning(c)
 }
 
 fn returning(c: &mut Cursor<'_>) -> Result<Vec<SelectItem>> {
@@ -228,7 +234,7 @@ pub fn is_default(expr: &Expr) -> bool {
 pub fn rows_of(query: &Query) -> Option<Vec<&Vec<Expr>>> {
     use datafusion::sql::sqlparser::ast::SetExpr;
     let ast = &query.ast;
-    let plain = ast.with.is_none() && ast.order_by.is_none() && ast.limit_clause.is_none() && ast.fetch.is_none();
+    let plain = ast.order_by.is_none() && ast.limit_clause.is_none() && ast.fetch.is_none();
     match ast.body.as_ref() {
         SetExpr::Values(values) if plain => Some(values.rows.iter().map(|row| &row.content).collect()),
         _ => None,

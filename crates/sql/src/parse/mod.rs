@@ -9,6 +9,7 @@ mod cursors;
 mod dml;
 mod function;
 mod index;
+mod joined;
 mod prepared;
 mod session;
 mod table;
@@ -68,6 +69,8 @@ fn statement(c: &mut Cursor<'_>) -> Result<Statement> {
         Ok(statement)
     } else if let Some(statement) = cursors::statement(c)? {
         Ok(statement)
+    } else if let Some(statement) = joined::statement(c)? {
+        Ok(statement)
     } else if starts_query(c) {
         query(c).map(Statement::Query)
     } else {
@@ -90,6 +93,7 @@ pub(crate) fn query(c: &mut Cursor<'_>) -> Result<Query> {
     let mut ast = c.sqlparser(|parser| parser.parse_query())?;
     present::mark(&mut ast, &presents, c.text)?;
     respell(&mut ast);
+    joined::check(&ast, c)?;
     Ok(Query { ast, text: c.text.to_owned() })
 }
 
