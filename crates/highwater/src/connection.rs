@@ -587,7 +587,8 @@ impl Transaction {
         let pending = Arc::make_mut(&mut written.new);
         for change in changes {
             // The log has both.
-            self.bytes += change.key.len() + [&change.old, &change.new].into_iter().flatten().map(Vec::len).sum::<usize>();
+            self.bytes +=
+                change.key.len() + [&change.old, &change.new].into_iter().flatten().map(Vec::len).sum::<usize>();
             if self.bytes > MOST_BYTES {
                 let message = "one transaction writes more than 1 GiB, which is committed as a whole: divide it";
                 return Err(invalid("54000", message, None));

@@ -56,9 +56,7 @@ fn hasty(script: &[Record<DefaultColumnType>]) -> Vec<String> {
     let (mut views, mut hasty) = (Views::default(), Vec::new());
     for record in script {
         let (sql, place, fails) = match record {
-            Record::Statement { sql, loc, expected, .. } => {
-                (sql, loc, matches!(expected, StatementExpect::Error(_)))
-            }
+            Record::Statement { sql, loc, expected, .. } => (sql, loc, matches!(expected, StatementExpect::Error(_))),
             Record::Query { sql, loc, expected, .. } => (sql, loc, matches!(expected, QueryExpect::Error(_))),
             _ => continue,
         };
