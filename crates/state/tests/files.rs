@@ -204,6 +204,30 @@ fn evicted_pages_come_back_from_base_and_deltas() {
 }
 
 #[test]
+fn an_evicted_page_of_which_a_file_is_gone_is_refused() {
+    for gone in 1..3 {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let source = source(folder.path());
+        let mut pair = Pair::new(&source);
+        for checkpoint in 1..3 {
+            match checkpoint {
+                1 => pair.first(),
+                _ => pair.add(0..10),
+            }
+            let path = folder.path().join(format!("{checkpoint}.sst"));
+            write(&path, checkpoint, &mut pair.freeze(number(checkpoint), false), Compression::Lz4);
+            source.store().ingest(&[path]).expect("ingestion");
+            pair.settle(Outcome::InStore);
+        }
+        assert!(pair.words.evict(u64::MAX) > 0);
+        source.store().drop_files(STORE, number(gone)..=number(gone)).expect("dropped");
+        pair.words.freeze_for_read(None).expect("a read");
+        let read = pair.words.copy_rows(&mut || true, &mut Rows::default());
+        assert!(matches!(read, Err(Error::Corrupt { .. })), "without file {gone}");
+    }
+}
+
+#[test]
 fn a_damaged_file_is_refused_or_harmless() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let whole = source(folder.path());

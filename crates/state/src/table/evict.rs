@@ -6,7 +6,7 @@
 
 use super::{Slot, Table};
 use crate::error::{Error, Result};
-use crate::key::{Kind, RecordKey};
+use crate::key::{FileNumber, Kind, RecordKey};
 use crate::page::Page;
 use crate::record::apply;
 
@@ -88,6 +88,7 @@ impl Table {
             }
         }
         let values = source.get_all(wanted.iter().map(|(_, number, key)| (*number, *key)))?;
+        check_found(&wanted, &values)?;
         let mut rebuilt: Option<(usize, Page)> = None;
         for ((index, _, key), value) in wanted.iter().zip(values) {
             if rebuilt.as_ref().is_none_or(|(page, _)| page != index) {
@@ -126,6 +127,23 @@ impl Table {
         self.evicted -= 1;
         Ok(())
     }
+}
+
+/// Refuses pages of which one of their files has nothing: it is gone, and its rows would be left out in silence.
+fn check_found(wanted: &[(usize, FileNumber, RecordKey)], values: &[Option<Vec<u8>>]) -> Result<()> {
+    let mut rest = values;
+    for link in wanted.chunk_by(|one, other| (one.0, one.1) == (other.0, other.1)) {
+        let (found, after) = rest.split_at(link.len());
+        rest = after;
+        if found.iter().all(Option::is_none) {
+            let (_, number, key) = link[0];
+            return Err(Error::corrupt(format!(
+                "file {number} has nothing of page {} of key group {}, which was evicted",
+                key.page, key.group
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn may_go(page: &Page) -> bool {
