@@ -88,6 +88,8 @@ pub(crate) struct World {
     flight: Option<Flight>,
     reading: Option<(Twin, Vec<Rows>)>,
     next: u64,
+    /// The first number that was free when the tables began.
+    first: u64,
 }
 
 impl World {
@@ -106,6 +108,7 @@ impl World {
             flight: None,
             reading: None,
             next: 1,
+            first: 1,
         };
         world.tables = (0..2).map(|worker| Table::new(world.options(worker, 2))).collect();
         world
@@ -261,11 +264,17 @@ impl World {
         }
     }
 
-    /// Files that fall out of scope are dropped at once: nothing may miss them.
+    /// Files that fall out of scope are dropped at once: nothing may miss them. What the tables wrote since they
+    /// began falls out of it by the floor of its own worker, what was restored by that of all.
     fn drop_old_parts(&mut self) {
-        let floor = self.tables.iter().filter_map(Table::floor).min();
-        let gone: Vec<FileNumber> =
-            self.parts.keys().copied().filter(|number| floor.is_none_or(|floor| !in_scope(*number, floor))).collect();
+        let floors: Vec<Option<FileNumber>> = self.tables.iter().map(Table::floor).collect();
+        let floor = floors.iter().flatten().min().copied();
+        let is_over = |number: &FileNumber| {
+            let own = floors.get(number.worker().0 as usize).copied().flatten();
+            let own = own.filter(|_| number.checkpoint().0 >= self.first);
+            own.or(floor).is_none_or(|floor| !in_scope(*number, floor))
+        };
+        let gone: Vec<FileNumber> = self.parts.keys().copied().filter(is_over).collect();
         for number in gone {
             self.parts.remove(&number);
             self.source.store().drop_files(STORE, number..=number).expect("dropping");
@@ -315,6 +324,7 @@ impl World {
     fn restart(&mut self, workers: usize) {
         self.flight = None;
         self.reading = None;
+        self.first = self.next;
         let parts: Vec<Part> = self.parts.values().cloned().collect();
         let restore = Arc::new(Restore::new(self.source.clone(), parts).expect("parts"));
         self.tables =
