@@ -213,6 +213,7 @@ impl Publisher {
         }
         manifest.checkpoint = self.next;
         self.check_trust(&manifest)?;
+        self.check_mounted().await?;
         let (manifest, digest, bytes) = self.write_manifest(manifest).await?;
         let files: BTreeSet<FileId> = manifest.all_files().map(|file| file.id).collect();
         let entry = Entry {
@@ -229,6 +230,16 @@ impl Publisher {
         self.pending.clear();
         self.suspects.clear();
         Ok(Published { manifest: Arc::new(manifest), digest, bytes, expired })
+    }
+
+    /// Refuses a local root in which the claim is not: it is not mounted, and a start from the folder in its place
+    /// would go on from a manifest that is written there.
+    async fn check_mounted(&self) -> Result<()> {
+        let current = self.names.current();
+        if self.store.root().folder().is_some() && self.store.find(&current).await?.is_none() {
+            return Err(Error::Missing { object: current.to_string() });
+        }
+        Ok(())
     }
 
     /// Writes the manifest under the first number that is free.

@@ -355,6 +355,25 @@ async fn nothing_is_uploaded_to_the_place_of_a_root_that_is_away() -> Result<(),
 }
 
 #[tokio::test]
+async fn no_manifest_is_written_to_the_place_of_a_root_that_is_away() -> Result<(), Error> {
+    let probe = tempfile::tempdir().expect("a temporary folder");
+    let store = root(probe.path());
+    let mut service = three_checkpoints(&store, probe.path()).await?;
+    let (place, away) = (probe.path().join("root"), probe.path().join("away"));
+    let (_, manifest) = service.upload().await?;
+    std::fs::rename(&place, &away).expect("it is unmounted");
+    std::fs::create_dir(&place).expect("an empty folder is left");
+    let error = service.publisher.publish(manifest).await.expect_err("there is no root");
+    assert!(matches!(error, Error::Missing { .. }), "{error}");
+    let mut left = std::fs::read_dir(&place).expect("a folder");
+    assert!(left.next().is_none(), "a start would go on from it");
+    std::fs::remove_dir(&place).expect("it is hidden");
+    std::fs::rename(&away, &place).expect("it is mounted again");
+    service.checkpoint().await?;
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_file_is_as_young_as_its_upload() -> Result<(), Error> {
     let probe = tempfile::tempdir().expect("a temporary folder");
     let store = root(probe.path());
