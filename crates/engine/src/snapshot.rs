@@ -489,7 +489,11 @@ impl Shipping {
             pace: &mut |_| std::thread::yield_now(),
         };
         let written = write_file(&path, &mut records, options)?;
-        self.pages.ingest(std::slice::from_ref(&path))?;
+        if let Err(error) = self.pages.ingest(std::slice::from_ref(&path)) {
+            // Nobody will know it: its records are in the next one, which needs the room.
+            remove(&path);
+            return Err(error.into());
+        }
         unlisted.files.push(LocalFile {
             path,
             worker: worker.0,

@@ -4,7 +4,7 @@ use super::*;
 use crate::snapshot::{OperatorPart, Shipment, Snapshots};
 use highwater_checkpoint::{Base64, Host, PublishOptions, Root, TokioHost, UploadOptions, Uploader};
 use highwater_core::{StoreId, SystemClock, WorkerIndex};
-use highwater_state::{Kind, PageStore, Record, RecordKey, StoreLimits, TableId};
+use highwater_state::{Kind, Outcome, PageStore, Record, RecordKey, StoreLimits, TableId};
 use std::pin::Pin;
 use std::time::Instant;
 
@@ -252,30 +252,41 @@ fn rows_get_their_files_also_when_the_upload_panics_and_are_shipped_once() {
     assert_eq!(kept, files, "they are written once");
 }
 
+/// What an operator hands in that has changed a page, which is too large to stand in the manifest.
+fn page(floor: Option<FileNumber>) -> OperatorPart {
+    let table = TableId { operator: OperatorId(1), table: 0 };
+    let key = RecordKey { table, group: 0, page: 0, kind: Kind::Image };
+    OperatorPart {
+        operator: OperatorId(1),
+        name: "o".to_owned(),
+        records: vec![Record { key, value: vec![1; 40_000] }],
+        changed: 1,
+        delta_bytes: 0,
+        base_bytes: 40_000,
+        image_bytes: 40_000,
+        floor,
+        keys: 1,
+        bytes: 40_000,
+        fills: BTreeMap::new(),
+    }
+}
+
+/// How many state files there are in a folder.
+fn state_files(folder: &Path) -> usize {
+    let here = std::fs::read_dir(folder).expect("a folder").flatten();
+    here.filter(|entry| entry.path().extension().is_some_and(|extension| extension == "sst")).count()
+}
+
 #[test]
 fn what_checkpoints_leave_here_that_are_not_published_is_in_scope() {
     let scene = Scene::new();
     let shipping = scene.shipping();
     let snapshots = Snapshots::new(WorkerIndex(0), Arc::clone(&shipping));
     snapshots.expect_operator();
-    let table = TableId { operator: OperatorId(1), table: 0 };
     for checkpoint in 1..=20u64 {
-        let key = RecordKey { table, group: 0, page: 0, kind: Kind::Image };
         let before = CheckpointId(checkpoint - 1);
-        let part = OperatorPart {
-            operator: OperatorId(1),
-            name: "o".to_owned(),
-            records: vec![Record { key, value: vec![1; 40_000] }],
-            changed: 1,
-            delta_bytes: 0,
-            base_bytes: 40_000,
-            image_bytes: 40_000,
-            floor: (checkpoint > 1).then(|| FileNumber::new(before, WorkerIndex(0))),
-            keys: 1,
-            bytes: 40_000,
-            fills: BTreeMap::new(),
-        };
-        snapshots.deliver(CheckpointId(checkpoint), part);
+        let floor = (checkpoint > 1).then(|| FileNumber::new(before, WorkerIndex(0)));
+        snapshots.deliver(CheckpointId(checkpoint), page(floor));
         let receipt = receipt(&snapshots, checkpoint);
         assert_eq!(receipt.failed, None);
         let numbers = receipt.files.iter().map(|file| FileNumber::from_u64(file.sequence).checkpoint().0);
@@ -283,9 +294,23 @@ fn what_checkpoints_leave_here_that_are_not_published_is_in_scope() {
         assert!(receipt.paths.iter().all(|(_, path)| path.exists()));
     }
     assert_eq!(shipping.pages.usage().expect("it tells").files, 2);
-    let here = std::fs::read_dir(scene.folder.path()).expect("a folder").flatten();
-    let files = here.filter(|entry| entry.path().extension().is_some_and(|extension| extension == "sst"));
-    assert_eq!(files.count(), 4, "two files, of two names each");
+    assert_eq!(state_files(scene.folder.path()), 4, "two files, of two names each");
+}
+
+#[test]
+fn a_file_that_the_page_store_does_not_take_is_not_left_here() {
+    let scene = Scene::new();
+    let snapshots = Snapshots::new(WorkerIndex(0), scene.shipping());
+    snapshots.expect_operator();
+    let (incoming, away) = (scene.folder.path().join("pages/incoming"), scene.folder.path().join("away"));
+    std::fs::rename(&incoming, &away).expect("it is there");
+    snapshots.deliver(CheckpointId(1), page(None));
+    assert!(receipt(&snapshots, 1).failed.is_some());
+    assert_eq!(snapshots.outcome(CheckpointId(1)), Some(Outcome::Failed));
+    assert_eq!(state_files(scene.folder.path()), 0);
+    std::fs::rename(&away, &incoming).expect("it is there");
+    snapshots.deliver(CheckpointId(2), page(None));
+    assert_eq!(receipt(&snapshots, 2).files.len(), 1);
 }
 
 #[test]
