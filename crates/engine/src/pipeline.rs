@@ -634,12 +634,13 @@ impl Pipelines {
         let (paused, settings) = (spec.paused, spec.settings.clone());
         self.wait_for_last_run(&inner.name, &inner.cancel)?;
         let spec = Arc::new(prepare(&spec, &self.facilities, setup)?);
-        inner.cancel.check(&inner.name)?;
+        // Also of a run that does not begin, as its pages are there.
         let this = LastRun { shipping: Arc::downgrade(&spec.shipping), pages: spec.shipping.store };
         let before = self.last_runs().insert(inner.name.clone(), this);
         if let Some(before) = before.filter(|before| before.pages != spec.shipping.store) {
             self.drop_pages(&inner.name, before.pages);
         }
+        inner.cancel.check(&inner.name)?;
         inner.reads.reopen();
         {
             let mut state = inner.state();
