@@ -98,7 +98,7 @@ impl Root {
 }
 
 /// Gives so many numbers more, makes a checkpoint when the view has them, and tells whether it is published.
-fn grow(pipeline: &Pipeline, numbers: &Numbers, rows: u64) -> bool {
+pub(crate) fn grow(pipeline: &Pipeline, numbers: &Numbers, rows: u64) -> bool {
     let all = numbers.end.fetch_add(rows, Relaxed) + rows;
     wait_for("reading to the end", || {
         read_groups(pipeline).values().map(|(count, _)| count).sum::<i64>() == all as i64

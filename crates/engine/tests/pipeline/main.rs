@@ -6,6 +6,7 @@ mod numbers;
 mod reading;
 mod watermarks;
 
+use delivering::grow;
 use highwater_engine::core::Bytes;
 use highwater_engine::{CheckpointSettings, Engine, EngineConfig, PipelineSpec, Status, Trigger};
 use numbers::{Numbers, Wanted, groups_of, pairs_of, plan_of, read_groups, read_pairs, spec_of};
@@ -257,4 +258,38 @@ fn a_pipeline_that_is_deleted_leaves_no_pages_behind() {
         assert_eq!(files(), 0, "round {round}");
     }
     engine.shutdown().expect("stops");
+}
+
+#[test]
+fn state_files_of_failed_checkpoints_go_and_are_not_missed_with_any_number_of_workers() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (root, away) = (folder.path().join("root"), folder.path().join("away"));
+    let numbers = Numbers::new(0, 40_000);
+    for workers in [2, 3, 1] {
+        let config = EngineConfig {
+            workers,
+            state_memory: Bytes(512 << 10),
+            checkpoint_root: root.display().to_string(),
+            ..EngineConfig::new(folder.path().join("data"))
+        };
+        let engine = Engine::start(config).expect("an engine starts");
+        let mut spec = spec_of("p", &numbers, Wanted::View);
+        spec.settings.interval = None;
+        let pipeline = engine.create(spec).expect("creates");
+        let files = || engine.page_store().usage().expect("it tells").files;
+        assert!(grow(&pipeline, &numbers, 40_000));
+        let before = files();
+        std::fs::rename(&root, &away).expect("it is unmounted");
+        std::fs::create_dir(&root).expect("an empty folder is left");
+        for _ in 0..14 {
+            assert!(!grow(&pipeline, &numbers, 40_000), "there is no root");
+        }
+        let left = files().saturating_sub(before);
+        assert!(left <= 9 * workers as u64, "{left} files of 14 checkpoints of {workers} workers");
+        std::fs::remove_dir_all(&root).expect("it is hidden");
+        std::fs::rename(&away, &root).expect("it is mounted again");
+        assert!(grow(&pipeline, &numbers, 40_000));
+        assert_eq!(read_groups(&pipeline), groups_of(numbers.end.load(Relaxed), 40_000));
+        drop(engine);
+    }
 }
