@@ -10,13 +10,20 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// So many jobs may block at the same time before others wait for them.
-const MOST: usize = 1024;
 /// How long a thread waits for another job.
 const IDLE: Duration = Duration::from_secs(5);
 
+/// When a job begins.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Begins {
+    Now,
+    /// When one of the others has ended.
+    Later,
+}
+
 /// The threads of a process.
 pub(crate) struct Apart {
+    name: &'static str,
     waiting: Mutex<Waiting>,
     came: Condvar,
     most: usize,
@@ -31,15 +38,10 @@ struct Waiting {
     idle: usize,
 }
 
-impl Default for Apart {
-    fn default() -> Self {
-        Self::new(MOST, IDLE)
-    }
-}
-
 impl Apart {
-    fn new(most: usize, idle: Duration) -> Self {
-        Self { waiting: Mutex::default(), came: Condvar::new(), most, idle }
+    /// Threads of a name, of which `most` may block at the same time before other jobs wait for them.
+    pub(crate) fn new(name: &'static str, most: usize) -> Self {
+        Self { name, waiting: Mutex::default(), came: Condvar::new(), most, idle: IDLE }
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
@@ -47,26 +49,25 @@ impl Apart {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Runs a job beside all others.
+    /// Runs a job beside all others, of which there may be so many.
     ///
     /// # Errors
     /// When the system gives no thread; the job is not run then.
-    pub(crate) fn run(self: &Arc<Self>, job: Job) -> std::io::Result<()> {
+    pub(crate) fn run(self: &Arc<Self>, job: Job) -> std::io::Result<Begins> {
         let mut waiting = self.lock();
         waiting.jobs.push_back(job);
         if waiting.idle >= waiting.jobs.len() {
             self.came.notify_one();
-            return Ok(());
+            return Ok(Begins::Now);
         }
         if waiting.threads >= self.most {
-            tracing::warn!(threads = waiting.threads, "a delivery waits for others: their targets do not answer");
-            return Ok(());
+            return Ok(Begins::Later);
         }
         let this = Arc::clone(self);
-        match std::thread::Builder::new().name("hw-delivery".into()).spawn(move || this.work()) {
+        match std::thread::Builder::new().name(self.name.into()).spawn(move || this.work()) {
             Ok(_) => {
                 waiting.threads += 1;
-                Ok(())
+                Ok(Begins::Now)
             }
             Err(error) => {
                 let job = waiting.jobs.pop_back();
@@ -133,7 +134,7 @@ mod tests {
 
     #[test]
     fn jobs_that_block_hold_up_no_other_and_idle_threads_end() {
-        let apart = Arc::new(Apart::new(100, Duration::from_millis(20)));
+        let apart = Arc::new(Apart { idle: Duration::from_millis(20), ..Apart::new("test", 100) });
         let (begin, began) = channel();
         let mut gates = Vec::new();
         for number in 0..20 {
@@ -150,7 +151,7 @@ mod tests {
 
     #[test]
     fn a_thread_that_is_idle_takes_the_next_job() {
-        let apart = Arc::new(Apart::new(100, PATIENCE));
+        let apart = Arc::new(Apart { idle: PATIENCE, ..Apart::new("test", 100) });
         let (begin, began) = channel();
         for number in 0..20 {
             let (job, open) = gated(number, &begin);
@@ -168,7 +169,7 @@ mod tests {
 
     #[test]
     fn beyond_the_most_threads_jobs_wait_for_those_before_them() {
-        let apart = Arc::new(Apart::new(2, PATIENCE));
+        let apart = Arc::new(Apart { idle: PATIENCE, ..Apart::new("test", 2) });
         let (begin, began) = channel();
         let mut gates = VecDeque::new();
         for number in 0..4 {

@@ -5,7 +5,7 @@
 //! One of these serves a whole process, so that hundreds of pipelines do not mean hundreds of
 //! threads. Invariant: a job that panics takes only itself down.
 
-use crate::apart::Apart;
+use crate::apart::{Apart, Begins};
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -13,13 +13,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use thread_priority::{ThreadPriority, ThreadPriorityValue, set_current_thread_priority};
 use tokio::runtime::{Handle, Runtime};
 
+/// How many deliveries may block at the same time before others wait for them.
+const DELIVERIES: usize = 1024;
+/// So many collections go on at the same time: all are of one root, to which checkpoints are written meanwhile.
+const COLLECTIONS: usize = 4;
+
 pub(crate) type Job = Box<dyn FnOnce() + Send>;
 
 /// Threads for background work; cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Background {
     jobs: Sender<Job>,
-    apart: Arc<Apart>,
+    deliveries: Arc<Apart>,
+    collections: Arc<Apart>,
     handle: Handle,
     _runtime: Arc<Running>,
 }
@@ -52,7 +58,9 @@ impl Background {
             std::thread::Builder::new().name(format!("hw-background-{number}")).spawn(move || work(&queue))?;
         }
         let handle = runtime.handle().clone();
-        Ok(Self { jobs, apart: Arc::default(), handle, _runtime: Arc::new(Running(Some(runtime))) })
+        let deliveries = Arc::new(Apart::new("hw-delivery", DELIVERIES));
+        let collections = Arc::new(Apart::new("hw-collection", COLLECTIONS));
+        Ok(Self { jobs, deliveries, collections, handle, _runtime: Arc::new(Running(Some(runtime))) })
     }
 
     /// Runs a job when a thread is free, of which there are few: it must not wait for what is not the store's or
@@ -61,12 +69,23 @@ impl Background {
         self.jobs.send(Box::new(job)).expect("the threads live as long as this");
     }
 
-    /// Runs a job that may block for ever beside all others.
+    /// Runs a delivery, which may block for ever, beside all others.
     ///
     /// # Errors
     /// When the system gives no thread; the job is not run then.
-    pub(crate) fn run_apart(&self, job: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
-        self.apart.run(Box::new(job))
+    pub(crate) fn deliver(&self, job: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+        if self.deliveries.run(Box::new(job))? == Begins::Later {
+            tracing::warn!("a delivery waits for {DELIVERIES} others: their targets do not answer");
+        }
+        Ok(())
+    }
+
+    /// Runs what removes something from the root, which may take long, beside all else but others of its kind.
+    ///
+    /// # Errors
+    /// As [`Background::deliver`].
+    pub(crate) fn collect(&self, job: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+        self.collections.run(Box::new(job)).map(drop)
     }
 
     /// Waits for a future; only from a background thread or a caller's own.

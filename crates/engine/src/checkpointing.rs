@@ -400,7 +400,7 @@ impl Checkpointing {
         let (background, store, pipeline) =
             (self.background.clone(), self.store.clone(), self.identity.pipeline.clone());
         let is_collecting = Arc::clone(&self.is_collecting);
-        let begun = self.background.run_apart(move || {
+        let begun = self.background.collect(move || {
             let guard = highwater_checkpoint::collect::AGE_GUARD;
             let collecting = highwater_checkpoint::collect(&store, &pipeline, guard);
             match caught(&pipeline, || background.wait_for(collecting).map_err(Error::from)) {

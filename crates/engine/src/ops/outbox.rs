@@ -270,7 +270,7 @@ impl Outbox {
         let result = Arc::new(Mutex::new(None));
         let delivering = Arc::clone(&result);
         let (sink, schema, target) = (Arc::clone(&self.sink), Arc::clone(&self.schema), self.target.take());
-        let started = self.background.run_apart(move || {
+        let started = self.background.deliver(move || {
             let delivered = Delivered::of(sink.as_ref(), &schema, target, (&part, checkpoint));
             *result.lock().unwrap_or_else(PoisonError::into_inner) = Some(delivered);
             done();
