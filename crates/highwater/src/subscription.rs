@@ -15,7 +15,7 @@ use crate::settings::duration;
 use crate::show::{self, numbers, texts};
 use crate::views::shaped;
 use arrow::array::{ArrayRef, AsArray as _, BooleanArray, Int64Array, RecordBatch, StringArray};
-use arrow::compute::{cast, filter_record_batch};
+use arrow::compute::{CastOptions, cast_with_options, filter_record_batch};
 use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, Schema, SchemaRef};
 use highwater_engine::Pipeline;
 use highwater_engine::core::{Clock as _, SystemClock, WallMicros};
@@ -299,7 +299,9 @@ impl Following {
         let millis: ArrayRef = Arc::new(times.unary::<_, Int64Type>(|time| time.div_euclid(1000)));
         let columns = changes.columns()[..=width].iter().cloned().chain([millis]);
         let columns = columns.zip(self.schema.fields());
-        let columns = columns.map(|(column, field)| cast(&column, field.data_type()));
+        // What was written before a column got another type may not fit it; it is no null.
+        let strict = CastOptions { safe: false, ..CastOptions::default() };
+        let columns = columns.map(|(column, field)| cast_with_options(&column, field.data_type(), &strict));
         let rows = RecordBatch::try_new(Arc::clone(&self.schema), columns.collect::<Result<_, _>>()?)?;
         Ok(if kept.true_count() == kept.len() { rows } else { filter_record_batch(&rows, &kept)? })
     }
