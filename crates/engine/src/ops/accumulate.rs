@@ -4,13 +4,14 @@
 //! Word 0 of every slot is the number of rows in its group. Counts and integer sums are *additive*:
 //! one pass adds them all; they may go around while an epoch's rows come in, which is counted apart
 //! ([`Carries`]), and are exact at its end or an error. Float sums are kept as an unevaluated sum of two
-//! doubles (Dekker's two-sum), so that deletes take back what inserts brought; where there are deletes,
-//! NaNs and infinities are counted beside it. Extremes of streams that only insert are one word in an
-//! order-preserving form; all others are in ordered multisets (`extremes`).
+//! doubles, so that deletes take back what inserts brought; where there are deletes, NaNs, infinities and
+//! what is too large for a double are counted beside it (`floats`). Extremes of streams that only insert
+//! are one word in an order-preserving form; all others are in ordered multisets (`extremes`).
 //! Invariant: the words depend on the multiset of rows, not on their order (floats: to the last bit
 //! or so).
 
 mod combine;
+mod floats;
 
 use crate::decimal::Division;
 use crate::error::{Error, Result};
@@ -22,6 +23,7 @@ use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Decimal128Type, Float64Type, Int64Type, UInt64Type};
 pub(crate) use combine::is_combinable;
+use floats::{COUNTED, add_counted_floats, add_floats, counted_sum, float_sum};
 use highwater_state::{Slot, Table};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -54,7 +56,7 @@ pub(crate) enum SumKind {
     Unsigned,
     /// Two words: the high and the low part.
     Float,
-    /// The same of the finite values, and the numbers of NaNs, infinities and negative infinities.
+    /// The same of the finite values, and the numbers of NaNs, infinities, negative infinities and units (`floats`).
     CountedFloat,
     /// Two words: the low and the high half of an i128.
     Decimal,
@@ -514,62 +516,6 @@ fn add_many(table: &mut Table, slots: &[Slot], columns: &[&[i64]], carries: &mut
     });
 }
 
-fn add_floats(table: &mut Table, slots: &[Slot], column: &ArrayRef, weights: Option<&[i64]>, word: usize) {
-    let values: &PrimitiveArray<Float64Type> = column.as_primitive();
-    table.update(slots, |row, words| {
-        if values.is_valid(row) {
-            let value = values.value(row) * weights.map_or(1.0, |w| w[row] as f64);
-            let (high, low) = (f64::from_bits(words[word]), f64::from_bits(words[word + 1]));
-            let (high, low) = two_sum(high, low, value);
-            (words[word], words[word + 1]) = (high.to_bits(), low.to_bits());
-        }
-    });
-}
-
-/// Words of a [`SumKind::CountedFloat`].
-const COUNTED: usize = 5;
-
-fn add_counted_floats(table: &mut Table, slots: &[Slot], column: &ArrayRef, weights: Option<&[i64]>, word: usize) {
-    let values: &PrimitiveArray<Float64Type> = column.as_primitive();
-    table.update(slots, |row, words| {
-        if !values.is_valid(row) {
-            return;
-        }
-        let (value, weight) = (values.value(row), weights.map_or(1, |w| w[row]));
-        let words = &mut words[word..word + COUNTED];
-        if value.is_finite() {
-            let (high, low) = two_sum(f64::from_bits(words[0]), f64::from_bits(words[1]), value * weight as f64);
-            (words[0], words[1]) = (high.to_bits(), low.to_bits());
-            return;
-        }
-        let kind = if value.is_nan() { 2 } else { 3 + usize::from(value < 0.0) };
-        words[kind] = words[kind].wrapping_add(weight as u64);
-    });
-}
-
-/// What the words of a [`SumKind::CountedFloat`] say.
-fn counted_sum(words: &[u64]) -> f64 {
-    match (words[2] != 0, words[3] != 0, words[4] != 0) {
-        (false, false, false) => float_sum(words[0], words[1]),
-        (false, true, false) => f64::INFINITY,
-        (false, false, true) => f64::NEG_INFINITY,
-        _ => f64::NAN,
-    }
-}
-
-/// Adds to an unevaluated sum of two doubles.
-fn two_sum(high: f64, low: f64, value: f64) -> (f64, f64) {
-    let sum = high + value;
-    let part = sum - high;
-    let error = (high - (sum - part)) + (value - part);
-    if !error.is_finite() {
-        return (sum, 0.0);
-    }
-    let low = low + error;
-    let total = sum + low;
-    (total, low - (total - sum))
-}
-
 fn add_decimals(
     table: &mut Table,
     slots: &[Slot],
@@ -671,11 +617,6 @@ fn integers(words: Vec<u64>, nulls: Option<NullBuffer>, output: &DataType) -> Re
         .build()
         .map_err(|e| Error::data("aggregate", e))?;
     Ok(make_array(data))
-}
-
-fn float_sum(high: u64, low: u64) -> f64 {
-    let (high, low) = (f64::from_bits(high), f64::from_bits(low));
-    if low.is_finite() { high + low } else { high }
 }
 
 fn decimals(

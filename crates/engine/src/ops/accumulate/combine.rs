@@ -3,7 +3,8 @@
 //! It is for streams that only insert and for aggregates without DISTINCT, whose words say all that is
 //! kept of a group.
 
-use super::{COUNTED, Carries, Layout, Other, ROWS, decimal_of, in_set, sums_words, two_sum};
+use super::floats::{COUNTED, combine_counted, two_sum};
+use super::{Carries, Layout, Other, ROWS, decimal_of, in_set, sums_words};
 use crate::error::{Error, Result};
 use crate::plan::{Aggregate, AggregateFunction};
 use highwater_state::{Slot, Table};
@@ -63,11 +64,8 @@ impl Other {
         match self {
             Self::Float { word } => add_sum(more, words, word),
             Self::CountedFloat { word } => {
-                add_sum(more, words, word);
-                let counts = word + 2..word + COUNTED;
-                for (count, more) in words[counts.clone()].iter_mut().zip(&more[counts]) {
-                    *count = count.wrapping_add(*more);
-                }
+                let words_of = word..word + COUNTED;
+                combine_counted(&more[words_of.clone()], &mut words[words_of]);
             }
             Self::Decimal { word } => {
                 let (one, other) = (decimal_of(words[word], words[word + 1]), decimal_of(more[word], more[word + 1]));
