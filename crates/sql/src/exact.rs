@@ -42,6 +42,7 @@ use datafusion::optimizer::single_distinct_to_groupby::SingleDistinctToGroupBy;
 use datafusion::optimizer::{AnalyzerRule, Optimizer, OptimizerConfig, OptimizerRule};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
+use highwater_engine::has_forms;
 use std::sync::Arc;
 
 /// Numerics that hold all integers, and what comes of adding two.
@@ -100,27 +101,31 @@ fn exact_of_one(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         Expr::Cast(cast) if rounding::is_by_digits(&cast, schema) => Ok(rounding::exact(cast, schema)),
         Expr::Cast(cast) => Ok(printed(cast, schema)),
         Expr::BinaryExpr(BinaryExpr { left, op, right })
-            if compares(op) && is_interval(&left, schema) && is_interval(&right, schema) =>
+            if arrays::orders(op) && is_array(&left, schema) && is_array(&right, schema) =>
+        {
+            array_ordered(*left, op, *right, schema).map(Transformed::yes)
+        }
+        Expr::BinaryExpr(BinaryExpr { left, op, right })
+            if compares(op) && is_formed(&left, schema) && is_formed(&right, schema) =>
         {
             let (left, right) = (Box::new(floats::key(*left, schema)?), Box::new(floats::key(*right, schema)?));
             Ok(Transformed::yes(Expr::BinaryExpr(BinaryExpr { left, op, right })))
         }
-        Expr::BinaryExpr(BinaryExpr { left, op, right })
-            if arrays::orders(op) && is_array(&left, schema) && is_array(&right, schema) =>
-        {
-            arrays::ordered(*left, op, *right).map(Transformed::yes)
+        Expr::Between(between) if is_array(&between.expr, schema) => {
+            array_between(between, schema).map(Transformed::yes)
         }
-        Expr::Between(between) if is_array(&between.expr, schema) => array_between(between).map(Transformed::yes),
         Expr::Between(Between { expr, negated, low, high }) if is_interval(&expr, schema) => {
             let [expr, low, high] = [expr, low, high].map(|part| floats::key(*part, schema).map(Box::new));
             Ok(Transformed::yes(Expr::Between(Between { expr: expr?, negated, low: low?, high: high? })))
         }
-        Expr::InList(InList { expr, list, negated }) if is_interval(&expr, schema) => {
+        Expr::InList(InList { expr, list, negated }) if is_formed(&expr, schema) => {
+            let is_array = is_array(&expr, schema);
             let (expr, list) = (Box::new(floats::key(*expr, schema)?), keys(list, schema)?);
-            Ok(Transformed::yes(Expr::InList(InList { expr, list, negated })))
+            let list = InList { expr, list, negated };
+            Ok(Transformed::yes(if is_array { nulls::listed(list).data } else { Expr::InList(list) }))
         }
-        Expr::InSubquery(within) if is_interval(&within.expr, schema) => among_lengths(within, schema),
-        Expr::Case(Case { expr: Some(of), when_then_expr, else_expr }) if is_interval(&of, schema) => {
+        Expr::InSubquery(within) if is_formed(&within.expr, schema) => among_lengths(within, schema),
+        Expr::Case(Case { expr: Some(of), when_then_expr, else_expr }) if is_formed(&of, schema) => {
             let of = Some(Box::new(floats::key(*of, schema)?));
             let key =
                 |(when, then): (Box<Expr>, Box<Expr>)| floats::key(*when, schema).map(|when| (Box::new(when), then));
@@ -155,7 +160,7 @@ pub(crate) const fn compares(op: Operator) -> bool {
 }
 
 /// Whether a value is an interval.
-pub(crate) fn is_interval(expr: &Expr, schema: &DFSchema) -> bool {
+fn is_interval(expr: &Expr, schema: &DFSchema) -> bool {
     expr.get_type(schema).is_ok_and(|of| floats::is_interval(&of))
 }
 
@@ -163,9 +168,19 @@ fn is_array(expr: &Expr, schema: &DFSchema) -> bool {
     expr.get_type(schema).is_ok_and(|of| matches!(of, DataType::List(_)))
 }
 
-fn array_between(Between { expr, negated, low, high }: Between) -> Result<Expr> {
+/// Whether a value is of a type with several forms of equal values that DataFusion tells apart.
+pub(crate) fn is_formed(expr: &Expr, schema: &DFSchema) -> bool {
+    expr.get_type(schema).is_ok_and(|of| has_form(&of))
+}
+
+fn array_ordered(left: Expr, op: Operator, right: Expr, schema: &DFSchema) -> Result<Expr> {
+    arrays::ordered(floats::key(left, schema)?, op, floats::key(right, schema)?)
+}
+
+fn array_between(Between { expr, negated, low, high }: Between, schema: &DFSchema) -> Result<Expr> {
     let (first, last) = if negated { (Operator::Lt, Operator::Gt) } else { (Operator::GtEq, Operator::LtEq) };
-    let (first, last) = (arrays::ordered(*expr.clone(), first, *low)?, arrays::ordered(*expr, last, *high)?);
+    let first = array_ordered(*expr.clone(), first, *low, schema)?;
+    let last = array_ordered(*expr, last, *high, schema)?;
     Ok(if negated { first.or(last) } else { first.and(last) })
 }
 
@@ -311,13 +326,13 @@ fn is_of_intervals(field: &FieldRef) -> bool {
 
 /// Whether DataFusion would take equal values of a type for different ones where it groups by them.
 fn has_form(of: &DataType) -> bool {
-    floats::is_interval(of) || composites::has_form(of)
+    has_forms(of) && !floats::is_float(of)
 }
 
-/// Whether rows are grouped by an interval as it is written, or a composite value.
+/// Whether rows are grouped by an interval as it is written, or an array or a composite value.
 fn is_open(key: &Expr, schema: &DFSchema) -> bool {
     let plain = key.clone().unalias();
-    floats::keyed(&plain).is_none() && plain.get_type(schema).is_ok_and(|of| has_form(&of))
+    floats::keyed(&plain).is_none() && is_formed(&plain, schema)
 }
 
 /// An interval in its one form as a key; anything else as it is.

@@ -15,7 +15,7 @@ use datafusion::logical_expr::{
     ColumnarValue, Expr, ExprSchemable, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
     Volatility,
 };
-use highwater_engine::one_form;
+use highwater_engine::{has_forms, one_form};
 use std::any::Any;
 use std::sync::Arc;
 
@@ -32,13 +32,13 @@ pub(crate) const fn is_interval(of: &DataType) -> bool {
     matches!(of, DataType::Interval(IntervalUnit::MonthDayNano))
 }
 
-/// A value in its one form as a key, if it is floating point or an interval, or a composite value with such.
+/// A value in its one form as a key, if it is floating point or an interval, or an array or a composite value with
+/// such.
 pub(crate) fn key(expr: Expr, schema: &DFSchema) -> Result<Expr> {
     if keyed(&expr).is_some() {
         return Ok(expr);
     }
-    let data_type = expr.get_type(schema)?;
-    if !is_float(&data_type) && !is_interval(&data_type) && !composites::has_form(&data_type) {
+    if !has_forms(&expr.get_type(schema)?) {
         return Ok(expr);
     }
     let function =

@@ -1,11 +1,11 @@
-//! Intervals as keys in queries that run once: what [`crate::exact`] has given one form is put where DataFusion
-//! can take it for a key, in joins and in grouping sets.
+//! Intervals, and arrays and composite values of which equal ones may differ, as keys in queries that run once: what
+//! [`crate::exact`] has given one form is put where DataFusion can take it for a key, in joins and in grouping sets.
 //!
 //! A join's key that is no column is computed beside the columns, and is to have a name that none of them has. What
 //! grouping sets group by is computed below them, under such a name too, and named as before above them. Views are
 //! lowered without this: a dataflow gives all of its keys one form.
 
-use crate::exact::is_interval;
+use crate::exact::is_formed;
 use crate::floats;
 use crate::sets::with_keys;
 use datafusion::common::tree_node::Transformed;
@@ -53,14 +53,14 @@ fn joined(mut join: Join) -> Result<Transformed<Join>> {
     Ok(Transformed::new_transformed(join, is_changed))
 }
 
-/// Gives a key that is an interval or has been given one form that form and a name, also where joins have been put
+/// Gives a key that has several forms or has been given one form that form and a name, also where joins have been put
 /// in another order since it got one.
 fn name_key(key: &mut Expr, schema: &DFSchema, name: String) -> Result<bool> {
     if matches!(key, Expr::Alias(alias) if !alias.name.starts_with(LENGTH)) {
         return Ok(false);
     }
     let plain = key.clone().unalias();
-    if floats::keyed(&plain).is_none() && !is_interval(&plain, schema) {
+    if floats::keyed(&plain).is_none() && !is_formed(&plain, schema) {
         return Ok(false);
     }
     let named = floats::key(plain, schema)?.alias(name);
@@ -77,7 +77,7 @@ fn in_sets(grouped: Aggregate) -> Result<Transformed<LogicalPlan>> {
     let below = grouped.input.schema();
     let is_open = |key: &Expr| match key {
         Expr::Column(column) if column.name.starts_with(LENGTH) => false,
-        key => is_interval(key, below),
+        key => is_formed(key, below),
     };
     let open: Vec<Expr> = sets.distinct_expr().into_iter().filter(|&key| is_open(key)).cloned().collect();
     if open.is_empty() {

@@ -21,6 +21,7 @@ use arrow::error::ArrowError;
 use arrow::row::{RowConverter, SortField};
 use datafusion::common::DataFusionError;
 use datafusion::logical_expr::Operator;
+use highwater_engine::one_form;
 use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
@@ -194,7 +195,8 @@ pub(super) fn joined(args: &[ArrayRef]) -> Result<ArrayRef> {
     made.finish(&elements)
 }
 
-/// The elements of all arrays, and for each of them the value that stands in its array's row.
+/// The elements of all arrays, and for each of them the value that stands in its array's row, in the form in which
+/// equal ones are compared.
 fn beside(arrays: &ListArray, values: &ArrayRef) -> Result<(ArrayRef, ArrayRef, usize)> {
     let offsets = arrays.value_offsets();
     let (start, end) = (offsets[0] as usize, offsets[arrays.len()] as usize);
@@ -202,7 +204,7 @@ fn beside(arrays: &ListArray, values: &ArrayRef) -> Result<(ArrayRef, ArrayRef, 
     let rows: Vec<u64> = rows.collect();
     check_taken(values, rows.iter().map(|row| *row as usize))?;
     let values = take(values, &UInt64Array::from(rows), None)?;
-    Ok((arrays.values().slice(start, end - start), values, start))
+    Ok((one_form(&arrays.values().slice(start, end - start)), one_form(&values), start))
 }
 
 /// `array_position(array, element [, from])`
@@ -307,8 +309,8 @@ pub(super) fn compared(args: &[ArrayRef], operator: Operator, all: bool) -> Resu
 fn found(args: &[ArrayRef], all: bool) -> Result<ArrayRef> {
     let [left, right] = [&args[0], &args[1]].map(|array| array.as_list::<i32>());
     let converter = RowConverter::new(vec![SortField::new(left.value_type())])?;
-    let left_rows = converter.convert_columns(&[Arc::clone(left.values())])?;
-    let right_rows = converter.convert_columns(&[Arc::clone(right.values())])?;
+    let left_rows = converter.convert_columns(&[one_form(left.values())])?;
+    let right_rows = converter.convert_columns(&[one_form(right.values())])?;
     let result = |row: usize| {
         if left.is_null(row) || right.is_null(row) {
             return None;

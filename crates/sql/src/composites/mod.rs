@@ -28,7 +28,6 @@ use datafusion::logical_expr::utils::disjunction;
 use datafusion::logical_expr::{Expr, ExprSchemable, Operator};
 use datafusion::sql::sqlparser::ast::BinaryOperator;
 use function::{Kind, call, is_emptied};
-use highwater_engine::has_forms;
 use std::fmt::Display;
 
 /// Functions that compare their arguments, which composite values are not taken for.
@@ -270,11 +269,6 @@ fn push_fields(sort: Sort, schema: &DFSchema, keys: &mut Vec<Sort>) -> Result<()
         push_fields(Sort { expr, asc: sort.asc, nulls_first: !sort.asc }, schema, keys)?;
     }
     Ok(())
-}
-
-/// Whether keys of a type are given one form: they are composite, and equal ones may differ.
-pub(crate) fn has_form(of: &DataType) -> bool {
-    is_composite(of) && has_forms(of)
 }
 
 #[cfg(test)]
