@@ -2,6 +2,7 @@
 //!
 //! Of columns that then have one name none keeps it, as a query that named it would be ambiguous.
 
+use crate::dependencies::screened;
 use crate::error::ALIASED;
 use crate::titles::{shown, told_apart};
 use datafusion::common::{DataFusionError, Diagnostic, Span, plan_datafusion_err};
@@ -21,7 +22,8 @@ impl RelationPlanner for Aliases {
         let taken = alias_of(&mut relation).and_then(|alias| alias.take_if(|alias| !alias.columns.is_empty()));
         let Some(mut alias) = taken else { return Ok(RelationPlanning::Original(Box::new(relation))) };
         // Without its name it is planned as it is.
-        let plan = context.plan(relation)?;
+        let is_lateral = matches!(relation, TableFactor::Derived { lateral: true, .. });
+        let plan = screened(context.plan(relation)?, is_lateral)?;
         let own: Vec<&str> = plan.schema().fields().iter().map(|field| shown(field.name())).collect();
         let given: Vec<String> =
             alias.columns.iter().map(|column| context.normalize_ident(column.name.clone())).collect();

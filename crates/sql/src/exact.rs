@@ -11,7 +11,7 @@ use crate::alike;
 use crate::arithmetic;
 use crate::arrays;
 use crate::composites;
-use crate::dependencies::{DistinctRows, NeededJoins, SortKeys};
+use crate::dependencies::{DistinctRows, NeededColumns, NeededJoins, SortKeys};
 use crate::floats;
 use crate::frames;
 use crate::guards;
@@ -380,12 +380,13 @@ fn untied(plan: LogicalPlan) -> Result<LogicalPlan> {
 
 /// DataFusion's rules, but for what is to be exact.
 pub(crate) fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
-    let own: [Arc<dyn OptimizerRule + Send + Sync>; 5] = [
+    let own: [Arc<dyn OptimizerRule + Send + Sync>; 6] = [
         Arc::new(SingleDistinct(SingleDistinctToGroupBy::new())),
         Arc::new(FiltersDown::default()),
         Arc::new(DistinctRows::default()),
         Arc::new(SortKeys::default()),
         Arc::new(NeededJoins::default()),
+        Arc::new(NeededColumns::default()),
     ];
     let exact = |rule: Arc<dyn OptimizerRule + Send + Sync>| {
         let own = own.iter().find(|own| own.name() == rule.name());

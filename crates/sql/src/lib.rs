@@ -70,6 +70,7 @@ mod respell;
 mod rewrite;
 pub mod rounding;
 mod row_changes;
+mod row_counts;
 mod row_values;
 mod scalars;
 mod scopes;

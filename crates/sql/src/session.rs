@@ -14,7 +14,7 @@ use crate::close;
 use crate::composites::Composites;
 use crate::correlated;
 use crate::correlation;
-use crate::dependencies::{DistinctRows, SortKeys};
+use crate::dependencies::{DistinctRows, NeededColumns, Screens, SortKeys, unscreened};
 use crate::error::{Error, Result};
 use crate::exact::{Exact, FiltersDown, UntiedWindows, exact, optimizer_rules, physical_rules};
 use crate::formats;
@@ -79,7 +79,6 @@ use datafusion::optimizer::decorrelate_predicate_subquery::DecorrelatePredicateS
 use datafusion::optimizer::eliminate_cross_join::EliminateCrossJoin;
 use datafusion::optimizer::eliminate_outer_join::EliminateOuterJoin;
 use datafusion::optimizer::extract_equijoin_predicate::ExtractEquijoinPredicate;
-use datafusion::optimizer::optimize_projections::OptimizeProjections;
 use datafusion::optimizer::scalar_subquery_to_join::ScalarSubqueryToJoin;
 use datafusion::optimizer::simplify_expressions::{ExprSimplifier, SimplifyExpressions};
 use datafusion::optimizer::{Optimizer, OptimizerContext, OptimizerRule};
@@ -246,6 +245,8 @@ impl Session {
             .with_default_features()
             .with_type_planner(Arc::clone(&types))
             .build();
+        // The first one is asked last.
+        state.register_relation_planner(Arc::new(Screens)).expect("a session takes planners");
         state.register_relation_planner(Arc::new(Windows)).expect("a session takes planners");
         state.register_relation_planner(Arc::new(Presents)).expect("a session takes planners");
         state.register_relation_planner(Arc::new(Titles)).expect("a session takes planners");
@@ -405,6 +406,7 @@ impl Session {
             let mut context = PlannerContext::new().with_prepare_param_data_types(parameters.clone());
             SqlToRel::new_with_options(&names, options)
                 .sql_statement_to_plan_with_context(ast::Statement::Query(Box::new(ast)), &mut context)
+                .and_then(unscreened)
         };
         let mut ast = respelled(&query.ast);
         let refused = merged::written_out(&mut ast, &|ast| planned(ast).ok().map(|plan| columns_of(&plan)));
@@ -590,7 +592,7 @@ fn stream_rules(is_ordered: bool) -> Optimizer {
     }
     rules.push(Arc::new(EliminateOuterJoin::new()));
     rules.push(Arc::new(FiltersDown::default()));
-    rules.push(Arc::new(OptimizeProjections::new()));
+    rules.push(Arc::new(NeededColumns::default()));
     Optimizer::with_rules(rules)
 }
 

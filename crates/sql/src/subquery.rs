@@ -8,6 +8,7 @@
 //! row of a window.
 
 use crate::error::{Error, Result};
+use crate::row_counts::most_rows;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, DataFusionError, ExprSchema, ScalarValue, not_impl_err};
 use datafusion::functions::core::coalesce;
@@ -65,7 +66,7 @@ pub(crate) fn check(plan: &LogicalPlan) -> Result<()> {
         node.apply_expressions(|expr| {
             expr.apply(|e| match e {
                 Expr::ScalarSubquery(query)
-                    if query.outer_ref_columns.is_empty() && query.subquery.max_rows().is_none_or(|rows| rows > 1) =>
+                    if query.outer_ref_columns.is_empty() && most_rows(&query.subquery).is_none_or(|rows| rows > 1) =>
                 {
                     is_wide = true;
                     Ok(TreeNodeRecursion::Stop)

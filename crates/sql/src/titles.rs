@@ -8,6 +8,7 @@
 //!
 //! What WITH RECURSIVE names is planned as what WITH does where nothing in it is about itself.
 
+use crate::dependencies::screened;
 use crate::order_by::{SORTED, is_by_rows, is_wild, keys_mut, name_keys, plain_key};
 use crate::repeated::tell_apart;
 use crate::text::template;
@@ -314,7 +315,8 @@ impl RelationPlanner for Titles {
             return Ok(RelationPlanning::Original(Box::new(relation)));
         }
         // Without its name it is planned as it is.
-        let plan = outside(context.plan(relation)?)?;
+        let is_lateral = matches!(relation, TableFactor::Derived { lateral: true, .. });
+        let plan = outside(screened(context.plan(relation)?, is_lateral)?)?;
         Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, taken))))
     }
 }

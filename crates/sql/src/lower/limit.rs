@@ -6,6 +6,7 @@ use super::first::Ranked;
 use super::flow::Flow;
 use super::ties;
 use crate::error::{Error, Result};
+use crate::row_counts::most_rows;
 use datafusion::logical_expr::{FetchType, Limit, LogicalPlan, SkipType, Sort, lit};
 use highwater_engine::plan::Ranking;
 use std::sync::Arc;
@@ -57,7 +58,7 @@ fn over(limit: &Limit, input: &Arc<LogicalPlan>) -> Limit {
 /// Whether no row is left out, whatever rows there are.
 fn keeps_all(limit: &Limit) -> Result<bool> {
     let (skip, fetch) = bounds(limit)?;
-    let fits = |fetch: usize| limit.input.max_rows().is_some_and(|most| most <= fetch);
+    let fits = |fetch: usize| most_rows(&limit.input).is_some_and(|most| most <= fetch);
     Ok(skip == 0 && fetch.is_none_or(fits))
 }
 
