@@ -4,7 +4,7 @@ use crate::connection::Connection;
 use crate::database::Database;
 use crate::dml::Target;
 use crate::error::Result;
-use crate::joined::paired_in;
+use crate::joined::{Paired, paired_in};
 use crate::objects::{Body, Reading};
 use crate::outcome::Rows;
 use crate::parameters::Parameters;
@@ -22,7 +22,8 @@ use datafusion::sql::sqlparser::tokenizer::Location;
 use futures::future::BoxFuture;
 use highwater_sql::session::plain;
 use highwater_sql::statement::{
-    CopyOut, EXCLUDED, Insert, Name, Query, ROW_KEY, ROW_NUMBER, ROW_TARGET, ROW_VALUE, Show, Statement, constants,
+    CopyOut, Delete, EXCLUDED, Insert, Name, Query, ROW_KEY, ROW_NUMBER, ROW_TARGET, ROW_VALUE, Show, Statement,
+    Update, constants,
 };
 use highwater_sql::{Position, Relations, SelectItem, is_default, references, rows_of, titled, walk_query};
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,7 +40,7 @@ pub struct Described {
 
 /// What is known of a statement's parameters so far.
 #[derive(Default)]
-struct Known {
+pub(crate) struct Known {
     /// Types by the parameter's number, from 1.
     types: BTreeMap<usize, DataType>,
     /// The highest number that was seen.
@@ -132,28 +133,46 @@ impl Database {
                 self.returned(insert.into(), told, &mut known).await?
             }
             Statement::Update(update) => {
-                let target = self.target(&update.table)?;
-                let mut set = update.clone();
-                target.put_defaults(&mut set.assignments, None)?;
-                for (name, expr) in &set.assignments {
-                    let at = target.places(std::slice::from_ref(name), 1)?[0];
-                    know(expr, target.schema().field(at).data_type(), &mut known);
-                }
-                let names: Vec<String> = target.schema().fields().iter().map(|f| f.name().clone()).collect();
-                let plan = self.infer(&set.query(&names), Some(&update.table), told, &mut known).await?;
-                let paired = paired_in(&plan, &target)?;
+                let paired = self.paired_with_updated(update, told, &mut known).await?;
                 self.returned(Returning::from(update).beside(&paired), told, &mut known).await?
             }
             Statement::Delete(delete) => {
-                let target = self.target(&delete.table)?;
-                let names: Vec<String> = target.schema().fields().iter().map(|f| f.name().clone()).collect();
-                let plan = self.infer(&delete.query(&names), Some(&delete.table), told, &mut known).await?;
-                let paired = paired_in(&plan, &target)?;
+                let paired = self.paired_with_deleted(delete, told, &mut known).await?;
                 self.returned(Returning::from(delete).beside(&paired), told, &mut known).await?
             }
             _ => None,
         };
         Ok(Described { parameters: types_of(told, &known), columns })
+    }
+
+    /// The relations of FROM that RETURNING of an UPDATE may name, without rows.
+    pub(crate) async fn paired_with_updated(
+        &self,
+        update: &Update,
+        told: &[Option<DataType>],
+        known: &mut Known,
+    ) -> Result<Vec<Paired>> {
+        let target = self.target(&update.table)?;
+        let mut set = update.clone();
+        target.put_defaults(&mut set.assignments, None)?;
+        for (name, expr) in &set.assignments {
+            let at = target.places(std::slice::from_ref(name), 1)?[0];
+            know(expr, target.schema().field(at).data_type(), known);
+        }
+        let plan = self.infer(&set.query(&target.columns()), Some(&update.table), told, known).await?;
+        paired_in(&plan, &target)
+    }
+
+    /// Those of USING, of a DELETE.
+    pub(crate) async fn paired_with_deleted(
+        &self,
+        delete: &Delete,
+        told: &[Option<DataType>],
+        known: &mut Known,
+    ) -> Result<Vec<Paired>> {
+        let target = self.target(&delete.table)?;
+        let plan = self.infer(&delete.query(&target.columns()), Some(&delete.table), told, known).await?;
+        paired_in(&plan, &target)
     }
 
     async fn columns_of(

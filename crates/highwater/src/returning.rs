@@ -15,7 +15,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion::datasource::{MemTable, provider_as_source};
 use highwater_sql::session::plain;
 use highwater_sql::statement::{Delete, Insert, Name, Query, Statement, Update, returning, returning_joined};
-use highwater_sql::{Relations, SelectItem, references};
+use highwater_sql::{Relations, SelectItem};
 use std::sync::Arc;
 
 /// A statement's RETURNING.

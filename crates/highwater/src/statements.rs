@@ -66,7 +66,7 @@ impl Database {
         let in_utc = match &zone {
             Some(zone) => {
                 let in_utc = parameters.in_utc()?;
-                self.check_zone(zone, statement, text, &in_utc)?;
+                self.check_zone(zone, statement, text, &in_utc).await?;
                 Some(in_utc)
             }
             None => None,

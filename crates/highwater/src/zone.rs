@@ -6,8 +6,9 @@ use crate::database::Database;
 use crate::error::{Error, Result};
 use crate::objects::Reading;
 use crate::parameters::Parameters;
-use crate::prepare::check_parameters;
+use crate::prepare::{Known, check_parameters};
 use crate::returning::Returning;
+use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Schema};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::sqlparser::ast;
@@ -20,7 +21,7 @@ use std::sync::Arc;
 
 impl Database {
     /// Refuses a statement that would be done in UTC though it depends on the session's zone.
-    pub(crate) fn check_zone(
+    pub(crate) async fn check_zone(
         &self,
         zone: &Zone,
         statement: &Statement,
@@ -49,8 +50,22 @@ impl Database {
                 check_assigned(given.schema().as_arrow(), self.target(into)?.schema(), zone)
             }
             Statement::Insert(insert) => self.check_returning(insert.into(), parameters, zone),
-            Statement::Update(update) => self.check_returning(update.into(), parameters, zone),
-            Statement::Delete(delete) => self.check_returning(delete.into(), parameters, zone),
+            Statement::Update(update) if update.joined.is_empty() || update.returning.is_empty() => {
+                self.check_returning(update.into(), parameters, zone)
+            }
+            Statement::Update(update) => {
+                let known = &mut Known::default();
+                let paired = self.paired_with_updated(update, &parameters.types(), known).await?;
+                self.check_returning(Returning::from(update).beside(&paired), parameters, zone)
+            }
+            Statement::Delete(delete) if delete.joined.is_empty() || delete.returning.is_empty() => {
+                self.check_returning(delete.into(), parameters, zone)
+            }
+            Statement::Delete(delete) => {
+                let known = &mut Known::default();
+                let paired = self.paired_with_deleted(delete, &parameters.types(), known).await?;
+                self.check_returning(Returning::from(delete).beside(&paired), parameters, zone)
+            }
             _ => Ok(()),
         }
     }
@@ -77,10 +92,17 @@ impl Database {
     }
 
     fn check_returning(&self, returning: Returning<'_>, parameters: &Parameters, zone: &Zone) -> Result<()> {
-        let Some(query) = returning.query() else { return Ok(()) };
+        if returning.is_empty() {
+            return Ok(());
+        }
+        let none = RecordBatch::new_empty(Arc::clone(self.target(returning.table)?.schema()));
+        let given = returning.relations(&none)?;
+        let query = returning.query(&given);
         check_parameters(&query, parameters)?;
         let mut relations = Relations::default();
-        relations.stream(&returning.table.value, Arc::clone(self.target(returning.table)?.schema()));
+        for (name, rows) in &given {
+            relations.stream(name, rows.schema());
+        }
         let plan = self.session.bind_with(&query, &relations, &parameters.types())?;
         self.check_plan("RETURNING", parameters.put_into(plan)?, zone).map(drop)
     }
