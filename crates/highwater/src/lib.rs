@@ -145,6 +145,7 @@ mod table_sink;
 mod threads;
 mod truncate;
 mod turns;
+mod unoptimized;
 mod upsert;
 mod values;
 mod views;
