@@ -59,7 +59,9 @@ impl Postgres {
     pub(crate) fn query(&self, sql: &str) -> Result<Vec<Row>, String> {
         let answer = self.runtime.block_on(self.client.simple_query(sql)).map_err(|error| told(&error))?;
         let row = |message| match message {
-            SimpleQueryMessage::Row(row) => Some((0..row.len()).map(|at| row.get(at).map(str::to_owned)).collect::<Row>()),
+            SimpleQueryMessage::Row(row) => {
+                Some((0..row.len()).map(|at| row.get(at).map(str::to_owned)).collect::<Row>())
+            }
             _ => None,
         };
         Ok(answer.into_iter().filter_map(row).collect())
