@@ -82,6 +82,17 @@ impl Ty {
         }
     }
 
+    /// What holds this and another type of its family.
+    pub(crate) fn beside(self, other: Self) -> Self {
+        match (self, other) {
+            _ if self == other => self,
+            (Self::Float, _) | (_, Self::Float) => Self::Float,
+            (Self::Numeric | Self::Fine, _) | (_, Self::Numeric | Self::Fine) => Self::Fine,
+            (Self::Date | Self::Time, _) => Self::Time,
+            _ => self.wide(),
+        }
+    }
+
     pub(crate) const fn family(self) -> Family {
         match self {
             Self::Bool => Family::Bool,

@@ -78,31 +78,41 @@ impl Grammar<'_> {
             items.push(format!("{sql} AS c{at}"));
             columns.push(Column { name: format!("c{at}"), ty });
         }
+        if self.draw.once_in(16)
+            && let Some((sql, ty)) = self.unnested_value(scope)
+        {
+            items.push(format!("{sql} AS c_each"));
+            columns.push(Column { name: "c_each".to_owned(), ty });
+        }
         let distinct = if self.draw.once_in(4) { "DISTINCT " } else { "" };
         Query { sql: format!("SELECT {distinct}{} FROM {from}{filter}", items.join(", ")), columns }
     }
 
     fn filter(&mut self, scope: &[Column], depth: usize) -> String {
-        if self.draw.once_in(2) { format!(" WHERE {}", self.predicate(scope, depth)) } else { String::new() }
+        if self.draw.once_in(3) { format!(" WHERE {}", self.predicate(scope, depth)) } else { String::new() }
     }
 
     fn set_operation(&mut self, depth: usize) -> Query {
         let left = self.plain(depth - 1);
         let (from, scope) = self.from(depth - 1);
         let filter = self.filter(&scope, depth - 1);
+        let operators = ["UNION ALL", "UNION", "EXCEPT", "INTERSECT", "EXCEPT ALL", "INTERSECT ALL"];
+        let operator = *self.draw.of(&operators);
+        // A union has a type that both sides fit in.
+        let is_loose = operator.starts_with("UNION") && self.draw.once_in(2);
         let (mut ours, mut theirs, mut columns) = (Vec::new(), Vec::new(), Vec::new());
-        for (at, column) in left.columns.iter().enumerate() {
-            let ty = column.ty.wide();
-            let value = match self.column_of(&scope, |other| other.wide() == ty) {
-                Some(other) => other.name,
-                None => self.draw.literal(ty),
-            };
-            ours.push(format!("CAST({} AS {}) AS c{at}", column.name, ty.name()));
-            theirs.push(format!("CAST({value} AS {}) AS c{at}", ty.name()));
-            columns.push(Column { name: format!("c{at}"), ty });
+        for (at, Column { name, ty }) in left.columns.iter().enumerate() {
+            let wide = ty.wide();
+            let fits = |other: Ty| if is_loose { other.family() == ty.family() } else { other.wide() == wide };
+            let beside = self.column_of(&scope, fits);
+            let beside = beside.unwrap_or_else(|| Column { name: self.draw.literal(wide), ty: *ty });
+            let both = if is_loose { ty.beside(beside.ty) } else { wide };
+            for (side, value) in [(&mut ours, name), (&mut theirs, &beside.name)] {
+                let value = if is_loose { value.clone() } else { format!("CAST({value} AS {})", both.name()) };
+                side.push(format!("{value} AS c{at}"));
+            }
+            columns.push(Column { name: format!("c{at}"), ty: both });
         }
-        let all = ["UNION ALL", "UNION", "EXCEPT", "INTERSECT", "EXCEPT ALL", "INTERSECT ALL"];
-        let operator = *self.draw.of(&all);
         let first = format!("SELECT {} FROM ({}) AS first_side", ours.join(", "), left.sql);
         let second = format!("SELECT {} FROM {from}{filter}", theirs.join(", "));
         Query { sql: format!("{first} {operator} {second}"), columns }

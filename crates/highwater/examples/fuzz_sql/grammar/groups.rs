@@ -46,11 +46,15 @@ impl Grammar<'_> {
 
     fn having(&mut self, scope: &[Column]) -> String {
         let column = self.draw.of(scope).clone();
-        let condition = match self.draw.below(5) {
+        let condition = match self.draw.below(6) {
             0 => "count(*) > 1".to_owned(),
             1 => format!("count({}) BETWEEN 1 AND 3", column.name),
             2 => format!("count(DISTINCT {}) < 3 OR count(*) > 4", column.name),
             3 => format!("bool_or({})", self.comparison(scope)),
+            4 => {
+                let (from, inner) = self.factor(0);
+                format!("count(*) >= (SELECT count(*) FROM {from} WHERE {})", self.comparison(&inner))
+            }
             _ if column.ty == Ty::Bool => format!("bool_and({}) IS NOT NULL", column.name),
             _ => format!("min({}) < {}", column.name, self.draw.literal(column.ty)),
         };

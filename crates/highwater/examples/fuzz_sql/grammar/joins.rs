@@ -33,7 +33,8 @@ impl Grammar<'_> {
     pub(super) fn factor(&mut self, depth: usize) -> (String, Vec<Column>) {
         let alias = self.alias();
         let (sql, columns) = if depth > 0 && self.draw.once_in(3) {
-            let inner = self.query(depth - 1);
+            // Much is known of groups' keys, which joins make many of.
+            let inner = if self.draw.once_in(3) { self.grouped(depth - 1) } else { self.query(depth - 1) };
             let columns = inner.solid();
             if columns.is_empty() { self.relation() } else { (format!("({})", inner.sql), columns) }
         } else if self.draw.once_in(16) {
@@ -106,11 +107,15 @@ impl Grammar<'_> {
 
     /// A row for each of some columns.
     fn unnested(&mut self, scope: &[Column]) -> Option<(String, Vec<Column>)> {
+        let (sql, ty) = self.unnested_value(scope)?;
+        let alias = self.alias();
+        Some((format!("CROSS JOIN {sql} AS {alias} (e)"), vec![Column { name: format!("{alias}.e"), ty }]))
+    }
+
+    pub(super) fn unnested_value(&mut self, scope: &[Column]) -> Option<(String, Ty)> {
         let one = self.column_of(scope, |ty| ty == Ty::Int || ty.is_text())?;
         let other = self.column_of(scope, |ty| ty == one.ty)?;
-        let alias = self.alias();
-        let join = format!("CROSS JOIN unnest(ARRAY[{}, {}]) AS {alias} (e)", one.name, other.name);
-        Some((join, vec![Column { name: format!("{alias}.e"), ty: one.ty }]))
+        Some((format!("unnest(ARRAY[{}, {}])", one.name, other.name), one.ty))
     }
 
     fn series(&mut self, scope: &[Column]) -> Option<(String, Vec<Column>)> {
