@@ -85,7 +85,7 @@ fn run_many(arguments: &Arguments, postgres: Option<&Postgres>) -> ExitCode {
     }
     println!("seeds {} to {}: {}", arguments.from, seed - 1, said(&all));
     if failed == 0 {
-        return ExitCode::SUCCESS;
+        return if all.errors.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
     println!("{failed} seeds failed");
     ExitCode::FAILURE
@@ -93,13 +93,16 @@ fn run_many(arguments: &Arguments, postgres: Option<&Postgres>) -> ExitCode {
 
 /// What was compared, in words.
 fn said(tally: &Tally) -> String {
-    let Tally { kept, refused, unoptimized, unplanned, postgres, not_postgres } = tally;
+    let Tally { kept, refused, errors, unoptimized, unplanned, postgres, not_postgres } = tally;
     let mut said = format!("{kept} views equal their queries, {refused} were refused; ");
     said += &format!("{unoptimized} comparisons without optimization, {postgres} with PostgreSQL");
     for (whose, (count, why)) in [("without optimization", unplanned), ("in PostgreSQL", not_postgres)] {
         if let Some(why) = why {
             said += &format!("\n{count} queries were not run {whose}, such as: {why}");
         }
+    }
+    for (why, (count, sql)) in errors {
+        said += &format!("\n{count} queries failed with {why}, such as: {sql}");
     }
     said
 }

@@ -1,10 +1,12 @@
 //! Runs a case: the database does its steps, and what its views hold is compared with their queries run
-//! once, with these without optimization, and with PostgreSQL's views where there is one.
+//! once, with these without optimization, and with PostgreSQL's views where there is one. A query that fails
+//! is no wrong answer: it is noted, so that it does not hide those.
 
 use crate::case::Step;
 use crate::postgres::Postgres;
 use crate::rows;
 use highwater::{Config, Database};
+use std::collections::BTreeMap;
 use std::ops::AddAssign;
 use std::path::Path;
 use std::time::Duration;
@@ -26,6 +28,8 @@ pub(crate) struct Tally {
     pub(crate) kept: usize,
     /// Views that are refused.
     pub(crate) refused: usize,
+    /// What valid queries failed with instead of being refused by name, how often, and one of them.
+    pub(crate) errors: BTreeMap<String, (usize, String)>,
     /// Queries that gave rows without optimization.
     pub(crate) unoptimized: usize,
     /// Why one did not, and how many.
@@ -42,6 +46,9 @@ impl AddAssign for Tally {
         self.refused += other.refused;
         self.unoptimized += other.unoptimized;
         self.postgres += other.postgres;
+        for (why, (count, sql)) in other.errors {
+            self.errors.entry(why).or_insert((0, sql)).0 += count;
+        }
         let pairs = [(&mut self.unplanned, other.unplanned), (&mut self.not_postgres, other.not_postgres)];
         for (mine, (count, why)) in pairs {
             mine.0 += count;
@@ -148,12 +155,13 @@ impl<'a> Run<'a> {
         let is_kept = match made {
             Ok(_) => true,
             Err(error) if error.sqlstate() == "0A000" => false,
-            // What PostgreSQL refuses as well is no SQL.
-            Err(_) if matches!(theirs, Some(Some(_))) => {
-                self.tally.refused += 1;
-                return Ok(());
+            Err(error) => {
+                // What PostgreSQL refuses as well is no SQL.
+                if !matches!(theirs, Some(Some(_))) {
+                    self.failed(&error, sql);
+                }
+                false
             }
-            Err(error) => return Err(format!("{name}: {error}")),
         };
         let count = if is_kept { &mut self.tally.kept } else { &mut self.tally.refused };
         *count += 1;
@@ -198,7 +206,10 @@ impl<'a> Run<'a> {
             Ok(rows) => rows,
             // What no view can be may be no query either.
             Err(error) if !is_kept && error.sqlstate() == "0A000" => return Ok(()),
-            Err(error) => return Err(format!("the query of {name}: {error}")),
+            Err(error) => {
+                self.failed(&error, sql);
+                return Ok(());
+            }
         };
         let numbers = rows::numbers(&once);
         let once = rows::lines(&numbers, &rows::texts(&once)?);
@@ -229,6 +240,18 @@ impl<'a> Run<'a> {
             Err(why) => self.without_postgres(format!("{why} for {sql}")),
         }
         Ok(())
+    }
+
+    /// Notes an error of a query, by its message without names and numbers.
+    fn failed(&mut self, error: &highwater::Error, sql: &str) {
+        let mut message = String::new();
+        for c in error.to_string().lines().next().unwrap_or_default().chars() {
+            if !c.is_ascii_digit() {
+                message.push(c);
+            }
+        }
+        let why = format!("{}: {message}", error.sqlstate());
+        self.tally.errors.entry(why).or_insert_with(|| (0, sql.to_owned())).0 += 1;
     }
 
     fn without_postgres(&mut self, why: String) {

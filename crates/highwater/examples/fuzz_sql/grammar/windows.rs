@@ -1,7 +1,8 @@
 //! Functions over windows, and filters on their numbers.
 //!
 //! What tells rows of equal keys apart, or counts rows, is ordered by all columns: then rows that are
-//! equal are the same, and the result is one whichever comes first. What goes by peers may have ties.
+//! equal are the same, and the result is one whichever comes first; two such orders in one SELECT would
+//! pair what they say of equal rows as they like. What goes by peers may have ties.
 
 use super::{Grammar, Query};
 use crate::draw::{Column, Family, Ty};
@@ -21,7 +22,7 @@ impl Grammar<'_> {
         let mut items = vec![all];
         let (mut over, mut named) = (Vec::new(), String::new());
         for at in 0..1 + self.draw.below(2) {
-            let Over { call, window, ty } = self.over(&columns);
+            let Over { call, window, ty } = self.over(&columns, at == 0);
             if at == 0 && self.draw.once_in(5) {
                 items.push(format!("{call} OVER w AS over_{at}"));
                 named = format!(" WINDOW w AS ({window})");
@@ -40,13 +41,13 @@ impl Grammar<'_> {
         Query { sql, columns }
     }
 
-    fn over(&mut self, columns: &[Column]) -> Over {
+    fn over(&mut self, columns: &[Column], may_tell_apart: bool) -> Over {
         let partition =
             if self.draw.once_in(4) { String::new() } else { format!("PARTITION BY {} ", self.draw.of(columns).name) };
         let mut over = match self.draw.below(5) {
-            0 | 1 => self.over_all_columns(columns),
-            2 => self.by_rows(columns),
-            3 => self.by_peers(columns),
+            0 | 1 if may_tell_apart => self.over_all_columns(columns),
+            2 if may_tell_apart => self.by_rows(columns),
+            0 | 3 => self.by_peers(columns),
             _ => self.by_distance(columns).unwrap_or_else(|| self.by_peers(columns)),
         };
         over.window = format!("{partition}{}", over.window);
