@@ -155,11 +155,13 @@ impl<'a> Run<'a> {
         let is_kept = match made {
             Ok(_) => true,
             Err(error) if error.sqlstate() == "0A000" => false,
+            // What PostgreSQL refuses as well is no SQL.
+            Err(_) if matches!(theirs, Some(Some(_))) => {
+                self.tally.refused += 1;
+                return Ok(());
+            }
             Err(error) => {
-                // What PostgreSQL refuses as well is no SQL.
-                if !matches!(theirs, Some(Some(_))) {
-                    self.failed(&error, sql);
-                }
+                self.failed(&error, sql);
                 false
             }
         };
@@ -242,14 +244,11 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Notes an error of a query, by its message without names and numbers.
+    /// Notes an error of a query, by its message without numbers, which aliases have.
     fn failed(&mut self, error: &highwater::Error, sql: &str) {
-        let mut message = String::new();
-        for c in error.to_string().lines().next().unwrap_or_default().chars() {
-            if !c.is_ascii_digit() {
-                message.push(c);
-            }
-        }
+        let text = error.to_string();
+        let first = text.lines().next().unwrap_or_default();
+        let message: String = first.chars().filter(|c| !c.is_ascii_digit()).collect();
         let why = format!("{}: {message}", error.sqlstate());
         self.tally.errors.entry(why).or_insert_with(|| (0, sql.to_owned())).0 += 1;
     }
