@@ -146,6 +146,7 @@ mod table_sink;
 mod threads;
 mod truncate;
 mod turns;
+mod unoptimized;
 mod upsert;
 mod values;
 mod views;

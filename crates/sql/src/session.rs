@@ -89,6 +89,19 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
+/// See [`Session::needed_rules`]. A join that knows of nulls takes an equality, so these are looked for.
+const NEEDED_RULES: [&str; 9] = [
+    "rewrite_set_comparison",
+    "replace_distinct_aggregate",
+    "decorrelate_predicate_subquery",
+    "scalar_subquery_to_join",
+    "decorrelate_lateral_join",
+    "extract_equijoin_predicate",
+    "untied_windows",
+    "lengths",
+    "uncommon",
+];
+
 /// Functions, types and rules; cheap to clone.
 #[derive(Clone)]
 pub struct Session {
@@ -374,6 +387,12 @@ impl Session {
     #[must_use]
     pub const fn state(&self) -> &SessionState {
         &self.state
+    }
+
+    /// The rules without which a query cannot be run, or would not be exact: for checks of all the others.
+    #[must_use]
+    pub fn needed_rules(&self) -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
+        self.state.optimizers().iter().filter(|rule| NEEDED_RULES.contains(&rule.name())).cloned().collect()
     }
 
     /// Binds a query's names and types; nothing is optimised.
