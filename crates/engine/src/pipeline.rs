@@ -352,7 +352,7 @@ impl Pipeline {
         }
     }
 
-    /// Whether sinks are still to get what is published, those left out whose deliveries fail. What a
+    /// Whether sinks are still to get what is published, those left out whose deliveries fail or hang. What a
     /// checkpoint has published counts once an epoch has begun and ended since.
     #[must_use]
     pub fn is_delivering(&self) -> bool {
@@ -370,7 +370,7 @@ impl Pipeline {
         ahead.map(|(sink, ahead)| (sink.clone(), ahead.to_string())).collect()
     }
 
-    /// Deliveries that have failed several times in a row.
+    /// Deliveries that have failed several times in a row, or of which one has not ended for 30 seconds.
     #[must_use]
     pub fn failing_deliveries(&self) -> Vec<FailingDelivery> {
         self.inner.state().run.as_ref().map_or_else(Vec::new, |run| run.spec.run.failing())

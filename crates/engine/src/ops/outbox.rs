@@ -33,7 +33,7 @@ use crate::wire;
 use arrow::array::{Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
-use highwater_core::{Bytes, CheckpointId, Epoch, WallMicros};
+use highwater_core::{Bytes, CheckpointId, Clock, Epoch, WallMicros};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -43,6 +43,8 @@ use std::time::{Duration, Instant};
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// After so many failures in a row nobody waits for a sink any more: it has had 300 ms to recover.
 const PATIENT_FAILURES: u32 = 3;
+/// Nor for a delivery that has not ended after so long; then it is told as those that fail are.
+const LONGEST_DELIVERY: Duration = Duration::from_secs(30);
 
 /// So many of the newest parts may stand in manifests, and in memory, however long they wait.
 const NEWEST: usize = 8;
@@ -64,6 +66,13 @@ struct Delivered {
     result: Result<bool>,
 }
 
+/// A delivery that is under way.
+struct Delivering {
+    result: Arc<Mutex<Option<Delivered>>>,
+    /// When it began, by the clock of the pipeline.
+    since: Duration,
+}
+
 /// Parts that are on their way to be one.
 struct Merging {
     /// The first of them.
@@ -80,6 +89,7 @@ pub(crate) struct Outbox {
     schema: SchemaRef,
     part: u32,
     background: Background,
+    clock: Arc<dyn Clock>,
     run: Arc<Run>,
     /// Deliveries of the whole pipeline that are published and not made.
     undelivered: Arc<AtomicUsize>,
@@ -93,7 +103,11 @@ pub(crate) struct Outbox {
     /// The checkpoint that was frozen last.
     frozen: Option<CheckpointId>,
     target: Option<Box<dyn Target>>,
-    delivering: Option<Arc<Mutex<Option<Delivered>>>>,
+    delivering: Option<Delivering>,
+    /// Whether that one has not ended for long.
+    hangs: bool,
+    /// When it is looked whether one does; so whoever asked to be woken then asks once.
+    look_at: Option<Duration>,
     merging: Option<Merging>,
     /// Whether rows could not be read back; then they stay as they are.
     is_unreadable: bool,
@@ -112,6 +126,7 @@ pub(crate) struct OutboxSetup {
     pub(crate) schema: SchemaRef,
     pub(crate) part: u32,
     pub(crate) background: Background,
+    pub(crate) clock: Arc<dyn Clock>,
     pub(crate) run: Arc<Run>,
     pub(crate) undelivered: Arc<AtomicUsize>,
     /// What the restored checkpoint holds for this worker; all of it is published.
@@ -128,6 +143,7 @@ impl Outbox {
             schema: setup.schema,
             part: setup.part,
             background: setup.background,
+            clock: setup.clock,
             run: setup.run,
             undelivered: setup.undelivered,
             current: Vec::new(),
@@ -136,6 +152,8 @@ impl Outbox {
             frozen: None,
             target: None,
             delivering: None,
+            hangs: false,
+            look_at: None,
             merging: None,
             is_unreadable: false,
             delivered: 0,
@@ -236,27 +254,36 @@ impl Outbox {
             part.checkpoint = part.checkpoint.or(Some(checkpoint));
             self.kept.push_back(part);
         }
-        self.tell_failing();
+        if self.hangs || self.failing.is_some() {
+            self.tell_stuck();
+        }
     }
 
-    /// Tells how much waits for a sink that fails.
-    fn tell_failing(&self) {
-        let Some(reason) = &self.failing else { return };
+    /// Tells how much waits for a sink that fails or hangs, or that it no longer does.
+    fn tell_stuck(&self) {
+        self.run.set_failing(&self.name, self.part, self.stuck());
+    }
+
+    fn stuck(&self) -> Option<FailingDelivery> {
+        let reason = if self.hangs {
+            format!("a delivery has not ended for {} s", LONGEST_DELIVERY.as_secs())
+        } else {
+            self.failing.clone()?
+        };
         let (waiting, bytes) = self
             .kept
             .iter()
             .fold((0, 0), |(waiting, bytes), part| (waiting + part.waiting() as usize, bytes + part.rows.len()));
-        let (sink, reason, bytes) = (self.name.to_string(), reason.clone(), Bytes(bytes as u64));
-        let failing = FailingDelivery { sink, reason, waiting, bytes };
-        self.run.set_failing(&self.name, self.part, Some(failing));
+        let (sink, bytes) = (self.name.to_string(), Bytes(bytes as u64));
+        Some(FailingDelivery { sink, hangs: self.hangs, reason, waiting, bytes })
     }
 
-    /// Goes on delivering; `done` is called from another thread when there is more to do. Gives the
-    /// moment to come back at, if it must wait.
+    /// Goes on delivering; `done` is called from another thread when there is more to do. Gives the time after
+    /// which to come back, if it must wait or somebody must look whether a delivery ends.
     pub(crate) fn deliver(&mut self, done: impl FnOnce() + Send + 'static) -> Option<Duration> {
         self.finish_delivery();
         if self.delivering.is_some() {
-            return None;
+            return self.watch();
         }
         if let Some(at) = self.retry_at {
             let wait = at.saturating_duration_since(Instant::now());
@@ -268,7 +295,7 @@ impl Outbox {
         let part = self.kept.front()?.clone();
         let checkpoint = part.checkpoint?;
         let result = Arc::new(Mutex::new(None));
-        let delivering = Arc::clone(&result);
+        let delivering = Delivering { result: Arc::clone(&result), since: self.clock.monotonic() };
         let (sink, schema, target) = (Arc::clone(&self.sink), Arc::clone(&self.schema), self.target.take());
         let started = self.background.deliver(move || {
             let delivered = Delivered::of(sink.as_ref(), &schema, target, (&part, checkpoint));
@@ -278,7 +305,7 @@ impl Outbox {
         match started {
             Ok(()) => {
                 self.delivering = Some(delivering);
-                None
+                self.watch()
             }
             Err(source) => {
                 self.delivery_failed(&Error::Io { what: "start a thread for a delivery".into(), source });
@@ -287,26 +314,50 @@ impl Outbox {
         }
     }
 
+    /// Tells of a delivery that does not end. Gives the time after which somebody is to come back, unless they do so
+    /// anyway.
+    fn watch(&mut self) -> Option<Duration> {
+        let due = self.delivering.as_ref()?.since + LONGEST_DELIVERY;
+        let now = self.clock.monotonic();
+        if self.hangs || self.look_at.is_some_and(|at| now < at) {
+            return None;
+        }
+        if now < due {
+            self.look_at = Some(due);
+            return Some(due - now);
+        }
+        self.hangs = true;
+        tracing::warn!(sink = &*self.name, after = ?LONGEST_DELIVERY, "a delivery has not ended: nobody waits for it");
+        self.tell_stuck();
+        None
+    }
+
     fn finish_delivery(&mut self) {
-        let Some(result) = &self.delivering else { return };
-        let Some(delivered) = result.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
+        let Some(delivering) = &self.delivering else { return };
+        let Some(delivered) = delivering.result.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
         self.delivering = None;
         self.take_off(&delivered);
         let Delivered { target, count, left_out, result, .. } = delivered;
         if let Some((came, reason)) = left_out {
             self.run.left_out(&self.name, LeftOut { came, reason });
         }
+        let hung = std::mem::take(&mut self.hangs);
+        let was_stuck = hung || self.failing.is_some();
         if count > 0 {
             self.failures = 0;
+            self.failing = None;
             self.delivered += u64::from(count);
             self.run.counters.delivered.fetch_add(u64::from(count), Relaxed);
-            if self.failing.take().is_some() {
-                self.run.set_failing(&self.name, self.part, None);
-            }
         }
         match result {
             Ok(_) => self.target = target,
             Err(error) => self.delivery_failed(&error),
+        }
+        if hung {
+            tracing::info!(sink = &*self.name, "the delivery that did not end has ended");
+        }
+        if was_stuck {
+            self.tell_stuck();
         }
     }
 
@@ -333,7 +384,7 @@ impl Outbox {
         tracing::warn!(sink = &*self.name, %error, retry_in = ?pause, "a delivery failed");
         if self.failures >= PATIENT_FAILURES {
             self.failing = Some(error.to_string());
-            self.tell_failing();
+            self.tell_stuck();
         }
     }
 }

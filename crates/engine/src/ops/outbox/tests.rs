@@ -5,6 +5,7 @@ use crate::kept_rows::RowsFile;
 use arrow::array::{Array as _, ArrayRef, AsArray as _, StringArray};
 use arrow::datatypes::Int64Type;
 use highwater_checkpoint::Digest;
+use highwater_core::{ManualClock, SystemClock};
 use std::path::Path;
 use std::sync::MutexGuard;
 use std::sync::mpsc::channel;
@@ -52,12 +53,17 @@ fn row(value: i64) -> Batch {
 }
 
 fn outbox(sink: &Noted, background: &Background) -> Outbox {
+    outbox_at(sink, background, Arc::new(SystemClock::default()))
+}
+
+fn outbox_at(sink: &Noted, background: &Background, clock: Arc<dyn Clock>) -> Outbox {
     Outbox::new(OutboxSetup {
         name: "k".into(),
         sink: Arc::new(sink.clone()),
         schema: row(0).rows.schema(),
         part: 0,
         background: background.clone(),
+        clock,
         run: Arc::new(Run::new("p".to_owned(), Arc::default(), Box::new(|_| {}))),
         undelivered: Arc::default(),
         restored: Vec::new(),
@@ -97,7 +103,8 @@ fn targets_that_block_hold_up_neither_other_sinks_nor_checkpoints() {
         put(outbox, 1);
         assert_eq!(outbox.freeze(CheckpointId(1)).len(), 1);
         outbox.published(CheckpointId(1));
-        assert_eq!(outbox.deliver(|| {}), None);
+        outbox.deliver(|| {});
+        assert!(outbox.delivering.is_some());
     }
     let free = Noted::default();
     let mut other = outbox(&free, &background);
@@ -115,6 +122,44 @@ fn targets_that_block_hold_up_neither_other_sinks_nor_checkpoints() {
     outboxes.iter_mut().for_each(|outbox| deliver(outbox, 1));
     assert!(stuck.iter().all(|sink| sink.deliveries() == [(1, vec![1])]));
     assert_eq!(free.deliveries(), [(1, vec![1]), (2, vec![2]), (3, vec![3])]);
+}
+
+#[test]
+fn a_delivery_that_does_not_end_is_told_until_it_does() {
+    let (background, clock) = (Background::start(1).expect("threads"), Arc::new(ManualClock::default()));
+    let sink = Noted::default();
+    let mut outbox = outbox_at(&sink, &background, Arc::clone(&clock) as Arc<dyn Clock>);
+    let second = Duration::from_secs(1);
+    let publish = |outbox: &mut Outbox, number: u64| {
+        put(outbox, number as i64);
+        outbox.freeze(CheckpointId(number));
+        outbox.published(CheckpointId(number));
+    };
+    publish(&mut outbox, 1);
+    deliver(&mut outbox, 1);
+    // Whoever was asked to come back for that delivery looks at the next one too.
+    clock.advance(10 * second);
+    let closed = sink.gate.lock().expect("free");
+    publish(&mut outbox, 2);
+    assert_eq!(outbox.deliver(|| {}), None);
+    clock.advance(20 * second);
+    assert_eq!(outbox.deliver(|| {}), Some(10 * second));
+    assert_eq!(outbox.deliver(|| {}), None, "they are asked once");
+    clock.advance(10 * second - Duration::from_micros(1));
+    outbox.deliver(|| {});
+    assert_eq!((outbox.run.failing(), outbox.run.stuck()), (Vec::new(), 0));
+    clock.advance(second);
+    assert_eq!(outbox.deliver(|| {}), None);
+    publish(&mut outbox, 3);
+    let told = outbox.run.failing();
+    assert_eq!(told.len(), 1);
+    assert!(told[0].hangs && told[0].waiting == 2 && told[0].bytes > Bytes(0), "{told:?}");
+    assert_eq!(told[0].reason, "a delivery has not ended for 30 s");
+    assert_eq!((outbox.run.stuck(), outbox.undelivered.load(Relaxed)), (2, 2), "nobody waits for them");
+    drop(closed);
+    deliver(&mut outbox, 3);
+    assert_eq!((outbox.run.failing(), outbox.run.stuck()), (Vec::new(), 0));
+    assert_eq!(sink.deliveries(), [(1, vec![1]), (2, vec![2]), (3, vec![3])]);
 }
 
 #[test]
