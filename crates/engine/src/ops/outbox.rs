@@ -4,15 +4,15 @@
 //! Invariants: nothing is delivered that no published checkpoint holds; what a checkpoint holds is
 //! handed in again with every later one until it is delivered, by reference; deliveries of a worker are
 //! in order. What waits for a target that fails, or for a checkpoint that does, is in files, and of long waits
-//! for a target in few of them (`merged`): in memory are the rows since the last checkpoint, a few small parts,
-//! and one merge.
+//! in few of them (`merged`): in memory are the rows since the last checkpoint, a few small parts, and one merge.
+//! What is published and what is not are not merged with each other.
 //!
-//! The rows of a checkpoint that failed stay a part of their own, which is not written again, and are delivered
+//! The rows of a checkpoint that failed stay a delivery of their own, also in what was merged, and are delivered
 //! under its number once a later checkpoint that holds them is published. A fence tells them apart by that:
 //!
 //! - Numbers rise within a run, above all that were listed before, and a checkpoint is published under one
 //!   above those of the parts that it holds (`checkpointing`). So the deliveries of a part are in rising order.
-//! - A part keeps its number and its rows in all later checkpoints, so a delivery that is made again is the same.
+//! - A delivery keeps its number and its rows in all later checkpoints, so one that is made again is the same.
 //! - A run that ends before such a checkpoint is published has delivered nothing of them: the next one goes on
 //!   from an older checkpoint, and may give the number to other rows.
 //! - A checkpoint that was taken for failed and is official after all is restored only when no later one
@@ -21,8 +21,9 @@
 
 use crate::background::Background;
 use crate::batch::Batch;
+use crate::checkpointing::remove;
 use crate::error::{Error, Result};
-use crate::kept_rows::KeptRows;
+use crate::kept_rows::{KeptRows, RowsFile};
 use crate::merged::{merge, to_merge};
 use crate::ops::by_rows::LeftOut;
 use crate::shared::{FailingDelivery, Run, caught};
@@ -198,8 +199,7 @@ impl Outbox {
         }
         self.finish_merge();
         let old = (self.kept.len() + self.unpublished.len()).saturating_sub(NEWEST);
-        // A file of what is not published is known to no checkpoint that would remove it.
-        self.begin_merge(old.min(self.kept.len()));
+        self.begin_merge(old);
         for (at, part) in self.kept.iter_mut().chain(&mut self.unpublished).enumerate() {
             part.waits = at < old;
             part.rows.spill();
@@ -207,15 +207,16 @@ impl Outbox {
         self.kept.iter().chain(&self.unpublished).cloned().collect()
     }
 
-    /// Makes some of the `old` parts one, on a background thread. The first part is left alone, as it may
-    /// be on its way to the target; and what was merged before is in its file first.
+    /// Makes some of the `old` parts one, on a background thread: some that are published or some that are not, as
+    /// these are not delivered together. The first that is published is left alone, as it may be on its way to the
+    /// target; and what was merged before is in its file first.
     fn begin_merge(&mut self, old: usize) {
         let in_memory = |part: &OutboxPart| part.merged.is_some() && part.rows.file().is_none();
-        if old < 2 || self.is_unreadable || self.merging.is_some() || self.kept.iter().any(in_memory) {
+        let is_busy = self.is_unreadable || self.merging.is_some();
+        if is_busy || self.kept.iter().chain(&self.unpublished).any(in_memory) {
             return;
         }
-        let Some(range) = to_merge(self.kept.range(1..old)) else { return };
-        let parts: Vec<OutboxPart> = self.kept.range(1 + range.start..1 + range.end).cloned().collect();
+        let Some(parts) = self.merged_next(old) else { return };
         let Some(first) = parts.first() else { return };
         let (part, checkpoint, result) = (first.part, first.checkpoint, Arc::new(Mutex::new(None)));
         self.merging = Some(Merging { part, checkpoint, parts: parts.len(), result: Arc::clone(&result) });
@@ -225,31 +226,50 @@ impl Outbox {
         });
     }
 
+    /// Which of the `old` parts become one, if any do.
+    fn merged_next(&self, old: usize) -> Option<Vec<OutboxPart>> {
+        let kept = self.kept.iter().take(old).skip(1);
+        if let Some(range) = to_merge(kept.clone()) {
+            return Some(kept.skip(range.start).take(range.len()).cloned().collect());
+        }
+        let unpublished = self.unpublished.get(..old.saturating_sub(self.kept.len()))?;
+        to_merge(unpublished.iter()).map(|range| unpublished[range].to_vec())
+    }
+
     /// Puts a merged part in the place of those that it is made of, unless deliveries have come to them
-    /// meanwhile. Their files go when a checkpoint without them is published.
+    /// meanwhile. Their files go when a checkpoint without them is published, and at once if none with them was:
+    /// who wrote the one that has failed is done with it.
     fn finish_merge(&mut self) {
         let Some(merging) = &self.merging else { return };
         let Some(merged) = merging.result.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
         let is_first = |part: &OutboxPart| (part.part, part.checkpoint) == (merging.part, merging.checkpoint);
         let at = self.kept.iter().position(is_first).filter(|at| *at > 0);
+        let unpublished = self.unpublished.iter().position(is_first);
         let parts = merging.parts;
         self.merging = None;
-        match (at, merged) {
-            (Some(at), Ok(merged)) => {
+        match (merged, at, unpublished) {
+            (_, None, None) => {}
+            (Ok(merged), Some(at), _) => {
                 self.kept.drain(at..at + parts);
                 self.kept.insert(at, merged);
             }
-            (Some(_), Err(error)) => {
+            (Ok(merged), None, Some(at)) => {
+                let replaced: Vec<OutboxPart> = self.unpublished.splice(at..at + parts, [merged]).collect();
+                let files = replaced.into_iter().filter_map(|part| part.rows.file());
+                let files: Vec<RowsFile> = files.collect();
+                self.background.run(move || files.iter().for_each(|file| remove(&file.path)));
+            }
+            (Err(error), ..) => {
                 self.is_unreadable = true;
                 tracing::warn!(sink = &*self.name, %error, "parts that wait stay as they are");
             }
-            (None, _) => {}
         }
     }
 
     /// A checkpoint is published: all that was frozen until then belongs to it.
     pub(crate) fn published(&mut self, checkpoint: CheckpointId) {
-        self.undelivered.fetch_add(self.unpublished.len(), Relaxed);
+        let waiting = self.unpublished.iter().map(|part| part.waiting() as usize).sum();
+        self.undelivered.fetch_add(waiting, Relaxed);
         for mut part in self.unpublished.drain(..) {
             part.checkpoint = part.checkpoint.or(Some(checkpoint));
             self.kept.push_back(part);
