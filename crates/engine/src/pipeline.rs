@@ -544,14 +544,31 @@ impl Pipelines {
         self.ending.wait(&self.facilities.background, pipeline, answer)
     }
 
+    /// The same as long as `patience` lasts.
+    pub(crate) fn wait_for_root_while<T>(
+        &self,
+        pipeline: &str,
+        answer: impl Future<Output = highwater_checkpoint::Result<T>>,
+        patience: impl FnMut() -> bool,
+    ) -> Result<Option<T>> {
+        self.ending.wait_while(&self.facilities.background, pipeline, answer, patience)
+    }
+
     pub(crate) const fn ending(&self) -> &Cancel {
         &self.ending
     }
 
-    pub(crate) fn saved(&self, pipeline: &str, plan: &Plan, views: &[String]) -> Result<Saved> {
+    pub(crate) fn saved(
+        &self,
+        pipeline: &str,
+        plan: &Plan,
+        views: &[String],
+        patience: impl FnMut() -> bool,
+    ) -> Result<Option<Saved>> {
         let view = |name: &String| plan.views.iter().find(|view| view.name == *name);
         let found = views.iter().map(|n| view(n).ok_or_else(|| Error::Plan(format!("{pipeline} has no view {n}"))));
-        crate::saved::read(pipeline, plan, &found.collect::<Result<Vec<_>>>()?, &self.facilities)
+        let found = found.collect::<Result<Vec<_>>>()?;
+        crate::saved::read((pipeline, plan, &found), &self.facilities, &self.ending, patience)
     }
 
     /// The runs that have not failed.

@@ -62,14 +62,24 @@ impl Database {
     /// gives the statement waits alone for a store that does not answer.
     ///
     /// # Errors
-    /// Those of the store.
-    pub(crate) fn ask_ahead(&self, statement: &Statement) -> Result<()> {
+    /// Those of the store; `Sql` with 57014 when it is cancelled, with 58030 when the root does not answer.
+    pub(crate) fn ask_ahead(&self, connection: &Connection, statement: &Statement) -> Result<()> {
         let pipeline = new_pipeline(&self.state(), statement);
         // What no folder can be called is refused in its turn.
-        match pipeline.filter(|pipeline| self.engine.store().root().names(pipeline).is_ok()) {
-            Some(pipeline) => self.ask_root(&pipeline),
-            None => Ok(()),
+        let Some(pipeline) = pipeline.filter(|pipeline| self.engine.store().root().names(pipeline).is_ok()) else {
+            return Ok(());
+        };
+        let deadline = Instant::now() + PATIENCE;
+        let is_patient = || connection.check_cancelled().is_ok() && Instant::now() < deadline;
+        if self.at_root(&pipeline, is_patient)?.is_some() {
+            return Ok(());
         }
+        connection.check_cancelled()?;
+        let root = self.engine.store().root().url();
+        let message = format!(
+            "checkpoint root {root} has not told in {PATIENCE:?} what it has of {pipeline:?}: try again when it answers"
+        );
+        Err(invalid("58030", message, None))
     }
 
     fn begun_anew_by(&self, state: &State, statement: &Statement) -> BTreeSet<String> {

@@ -149,7 +149,7 @@ impl Database {
             (entries, self.pipeline_spec(&state, pipeline))
         };
         let started = spec.and_then(|spec| {
-            self.check_offsets(pipeline, &spec.plan)?;
+            self.check_offsets(pipeline, &spec.plan, || true)?;
             Ok(self.engine.create(spec)?)
         });
         let mut state = self.state();

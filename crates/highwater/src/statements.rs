@@ -164,7 +164,7 @@ impl Database {
         if changes_objects(statement) || matches!(statement, Statement::Checkpoint { .. } | Statement::Flush) {
             self.wait_for_all_pipelines(connection)?;
             self.checkpoint_ahead(connection, statement)?;
-            self.ask_ahead(statement)?;
+            self.ask_ahead(connection, statement)?;
         }
         let done = self.define_now(connection, statement, text);
         let due = if changes_objects(statement) { self.remove_new() } else { Vec::new() };
