@@ -132,9 +132,9 @@ mod tests {
                 left > 0
             })
         };
-        assert_eq!(asked(Box::pin(ready(Ok(7))), 0).expect("it is there"), Some(7));
-        assert_eq!(asked(Box::pin(pending()), 3).expect("nobody ends it"), None);
+        assert_eq!(asked(Box::pin(ready(Ok::<u32, Error>(7))), 0).expect("it is there"), Some(7));
+        assert_eq!(asked(Box::pin(pending::<Result<u32>>()), 3).expect("nobody ends it"), None);
         cancel.cancel();
-        assert!(matches!(asked(Box::pin(pending()), 3), Err(Error::NotRunning { .. })));
+        assert!(matches!(asked(Box::pin(pending::<Result<u32>>()), 3), Err(Error::NotRunning { .. })));
     }
 }

@@ -216,6 +216,19 @@ impl Engine {
         self.pipelines.create(spec)
     }
 
+    /// The same; none when `patience`, which is asked every so often, is over before the dataflow runs, as the root
+    /// does not answer. What is in the root then is what a crash at that moment would leave.
+    ///
+    /// # Errors
+    /// As [`Engine::create`].
+    pub fn create_while(
+        &self,
+        spec: PipelineSpec,
+        patience: impl FnMut() -> bool + Send + 'static,
+    ) -> Result<Option<Pipeline>> {
+        self.pipelines.create_while(spec, patience)
+    }
+
     /// The rows of views of a pipeline as its newest checkpoint holds them, whether it runs or not; none when
     /// `patience`, which is asked every so often, is over before the root has given its files.
     ///
@@ -232,13 +245,14 @@ impl Engine {
         self.pipelines.saved(pipeline, plan, views, patience)
     }
 
-    /// Removes all that a pipeline which does not run has, here and in the root.
+    /// Removes all that a pipeline which does not run has, here and in the root, and gives true; false when
+    /// `patience`, which is asked every so often, is over before the root has answered. Then call it again.
     ///
     /// # Errors
     /// When something cannot be removed, or the root that had its checkpoints has none: it may be away, and
     /// what is there is still to be removed. Call it again.
-    pub fn delete(&self, pipeline: &str) -> Result<()> {
-        self.pipelines.delete(pipeline)
+    pub fn delete(&self, pipeline: &str, patience: impl FnMut() -> bool) -> Result<bool> {
+        self.pipelines.delete(pipeline, patience)
     }
 
     /// The store that checkpoints go to.
@@ -263,7 +277,7 @@ impl Engine {
         answer: impl Future<Output = highwater_checkpoint::Result<T>>,
         patience: impl FnMut() -> bool,
     ) -> Result<Option<T>> {
-        self.pipelines.wait_for_root_while(pipeline, answer, patience)
+        self.pipelines.wait_for_root(pipeline, answer, patience)
     }
 
     /// Has nobody wait for the root any more to begin or delete a pipeline: what is under way is given up with

@@ -170,6 +170,7 @@ pub(crate) fn object_status(state: &State, entry: &Entry) -> String {
             let stuck = stuck_sinks(state, running).into_iter().filter(|(sink, _)| *sink == entry.name);
             std::iter::once(doing(state, running)).chain(stuck.map(|(_, told)| told)).collect::<Vec<_>>().join("; ")
         }
+        None if state.restoring.is_making(pipeline) => "starting".to_owned(),
         None if state.restoring.holds(pipeline) => "restoring".to_owned(),
         None => state.broken.why_not_running(pipeline).map_or_else(|| "not running".to_owned(), broken),
     }

@@ -217,8 +217,8 @@ impl Database {
         let title = self.state().objects.title(pipeline).to_owned();
         let (root, seconds) = (self.engine.store().root().url(), waited.as_secs());
         let message = format!(
-            "{reason}; what its newest checkpoint holds would be read, but checkpoint root {root} has not given that of \
-             {title:?} in {seconds} s: try again when it answers"
+            "{reason}; what its newest checkpoint holds would be read, but checkpoint root {root} has not given that \
+             of {title:?} in {seconds} s: try again when it answers"
         );
         invalid("58030", message, None)
     }
