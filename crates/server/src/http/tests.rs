@@ -101,18 +101,8 @@ fn metrics_are_those_of_the_documentation() {
 
 #[test]
 fn names_say_what_they_count() {
-    let units = [
-        "_seconds",
-        "_bytes",
-        "_ratio",
-        "_info",
-        "_up",
-        "_keys",
-        "_objects",
-        "_position",
-        "_commits",
-        "_deliveries",
-    ];
+    let units =
+        ["_seconds", "_bytes", "_ratio", "_info", "_up", "_keys", "_objects", "_position", "_commits", "_deliveries"];
     for Family { name, kind, help } in families() {
         assert!(name.starts_with("highwater_") || name.starts_with("process_"), "{name}");
         assert_eq!(*kind == Kind::Counter, name.ends_with("_total"), "{name}");
