@@ -16,6 +16,7 @@ use crate::floats;
 use crate::frames;
 use crate::guards;
 use crate::lower::ties;
+use crate::nulled_keys::NulledKeys;
 use crate::nulls;
 use crate::ordered_sets;
 use crate::printed::printed;
@@ -404,6 +405,7 @@ pub(crate) fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
 pub fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     let mut rules = PhysicalOptimizer::new().rules;
     rules.insert(0, Arc::new(Together::Fallible));
+    rules.insert(1, Arc::new(NulledKeys));
     rules.retain(|rule| !rule.name().starts_with("FilterPushdown"));
     rules.push(Arc::new(Undealt));
     rules

@@ -49,6 +49,7 @@ mod matched;
 mod merged;
 mod named;
 pub mod naming;
+mod nulled_keys;
 mod nulls;
 mod numbers;
 mod numerals;
