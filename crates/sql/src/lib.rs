@@ -35,6 +35,7 @@ mod growth;
 mod guards;
 mod hidden;
 mod ignored;
+mod integers;
 mod interval_lengths;
 mod interval_sums;
 mod intervals;
