@@ -241,6 +241,12 @@ fn aggregate(mut call: AggregateFunction, schema: &DFSchema) -> Result<Transform
         call.params.args = call.params.args.into_iter().map(|of| length(of, schema)).collect::<Result<_>>()?;
         call.params.order_by = call.params.order_by.into_iter().map(by_length).collect::<Result<_>>()?;
     }
+    // DataFusion knows the place as a bigint alone.
+    if name == "nth_value"
+        && let Some(Expr::Literal(place @ ScalarValue::Int32(_), _)) = call.params.args.get_mut(1)
+    {
+        *place = place.cast_to(&DataType::Int64)?;
+    }
     if ordered_sets::is_one(name)
         && let Some(value) = call.params.args.first_mut()
     {

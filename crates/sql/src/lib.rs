@@ -36,6 +36,7 @@ mod growth;
 mod guards;
 mod hidden;
 mod ignored;
+mod integers;
 mod interval_lengths;
 mod interval_sums;
 mod intervals;
