@@ -8,7 +8,7 @@
 
 use crate::ahead::in_use;
 use crate::catalog::{Entry, Kind};
-use crate::connection::invalid;
+use crate::connection::{Connection, invalid};
 use crate::create::{connector, encoding, envelope};
 use crate::database::{Database, State};
 use crate::error::{Error, Result};
@@ -332,13 +332,14 @@ impl Database {
 
     pub(crate) fn drop_objects(
         &self,
+        connection: &Connection,
         kind: ObjectKind,
         named: &[Name],
         if_exists: bool,
         cascade: bool,
     ) -> Result<Outcome> {
         let mut done = Outcome::done(format!("DROP {kind}"));
-        let mut state = self.state();
+        let mut state = self.state_to_define(connection)?;
         let mut dropped: Vec<String> = Vec::new();
         for name in named {
             match state.catalog.entry(&name.value) {

@@ -214,7 +214,7 @@ impl Database {
             state.restoring.queue.clear();
         }
         // Nobody cancels a stop.
-        let _ = self.wait_while(&Connection::new(), |state| !state.restoring.is_idle());
+        drop(self.wait_while(&Connection::new(), |state| !state.restoring.is_idle()));
     }
 
     /// Begins a pipeline that is new, of which it is known that it may go on from what the root has: without the
@@ -278,26 +278,32 @@ impl Database {
             state.restoring.hurry(pipeline);
         }
         drop(state);
-        self.wait_while(connection, |state| pipelines.iter().any(|pipeline| state.restoring.holds(pipeline)))
+        let are_awaited = |state: &State| pipelines.iter().any(|pipeline| state.restoring.holds(pipeline));
+        self.wait_while(connection, are_awaited).map(drop)
     }
 
     /// Waits until no pipeline is yet to be restored.
     pub(crate) fn wait_for_all_pipelines(&self, connection: &Connection) -> Result<()> {
-        self.wait_while(connection, |state| !state.restoring.is_over())
+        self.wait_while(connection, |state| !state.restoring.is_over()).map(drop)
     }
 
-    /// Waits until no other definition begins a new pipeline: one comes after the other.
-    pub(crate) fn wait_for_new_pipelines(&self, connection: &Connection) -> Result<()> {
+    /// The state for a definition: when no other one begins a new pipeline. That is planned with what there was, so
+    /// nothing of it may change meanwhile, and its object is taken back when it cannot be begun, so nothing may come
+    /// to read that.
+    ///
+    /// # Errors
+    /// `Sql` with 57014 when it is cancelled.
+    pub(crate) fn state_to_define(&self, connection: &Connection) -> Result<MutexGuard<'_, State>> {
         self.wait_while(connection, |state| !state.restoring.making.is_empty())
     }
 
-    fn wait_while(&self, connection: &Connection, goes_on: impl Fn(&State) -> bool) -> Result<()> {
+    fn wait_while(&self, connection: &Connection, goes_on: impl Fn(&State) -> bool) -> Result<MutexGuard<'_, State>> {
         let mut state = self.state();
         while goes_on(&state) {
             connection.check_cancelled()?;
             state = self.restored.wait_timeout(state, LOOK_UP).unwrap_or_else(PoisonError::into_inner).0;
         }
-        Ok(())
+        Ok(state)
     }
 
     /// Pipelines that are yet to be restored, the next one first.
