@@ -471,12 +471,17 @@ impl Database {
             // The object may be why: without it the pipeline is begun at once.
             state.broken.started(&pipeline);
         }
-        if is_at_root {
+        let taken_back = if is_at_root {
             // What it found there was there before it.
-            self.withdraw(&mut state, &name, &pipeline)?;
+            self.withdraw(&mut state, &name, &pipeline)
         } else {
-            self.forget(&mut state, &[name])?;
+            self.forget(&mut state, &[name])
+        };
+        if taken_back.is_err() && !state.waiting.contains(&pipeline) {
+            // The catalog cannot be written, and still has it: its pipeline is tried again, as that of any other.
+            state.broken.stopped_by(&pipeline, refused.to_string(), true);
         }
+        taken_back?;
         Err(refused)
     }
 

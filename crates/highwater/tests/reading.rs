@@ -205,6 +205,34 @@ fn nobody_else_waits_for_a_definition_whose_root_hangs() {
 }
 
 #[test]
+fn a_definition_that_cannot_be_taken_back_is_tried_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let database = open(folder.path());
+    database.script("CREATE TABLE t (a int); INSERT INTO t VALUES (7);").expect("created");
+    let lock = lock_pointer(folder.path(), "v");
+    let mut connection = database.connect();
+    let canceller = connection.canceller();
+    std::thread::scope(|scope| {
+        let definition = "CREATE MATERIALIZED VIEW v AS SELECT sum(a) AS s FROM t";
+        let making = scope.spawn(|| database.execute_for(&mut connection, definition));
+        wait_for("the beginning", || rows(&database, STATUS_OF_V) == ["starting"]);
+        // No new catalog can be written.
+        fs::create_dir(folder.path().join("catalog.json.new")).expect("a folder");
+        wait_for("the end of the definition", || {
+            canceller.cancel();
+            making.is_finished()
+        });
+        making.join().expect("it does not panic").expect_err("it is still there");
+    });
+    fs::remove_dir(folder.path().join("catalog.json.new")).expect("removed");
+    assert!(rows(&database, STATUS_OF_V)[0].starts_with("broken: "));
+    drop(lock);
+    database.retry_broken();
+    database.execute("FLUSH").expect("it runs");
+    assert_eq!(rows(&database, "SELECT s FROM v"), ["7"]);
+}
+
+#[test]
 fn a_table_is_not_changed_while_a_view_of_it_is_made() {
     let folder = tempfile::tempdir().expect("a folder");
     let database = open(folder.path());
