@@ -26,7 +26,7 @@ use crate::reads::Reads;
 use crate::run::{Event, Facilities, PipelineSpec, RunSetup, RunSpec, prepare};
 use crate::runtime::Workers;
 use crate::saved::Saved;
-use crate::shared::{Cause, FailingDelivery, Run};
+use crate::shared::{Cause, FailingDelivery, Run, caught};
 use crate::snapshot::Shipping;
 use crate::source::Extent;
 use highwater_checkpoint::{Store, Trigger};
@@ -611,7 +611,8 @@ impl Pipelines {
             }
             all.insert(inner.name.clone(), Arc::clone(inner));
         }
-        if let Err(error) = self.begin(inner) {
+        // Its place is free again whatever happens.
+        if let Err(error) = caught(&inner.name, || self.begin(inner)) {
             self.all().remove(&inner.name);
             return Err(error);
         }
