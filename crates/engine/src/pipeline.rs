@@ -722,7 +722,13 @@ impl Pipelines {
         let folder = self.facilities.folder(name);
         lost::note_dropped(&folder).map_err(io)?;
         let store = &self.facilities.store;
-        let deleting = highwater_checkpoint::inspect::delete(store, name);
+        // The root has it, which is all that the note is for. A removal that is given up at its end is found done.
+        let found = || {
+            if let Err(error) = lost::note_removed(&folder) {
+                tracing::warn!(pipeline = name, %error, "the note of what the root has of it could not be removed");
+            }
+        };
+        let deleting = highwater_checkpoint::inspect::delete(store, name, found);
         let Some(was_there) = self.wait_for_root(name, deleting, patience)? else { return Ok(false) };
         if !was_there && lost::has_left(&folder, store.root().url()) {
             return Err(lost::still_left(name, &folder, store.root().url()));
