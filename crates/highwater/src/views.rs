@@ -225,9 +225,10 @@ impl Database {
 
     pub(crate) fn running(&self, state: &State, pipeline: &str) -> Result<Pipeline> {
         state.running.get(pipeline).cloned().ok_or_else(|| {
+            let otherwise = if state.restoring.holds(pipeline) { "it is yet to be begun" } else { "it is shut down" };
             Error::Engine(highwater_engine::Error::NotRunning {
                 pipeline: pipeline.to_owned(),
-                reason: state.broken.why_not_running(pipeline).unwrap_or("it is shut down").to_owned(),
+                reason: state.broken.why_not_running(pipeline).unwrap_or(otherwise).to_owned(),
             })
         })
     }

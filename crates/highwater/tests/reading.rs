@@ -191,6 +191,8 @@ fn nobody_else_waits_for_a_definition_whose_root_hangs() {
             database.execute(statement).expect(statement);
         }
         assert_eq!(rows(&database, "SELECT * FROM w"), ["7|1"]);
+        let refused = database.execute("CHECKPOINT v").expect_err("it does not run");
+        assert!(refused.to_string().contains("it is yet to be begun"), "{refused}");
         assert!(!making.is_finished());
         wait_for("the end of the definition", || {
             canceller.cancel();
