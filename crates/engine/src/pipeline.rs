@@ -34,7 +34,7 @@ use highwater_core::StoreId;
 use highwater_state::FileNumber;
 use keeping::STOP_PATIENCE;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
@@ -105,6 +105,8 @@ struct Inner {
     gone: Mutex<bool>,
     /// Of the run that is being begun.
     cancel: Cancel,
+    /// Whether a run has ever claimed it in the root.
+    claimed: Arc<AtomicBool>,
 }
 
 struct State {
@@ -145,6 +147,7 @@ impl Inner {
             restarts: AtomicU64::new(0),
             gone: Mutex::new(false),
             cancel: Cancel::default(),
+            claimed: Arc::default(),
         }
     }
 
@@ -645,6 +648,7 @@ impl Pipelines {
             events: self.events.clone(),
             finished,
             cancel: inner.cancel.clone(),
+            claimed: Arc::clone(&inner.claimed),
         };
         let spec = inner.spec.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let (paused, settings) = (spec.paused, spec.settings.clone());

@@ -13,6 +13,7 @@ use crate::connection::{Connection, invalid};
 use crate::database::{Database, STACK_BYTES, State};
 use crate::error::{Error, Result};
 use crate::objects::{Body, Object};
+use crate::pipelines::patience_to_begin;
 use highwater_engine::Pipeline;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::{MutexGuard, PoisonError};
@@ -22,8 +23,6 @@ use std::time::{Duration, Instant};
 const AT_ONCE: usize = 8;
 /// How often who waits for a pipeline looks whether it was cancelled.
 const LOOK_UP: Duration = Duration::from_millis(20);
-/// How long a definition waits for the root to begin a new pipeline.
-const NEW_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Pipelines that are yet to run.
 #[derive(Debug, Default)]
@@ -237,8 +236,9 @@ impl Database {
         self.tables.set_readers(pipeline, &self.tables_of(&state, pipeline));
         state.restoring.making.insert(pipeline.to_owned());
         drop(state);
-        let (canceller, deadline) = (connection.canceller(), Instant::now() + NEW_PATIENCE);
-        let begun = self.engine.create_while(spec, move || !canceller.is_over() && Instant::now() < deadline);
+        let (canceller, began) = (connection.canceller(), Instant::now());
+        let is_patient = move |is_claimed| !canceller.is_over() && began.elapsed() < patience_to_begin(is_claimed);
+        let begun = self.engine.create_while(spec, is_patient);
         let mut state = self.state();
         state.restoring.making.remove(pipeline);
         self.restored.notify_all();
@@ -253,17 +253,17 @@ impl Database {
                 give_up(&mut state, &running);
                 Err(invalid("55000", "another session has changed it while it was made", None))
             }
-            Ok(None) => connection.check_cancelled().and_then(|()| Err(self.does_not_begin(pipeline))),
+            Ok(None) => connection.check_cancelled().and_then(|()| Err(self.does_not_begin(pipeline, began.elapsed()))),
             Err(error) => Err(error.into()),
         };
         (state, done)
     }
 
-    fn does_not_begin(&self, pipeline: &str) -> Error {
-        let root = self.engine.store().root().url();
+    fn does_not_begin(&self, pipeline: &str, waited: Duration) -> Error {
+        let (root, seconds) = (self.engine.store().root().url(), waited.as_secs());
         let message = format!(
-            "pipeline {pipeline:?} could not be begun in {NEW_PATIENCE:?}, as checkpoint root {root} does not answer: \
-             try again when it does"
+            "pipeline {pipeline:?} could not be begun in {seconds} s, as checkpoint root {root} does not answer or has \
+             not given its files: try again when it does"
         );
         invalid("58030", message, None)
     }

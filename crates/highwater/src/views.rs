@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// How long one waits to be told what the checkpoint root has of a pipeline that does not run, and then for the
 /// files of its checkpoint, which may be large.
 const ROOT_PATIENCE: Duration = Duration::from_secs(30);
-const FILES_PATIENCE: Duration = Duration::from_secs(600);
+pub(crate) const FILES_PATIENCE: Duration = Duration::from_secs(600);
 
 /// What names in a query stand for.
 pub(crate) type Tables = BTreeMap<String, Arc<dyn TableSource>>;
