@@ -245,7 +245,7 @@ impl Database {
     }
 
     /// The root has not told, or not given, what it has of a pipeline.
-    fn silent(&self, pipeline: &str) -> highwater_engine::Error {
+    pub(crate) fn silent(&self, pipeline: &str) -> highwater_engine::Error {
         let root = self.engine.store().root().url();
         highwater_engine::Error::Timeout(format!("checkpoint root {root} does not give what it has of {pipeline}"))
     }
@@ -427,7 +427,7 @@ pub(crate) enum AtRoot {
 
 /// How long the root is waited for to begin a pipeline. Where all others wait for that, it is tried again later
 /// without that.
-const ROOT_PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const ROOT_PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long it is waited for that a pipeline is begun: when the root has answered, for the files of its checkpoint,
 /// all of which are read.
@@ -436,7 +436,7 @@ pub(crate) const fn patience_to_begin(is_claimed: bool) -> Duration {
 }
 
 /// The patience of who asks the root for a pipeline, from now on.
-fn for_a_while() -> impl FnMut() -> bool {
+pub(crate) fn for_a_while() -> impl FnMut() -> bool {
     let deadline = Instant::now() + ROOT_PATIENCE;
     move || Instant::now() < deadline
 }

@@ -3,7 +3,8 @@
 //! Pipelines wait in a queue, from which a few are restored at the same time; their state then loads
 //! on the workers within the budget of memory. First come those that a statement waits for, then
 //! those that feed sinks, then the others in the order of their creation. Reading and writing tables
-//! waits for no pipeline; a definition waits for all, a query for those of its views.
+//! waits for no pipeline; a definition waits for all but those that are broken and tried again, a query for those
+//! of its views.
 //! A pipeline that is new is begun here too, so that nobody waits for the root but who made it.
 //! Invariant: a pipeline is in the queue, begun, being made, running or broken, and in one of these only; but one
 //! that is broken and tried again ([`crate::retry`]) stays so until it runs.
@@ -13,7 +14,7 @@ use crate::connection::{Connection, invalid};
 use crate::database::{Database, STACK_BYTES, State};
 use crate::error::{Error, Result};
 use crate::objects::{Body, Object};
-use crate::pipelines::patience_to_begin;
+use crate::pipelines::{ROOT_PATIENCE, for_a_while, patience_to_begin};
 use highwater_engine::Pipeline;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::{MutexGuard, PoisonError};
@@ -165,8 +166,12 @@ impl Database {
             (entries, self.pipeline_spec(&state, pipeline))
         };
         let started = spec.and_then(|spec| {
-            self.check_offsets(pipeline, &spec.plan, || true)?;
-            Ok(self.engine.create(spec)?)
+            self.check_offsets(pipeline, &spec.plan, for_a_while())?;
+            // Once the root has answered its files are waited for as long as it takes.
+            let began = Instant::now();
+            let is_patient = move |is_claimed: bool| is_claimed || began.elapsed() < ROOT_PATIENCE;
+            let running = self.engine.create_while(spec, is_patient)?;
+            Ok(running.ok_or_else(|| self.silent(pipeline))?)
         });
         let mut state = self.state();
         let now = entries_of(&state, pipeline);
@@ -282,9 +287,12 @@ impl Database {
         self.wait_while(connection, are_awaited).map(drop)
     }
 
-    /// Waits until no pipeline is yet to be restored.
+    /// Waits until no pipeline is yet to be restored, but for those that are broken and tried again: the root may
+    /// not answer for long.
     pub(crate) fn wait_for_all_pipelines(&self, connection: &Connection) -> Result<()> {
-        self.wait_while(connection, |state| !state.restoring.is_over()).map(drop)
+        let is_whole = |state: &State, pipeline: &String| state.broken.why_not_running(pipeline).is_none();
+        let are_awaited = |state: &State| state.restoring.all().any(|pipeline| is_whole(state, pipeline));
+        self.wait_while(connection, are_awaited).map(drop)
     }
 
     /// The state for a definition: when no other one begins a new pipeline. That is planned with what there was, so
@@ -314,9 +322,13 @@ impl Database {
     }
 }
 
-/// The objects of a pipeline as the catalog has them.
+/// The objects of a pipeline as the catalog has them, and the tables and sources that it is planned with.
 fn entries_of(state: &State, pipeline: &str) -> Vec<Entry> {
-    state.objects.of_pipeline(pipeline).map(|object| object.entry.clone()).collect()
+    let own: Vec<&Object> = state.objects.of_pipeline(pipeline).collect();
+    let read = own.iter().flat_map(|object| object.reads());
+    let written = own.iter().filter_map(|object| Some(object.writes()?.value.clone()));
+    let names: BTreeSet<String> = read.chain(written).collect();
+    own.into_iter().chain(state.objects.sources(&names)).map(|object| object.entry.clone()).collect()
 }
 
 /// Ends a pipeline of which a definition has changed or dropped objects while it was begun: the next try

@@ -228,10 +228,21 @@ fn a_definition_that_cannot_be_taken_back_is_tried_again() {
     });
     fs::remove_dir(folder.path().join("catalog.json.new")).expect("removed");
     assert!(rows(&database, STATUS_OF_V)[0].starts_with("broken: "));
-    drop(lock);
-    database.retry_broken();
-    database.execute("FLUSH").expect("it runs");
-    assert_eq!(rows(&database, "SELECT s FROM v"), ["7"]);
+    std::thread::scope(|scope| {
+        let trying = scope.spawn(|| database.retry_broken());
+        wait_for("the next try", || rows(&database, STATUS_OF_V) == ["restoring"]);
+        // Nobody waits for it, nor is it begun with what has changed meanwhile.
+        database.script("CREATE TABLE u (a int); ALTER TABLE t ADD COLUMN b int;").expect("defined");
+        database.execute("FLUSH").expect_err("it does not run yet");
+        assert!(!trying.is_finished());
+        drop(lock);
+    });
+    database.execute("INSERT INTO t VALUES (1, 2)").expect("inserted");
+    wait_for("the view", || {
+        database.retry_broken();
+        database.execute("FLUSH").is_ok()
+    });
+    assert_eq!(rows(&database, "SELECT s FROM v"), ["8"]);
 }
 
 #[test]
