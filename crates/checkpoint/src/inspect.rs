@@ -310,11 +310,12 @@ fn damage_of(names: &Names, file: &FileMeta, sizes: &BTreeMap<FileId, u64>) -> O
 
 /// Removes everything of a pipeline, and tells whether there was anything of it. First its
 /// list is emptied under a new claim, so that nobody publishes or restores what is going away; the pointer
-/// goes last, so that a removal which is cut off is not mistaken for a lost pointer.
+/// goes last, so that a removal which is cut off is not mistaken for a lost pointer. `before_last` is called before
+/// that goes, if there was anything: a removal that is cut off later may have left nothing to be found.
 ///
 /// # Errors
 /// Errors of the store; what is left is removed by calling it again.
-pub async fn delete(store: &Store, pipeline: &str) -> Result<bool> {
+pub async fn delete(store: &Store, pipeline: &str, before_last: impl FnOnce()) -> Result<bool> {
     let names = store.root().names(pipeline)?;
     let owner = FileId::random(store.host()).to_string();
     match edit(store, pipeline, |pointer| {
@@ -331,7 +332,13 @@ pub async fn delete(store: &Store, pipeline: &str) -> Result<bool> {
     // The pointer alone is what a removal leaves that is cut off at its end.
     let was_there = listed.iter().any(|listed| listed.object != Object::Foreign);
     let (current, rest): (Vec<_>, Vec<_>) = listed.into_iter().partition(|listed| listed.object == Object::Current);
-    for listed in rest.into_iter().chain(current).filter(|listed| listed.object != Object::Foreign) {
+    for listed in rest.into_iter().filter(|listed| listed.object != Object::Foreign) {
+        store.delete(&listed.path).await?;
+    }
+    if was_there {
+        before_last();
+    }
+    for listed in current {
         store.delete(&listed.path).await?;
     }
     store.remove_empty(names.base()).await?;

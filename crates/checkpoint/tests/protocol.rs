@@ -287,6 +287,27 @@ async fn pruning_removes_no_checkpoint_when_none_is_whole() -> Result<(), Error>
 }
 
 #[tokio::test]
+async fn who_removes_a_pipeline_is_told_before_nothing_of_it_is_left() -> Result<(), Error> {
+    let probe = tempfile::tempdir().expect("a temporary folder");
+    let store = root(probe.path());
+    drop(three_checkpoints(&store, probe.path()).await?);
+    let names = store.root().names(PIPELINE)?;
+    let has = |object: &ObjectPath| at(probe.path(), object).exists();
+    let (current, newest) = (names.current(), names.checkpoint(CheckpointId(3)));
+    assert!(has(&current) && has(&newest));
+    let mut told = 0;
+    let is_last = || {
+        assert!(has(&current) && !has(&newest));
+        told += 1;
+    };
+    assert!(inspect::delete(&store, PIPELINE, is_last).await?);
+    assert!(!has(&current));
+    assert!(!inspect::delete(&store, PIPELINE, || panic!("nothing is there")).await?);
+    assert_eq!(told, 1);
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_restored_parent_that_was_pruned_is_not_trusted() -> Result<(), Error> {
     let probe = tempfile::tempdir().expect("a temporary folder");
     let store = root(probe.path());

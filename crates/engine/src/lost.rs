@@ -8,9 +8,10 @@
 //! have twice, or keep although it is gone. That is told until the sink is made anew, so manifests keep it among the
 //! sink's offsets.
 //!
-//! When a pipeline is dropped the file gets another name. While it has that, and the root has nothing of the
-//! pipeline, the root may be away, and has it when it is back. Should it be met there all the same, under a
-//! pipeline that was made anew, it is not taken for that one's: its operators are of another object.
+//! When a pipeline is dropped the file gets another name, until all but the last object of it is removed from the
+//! root. While it has that, and the root has nothing of the pipeline, the root may be away, and has it when it is
+//! back. Should it be met there all the same, under a pipeline that was made anew, it is not taken for that one's:
+//! its operators are of another object.
 //!
 //! Invariant: the number in the file is never above what was published; it may be behind.
 

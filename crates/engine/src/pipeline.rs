@@ -26,7 +26,7 @@ use crate::reads::Reads;
 use crate::run::{Event, Facilities, PipelineSpec, RunSetup, RunSpec, prepare};
 use crate::runtime::Workers;
 use crate::saved::Saved;
-use crate::shared::{Cause, FailingDelivery, Run};
+use crate::shared::{Cause, FailingDelivery, Run, caught};
 use crate::snapshot::Shipping;
 use crate::source::Extent;
 use highwater_checkpoint::{Store, Trigger};
@@ -34,7 +34,7 @@ use highwater_core::StoreId;
 use highwater_state::FileNumber;
 use keeping::STOP_PATIENCE;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
@@ -105,6 +105,8 @@ struct Inner {
     gone: Mutex<bool>,
     /// Of the run that is being begun.
     cancel: Cancel,
+    /// Whether a run has ever claimed it in the root.
+    claimed: Arc<AtomicBool>,
 }
 
 struct State {
@@ -145,6 +147,7 @@ impl Inner {
             restarts: AtomicU64::new(0),
             gone: Mutex::new(false),
             cancel: Cancel::default(),
+            claimed: Arc::default(),
         }
     }
 
@@ -611,7 +614,8 @@ impl Pipelines {
             }
             all.insert(inner.name.clone(), Arc::clone(inner));
         }
-        if let Err(error) = self.begin(inner) {
+        // Its place is free again whatever happens.
+        if let Err(error) = caught(&inner.name, || self.begin(inner)) {
             self.all().remove(&inner.name);
             return Err(error);
         }
@@ -644,6 +648,7 @@ impl Pipelines {
             events: self.events.clone(),
             finished,
             cancel: inner.cancel.clone(),
+            claimed: Arc::clone(&inner.claimed),
         };
         let spec = inner.spec.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let (paused, settings) = (spec.paused, spec.settings.clone());
@@ -721,7 +726,13 @@ impl Pipelines {
         let folder = self.facilities.folder(name);
         lost::note_dropped(&folder).map_err(io)?;
         let store = &self.facilities.store;
-        let deleting = highwater_checkpoint::inspect::delete(store, name);
+        // The root has it, which is all that the note is for. A removal that is given up at its end is found done.
+        let found = || {
+            if let Err(error) = lost::note_removed(&folder) {
+                tracing::warn!(pipeline = name, %error, "the note of what the root has of it could not be removed");
+            }
+        };
+        let deleting = highwater_checkpoint::inspect::delete(store, name, found);
         let Some(was_there) = self.wait_for_root(name, deleting, patience)? else { return Ok(false) };
         if !was_there && lost::has_left(&folder, store.root().url()) {
             return Err(lost::still_left(name, &folder, store.root().url()));

@@ -34,7 +34,7 @@ use highwater_core::{CheckpointId, Clock, KeyGroups, OperatorId, Rng, StoreId};
 use highwater_state::{FileNumber, PageSource, PageStore, Part, Restore, decode_inline};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -195,6 +195,8 @@ pub(crate) struct RunSetup {
     pub(crate) finished: Box<dyn Fn(bool) + Send>,
     /// Ends the wait for the root.
     pub(crate) cancel: Cancel,
+    /// Becomes true when the root has answered, and its files are waited for.
+    pub(crate) claimed: Arc<AtomicBool>,
 }
 
 /// Claims the root, restores the newest checkpoint that verifies, and describes the run.
@@ -208,6 +210,7 @@ pub(crate) fn prepare(spec: &PipelineSpec, facilities: &Facilities, setup: RunSe
     std::fs::create_dir_all(&folder)
         .map_err(|source| Error::Io { what: format!("create {}", folder.display()), source })?;
     let mut publisher = claim(spec, facilities, &folder, &setup.cancel)?;
+    setup.claimed.store(true, Relaxed);
     let resolving = resolve(store, &spec.name, &folder, FetchOptions::default());
     let resolved = setup.cancel.wait(background, &spec.name, resolving)?;
     keep_only(&folder, resolved.as_ref());

@@ -217,14 +217,15 @@ impl Engine {
     }
 
     /// The same; none when `patience`, which is asked every so often, is over before the dataflow runs, as the root
-    /// does not answer. What is in the root then is what a crash at that moment would leave.
+    /// does not answer. It is told whether that has: then files of a checkpoint are waited for, which may be large.
+    /// What is in the root in the end is what a crash at that moment would leave.
     ///
     /// # Errors
     /// As [`Engine::create`].
     pub fn create_while(
         &self,
         spec: PipelineSpec,
-        patience: impl FnMut() -> bool + Send + 'static,
+        patience: impl FnMut(bool) -> bool + Send + 'static,
     ) -> Result<Option<Pipeline>> {
         self.pipelines.create_while(spec, patience)
     }

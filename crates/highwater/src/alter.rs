@@ -5,7 +5,7 @@
 //! catalog. Invariant: nothing that runs is planned in another way by a new name, or it is refused.
 
 use crate::catalog::Entry;
-use crate::connection::invalid;
+use crate::connection::{Connection, invalid};
 use crate::database::{Database, State};
 use crate::dml::{Target, default_of};
 use crate::error::Result;
@@ -22,8 +22,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 impl Database {
-    pub(crate) fn rename(&self, kind: ObjectKind, name: &Name, to: &Name) -> Result<Outcome> {
-        let mut state = self.state();
+    pub(crate) fn rename(&self, connection: &Connection, kind: ObjectKind, name: &Name, to: &Name) -> Result<Outcome> {
+        let mut state = self.state_to_define(connection)?;
         self.settle(&mut state)?;
         let object = crate::show::find(&state, name)?;
         check_kind(&object.entry, kind, name)?;
@@ -80,9 +80,9 @@ impl Database {
         whole.map(|pipeline| Ok(explain(&self.pipeline_plan(state, pipeline)?))).collect()
     }
 
-    pub(crate) fn add_column(&self, added: AddColumn) -> Result<Outcome> {
+    pub(crate) fn add_column(&self, connection: &Connection, added: AddColumn) -> Result<Outcome> {
         let done = Outcome::done("ALTER TABLE");
-        let mut state = self.state();
+        let mut state = self.state_to_define(connection)?;
         let object = crate::show::find(&state, &added.table)?;
         check_kind(&object.entry, ObjectKind::Table, &added.table)?;
         let Body::Table(target) = &object.body else {

@@ -58,7 +58,7 @@ impl Database {
         text: &str,
         ahead: Ahead,
     ) -> Result<Outcome> {
-        let mut state = self.state();
+        let mut state = self.state_to_define(connection)?;
         if let Free::Exists(outcome) = self.free(&state, Kind::Table, &table.name, table.if_not_exists, text)? {
             return Ok(outcome);
         }
@@ -195,8 +195,8 @@ impl Database {
         }
     }
 
-    pub(crate) fn create_view(&self, view: CreateView, text: &str) -> Result<Outcome> {
-        let mut state = self.state();
+    pub(crate) fn create_view(&self, connection: &Connection, view: CreateView, text: &str) -> Result<Outcome> {
+        let mut state = self.state_to_define(connection)?;
         if let Free::Exists(outcome) = self.free(&state, Kind::View, &view.name, view.if_not_exists, text)? {
             return Ok(outcome);
         }
@@ -215,7 +215,7 @@ impl Database {
         ahead: Ahead,
     ) -> Result<Outcome> {
         settings::check(&view.options)?;
-        let state = self.state();
+        let state = self.state_to_define(connection)?;
         let kind = Kind::MaterializedView;
         if let Free::Exists(outcome) = self.free(&state, kind, &view.name, view.if_not_exists, text)? {
             return Ok(outcome);
@@ -351,7 +351,7 @@ impl Database {
         text: &str,
         ahead: Ahead,
     ) -> Result<Outcome> {
-        let state = self.state();
+        let state = self.state_to_define(connection)?;
         let (name, skips) = (&index.name, index.if_not_exists);
         if let Free::Exists(outcome) = self.free(&state, Kind::Index, name, skips, text)? {
             return Ok(outcome);
@@ -372,7 +372,7 @@ impl Database {
         text: &str,
         ahead: Ahead,
     ) -> Result<Outcome> {
-        let state = self.state();
+        let state = self.state_to_define(connection)?;
         if let Free::Exists(outcome) = self.free(&state, Kind::Sink, &sink.name, sink.if_not_exists, text)? {
             return Ok(outcome);
         }
@@ -393,7 +393,7 @@ impl Database {
         subscription: CreateSubscription,
         text: &str,
     ) -> Result<Outcome> {
-        let state = self.state();
+        let state = self.state_to_define(connection)?;
         let (name, skips) = (&subscription.name, subscription.if_not_exists);
         if let Free::Exists(outcome) = self.free(&state, Kind::Subscription, name, skips, text)? {
             return Ok(outcome);
@@ -471,12 +471,17 @@ impl Database {
             // The object may be why: without it the pipeline is begun at once.
             state.broken.started(&pipeline);
         }
-        if is_at_root {
+        let taken_back = if is_at_root {
             // What it found there was there before it.
-            self.withdraw(&mut state, &name, &pipeline)?;
+            self.withdraw(&mut state, &name, &pipeline)
         } else {
-            self.forget(&mut state, &[name])?;
+            self.forget(&mut state, &[name])
+        };
+        if taken_back.is_err() && !state.waiting.contains(&pipeline) {
+            // The catalog cannot be written, and still has it: its pipeline is tried again, as that of any other.
+            state.broken.stopped_by(&pipeline, refused.to_string(), true);
         }
+        taken_back?;
         Err(refused)
     }
 

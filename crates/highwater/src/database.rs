@@ -347,9 +347,15 @@ impl Database {
         Err(invalid("42809", message, Some(name)))
     }
 
-    pub(crate) fn alter(&self, kind: ObjectKind, name: &Name, options: &[Property]) -> Result<Outcome> {
+    pub(crate) fn alter(
+        &self,
+        connection: &Connection,
+        kind: ObjectKind,
+        name: &Name,
+        options: &[Property],
+    ) -> Result<Outcome> {
         crate::settings::check(options)?;
-        let mut state = self.state();
+        let mut state = self.state_to_define(connection)?;
         let object = show::find(&state, name)?;
         check_settings(object, kind, name, options)?;
         let waits = object.entry.pipeline.iter().cloned().collect();

@@ -5,7 +5,7 @@
 //! an object that calls another one is broken.
 
 use crate::catalog::FunctionEntry;
-use crate::connection::invalid;
+use crate::connection::{Connection, invalid};
 use crate::database::{Database, State};
 use crate::error::{Error, Result};
 use crate::outcome::{Outcome, Rows};
@@ -43,8 +43,8 @@ impl Database {
         Ok(done)
     }
 
-    pub(crate) fn drop_function(&self, dropped: &DropFunction) -> Result<Outcome> {
-        let mut state = self.state();
+    pub(crate) fn drop_function(&self, connection: &Connection, dropped: &DropFunction) -> Result<Outcome> {
+        let mut state = self.state_to_define(connection)?;
         let (name, done) = (&dropped.name, Outcome::done("DROP FUNCTION"));
         let is_it = |known: &FunctionEntry| -> Result<bool> {
             let Some(types) = &dropped.arguments else { return Ok(true) };

@@ -8,7 +8,7 @@
 
 use crate::ahead::in_use;
 use crate::catalog::{Entry, Kind};
-use crate::connection::invalid;
+use crate::connection::{Connection, invalid};
 use crate::create::{connector, encoding, envelope};
 use crate::database::{Database, State};
 use crate::error::{Error, Result};
@@ -16,6 +16,7 @@ use crate::objects::{Body, Object, Reading, Subscribed};
 use crate::outcome::Outcome;
 use crate::settings::{self, ON_ERROR, ViewSettings};
 use crate::table_sink::{TableSink, table_of};
+use crate::views::FILES_PATIENCE;
 use highwater_connectors::{Created, Shape};
 use highwater_engine::checkpoint::{self, Manifest, inspect};
 use highwater_engine::plan::{OnError, Plan};
@@ -161,7 +162,9 @@ impl Database {
             None => self.check_root(pipeline, &spec.sql)?,
         }
         self.tables.set_readers(pipeline, &self.tables_of(state, pipeline));
-        let begun = self.engine.create_while(spec, for_a_while());
+        let began = Instant::now();
+        let is_patient = move |is_claimed| began.elapsed() < patience_to_begin(is_claimed);
+        let begun = self.engine.create_while(spec, is_patient);
         let begun = begun.and_then(|running| running.ok_or_else(|| self.silent(pipeline)));
         let running = match begun {
             Ok(running) => running.titled(state.objects.title(pipeline)),
@@ -241,10 +244,10 @@ impl Database {
         Ok(())
     }
 
-    /// The root has not told what it has of a pipeline.
-    fn silent(&self, pipeline: &str) -> highwater_engine::Error {
+    /// The root has not told, or not given, what it has of a pipeline.
+    pub(crate) fn silent(&self, pipeline: &str) -> highwater_engine::Error {
         let root = self.engine.store().root().url();
-        highwater_engine::Error::Timeout(format!("checkpoint root {root} does not tell what it has of {pipeline}"))
+        highwater_engine::Error::Timeout(format!("checkpoint root {root} does not give what it has of {pipeline}"))
     }
 
     /// Whether the newest checkpoint of a pipeline is of another log of tables than the one that is here; none when
@@ -332,13 +335,14 @@ impl Database {
 
     pub(crate) fn drop_objects(
         &self,
+        connection: &Connection,
         kind: ObjectKind,
         named: &[Name],
         if_exists: bool,
         cascade: bool,
     ) -> Result<Outcome> {
         let mut done = Outcome::done(format!("DROP {kind}"));
-        let mut state = self.state();
+        let mut state = self.state_to_define(connection)?;
         let mut dropped: Vec<String> = Vec::new();
         for name in named {
             match state.catalog.entry(&name.value) {
@@ -421,12 +425,18 @@ pub(crate) enum AtRoot {
     Checkpoint(Box<Manifest>),
 }
 
-/// How long the root is waited for to begin a pipeline anew, for which all others wait: then it is tried again
+/// How long the root is waited for to begin a pipeline. Where all others wait for that, it is tried again later
 /// without that.
-const ROOT_PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const ROOT_PATIENCE: Duration = Duration::from_secs(60);
 
-/// The patience of who begins a pipeline anew, from now on.
-fn for_a_while() -> impl FnMut() -> bool + Send + 'static {
+/// How long it is waited for that a pipeline is begun: when the root has answered, for the files of its checkpoint,
+/// all of which are read.
+pub(crate) const fn patience_to_begin(is_claimed: bool) -> Duration {
+    if is_claimed { FILES_PATIENCE } else { ROOT_PATIENCE }
+}
+
+/// The patience of who asks the root for a pipeline, from now on.
+pub(crate) fn for_a_while() -> impl FnMut() -> bool {
     let deadline = Instant::now() + ROOT_PATIENCE;
     move || Instant::now() < deadline
 }

@@ -3,7 +3,8 @@
 //! Pipelines wait in a queue, from which a few are restored at the same time; their state then loads
 //! on the workers within the budget of memory. First come those that a statement waits for, then
 //! those that feed sinks, then the others in the order of their creation. Reading and writing tables
-//! waits for no pipeline; a definition waits for all, a query for those of its views.
+//! waits for no pipeline; a definition waits for all but those that are broken and tried again, a query for those
+//! of its views.
 //! A pipeline that is new is begun here too, so that nobody waits for the root but who made it.
 //! Invariant: a pipeline is in the queue, begun, being made, running or broken, and in one of these only; but one
 //! that is broken and tried again ([`crate::retry`]) stays so until it runs.
@@ -13,6 +14,7 @@ use crate::connection::{Connection, invalid};
 use crate::database::{Database, STACK_BYTES, State};
 use crate::error::{Error, Result};
 use crate::objects::{Body, Object};
+use crate::pipelines::{ROOT_PATIENCE, for_a_while, patience_to_begin};
 use highwater_engine::Pipeline;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::{MutexGuard, PoisonError};
@@ -22,8 +24,6 @@ use std::time::{Duration, Instant};
 const AT_ONCE: usize = 8;
 /// How often who waits for a pipeline looks whether it was cancelled.
 const LOOK_UP: Duration = Duration::from_millis(20);
-/// How long a definition waits for the root to begin a new pipeline.
-const NEW_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Pipelines that are yet to run.
 #[derive(Debug, Default)]
@@ -166,8 +166,12 @@ impl Database {
             (entries, self.pipeline_spec(&state, pipeline))
         };
         let started = spec.and_then(|spec| {
-            self.check_offsets(pipeline, &spec.plan, || true)?;
-            Ok(self.engine.create(spec)?)
+            self.check_offsets(pipeline, &spec.plan, for_a_while())?;
+            // Once the root has answered its files are waited for as long as it takes.
+            let began = Instant::now();
+            let is_patient = move |is_claimed: bool| is_claimed || began.elapsed() < ROOT_PATIENCE;
+            let running = self.engine.create_while(spec, is_patient)?;
+            Ok(running.ok_or_else(|| self.silent(pipeline))?)
         });
         let mut state = self.state();
         let now = entries_of(&state, pipeline);
@@ -214,7 +218,7 @@ impl Database {
             state.restoring.queue.clear();
         }
         // Nobody cancels a stop.
-        let _ = self.wait_while(&Connection::new(), |state| !state.restoring.is_idle());
+        drop(self.wait_while(&Connection::new(), |state| !state.restoring.is_idle()));
     }
 
     /// Begins a pipeline that is new, of which it is known that it may go on from what the root has: without the
@@ -237,8 +241,9 @@ impl Database {
         self.tables.set_readers(pipeline, &self.tables_of(&state, pipeline));
         state.restoring.making.insert(pipeline.to_owned());
         drop(state);
-        let (canceller, deadline) = (connection.canceller(), Instant::now() + NEW_PATIENCE);
-        let begun = self.engine.create_while(spec, move || !canceller.is_over() && Instant::now() < deadline);
+        let (canceller, began) = (connection.canceller(), Instant::now());
+        let is_patient = move |is_claimed| !canceller.is_over() && began.elapsed() < patience_to_begin(is_claimed);
+        let begun = self.engine.create_while(spec, is_patient);
         let mut state = self.state();
         state.restoring.making.remove(pipeline);
         self.restored.notify_all();
@@ -253,17 +258,17 @@ impl Database {
                 give_up(&mut state, &running);
                 Err(invalid("55000", "another session has changed it while it was made", None))
             }
-            Ok(None) => connection.check_cancelled().and_then(|()| Err(self.does_not_begin(pipeline))),
+            Ok(None) => connection.check_cancelled().and_then(|()| Err(self.does_not_begin(pipeline, began.elapsed()))),
             Err(error) => Err(error.into()),
         };
         (state, done)
     }
 
-    fn does_not_begin(&self, pipeline: &str) -> Error {
-        let root = self.engine.store().root().url();
+    fn does_not_begin(&self, pipeline: &str, waited: Duration) -> Error {
+        let (root, seconds) = (self.engine.store().root().url(), waited.as_secs());
         let message = format!(
-            "pipeline {pipeline:?} could not be begun in {NEW_PATIENCE:?}, as checkpoint root {root} does not answer: \
-             try again when it does"
+            "pipeline {pipeline:?} could not be begun in {seconds} s, as checkpoint root {root} does not answer or has \
+             not given its files: try again when it does"
         );
         invalid("58030", message, None)
     }
@@ -278,26 +283,35 @@ impl Database {
             state.restoring.hurry(pipeline);
         }
         drop(state);
-        self.wait_while(connection, |state| pipelines.iter().any(|pipeline| state.restoring.holds(pipeline)))
+        let are_awaited = |state: &State| pipelines.iter().any(|pipeline| state.restoring.holds(pipeline));
+        self.wait_while(connection, are_awaited).map(drop)
     }
 
-    /// Waits until no pipeline is yet to be restored.
+    /// Waits until no pipeline is yet to be restored, but for those that are broken and tried again: the root may
+    /// not answer for long.
     pub(crate) fn wait_for_all_pipelines(&self, connection: &Connection) -> Result<()> {
-        self.wait_while(connection, |state| !state.restoring.is_over())
+        let is_whole = |state: &State, pipeline: &String| state.broken.why_not_running(pipeline).is_none();
+        let are_awaited = |state: &State| state.restoring.all().any(|pipeline| is_whole(state, pipeline));
+        self.wait_while(connection, are_awaited).map(drop)
     }
 
-    /// Waits until no other definition begins a new pipeline: one comes after the other.
-    pub(crate) fn wait_for_new_pipelines(&self, connection: &Connection) -> Result<()> {
+    /// The state for a definition: when no other one begins a new pipeline. That is planned with what there was, so
+    /// nothing of it may change meanwhile, and its object is taken back when it cannot be begun, so nothing may come
+    /// to read that.
+    ///
+    /// # Errors
+    /// `Sql` with 57014 when it is cancelled.
+    pub(crate) fn state_to_define(&self, connection: &Connection) -> Result<MutexGuard<'_, State>> {
         self.wait_while(connection, |state| !state.restoring.making.is_empty())
     }
 
-    fn wait_while(&self, connection: &Connection, goes_on: impl Fn(&State) -> bool) -> Result<()> {
+    fn wait_while(&self, connection: &Connection, goes_on: impl Fn(&State) -> bool) -> Result<MutexGuard<'_, State>> {
         let mut state = self.state();
         while goes_on(&state) {
             connection.check_cancelled()?;
             state = self.restored.wait_timeout(state, LOOK_UP).unwrap_or_else(PoisonError::into_inner).0;
         }
-        Ok(())
+        Ok(state)
     }
 
     /// Pipelines that are yet to be restored, the next one first.
@@ -308,9 +322,13 @@ impl Database {
     }
 }
 
-/// The objects of a pipeline as the catalog has them.
+/// The objects of a pipeline as the catalog has them, and the tables and sources that it is planned with.
 fn entries_of(state: &State, pipeline: &str) -> Vec<Entry> {
-    state.objects.of_pipeline(pipeline).map(|object| object.entry.clone()).collect()
+    let own: Vec<&Object> = state.objects.of_pipeline(pipeline).collect();
+    let read = own.iter().flat_map(|object| object.reads());
+    let written = own.iter().filter_map(|object| Some(object.writes()?.value.clone()));
+    let names: BTreeSet<String> = read.chain(written).collect();
+    own.into_iter().chain(state.objects.sources(&names)).map(|object| object.entry.clone()).collect()
 }
 
 /// Ends a pipeline of which a definition has changed or dropped objects while it was begun: the next try

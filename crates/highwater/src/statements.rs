@@ -173,7 +173,8 @@ impl Database {
         }
         let mut tries = 0;
         let done = loop {
-            self.wait_for_new_pipelines(connection)?;
+            // What is asked ahead is of what there is then, not of what is being made.
+            drop(self.state_to_define(connection)?);
             self.checkpoint_ahead(connection, statement)?;
             let ahead = self.ask_ahead(connection, statement)?;
             tries += 1;
@@ -197,21 +198,23 @@ impl Database {
         match statement.clone() {
             Statement::CreateTable(table) => self.create_table(connection, table, text, ahead),
             Statement::CreateSource(source) => self.create_source(source, text),
-            Statement::CreateView(view) => self.create_view(view, text),
+            Statement::CreateView(view) => self.create_view(connection, view, text),
             Statement::CreateMaterializedView(view) => self.create_materialized(connection, view, text, ahead),
             Statement::CreateIndex(index) => self.create_index(connection, index, text, ahead),
             Statement::CreateSink(sink) => self.create_sink(connection, sink, text, ahead),
             Statement::CreateSubscription(subscription) => self.create_subscription(connection, subscription, text),
             Statement::CreateFunction(function) => self.create_function(&function, text),
-            Statement::DropFunction(dropped) => self.drop_function(&dropped),
-            Statement::Drop { kind, names, if_exists, cascade } => self.drop_objects(kind, &names, if_exists, cascade),
+            Statement::DropFunction(dropped) => self.drop_function(connection, &dropped),
+            Statement::Drop { kind, names, if_exists, cascade } => {
+                self.drop_objects(connection, kind, &names, if_exists, cascade)
+            }
             Statement::ExplainView(view) => self.explain_view(view, text),
             Statement::Show(what) => show::show(self, what),
             Statement::Describe(name) => show::describe(&self.state(), &name),
             Statement::Checkpoint { view, .. } => self.checkpoint(connection, view.as_ref()),
-            Statement::AlterView { kind, name, options } => self.alter(kind, &name, &options),
-            Statement::Rename { kind, name, to } => self.rename(kind, &name, &to),
-            Statement::AddColumn(added) => self.add_column(*added),
+            Statement::AlterView { kind, name, options } => self.alter(connection, kind, &name, &options),
+            Statement::Rename { kind, name, to } => self.rename(connection, kind, &name, &to),
+            Statement::AddColumn(added) => self.add_column(connection, *added),
             Statement::Flush => self.flush(connection),
             other => Err(invalid("XX000", format!("{other:?} came the wrong way"), None)),
         }

@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// How long one waits to be told what the checkpoint root has of a pipeline that does not run, and then for the
 /// files of its checkpoint, which may be large.
 const ROOT_PATIENCE: Duration = Duration::from_secs(30);
-const FILES_PATIENCE: Duration = Duration::from_secs(600);
+pub(crate) const FILES_PATIENCE: Duration = Duration::from_secs(600);
 
 /// What names in a query stand for.
 pub(crate) type Tables = BTreeMap<String, Arc<dyn TableSource>>;
@@ -225,9 +225,10 @@ impl Database {
 
     pub(crate) fn running(&self, state: &State, pipeline: &str) -> Result<Pipeline> {
         state.running.get(pipeline).cloned().ok_or_else(|| {
+            let otherwise = if state.restoring.holds(pipeline) { "it is yet to be begun" } else { "it is shut down" };
             Error::Engine(highwater_engine::Error::NotRunning {
                 pipeline: pipeline.to_owned(),
-                reason: state.broken.why_not_running(pipeline).unwrap_or("it is shut down").to_owned(),
+                reason: state.broken.why_not_running(pipeline).unwrap_or(otherwise).to_owned(),
             })
         })
     }

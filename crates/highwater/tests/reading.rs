@@ -5,6 +5,7 @@ use arrow::array::RecordBatch;
 use arrow::util::display::array_value_to_string;
 use highwater::{Config, Database, Status, ViewEvent};
 use std::collections::BTreeMap;
+use std::fs::{self, File};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -161,28 +162,37 @@ fn who_reads_a_view_of_a_failed_pipeline_waits_alone_for_a_root_that_hangs() {
     });
 }
 
+const STATUS_OF_V: &str = "SELECT status FROM hw_catalog.views WHERE name = 'v'";
+
+/// Makes who changes the pointer of a pipeline wait, until the lock beside it is dropped.
+fn lock_pointer(folder: &Path, pipeline: &str) -> File {
+    let place = folder.join("checkpoints").join(pipeline);
+    fs::create_dir_all(&place).expect("a folder");
+    let lock = File::create(place.join(".current.lock")).expect("a file");
+    lock.lock().expect("it is free at last");
+    lock
+}
+
 #[test]
 fn nobody_else_waits_for_a_definition_whose_root_hangs() {
     let folder = tempfile::tempdir().expect("a folder");
     let database = open(folder.path());
     let tables = "CREATE TABLE t (a int); CREATE MATERIALIZED VIEW w AS SELECT a, count(*) AS n FROM t GROUP BY a;";
     database.script(tables).expect("created");
-    // Who claims the place of a pipeline waits for the lock beside its pointer.
-    let place = folder.path().join("checkpoints").join("v");
-    std::fs::create_dir_all(&place).expect("a folder");
-    let lock = std::fs::File::create(place.join(".current.lock")).expect("a file");
-    lock.lock().expect("nobody has it");
+    let _lock = lock_pointer(folder.path(), "v");
     let definition = "CREATE MATERIALIZED VIEW v AS SELECT sum(a) AS s FROM t";
     let mut connection = database.connect();
     let canceller = connection.canceller();
     std::thread::scope(|scope| {
         let making = scope.spawn(|| database.execute_for(&mut connection, definition));
-        let status = "SELECT status FROM hw_catalog.views WHERE name = 'v'";
+        let status = STATUS_OF_V;
         wait_for("the beginning", || rows(&database, status) == ["starting"]);
         for statement in ["INSERT INTO t VALUES (7)", "FLUSH", "CHECKPOINT", "SHOW JOBS"] {
             database.execute(statement).expect(statement);
         }
         assert_eq!(rows(&database, "SELECT * FROM w"), ["7|1"]);
+        let refused = database.execute("CHECKPOINT v").expect_err("it does not run");
+        assert!(refused.to_string().contains("it is yet to be begun"), "{refused}");
         assert!(!making.is_finished());
         wait_for("the end of the definition", || {
             canceller.cancel();
@@ -194,6 +204,81 @@ fn nobody_else_waits_for_a_definition_whose_root_hangs() {
     });
     database.execute(definition).expect("of that name there is none");
     assert_eq!(rows(&database, "SELECT s FROM v"), ["7"]);
+}
+
+#[test]
+fn a_definition_that_cannot_be_taken_back_is_tried_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let database = open(folder.path());
+    database.script("CREATE TABLE t (a int); INSERT INTO t VALUES (7);").expect("created");
+    let lock = lock_pointer(folder.path(), "v");
+    let mut connection = database.connect();
+    let canceller = connection.canceller();
+    std::thread::scope(|scope| {
+        let definition = "CREATE MATERIALIZED VIEW v AS SELECT sum(a) AS s FROM t";
+        let making = scope.spawn(|| database.execute_for(&mut connection, definition));
+        wait_for("the beginning", || rows(&database, STATUS_OF_V) == ["starting"]);
+        // No new catalog can be written.
+        fs::create_dir(folder.path().join("catalog.json.new")).expect("a folder");
+        wait_for("the end of the definition", || {
+            canceller.cancel();
+            making.is_finished()
+        });
+        making.join().expect("it does not panic").expect_err("it is still there");
+    });
+    fs::remove_dir(folder.path().join("catalog.json.new")).expect("removed");
+    assert!(rows(&database, STATUS_OF_V)[0].starts_with("broken: "));
+    std::thread::scope(|scope| {
+        let trying = scope.spawn(|| database.retry_broken());
+        wait_for("the next try", || rows(&database, STATUS_OF_V) == ["restoring"]);
+        // Nobody waits for it, nor is it begun with what has changed meanwhile.
+        database.script("CREATE TABLE u (a int); ALTER TABLE t ADD COLUMN b int;").expect("defined");
+        database.execute("FLUSH").expect_err("it does not run yet");
+        assert!(!trying.is_finished());
+        drop(lock);
+    });
+    database.execute("INSERT INTO t VALUES (1, 2)").expect("inserted");
+    wait_for("the view", || {
+        database.retry_broken();
+        database.execute("FLUSH").is_ok()
+    });
+    assert_eq!(rows(&database, "SELECT s FROM v"), ["8"]);
+}
+
+#[test]
+fn a_table_is_not_changed_while_a_view_of_it_is_made() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let database = open(folder.path());
+    let script = "CREATE TABLE t (a int);
+        CREATE MATERIALIZED VIEW w AS SELECT a, count(*) AS n FROM t GROUP BY a;
+        INSERT INTO t VALUES (1); FLUSH; CHECKPOINT;";
+    database.script(script).expect("created");
+    // The new column waits for a checkpoint of what reads the table, and the new view comes between.
+    let lock_of_w = lock_pointer(folder.path(), "w");
+    let lock_of_v = lock_pointer(folder.path(), "v");
+    let manifests = folder.path().join("checkpoints").join("w").join("checkpoints");
+    let manifests = || fs::read_dir(&manifests).expect("a folder").count();
+    database.script("INSERT INTO t VALUES (2); FLUSH").expect("inserted");
+    let before = manifests();
+    let (mut altering, mut making) = (database.connect(), database.connect());
+    std::thread::scope(|scope| {
+        let altered = scope.spawn(|| database.execute_for(&mut altering, "ALTER TABLE t ADD COLUMN b int"));
+        wait_for("the checkpoint", || manifests() > before);
+        let definition = "CREATE MATERIALIZED VIEW v AS SELECT sum(a) AS s FROM t";
+        let made = scope.spawn(|| database.execute_for(&mut making, definition));
+        wait_for("the beginning", || rows(&database, STATUS_OF_V) == ["starting"]);
+        drop(lock_of_w);
+        for _ in 0..50 {
+            database.execute("CHECKPOINT").expect("it is published");
+            database.query("SELECT b FROM t").expect_err("the view is yet to be made");
+        }
+        drop(lock_of_v);
+        made.join().expect("it does not panic").expect("created");
+        altered.join().expect("it does not panic").expect("altered");
+    });
+    database.script("INSERT INTO t (a, b) VALUES (4, 8); FLUSH").expect("inserted");
+    assert_eq!(rows(&database, "SELECT s FROM v"), ["7"]);
+    assert_eq!(rows(&database, "SELECT * FROM w"), ["1|1", "2|1", "4|1"]);
 }
 
 #[test]

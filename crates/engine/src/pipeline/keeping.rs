@@ -165,16 +165,17 @@ impl Pipelines {
         }
     }
 
-    /// Creates a pipeline as long as `patience` lasts; none when it is over before its dataflow runs.
+    /// Creates a pipeline as long as `patience` lasts, which is told whether the root has answered; none when it is
+    /// over before its dataflow runs.
     pub(crate) fn create_while(
         self: &Arc<Self>,
         spec: PipelineSpec,
-        mut patience: impl FnMut() -> bool + Send + 'static,
+        mut patience: impl FnMut(bool) -> bool + Send + 'static,
     ) -> Result<Option<Pipeline>> {
         let inner = Arc::new(Inner::new(spec));
-        let cancel = inner.cancel.clone();
+        let (cancel, claimed) = (inner.cancel.clone(), Arc::clone(&inner.claimed));
         let watch = self.facilities.background.handle().spawn(async move {
-            while patience() {
+            while patience(claimed.load(Relaxed)) {
                 tokio::time::sleep(LOOK_UP).await;
             }
             cancel.cancel();

@@ -8,8 +8,9 @@ mod watermarks;
 
 use delivering::grow;
 use highwater_engine::core::Bytes;
+use highwater_engine::plan::Operator;
 use highwater_engine::{CheckpointSettings, Engine, EngineConfig, PipelineSpec, Status, Trigger};
-use numbers::{Numbers, Wanted, groups_of, pairs_of, plan_of, read_groups, read_pairs, spec_of};
+use numbers::{Numbers, Panicking, Wanted, groups_of, pairs_of, plan_of, read_groups, read_pairs, spec_of};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -51,14 +52,37 @@ fn a_pipeline_is_not_created_when_patience_with_its_root_is_over() {
     let lock = std::fs::File::create(place.join(".current.lock")).expect("a file");
     lock.lock().expect("nobody has it");
     let mut looks = 0;
-    let given_up = engine.create_while(spec_of("p", &numbers, Wanted::View), move || {
+    let given_up = engine.create_while(spec_of("p", &numbers, Wanted::View), move |is_claimed| {
         looks += 1;
-        looks < 3
+        is_claimed || looks < 3
     });
     assert!(given_up.expect("the root has not failed").is_none());
     drop(lock);
-    let created = engine.create_while(spec_of("p", &numbers, Wanted::View), || true);
+    // Once it is claimed patience is told, and the source gives its splits.
+    numbers.held.store(true, Relaxed);
+    let (held, deadline) = (Arc::clone(&numbers), Instant::now() + Duration::from_secs(60));
+    let created = engine.create_while(spec_of("p", &numbers, Wanted::View), move |is_claimed| {
+        let is_over = Instant::now() >= deadline;
+        if is_claimed || is_over {
+            held.held.store(false, Relaxed);
+        }
+        !is_over
+    });
     let pipeline = created.expect("creates").expect("in time");
+    assert!(pipeline.wait_finished(Some(Duration::from_secs(60))).expect("runs"), "{:?}", pipeline.status());
+    engine.shutdown().expect("stops");
+}
+
+#[test]
+fn a_pipeline_whose_beginning_panics_can_be_created_once_more() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let engine = engine(folder.path(), 1);
+    let numbers = Numbers::new(1000, 7);
+    let mut spec = spec_of("p", &numbers, Wanted::View);
+    spec.plan.nodes[0].operator = Operator::Source(Arc::new(Panicking(Arc::clone(&numbers))));
+    let error = engine.create_while(spec, |_| true).expect_err("it panics");
+    assert!(error.to_string().contains("told to panic"), "{error}");
+    let pipeline = engine.create(spec_of("p", &numbers, Wanted::View)).expect("creates");
     assert!(pipeline.wait_finished(Some(Duration::from_secs(60))).expect("runs"), "{:?}", pipeline.status());
     engine.shutdown().expect("stops");
 }

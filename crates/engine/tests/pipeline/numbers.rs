@@ -75,6 +75,32 @@ impl Source for Shared {
     }
 }
 
+/// A source that panics when a run begins.
+#[derive(Debug)]
+pub(crate) struct Panicking(pub Arc<Numbers>);
+
+impl Source for Panicking {
+    fn schema(&self) -> SchemaRef {
+        schema()
+    }
+
+    fn splits(&self) -> Result<Vec<String>> {
+        Shared(Arc::clone(&self.0)).splits()
+    }
+
+    fn rows_per_second(&self) -> Option<f64> {
+        panic!("told to panic")
+    }
+
+    fn blocking(&self) -> bool {
+        false
+    }
+
+    fn open(&self, split: &str, offset: Option<&Offset>) -> Result<Box<dyn SplitReader>> {
+        Shared(Arc::clone(&self.0)).open(split, offset)
+    }
+}
+
 struct Reader {
     numbers: Arc<Numbers>,
     next: u64,
