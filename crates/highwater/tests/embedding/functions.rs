@@ -180,7 +180,7 @@ fn mistakes_in_calls_fail_the_statement_by_name() {
         ("SELECT half('x')", "42883", "function half(varchar) does not exist: there is half(bigint)"),
         ("SELECT half(1.5)", "42883", "function half(double precision) does not exist: there is half(bigint)"),
         ("SELECT half()", "42883", "function half() does not exist: there is half(bigint)"),
-        ("SELECT ticket(1)", "42883", "function ticket(bigint) does not exist: there is ticket()"),
+        ("SELECT ticket(1)", "42883", "function ticket(integer) does not exist: there is ticket()"),
         ("SELECT halve(2)", "42883", "function \"halve\" does not exist"),
         ("CREATE TABLE u (x bigint DEFAULT half(5))", "38000", "function half: 5 has no half"),
     ] {
