@@ -15,6 +15,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// Bytes of the log that stay in memory.
 const MEMORY: usize = 64 << 20;
+/// What an array takes beside its values, about: its buffers, each with what counts its users, and their alignment.
+const ARRAY_BYTES: usize = 512;
 /// Rows of a decoded piece.
 pub(crate) const PIECE_ROWS: usize = 8192;
 /// A piece takes no more rows beyond so many bytes: the texts of a batch must stay below 2 GiB.
@@ -117,8 +119,7 @@ struct Inner {
     /// Rows of each commit that somebody may still read, oldest first.
     index: VecDeque<(u64, u32)>,
     tables: HashMap<u32, TableLog>,
-    /// What is in memory, oldest first.
-    memory: VecDeque<(u32, usize)>,
+    /// What is in memory, about.
     bytes: usize,
     next_wake: u64,
     /// Positions beyond which nothing is shown for now, with how many want that.
@@ -129,6 +130,14 @@ struct Inner {
     settled: bool,
 }
 
+/// An entry that is in memory.
+struct Kept {
+    position: u64,
+    /// About what it takes when it is decoded.
+    bytes: usize,
+    entry: Arc<Entry>,
+}
+
 #[derive(Default)]
 struct TableLog {
     newest: u64,
@@ -136,13 +145,26 @@ struct TableLog {
     floor: u64,
     /// All entries beyond this one are in `recent`.
     recent_after: u64,
-    recent: VecDeque<(u64, Arc<Entry>)>,
+    /// Entries by position, oldest first.
+    recent: VecDeque<Kept>,
+    /// How many arrays a decoded piece has.
+    arrays: usize,
     /// By name, where the oldest checkpoint of each reader stands; none when that is not known.
     readers: BTreeMap<String, Option<u64>>,
     wakes: Vec<(u64, Wake)>,
 }
 
 impl Inner {
+    /// Takes the oldest entry of all tables out of memory, but none of the newest commit, which is about to be read.
+    fn take_oldest(&mut self) -> Option<Arc<Entry>> {
+        let oldest = |log: &&mut TableLog| log.recent.front().map_or(u64::MAX, |kept| kept.position);
+        let log = self.tables.values_mut().min_by_key(oldest)?;
+        let kept = log.recent.pop_front_if(|kept| kept.position < self.newest)?;
+        log.recent_after = kept.position;
+        self.bytes -= kept.bytes;
+        Some(kept.entry)
+    }
+
     /// The newest position that readers may see.
     fn shown(&self) -> u64 {
         self.stops.keys().next().map_or(self.newest, |stop| self.newest.min(*stop))
@@ -165,14 +187,17 @@ impl Log {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A table whose newest and newest trimmed entries on disk are at these positions.
-    pub(crate) fn add_table(&self, table: u32, newest: u64, floor: u64) {
-        let log = TableLog { newest, floor, recent_after: newest, ..TableLog::default() };
+    /// A table of so many columns, whose newest and newest trimmed entries on disk are at these positions.
+    pub(crate) fn add_table(&self, table: u32, columns: usize, newest: u64, floor: u64) {
+        // Keys and weights are arrays, too.
+        let log = TableLog { newest, floor, recent_after: newest, arrays: columns + 2, ..TableLog::default() };
         self.inner().tables.insert(table, log);
     }
 
     pub(crate) fn remove_table(&self, table: u32) {
-        self.inner().tables.remove(&table);
+        let mut inner = self.inner();
+        let Some(log) = inner.tables.remove(&table) else { return };
+        inner.bytes -= log.recent.iter().map(|kept| kept.bytes).sum::<usize>();
     }
 
     /// Whether a table was not dropped.
@@ -199,20 +224,18 @@ impl Log {
         for (table, entry) in entries {
             let Some(log) = inner.tables.get_mut(&table) else { continue };
             log.newest = position;
-            inner.bytes += entry.bytes.len();
-            inner.memory.push_back((table, entry.bytes.len()));
-            log.recent.push_back((position, Arc::new(entry)));
+            let bytes = 2 * entry.bytes.len() + log.arrays * ARRAY_BYTES;
+            inner.bytes += bytes;
+            log.recent.push_back(Kept { position, bytes, entry: Arc::new(entry) });
             wakes.extend(log.wakes.iter().map(|(_, wake)| Arc::clone(wake)));
         }
-        while inner.bytes > MEMORY && inner.memory.len() > 1 {
-            let Some((table, bytes)) = inner.memory.pop_front() else { break };
-            inner.bytes -= bytes;
-            let log = inner.tables.get_mut(&table);
-            if let Some((log, (position, _))) = log.and_then(|log| log.recent.pop_front().map(|gone| (log, gone))) {
-                log.recent_after = position;
-            }
+        let mut gone = Vec::new();
+        while inner.bytes > MEMORY {
+            let Some(oldest) = inner.take_oldest() else { break };
+            gone.push(oldest);
         }
         drop(guard);
+        drop(gone);
         for wake in wakes {
             wake();
         }
@@ -284,9 +307,9 @@ impl Log {
         if from < log.recent_after {
             return Recent::OnDisk;
         }
-        let begin = log.recent.partition_point(|(position, _)| *position <= from);
-        let end = log.recent.partition_point(|(position, _)| *position <= to);
-        Recent::Here(log.recent.range(begin..end.max(begin)).map(|(_, entry)| Arc::clone(entry)).collect())
+        let begin = log.recent.partition_point(|kept| kept.position <= from);
+        let end = log.recent.partition_point(|kept| kept.position <= to);
+        Recent::Here(log.recent.range(begin..end.max(begin)).map(|kept| Arc::clone(&kept.entry)).collect())
     }
 
     /// Makes a reader known, of which it is not known what it may come back to.
@@ -351,12 +374,19 @@ impl Log {
         }
         // A table that no view reads may be read beside views that are behind.
         let spared = inner.trims.front().copied().unwrap_or(0);
+        let mut gone = Vec::new();
         for (table, log) in &mut inner.tables {
             let held = log.readers.values().map(|held| held.unwrap_or(log.floor)).min().unwrap_or(spared);
             let upto = held.min(log.newest);
             if upto > log.floor {
                 log.floor = upto;
                 trim.tables.push((*table, upto));
+                let read = log.recent.partition_point(|kept| kept.position <= upto);
+                let kept = log.recent.split_off(read);
+                let read = std::mem::replace(&mut log.recent, kept);
+                log.recent_after = log.recent_after.max(upto);
+                inner.bytes -= read.iter().map(|kept| kept.bytes).sum::<usize>();
+                gone.push(read);
             }
             if log.newest > log.floor {
                 trim.index = trim.index.min(log.floor);
@@ -366,7 +396,11 @@ impl Log {
         while inner.index.front().is_some_and(|(position, _)| *position <= trim.index) {
             inner.index.pop_front();
         }
-        (!trim.tables.is_empty() || inner.index.len() < before).then_some(trim)
+        let has_trimmed = !trim.tables.is_empty() || inner.index.len() < before;
+        // Others wait for the lock, and there may be many.
+        drop(guard);
+        drop(gone);
+        has_trimmed.then_some(trim)
     }
 }
 
@@ -376,8 +410,8 @@ mod tests {
 
     fn log() -> Log {
         let log = Log::open(0, VecDeque::new());
-        log.add_table(1, 0, 0);
-        log.add_table(2, 0, 0);
+        log.add_table(1, 1, 0, 0);
+        log.add_table(2, 1, 0, 0);
         log.settle();
         log
     }
@@ -458,5 +492,31 @@ mod tests {
         log.set_readers("b", &[]);
         assert_eq!(log.trim(), Some(Trim { tables: vec![(1, 4)], index: 4 }));
         assert_eq!((found(&log, 1, 4, 6), found(&log, 1, 6, 9)), (Some(1), Some(0)));
+    }
+
+    #[test]
+    fn memory_holds_what_readers_have_not_seen_and_no_more_than_there_is() {
+        let log = log();
+        log.hold(1, "a");
+        for position in 1..=8 {
+            commit(&log, position, 1, 1 + position as u32 % 2);
+        }
+        let one = log.inner().bytes / 8;
+        log.retain(1, "a", Some(4));
+        log.trim();
+        assert_eq!(log.inner().bytes, 2 * one, "those of the first table after position 4");
+        assert_eq!(found(&log, 1, 4, 8), Some(2));
+        log.remove_table(1);
+        assert_eq!(log.inner().bytes, 0);
+
+        log.hold(2, "a");
+        let most = MEMORY / one + 10;
+        for position in 9..9 + most as u64 {
+            commit(&log, position, 1, 2);
+        }
+        let bytes = log.inner().bytes;
+        assert!(bytes <= MEMORY && bytes + one > MEMORY, "{bytes}");
+        assert_eq!(found(&log, 2, 9, log.newest()), None, "the oldest are on disk only");
+        assert_eq!(found(&log, 2, log.newest() - 1, log.newest()), Some(1));
     }
 }

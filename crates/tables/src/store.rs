@@ -321,7 +321,7 @@ impl TableStore {
         } else {
             0
         };
-        self.core.log.add_table(spec.id, newest, floor);
+        self.core.log.add_table(spec.id, spec.schema.fields().len(), newest, floor);
         Ok(Arc::new(Table::new(spec, next_row)?))
     }
 
