@@ -286,14 +286,14 @@ fn aggregate(mut call: AggregateFunction, schema: &DFSchema) -> Result<Transform
         let order = floats::sort_keys(call.params.order_by, schema)?;
         call.params.order_by = ties::keys_once(name, order);
     }
-    if matches!(name, "min" | "max") || name == "count" && call.params.distinct {
+    if matches!(name, "min" | "max") || call.params.distinct {
         call.params.args = keys(call.params.args, schema)?;
-    } else if call.params.distinct {
-        let by_length = |SortExpr { expr, asc, nulls_first }: SortExpr| {
-            length(expr, schema).map(|expr| SortExpr { expr, asc, nulls_first })
+    }
+    if call.params.distinct {
+        let by_key = |SortExpr { expr, asc, nulls_first }: SortExpr| {
+            floats::key(expr, schema).map(|expr| SortExpr { expr, asc, nulls_first })
         };
-        call.params.args = call.params.args.into_iter().map(|of| length(of, schema)).collect::<Result<_>>()?;
-        call.params.order_by = call.params.order_by.into_iter().map(by_length).collect::<Result<_>>()?;
+        call.params.order_by = call.params.order_by.into_iter().map(by_key).collect::<Result<_>>()?;
     }
     // DataFusion knows the place as a bigint alone.
     if name == "nth_value"
