@@ -236,7 +236,7 @@ fn given_by(case: &Case) -> impl Iterator<Item = &Expr> + Clone {
 
 /// As what the values that a CASE gives have one type, where they are numbers of several.
 fn numbers_given(case: &Case, schema: &DFSchema) -> Option<Brought> {
-    numbers::together(given_by(case), schema).or_else(|| numbers::integers(given_by(case), schema))
+    numbers::together(given_by(case), schema).or_else(|| numbers::mixed(given_by(case), schema))
 }
 
 /// `CASE x WHEN a THEN b ... ELSE c END`: x and all a are alike, and all b and c.
