@@ -450,7 +450,9 @@ impl Session {
             Err(e) => positions::written_out(&mut ast, self).then(|| planned(ast)).and_then(Result::ok).ok_or(e),
             Ok(plan) => Ok(plan),
         };
-        let plan = plan.and_then(|plan| matched::check(&plan).map(|()| plan)).and_then(alike::settled);
+        // A key of grouping sets that is given another type below them keeps its name.
+        let plan = plan.and_then(|plan| matched::check(&plan).map(|()| plan)).and_then(sets::of_columns);
+        let plan = plan.and_then(alike::settled);
         let plan = plan.map_err(|e| refusals::refused(e, query, self))?;
         if let Some(refused) = refused {
             return Err(refused.error(&query.text));
