@@ -22,6 +22,7 @@ mod correlation;
 mod cursor;
 mod date_bin;
 mod dependencies;
+mod deviations;
 mod division;
 pub mod error;
 mod exact;

@@ -15,6 +15,7 @@ use crate::composites::Composites;
 use crate::correlated;
 use crate::correlation;
 use crate::dependencies::{DistinctRows, NeededColumns, Screens, SortKeys, unscreened};
+use crate::deviations;
 use crate::error::{Error, Result};
 use crate::exact::{Exact, FiltersDown, UntiedWindows, exact, optimizer_rules, physical_rules};
 use crate::formats;
@@ -279,6 +280,7 @@ impl Session {
         patterns::register(&mut state).expect("a session takes functions");
         intervals::register(&mut state).expect("a session takes functions");
         averages::register(&mut state).expect("a session takes functions");
+        deviations::register(&mut state).expect("a session takes functions");
         // Of averages that there are.
         interval_sums::register(&mut state).expect("a session takes functions");
         ranks::register(&mut state).expect("a session takes functions");
