@@ -519,14 +519,18 @@ impl OptimizerRule for FiltersDown {
     }
 
     fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
-        let has_total = |keys: &[Expr]| keys.iter().all(|key| matches!(key, Expr::GroupingSet(_)));
-        let is_over_total = match &plan {
-            LogicalPlan::Filter(filter) => {
-                matches!(filter.input.as_ref(), LogicalPlan::Aggregate(of) if has_total(&of.group_expr))
-            }
-            _ => false,
-        };
+        let is_over_total = matches!(&plan, LogicalPlan::Filter(filter) if has_total(&filter.input));
         if is_over_total { Ok(Transformed::no(plan)) } else { self.0.rewrite(plan, config) }
+    }
+}
+
+/// Whether a plan is such a GROUP BY, with filters over it or without: DataFusion makes one of several filters, and
+/// hands that down at once.
+fn has_total(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Filter(filter) => has_total(&filter.input),
+        LogicalPlan::Aggregate(of) => of.group_expr.iter().all(|key| matches!(key, Expr::GroupingSet(_))),
+        _ => false,
     }
 }
 
