@@ -12,6 +12,7 @@ use crate::arithmetic;
 use crate::arrays;
 use crate::composites;
 use crate::dependencies::{DistinctRows, NeededColumns, NeededJoins, SortKeys};
+use crate::equal_nulls::{CrossJoins, JoinKeys};
 use crate::floats;
 use crate::frames;
 use crate::guards;
@@ -441,9 +442,11 @@ fn untied(plan: LogicalPlan) -> Result<LogicalPlan> {
 
 /// DataFusion's rules, but for what is to be exact.
 pub(crate) fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
-    let own: [Arc<dyn OptimizerRule + Send + Sync>; 6] = [
+    let own: [Arc<dyn OptimizerRule + Send + Sync>; 8] = [
         Arc::new(SingleDistinct(SingleDistinctToGroupBy::new())),
         Arc::new(FiltersDown::default()),
+        Arc::new(JoinKeys::default()),
+        Arc::new(CrossJoins::default()),
         Arc::new(DistinctRows::default()),
         Arc::new(SortKeys::default()),
         Arc::new(NeededJoins::default()),

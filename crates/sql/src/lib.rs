@@ -24,6 +24,7 @@ mod date_bin;
 mod dependencies;
 mod deviations;
 mod division;
+mod equal_nulls;
 pub mod error;
 mod exact;
 mod explain;

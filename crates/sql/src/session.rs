@@ -16,6 +16,7 @@ use crate::correlated;
 use crate::correlation;
 use crate::dependencies::{DistinctRows, NeededColumns, Screens, SortKeys, unscreened};
 use crate::deviations;
+use crate::equal_nulls::{CrossJoins, JoinKeys};
 use crate::error::{Error, Result};
 use crate::exact::{Exact, FiltersDown, UntiedWindows, exact, optimizer_rules, physical_rules};
 use crate::formats;
@@ -78,9 +79,7 @@ use datafusion::logical_expr::{
 };
 use datafusion::optimizer::decorrelate_lateral_join::DecorrelateLateralJoin;
 use datafusion::optimizer::decorrelate_predicate_subquery::DecorrelatePredicateSubquery;
-use datafusion::optimizer::eliminate_cross_join::EliminateCrossJoin;
 use datafusion::optimizer::eliminate_outer_join::EliminateOuterJoin;
-use datafusion::optimizer::extract_equijoin_predicate::ExtractEquijoinPredicate;
 use datafusion::optimizer::scalar_subquery_to_join::ScalarSubqueryToJoin;
 use datafusion::optimizer::simplify_expressions::{ExprSimplifier, SimplifyExpressions};
 use datafusion::optimizer::{Optimizer, OptimizerContext, OptimizerRule};
@@ -611,11 +610,11 @@ fn stream_rules(is_ordered: bool) -> Optimizer {
         Arc::new(DecorrelatePredicateSubquery::new()),
         Arc::new(ScalarSubqueryToJoin::new()),
         Arc::new(DecorrelateLateralJoin::new()),
-        Arc::new(ExtractEquijoinPredicate::new()),
+        Arc::new(JoinKeys::default()),
         Arc::new(SortKeys::default()),
     ];
     if !is_ordered {
-        rules.push(Arc::new(EliminateCrossJoin::new()));
+        rules.push(Arc::new(CrossJoins::default()));
     }
     rules.push(Arc::new(EliminateOuterJoin::new()));
     rules.push(Arc::new(FiltersDown::default()));
