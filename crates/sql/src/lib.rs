@@ -12,6 +12,7 @@ mod arithmetic;
 pub mod arrays;
 mod asof;
 mod averages;
+mod beside_rows;
 mod bounded;
 mod chains;
 mod close;
