@@ -313,7 +313,7 @@ fn of_join(
         return refused("this LATERAL", "give the relation around it an alias");
     }
     if let Some(one) = single(plan)? {
-        if join.join_type == JoinType::Inner && plain::is_plain_single(plan)? {
+        if join.join_type == JoinType::Inner && plain::is_plain_lateral(plan)? {
             return Ok(None);
         }
         return beside(join, &one, names).map(Some);

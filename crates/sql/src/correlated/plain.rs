@@ -29,23 +29,35 @@ pub(super) fn is_keyed(plan: &LogicalPlan) -> Planned<bool> {
 /// Whether an aggregate without GROUP BY is right as it is: all that is shown is computed from aggregates,
 /// by which DataFusion tells what it is without rows.
 pub(super) fn is_plain_single(plan: &LogicalPlan) -> Planned<bool> {
+    Ok(way_of_single(plan)?.is_some())
+}
+
+/// The same of LATERAL. DataFusion joins what is aggregated by `=` alone, and `IS NOT DISTINCT FROM` becomes equations
+/// in values only.
+pub(super) fn is_plain_lateral(plan: &LogicalPlan) -> Planned<bool> {
+    Ok(way_of_single(plan)?.is_some_and(|way| !way.takes_nulls))
+}
+
+/// The way of ties to the top of such an aggregate; none where it is not right as it is.
+fn way_of_single(plan: &LogicalPlan) -> Planned<Option<Way>> {
     let none: &[Expr] = &[];
     let (shown, aggregate) = match plan {
         LogicalPlan::Aggregate(aggregate) => (none, aggregate),
         LogicalPlan::Projection(projection) => match projection.input.as_ref() {
             LogicalPlan::Aggregate(aggregate) => (projection.expr.as_slice(), aggregate),
-            _ => return Ok(false),
+            _ => return Ok(None),
         },
-        _ => return Ok(false),
+        _ => return Ok(None),
     };
     let Aggregate { input, group_expr, aggr_expr, .. } = aggregate;
     let is_own = |expr: &Expr| !expr.contains_outer() && !has_subquery(expr);
     let is_computed = |expr: &Expr| is_own(expr) && expr.any_column_refs();
     if !group_expr.is_empty() || !aggr_expr.iter().all(is_own) || !shown.iter().all(is_computed) {
-        return Ok(false);
+        return Ok(None);
     }
     let mut way = Way { is_equal: true, shown: shown.to_vec(), ..Way::default() };
-    Ok(way.is_plain(input, false)? && way.is_equal && way.has_names())
+    let is_plain = way.is_plain(input, false)? && way.is_equal && way.has_names();
+    Ok(is_plain.then_some(way))
 }
 
 /// Whether a subquery with GROUP BY is right as it is, and gives one row at most: its groups are what ties it.
@@ -77,6 +89,8 @@ struct Way {
     shown: Vec<Expr>,
     /// Whether each tie below is an equation that is true of one value at most.
     is_equal: bool,
+    /// Whether one of them is also true of two nulls.
+    takes_nulls: bool,
 }
 
 impl Way {
@@ -95,6 +109,7 @@ impl Way {
                         return Ok(false);
                     }
                     self.is_equal &= is_key(part, filter.input.schema());
+                    self.takes_nulls |= matches!(equation(part), Some((_, Operator::IsNotDistinctFrom, _)));
                     self.tied.extend(part.column_refs().into_iter().cloned());
                 }
                 Ok(true)
