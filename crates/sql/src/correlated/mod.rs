@@ -28,6 +28,7 @@ use datafusion::logical_expr::{
     Distinct, Expr, FetchType, Filter, Join, JoinType, LogicalPlan, Operator, Projection, SkipType, Subquery,
     SubqueryAlias, binary_expr, lit, not,
 };
+pub(crate) use lifted::equation;
 use lifted::{Names, lifted};
 use refused::{Kind, refused, within};
 use single::{Single, single};
