@@ -454,7 +454,7 @@ impl Session {
         let plan = if declared.is_empty() { plan } else { sql_function::inlined(plan, query)? };
         let plan = asof::expand(plan, &query.text)?;
         let plan = lateral::inlined(plan).and_then(hidden::in_order).map_err(|e| Error::of_planner(e, &query.text))?;
-        let plan = correlated::settled(plan, query)?;
+        let plan = correlated::settled(plan, query, self)?;
         jsonb::check(&plan)?;
         parameters::check(&plan)?;
         frames::check(&plan, query)?;

@@ -5,10 +5,12 @@
 //! GROUP BY the one row of an empty group is lost, and columns of one name become one. So subqueries that are
 //! more than `SELECT ... FROM ... WHERE` are rewritten before: what is one row becomes a value or a comparison
 //! with one (`single`), and conditions are pulled up here, past what they may be pulled past (`lifted`).
-//! What is neither is refused (`refused`). What is right as it is stays so (`plain`).
+//! What is neither is refused (`refused`). What is right as it is stays so (`plain`). Before all that columns of the
+//! query around are given the types that they will have (`outer`).
 
 mod around;
 mod lifted;
+mod outer;
 mod plain;
 mod refused;
 mod single;
@@ -17,6 +19,7 @@ mod tests;
 
 use crate::error::Error;
 use crate::lateral::has_subquery;
+use crate::session::Session;
 use crate::statement::Query;
 use around::{around, lateral, subquery_of};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
@@ -40,9 +43,9 @@ type Planned<T> = std::result::Result<T, DataFusionError>;
 ///
 /// # Errors
 /// `Unsupported` with the clause that is in the way, and the subquery's place.
-pub(crate) fn settled(plan: LogicalPlan, query: &Query) -> Result<LogicalPlan, Error> {
+pub(crate) fn settled(plan: LogicalPlan, query: &Query, session: &Session) -> Result<LogicalPlan, Error> {
     let mut names = Names::default();
-    let settled = plan.transform_up_with_subqueries(|node| of_node(node, &mut names));
+    let settled = plan.transform_up_with_subqueries(|node| of_node(outer::told(node, session)?, &mut names));
     settled.map(|settled| settled.data).map_err(|error| refused::told(error, query))
 }
 
