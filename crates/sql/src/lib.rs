@@ -33,6 +33,7 @@ mod frame_bounds;
 mod frames;
 mod function;
 mod generated;
+mod grouped_casts;
 mod growth;
 mod guards;
 mod hidden;
