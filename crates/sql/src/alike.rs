@@ -15,6 +15,7 @@ use crate::intervals::written;
 use crate::matched;
 use crate::numbers;
 use crate::numerals;
+use crate::sets;
 use crate::types::{catalog_name, is_text, pg_name};
 use arrow::datatypes::{DataType, FieldRef, TimeUnit};
 use datafusion::common::config::ConfigOptions;
@@ -29,8 +30,8 @@ use datafusion::logical_expr::registry::FunctionRegistry;
 use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
-    ColumnarValue, Distinct, Expr, ExprSchemable, Join, JoinType, LogicalPlan, Operator, Projection, ReturnFieldArgs,
-    ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Subquery, Union, Volatility, cast,
+    Aggregate, ColumnarValue, Distinct, Expr, ExprSchemable, Join, JoinType, LogicalPlan, Operator, Projection,
+    ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Subquery, Union, Volatility, cast,
 };
 use datafusion::sql::sqlparser::ast::BinaryOperator;
 use std::sync::Arc;
@@ -340,8 +341,12 @@ fn moment_in(key: &Expr, schema: &DFSchema) -> Option<DataType> {
 /// # Errors
 /// DataFusion's, which are broken invariants here.
 pub(crate) fn settled(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let plan = plan.transform_up_with_subqueries(|node| match node {
+        LogicalPlan::Aggregate(grouped) if has_open_set(&grouped) => sets::computed_below(grouped),
+        other => Ok(Transformed::no(other)),
+    })?;
     let mut is_changed = false;
-    let done = plan.transform_up_with_subqueries(|node| {
+    let done = plan.data.transform_up_with_subqueries(|node| {
         let node = typed(node, is_changed)?;
         is_changed |= node.transformed;
         match node.data {
@@ -362,6 +367,15 @@ pub(crate) fn settled(plan: LogicalPlan) -> Result<LogicalPlan> {
         }
     })?;
     Ok(done.data)
+}
+
+/// Whether keys of grouping sets may be given other types: the sets as a whole would be named for it, and not the key.
+fn has_open_set(grouped: &Aggregate) -> bool {
+    let [Expr::GroupingSet(sets)] = grouped.group_expr.as_slice() else { return false };
+    let is_typed = |part: &Expr| Ok(is_open(part) || matches!(part, Expr::BinaryExpr(_)));
+    // A walk that looks at expressions only does not fail. Keys that UNNEST gives are put in order as they are.
+    !matches!(grouped.input.as_ref(), LogicalPlan::Unnest(_))
+        && sets.distinct_expr().into_iter().any(|key| key.exists(is_typed).unwrap_or(true))
 }
 
 /// A node whose expressions have the types that they will be given; `is_changed` says that what is below may have

@@ -87,7 +87,11 @@ pub(crate) fn of_columns(plan: LogicalPlan) -> Result<LogicalPlan> {
     Ok(done.data)
 }
 
-fn computed_below(grouped: Aggregate) -> Result<Transformed<LogicalPlan>> {
+/// A GROUP BY whose grouping sets are of columns.
+///
+/// # Errors
+/// As [`of_columns`].
+pub(crate) fn computed_below(grouped: Aggregate) -> Result<Transformed<LogicalPlan>> {
     let [Expr::GroupingSet(sets)] = grouped.group_expr.as_slice() else {
         return Ok(Transformed::no(LogicalPlan::Aggregate(grouped)));
     };
