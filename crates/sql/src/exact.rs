@@ -16,6 +16,7 @@ use crate::floats;
 use crate::frames;
 use crate::guards;
 use crate::lower::ties;
+use crate::null_keys::{JoinsOfOneKind, KeysOfOneKind};
 use crate::nulls;
 use crate::ordered_sets;
 use crate::printed::printed;
@@ -381,10 +382,12 @@ fn untied(plan: LogicalPlan) -> Result<LogicalPlan> {
 
 /// DataFusion's rules, but for what is to be exact.
 pub(crate) fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
-    let own: [Arc<dyn OptimizerRule + Send + Sync>; 7] = [
+    let own: [Arc<dyn OptimizerRule + Send + Sync>; 9] = [
         Arc::new(SingleDistinct(SingleDistinctToGroupBy::new())),
         Arc::new(FiltersDown::default()),
         Arc::new(LateralColumns::default()),
+        Arc::new(KeysOfOneKind::default()),
+        Arc::new(JoinsOfOneKind::default()),
         Arc::new(DistinctRows::default()),
         Arc::new(SortKeys::default()),
         Arc::new(NeededJoins::default()),

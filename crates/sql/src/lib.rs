@@ -51,6 +51,7 @@ mod matched;
 mod merged;
 mod named;
 pub mod naming;
+mod null_keys;
 mod nulls;
 mod numbers;
 mod numerals;

@@ -31,6 +31,7 @@ use crate::lengths::Lengths;
 use crate::matched::{self, Matched};
 use crate::merged;
 use crate::named;
+use crate::null_keys::{JoinsOfOneKind, KeysOfOneKind};
 use crate::numerals::{Lists, Numerals};
 use crate::ordered_sets;
 use crate::parameters::{self, Operands};
@@ -76,9 +77,7 @@ use datafusion::logical_expr::{
 };
 use datafusion::optimizer::decorrelate_lateral_join::DecorrelateLateralJoin;
 use datafusion::optimizer::decorrelate_predicate_subquery::DecorrelatePredicateSubquery;
-use datafusion::optimizer::eliminate_cross_join::EliminateCrossJoin;
 use datafusion::optimizer::eliminate_outer_join::EliminateOuterJoin;
-use datafusion::optimizer::extract_equijoin_predicate::ExtractEquijoinPredicate;
 use datafusion::optimizer::scalar_subquery_to_join::ScalarSubqueryToJoin;
 use datafusion::optimizer::simplify_expressions::{ExprSimplifier, SimplifyExpressions};
 use datafusion::optimizer::{Optimizer, OptimizerContext, OptimizerRule};
@@ -603,11 +602,11 @@ fn stream_rules(is_ordered: bool) -> Optimizer {
         Arc::new(DecorrelatePredicateSubquery::new()),
         Arc::new(ScalarSubqueryToJoin::new()),
         Arc::new(DecorrelateLateralJoin::new()),
-        Arc::new(ExtractEquijoinPredicate::new()),
+        Arc::new(KeysOfOneKind::default()),
         Arc::new(SortKeys::default()),
     ];
     if !is_ordered {
-        rules.push(Arc::new(EliminateCrossJoin::new()));
+        rules.push(Arc::new(JoinsOfOneKind::default()));
     }
     rules.push(Arc::new(EliminateOuterJoin::new()));
     rules.push(Arc::new(FiltersDown::default()));
