@@ -56,7 +56,7 @@ async function statements(client) {
   const portal = await client.query({ text: 'SELECT id FROM js WHERE id >= $1 ORDER BY id', values: [0], rows: 7 });
   assert.deepStrictEqual(portal.rows.map((row) => Number(row.id)), Array.from({ length: 50 }, (_, i) => i));
   const several = await client.query('SELECT 1 AS a; SELECT 2 AS b; SHOW search_path');
-  assert.deepStrictEqual(several.map((result) => result.rows[0]), [{ a: '1' }, { b: '2' }, { search_path: 'public' }]);
+  assert.deepStrictEqual(several.map((result) => result.rows[0]), [{ a: 1 }, { b: 2 }, { search_path: 'public' }]);
   assert.strictEqual((await client.query('')).rows.length, 0);
 }
 

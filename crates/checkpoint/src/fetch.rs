@@ -1,8 +1,9 @@
 //! Brings files of a checkpoint to a local folder: those that are there and verify are kept, those
 //! of a local root are hard-linked, the others downloaded in pieces; several at once.
 //!
-//! Invariant: what is handed back has the length and, unless told otherwise, the digest that the
-//! manifest says, and the store still has it with its length.
+//! Invariants: what is handed back has the length and, unless told otherwise, the digest that the
+//! manifest says, and the store still has it with its length; a local copy that is damaged or cannot be read is
+//! in the way of nothing.
 
 use crate::compress::{Compression, Measured, unpack};
 use crate::digest::{Hashing, digest_file};
@@ -15,7 +16,7 @@ use crate::store::{PIECE, Store, Verify};
 use crate::upload::check_arrived;
 use futures::{StreamExt, TryStreamExt};
 use std::fs::{self, File};
-use std::io::{ErrorKind, Write};
+use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 /// How to fetch.
@@ -117,7 +118,7 @@ async fn fetch_one(store: &Store, names: &Names, meta: &FileMeta, to: &Path, ver
     if meta.compression == Compression::None
         && let Some(moved) = store.export(&object, to.to_path_buf()).await?
     {
-        if !is_good(store, meta, to, verify).await? {
+        if !is_arrived(store, meta, to, verify).await? {
             return Err(Error::corrupt(&object, "its content is not what was written"));
         }
         return Ok(if moved == Moved::Linked { Way::Linked } else { Way::Downloaded });
@@ -130,24 +131,44 @@ async fn fetch_one(store: &Store, names: &Names, meta: &FileMeta, to: &Path, ver
     Ok(Way::Downloaded)
 }
 
-/// Whether the local copy is what the manifest says; one that is not is removed.
+/// Whether the local copy is what the manifest says; one that is not, or that cannot be read, is removed, as the
+/// store has another one.
 async fn is_good(store: &Store, meta: &FileMeta, path: &Path, verify: Verify) -> Result<bool> {
     let (path, expected) = (path.to_path_buf(), Measured { length: meta.length, digest: meta.digest });
     offload(store.host(), move || {
-        let failed = |e| Error::local("read", &path, e);
-        let length = match fs::metadata(&path) {
-            Ok(found) => found.len(),
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
-            Err(error) => return Err(failed(error)),
-        };
-        let good = length == expected.length
-            && (verify == Verify::Length || digest_file(&path).map_err(failed)? == (expected.digest, expected.length));
+        let good = is_expected(&path, expected, verify).unwrap_or_else(|error| {
+            tracing::warn!(path = %path.display(), %error, "a local copy cannot be read and is fetched anew");
+            false
+        });
         if !good {
             remove_if_there(&path)?;
         }
         Ok(good)
     })
     .await
+}
+
+/// The same of what was just put there: when it cannot be read, that is this machine's fault, not the store's.
+async fn is_arrived(store: &Store, meta: &FileMeta, path: &Path, verify: Verify) -> Result<bool> {
+    let (path, expected) = (path.to_path_buf(), Measured { length: meta.length, digest: meta.digest });
+    offload(store.host(), move || {
+        let good = is_expected(&path, expected, verify).map_err(|e| Error::local("read", &path, e))?;
+        if !good {
+            remove_if_there(&path)?;
+        }
+        Ok(good)
+    })
+    .await
+}
+
+fn is_expected(path: &Path, expected: Measured, verify: Verify) -> io::Result<bool> {
+    let length = match fs::metadata(path) {
+        Ok(found) => found.len(),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    Ok(length == expected.length
+        && (verify == Verify::Length || digest_file(path)? == (expected.digest, expected.length)))
 }
 
 /// Downloads to `arriving`, unpacks when packed, checks, and gives it its name.

@@ -87,6 +87,35 @@ async fn each_damage_of_the_newest_checkpoint_is_found_and_fallen_back_from() ->
 }
 
 #[tokio::test]
+async fn local_copies_that_cannot_be_read_are_fetched_anew() -> Result<(), Error> {
+    let probe = tempfile::tempdir().expect("a temporary folder");
+    let store = root(probe.path());
+    // A folder has a length and cannot be read.
+    let unreadable = probe.path().join("unreadable");
+    std::fs::create_dir(&unreadable).expect("a folder can be made");
+    let length = std::fs::metadata(&unreadable).expect("it is there").len();
+    let mut service = Service::start(&store, probe.path(), 3).await?;
+    for compression in [Compression::Zstd, Compression::None] {
+        service.grow(1000, compression);
+        service.grow(usize::try_from(length).expect("it is small"), compression);
+    }
+    service.checkpoint().await?;
+    let copies = probe.path().join("copies");
+    let resolved = resolve(&store, PIPELINE, &copies, Default::default()).await?.expect("the newest");
+    for (at, file) in resolved.files.iter().enumerate() {
+        std::fs::remove_file(&file.path).expect("it is there");
+        // Of the others it cannot even be told what they are.
+        let target = if at % 2 == 1 { &unreadable } else { &file.path };
+        std::os::unix::fs::symlink(target, &file.path).expect("a link can be made");
+    }
+    let again = resolve(&store, PIPELINE, &copies, Default::default()).await?.expect("the newest");
+    assert!(again.fallbacks.is_empty() && again.reused_bytes == 0);
+    let back: Vec<_> = again.files.iter().map(|f| std::fs::read(&f.path).expect("restored")).collect();
+    assert!(back == service.state());
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_damaged_pointer_is_made_again() -> Result<(), Error> {
     let probe = tempfile::tempdir().expect("a temporary folder");
     let store = root(probe.path());

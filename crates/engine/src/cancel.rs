@@ -7,7 +7,11 @@ use crate::background::Background;
 use crate::error::{Error, Result};
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::watch;
+
+/// How often who waits is asked for their patience.
+const LOOK_UP: Duration = Duration::from_millis(20);
 
 /// Whether something is still wanted; cheap to clone.
 #[derive(Clone, Debug)]
@@ -62,6 +66,35 @@ impl Cancel {
         });
         Ok(answered.ok_or_else(|| given_up(pipeline))??)
     }
+
+    /// The same as long as `patience`, which is asked every so often, lasts; none when it is over.
+    ///
+    /// # Errors
+    /// As [`Cancel::wait`].
+    pub(crate) fn wait_while<T, E>(
+        &self,
+        background: &Background,
+        pipeline: &str,
+        answer: impl Future<Output = Result<T, E>>,
+        mut patience: impl FnMut() -> bool,
+    ) -> Result<Option<T>>
+    where
+        Error: From<E>,
+    {
+        let impatience = async {
+            while patience() {
+                tokio::time::sleep(LOOK_UP).await;
+            }
+        };
+        background.wait_for(async {
+            tokio::select! {
+                biased;
+                () = self.cancelled() => Err(given_up(pipeline)),
+                answered = answer => answered.map(Some).map_err(Error::from),
+                () = impatience => Ok(None),
+            }
+        })
+    }
 }
 
 fn given_up(pipeline: &str) -> Error {
@@ -73,6 +106,9 @@ fn given_up(pipeline: &str) -> Error {
 mod tests {
     use super::*;
     use std::future::{pending, ready};
+    use std::pin::Pin;
+
+    type Answer = Pin<Box<dyn Future<Output = Result<u32>>>>;
 
     #[test]
     fn a_wait_ends_when_nobody_wants_the_answer_any_more() {
@@ -85,5 +121,20 @@ mod tests {
         cancel.cancel();
         assert!(matches!(waiting.join().expect("it ends"), Err(Error::NotRunning { .. })));
         assert!(cancel.is_cancelled() && cancel.check("p").is_err());
+    }
+
+    #[test]
+    fn a_wait_ends_when_patience_does() {
+        let (background, cancel) = (Background::start(1).expect("threads"), Cancel::default());
+        let asked = |answer: Answer, mut left: usize| {
+            cancel.wait_while(&background, "p", answer, move || {
+                left = left.saturating_sub(1);
+                left > 0
+            })
+        };
+        assert_eq!(asked(Box::pin(ready(Ok::<u32, Error>(7))), 0).expect("it is there"), Some(7));
+        assert_eq!(asked(Box::pin(pending::<Result<u32>>()), 3).expect("nobody ends it"), None);
+        cancel.cancel();
+        assert!(matches!(asked(Box::pin(pending::<Result<u32>>()), 3), Err(Error::NotRunning { .. })));
     }
 }

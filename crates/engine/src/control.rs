@@ -425,10 +425,19 @@ impl Control {
 
     /// Nothing is lost: the changes belong to the next checkpoint.
     fn given_up(&mut self, now: Duration, reason: String, trigger: Option<Trigger>) {
-        self.barrier = None;
+        let unsent = self.barrier.take();
+        if let Some((attempt, trigger)) = unsent {
+            // Who asked for it is told, as there may be no next one to tell them.
+            let started = self.started(now, self.wall.max(self.clock.wall()), attempt, trigger);
+            self.checkpointing.start(started);
+        }
         self.changed = true;
         self.run.counters.failed.fetch_add(1, Relaxed);
         let failures = self.checkpointing.give_up(reason);
+        if unsent.is_some() {
+            // No worker knows of it, so none hands in.
+            self.checkpointing.forget_if_given_up();
+        }
         let pause = RETRY.saturating_mul(1 << failures.min(8)).min(LONGEST_RETRY);
         self.not_before = now + pause;
         if self.settings.interval.is_some() || trigger == Some(Trigger::Creation) {
@@ -577,11 +586,16 @@ impl Control {
         trigger: Trigger,
     ) -> CheckpointId {
         self.changed = false;
-        let replies = std::mem::take(&mut self.replies);
-        let started = Started { attempt, at: now, wall, epoch: self.run.epoch(self.next_epoch), trigger, replies };
+        let started = self.started(now, wall, attempt, trigger);
         let id = self.checkpointing.start(started);
         self.step(Fact::Barrier(attempt));
         id
+    }
+
+    /// A checkpoint after the epoch that begins next, for all who have asked.
+    fn started(&mut self, now: Duration, wall: WallMicros, attempt: Attempt, trigger: Trigger) -> Started {
+        let replies = std::mem::take(&mut self.replies);
+        Started { attempt, at: now, wall, epoch: self.run.epoch(self.next_epoch), trigger, replies }
     }
 
     fn take_requests(&mut self) {

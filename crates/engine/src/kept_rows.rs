@@ -3,7 +3,7 @@
 //!
 //! Invariants: rows that are not in memory are in their file; they never change. The file stays as long
 //! as a checkpoint of this run may hold the part: `checkpointing` removes it when a checkpoint without it is
-//! published.
+//! published, and the outbox that of a part that was merged before any checkpoint with it was.
 
 use crate::error::{Error, Result};
 use highwater_checkpoint::Digest;

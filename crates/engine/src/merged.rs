@@ -107,7 +107,7 @@ pub(crate) fn to_merge<'a>(parts: impl Iterator<Item = &'a OutboxPart>) -> Optio
     None
 }
 
-/// One part of all the deliveries of some, which are published; it takes the place of them. Reads their
+/// One part of all the deliveries of some, which have numbers; it takes the place of them. Reads their
 /// files.
 ///
 /// # Errors
@@ -118,7 +118,7 @@ pub(crate) fn merge(parts: &[OutboxPart]) -> Result<OutboxPart> {
     for part in parts {
         let own = part.rows.read()?;
         if part.merged.is_none() {
-            let checkpoint = part.checkpoint.expect("only what is published is merged");
+            let checkpoint = part.checkpoint.expect("only what has a number is merged");
             rows.extend_from_slice(&checkpoint.0.to_le_bytes());
             rows.extend_from_slice(&(own.len() as u64).to_le_bytes());
         }

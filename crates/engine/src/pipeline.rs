@@ -125,6 +125,29 @@ struct CurrentRun {
 }
 
 impl Inner {
+    fn new(spec: PipelineSpec) -> Self {
+        Self {
+            name: spec.name.clone(),
+            spec: Mutex::new(spec),
+            state: Mutex::new(State {
+                status: Status::Starting,
+                run: None,
+                alive: 0,
+                began: Instant::now(),
+                restart_at: None,
+                failures: 0,
+                cause: Cause::Other,
+            }),
+            changed: Condvar::new(),
+            counters: Arc::default(),
+            history: History::default(),
+            reads: Reads::default(),
+            restarts: AtomicU64::new(0),
+            gone: Mutex::new(false),
+            cancel: Cancel::default(),
+        }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -352,7 +375,7 @@ impl Pipeline {
         }
     }
 
-    /// Whether sinks are still to get what is published, those left out whose deliveries fail. What a
+    /// Whether sinks are still to get what is published, those left out whose deliveries fail or hang. What a
     /// checkpoint has published counts once an epoch has begun and ended since.
     #[must_use]
     pub fn is_delivering(&self) -> bool {
@@ -370,7 +393,7 @@ impl Pipeline {
         ahead.map(|(sink, ahead)| (sink.clone(), ahead.to_string())).collect()
     }
 
-    /// Deliveries that have failed several times in a row.
+    /// Deliveries that have failed several times in a row, or of which one has not ended for 30 seconds.
     #[must_use]
     pub fn failing_deliveries(&self) -> Vec<FailingDelivery> {
         self.inner.state().run.as_ref().map_or_else(Vec::new, |run| run.spec.run.failing())
@@ -478,7 +501,7 @@ impl Pipeline {
     pub fn delete(&self) -> Result<()> {
         let Some(owner) = self.owner.upgrade() else { return Ok(()) };
         owner.stop(&self.inner, false, Instant::now())?;
-        owner.delete(&self.inner.name)
+        owner.delete(&self.inner.name, || true).map(|_| ())
     }
 }
 
@@ -535,23 +558,31 @@ impl Pipelines {
         self.facilities.background.wait_for(future)
     }
 
-    /// Waits for what the root tells of a pipeline, until the engine ends.
+    /// Waits for what the root tells of a pipeline, until the engine ends; none when `patience` is over.
     pub(crate) fn wait_for_root<T>(
         &self,
         pipeline: &str,
         answer: impl Future<Output = highwater_checkpoint::Result<T>>,
-    ) -> Result<T> {
-        self.ending.wait(&self.facilities.background, pipeline, answer)
+        patience: impl FnMut() -> bool,
+    ) -> Result<Option<T>> {
+        self.ending.wait_while(&self.facilities.background, pipeline, answer, patience)
     }
 
     pub(crate) const fn ending(&self) -> &Cancel {
         &self.ending
     }
 
-    pub(crate) fn saved(&self, pipeline: &str, plan: &Plan, views: &[String]) -> Result<Saved> {
+    pub(crate) fn saved(
+        &self,
+        pipeline: &str,
+        plan: &Plan,
+        views: &[String],
+        patience: impl FnMut() -> bool,
+    ) -> Result<Option<Saved>> {
         let view = |name: &String| plan.views.iter().find(|view| view.name == *name);
         let found = views.iter().map(|n| view(n).ok_or_else(|| Error::Plan(format!("{pipeline} has no view {n}"))));
-        crate::saved::read(pipeline, plan, &found.collect::<Result<Vec<_>>>()?, &self.facilities)
+        let found = found.collect::<Result<Vec<_>>>()?;
+        crate::saved::read((pipeline, plan, found.as_slice()), &self.facilities, &self.ending, patience)
     }
 
     /// The runs that have not failed.
@@ -566,26 +597,10 @@ impl Pipelines {
     }
 
     pub(crate) fn create(self: &Arc<Self>, spec: PipelineSpec) -> Result<Pipeline> {
-        let inner = Arc::new(Inner {
-            name: spec.name.clone(),
-            spec: Mutex::new(spec),
-            state: Mutex::new(State {
-                status: Status::Starting,
-                run: None,
-                alive: 0,
-                began: Instant::now(),
-                restart_at: None,
-                failures: 0,
-                cause: Cause::Other,
-            }),
-            changed: Condvar::new(),
-            counters: Arc::default(),
-            history: History::default(),
-            reads: Reads::default(),
-            restarts: AtomicU64::new(0),
-            gone: Mutex::new(false),
-            cancel: Cancel::default(),
-        });
+        self.create_as(&Arc::new(Inner::new(spec)))
+    }
+
+    fn create_as(self: &Arc<Self>, inner: &Arc<Inner>) -> Result<Pipeline> {
         // Who stops all waits for it.
         let begun = inner.gone.lock().unwrap_or_else(PoisonError::into_inner);
         {
@@ -594,14 +609,14 @@ impl Pipelines {
             if all.contains_key(&inner.name) {
                 return Err(Error::Plan(format!("a pipeline named {} exists", inner.name)));
             }
-            all.insert(inner.name.clone(), Arc::clone(&inner));
+            all.insert(inner.name.clone(), Arc::clone(inner));
         }
-        if let Err(error) = self.begin(&inner) {
+        if let Err(error) = self.begin(inner) {
             self.all().remove(&inner.name);
             return Err(error);
         }
         drop(begun);
-        Ok(Pipeline { inner, owner: Arc::downgrade(self), title: None })
+        Ok(Pipeline { inner: Arc::clone(inner), owner: Arc::downgrade(self), title: None })
     }
 
     /// Begins a run from the newest checkpoint.
@@ -693,7 +708,9 @@ impl Pipelines {
         }
     }
 
-    pub(crate) fn delete(&self, name: &str) -> Result<()> {
+    /// Whether all that a pipeline had is removed; not when `patience`, which is asked every so often, is over before
+    /// the root has answered.
+    pub(crate) fn delete(&self, name: &str, patience: impl FnMut() -> bool) -> Result<bool> {
         // It must not write what is removed once more.
         self.wait_for_last_run(name, &self.ending)?;
         let last = self.last_runs().remove(name);
@@ -704,7 +721,8 @@ impl Pipelines {
         let folder = self.facilities.folder(name);
         lost::note_dropped(&folder).map_err(io)?;
         let store = &self.facilities.store;
-        let was_there = self.wait_for_root(name, highwater_checkpoint::inspect::delete(store, name))?;
+        let deleting = highwater_checkpoint::inspect::delete(store, name);
+        let Some(was_there) = self.wait_for_root(name, deleting, patience)? else { return Ok(false) };
         if !was_there && lost::has_left(&folder, store.root().url()) {
             return Err(lost::still_left(name, &folder, store.root().url()));
         }
@@ -712,6 +730,6 @@ impl Pipelines {
         if folder.exists() {
             std::fs::remove_dir_all(&folder).map_err(io)?;
         }
-        Ok(())
+        Ok(true)
     }
 }

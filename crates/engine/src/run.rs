@@ -156,6 +156,7 @@ pub(crate) struct RunSpec {
     pub(crate) reads: Reads,
     pub(crate) ended: Ended,
     background: Background,
+    clock: Arc<dyn Clock>,
     workers: usize,
     page_source: PageSource,
     splits: Vec<Vec<String>>,
@@ -169,7 +170,6 @@ pub(crate) struct RunSpec {
 
 /// What only worker 0 takes.
 struct ControlParts {
-    clock: Arc<dyn Clock>,
     store: Store,
     publisher: Publisher,
     identity: Identity,
@@ -234,7 +234,6 @@ pub(crate) fn prepare(spec: &PipelineSpec, facilities: &Facilities, setup: RunSe
     };
     let control = ControlParts {
         next: first_free(resolved.as_ref().map(|r| &r.manifest), &publisher),
-        clock: Arc::clone(&facilities.clock),
         store: store.clone(),
         publisher,
         identity,
@@ -262,6 +261,7 @@ pub(crate) fn prepare(spec: &PipelineSpec, facilities: &Facilities, setup: RunSe
         reads: setup.reads,
         ended: Ended(setup.events, setup.id),
         background: background.clone(),
+        clock: Arc::clone(&facilities.clock),
         workers,
         page_source: PageSource::new(Arc::clone(pages), store_id),
         restored,
@@ -567,6 +567,7 @@ impl RunSpec {
             schema: Arc::clone(&plan.schema),
             part: place.worker as u32,
             background: self.background.clone(),
+            clock: Arc::clone(&self.clock),
             run: Arc::clone(&self.run),
             undelivered: Arc::clone(&self.undelivered),
             restored: mine.cloned().collect(),
@@ -587,7 +588,7 @@ impl RunSpec {
         });
         let checkpointing = Checkpointing::new(CheckpointingSetup {
             background: self.background.clone(),
-            clock: Arc::clone(&parts.clock),
+            clock: Arc::clone(&self.clock),
             store: parts.store,
             publisher: parts.publisher,
             shipping: Arc::clone(&self.shipping),
@@ -608,7 +609,7 @@ impl RunSpec {
         let changes = nodes.filter(|(_, node)| matches!(node.operator, Operator::Changes(_))).map(|(at, _)| at);
         Control::new(ControlSetup {
             run: Arc::clone(&self.run),
-            clock: parts.clock,
+            clock: Arc::clone(&self.clock),
             requests: parts.requests,
             checkpointing,
             settings: parts.settings,

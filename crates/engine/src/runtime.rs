@@ -216,22 +216,43 @@ impl Engine {
         self.pipelines.create(spec)
     }
 
-    /// The rows of views of a pipeline as its newest checkpoint holds them, whether it runs or not.
+    /// The same; none when `patience`, which is asked every so often, is over before the dataflow runs, as the root
+    /// does not answer. What is in the root then is what a crash at that moment would leave.
+    ///
+    /// # Errors
+    /// As [`Engine::create`].
+    pub fn create_while(
+        &self,
+        spec: PipelineSpec,
+        patience: impl FnMut() -> bool + Send + 'static,
+    ) -> Result<Option<Pipeline>> {
+        self.pipelines.create_while(spec, patience)
+    }
+
+    /// The rows of views of a pipeline as its newest checkpoint holds them, whether it runs or not; none when
+    /// `patience`, which is asked every so often, is over before the root has given its files.
     ///
     /// # Errors
     /// `Plan` when the plan or the checkpoint has no such view, `NotRunning` when there is no
-    /// checkpoint, and those of restoring one.
-    pub fn saved(&self, pipeline: &str, plan: &Plan, views: &[String]) -> Result<Saved> {
-        self.pipelines.saved(pipeline, plan, views)
+    /// checkpoint or the engine ends, and those of restoring one.
+    pub fn saved(
+        &self,
+        pipeline: &str,
+        plan: &Plan,
+        views: &[String],
+        patience: impl FnMut() -> bool,
+    ) -> Result<Option<Saved>> {
+        self.pipelines.saved(pipeline, plan, views, patience)
     }
 
-    /// Removes all that a pipeline which does not run has, here and in the root.
+    /// Removes all that a pipeline which does not run has, here and in the root, and gives true; false when
+    /// `patience`, which is asked every so often, is over before the root has answered. Then call it again.
     ///
     /// # Errors
     /// When something cannot be removed, or the root that had its checkpoints has none: it may be away, and
     /// what is there is still to be removed. Call it again.
-    pub fn delete(&self, pipeline: &str) -> Result<()> {
-        self.pipelines.delete(pipeline)
+    pub fn delete(&self, pipeline: &str, patience: impl FnMut() -> bool) -> Result<bool> {
+        self.pipelines.delete(pipeline, patience)
     }
 
     /// The store that checkpoints go to.
@@ -245,7 +266,8 @@ impl Engine {
         self.pipelines.wait_for(future)
     }
 
-    /// Waits for what the root tells of a pipeline, as [`Engine::wait_for`], but not when the engine ends meanwhile.
+    /// Waits for what the root tells of a pipeline, as [`Engine::wait_for`], but not when the engine ends meanwhile;
+    /// none when `patience`, which is asked every so often, is over.
     ///
     /// # Errors
     /// `Checkpoint`, and `NotRunning` when the engine ends.
@@ -253,8 +275,9 @@ impl Engine {
         &self,
         pipeline: &str,
         answer: impl Future<Output = highwater_checkpoint::Result<T>>,
-    ) -> Result<T> {
-        self.pipelines.wait_for_root(pipeline, answer)
+        patience: impl FnMut() -> bool,
+    ) -> Result<Option<T>> {
+        self.pipelines.wait_for_root(pipeline, answer, patience)
     }
 
     /// Has nobody wait for the root any more to begin or delete a pipeline: what is under way is given up with

@@ -4,6 +4,7 @@
 //! views' tables are read from there, so that neither a run that begins meanwhile nor the collection
 //! of old files is in the way. Nothing in the root is changed.
 
+use crate::cancel::Cancel;
 use crate::error::{Error, Result};
 use crate::ops::source::Place;
 use crate::pipeline::finish;
@@ -53,16 +54,24 @@ impl Drop for Scratch {
     }
 }
 
-/// Reads views of a pipeline from its newest checkpoint that verifies.
+/// Reads views of a pipeline from its newest checkpoint that verifies; none when `patience` is over before its files
+/// are here.
 ///
 /// # Errors
 /// `Plan` when the checkpoint has no such view; those of restoring; `NotRunning` when there is no
-/// checkpoint.
-pub(crate) fn read(pipeline: &str, plan: &Plan, views: &[&View], facilities: &Facilities) -> Result<Saved> {
+/// checkpoint, or it is `ending`.
+pub(crate) fn read(
+    (pipeline, plan, views): (&str, &Plan, &[&View]),
+    facilities: &Facilities,
+    ending: &Cancel,
+    patience: impl FnMut() -> bool,
+) -> Result<Option<Saved>> {
     let scratch = Scratch::new(&facilities.scratch)?;
     let folder = scratch.0.join("files");
     let resolving = resolve(&facilities.store, pipeline, &folder, FetchOptions::default());
-    let Some(resolved) = facilities.background.wait_for(resolving)? else {
+    let resolved = ending.wait_while(&facilities.background, pipeline, resolving, patience)?;
+    let Some(resolved) = resolved else { return Ok(None) };
+    let Some(resolved) = resolved else {
         let reason = "it has no checkpoint".to_owned();
         return Err(Error::NotRunning { pipeline: pipeline.to_owned(), reason });
     };
@@ -88,12 +97,12 @@ pub(crate) fn read(pipeline: &str, plan: &Plan, views: &[&View], facilities: &Fa
         }
         finish(view, contents(&tables, view.node)?)
     });
-    Ok(Saved {
+    Ok(Some(Saved {
         views: rows.collect::<Result<_>>()?,
         checkpoint: manifest.checkpoint,
         epoch: manifest.epoch,
         wall: manifest.wall,
-    })
+    }))
 }
 
 fn contents(tables: &Tables<'_>, node: NodeId) -> Result<Vec<crate::batch::Batch>> {

@@ -61,12 +61,14 @@ pub(crate) struct Run {
     failing: Mutex<BTreeMap<(String, u32), FailingDelivery>>,
 }
 
-/// Deliveries of a sink that have failed several times in a row; they are tried again.
+/// Deliveries of a sink that have failed several times in a row, and are tried again, or of which one does not end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FailingDelivery {
     /// The sink's node.
     pub sink: String,
-    /// Why the newest try failed.
+    /// Whether one does not end, and has not failed.
+    pub hangs: bool,
+    /// Why the newest try failed, or for how long it has not ended.
     pub reason: String,
     /// Published parts that wait.
     pub waiting: usize,
@@ -102,7 +104,7 @@ impl Run {
         }
     }
 
-    /// How the deliveries of a sink on a worker fail; none when they no longer do.
+    /// How the deliveries of a sink on a worker fail or hang; none when they no longer do.
     pub(crate) fn set_failing(&self, sink: &str, part: u32, failing: Option<FailingDelivery>) {
         let mut all = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
         match failing {
@@ -111,12 +113,12 @@ impl Run {
         }
     }
 
-    /// All deliveries that fail.
+    /// All deliveries that fail or hang.
     pub(crate) fn failing(&self) -> Vec<FailingDelivery> {
         self.failing.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
-    /// Published parts that wait for deliveries that fail.
+    /// Published parts that wait for deliveries that fail or hang.
     pub(crate) fn stuck(&self) -> usize {
         self.failing.lock().unwrap_or_else(PoisonError::into_inner).values().map(|failing| failing.waiting).sum()
     }

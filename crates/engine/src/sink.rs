@@ -120,7 +120,8 @@ impl DeliveryPermit {
 pub trait Target: Send {
     /// Delivers one part of a checkpoint's outbox, all of it or nothing, once: a part that was
     /// delivered before is left as it is. `rows` are in the order of their epochs. May block, also
-    /// for ever: it has a thread to itself, and only the worker's later parts of this sink wait for it.
+    /// for ever: it has a thread to itself, and only the worker's later parts of this sink wait for it. After 30
+    /// seconds people are told that it hangs, until it ends.
     ///
     /// # Errors
     /// `Connector` when it cannot be delivered now. After any error it is tried again, with pauses

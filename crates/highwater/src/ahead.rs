@@ -4,12 +4,13 @@
 //! for that. With a checkpoint from just before, the last one is small. Nobody waits for the one before but who
 //! gives the statement, which is refused where it cannot be made: a pipeline that runs is not stopped for a root
 //! that does not answer. What is dropped is dropped all the same. A pipeline that is new has nothing to save: of it
-//! the root is asked before, which the definition does again.
+//! the root is asked before, and the definition is told what that has.
 
 use crate::connection::{Connection, invalid};
 use crate::database::{Database, State, failed_checkpoint};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::objects::{Body, Object};
+use crate::pipelines::AtRoot;
 use crate::settings::{ON_ERROR, PARALLELISM};
 use highwater_engine::{CheckpointOutcome, Trigger};
 use highwater_sql::statement::Statement;
@@ -19,6 +20,31 @@ use std::time::{Duration, Instant};
 /// How long who makes or changes something waits for such checkpoints, and who drops something.
 const PATIENCE: Duration = Duration::from_secs(60);
 const DROP_PATIENCE: Duration = Duration::from_secs(10);
+
+/// What a definition has learned before its turn.
+#[derive(Default)]
+pub(crate) struct Ahead {
+    /// What the root has of the pipeline that it makes.
+    new: Option<(String, AtRoot)>,
+}
+
+impl Ahead {
+    /// What the root has of a new pipeline.
+    ///
+    /// # Errors
+    /// `Sql` with 55006 when something else was asked, as another definition came between.
+    pub(crate) fn at_root(self, pipeline: &str) -> Result<AtRoot> {
+        match self.new {
+            Some((asked, at_root)) if asked == pipeline => Ok(at_root),
+            _ => Err(in_use(pipeline)),
+        }
+    }
+}
+
+/// The error of a definition that another one is in the way of.
+pub(crate) fn in_use(pipeline: &str) -> Error {
+    invalid("55006", format!("pipeline {pipeline:?} is just being made or changed by another session: try again"), None)
+}
 
 impl Database {
     /// Makes checkpoints of the pipelines that a definition begins anew, as far as that can be told before.
@@ -62,14 +88,24 @@ impl Database {
     /// gives the statement waits alone for a store that does not answer.
     ///
     /// # Errors
-    /// Those of the store.
-    pub(crate) fn ask_ahead(&self, statement: &Statement) -> Result<()> {
+    /// Those of the store; `Sql` with 57014 when it is cancelled, with 58030 when the root does not answer.
+    pub(crate) fn ask_ahead(&self, connection: &Connection, statement: &Statement) -> Result<Ahead> {
         let pipeline = new_pipeline(&self.state(), statement);
         // What no folder can be called is refused in its turn.
-        match pipeline.filter(|pipeline| self.engine.store().root().names(pipeline).is_ok()) {
-            Some(pipeline) => self.ask_root(&pipeline),
-            None => Ok(()),
+        let Some(pipeline) = pipeline.filter(|pipeline| self.engine.store().root().names(pipeline).is_ok()) else {
+            return Ok(Ahead::default());
+        };
+        let deadline = Instant::now() + PATIENCE;
+        let is_patient = || connection.check_cancelled().is_ok() && Instant::now() < deadline;
+        if let Some(at_root) = self.at_root(&pipeline, is_patient)? {
+            return Ok(Ahead { new: Some((pipeline, at_root)) });
         }
+        connection.check_cancelled()?;
+        let root = self.engine.store().root().url();
+        let message = format!(
+            "checkpoint root {root} has not told in {PATIENCE:?} what it has of {pipeline:?}: try again when it does"
+        );
+        Err(invalid("58030", message, None))
     }
 
     fn begun_anew_by(&self, state: &State, statement: &Statement) -> BTreeSet<String> {

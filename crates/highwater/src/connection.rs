@@ -114,6 +114,11 @@ impl Canceller {
         self.0.timed_out.store(true, Ordering::Relaxed);
     }
 
+    /// Whether the statement under way is to end.
+    pub(crate) fn is_over(&self) -> bool {
+        self.is_cancelled() || self.0.timed_out.load(Ordering::Relaxed)
+    }
+
     /// Whether somebody has asked the statement under way to end.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {

@@ -2,6 +2,7 @@
 //! pipeline that runs. A statement whose object exists with the same text is a no-op when resuming.
 
 use crate::advice::advised_to_create;
+use crate::ahead::Ahead;
 use crate::away::AwaySource;
 use crate::catalog::{Entry, Kind};
 use crate::connection::{Connection, invalid};
@@ -50,13 +51,19 @@ impl Database {
         Ok(Outcome::done("CREATE SOURCE"))
     }
 
-    pub(crate) fn create_table(&self, table: CreateTable, text: &str) -> Result<Outcome> {
+    pub(crate) fn create_table(
+        &self,
+        connection: &Connection,
+        table: CreateTable,
+        text: &str,
+        ahead: Ahead,
+    ) -> Result<Outcome> {
         let mut state = self.state();
         if let Free::Exists(outcome) = self.free(&state, Kind::Table, &table.name, table.if_not_exists, text)? {
             return Ok(outcome);
         }
         if table.feed.is_some() {
-            return self.create_fed(&mut state, table, text);
+            return self.create_fed(connection, state, table, text, ahead);
         }
         let entry = entry(&state, Kind::Table, &table.name, text, None);
         let object = self.table_object(table, entry)?;
@@ -98,16 +105,23 @@ impl Database {
     }
 
     /// A table that a connector fills is kept by a pipeline, which it is the first of.
-    fn create_fed(&self, state: &mut State, table: CreateTable, text: &str) -> Result<Outcome> {
+    fn create_fed<'a>(
+        &'a self,
+        connection: &Connection,
+        state: MutexGuard<'a, State>,
+        table: CreateTable,
+        text: &str,
+        ahead: Ahead,
+    ) -> Result<Outcome> {
         self.check_name(&table.name)?;
         let name = table.name.value.clone();
         let pipeline = state.catalog.free_to_keep(&name);
-        let entry = entry(state, Kind::Table, &table.name, text, Some(pipeline));
+        let entry = entry(&state, Kind::Table, &table.name, text, Some(pipeline));
         let object = self.fed_object(table, entry, None)?;
-        self.plan_with(state, &object)?;
-        self.keep(state, object)?;
+        self.plan_with(&state, &object)?;
+        let state = self.keep(connection, state, object, ahead)?;
         let done = Outcome::done("CREATE TABLE");
-        Ok(self.growth(state, &name)?.into_iter().fold(done, Outcome::noticed))
+        Ok(self.growth(&state, &name)?.into_iter().fold(done, Outcome::noticed))
     }
 
     fn fed_object(&self, statement: CreateTable, entry: Entry, away: Option<&Error>) -> Result<Object> {
@@ -193,7 +207,13 @@ impl Database {
         Ok(Outcome::done("CREATE VIEW"))
     }
 
-    pub(crate) fn create_materialized(&self, connection: &Connection, view: CreateView, text: &str) -> Result<Outcome> {
+    pub(crate) fn create_materialized(
+        &self,
+        connection: &Connection,
+        view: CreateView,
+        text: &str,
+        ahead: Ahead,
+    ) -> Result<Outcome> {
         settings::check(&view.options)?;
         let state = self.state();
         let kind = Kind::MaterializedView;
@@ -201,21 +221,22 @@ impl Database {
             return Ok(outcome);
         }
         let object = self.materialized_object(&state, view, text)?;
-        self.keep_filled(connection, state, object, "CREATE MATERIALIZED VIEW")
+        self.keep_filled(connection, state, object, "CREATE MATERIALIZED VIEW", ahead)
     }
 
     /// Adds a view or an index and waits until it is filled, unless the connection does not want to wait, or its
     /// pipeline is paused.
-    fn keep_filled(
-        &self,
+    fn keep_filled<'a>(
+        &'a self,
         connection: &Connection,
-        mut state: MutexGuard<'_, State>,
+        state: MutexGuard<'a, State>,
         object: Object,
         tag: &str,
+        ahead: Ahead,
     ) -> Result<Outcome> {
         let (name, id) = (object.name().to_owned(), object.entry.id);
         let is_paused = object.entry.pipeline.as_deref().is_some_and(|pipeline| state.catalog.is_paused(pipeline));
-        self.keep(&mut state, object)?;
+        let mut state = self.keep(connection, state, object, ahead)?;
         let waits = !state.deferring && !connection.is_on("background_ddl");
         let grows = self.growth(&state, &name)?;
         if waits && !is_paused {
@@ -323,7 +344,13 @@ impl Database {
     }
 
     /// Adds an index, which is filled as a view is.
-    pub(crate) fn create_index(&self, connection: &Connection, index: CreateIndex, text: &str) -> Result<Outcome> {
+    pub(crate) fn create_index(
+        &self,
+        connection: &Connection,
+        index: CreateIndex,
+        text: &str,
+        ahead: Ahead,
+    ) -> Result<Outcome> {
         let state = self.state();
         let (name, skips) = (&index.name, index.if_not_exists);
         if let Free::Exists(outcome) = self.free(&state, Kind::Index, name, skips, text)? {
@@ -335,11 +362,17 @@ impl Database {
         let pipeline = shared.unwrap_or_else(|| state.catalog.free_to_keep(&name.value));
         let entry = entry(&state, Kind::Index, &index.name, text, Some(pipeline));
         let object = self.kept_object(&state, entry, Body::Index(index))?;
-        self.keep_filled(connection, state, object, "CREATE INDEX")
+        self.keep_filled(connection, state, object, "CREATE INDEX", ahead)
     }
 
-    pub(crate) fn create_sink(&self, sink: CreateSink, text: &str) -> Result<Outcome> {
-        let mut state = self.state();
+    pub(crate) fn create_sink(
+        &self,
+        connection: &Connection,
+        sink: CreateSink,
+        text: &str,
+        ahead: Ahead,
+    ) -> Result<Outcome> {
+        let state = self.state();
         if let Free::Exists(outcome) = self.free(&state, Kind::Sink, &sink.name, sink.if_not_exists, text)? {
             return Ok(outcome);
         }
@@ -349,7 +382,7 @@ impl Database {
         let pipeline = shared.unwrap_or_else(|| state.catalog.free_to_keep(&sink.name.value));
         let entry = entry(&state, Kind::Sink, &sink.name, text, Some(pipeline));
         let object = self.kept_object(&state, entry, Body::Sink(sink))?;
-        self.keep(&mut state, object)?;
+        drop(self.keep(connection, state, object, ahead)?);
         Ok(Outcome::done("CREATE SINK"))
     }
 
@@ -360,7 +393,7 @@ impl Database {
         subscription: CreateSubscription,
         text: &str,
     ) -> Result<Outcome> {
-        let mut state = self.state();
+        let state = self.state();
         let (name, skips) = (&subscription.name, subscription.if_not_exists);
         if let Free::Exists(outcome) = self.free(&state, Kind::Subscription, name, skips, text)? {
             return Ok(outcome);
@@ -369,7 +402,8 @@ impl Database {
         let pipeline = crate::subscription::subject(&state, &subscription.from)?;
         let entry = entry(&state, Kind::Subscription, name, text, Some(pipeline.clone()));
         let object = self.subscription_object(&state, subscription, entry)?;
-        self.keep(&mut state, object)?;
+        // Its pipeline is there.
+        let state = self.keep(connection, state, object, Ahead::default())?;
         let running = state.running.get(&pipeline).filter(|_| !state.deferring).cloned();
         drop(state);
         let done = Outcome::done("CREATE SUBSCRIPTION");
@@ -402,29 +436,46 @@ impl Database {
         })
     }
 
-    /// Adds an object with a pipeline, and starts that unless starts are deferred.
-    fn keep(&self, state: &mut State, object: Object) -> Result<()> {
-        let name = object.name().to_owned();
+    /// Adds an object with a pipeline, and starts that unless starts are deferred: a new one without the state
+    /// meanwhile, so that others do not wait for the root.
+    fn keep<'a>(
+        &'a self,
+        connection: &Connection,
+        mut state: MutexGuard<'a, State>,
+        object: Object,
+        ahead: Ahead,
+    ) -> Result<MutexGuard<'a, State>> {
+        let (name, id) = (object.name().to_owned(), object.entry.id);
         let pipeline = object.entry.pipeline.clone().expect("kept objects have a pipeline");
         let is_first = state.objects.of_pipeline(&pipeline).next().is_none();
-        let is_at_root = is_first && self.check_new(state, &object)?;
+        let is_at_root = is_first && self.check_new(&state, &object, ahead.at_root(&pipeline)?)?;
         state.catalog.add(object.entry.clone())?;
         state.objects.add(object);
-        state.waiting.insert(pipeline.clone());
         if state.deferring {
-            return Ok(());
+            state.waiting.insert(pipeline);
+            return Ok(state);
         }
-        let started = if is_first { self.start_checked(state, &pipeline) } else { self.start(state, &pipeline) };
-        let Err(refused) = started else { return Ok(()) };
+        let started = if is_first {
+            let begun;
+            (state, begun) = self.begin_new(connection, state, &pipeline);
+            begun
+        } else {
+            self.start(&mut state, &pipeline)
+        };
+        let Err(refused) = started else { return Ok(state) };
+        if state.objects.get(&name).is_none_or(|object| object.entry.id != id) {
+            // Another session has dropped or renamed it meanwhile.
+            return Err(refused);
+        }
         if state.ran.contains(&pipeline) {
             // The object may be why: without it the pipeline is begun at once.
             state.broken.started(&pipeline);
         }
         if is_at_root {
             // What it found there was there before it.
-            self.withdraw(state, &name, &pipeline)?;
+            self.withdraw(&mut state, &name, &pipeline)?;
         } else {
-            self.forget(state, &[name])?;
+            self.forget(&mut state, &[name])?;
         }
         Err(refused)
     }

@@ -7,11 +7,20 @@
 //! new is kept under a name as long as the note has it.
 
 use crate::catalog::{Entry, Kind};
+use crate::connection::Connection;
 use crate::database::{Database, State};
 use highwater_engine::Error;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
-use std::sync::PoisonError;
+use std::sync::{MutexGuard, PoisonError, TryLockError};
+use std::time::{Duration, Instant};
+
+/// How long a definition waits for the removal of what it leaves: that is tried again.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// The same of one that was cancelled.
+const MOMENT: Duration = Duration::from_secs(1);
+/// How often who waits for their turn looks again.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// What is to be removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,25 +102,50 @@ impl Database {
     }
 
     /// Removes what the pipelines have left that were dropped since the last call, and gives what could not be, in
-    /// words.
-    pub(crate) fn remove_new(&self) -> Vec<String> {
+    /// words. Waits for a root that does not answer for a bounded time, and as long as the connection wants it.
+    pub(crate) fn remove_new(&self, connection: &Connection) -> Vec<String> {
         let new = std::mem::take(&mut self.state().unremoved);
         if new.is_empty() {
             return Vec::new();
         }
-        let _turn = self.removing.lock().unwrap_or_else(PoisonError::into_inner);
+        let was_cancelled = connection.check_cancelled().is_err();
+        let deadline = Instant::now() + if was_cancelled { MOMENT } else { PATIENCE };
+        let is_wanted = || was_cancelled || connection.check_cancelled().is_ok();
+        let is_patient = || is_wanted() && Instant::now() < deadline;
+        let turn = self.turn_to_remove(is_patient);
         let mut due = Vec::new();
-        let mut is_away = false;
+        let mut is_away = turn.is_none();
         for pipeline in new {
             if is_away {
                 due.push(format!("the checkpoints of {pipeline:?} are removed later"));
-            } else if let Err(error) = self.remove(&pipeline) {
-                tracing::warn!(pipeline, %error, "its checkpoints are still to be removed");
-                due.push(format!("the checkpoints of {pipeline:?} are removed later: {error}"));
-                is_away = does_not_answer(&error);
+                continue;
+            }
+            match self.remove(&pipeline, is_patient) {
+                Ok(true) => {}
+                Ok(false) => {
+                    due.push(format!("the checkpoints of {pipeline:?} are removed later: the root takes long"));
+                    is_away = true;
+                }
+                Err(error) => {
+                    tracing::warn!(pipeline, %error, "its checkpoints are still to be removed");
+                    due.push(format!("the checkpoints of {pipeline:?} are removed later: {error}"));
+                    is_away = does_not_answer(&error);
+                }
             }
         }
         due
+    }
+
+    /// One removes at a time; none when `is_patient` no longer is before it is one's turn.
+    fn turn_to_remove(&self, is_patient: impl Fn() -> bool) -> Option<MutexGuard<'_, ()>> {
+        loop {
+            match self.removing.try_lock() {
+                Ok(turn) => return Some(turn),
+                Err(TryLockError::Poisoned(poisoned)) => return Some(poisoned.into_inner()),
+                Err(TryLockError::WouldBlock) if is_patient() => std::thread::sleep(LOOK_AGAIN),
+                Err(TryLockError::WouldBlock) => return None,
+            }
+        }
     }
 
     /// Tries once more to remove what dropped pipelines have left.
@@ -119,7 +153,7 @@ impl Database {
         let due = self.state().catalog.leaving().pipelines.clone();
         for pipeline in due {
             let _turn = self.removing.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Err(error) = self.remove(&pipeline) {
+            if let Err(error) = self.remove(&pipeline, || true) {
                 tracing::debug!(pipeline, %error, "its checkpoints are still to be removed");
                 if does_not_answer(&error) {
                     return;
@@ -130,8 +164,8 @@ impl Database {
 
     /// Removes what a dropped pipeline has left, unless that is done, it is just being begun, or all ends. Only in
     /// one's turn: its name is free when it is done, and nobody must be at it any more. Without the state, as a store
-    /// may take its time.
-    fn remove(&self, pipeline: &str) -> Result<(), Error> {
+    /// may take its time; false when `is_patient` no longer is before that answers.
+    fn remove(&self, pipeline: &str, is_patient: impl FnMut() -> bool) -> Result<bool, Error> {
         let is_due = {
             let state = self.state();
             let is_of = |entry: &Entry| entry.pipeline.as_deref() == Some(pipeline);
@@ -141,13 +175,15 @@ impl Database {
                 && !state.catalog.entries().iter().any(is_of)
         };
         if is_due {
-            self.engine.delete(pipeline)?;
+            if !self.engine.delete(pipeline, is_patient)? {
+                return Ok(false);
+            }
             // It may have been begun once more while it was dropped.
             self.tables.set_readers(pipeline, &[]);
             let removed = Leaving { pipelines: BTreeSet::from([pipeline.to_owned()]), ..Leaving::default() };
             note(&mut self.state(), &removed);
         }
-        Ok(())
+        Ok(true)
     }
 }
 

@@ -6,6 +6,7 @@
 //! it names first, and keeps the queries of the others once more as a part of its own: the catalog
 //! says which pipeline an object is of, so its plan is the same after a restart.
 
+use crate::ahead::in_use;
 use crate::catalog::{Entry, Kind};
 use crate::connection::invalid;
 use crate::create::{connector, encoding, envelope};
@@ -26,6 +27,7 @@ use highwater_sql::{references, same_text};
 use highwater_tables::{JournalSink, TableStore};
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 impl Database {
     /// The plan of an object's pipeline with the object in it, whether it is there already or not.
@@ -134,15 +136,9 @@ impl Database {
 
     /// Starts a pipeline with the plan of all its objects, stopping it first if it runs.
     pub(crate) fn start(&self, state: &mut State, pipeline: &str) -> Result<()> {
-        self.begin(state, pipeline, false)
-    }
-
-    /// Starts a new pipeline, of which it is known that it may go on from what the root has.
-    pub(crate) fn start_checked(&self, state: &mut State, pipeline: &str) -> Result<()> {
-        self.begin(state, pipeline, true)
-    }
-
-    fn begin(&self, state: &mut State, pipeline: &str, is_checked: bool) -> Result<()> {
+        if state.restoring.is_making(pipeline) {
+            return Err(in_use(state.objects.title(pipeline)));
+        }
         if let Some(reason) = state.why_not_started(pipeline) {
             // It is read as its checkpoints hold it, and tried again with all that is broken.
             state.waiting.remove(pipeline);
@@ -157,16 +153,17 @@ impl Database {
                     tracing::warn!(pipeline, %error, "stopped without a final checkpoint");
                 }
             }
-            None if is_checked => {}
             // What the root has may be of objects, too, that were dropped while it did not run.
             None if is_of_before(state, pipeline) || state.ran.contains(pipeline) => {
-                self.check_offsets(pipeline, &spec.plan)?
+                self.check_offsets(pipeline, &spec.plan, for_a_while())?
             }
             None if first_is_not_the_first(state, pipeline) => {}
             None => self.check_root(pipeline, &spec.sql)?,
         }
         self.tables.set_readers(pipeline, &self.tables_of(state, pipeline));
-        let running = match self.engine.create(spec) {
+        let begun = self.engine.create_while(spec, for_a_while());
+        let begun = begun.and_then(|running| running.ok_or_else(|| self.silent(pipeline)));
+        let running = match begun {
             Ok(running) => running.titled(state.objects.title(pipeline)),
             Err(error) => {
                 let error = Error::from(error);
@@ -210,19 +207,18 @@ impl Database {
         Ok(())
     }
 
-    /// What the root has of a pipeline.
-    fn at_root(&self, pipeline: &str) -> Result<AtRoot> {
-        match self.engine.wait_for_root(pipeline, inspect::newest(self.engine.store(), pipeline)) {
-            Ok(Some(manifest)) => Ok(AtRoot::Checkpoint(Box::new(manifest))),
-            Ok(None) => Ok(AtRoot::Nothing),
-            Err(highwater_engine::Error::Checkpoint(checkpoint::Error::NothingVerifies { .. })) => Ok(AtRoot::Damage),
+    /// What the root has of a pipeline; none when `patience`, which is asked every so often, is over before it tells.
+    pub(crate) fn at_root(&self, pipeline: &str, patience: impl FnMut() -> bool) -> Result<Option<AtRoot>> {
+        let newest = inspect::newest(self.engine.store(), pipeline);
+        match self.engine.wait_for_root(pipeline, newest, patience) {
+            Ok(None) => Ok(None),
+            Ok(Some(Some(manifest))) => Ok(Some(AtRoot::Checkpoint(Box::new(manifest)))),
+            Ok(Some(None)) => Ok(Some(AtRoot::Nothing)),
+            Err(highwater_engine::Error::Checkpoint(checkpoint::Error::NothingVerifies { .. })) => {
+                Ok(Some(AtRoot::Damage))
+            }
             Err(error) => Err(error.into()),
         }
-    }
-
-    /// Whether the root answers when it is asked for a pipeline.
-    pub(crate) fn ask_root(&self, pipeline: &str) -> Result<()> {
-        self.at_root(pipeline).map(drop)
     }
 
     /// Looks at what the root has of a pipeline that the catalog knows, before that is claimed there: it
@@ -230,33 +226,44 @@ impl Database {
     ///
     /// # Errors
     /// When the newest goes on from another log of tables than the one that is here, or has given its sinks what is
-    /// not in them.
-    pub(crate) fn check_offsets(&self, pipeline: &str, plan: &Plan) -> Result<()> {
-        match self.at_root(pipeline) {
-            Ok(AtRoot::Nothing) => {
+    /// not in them; `Timeout` when `patience` is over before the root tells.
+    pub(crate) fn check_offsets(&self, pipeline: &str, plan: &Plan, patience: impl FnMut() -> bool) -> Result<()> {
+        match self.at_root(pipeline, patience) {
+            Ok(None) => return Err(self.silent(pipeline).into()),
+            Ok(Some(AtRoot::Nothing)) => {
                 let root = self.engine.store().root().url();
                 tracing::error!(pipeline, %root, "the root has no checkpoint of this pipeline: it starts from nothing");
             }
-            Ok(AtRoot::Checkpoint(manifest)) => check_positions(plan, &manifest)?,
+            Ok(Some(AtRoot::Checkpoint(manifest))) => check_positions(plan, &manifest)?,
             // The restore judges what is damaged, and tells why the root cannot be read.
-            Ok(AtRoot::Damage) | Err(_) => {}
+            Ok(Some(AtRoot::Damage)) | Err(_) => {}
         }
         Ok(())
     }
 
-    /// Whether the newest checkpoint of a pipeline is of another log of tables than the one that is here. What its
-    /// sinks were given does not matter to who reads its views.
-    pub(crate) fn is_foreign(&self, pipeline: &str, plan: &Plan) -> bool {
-        let Ok(AtRoot::Checkpoint(manifest)) = self.at_root(pipeline) else { return false };
-        log_offsets(plan, &manifest).any(|(source, offset)| source.check(offset).is_err())
+    /// The root has not told what it has of a pipeline.
+    fn silent(&self, pipeline: &str) -> highwater_engine::Error {
+        let root = self.engine.store().root().url();
+        highwater_engine::Error::Timeout(format!("checkpoint root {root} does not tell what it has of {pipeline}"))
+    }
+
+    /// Whether the newest checkpoint of a pipeline is of another log of tables than the one that is here; none when
+    /// `patience` is over before the root tells. What its sinks were given does not matter to who reads its views.
+    pub(crate) fn is_foreign(&self, pipeline: &str, plan: &Plan, patience: impl FnMut() -> bool) -> Option<bool> {
+        let manifest = match self.at_root(pipeline, patience) {
+            Ok(Some(AtRoot::Checkpoint(manifest))) => manifest,
+            Ok(None) => return None,
+            _ => return Some(false),
+        };
+        Some(log_offsets(plan, &manifest).any(|(source, offset)| source.check(offset).is_err()))
     }
 
     /// Refuses to make an object the first of a pipeline of which the root has one of another database:
     /// before anything is changed, as what a new object leaves is removed when it cannot be made. Whether
-    /// the root has anything of it.
-    pub(crate) fn check_new(&self, state: &State, object: &Object) -> Result<bool> {
+    /// the root has anything of it, as was learned before.
+    pub(crate) fn check_new(&self, state: &State, object: &Object, at_root: AtRoot) -> Result<bool> {
         let pipeline = object.entry.pipeline.as_deref().expect("kept objects have a pipeline");
-        let manifest = match self.at_root(pipeline)? {
+        let manifest = match at_root {
             AtRoot::Nothing => return Ok(false),
             AtRoot::Damage => return Ok(true),
             AtRoot::Checkpoint(manifest) => manifest,
@@ -288,10 +295,11 @@ impl Database {
 
     /// Refuses to go on from checkpoints that other statements made.
     fn check_root(&self, pipeline: &str, sql: &[String]) -> Result<()> {
-        match self.at_root(pipeline)? {
-            AtRoot::Checkpoint(manifest) => self.check_texts(pipeline, &manifest, sql),
+        match self.at_root(pipeline, for_a_while())? {
+            Some(AtRoot::Checkpoint(manifest)) => self.check_texts(pipeline, &manifest, sql),
             // What is damaged is for the restore to judge, which knows older ones.
-            AtRoot::Nothing | AtRoot::Damage => Ok(()),
+            Some(AtRoot::Nothing | AtRoot::Damage) => Ok(()),
+            None => Err(self.silent(pipeline).into()),
         }
     }
 
@@ -406,11 +414,21 @@ impl Database {
 }
 
 /// The newest that the root has of a pipeline; of damaged ones the one before.
-enum AtRoot {
+pub(crate) enum AtRoot {
     Nothing,
     /// Nothing that can be read.
     Damage,
     Checkpoint(Box<Manifest>),
+}
+
+/// How long the root is waited for to begin a pipeline anew, for which all others wait: then it is tried again
+/// without that.
+const ROOT_PATIENCE: Duration = Duration::from_secs(60);
+
+/// The patience of who begins a pipeline anew, from now on.
+fn for_a_while() -> impl FnMut() -> bool + Send + 'static {
+    let deadline = Instant::now() + ROOT_PATIENCE;
+    move || Instant::now() < deadline
 }
 
 /// Refuses an object of another kind than the statement names.

@@ -4,29 +4,34 @@
 //! on the workers within the budget of memory. First come those that a statement waits for, then
 //! those that feed sinks, then the others in the order of their creation. Reading and writing tables
 //! waits for no pipeline; a definition waits for all, a query for those of its views.
-//! Invariant: a pipeline is in the queue, begun, running or broken, and in one of these only; but one that is
-//! broken and tried again ([`crate::retry`]) stays so until it runs.
+//! A pipeline that is new is begun here too, so that nobody waits for the root but who made it.
+//! Invariant: a pipeline is in the queue, begun, being made, running or broken, and in one of these only; but one
+//! that is broken and tried again ([`crate::retry`]) stays so until it runs.
 
 use crate::catalog::Entry;
-use crate::connection::Connection;
+use crate::connection::{Connection, invalid};
 use crate::database::{Database, STACK_BYTES, State};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::objects::{Body, Object};
 use highwater_engine::Pipeline;
 use std::collections::{BTreeSet, VecDeque};
-use std::sync::PoisonError;
-use std::time::Duration;
+use std::sync::{MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 /// Restores at the same time: they mostly wait for the checkpoint root.
 const AT_ONCE: usize = 8;
 /// How often who waits for a pipeline looks whether it was cancelled.
 const LOOK_UP: Duration = Duration::from_millis(20);
+/// How long a definition waits for the root to begin a new pipeline.
+const NEW_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Pipelines that are yet to run.
 #[derive(Debug, Default)]
 pub(crate) struct Restoring {
     queue: VecDeque<String>,
     begun: BTreeSet<String>,
+    /// New ones that definitions begin.
+    making: BTreeSet<String>,
     /// The database is going down.
     closed: bool,
 }
@@ -34,10 +39,16 @@ pub(crate) struct Restoring {
 impl Restoring {
     /// Whether a pipeline is yet to run.
     pub(crate) fn holds(&self, pipeline: &str) -> bool {
-        self.begun.contains(pipeline) || self.queue.iter().any(|waiting| waiting == pipeline)
+        let is_begun = self.begun.contains(pipeline) || self.is_making(pipeline);
+        is_begun || self.queue.iter().any(|waiting| waiting == pipeline)
     }
 
-    /// Those that are yet to run, the next one first.
+    /// Whether a definition is just beginning a pipeline.
+    pub(crate) fn is_making(&self, pipeline: &str) -> bool {
+        self.making.contains(pipeline)
+    }
+
+    /// Those that are yet to be restored, the next one first.
     pub(crate) fn all(&self) -> impl Iterator<Item = &String> {
         self.begun.iter().chain(&self.queue)
     }
@@ -52,8 +63,14 @@ impl Restoring {
         self.queue.push_back(pipeline.to_owned());
     }
 
+    /// Whether none is yet to be restored.
     fn is_over(&self) -> bool {
         self.queue.is_empty() && self.begun.is_empty()
+    }
+
+    /// Whether none is yet to run.
+    fn is_idle(&self) -> bool {
+        self.is_over() && self.making.is_empty()
     }
 
     fn begin(&mut self) -> Option<String> {
@@ -149,7 +166,7 @@ impl Database {
             (entries, self.pipeline_spec(&state, pipeline))
         };
         let started = spec.and_then(|spec| {
-            self.check_offsets(pipeline, &spec.plan)?;
+            self.check_offsets(pipeline, &spec.plan, || true)?;
             Ok(self.engine.create(spec)?)
         });
         let mut state = self.state();
@@ -197,13 +214,64 @@ impl Database {
             state.restoring.queue.clear();
         }
         // Nobody cancels a stop.
-        let _ = self.wait_while(&Connection::new(), |state| !state.restoring.is_over());
+        let _ = self.wait_while(&Connection::new(), |state| !state.restoring.is_idle());
+    }
+
+    /// Begins a pipeline that is new, of which it is known that it may go on from what the root has: without the
+    /// state, as the root may take its time.
+    pub(crate) fn begin_new<'a>(
+        &'a self,
+        connection: &Connection,
+        mut state: MutexGuard<'a, State>,
+        pipeline: &str,
+    ) -> (MutexGuard<'a, State>, Result<()>) {
+        let spec = match state.why_not_started(pipeline) {
+            None => self.pipeline_spec(&state, pipeline),
+            Some(reason) => Err(highwater_engine::Error::NotRunning { pipeline: pipeline.to_owned(), reason }.into()),
+        };
+        let spec = match spec {
+            Ok(spec) => spec,
+            Err(error) => return (state, Err(error)),
+        };
+        let before = entries_of(&state, pipeline);
+        self.tables.set_readers(pipeline, &self.tables_of(&state, pipeline));
+        state.restoring.making.insert(pipeline.to_owned());
+        drop(state);
+        let (canceller, deadline) = (connection.canceller(), Instant::now() + NEW_PATIENCE);
+        let begun = self.engine.create_while(spec, move || !canceller.is_over() && Instant::now() < deadline);
+        let mut state = self.state();
+        state.restoring.making.remove(pipeline);
+        self.restored.notify_all();
+        let done = match begun {
+            Ok(Some(running)) if entries_of(&state, pipeline) == before => {
+                let running = running.titled(state.objects.title(pipeline));
+                state.running.insert(pipeline.to_owned(), running);
+                state.ran.insert(pipeline.to_owned());
+                Ok(())
+            }
+            Ok(Some(running)) => {
+                give_up(&mut state, &running);
+                Err(invalid("55000", "another session has changed it while it was made", None))
+            }
+            Ok(None) => connection.check_cancelled().and_then(|()| Err(self.does_not_begin(pipeline))),
+            Err(error) => Err(error.into()),
+        };
+        (state, done)
+    }
+
+    fn does_not_begin(&self, pipeline: &str) -> Error {
+        let root = self.engine.store().root().url();
+        let message = format!(
+            "pipeline {pipeline:?} could not be begun in {NEW_PATIENCE:?}, as checkpoint root {root} does not answer: \
+             try again when it does"
+        );
+        invalid("58030", message, None)
     }
 
     /// Waits until pipelines run, or are broken; they go first.
     pub(crate) fn wait_for_pipelines(&self, connection: &Connection, pipelines: &BTreeSet<String>) -> Result<()> {
         let mut state = self.state();
-        if state.restoring.is_over() {
+        if state.restoring.is_idle() {
             return Ok(());
         }
         for pipeline in pipelines {
@@ -216,6 +284,11 @@ impl Database {
     /// Waits until no pipeline is yet to be restored.
     pub(crate) fn wait_for_all_pipelines(&self, connection: &Connection) -> Result<()> {
         self.wait_while(connection, |state| !state.restoring.is_over())
+    }
+
+    /// Waits until no other definition begins a new pipeline: one comes after the other.
+    pub(crate) fn wait_for_new_pipelines(&self, connection: &Connection) -> Result<()> {
+        self.wait_while(connection, |state| !state.restoring.making.is_empty())
     }
 
     fn wait_while(&self, connection: &Connection, goes_on: impl Fn(&State) -> bool) -> Result<()> {

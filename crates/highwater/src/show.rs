@@ -166,7 +166,11 @@ pub(crate) fn object_status(state: &State, entry: &Entry) -> String {
     }
     let Some(pipeline) = &entry.pipeline else { return String::new() };
     match state.running.get(pipeline) {
-        Some(running) => doing(state, running),
+        Some(running) => {
+            let stuck = stuck_sinks(state, running).into_iter().filter(|(sink, _)| *sink == entry.name);
+            std::iter::once(doing(state, running)).chain(stuck.map(|(_, told)| told)).collect::<Vec<_>>().join("; ")
+        }
+        None if state.restoring.is_making(pipeline) => "starting".to_owned(),
         None if state.restoring.holds(pipeline) => "restoring".to_owned(),
         None => state.broken.why_not_running(pipeline).map_or_else(|| "not running".to_owned(), broken),
     }
@@ -178,8 +182,27 @@ pub(crate) fn stopped(state: &State) -> (Vec<String>, Vec<String>) {
     stopped.map(|(name, reason)| (state.objects.title(&name).to_owned(), format!("{BROKEN}{reason}"))).unzip()
 }
 
-/// The sinks of a pipeline that cannot deliver, and why.
+/// The sinks of a pipeline that cannot deliver, or whose deliveries do not end, and why; and those that were given
+/// more than there is.
 pub(crate) fn failing(state: &State, pipeline: &Pipeline) -> Vec<String> {
+    let ahead = pipeline.sinks_ahead().into_iter().map(|(sink, what)| {
+        format!(
+            "sink {:?} {what}: its target may have rows twice, and some that are gone; to be sure, empty the target, \
+             drop the sink and create it anew",
+            sink_name(state, &sink)
+        )
+    });
+    stuck_sinks(state, pipeline).into_iter().map(|(_, told)| told).chain(ahead).collect()
+}
+
+/// What a sink of the engine is called.
+fn sink_name(state: &State, sink: &str) -> String {
+    let kept = sink.rsplit_once('/').map_or(sink, |(kept, _)| kept);
+    state.objects.shown(kept).to_owned()
+}
+
+/// The sinks of a pipeline that cannot deliver, or whose deliveries do not end, by their names, and why.
+fn stuck_sinks(state: &State, pipeline: &Pipeline) -> Vec<(String, String)> {
     let mut failing = pipeline.failing_deliveries();
     // Some have deliveries on several workers.
     failing.dedup_by(|one, other| {
@@ -190,25 +213,18 @@ pub(crate) fn failing(state: &State, pipeline: &Pipeline) -> Vec<String> {
         }
         is_same
     });
-    let name_of = |sink: &str| {
-        let kept = sink.rsplit_once('/').map_or(sink, |(kept, _)| kept);
-        state.objects.shown(kept).to_owned()
-    };
     let told = |failing: FailingDelivery| {
-        let name = name_of(&failing.sink);
-        let FailingDelivery { reason, waiting, bytes, .. } = &failing;
-        format!(
-            "sink {name:?} cannot deliver for now, and is tried again: {reason} ({waiting} deliveries of {bytes} wait)"
-        )
+        let name = sink_name(state, &failing.sink);
+        let words = in_words(&name, &failing);
+        (name, words)
     };
-    let ahead = pipeline.sinks_ahead().into_iter().map(|(sink, what)| {
-        format!(
-            "sink {:?} {what}: its target may have rows twice, and some that are gone; to be sure, empty the target, \
-             drop the sink and create it anew",
-            name_of(&sink)
-        )
-    });
-    failing.into_iter().map(told).chain(ahead).collect()
+    failing.into_iter().map(told).collect()
+}
+
+fn in_words(name: &str, failing: &FailingDelivery) -> String {
+    let FailingDelivery { hangs, reason, waiting, bytes, .. } = failing;
+    let what = if *hangs { "hangs" } else { "cannot deliver for now, and is tried again" };
+    format!("sink {name:?} {what}: {reason} ({waiting} deliveries of {bytes} wait)")
 }
 
 /// What a pipeline does, and whether somebody wants it to take no rows.
@@ -326,4 +342,20 @@ fn checkpoint_rows(lines: &[Line]) -> Rows {
         ("full_bytes", numbers(lines.iter().map(|l| l.bytes))),
         ("files", numbers(lines.iter().map(|l| l.files))),
     ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use highwater_engine::core::Bytes;
+
+    #[test]
+    fn a_sink_that_hangs_is_told_apart_from_one_that_fails() {
+        let (sink, reason) = ("k/sink".to_owned(), "boom".to_owned());
+        let mut failing = FailingDelivery { sink, hangs: false, reason, waiting: 2, bytes: Bytes(10) };
+        let fails = "sink \"k\" cannot deliver for now, and is tried again: boom (2 deliveries of 10 B wait)";
+        assert_eq!(in_words("k", &failing), fails);
+        failing.hangs = true;
+        assert_eq!(in_words("k", &failing), "sink \"k\" hangs: boom (2 deliveries of 10 B wait)");
+    }
 }

@@ -1,6 +1,7 @@
 //! Executing statements for a connection: which part of the database does what, what a transaction
 //! allows, and what each leaves behind.
 
+use crate::ahead::Ahead;
 use crate::answer::{Answer, Tag};
 use crate::connection::{Connection, invalid};
 use crate::cursor;
@@ -13,6 +14,9 @@ use crate::prepared;
 use crate::show;
 use futures::future::BoxFuture;
 use highwater_sql::statement::{CopyOut, Name, SavepointVerb, SetScope, Show, Statement, TransactionModes};
+
+/// How often a definition is done again at once when another one came between.
+const MOST_TRIES: usize = 10;
 
 impl Database {
     /// Executes one statement for a connection. `text` is what it was parsed from. Must run on a
@@ -163,22 +167,40 @@ impl Database {
     fn define(&self, connection: &mut Connection, statement: &Statement, text: &str) -> Result<Outcome> {
         if changes_objects(statement) || matches!(statement, Statement::Checkpoint { .. } | Statement::Flush) {
             self.wait_for_all_pipelines(connection)?;
-            self.checkpoint_ahead(connection, statement)?;
-            self.ask_ahead(statement)?;
         }
-        let done = self.define_now(connection, statement, text);
-        let due = if changes_objects(statement) { self.remove_new() } else { Vec::new() };
+        if !changes_objects(statement) {
+            return self.define_now(connection, statement, text, Ahead::default());
+        }
+        let mut tries = 0;
+        let done = loop {
+            self.wait_for_new_pipelines(connection)?;
+            self.checkpoint_ahead(connection, statement)?;
+            let ahead = self.ask_ahead(connection, statement)?;
+            tries += 1;
+            match self.define_now(connection, statement, text, ahead) {
+                // Another definition came between, and nothing was changed.
+                Err(error) if tries < MOST_TRIES && makes_pipelines(statement) && error.sqlstate() == "55006" => {}
+                done => break done,
+            }
+        };
+        let due = self.remove_new(connection);
         Ok(due.into_iter().fold(done?, Outcome::noticed))
     }
 
-    fn define_now(&self, connection: &mut Connection, statement: &Statement, text: &str) -> Result<Outcome> {
+    fn define_now(
+        &self,
+        connection: &mut Connection,
+        statement: &Statement,
+        text: &str,
+        ahead: Ahead,
+    ) -> Result<Outcome> {
         match statement.clone() {
-            Statement::CreateTable(table) => self.create_table(table, text),
+            Statement::CreateTable(table) => self.create_table(connection, table, text, ahead),
             Statement::CreateSource(source) => self.create_source(source, text),
             Statement::CreateView(view) => self.create_view(view, text),
-            Statement::CreateMaterializedView(view) => self.create_materialized(connection, view, text),
-            Statement::CreateIndex(index) => self.create_index(connection, index, text),
-            Statement::CreateSink(sink) => self.create_sink(sink, text),
+            Statement::CreateMaterializedView(view) => self.create_materialized(connection, view, text, ahead),
+            Statement::CreateIndex(index) => self.create_index(connection, index, text, ahead),
+            Statement::CreateSink(sink) => self.create_sink(connection, sink, text, ahead),
             Statement::CreateSubscription(subscription) => self.create_subscription(connection, subscription, text),
             Statement::CreateFunction(function) => self.create_function(&function, text),
             Statement::DropFunction(dropped) => self.drop_function(&dropped),
@@ -323,6 +345,18 @@ fn writes(statement: &Statement) -> Option<String> {
         _ => return None,
     };
     Some(what.to_owned())
+}
+
+/// Whether a statement may make an object that a pipeline keeps.
+const fn makes_pipelines(statement: &Statement) -> bool {
+    matches!(
+        statement,
+        Statement::CreateTable(_)
+            | Statement::CreateMaterializedView(_)
+            | Statement::CreateIndex(_)
+            | Statement::CreateSink(_)
+            | Statement::CreateSubscription(_)
+    )
 }
 
 const fn changes_objects(statement: &Statement) -> bool {

@@ -2,9 +2,10 @@
 //! several pipelines over tables as of one position in the tables' log.
 //!
 //! A view whose pipeline does not run is read as its newest checkpoint holds it, and the client is
-//! told that it is stale. A row that is named by the view's key is looked up without reading others.
+//! told that it is stale. Who asks for that waits alone for a root that does not answer: after all other views are
+//! read, and for a bounded time. A row that is named by the view's key is looked up without reading others.
 
-use crate::connection::Connection;
+use crate::connection::{Connection, invalid};
 use crate::database::{Database, State};
 use crate::error::{Error, Result};
 use crate::objects::{Body, Object};
@@ -22,6 +23,10 @@ use std::time::{Duration, Instant};
 
 /// How long a query waits for a pipeline that is behind the others.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How long one waits to be told what the checkpoint root has of a pipeline that does not run, and then for the
+/// files of its checkpoint, which may be large.
+const ROOT_PATIENCE: Duration = Duration::from_secs(30);
+const FILES_PATIENCE: Duration = Duration::from_secs(600);
 
 /// What names in a query stand for.
 pub(crate) type Tables = BTreeMap<String, Arc<dyn TableSource>>;
@@ -35,6 +40,27 @@ pub(crate) struct Scanned {
     pub(crate) horizon: Option<u64>,
     /// Which views are stale, and why.
     pub(crate) notices: Vec<String>,
+}
+
+impl Scanned {
+    /// Takes the rows of views of a pipeline as of an epoch; `memory` is what is left for others.
+    fn add(
+        &mut self,
+        (pipeline, epoch): (&str, Epoch),
+        objects: &[&Object],
+        views: Vec<Vec<RecordBatch>>,
+        memory: &mut u64,
+    ) -> Result<()> {
+        let batches = views.iter().flatten();
+        *memory = memory.saturating_sub(batches.map(|batch| batch.get_array_memory_size() as u64).sum());
+        self.epochs.push((pipeline.to_owned(), epoch));
+        for (object, rows) in objects.iter().zip(views) {
+            let rows = shaped(&object.schema, rows)?;
+            let table = MemTable::try_new(Arc::clone(&object.schema), vec![rows])?;
+            self.tables.insert(object.name().to_owned(), provider_as_source(Arc::new(table)));
+        }
+        Ok(())
+    }
 }
 
 impl Database {
@@ -82,34 +108,28 @@ impl Database {
                     scanned.horizon = scanned.horizon.into_iter().chain(horizon).min();
                     Ok(scan)
                 }
-                Err(Error::Engine(reason @ highwater_engine::Error::NotRunning { .. })) => {
-                    Err(self.saved(pipeline, &names, reason)?)
-                }
+                Err(Error::Engine(reason @ highwater_engine::Error::NotRunning { .. })) => Err(reason),
                 Err(error) => return Err(error),
             });
         }
         // What the scans show is settled: the tables' changes may go on to the views.
         drop(stop);
         let mut memory = self.config.query_memory.0;
+        let mut stopped = Vec::new();
         for ((pipeline, objects), begun) in of_pipeline.iter().zip(begun) {
-            let (epoch, views) = match begun {
+            match begun {
                 Ok(scan) => match scan.finish(memory)? {
-                    Some(scan) => (scan.epoch, scan.views),
+                    Some(scan) => scanned.add((*pipeline, scan.epoch), objects, scan.views, &mut memory)?,
                     None => return Ok(None),
                 },
-                Err(Stale { epoch, notice, views }) => {
-                    scanned.notices.push(notice);
-                    (epoch, views)
-                }
-            };
-            let batches = views.iter().flatten();
-            memory = memory.saturating_sub(batches.map(|batch| batch.get_array_memory_size() as u64).sum());
-            scanned.epochs.push(((*pipeline).to_owned(), epoch));
-            for (object, rows) in objects.iter().zip(views) {
-                let rows = shaped(&object.schema, rows)?;
-                let table = MemTable::try_new(Arc::clone(&object.schema), vec![rows])?;
-                scanned.tables.insert(object.name().to_owned(), provider_as_source(Arc::new(table)));
+                Err(reason) => stopped.push((pipeline, objects, reason)),
             }
+        }
+        for (pipeline, objects, reason) in stopped {
+            let names: Vec<String> = objects.iter().map(|o| o.kept().to_owned()).collect();
+            let Stale { epoch, notice, views } = self.saved(connection, pipeline, &names, reason)?;
+            scanned.notices.push(notice);
+            scanned.add((*pipeline, epoch), objects, views, &mut memory)?;
         }
         Ok(Some(scanned))
     }
@@ -155,13 +175,29 @@ impl Database {
 
     /// Views of a pipeline that does not run, and what to tell of them. When there is nothing to
     /// read, `reason` is the error.
-    fn saved(&self, pipeline: &str, names: &[String], reason: highwater_engine::Error) -> Result<Stale> {
+    fn saved(
+        &self,
+        connection: &Connection,
+        pipeline: &str,
+        names: &[String],
+        reason: highwater_engine::Error,
+    ) -> Result<Stale> {
+        let began = Instant::now();
+        let within = |limit: Duration| connection.check_cancelled().is_ok() && began.elapsed() < limit;
         let plan = self.pipeline_plan(&self.state(), pipeline)?;
-        if self.is_foreign(pipeline, &plan) {
-            return Err(reason.into());
-        }
-        let saved = self.engine.saved(pipeline, &plan, names);
-        let Ok(Saved { checkpoint, epoch, wall, views }) = saved else { return Err(reason.into()) };
+        let saved = match self.is_foreign(pipeline, &plan, || within(ROOT_PATIENCE)) {
+            Some(true) => return Err(reason.into()),
+            Some(false) => self.engine.saved(pipeline, &plan, names, || within(FILES_PATIENCE)),
+            None => Ok(None),
+        };
+        let Saved { checkpoint, epoch, wall, views } = match saved {
+            Ok(Some(saved)) => saved,
+            Ok(None) => {
+                connection.check_cancelled()?;
+                return Err(self.unanswered(pipeline, began.elapsed(), &reason));
+            }
+            Err(_) => return Err(reason.into()),
+        };
         let age = u64::try_from(SystemClock::default().wall().0 - wall.0).unwrap_or_default() / 1_000_000;
         let state = self.state();
         let names: Vec<&str> = names.iter().map(|kept| state.objects.shown(kept)).collect();
@@ -174,6 +210,17 @@ impl Database {
         let notice = format!("{names}: stale, as of checkpoint {} of {age} s ago: {reason}", checkpoint.0);
         tracing::warn!(pipeline, checkpoint = checkpoint.0, reason, "a query reads views as a checkpoint holds them");
         Ok(Stale { epoch, notice, views })
+    }
+
+    /// The error of a read that has waited for the root for so long.
+    fn unanswered(&self, pipeline: &str, waited: Duration, reason: &highwater_engine::Error) -> Error {
+        let title = self.state().objects.title(pipeline).to_owned();
+        let (root, seconds) = (self.engine.store().root().url(), waited.as_secs());
+        let message = format!(
+            "{reason}; what its newest checkpoint holds would be read, but checkpoint root {root} has not given that \
+             of {title:?} in {seconds} s: try again when it answers"
+        );
+        invalid("58030", message, None)
     }
 
     pub(crate) fn running(&self, state: &State, pipeline: &str) -> Result<Pipeline> {

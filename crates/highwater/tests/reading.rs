@@ -113,6 +113,89 @@ fn a_view_of_a_failed_pipeline_is_read_as_it_was_saved() {
     database.shutdown().expect("stops");
 }
 
+/// Makes the root of a database hang for who asks for a pipeline: nobody ever writes what is to be read.
+fn hang_root(folder: &Path, pipeline: &str) {
+    let (pointer, pipe) = (folder.join("checkpoints").join(pipeline).join("current"), folder.join("pipe"));
+    assert!(pointer.exists());
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status().expect("a program for pipes");
+    assert!(made.success());
+    std::fs::rename(&pipe, &pointer).expect("in its place");
+}
+
+#[test]
+fn who_reads_a_view_of_a_failed_pipeline_waits_alone_for_a_root_that_hangs() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let database = open(folder.path());
+    database
+        .script(
+            "CREATE TABLE t (a int, b int);
+             CREATE MATERIALIZED VIEW shares AS SELECT a, sum(100 / b) AS share FROM t GROUP BY a;
+             CREATE MATERIALIZED VIEW counts AS SELECT a, count(*) AS n FROM t GROUP BY a;
+             INSERT INTO t VALUES (1, 10), (2, 50); FLUSH; CHECKPOINT;
+             INSERT INTO t VALUES (3, 0);",
+        )
+        .expect("created");
+    let found = database.pipelines().into_iter().find(|pipeline| pipeline.name() == "shares");
+    let shares = found.expect("it is there");
+    wait_for("the failure", || matches!(shares.status(), Status::Failed { .. }));
+    hang_root(folder.path(), "shares");
+    let before = shares.metrics().restarts;
+    wait_for("a restart, which hangs", || shares.metrics().restarts > before);
+    let mut connection = database.connect();
+    let canceller = connection.canceller();
+    std::thread::scope(|scope| {
+        let query = "SELECT a, share, n FROM shares JOIN counts USING (a)";
+        let reading = scope.spawn(|| database.execute_for(&mut connection, query));
+        for a in 4..10 {
+            database.execute(&format!("INSERT INTO t VALUES ({a}, 1)")).expect("inserted");
+            let row = format!("{a}|1");
+            wait_for("the other view", || rows(&database, "SELECT * FROM counts").contains(&row));
+        }
+        assert!(!reading.is_finished());
+        wait_for("the end of the read", || {
+            canceller.cancel();
+            reading.is_finished()
+        });
+        let error = reading.join().expect("it does not panic").expect_err("it was cancelled");
+        assert_eq!(error.sqlstate(), "57014", "{error}");
+    });
+}
+
+#[test]
+fn nobody_else_waits_for_a_definition_whose_root_hangs() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let database = open(folder.path());
+    let tables = "CREATE TABLE t (a int); CREATE MATERIALIZED VIEW w AS SELECT a, count(*) AS n FROM t GROUP BY a;";
+    database.script(tables).expect("created");
+    // Who claims the place of a pipeline waits for the lock beside its pointer.
+    let place = folder.path().join("checkpoints").join("v");
+    std::fs::create_dir_all(&place).expect("a folder");
+    let lock = std::fs::File::create(place.join(".current.lock")).expect("a file");
+    lock.lock().expect("nobody has it");
+    let definition = "CREATE MATERIALIZED VIEW v AS SELECT sum(a) AS s FROM t";
+    let mut connection = database.connect();
+    let canceller = connection.canceller();
+    std::thread::scope(|scope| {
+        let making = scope.spawn(|| database.execute_for(&mut connection, definition));
+        let status = "SELECT status FROM hw_catalog.views WHERE name = 'v'";
+        wait_for("the beginning", || rows(&database, status) == ["starting"]);
+        for statement in ["INSERT INTO t VALUES (7)", "FLUSH", "CHECKPOINT", "SHOW JOBS"] {
+            database.execute(statement).expect(statement);
+        }
+        assert_eq!(rows(&database, "SELECT * FROM w"), ["7|1"]);
+        assert!(!making.is_finished());
+        wait_for("the end of the definition", || {
+            canceller.cancel();
+            making.is_finished()
+        });
+        let error = making.join().expect("it does not panic").expect_err("it was cancelled");
+        assert_eq!(error.sqlstate(), "57014", "{error}");
+        assert!(rows(&database, status).is_empty());
+    });
+    database.execute(definition).expect("of that name there is none");
+    assert_eq!(rows(&database, "SELECT s FROM v"), ["7"]);
+}
+
 #[test]
 fn views_of_several_pipelines_are_seen_at_one_position() {
     let folder = tempfile::tempdir().expect("a folder");

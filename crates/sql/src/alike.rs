@@ -13,7 +13,7 @@ use crate::exact::compares;
 use crate::floats::is_interval;
 use crate::intervals::written;
 use crate::matched;
-use crate::numbers;
+use crate::numbers::{self, Brought};
 use crate::numerals;
 use crate::sets;
 use crate::types::{catalog_name, is_text, pg_name};
@@ -235,9 +235,14 @@ fn given_by(case: &Case) -> impl Iterator<Item = &Expr> + Clone {
     case.when_then_expr.iter().map(|(_, then)| then.as_ref()).chain(case.else_expr.as_deref())
 }
 
+/// As what the values that a CASE gives have one type, where they are numbers of several.
+fn numbers_given(case: &Case, schema: &DFSchema) -> Option<Brought> {
+    numbers::together(given_by(case), schema).or_else(|| numbers::integers(given_by(case), schema))
+}
+
 /// `CASE x WHEN a THEN b ... ELSE c END`: x and all a are alike, and all b and c.
 fn of_case(case: Case, schema: &DFSchema) -> Case {
-    let numbers = numbers::together(given_by(&case), schema);
+    let numbers = numbers_given(&case, schema);
     let Case { mut expr, mut when_then_expr, mut else_expr } = case;
     if let Some(to) = numbers {
         let thens = when_then_expr.iter_mut().map(|(_, then)| then).chain(&mut else_expr);
@@ -349,7 +354,7 @@ pub(crate) fn settled(plan: LogicalPlan) -> Result<LogicalPlan> {
     let done = plan.data.transform_up_with_subqueries(|node| {
         let node = typed(node, is_changed)?;
         is_changed |= node.transformed;
-        match node.data {
+        match if is_changed { told_within(node.data)? } else { node.data } {
             LogicalPlan::Union(union) => {
                 let union = united(union, is_changed)?;
                 is_changed |= union.transformed;
@@ -376,6 +381,49 @@ fn has_open_set(grouped: &Aggregate) -> bool {
     // A walk that looks at expressions only does not fail. Keys that UNNEST gives are put in order as they are.
     !matches!(grouped.input.as_ref(), LogicalPlan::Unnest(_))
         && sets.distinct_expr().into_iter().any(|key| key.exists(is_typed).unwrap_or(true))
+}
+
+/// A node whose subqueries know the columns around them by the types that these have now.
+fn told_within(node: LogicalPlan) -> Result<LogicalPlan> {
+    let node = match node {
+        LogicalPlan::Join(mut join) => {
+            join.right = Arc::new(told_around(Arc::unwrap_or_clone(join.right), join.left.schema())?.data);
+            LogicalPlan::Join(join)
+        }
+        other => other,
+    };
+    let around = merge_schema(&node.inputs());
+    Ok(node.map_subqueries(|subquery| told_around(subquery, &around))?.data)
+}
+
+/// A subquery among these columns, whose types it is to know.
+///
+/// # Errors
+/// DataFusion's, which are broken invariants here.
+pub(crate) fn told_around(plan: LogicalPlan, around: &DFSchema) -> Result<Transformed<LogicalPlan>> {
+    let mut is_changed = false;
+    plan.transform_up_with_subqueries(|node| {
+        let names = NamePreserver::new(&node);
+        let done = node.map_expressions(|expr| {
+            let name = names.save(&expr);
+            let done = expr.transform_up(|part| Ok(told_of(part, around)))?;
+            Ok(if done.transformed { done.update_data(|expr| name.restore(expr)) } else { done })
+        })?;
+        is_changed |= done.transformed;
+        if is_changed { done.data.recompute_schema().map(Transformed::yes) } else { Ok(done) }
+    })
+}
+
+fn told_of(part: Expr, around: &DFSchema) -> Transformed<Expr> {
+    let Expr::OuterReferenceColumn(field, column) = part else { return Transformed::no(part) };
+    let now = around.maybe_index_of_column(&column).map(|at| around.field(at).data_type());
+    match now.filter(|of| *of != field.data_type()) {
+        Some(of) => {
+            let field = Arc::new(field.as_ref().clone().with_data_type(of.clone()));
+            Transformed::yes(Expr::OuterReferenceColumn(field, column))
+        }
+        None => Transformed::no(Expr::OuterReferenceColumn(field, column)),
+    }
 }
 
 /// A node whose expressions have the types that they will be given; `is_changed` says that what is below may have
@@ -438,8 +486,7 @@ fn begins_with_text(case: &Case) -> bool {
 
 /// Whether the values of a CASE are of another type than the first one.
 fn gives_another(case: &Case, schema: &DFSchema) -> bool {
-    begins_with_text(case) && type_beside(given_by(case), schema).is_some()
-        || numbers::together(given_by(case), schema).is_some()
+    begins_with_text(case) && type_beside(given_by(case), schema).is_some() || numbers_given(case, schema).is_some()
 }
 
 /// A union whose columns have the types that they will be given.

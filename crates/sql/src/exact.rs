@@ -16,7 +16,8 @@ use crate::floats;
 use crate::frames;
 use crate::guards;
 use crate::lower::ties;
-use crate::null_keys::{JoinsOfOneKind, KeysOfOneKind};
+use crate::null_equality::{JoinsOfOneKind, KeysOfOneKind};
+use crate::nulled_keys::NulledKeys;
 use crate::nulls;
 use crate::ordered_sets;
 use crate::printed::printed;
@@ -242,6 +243,12 @@ fn aggregate(mut call: AggregateFunction, schema: &DFSchema) -> Result<Transform
         call.params.args = call.params.args.into_iter().map(|of| length(of, schema)).collect::<Result<_>>()?;
         call.params.order_by = call.params.order_by.into_iter().map(by_length).collect::<Result<_>>()?;
     }
+    // DataFusion knows the place as a bigint alone.
+    if name == "nth_value"
+        && let Some(Expr::Literal(place @ ScalarValue::Int32(_), _)) = call.params.args.get_mut(1)
+    {
+        *place = place.cast_to(&DataType::Int64)?;
+    }
     if ordered_sets::is_one(name)
         && let Some(value) = call.params.args.first_mut()
     {
@@ -409,6 +416,7 @@ pub(crate) fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
 pub fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     let mut rules = PhysicalOptimizer::new().rules;
     rules.insert(0, Arc::new(Together::Fallible));
+    rules.insert(1, Arc::new(NulledKeys));
     rules.retain(|rule| !rule.name().starts_with("FilterPushdown"));
     rules.push(Arc::new(Undealt));
     rules

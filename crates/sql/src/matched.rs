@@ -87,13 +87,11 @@ fn type_of(value: &Expr, schema: &DFSchema) -> DataType {
     value.get_type(schema).unwrap_or(DataType::Null)
 }
 
-/// What PostgreSQL calls the type of a value: numbers that are written out are integers where they are small, and
-/// numerics where they have a fraction.
+/// What PostgreSQL calls the type of a value: numbers that are written out with a fraction are numerics.
 fn name_of(value: &Expr, of: &DataType) -> String {
     match value {
         Expr::Alias(alias) => name_of(&alias.expr, of),
         Expr::Negative(inner) => name_of(inner, of),
-        Expr::Literal(ScalarValue::Int64(Some(number)), _) if i32::try_from(*number).is_ok() => "integer".to_owned(),
         Expr::Literal(ScalarValue::Float64(Some(_)), _) => "numeric".to_owned(),
         Expr::Literal(ScalarValue::Utf8(_) | ScalarValue::Null, _) => "unknown".to_owned(),
         _ => catalog_name(of),
@@ -379,12 +377,8 @@ pub(crate) fn in_postgres_words(message: &str) -> Option<(&'static str, String)>
     }
     if let Some(given) = after(&"Inconsistent data type across values list at row ") {
         let (before, found) = given.split_once(". Was ")?.1.split_once(" but found ")?;
-        // Numbers that are written out are bigints and doubles to the planner.
-        let written = |of: &str| match of {
-            "Int64" => Some("integer".to_owned()),
-            "Float64" => Some("numeric".to_owned()),
-            of => named(of),
-        };
+        // Numbers that are written out with a fraction are doubles to the planner.
+        let written = |of: &str| if of == "Float64" { Some("numeric".to_owned()) } else { named(of) };
         return Some(("42804", format!("VALUES types {} and {} {UNMATCHED}", written(before)?, written(found)?)));
     }
     if let Some(given) = after(&"Failed to unify argument types of make_array: [") {
@@ -489,7 +483,7 @@ mod tests {
                 Some(("42804", "argument of AND must be type boolean, not type integer")),
             ),
             (
-                "Inconsistent data type across values list at row 1 column 0. Was Int64 but found Date32",
+                "Inconsistent data type across values list at row 1 column 0. Was Int32 but found Date32",
                 Some(("42804", "VALUES types integer and date cannot be matched")),
             ),
             (

@@ -2,7 +2,8 @@
 //! takes a numeric with 15 digits behind the point for a double.
 //!
 //! - Values that are to have one type (`coalesce`, the branches of a CASE, ARRAY, UNION, VALUES) have the last of
-//!   these that one of them has: integers, numeric, real, double precision.
+//!   these that one of them has: integers, numeric, real, double precision. Integers of several types are what
+//!   DataFusion makes of them, the largest; of CASE and UNION it knows that only once a plan is analyzed.
 //! - Values that are compared are double precision where one is floating point and another is not, or is a double.
 //! - A number that is written out with a fraction is a numeric, as in PostgreSQL: beside a numeric it keeps its digits,
 //!   and beside a real it is one. What is double precision otherwise stays so.
@@ -163,6 +164,25 @@ pub(crate) fn type_compared<'a>(types: impl Iterator<Item = &'a DataType>) -> Op
     }
 }
 
+/// The types of integers, the smallest first.
+const INTEGERS: [DataType; 3] = [DataType::Int16, DataType::Int32, DataType::Int64];
+
+/// The largest of these types of integers, where there are several.
+pub(crate) fn largest<'a>(types: impl Iterator<Item = &'a DataType>) -> Option<DataType> {
+    let ranks = types.filter(|of| !of.is_null()).map(|of| INTEGERS.iter().position(|known| known == of));
+    let ranks = ranks.collect::<Option<Vec<usize>>>()?;
+    let (least, most) = (ranks.iter().min()?, ranks.iter().max()?);
+    (least < most).then(|| INTEGERS[*most].clone())
+}
+
+/// The one type of values that are integers of several types, beside which texts that are written out are read.
+pub(crate) fn integers<'a>(values: impl Iterator<Item = &'a Expr>, schema: &DFSchema) -> Option<Brought> {
+    let is_open = |value: &Expr| matches!(value, Expr::Literal(of, _) if of.is_null() || is_text(&of.data_type()));
+    let types = values.filter(|value| !is_open(value)).map(|value| value.get_type(schema));
+    let types = types.collect::<Result<Vec<DataType>>>().ok()?;
+    largest(types.iter()).map(Brought::To)
+}
+
 /// A value among those for which this was found.
 pub(crate) fn brought(value: Expr, to: &Brought, schema: &DFSchema) -> Expr {
     let to = match to {
@@ -258,7 +278,7 @@ pub(crate) fn of_columns(inputs: &[&LogicalPlan], width: usize) -> Columns {
         match seen.together_alike() {
             Some(Brought::To(of)) => *found = Some(of),
             Some(Brought::Exact) => columns.exact.push(at),
-            None => {}
+            None => *found = largest(inputs.iter().map(|input| input.schema().field(at).data_type())),
         }
     }
     columns

@@ -387,8 +387,8 @@ fn read_as_double(cast: &Cast) -> Option<Expr> {
     }
 }
 
-/// What is compared with each other, lists and ranges that an interval is looked up in, numerics that are written
-/// out and cast to doubles, and `to_hex` of an integer that is written out.
+/// What is compared with each other, lists and ranges that an interval is looked up in, and numerics that are written
+/// out and cast to doubles.
 #[derive(Debug)]
 pub(crate) struct Lists;
 
@@ -418,26 +418,9 @@ impl FunctionRewrite for Lists {
                 Some(double) => Transformed::yes(double),
                 None => Transformed::no(Expr::Cast(cast)),
             },
-            Expr::ScalarFunction(mut call) if call.func.name() == "to_hex" => {
-                call.args = call.args.into_iter().map(small).collect();
-                Transformed::yes(Expr::ScalarFunction(call))
-            }
             other => Transformed::no(other),
         })
     }
-}
-
-/// A whole number that is written out as an integer, where it is one.
-fn small(expr: Expr) -> Expr {
-    let integer = |expr: &Expr| match expr {
-        Expr::Literal(ScalarValue::Int64(value), _) => *value,
-        _ => None,
-    };
-    let value = match &expr {
-        Expr::Negative(of) => integer(of).and_then(i64::checked_neg),
-        _ => integer(&expr),
-    };
-    value.and_then(|value| i32::try_from(value).ok()).map_or(expr, lit)
 }
 
 #[cfg(test)]

@@ -245,7 +245,7 @@ fn of_others<'a>(values: impl Iterator<Item = &'a Expr> + Clone, schema: &DFSche
     let types: Vec<DataType> = types.filter(|of| !of.is_null()).collect();
     let of = match types.as_slice() {
         [of, others @ ..] if others.iter().all(|other| other == of) => Some(of.clone()),
-        types => numbers::type_together(types.iter()),
+        types => numbers::type_together(types.iter()).or_else(|| numbers::largest(types.iter())),
     };
     names.filter_map(|name| Some((name.clone(), of.clone()?))).collect()
 }
@@ -471,7 +471,7 @@ mod tests {
             ("SELECT split_part(s, $1, $2) FROM t", "$2 Int32"),
             ("SELECT a[$1] FROM t", "$1 Int32"),
             ("SELECT to_timestamp($1)", "$1 Float64"),
-            ("SELECT x FROM generate_series(1, $1) AS g (x)", "$1 Int64"),
+            ("SELECT x FROM generate_series(1, $1) AS g (x)", "$1 Int32"),
             ("SELECT lag(i, $1, $2) OVER (ORDER BY i) FROM t", "$1 Int32, $2 Int32"),
         ] {
             assert_eq!(types(text), expected, "{text}");
@@ -489,6 +489,7 @@ mod tests {
             assert_eq!(types(text), "$1 Int32", "{text}");
         }
         assert_eq!(types("SELECT least($1, $2)"), "");
+        assert_eq!(types("SELECT $1 + 1, coalesce($2, 3000000000, i) FROM t"), "$1 Int32, $2 Int64");
     }
 
     #[test]

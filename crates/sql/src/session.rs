@@ -23,6 +23,7 @@ use crate::function::{self, ScalarFunction};
 use crate::guards::{Guarded, Uncommon};
 use crate::hidden;
 use crate::ignored;
+use crate::integers::{self, Integers};
 use crate::interval_sums;
 use crate::intervals::{self, Intervals};
 use crate::jsonb::{self, Jsonb, Settled};
@@ -31,7 +32,7 @@ use crate::lengths::Lengths;
 use crate::matched::{self, Matched};
 use crate::merged;
 use crate::named;
-use crate::null_keys::{JoinsOfOneKind, KeysOfOneKind};
+use crate::null_equality::{JoinsOfOneKind, KeysOfOneKind};
 use crate::numerals::{Lists, Numerals};
 use crate::ordered_sets;
 use crate::parameters::{self, Operands};
@@ -237,6 +238,8 @@ impl Session {
         let mut state = SessionStateBuilder::new()
             .with_config(config)
             .with_expr_planners(vec![
+                // Others are to find numbers of their types.
+                Arc::new(Integers),
                 Arc::new(Operands),
                 Arc::new(Numerals),
                 Arc::new(Intervals),
@@ -420,7 +423,8 @@ impl Session {
         let declared = self.declared();
         let names = Names { session: self, relations, declared: &declared };
         let options = ParserOptions::from(&self.state.config_options().sql_parser);
-        let planned = |ast: ast::Query| {
+        let planned = |mut ast: ast::Query| {
+            integers::mark(&mut ast);
             let mut context = PlannerContext::new().with_prepare_param_data_types(parameters.clone());
             SqlToRel::new_with_options(&names, options)
                 .sql_statement_to_plan_with_context(ast::Statement::Query(Box::new(ast)), &mut context)

@@ -1,11 +1,14 @@
-//! Checkpoints whose parts or publications panic, and what their outboxes are given for numbers.
+//! Checkpoints whose parts or publications panic or that never begin, and what their outboxes are given for numbers.
 
 use super::*;
+use crate::control::{Control, ControlSetup, Next, Request};
+use crate::shared::Run;
 use crate::snapshot::{OperatorPart, Shipment, Snapshots};
 use highwater_checkpoint::{Base64, Host, PublishOptions, Root, TokioHost, UploadOptions, Uploader};
-use highwater_core::{StoreId, SystemClock, WorkerIndex};
+use highwater_core::{ManualClock, StoreId, SystemClock, WorkerIndex};
 use highwater_state::{Kind, Outcome, PageStore, Record, RecordKey, StoreLimits, TableId};
 use std::pin::Pin;
+use std::sync::mpsc::channel;
 use std::time::Instant;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -155,6 +158,51 @@ fn a_publication_that_panics_fails_its_checkpoint_and_the_next_one_is_published(
     let outcomes: Vec<bool> =
         checkpointing.history.reports().iter().map(|report| report.outcome == CheckpointOutcome::Published).collect();
     assert_eq!(outcomes, [false, false, true]);
+}
+
+#[test]
+fn who_asks_for_a_checkpoint_that_never_begins_is_told_when_it_is_given_up() {
+    let (scene, clock) = (Scene::new(), Arc::new(ManualClock::default()));
+    let (ask, requests) = channel();
+    let settings = CheckpointSettings { interval: None, ..CheckpointSettings::default() };
+    let timeout = settings.timeout;
+    let mut control = Control::new(ControlSetup {
+        run: Arc::new(Run::new("p".to_owned(), Arc::default(), Box::new(|_| {}))),
+        clock: Arc::clone(&clock) as Arc<dyn Clock>,
+        requests,
+        checkpointing: scene.checkpointing(),
+        settings,
+        phase: 0.0,
+        sources: 1,
+        fills: Vec::new(),
+        changes: BTreeSet::new(),
+        workers: 1,
+        wall: WallMicros(0),
+        undelivered: Arc::default(),
+        log: None,
+        is_new: false,
+        paused: false,
+        finished: Box::new(|_| {}),
+    });
+    let mut epochs = 0;
+    while matches!(control.look(), Next::Tick(_)) {
+        epochs += 1;
+    }
+    // None of the epochs ends, so the barrier waits.
+    let (reply, answer) = channel();
+    ask.send(Request::Checkpoint(Trigger::Manual, reply)).expect("it listens");
+    assert!(matches!(control.look(), Next::Wait(_)));
+    assert!(answer.try_recv().is_err());
+    clock.advance(timeout);
+    assert!(matches!(control.look(), Next::Wait(_)));
+    let report = answer.try_recv().expect("it is told");
+    assert_eq!(report.id, CheckpointId(1));
+    assert!(matches!(report.outcome, CheckpointOutcome::Failed(reason) if reason.contains("it was requested")));
+    control.completed_before(epochs);
+    let (reply, _answer) = channel();
+    ask.send(Request::Checkpoint(Trigger::Manual, reply)).expect("it listens");
+    let Next::Tick(tick) = control.look() else { panic!("there is room for an epoch") };
+    assert_eq!(tick.checkpoint, Some(CheckpointId(2)));
 }
 
 #[test]

@@ -4,15 +4,15 @@
 //! Invariants: nothing is delivered that no published checkpoint holds; what a checkpoint holds is
 //! handed in again with every later one until it is delivered, by reference; deliveries of a worker are
 //! in order. What waits for a target that fails, or for a checkpoint that does, is in files, and of long waits
-//! for a target in few of them (`merged`): in memory are the rows since the last checkpoint, a few small parts,
-//! and one merge.
+//! in few of them (`merged`): in memory are the rows since the last checkpoint, a few small parts, and one merge.
+//! What is published and what is not are not merged with each other.
 //!
-//! The rows of a checkpoint that failed stay a part of their own, which is not written again, and are delivered
+//! The rows of a checkpoint that failed stay a delivery of their own, also in what was merged, and are delivered
 //! under its number once a later checkpoint that holds them is published. A fence tells them apart by that:
 //!
 //! - Numbers rise within a run, above all that were listed before, and a checkpoint is published under one
 //!   above those of the parts that it holds (`checkpointing`). So the deliveries of a part are in rising order.
-//! - A part keeps its number and its rows in all later checkpoints, so a delivery that is made again is the same.
+//! - A delivery keeps its number and its rows in all later checkpoints, so one that is made again is the same.
 //! - A run that ends before such a checkpoint is published has delivered nothing of them: the next one goes on
 //!   from an older checkpoint, and may give the number to other rows.
 //! - A checkpoint that was taken for failed and is official after all is restored only when no later one
@@ -21,8 +21,9 @@
 
 use crate::background::Background;
 use crate::batch::Batch;
+use crate::checkpointing::remove;
 use crate::error::{Error, Result};
-use crate::kept_rows::KeptRows;
+use crate::kept_rows::{KeptRows, RowsFile};
 use crate::merged::{merge, to_merge};
 use crate::ops::by_rows::LeftOut;
 use crate::shared::{FailingDelivery, Run, caught};
@@ -33,7 +34,7 @@ use crate::wire;
 use arrow::array::{Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
-use highwater_core::{Bytes, CheckpointId, Epoch, WallMicros};
+use highwater_core::{Bytes, CheckpointId, Clock, Epoch, WallMicros};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -43,6 +44,8 @@ use std::time::{Duration, Instant};
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// After so many failures in a row nobody waits for a sink any more: it has had 300 ms to recover.
 const PATIENT_FAILURES: u32 = 3;
+/// Nor for a delivery that has not ended after so long; then it is told as those that fail are.
+const LONGEST_DELIVERY: Duration = Duration::from_secs(30);
 
 /// So many of the newest parts may stand in manifests, and in memory, however long they wait.
 const NEWEST: usize = 8;
@@ -64,6 +67,13 @@ struct Delivered {
     result: Result<bool>,
 }
 
+/// A delivery that is under way.
+struct Delivering {
+    result: Arc<Mutex<Option<Delivered>>>,
+    /// When it began, by the clock of the pipeline.
+    since: Duration,
+}
+
 /// Parts that are on their way to be one.
 struct Merging {
     /// The first of them.
@@ -80,6 +90,7 @@ pub(crate) struct Outbox {
     schema: SchemaRef,
     part: u32,
     background: Background,
+    clock: Arc<dyn Clock>,
     run: Arc<Run>,
     /// Deliveries of the whole pipeline that are published and not made.
     undelivered: Arc<AtomicUsize>,
@@ -93,7 +104,11 @@ pub(crate) struct Outbox {
     /// The checkpoint that was frozen last.
     frozen: Option<CheckpointId>,
     target: Option<Box<dyn Target>>,
-    delivering: Option<Arc<Mutex<Option<Delivered>>>>,
+    delivering: Option<Delivering>,
+    /// Whether that one has not ended for long.
+    hangs: bool,
+    /// When it is looked whether one does; so whoever asked to be woken then asks once.
+    look_at: Option<Duration>,
     merging: Option<Merging>,
     /// Whether rows could not be read back; then they stay as they are.
     is_unreadable: bool,
@@ -112,6 +127,7 @@ pub(crate) struct OutboxSetup {
     pub(crate) schema: SchemaRef,
     pub(crate) part: u32,
     pub(crate) background: Background,
+    pub(crate) clock: Arc<dyn Clock>,
     pub(crate) run: Arc<Run>,
     pub(crate) undelivered: Arc<AtomicUsize>,
     /// What the restored checkpoint holds for this worker; all of it is published.
@@ -128,6 +144,7 @@ impl Outbox {
             schema: setup.schema,
             part: setup.part,
             background: setup.background,
+            clock: setup.clock,
             run: setup.run,
             undelivered: setup.undelivered,
             current: Vec::new(),
@@ -136,6 +153,8 @@ impl Outbox {
             frozen: None,
             target: None,
             delivering: None,
+            hangs: false,
+            look_at: None,
             merging: None,
             is_unreadable: false,
             delivered: 0,
@@ -180,8 +199,7 @@ impl Outbox {
         }
         self.finish_merge();
         let old = (self.kept.len() + self.unpublished.len()).saturating_sub(NEWEST);
-        // A file of what is not published is known to no checkpoint that would remove it.
-        self.begin_merge(old.min(self.kept.len()));
+        self.begin_merge(old);
         for (at, part) in self.kept.iter_mut().chain(&mut self.unpublished).enumerate() {
             part.waits = at < old;
             part.rows.spill();
@@ -189,15 +207,16 @@ impl Outbox {
         self.kept.iter().chain(&self.unpublished).cloned().collect()
     }
 
-    /// Makes some of the `old` parts one, on a background thread. The first part is left alone, as it may
-    /// be on its way to the target; and what was merged before is in its file first.
+    /// Makes some of the `old` parts one, on a background thread: some that are published or some that are not, as
+    /// these are not delivered together. The first that is published is left alone, as it may be on its way to the
+    /// target; and what was merged before is in its file first.
     fn begin_merge(&mut self, old: usize) {
         let in_memory = |part: &OutboxPart| part.merged.is_some() && part.rows.file().is_none();
-        if old < 2 || self.is_unreadable || self.merging.is_some() || self.kept.iter().any(in_memory) {
+        let is_busy = self.is_unreadable || self.merging.is_some();
+        if is_busy || self.kept.iter().chain(&self.unpublished).any(in_memory) {
             return;
         }
-        let Some(range) = to_merge(self.kept.range(1..old)) else { return };
-        let parts: Vec<OutboxPart> = self.kept.range(1 + range.start..1 + range.end).cloned().collect();
+        let Some(parts) = self.merged_next(old) else { return };
         let Some(first) = parts.first() else { return };
         let (part, checkpoint, result) = (first.part, first.checkpoint, Arc::new(Mutex::new(None)));
         self.merging = Some(Merging { part, checkpoint, parts: parts.len(), result: Arc::clone(&result) });
@@ -207,56 +226,84 @@ impl Outbox {
         });
     }
 
+    /// Which of the `old` parts become one, if any do.
+    fn merged_next(&self, old: usize) -> Option<Vec<OutboxPart>> {
+        let kept = self.kept.iter().take(old).skip(1);
+        if let Some(range) = to_merge(kept.clone()) {
+            return Some(kept.skip(range.start).take(range.len()).cloned().collect());
+        }
+        let unpublished = self.unpublished.get(..old.saturating_sub(self.kept.len()))?;
+        to_merge(unpublished.iter()).map(|range| unpublished[range].to_vec())
+    }
+
     /// Puts a merged part in the place of those that it is made of, unless deliveries have come to them
-    /// meanwhile. Their files go when a checkpoint without them is published.
+    /// meanwhile. Their files go when a checkpoint without them is published, and at once if none with them was:
+    /// who wrote the one that has failed is done with it.
     fn finish_merge(&mut self) {
         let Some(merging) = &self.merging else { return };
         let Some(merged) = merging.result.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
         let is_first = |part: &OutboxPart| (part.part, part.checkpoint) == (merging.part, merging.checkpoint);
         let at = self.kept.iter().position(is_first).filter(|at| *at > 0);
+        let unpublished = self.unpublished.iter().position(is_first);
         let parts = merging.parts;
         self.merging = None;
-        match (at, merged) {
-            (Some(at), Ok(merged)) => {
+        match (merged, at, unpublished) {
+            (_, None, None) => {}
+            (Ok(merged), Some(at), _) => {
                 self.kept.drain(at..at + parts);
                 self.kept.insert(at, merged);
             }
-            (Some(_), Err(error)) => {
+            (Ok(merged), None, Some(at)) => {
+                let replaced: Vec<OutboxPart> = self.unpublished.splice(at..at + parts, [merged]).collect();
+                let files = replaced.into_iter().filter_map(|part| part.rows.file());
+                let files: Vec<RowsFile> = files.collect();
+                self.background.run(move || files.iter().for_each(|file| remove(&file.path)));
+            }
+            (Err(error), ..) => {
                 self.is_unreadable = true;
                 tracing::warn!(sink = &*self.name, %error, "parts that wait stay as they are");
             }
-            (None, _) => {}
         }
     }
 
     /// A checkpoint is published: all that was frozen until then belongs to it.
     pub(crate) fn published(&mut self, checkpoint: CheckpointId) {
-        self.undelivered.fetch_add(self.unpublished.len(), Relaxed);
+        let waiting = self.unpublished.iter().map(|part| part.waiting() as usize).sum();
+        self.undelivered.fetch_add(waiting, Relaxed);
         for mut part in self.unpublished.drain(..) {
             part.checkpoint = part.checkpoint.or(Some(checkpoint));
             self.kept.push_back(part);
         }
-        self.tell_failing();
+        if self.hangs || self.failing.is_some() {
+            self.tell_stuck();
+        }
     }
 
-    /// Tells how much waits for a sink that fails.
-    fn tell_failing(&self) {
-        let Some(reason) = &self.failing else { return };
+    /// Tells how much waits for a sink that fails or hangs, or that it no longer does.
+    fn tell_stuck(&self) {
+        self.run.set_failing(&self.name, self.part, self.stuck());
+    }
+
+    fn stuck(&self) -> Option<FailingDelivery> {
+        let reason = if self.hangs {
+            format!("a delivery has not ended for {} s", LONGEST_DELIVERY.as_secs())
+        } else {
+            self.failing.clone()?
+        };
         let (waiting, bytes) = self
             .kept
             .iter()
             .fold((0, 0), |(waiting, bytes), part| (waiting + part.waiting() as usize, bytes + part.rows.len()));
-        let (sink, reason, bytes) = (self.name.to_string(), reason.clone(), Bytes(bytes as u64));
-        let failing = FailingDelivery { sink, reason, waiting, bytes };
-        self.run.set_failing(&self.name, self.part, Some(failing));
+        let (sink, bytes) = (self.name.to_string(), Bytes(bytes as u64));
+        Some(FailingDelivery { sink, hangs: self.hangs, reason, waiting, bytes })
     }
 
-    /// Goes on delivering; `done` is called from another thread when there is more to do. Gives the
-    /// moment to come back at, if it must wait.
+    /// Goes on delivering; `done` is called from another thread when there is more to do. Gives the time after
+    /// which to come back, if it must wait or somebody must look whether a delivery ends.
     pub(crate) fn deliver(&mut self, done: impl FnOnce() + Send + 'static) -> Option<Duration> {
         self.finish_delivery();
         if self.delivering.is_some() {
-            return None;
+            return self.watch();
         }
         if let Some(at) = self.retry_at {
             let wait = at.saturating_duration_since(Instant::now());
@@ -268,7 +315,7 @@ impl Outbox {
         let part = self.kept.front()?.clone();
         let checkpoint = part.checkpoint?;
         let result = Arc::new(Mutex::new(None));
-        let delivering = Arc::clone(&result);
+        let delivering = Delivering { result: Arc::clone(&result), since: self.clock.monotonic() };
         let (sink, schema, target) = (Arc::clone(&self.sink), Arc::clone(&self.schema), self.target.take());
         let started = self.background.deliver(move || {
             let delivered = Delivered::of(sink.as_ref(), &schema, target, (&part, checkpoint));
@@ -278,7 +325,7 @@ impl Outbox {
         match started {
             Ok(()) => {
                 self.delivering = Some(delivering);
-                None
+                self.watch()
             }
             Err(source) => {
                 self.delivery_failed(&Error::Io { what: "start a thread for a delivery".into(), source });
@@ -287,26 +334,50 @@ impl Outbox {
         }
     }
 
+    /// Tells of a delivery that does not end. Gives the time after which somebody is to come back, unless they do so
+    /// anyway.
+    fn watch(&mut self) -> Option<Duration> {
+        let due = self.delivering.as_ref()?.since + LONGEST_DELIVERY;
+        let now = self.clock.monotonic();
+        if self.hangs || self.look_at.is_some_and(|at| now < at) {
+            return None;
+        }
+        if now < due {
+            self.look_at = Some(due);
+            return Some(due - now);
+        }
+        self.hangs = true;
+        tracing::warn!(sink = &*self.name, after = ?LONGEST_DELIVERY, "a delivery has not ended: nobody waits for it");
+        self.tell_stuck();
+        None
+    }
+
     fn finish_delivery(&mut self) {
-        let Some(result) = &self.delivering else { return };
-        let Some(delivered) = result.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
+        let Some(delivering) = &self.delivering else { return };
+        let Some(delivered) = delivering.result.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
         self.delivering = None;
         self.take_off(&delivered);
         let Delivered { target, count, left_out, result, .. } = delivered;
         if let Some((came, reason)) = left_out {
             self.run.left_out(&self.name, LeftOut { came, reason });
         }
+        let hung = std::mem::take(&mut self.hangs);
+        let was_stuck = hung || self.failing.is_some();
         if count > 0 {
             self.failures = 0;
+            self.failing = None;
             self.delivered += u64::from(count);
             self.run.counters.delivered.fetch_add(u64::from(count), Relaxed);
-            if self.failing.take().is_some() {
-                self.run.set_failing(&self.name, self.part, None);
-            }
         }
         match result {
             Ok(_) => self.target = target,
             Err(error) => self.delivery_failed(&error),
+        }
+        if hung {
+            tracing::info!(sink = &*self.name, "the delivery that did not end has ended");
+        }
+        if was_stuck {
+            self.tell_stuck();
         }
     }
 
@@ -333,7 +404,7 @@ impl Outbox {
         tracing::warn!(sink = &*self.name, %error, retry_in = ?pause, "a delivery failed");
         if self.failures >= PATIENT_FAILURES {
             self.failing = Some(error.to_string());
-            self.tell_failing();
+            self.tell_stuck();
         }
     }
 }

@@ -5,10 +5,10 @@
 //! time; until its new run is there it counts as failed, with the reason; once it is stopped for good no run
 //! of it begins.
 
-use super::{Inner, Pipelines, Status};
+use super::{Inner, LOOK_UP, Pipeline, Pipelines, Status};
 use crate::control::Request;
 use crate::error::{Error, Result};
-use crate::run::Event;
+use crate::run::{Event, PipelineSpec};
 use crate::shared::{Cause, Failure, caught};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, MutexGuard, PoisonError, TryLockError};
@@ -163,6 +163,33 @@ impl Pipelines {
         {
             inner.put_off(&error);
         }
+    }
+
+    /// Creates a pipeline as long as `patience` lasts; none when it is over before its dataflow runs.
+    pub(crate) fn create_while(
+        self: &Arc<Self>,
+        spec: PipelineSpec,
+        mut patience: impl FnMut() -> bool + Send + 'static,
+    ) -> Result<Option<Pipeline>> {
+        let inner = Arc::new(Inner::new(spec));
+        let cancel = inner.cancel.clone();
+        let watch = self.facilities.background.handle().spawn(async move {
+            while patience() {
+                tokio::time::sleep(LOOK_UP).await;
+            }
+            cancel.cancel();
+        });
+        let created = self.create_as(&inner);
+        watch.abort();
+        // Once it has ended it cancels nothing any more: that it was aborted is no error.
+        let _ = self.wait_for(watch);
+        if !inner.cancel.is_cancelled() || self.ending.is_cancelled() {
+            return created.map(Some);
+        }
+        if created.is_ok() {
+            self.stop(&inner, false, Instant::now())?;
+        }
+        Ok(None)
     }
 
     /// Stops a pipeline; what is waited for counts from `since`. A run that is being begun is given up.

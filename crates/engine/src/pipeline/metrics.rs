@@ -46,6 +46,8 @@ pub struct Metrics {
     pub delivered: u64,
     /// Failed deliveries.
     pub delivery_failures: u64,
+    /// Deliveries that wait for sinks of which several tries in a row have failed, or one does not end.
+    pub stuck_deliveries: u64,
     /// Restarts after failures.
     pub restarts: u64,
     /// The position in the log of changes that every view shows.
@@ -61,6 +63,7 @@ impl Pipeline {
     #[must_use]
     pub fn metrics(&self) -> Metrics {
         let c = &self.inner.counters;
+        let stuck = self.inner.state().run.as_ref().map_or(0, |run| run.spec.run.stuck());
         Metrics {
             rows_in: c.rows_in.load(Relaxed),
             skipped_rows: c.skipped_rows.load(Relaxed),
@@ -80,6 +83,7 @@ impl Pipeline {
             fallbacks: c.fallbacks.load(Relaxed),
             delivered: c.delivered.load(Relaxed),
             delivery_failures: c.delivery_failures.load(Relaxed),
+            stuck_deliveries: stuck as u64,
             restarts: self.inner.restarts.load(Relaxed),
             horizon: c.horizon.load(Relaxed),
             backfill: c.backfill.load(Relaxed),

@@ -41,6 +41,29 @@ fn a_bounded_input_is_aggregated_and_finishes() {
 }
 
 #[test]
+fn a_pipeline_is_not_created_when_patience_with_its_root_is_over() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let engine = engine(folder.path(), 1);
+    let numbers = Numbers::new(1000, 7);
+    // Who claims the place of a pipeline waits for the lock beside its pointer.
+    let place = folder.path().join("checkpoints").join("p");
+    std::fs::create_dir_all(&place).expect("a folder");
+    let lock = std::fs::File::create(place.join(".current.lock")).expect("a file");
+    lock.lock().expect("nobody has it");
+    let mut looks = 0;
+    let given_up = engine.create_while(spec_of("p", &numbers, Wanted::View), move || {
+        looks += 1;
+        looks < 3
+    });
+    assert!(given_up.expect("the root has not failed").is_none());
+    drop(lock);
+    let created = engine.create_while(spec_of("p", &numbers, Wanted::View), || true);
+    let pipeline = created.expect("creates").expect("in time");
+    assert!(pipeline.wait_finished(Some(Duration::from_secs(60))).expect("runs"), "{:?}", pipeline.status());
+    engine.shutdown().expect("stops");
+}
+
+#[test]
 fn it_goes_on_after_a_stop_and_after_a_crash_with_any_number_of_workers() {
     let folder = tempfile::tempdir().expect("a folder");
     let numbers = Numbers::new(0, 5000);

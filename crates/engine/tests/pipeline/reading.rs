@@ -131,11 +131,11 @@ fn a_pipeline_that_failed_is_read_as_its_checkpoint_holds_it() {
     wait_for("the failure", || matches!(pipeline.status(), Status::Failed { .. }));
     let plan = plan_of(&numbers, Wanted::View);
     for _ in 0..2 {
-        let saved = engine.saved("p", &plan, &["groups".to_owned()]).expect("reads");
+        let saved = engine.saved("p", &plan, &["groups".to_owned()], || true).expect("reads").expect("in time");
         let groups: Groups = saved.views[0].iter().flat_map(rows_of).collect();
         assert_eq!(groups, groups_of(30_000, 500));
     }
-    let unknown = engine.saved("nothing", &plan, &["groups".to_owned()]).expect_err("no checkpoint");
+    let unknown = engine.saved("nothing", &plan, &["groups".to_owned()], || true).expect_err("no checkpoint");
     assert!(matches!(unknown, Error::NotRunning { .. }), "{unknown}");
     numbers.fail_at.store(u64::MAX, Relaxed);
     let all = |groups: Groups| groups.values().map(|(count, _)| count).sum::<i64>() == 60_000;

@@ -61,8 +61,7 @@ impl Grammar<'_> {
         if fitting.is_empty() {
             return None;
         }
-        let found: &Column = self.draw.of(&fitting);
-        Some(found.clone())
+        Some(fitting[self.draw.below(fitting.len())].clone())
     }
 
     fn plain(&mut self, depth: usize) -> Query {

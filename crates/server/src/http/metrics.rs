@@ -85,7 +85,7 @@ pub(super) const BUILD: Family =
     Family { name: "highwater_build_info", kind: Kind::Gauge, help: "Always 1; the label version says which this is." };
 
 /// Every family with a label `pipeline`.
-pub(super) const OF_PIPELINE: [OfPipeline; 24] = [
+pub(super) const OF_PIPELINE: [OfPipeline; 25] = [
     of_pipeline("highwater_pipeline_up", Kind::Gauge, Of::Up, "1 when it runs or has read all its input, else 0."),
     of_pipeline(
         "highwater_pipeline_rows_in_total",
@@ -196,6 +196,12 @@ pub(super) const OF_PIPELINE: [OfPipeline; 24] = [
         Kind::Counter,
         Of::Count(|m| m.delivery_failures),
         "Deliveries that failed and were tried again.",
+    ),
+    of_pipeline(
+        "highwater_pipeline_stuck_deliveries",
+        Kind::Gauge,
+        Of::Count(|m| m.stuck_deliveries),
+        "Deliveries that wait for sinks of which three tries in a row have failed or one has not ended for 30 s.",
     ),
     of_pipeline(
         "highwater_pipeline_restarts_total",

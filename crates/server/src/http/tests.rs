@@ -101,7 +101,8 @@ fn metrics_are_those_of_the_documentation() {
 
 #[test]
 fn names_say_what_they_count() {
-    let units = ["_seconds", "_bytes", "_ratio", "_info", "_up", "_keys", "_objects", "_position", "_commits"];
+    let units =
+        ["_seconds", "_bytes", "_ratio", "_info", "_up", "_keys", "_objects", "_position", "_commits", "_deliveries"];
     for Family { name, kind, help } in families() {
         assert!(name.starts_with("highwater_") || name.starts_with("process_"), "{name}");
         assert_eq!(*kind == Kind::Counter, name.ends_with("_total"), "{name}");
@@ -142,8 +143,14 @@ fn process_reading() -> ProcessReading {
 
 #[test]
 fn a_pipeline_is_told_in_seconds_bytes_and_ratios() {
-    let mut metrics =
-        Metrics { rows_in: 5, checkpoints: 2, failed_checkpoints: 1, backfill: 415, ..Metrics::default() };
+    let mut metrics = Metrics {
+        rows_in: 5,
+        checkpoints: 2,
+        failed_checkpoints: 1,
+        stuck_deliveries: 3,
+        backfill: 415,
+        ..Metrics::default()
+    };
     (metrics.epoch_us.count, metrics.epoch_us.p99) = (9, 2_500);
     let readings = [
         Reading { name: "bids".to_owned(), is_up: true, metrics, last: Some(report()) },
@@ -161,6 +168,7 @@ fn a_pipeline_is_told_in_seconds_bytes_and_ratios() {
         "highwater_pipeline_epoch_seconds_count{pipeline=\"bids\"} 9",
         "highwater_pipeline_checkpoints_total{pipeline=\"bids\",outcome=\"published\"} 2",
         "highwater_pipeline_checkpoints_total{pipeline=\"bids\",outcome=\"failed\"} 1",
+        "highwater_pipeline_stuck_deliveries{pipeline=\"bids\"} 3",
         "highwater_pipeline_backfill_ratio{pipeline=\"bids\"} 0.415",
         "highwater_pipeline_last_checkpoint_timestamp_seconds{pipeline=\"bids\"} 1700000000.25",
         "highwater_pipeline_last_checkpoint_duration_seconds{pipeline=\"bids\"} 1.5",

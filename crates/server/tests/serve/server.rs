@@ -51,7 +51,9 @@ impl Server {
     /// Whether it came to listen.
     fn listens(&mut self) -> bool {
         let deadline = Instant::now() + PATIENCE;
-        while std::net::TcpStream::connect(("127.0.0.1", self.pg)).is_err() {
+        // It ends when it gets one of them only.
+        let is_open = |port| std::net::TcpStream::connect(("127.0.0.1", port)).is_ok();
+        while !(is_open(self.http) && is_open(self.pg)) {
             if self.child.try_wait().expect("it can be asked").is_some() {
                 return false;
             }

@@ -672,7 +672,7 @@ fn parameters_of_no_type_have_that_of_their_places() {
         ("SELECT id FROM t WHERE id > 1 UNION ALL SELECT $1", &["7"], "p23 c23 v7"),
         ("SELECT coalesce($1, id) FROM t", &["7"], "p23 c23 v7"),
         ("SELECT $1::int", &["7"], "p23 c23 v7"),
-        ("SELECT x FROM generate_series(1, $1) AS g (x)", &["1"], "p20 c20 v1"),
+        ("SELECT x FROM generate_series(1, $1) AS g (x)", &["1"], "p23 c20 v1"),
         ("SELECT abs($1)", &["-2"], "p701 c701 v2"),
         ("SELECT round($1, 2)", &["2.555"], "p1700 c1700 v2.56"),
         ("SELECT left(s, $1) FROM t", &["1"], "p23 c25 vx"),
@@ -698,7 +698,7 @@ fn parameters_of_no_type_have_that_of_their_places() {
         ("UPDATE t SET s = $2 WHERE id = $1 RETURNING id + $3", &["1", "b", "2"], "p23,25,23 c23 v3"),
         ("DELETE FROM t WHERE id = $1 RETURNING s || $2", &["9", "b"], "p23,25 c25"),
         ("INSERT INTO t (id, s) SELECT $1, s FROM t WHERE id = 9", &["5"], "p23"),
-        ("INSERT INTO t (id) VALUES ($1 + 1)", &["1"], "p20"),
+        ("INSERT INTO t (id) VALUES ($1 + 1)", &["1"], "p23"),
         ("INSERT INTO t (id) VALUES (1) ON CONFLICT (id) DO UPDATE SET s = excluded.id || $1", &["a"], "p25"),
         ("SELECT $1 + $2", &["1", "2"], "e42725"),
     ];

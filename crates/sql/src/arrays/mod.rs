@@ -23,7 +23,7 @@ use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr, RawFieldAccessExpr};
 use datafusion::logical_expr::registry::FunctionRegistry;
 use datafusion::logical_expr::utils::merge_schema;
-use datafusion::logical_expr::{Expr, ExprSchemable, GetFieldAccess, LogicalPlan, Operator, ScalarUDF, cast, lit};
+use datafusion::logical_expr::{Expr, ExprSchemable, GetFieldAccess, LogicalPlan, Operator, ScalarUDF, cast};
 use datafusion::sql::sqlparser::ast::BinaryOperator;
 use function::{ArrayFunction, Kind};
 use std::collections::BTreeMap;
@@ -148,23 +148,9 @@ fn read_as(expr: Expr, other: &DataType) -> Expr {
     }
 }
 
-/// A whole number that is written out.
-fn whole(expr: &Expr) -> Option<i64> {
-    match expr {
-        Expr::Literal(ScalarValue::Int64(Some(value)), _) => Some(*value),
-        Expr::Negative(inner) => whole(inner)?.checked_neg(),
-        _ => None,
-    }
-}
-
-/// A whole number that is written out as one of a smaller type, where it fits.
-fn narrowed(expr: Expr, to: &DataType) -> Expr {
-    let Some(value) = whole(&expr) else { return expr };
-    match to {
-        DataType::Int16 => i16::try_from(value).map_or(expr, lit),
-        DataType::Int32 => i32::try_from(value).map_or(expr, lit),
-        _ => expr,
-    }
+/// Whether a slice has no step of its own; what is not written out is a bigint of the planner's.
+const fn is_one(stride: &Expr) -> bool {
+    matches!(stride, Expr::Literal(ScalarValue::Int64(Some(1)) | ScalarValue::Int32(Some(1)), _))
 }
 
 /// Binds operators, subscripts and literals of arrays.
@@ -218,7 +204,7 @@ impl ExprPlanner for Arrays {
             GetFieldAccess::ListIndex { key } => {
                 PlannerResult::Planned(call("array_element_at", Kind::Element, vec![expr, *key]))
             }
-            GetFieldAccess::ListRange { start, stop, stride } if whole(&stride) == Some(1) => {
+            GetFieldAccess::ListRange { start, stop, stride } if is_one(&stride) => {
                 PlannerResult::Planned(call("array_slice", Kind::Slice, vec![expr, *start, *stop]))
             }
             GetFieldAccess::ListRange { .. } => return not_impl_err!("a slice with a step"),
@@ -236,14 +222,7 @@ impl ExprPlanner for Arrays {
             let exprs = exprs.into_iter().map(|expr| numbers::brought(expr, &to, schema)).collect();
             return Ok(PlannerResult::Original(exprs));
         }
-        let is_small = |expr: &Expr| {
-            let is_null = matches!(expr, Expr::Literal(value, _) if value.is_null());
-            is_null || whole(expr).is_some_and(|value| i32::try_from(value).is_ok())
-        };
-        if !exprs.iter().all(is_small) {
-            return Ok(PlannerResult::Original(exprs));
-        }
-        Ok(PlannerResult::Original(exprs.into_iter().map(|expr| narrowed(expr, &DataType::Int32)).collect()))
+        Ok(PlannerResult::Original(exprs))
     }
 }
 

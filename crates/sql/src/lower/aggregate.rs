@@ -10,9 +10,10 @@ use crate::arithmetic;
 use crate::error::{Error, Result};
 use crate::session::view_schema;
 use arrow::datatypes::DataType;
-use datafusion::common::DFSchema;
-use datafusion::logical_expr::expr::AggregateFunction as Call;
-use datafusion::logical_expr::{self, Expr, ExprSchemable};
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{DFSchema, ScalarValue};
+use datafusion::logical_expr::expr::{AggregateFunction as Call, Alias};
+use datafusion::logical_expr::{self, Expr, ExprSchemable, lit};
 use datafusion::physical_expr::PhysicalExpr;
 use highwater_engine::plan::{Aggregate, AggregateFunction, Aggregation, NodeId, Operator};
 use std::sync::Arc;
@@ -170,10 +171,25 @@ pub(super) fn shortened(all: String) -> String {
 pub(super) fn key_name(key: &Expr) -> Result<String> {
     match key {
         Expr::Column(column) => Ok(column.name.clone()),
-        Expr::Alias(alias) => Ok(alias.name.clone()),
+        Expr::Alias(alias) if !is_widened(alias)? => Ok(alias.name.clone()),
+        Expr::Alias(alias) => key_name(&alias.expr),
         other => match arithmetic::written(other.clone()).map_err(|e| Error::Plan(Box::new(e)))? {
             Expr::Column(column) => Ok(column.name),
             written => Ok(identity::named(&written)?),
         },
     }
+}
+
+/// Whether an alias only keeps what an expression was called before integers that are written out in it became
+/// bigints.
+fn is_widened(alias: &Alias) -> Result<bool> {
+    let narrow = |part: Expr| {
+        let number = match &part {
+            Expr::Literal(ScalarValue::Int64(Some(number)), _) => i32::try_from(*number).ok(),
+            _ => None,
+        };
+        Ok(number.map_or_else(|| Transformed::no(part), |number| Transformed::yes(lit(number))))
+    };
+    let was = alias.expr.as_ref().clone().transform_up(narrow).map_err(|e| Error::Plan(Box::new(e)))?;
+    Ok(was.transformed && was.data.schema_name().to_string() == alias.name)
 }

@@ -5,6 +5,7 @@ use crate::kept_rows::RowsFile;
 use arrow::array::{Array as _, ArrayRef, AsArray as _, StringArray};
 use arrow::datatypes::Int64Type;
 use highwater_checkpoint::Digest;
+use highwater_core::{ManualClock, Rng, SystemClock};
 use std::path::Path;
 use std::sync::MutexGuard;
 use std::sync::mpsc::channel;
@@ -52,12 +53,17 @@ fn row(value: i64) -> Batch {
 }
 
 fn outbox(sink: &Noted, background: &Background) -> Outbox {
+    outbox_at(sink, background, Arc::new(SystemClock::default()))
+}
+
+fn outbox_at(sink: &Noted, background: &Background, clock: Arc<dyn Clock>) -> Outbox {
     Outbox::new(OutboxSetup {
         name: "k".into(),
         sink: Arc::new(sink.clone()),
         schema: row(0).rows.schema(),
         part: 0,
         background: background.clone(),
+        clock,
         run: Arc::new(Run::new("p".to_owned(), Arc::default(), Box::new(|_| {}))),
         undelivered: Arc::default(),
         restored: Vec::new(),
@@ -81,7 +87,9 @@ fn deliver(outbox: &mut Outbox, count: u64) {
 /// What a checkpoint does before it fails: the rows get a file.
 fn write(part: &OutboxPart, folder: &Path, number: u64) {
     if part.rows.file().is_none() {
-        let (path, bytes) = (folder.join(number.to_string()), part.rows.read().expect("in memory"));
+        // At most one of them is new that was merged.
+        let name = format!("{number}-{}", part.waiting());
+        let (path, bytes) = (folder.join(name), part.rows.read().expect("in memory"));
         std::fs::write(&path, bytes.as_slice()).expect("written");
         part.rows.set_file(RowsFile { path, digest: Digest::of(&bytes) });
     }
@@ -97,7 +105,8 @@ fn targets_that_block_hold_up_neither_other_sinks_nor_checkpoints() {
         put(outbox, 1);
         assert_eq!(outbox.freeze(CheckpointId(1)).len(), 1);
         outbox.published(CheckpointId(1));
-        assert_eq!(outbox.deliver(|| {}), None);
+        outbox.deliver(|| {});
+        assert!(outbox.delivering.is_some());
     }
     let free = Noted::default();
     let mut other = outbox(&free, &background);
@@ -118,11 +127,49 @@ fn targets_that_block_hold_up_neither_other_sinks_nor_checkpoints() {
 }
 
 #[test]
+fn a_delivery_that_does_not_end_is_told_until_it_does() {
+    let (background, clock) = (Background::start(1).expect("threads"), Arc::new(ManualClock::default()));
+    let sink = Noted::default();
+    let mut outbox = outbox_at(&sink, &background, Arc::clone(&clock) as Arc<dyn Clock>);
+    let second = Duration::from_secs(1);
+    let publish = |outbox: &mut Outbox, number: u64| {
+        put(outbox, number as i64);
+        outbox.freeze(CheckpointId(number));
+        outbox.published(CheckpointId(number));
+    };
+    publish(&mut outbox, 1);
+    deliver(&mut outbox, 1);
+    // Whoever was asked to come back for that delivery looks at the next one too.
+    clock.advance(10 * second);
+    let closed = sink.gate.lock().expect("free");
+    publish(&mut outbox, 2);
+    assert_eq!(outbox.deliver(|| {}), None);
+    clock.advance(20 * second);
+    assert_eq!(outbox.deliver(|| {}), Some(10 * second));
+    assert_eq!(outbox.deliver(|| {}), None, "they are asked once");
+    clock.advance(10 * second - Duration::from_micros(1));
+    outbox.deliver(|| {});
+    assert_eq!((outbox.run.failing(), outbox.run.stuck()), (Vec::new(), 0));
+    clock.advance(second);
+    assert_eq!(outbox.deliver(|| {}), None);
+    publish(&mut outbox, 3);
+    let told = outbox.run.failing();
+    assert_eq!(told.len(), 1);
+    assert!(told[0].hangs && told[0].waiting == 2 && told[0].bytes > Bytes(0), "{told:?}");
+    assert_eq!(told[0].reason, "a delivery has not ended for 30 s");
+    assert_eq!((outbox.run.stuck(), outbox.undelivered.load(Relaxed)), (2, 2), "nobody waits for them");
+    drop(closed);
+    deliver(&mut outbox, 3);
+    assert_eq!((outbox.run.failing(), outbox.run.stuck()), (Vec::new(), 0));
+    assert_eq!(sink.deliveries(), [(1, vec![1]), (2, vec![2]), (3, vec![3])]);
+}
+
+#[test]
 fn rows_of_checkpoints_that_failed_leave_memory_and_are_delivered_once_one_is_published() {
     let folder = tempfile::tempdir().expect("a folder");
     let (background, sink) = (Background::start(1).expect("threads"), Noted::default());
     let mut outbox = outbox(&sink, &background);
-    for number in 1..=30 {
+    for number in 1..=20 {
         put(&mut outbox, number as i64);
         let parts = outbox.freeze(CheckpointId(number));
         let numbers: Vec<_> = parts.iter().map(|part| part.checkpoint).collect();
@@ -135,10 +182,84 @@ fn rows_of_checkpoints_that_failed_leave_memory_and_are_delivered_once_one_is_pu
     }
     // The publisher had used up some numbers.
     outbox.published(CheckpointId(40));
-    deliver(&mut outbox, 30);
-    let wanted = (1..=30_u64).map(|number| (if number == 30 { 40 } else { number }, vec![number as i64]));
+    deliver(&mut outbox, 20);
+    let wanted = (1..=20_u64).map(|number| (if number == 20 { 40 } else { number }, vec![number as i64]));
     assert_eq!(sink.deliveries(), wanted.collect::<Vec<_>>());
     assert_eq!(outbox.freeze(CheckpointId(41)).len(), 0);
+}
+
+/// Waits for the merge under way, which the next freeze takes up.
+fn wait_for_merge(outbox: &Outbox) {
+    let deadline = Instant::now() + PATIENCE;
+    let is_under_way = |merging: &Merging| merging.result.lock().expect("no merge panics").is_none();
+    while outbox.merging.as_ref().is_some_and(is_under_way) {
+        assert!(Instant::now() < deadline, "the merge ends");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn rows_of_many_checkpoints_that_failed_are_in_few_parts_and_delivered_one_by_one() {
+    const MANY: u64 = 1000;
+    let folder = tempfile::tempdir().expect("a folder");
+    let (background, sink) = (Background::start(1).expect("threads"), Noted::default());
+    let mut outbox = outbox(&sink, &background);
+    let mut parts = 0;
+    for number in 1..=MANY {
+        put(&mut outbox, number as i64);
+        let frozen = outbox.freeze(CheckpointId(number));
+        assert_eq!(frozen.iter().map(|part| u64::from(part.waiting())).sum::<u64>(), number);
+        frozen.iter().for_each(|part| write(part, folder.path(), number));
+        parts = frozen.len();
+        assert!(parts < 80, "{parts} parts of {number}");
+        wait_for_merge(&outbox);
+    }
+    let deadline = Instant::now() + PATIENCE;
+    while std::fs::read_dir(folder.path()).expect("a folder").count() != parts {
+        assert!(Instant::now() < deadline, "files of what was merged are removed");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    outbox.published(CheckpointId(MANY));
+    assert_eq!(outbox.undelivered.load(Relaxed), MANY as usize);
+    deliver(&mut outbox, MANY);
+    assert_eq!(sink.deliveries(), (1..=MANY).map(|number| (number, vec![number as i64])).collect::<Vec<_>>());
+    assert_eq!((outbox.freeze(CheckpointId(MANY + 1)).len(), outbox.undelivered.load(Relaxed)), (0, 0));
+}
+
+#[test]
+fn merges_change_no_delivery_whichever_checkpoints_fail() {
+    for seed in 0..10 {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (background, sink) = (Background::start(2).expect("threads"), Noted::default());
+        let (mut rng, mut outbox) = (Rng::seeded(seed), outbox(&sink, &background));
+        let closed = sink.gate.lock().expect("free");
+        let (mut number, mut wanted, mut pending): (u64, Vec<Delivery>, Vec<Delivery>) = (0, Vec::new(), Vec::new());
+        for value in 0..400 {
+            number += 1 + rng.below(2);
+            put(&mut outbox, value);
+            pending.push((number, vec![value]));
+            let frozen = outbox.freeze(CheckpointId(number));
+            frozen.iter().for_each(|part| write(part, folder.path(), number));
+            assert!(frozen.len() < 120, "{} parts of {value}", frozen.len());
+            if rng.below(3) > 0 {
+                wait_for_merge(&outbox);
+            }
+            // Many fail in a row, and then few.
+            let fails = value / 100 % 2 == 0 || rng.below(8) == 0;
+            if !fails || value == 399 {
+                // The publisher may have used up numbers.
+                number += rng.below(3);
+                pending.last_mut().expect("just pushed").0 = number;
+                outbox.published(CheckpointId(number));
+                wanted.append(&mut pending);
+            }
+            outbox.deliver(|| {});
+        }
+        drop(closed);
+        deliver(&mut outbox, wanted.len() as u64);
+        assert_eq!(sink.deliveries(), wanted, "seed {seed}");
+        assert!(wanted.is_sorted_by(|one, other| one.0 < other.0));
+    }
 }
 
 #[test]
