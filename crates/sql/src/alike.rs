@@ -382,8 +382,11 @@ fn told_within(node: LogicalPlan) -> Result<LogicalPlan> {
     Ok(node.map_subqueries(|subquery| told_around(subquery, &around))?.data)
 }
 
-/// A subquery among these columns.
-fn told_around(plan: LogicalPlan, around: &DFSchema) -> Result<Transformed<LogicalPlan>> {
+/// A subquery among these columns, whose types it is to know.
+///
+/// # Errors
+/// DataFusion's, which are broken invariants here.
+pub(crate) fn told_around(plan: LogicalPlan, around: &DFSchema) -> Result<Transformed<LogicalPlan>> {
     let mut is_changed = false;
     plan.transform_up_with_subqueries(|node| {
         let names = NamePreserver::new(&node);

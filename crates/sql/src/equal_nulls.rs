@@ -2,7 +2,7 @@
 //!
 //! The keys of one join are all of one kind. DataFusion adds equalities to keys that take nulls for equal, and makes
 //! one chain of joins of both kinds, of which all have the kind of the last: nulls were equal where they are not to be,
-//! or joined nothing where they are.
+//! or joined nothing where they are. Of a chain it also loses keys that no two of its relations have.
 
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{JoinType, NullEquality, Result};
@@ -32,7 +32,7 @@ impl OptimizerRule for JoinKeys {
     }
 }
 
-/// Chains of joins without those in which nulls are equal.
+/// Chains of joins without those in which nulls are equal, and without losing a key.
 #[derive(Debug, Default)]
 pub(crate) struct CrossJoins(EliminateCrossJoin);
 
@@ -65,15 +65,25 @@ fn is_inner(plan: &LogicalPlan) -> bool {
 }
 
 /// A join in which nulls are equal behind a screen, so that it is none to what is above, and what is below none to it.
+/// So is what is below a join with a key of several columns: these may be of several relations, and DataFusion loses a
+/// key that no two relations of a chain have.
 fn set_apart(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     match node {
-        LogicalPlan::Join(mut join) if join.join_type == JoinType::Inner && takes_nulls(&join) => {
+        LogicalPlan::Join(mut join) if join.join_type == JoinType::Inner && (takes_nulls(&join) || has_wide(&join)) => {
             join.left = if is_inner(&join.left) { Arc::new(screened(join.left)) } else { join.left };
             join.right = if is_inner(&join.right) { Arc::new(screened(join.right)) } else { join.right };
-            Ok(Transformed::yes(screened(Arc::new(LogicalPlan::Join(join)))))
+            let is_behind = takes_nulls(&join);
+            let join = LogicalPlan::Join(join);
+            Ok(Transformed::yes(if is_behind { screened(Arc::new(join)) } else { join }))
         }
         other => Ok(Transformed::no(other)),
     }
+}
+
+/// Whether a join has a key of several columns.
+fn has_wide(join: &Join) -> bool {
+    let is_wide = |key: &Expr| key.column_refs().len() > 1;
+    join.on.iter().any(|(one, other)| is_wide(one) || is_wide(other))
 }
 
 /// All columns of a plan.
@@ -147,5 +157,20 @@ mod tests {
         join.filter = Some(col("a.k").eq(col("b.k")));
         let done = JoinKeys::default().rewrite(LogicalPlan::Join(join), &OptimizerContext::new()).expect("a plan");
         assert!(!done.transformed, "the equality stays a condition");
+    }
+
+    #[test]
+    fn keys_of_several_relations_are_kept() {
+        let below = joined(table("b"), table("c"), ["b.n", "c.n"], NullEquality::NullEqualsNothing);
+        let plan = LogicalPlanBuilder::from(table("a"))
+            .join_on(below, JoinType::Inner, Some(col("a.k").eq(col("b.k") + col("c.k"))))
+            .and_then(LogicalPlanBuilder::build)
+            .expect("a join");
+        let context = OptimizerContext::new();
+        let keyed = JoinKeys::default().rewrite(plan, &context).expect("a plan").data;
+        let done = CrossJoins::default().rewrite(keyed, &context).expect("a plan").data;
+        let LogicalPlan::Join(join) = &done else { panic!("a join") };
+        assert_eq!(join.on, [(col("a.k"), col("b.k") + col("c.k"))]);
+        assert!(is_inner(&join.right), "without a screen");
     }
 }

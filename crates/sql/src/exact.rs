@@ -38,6 +38,7 @@ use datafusion::logical_expr::{
     Aggregate, BinaryExpr, Case, Distinct, Expr, ExprSchemable, Join, LogicalPlan, Operator, Projection, SortExpr,
     Subquery, Window, WindowFrame, WindowFrameBound, WindowFrameUnits, WindowFunctionDefinition, cast,
 };
+use datafusion::optimizer::decorrelate_lateral_join::DecorrelateLateralJoin;
 use datafusion::optimizer::optimizer::ApplyOrder;
 use datafusion::optimizer::push_down_filter::PushDownFilter;
 use datafusion::optimizer::single_distinct_to_groupby::SingleDistinctToGroupBy;
@@ -442,9 +443,10 @@ fn untied(plan: LogicalPlan) -> Result<LogicalPlan> {
 
 /// DataFusion's rules, but for what is to be exact.
 pub(crate) fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
-    let own: [Arc<dyn OptimizerRule + Send + Sync>; 8] = [
+    let own: [Arc<dyn OptimizerRule + Send + Sync>; 9] = [
         Arc::new(SingleDistinct(SingleDistinctToGroupBy::new())),
         Arc::new(FiltersDown::default()),
+        Arc::new(LateralColumns::default()),
         Arc::new(JoinKeys::default()),
         Arc::new(CrossJoins::default()),
         Arc::new(DistinctRows::default()),
@@ -504,6 +506,31 @@ impl OptimizerRule for SingleDistinct {
         };
         let has_sum = matches!(&plan, LogicalPlan::Aggregate(aggregate) if aggregate.aggr_expr.iter().any(is_sum));
         if has_sum { Ok(Transformed::no(plan)) } else { self.0.rewrite(plan, config) }
+    }
+}
+
+/// LATERAL joined, with the columns that it had: what is above goes on with those where a subquery is left in the plan.
+#[derive(Debug, Default)]
+struct LateralColumns(DecorrelateLateralJoin);
+
+impl OptimizerRule for LateralColumns {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn apply_order(&self) -> Option<ApplyOrder> {
+        self.0.apply_order()
+    }
+
+    fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
+        let schema = Arc::clone(plan.schema());
+        let joined = self.0.rewrite(plan, config)?;
+        let columns = schema.columns();
+        if !joined.transformed || joined.data.schema().columns() == columns {
+            return Ok(joined);
+        }
+        let shown = columns.into_iter().map(Expr::Column).collect();
+        joined.map_data(|plan| Projection::try_new(shown, Arc::new(plan)).map(LogicalPlan::Projection))
     }
 }
 

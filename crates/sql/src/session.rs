@@ -452,7 +452,7 @@ impl Session {
             Ok(plan) => Ok(plan),
         };
         // A key of grouping sets that is given another type below them keeps its name.
-        let plan = plan.and_then(|plan| matched::check(&plan).map(|()| plan)).and_then(sets::of_columns);
+        let plan = plan.and_then(|plan| matched::check(&plan).map(|()| plan)).and_then(sets::bound_of_columns);
         let plan = plan.and_then(alike::settled);
         let plan = plan.map_err(|e| refusals::refused(e, query, self))?;
         if let Some(refused) = refused {
@@ -461,7 +461,7 @@ impl Session {
         let plan = if declared.is_empty() { plan } else { sql_function::inlined(plan, query)? };
         let plan = asof::expand(plan, &query.text)?;
         let plan = lateral::inlined(plan).and_then(hidden::in_order).map_err(|e| Error::of_planner(e, &query.text))?;
-        let plan = correlated::settled(plan, query)?;
+        let plan = correlated::settled(plan, query, self)?;
         jsonb::check(&plan)?;
         parameters::check(&plan)?;
         frames::check(&plan, query)?;

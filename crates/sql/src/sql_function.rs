@@ -381,9 +381,16 @@ pub(crate) fn inlined(plan: LogicalPlan, query: &Query) -> Result<LogicalPlan> {
             if !expr.exists(|part| Ok(is_call(part)))? {
                 return Ok(Transformed::no(expr));
             }
-            let name = names.save(&expr);
-            let done = expr.transform_up(|part| replaced(part, &schema, &mut refused))?;
-            Ok(done.update_data(|expr| name.restore(expr)))
+            let mut named = |expr: Expr| -> Result<Transformed<Expr>, DataFusionError> {
+                let name = names.save(&expr);
+                let done = expr.transform_up(|part| replaced(part, &schema, &mut refused))?;
+                Ok(done.update_data(|expr| name.restore(expr)))
+            };
+            match expr {
+                // Names are those of its parts.
+                Expr::GroupingSet(_) => expr.map_children(named),
+                _ => named(expr),
+            }
         })
     });
     match (done, refused) {
