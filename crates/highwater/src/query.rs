@@ -422,12 +422,14 @@ impl Database {
 
 /// A plan as it is computed. DataFusion goes by columns that it knows to be equal, or to have one value, when it
 /// distributes and sorts rows, and its last check refuses a plan in which that is not known any more: one
-/// stream needs no distribution, and where nothing is known of a column's values rows are sorted.
+/// stream needs no distribution, and where nothing is known of a column's values rows are sorted. A sort by what
+/// has one value in each stream is no sort to it, which it takes for a fault of its own: in one stream there is none.
 async fn physical(
     mut state: SessionState,
     plan: &LogicalPlan,
 ) -> std::result::Result<Arc<dyn ExecutionPlan>, DataFusionError> {
-    let is_refused = |error: &DataFusionError| matches!(error.find_root(), DataFusionError::Plan(_));
+    let is_refused =
+        |error: &DataFusionError| matches!(error.find_root(), DataFusionError::Plan(_) | DataFusionError::Internal(_));
     match state.create_physical_plan(plan).await {
         Err(error) if is_refused(&error) => {}
         planned => return planned,

@@ -236,7 +236,7 @@ fn given_by(case: &Case) -> impl Iterator<Item = &Expr> + Clone {
 
 /// As what the values that a CASE gives have one type, where they are numbers of several.
 fn numbers_given(case: &Case, schema: &DFSchema) -> Option<Brought> {
-    numbers::together(given_by(case), schema).or_else(|| numbers::integers(given_by(case), schema))
+    numbers::together(given_by(case), schema).or_else(|| numbers::mixed(given_by(case), schema))
 }
 
 /// `CASE x WHEN a THEN b ... ELSE c END`: x and all a are alike, and all b and c.
@@ -382,8 +382,11 @@ fn told_within(node: LogicalPlan) -> Result<LogicalPlan> {
     Ok(node.map_subqueries(|subquery| told_around(subquery, &around))?.data)
 }
 
-/// A subquery among these columns.
-fn told_around(plan: LogicalPlan, around: &DFSchema) -> Result<Transformed<LogicalPlan>> {
+/// A subquery among these columns, whose types it is to know.
+///
+/// # Errors
+/// DataFusion's, which are broken invariants here.
+pub(crate) fn told_around(plan: LogicalPlan, around: &DFSchema) -> Result<Transformed<LogicalPlan>> {
     let mut is_changed = false;
     plan.transform_up_with_subqueries(|node| {
         let names = NamePreserver::new(&node);

@@ -12,6 +12,7 @@ use crate::arithmetic;
 use crate::arrays;
 use crate::composites;
 use crate::dependencies::{DistinctRows, NeededColumns, NeededJoins, SortKeys};
+use crate::equal_nulls::{CrossJoins, JoinKeys};
 use crate::floats;
 use crate::frames;
 use crate::guards;
@@ -37,13 +38,14 @@ use datafusion::logical_expr::{
     Aggregate, BinaryExpr, Case, Distinct, Expr, ExprSchemable, Join, LogicalPlan, Operator, Projection, SortExpr,
     Subquery, Window, WindowFrame, WindowFrameBound, WindowFrameUnits, WindowFunctionDefinition, cast,
 };
+use datafusion::optimizer::decorrelate_lateral_join::DecorrelateLateralJoin;
 use datafusion::optimizer::optimizer::ApplyOrder;
 use datafusion::optimizer::push_down_filter::PushDownFilter;
 use datafusion::optimizer::single_distinct_to_groupby::SingleDistinctToGroupBy;
 use datafusion::optimizer::{AnalyzerRule, Optimizer, OptimizerConfig, OptimizerRule};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
-use highwater_engine::has_forms;
+use highwater_engine::{has_forms, one_form};
 use std::sync::Arc;
 
 /// Numerics that hold all integers, and what comes of adding two.
@@ -119,35 +121,27 @@ fn exact_of_one(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             let [expr, low, high] = [expr, low, high].map(|part| floats::key(*part, schema).map(Box::new));
             Ok(Transformed::yes(Expr::Between(Between { expr: expr?, negated, low: low?, high: high? })))
         }
-        Expr::InList(InList { expr, list, negated }) if is_formed(&expr, schema) => {
-            let is_array = is_array(&expr, schema);
-            let (expr, list) = (Box::new(floats::key(*expr, schema)?), keys(list, schema)?);
-            let list = InList { expr, list, negated };
-            Ok(Transformed::yes(if is_array { nulls::listed(list).data } else { Expr::InList(list) }))
-        }
+        Expr::InList(list) if may_differ(&list.expr, schema) => among_keys(list, schema).map(Transformed::yes),
         Expr::InSubquery(within) if is_formed(&within.expr, schema) => among_lengths(within, schema),
-        Expr::Case(Case { expr: Some(of), when_then_expr, else_expr }) if is_formed(&of, schema) => {
+        Expr::Case(Case { expr: Some(of), when_then_expr, else_expr }) if may_differ(&of, schema) => {
             let of = Some(Box::new(floats::key(*of, schema)?));
             let key =
                 |(when, then): (Box<Expr>, Box<Expr>)| floats::key(*when, schema).map(|when| (Box::new(when), then));
             let when_then_expr = when_then_expr.into_iter().map(key).collect::<Result<_>>()?;
             Ok(Transformed::yes(Expr::Case(Case { expr: of, when_then_expr, else_expr })))
         }
-        Expr::ScalarFunction(call)
-            if COMPARE.contains(&call.func.name()) && call.args.iter().all(|of| is_interval(of, schema)) =>
-        {
-            of_lengths(call, schema)
-        }
+        Expr::ScalarFunction(call) if COMPARE.contains(&call.func.name()) => compared(call, schema),
         Expr::ScalarFunction(call) if call.func.name() == "round" => {
             Ok(Transformed::yes(rounding::to_even(call, schema)))
         }
         Expr::ScalarFunction(call) if call.func.name() == "regexp_like" => Ok(nulls::matched_by_call(call)),
         Expr::BinaryExpr(of) if nulls::is_match(of.op) => Ok(nulls::matched(of)),
         Expr::BinaryExpr(BinaryExpr { left, op: op @ (Operator::And | Operator::Or), right }) => {
-            Ok(match nulls::joined(&left, op, &right) {
-                Some(joined) => Transformed::yes(joined),
-                None => Transformed::no(Expr::BinaryExpr(BinaryExpr { left, op, right })),
-            })
+            match nulls::joined(&left, op, &right) {
+                Some(joined) => Ok(Transformed::yes(joined)),
+                None if op == Operator::Or => either(*left, *right, schema),
+                None => Ok(Transformed::no(Expr::BinaryExpr(BinaryExpr { left, op, right }))),
+            }
         }
         Expr::InList(list) => Ok(nulls::listed(list)),
         other => arithmetic::exact(other, schema),
@@ -172,6 +166,11 @@ fn is_array(expr: &Expr, schema: &DFSchema) -> bool {
 /// Whether a value is of a type with several forms of equal values that DataFusion tells apart.
 pub(crate) fn is_formed(expr: &Expr, schema: &DFSchema) -> bool {
     expr.get_type(schema).is_ok_and(|of| has_form(&of))
+}
+
+/// Whether a value is of a type of which equal values may differ, such as the two zeros.
+fn may_differ(expr: &Expr, schema: &DFSchema) -> bool {
+    expr.get_type(schema).is_ok_and(|of| has_forms(&of))
 }
 
 fn array_ordered(left: Expr, op: Operator, right: Expr, schema: &DFSchema) -> Result<Expr> {
@@ -206,19 +205,76 @@ fn among_lengths(within: InSubquery, schema: &DFSchema) -> Result<Transformed<Ex
     Ok(Transformed::yes(Expr::InSubquery(InSubquery { expr, subquery, negated })))
 }
 
-/// A function that compares intervals with each other.
-fn of_lengths(mut call: ScalarFunction, schema: &DFSchema) -> Result<Transformed<Expr>> {
-    if let ("nullif", [value, other]) = (call.func.name(), call.args.as_slice()) {
-        let (one, other) = (floats::key(value.clone(), schema)?, floats::key(other.clone(), schema)?);
-        let none = Expr::Literal(ScalarValue::IntervalMonthDayNano(None), None);
-        return Ok(Transformed::yes(Expr::Case(Case {
-            expr: None,
-            when_then_expr: vec![(Box::new(one.eq(other)), Box::new(none))],
-            else_expr: Some(Box::new(value.clone())),
-        })));
+/// `x IN (a, b)` by the one form of x, a and b.
+fn among_keys(InList { expr, list, negated }: InList, schema: &DFSchema) -> Result<Expr> {
+    let of = expr.get_type(schema)?;
+    let is_apart = floats::is_float(&of) || matches!(of, DataType::List(_));
+    let expr = Box::new(floats::key(*expr, schema)?);
+    let list = list.into_iter().map(|value| listed_key(value, schema)).collect::<Result<_>>()?;
+    let list = InList { expr, list, negated };
+    Ok(if is_apart { nulls::listed(list).data } else { Expr::InList(list) })
+}
+
+/// A key in a list. A float that is written out stays a constant, so that lists of which nothing is left are known.
+fn listed_key(value: Expr, schema: &DFSchema) -> Result<Expr> {
+    match nulls::value(&value) {
+        Some(constant) if floats::is_float(&constant.data_type()) => {
+            let one = one_form(&constant.to_array()?);
+            Ok(Expr::Literal(ScalarValue::try_from_array(&one, 0)?, None))
+        }
+        _ => floats::key(value, schema),
+    }
+}
+
+/// One or the other. The simplifier makes a list of a column's equalities with constants, and a long list tells the
+/// two zeros apart: floating point is looked up by its key.
+fn either(left: Expr, right: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    let (left, right) = (with_key(left, schema)?, with_key(right, schema)?);
+    let is_changed = left.transformed || right.transformed;
+    Ok(Transformed::new_transformed(left.data.or(right.data), is_changed))
+}
+
+/// The equality of floating point with a constant, by its key; anything else as it is.
+fn with_key(side: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    let is_float = |of: &Expr| of.get_type(schema).is_ok_and(|of| floats::is_float(&of));
+    match side {
+        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right })
+            if is_float(&left) && is_float(&right) && !(left.any_column_refs() && right.any_column_refs()) =>
+        {
+            Ok(Transformed::yes(floats::key(*left, schema)?.eq(floats::key(*right, schema)?)))
+        }
+        other => Ok(Transformed::no(other)),
+    }
+}
+
+/// A function that compares its arguments with each other.
+fn compared(mut call: ScalarFunction, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    if call.func.name() == "nullif" {
+        let chosen = unless_equal(&call, schema)?;
+        return Ok(chosen.map_or_else(|| Transformed::no(Expr::ScalarFunction(call)), Transformed::yes));
+    }
+    // Of the two zeros either is the greatest, but intervals of one length are to be one.
+    if !call.args.iter().all(|of| is_interval(of, schema)) {
+        return Ok(Transformed::no(Expr::ScalarFunction(call)));
     }
     call.args = keys(call.args, schema)?;
     Ok(Transformed::yes(Expr::ScalarFunction(call)))
+}
+
+/// `nullif(a, b)` of a type of which equal values may differ; none of other types.
+fn unless_equal(call: &ScalarFunction, schema: &DFSchema) -> Result<Option<Expr>> {
+    let [value, other] = call.args.as_slice() else { return Ok(None) };
+    let (Ok(of), Ok(beside)) = (value.get_type(schema), other.get_type(schema)) else { return Ok(None) };
+    // The value is written twice, and what is volatile would be another one.
+    if of != beside || !has_forms(&of) || value.is_volatile() {
+        return Ok(None);
+    }
+    let equal = floats::key(value.clone(), schema)?.eq(floats::key(other.clone(), schema)?);
+    Ok(Some(Expr::Case(Case {
+        expr: None,
+        when_then_expr: vec![(Box::new(equal), Box::new(Expr::Literal(ScalarValue::try_from(&of)?, None)))],
+        else_expr: Some(Box::new(value.clone())),
+    })))
 }
 
 fn aggregate(mut call: AggregateFunction, schema: &DFSchema) -> Result<Transformed<Expr>> {
@@ -232,14 +288,14 @@ fn aggregate(mut call: AggregateFunction, schema: &DFSchema) -> Result<Transform
         let order = floats::sort_keys(call.params.order_by, schema)?;
         call.params.order_by = ties::keys_once(name, order);
     }
-    if matches!(name, "min" | "max") || name == "count" && call.params.distinct {
+    if matches!(name, "min" | "max") || call.params.distinct {
         call.params.args = keys(call.params.args, schema)?;
-    } else if call.params.distinct {
-        let by_length = |SortExpr { expr, asc, nulls_first }: SortExpr| {
-            length(expr, schema).map(|expr| SortExpr { expr, asc, nulls_first })
+    }
+    if call.params.distinct {
+        let by_key = |SortExpr { expr, asc, nulls_first }: SortExpr| {
+            floats::key(expr, schema).map(|expr| SortExpr { expr, asc, nulls_first })
         };
-        call.params.args = call.params.args.into_iter().map(|of| length(of, schema)).collect::<Result<_>>()?;
-        call.params.order_by = call.params.order_by.into_iter().map(by_length).collect::<Result<_>>()?;
+        call.params.order_by = call.params.order_by.into_iter().map(by_key).collect::<Result<_>>()?;
     }
     // DataFusion knows the place as a bigint alone.
     if name == "nth_value"
@@ -387,9 +443,12 @@ fn untied(plan: LogicalPlan) -> Result<LogicalPlan> {
 
 /// DataFusion's rules, but for what is to be exact.
 pub(crate) fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
-    let own: [Arc<dyn OptimizerRule + Send + Sync>; 6] = [
+    let own: [Arc<dyn OptimizerRule + Send + Sync>; 9] = [
         Arc::new(SingleDistinct(SingleDistinctToGroupBy::new())),
         Arc::new(FiltersDown::default()),
+        Arc::new(LateralColumns::default()),
+        Arc::new(JoinKeys::default()),
+        Arc::new(CrossJoins::default()),
         Arc::new(DistinctRows::default()),
         Arc::new(SortKeys::default()),
         Arc::new(NeededJoins::default()),
@@ -450,6 +509,31 @@ impl OptimizerRule for SingleDistinct {
     }
 }
 
+/// LATERAL joined, with the columns that it had: what is above goes on with those where a subquery is left in the plan.
+#[derive(Debug, Default)]
+struct LateralColumns(DecorrelateLateralJoin);
+
+impl OptimizerRule for LateralColumns {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn apply_order(&self) -> Option<ApplyOrder> {
+        self.0.apply_order()
+    }
+
+    fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
+        let schema = Arc::clone(plan.schema());
+        let joined = self.0.rewrite(plan, config)?;
+        let columns = schema.columns();
+        if !joined.transformed || joined.data.schema().columns() == columns {
+            return Ok(joined);
+        }
+        let shown = columns.into_iter().map(Expr::Column).collect();
+        joined.map_data(|plan| Projection::try_new(shown, Arc::new(plan)).map(LogicalPlan::Projection))
+    }
+}
+
 /// Filters are handed down, but not into a GROUP BY that has a row also when there is none to group: what reads
 /// no column, such as `HAVING false`, is about that row.
 #[derive(Debug, Default)]
@@ -465,14 +549,18 @@ impl OptimizerRule for FiltersDown {
     }
 
     fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
-        let has_total = |keys: &[Expr]| keys.iter().all(|key| matches!(key, Expr::GroupingSet(_)));
-        let is_over_total = match &plan {
-            LogicalPlan::Filter(filter) => {
-                matches!(filter.input.as_ref(), LogicalPlan::Aggregate(of) if has_total(&of.group_expr))
-            }
-            _ => false,
-        };
+        let is_over_total = matches!(&plan, LogicalPlan::Filter(filter) if has_total(&filter.input));
         if is_over_total { Ok(Transformed::no(plan)) } else { self.0.rewrite(plan, config) }
+    }
+}
+
+/// Whether a plan is such a GROUP BY, with filters over it or without: DataFusion makes one of several filters, and
+/// hands that down at once.
+fn has_total(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Filter(filter) => has_total(&filter.input),
+        LogicalPlan::Aggregate(of) => of.group_expr.iter().all(|key| matches!(key, Expr::GroupingSet(_))),
+        _ => false,
     }
 }
 

@@ -8,7 +8,7 @@ use crate::arrays;
 use crate::composites;
 use arrow::array::{ArrayRef, ArrowPrimitiveType, AsArray};
 use arrow::datatypes::{DataType, Field, FieldRef, Float32Type, Float64Type, IntervalUnit};
-use datafusion::common::{DFSchema, Result, ScalarValue, plan_err};
+use datafusion::common::{Column, DFSchema, Result, ScalarValue, plan_err};
 use datafusion::logical_expr::expr::{ScalarFunction, Sort};
 use datafusion::logical_expr::interval_arithmetic::Interval;
 use datafusion::logical_expr::{
@@ -21,6 +21,9 @@ use std::sync::Arc;
 
 /// What the function is called where state is kept by it.
 pub(crate) const KEY: &str = "float_key";
+
+/// How the names of columns begin of which all values have their one form.
+pub(crate) const ONE_FORM: &str = "form#";
 
 /// Whether values of a type are floating point that tables have.
 pub(crate) const fn is_float(of: &DataType) -> bool {
@@ -35,7 +38,8 @@ pub(crate) const fn is_interval(of: &DataType) -> bool {
 /// A value in its one form as a key, if it is floating point or an interval, or an array or a composite value with
 /// such.
 pub(crate) fn key(expr: Expr, schema: &DFSchema) -> Result<Expr> {
-    if keyed(&expr).is_some() {
+    let has_one = |column: &Column| column.name.starts_with(ONE_FORM);
+    if keyed(&expr).is_some() || expr.try_as_col().is_some_and(has_one) {
         return Ok(expr);
     }
     if !has_forms(&expr.get_type(schema)?) {

@@ -158,7 +158,7 @@ fn is_column(expr: &Expr) -> bool {
 }
 
 /// The value of a constant.
-fn value(expr: &Expr) -> Option<ScalarValue> {
+pub(crate) fn value(expr: &Expr) -> Option<ScalarValue> {
     match expr {
         Expr::Literal(value, _) => Some(value.clone()),
         Expr::Cast(Cast { expr, field }) => value(expr)?.cast_to(field.data_type()).ok(),

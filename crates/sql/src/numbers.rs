@@ -16,7 +16,7 @@ use arrow::datatypes::DataType;
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{DFSchema, Result, ScalarValue};
 use datafusion::logical_expr::expr::{Case, ScalarFunction};
-use datafusion::logical_expr::type_coercion::binary::type_union_resolution;
+use datafusion::logical_expr::type_coercion::binary::{type_union_coercion, type_union_resolution};
 use datafusion::logical_expr::{
     Cast, Distinct, Expr, ExprSchemable, LogicalPlan, Operator, Projection, Union, Values, cast,
 };
@@ -175,12 +175,25 @@ pub(crate) fn largest<'a>(types: impl Iterator<Item = &'a DataType>) -> Option<D
     (least < most).then(|| INTEGERS[*most].clone())
 }
 
-/// The one type of values that are integers of several types, beside which texts that are written out are read.
-pub(crate) fn integers<'a>(values: impl Iterator<Item = &'a Expr>, schema: &DFSchema) -> Option<Brought> {
+/// The one type of values that are numbers of several types, where it is DataFusion's to find. Until it does, a CASE
+/// has the type of its first value, and what is bound by that would compare and divide as if all were of it.
+pub(crate) fn mixed<'a>(values: impl Iterator<Item = &'a Expr>, schema: &DFSchema) -> Option<Brought> {
+    // Texts that are written out are read as the others.
     let is_open = |value: &Expr| matches!(value, Expr::Literal(of, _) if of.is_null() || is_text(&of.data_type()));
     let types = values.filter(|value| !is_open(value)).map(|value| value.get_type(schema));
-    let types = types.collect::<Result<Vec<DataType>>>().ok()?;
-    largest(types.iter()).map(Brought::To)
+    found(&types.collect::<Result<Vec<DataType>>>().ok()?).map(Brought::To)
+}
+
+/// The type that DataFusion finds for numbers of several types, of integers the largest. None where the first one of
+/// others has it, and where some are no numbers.
+fn found(types: &[DataType]) -> Option<DataType> {
+    if let Some(integer) = largest(types.iter()) {
+        return Some(integer);
+    }
+    let mut others = types.iter().filter(|of| !of.is_null());
+    let first = others.next()?.clone();
+    let of = others.try_fold(first, |of, other| type_union_coercion(&of, other))?;
+    (of.is_numeric() && !of.is_integer() && types.first() != Some(&of)).then_some(of)
 }
 
 /// A value among those for which this was found.
@@ -254,7 +267,8 @@ pub(crate) fn unless_equal(call: &ScalarFunction, schema: &DFSchema) -> Option<E
 
 /// What is to become of the columns of a set operation.
 pub(crate) struct Columns {
-    /// For each column the type that it is to have, where that is another one than DataFusion finds.
+    /// For each column the type that it is to have, where that is another one than DataFusion finds, or than the
+    /// first input has.
     pub(crate) types: Vec<Option<DataType>>,
     /// The columns whose numbers that are written out are numerics.
     pub(crate) exact: Vec<usize>,
@@ -263,7 +277,7 @@ pub(crate) struct Columns {
 /// Of the columns of several inputs of one width.
 pub(crate) fn of_columns(inputs: &[&LogicalPlan], width: usize) -> Columns {
     let mut columns = Columns { types: vec![None; width], exact: Vec::new() };
-    for (at, found) in columns.types.iter_mut().enumerate() {
+    for (at, to) in columns.types.iter_mut().enumerate() {
         let mut seen = Seen::default();
         let add = |input: &&LogicalPlan| {
             if exact_column(input, at).is_some() {
@@ -276,12 +290,17 @@ pub(crate) fn of_columns(inputs: &[&LogicalPlan], width: usize) -> Columns {
             continue;
         }
         match seen.together_alike() {
-            Some(Brought::To(of)) => *found = Some(of),
+            Some(Brought::To(of)) => *to = Some(of),
             Some(Brought::Exact) => columns.exact.push(at),
-            None => *found = largest(inputs.iter().map(|input| input.schema().field(at).data_type())),
+            None => *to = found(&types_in(inputs, at)),
         }
     }
     columns
+}
+
+/// The types that a column has in several inputs.
+fn types_in(inputs: &[&LogicalPlan], at: usize) -> Vec<DataType> {
+    inputs.iter().map(|input| input.schema().field(at).data_type().clone()).collect()
 }
 
 /// A plan whose column of numbers that are written out is numeric; none where the column is another one.

@@ -25,6 +25,7 @@
 //! - `age(x)` is that of today, and `make_interval` has all of its arguments in their order.
 //! - ROLLUP and CUBE of several columns at one place are written out as sets.
 //! - A window that OVER names is written out.
+//! - A cast among the keys of GROUP BY has a name other than that of what is cast, where that is a key too.
 //! - A default of `lag` and `lead` that is no constant is a branch of a CASE.
 //! - VALUES that read the row around them are a SELECT over the numbers of their rows.
 //! - A slice without a bound has the first or the last possible one.
@@ -36,8 +37,8 @@ use crate::repeated::tell_apart;
 use crate::titles::{is_column, named_by_place};
 use crate::walk::walk_mut;
 use crate::{
-    arrays, jsonb, literals, numerals, order_by, patterns, row_values, scalars, scopes, sets, shifts, titles, unpivot,
-    window_names, zones,
+    arrays, grouped_casts, jsonb, literals, numerals, order_by, patterns, row_values, scalars, scopes, sets, shifts,
+    titles, unpivot, window_names, zones,
 };
 use datafusion::sql::sqlparser::ast::{
     AccessExpr, BinaryOperator, CastKind, CharacterLength, DataType, DuplicateTreatment, Expr, Function, FunctionArg,
@@ -55,6 +56,7 @@ pub(crate) fn respelled(query: &Query) -> Query {
     let mut query = query.clone();
     titles::written_out(&mut query);
     window_names::written_out(&mut query);
+    grouped_casts::written_out(&mut query);
     unpivot::written_out(&mut query);
     // Nothing breaks the walks off.
     let ControlFlow::Continue(()) = walk_mut(&mut query, &mut Respell);

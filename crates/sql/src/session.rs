@@ -15,6 +15,8 @@ use crate::composites::Composites;
 use crate::correlated;
 use crate::correlation;
 use crate::dependencies::{DistinctRows, NeededColumns, Screens, SortKeys, unscreened};
+use crate::deviations;
+use crate::equal_nulls::{CrossJoins, JoinKeys};
 use crate::error::{Error, Result};
 use crate::exact::{Exact, FiltersDown, UntiedWindows, exact, optimizer_rules, physical_rules};
 use crate::formats;
@@ -77,9 +79,7 @@ use datafusion::logical_expr::{
 };
 use datafusion::optimizer::decorrelate_lateral_join::DecorrelateLateralJoin;
 use datafusion::optimizer::decorrelate_predicate_subquery::DecorrelatePredicateSubquery;
-use datafusion::optimizer::eliminate_cross_join::EliminateCrossJoin;
 use datafusion::optimizer::eliminate_outer_join::EliminateOuterJoin;
-use datafusion::optimizer::extract_equijoin_predicate::ExtractEquijoinPredicate;
 use datafusion::optimizer::scalar_subquery_to_join::ScalarSubqueryToJoin;
 use datafusion::optimizer::simplify_expressions::{ExprSimplifier, SimplifyExpressions};
 use datafusion::optimizer::{Optimizer, OptimizerContext, OptimizerRule};
@@ -279,6 +279,7 @@ impl Session {
         patterns::register(&mut state).expect("a session takes functions");
         intervals::register(&mut state).expect("a session takes functions");
         averages::register(&mut state).expect("a session takes functions");
+        deviations::register(&mut state).expect("a session takes functions");
         // Of averages that there are.
         interval_sums::register(&mut state).expect("a session takes functions");
         ranks::register(&mut state).expect("a session takes functions");
@@ -450,7 +451,9 @@ impl Session {
             Err(e) => positions::written_out(&mut ast, self).then(|| planned(ast)).and_then(Result::ok).ok_or(e),
             Ok(plan) => Ok(plan),
         };
-        let plan = plan.and_then(|plan| matched::check(&plan).map(|()| plan)).and_then(alike::settled);
+        // A key of grouping sets that is given another type below them keeps its name.
+        let plan = plan.and_then(|plan| matched::check(&plan).map(|()| plan)).and_then(sets::bound_of_columns);
+        let plan = plan.and_then(alike::settled);
         let plan = plan.map_err(|e| refusals::refused(e, query, self))?;
         if let Some(refused) = refused {
             return Err(refused.error(&query.text));
@@ -458,7 +461,7 @@ impl Session {
         let plan = if declared.is_empty() { plan } else { sql_function::inlined(plan, query)? };
         let plan = asof::expand(plan, &query.text)?;
         let plan = lateral::inlined(plan).and_then(hidden::in_order).map_err(|e| Error::of_planner(e, &query.text))?;
-        let plan = correlated::settled(plan, query)?;
+        let plan = correlated::settled(plan, query, self)?;
         jsonb::check(&plan)?;
         parameters::check(&plan)?;
         frames::check(&plan, query)?;
@@ -607,11 +610,11 @@ fn stream_rules(is_ordered: bool) -> Optimizer {
         Arc::new(DecorrelatePredicateSubquery::new()),
         Arc::new(ScalarSubqueryToJoin::new()),
         Arc::new(DecorrelateLateralJoin::new()),
-        Arc::new(ExtractEquijoinPredicate::new()),
+        Arc::new(JoinKeys::default()),
         Arc::new(SortKeys::default()),
     ];
     if !is_ordered {
-        rules.push(Arc::new(EliminateCrossJoin::new()));
+        rules.push(Arc::new(CrossJoins::default()));
     }
     rules.push(Arc::new(EliminateOuterJoin::new()));
     rules.push(Arc::new(FiltersDown::default()));

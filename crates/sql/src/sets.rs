@@ -87,6 +87,21 @@ pub(crate) fn of_columns(plan: LogicalPlan) -> Result<LogicalPlan> {
     Ok(done.data)
 }
 
+/// The same of a plan that has just been bound, but for sets over UNNEST: what these read is put in order first
+/// (`lateral`), which looks for the UNNEST right below.
+///
+/// # Errors
+/// As [`of_columns`].
+pub(crate) fn bound_of_columns(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let done = plan.transform_up_with_subqueries(|node| match node {
+        LogicalPlan::Aggregate(grouped) if !matches!(grouped.input.as_ref(), LogicalPlan::Unnest(_)) => {
+            computed_below(grouped)
+        }
+        other => Ok(Transformed::no(other)),
+    })?;
+    Ok(done.data)
+}
+
 fn computed_below(grouped: Aggregate) -> Result<Transformed<LogicalPlan>> {
     let [Expr::GroupingSet(sets)] = grouped.group_expr.as_slice() else {
         return Ok(Transformed::no(LogicalPlan::Aggregate(grouped)));

@@ -4,10 +4,12 @@
 //! `x NOT IN (...)`, and `x IN (...)` where its null matters, become EXISTS and one aggregate that
 //! tells whether the subquery has rows and nulls: so they are exact, correlated or not. ANY and ALL
 //! become IN, or comparisons with the least and the greatest value. EXISTS outside of WHERE becomes a
-//! count, and IS NOT DISTINCT FROM equations where what is counted is tied by it. DISTINCT ON becomes the first
-//! row of a window.
+//! count, and IS NOT DISTINCT FROM and ties of intervals equations where what is counted is tied by them. DISTINCT ON
+//! becomes the first row of a window.
 
+use crate::correlated::equation;
 use crate::error::{Error, Result};
+use crate::floats;
 use crate::row_counts::most_rows;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, DataFusionError, ExprSchema, ScalarValue, not_impl_err};
@@ -18,8 +20,8 @@ use datafusion::logical_expr::expr::{Exists, InSubquery, SetComparison, SetQuant
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::{conjunction, merge_schema, split_conjunction, split_conjunction_owned};
 use datafusion::logical_expr::{
-    BinaryExpr, Case, Distinct, DistinctOn, Expr, ExprFunctionExt, ExprSchemable, Filter, LogicalPlan,
-    LogicalPlanBuilder, Operator, Projection, Subquery, binary_expr, lit, not,
+    Case, Distinct, DistinctOn, Expr, ExprFunctionExt, ExprSchemable, Filter, LogicalPlan, LogicalPlanBuilder,
+    Operator, Projection, Subquery, binary_expr, lit, not,
 };
 use std::sync::Arc;
 
@@ -350,7 +352,7 @@ fn apart(subquery: &Subquery) -> Planned<(LogicalPlan, Vec<Expr>)> {
 
 /// A subquery whose rows are counted or the like, where `a IS NOT DISTINCT FROM b` ties it to the query around
 /// it: as two equations, of whether the values are null and of what stands for them then. DataFusion joins
-/// what is aggregated by equations alone.
+/// what is aggregated by equations of columns alone, so what makes one of intervals that are equal is a column.
 fn equated(plan: Arc<LogicalPlan>) -> Planned<Transformed<LogicalPlan>> {
     Arc::unwrap_or_clone(plan).transform_up(|node| {
         let LogicalPlan::Filter(filter) = &node else { return Ok(Transformed::no(node)) };
@@ -359,13 +361,17 @@ fn equated(plan: Arc<LogicalPlan>) -> Planned<Transformed<LogicalPlan>> {
         let mut columns = given.clone();
         let mut parts = Vec::new();
         for part in split_conjunction(&filter.predicate) {
-            let Some((inner, outer)) = tie(part) else {
+            let Some(pairs) = equations(part, schema)? else {
                 parts.push(part.clone());
                 continue;
             };
-            let nulls = (inner.clone().is_null(), outer.clone().is_null());
-            for (inner, outer) in [nulls, (never_null(inner, schema)?, never_null(outer, schema)?)] {
-                let name = format!("__equal_{}", columns.len());
+            for (inner, outer) in pairs {
+                let (prefix, inner, outer) = if has_interval(&inner, schema) {
+                    (floats::ONE_FORM, floats::key(inner, schema)?, floats::key(outer, schema)?)
+                } else {
+                    ("__equal_", inner, outer)
+                };
+                let name = format!("{prefix}{}", columns.len());
                 parts.push(Expr::Column(Column::from_name(name.as_str())).eq(outer));
                 columns.push(inner.alias(name));
             }
@@ -378,16 +384,22 @@ fn equated(plan: Arc<LogicalPlan>) -> Planned<Transformed<LogicalPlan>> {
     })
 }
 
-/// The sides of `a IS NOT DISTINCT FROM b`, of which the first is of the subquery and the other of the query
-/// around it.
-fn tie(part: &Expr) -> Option<(&Expr, &Expr)> {
-    let Expr::BinaryExpr(BinaryExpr { left, op: Operator::IsNotDistinctFrom, right }) = part else { return None };
-    let is_outer = |side: &Expr| side.contains_outer() && !side.any_column_refs();
-    let is_inner = |side: &Expr| side.any_column_refs() && !side.contains_outer();
-    match (left.as_ref(), right.as_ref()) {
-        (inner, outer) | (outer, inner) if is_inner(inner) && is_outer(outer) => Some((inner, outer)),
-        _ => None,
+/// The sides of the equations that a tie becomes, of which the first is of the subquery and the other of the query
+/// around it; none where it stays as it is.
+fn equations(part: &Expr, schema: &DFSchema) -> Planned<Option<Vec<(Expr, Expr)>>> {
+    let Some((inner, op, outer)) = equation(part) else { return Ok(None) };
+    if op == Operator::IsNotDistinctFrom {
+        let nulls = (inner.clone().is_null(), outer.clone().is_null());
+        return Ok(Some(vec![nulls, (never_null(inner, schema)?, never_null(outer, schema)?)]));
     }
+    // What IN looks for has its one form when it is looked for in a column that has it.
+    let is_done = matches!(inner, Expr::Column(_)) && floats::keyed(outer).is_some();
+    let are_open = !is_done && has_interval(inner, schema) && has_interval(outer, schema);
+    Ok(are_open.then(|| vec![(inner.clone(), outer.clone())]))
+}
+
+fn has_interval(expr: &Expr, schema: &DFSchema) -> bool {
+    expr.get_type(schema).is_ok_and(|of| floats::is_interval(&of))
 }
 
 /// A value, and another one of its type where it is null.

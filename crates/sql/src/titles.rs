@@ -8,6 +8,7 @@
 //!
 //! What WITH RECURSIVE names is planned as what WITH does where nothing in it is about itself.
 
+use crate::beside_rows;
 use crate::dependencies::screened;
 use crate::order_by::{SORTED, is_by_rows, is_wild, keys_mut, name_keys, plain_key};
 use crate::repeated::tell_apart;
@@ -122,6 +123,7 @@ impl VisitorMut for WriteOut {
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<Infallible> {
         tell_apart(select, true);
+        beside_rows::tell_apart(select);
         ControlFlow::Continue(())
     }
 
@@ -245,6 +247,7 @@ fn sort_by_titles(query: &mut Query) {
     let is_one = matches!(*query.body, SetExpr::Select(_));
     let Some(select) = first_select_mut(&mut query.body) else { return };
     tell_apart(select, true);
+    beside_rows::tell_apart(select);
     if is_by_rows(select) {
         return;
     }
@@ -390,7 +393,7 @@ pub(crate) fn is_column(expr: &Expr) -> bool {
 }
 
 /// An expression's title.
-fn title_of(expr: &Expr) -> String {
+pub(crate) fn title_of(expr: &Expr) -> String {
     title(expr).map_or_else(|| UNTITLED.to_owned(), |(title, _)| title)
 }
 

@@ -197,7 +197,7 @@ fn tie(part: Expr, schema: &DFSchema, columns: &mut Vec<Expr>, names: &mut Names
 }
 
 /// The sides of an equation of which one is of the subquery and the other of the query around it.
-pub(super) fn equation(part: &Expr) -> Option<(&Expr, Operator, &Expr)> {
+pub(crate) fn equation(part: &Expr) -> Option<(&Expr, Operator, &Expr)> {
     let Expr::BinaryExpr(BinaryExpr { left, op, right }) = part else { return None };
     if !matches!(op, Operator::Eq | Operator::IsNotDistinctFrom) {
         return None;

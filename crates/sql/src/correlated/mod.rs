@@ -5,10 +5,12 @@
 //! GROUP BY the one row of an empty group is lost, and columns of one name become one. So subqueries that are
 //! more than `SELECT ... FROM ... WHERE` are rewritten before: what is one row becomes a value or a comparison
 //! with one (`single`), and conditions are pulled up here, past what they may be pulled past (`lifted`).
-//! What is neither is refused (`refused`). What is right as it is stays so (`plain`).
+//! What is neither is refused (`refused`). What is right as it is stays so (`plain`). Before all that columns of the
+//! query around are given the types that they will have (`outer`).
 
 mod around;
 mod lifted;
+mod outer;
 mod plain;
 mod refused;
 mod single;
@@ -17,6 +19,7 @@ mod tests;
 
 use crate::error::Error;
 use crate::lateral::has_subquery;
+use crate::session::Session;
 use crate::statement::Query;
 use around::{around, lateral, subquery_of};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
@@ -28,6 +31,7 @@ use datafusion::logical_expr::{
     Distinct, Expr, FetchType, Filter, Join, JoinType, LogicalPlan, Operator, Projection, SkipType, Subquery,
     SubqueryAlias, binary_expr, lit, not,
 };
+pub(crate) use lifted::equation;
 use lifted::{Names, lifted};
 use refused::{Kind, refused, within};
 use single::{Single, single};
@@ -39,9 +43,9 @@ type Planned<T> = std::result::Result<T, DataFusionError>;
 ///
 /// # Errors
 /// `Unsupported` with the clause that is in the way, and the subquery's place.
-pub(crate) fn settled(plan: LogicalPlan, query: &Query) -> Result<LogicalPlan, Error> {
+pub(crate) fn settled(plan: LogicalPlan, query: &Query, session: &Session) -> Result<LogicalPlan, Error> {
     let mut names = Names::default();
-    let settled = plan.transform_up_with_subqueries(|node| of_node(node, &mut names));
+    let settled = plan.transform_up_with_subqueries(|node| of_node(outer::told(node, session)?, &mut names));
     settled.map(|settled| settled.data).map_err(|error| refused::told(error, query))
 }
 
@@ -313,7 +317,7 @@ fn of_join(
         return refused("this LATERAL", "give the relation around it an alias");
     }
     if let Some(one) = single(plan)? {
-        if join.join_type == JoinType::Inner && plain::is_plain_single(plan)? {
+        if join.join_type == JoinType::Inner && plain::is_plain_lateral(plan)? {
             return Ok(None);
         }
         return beside(join, &one, names).map(Some);

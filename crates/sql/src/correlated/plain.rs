@@ -7,11 +7,12 @@
 use super::Planned;
 use super::around::around;
 use super::lifted::{equation, is_exact};
+use crate::floats::is_interval;
 use crate::lateral::has_subquery;
 use datafusion::common::{Column, DFSchema};
 use datafusion::logical_expr::expr::Cast;
 use datafusion::logical_expr::utils::split_conjunction;
-use datafusion::logical_expr::{Aggregate, Distinct, Expr, LogicalPlan, Operator};
+use datafusion::logical_expr::{Aggregate, Distinct, Expr, ExprSchemable, LogicalPlan, Operator};
 
 /// Whether a subquery's rows are right as they are. Of a set it does not matter how often a row is there.
 pub(super) fn is_plain(plan: &LogicalPlan, is_set: bool) -> Planned<bool> {
@@ -29,23 +30,35 @@ pub(super) fn is_keyed(plan: &LogicalPlan) -> Planned<bool> {
 /// Whether an aggregate without GROUP BY is right as it is: all that is shown is computed from aggregates,
 /// by which DataFusion tells what it is without rows.
 pub(super) fn is_plain_single(plan: &LogicalPlan) -> Planned<bool> {
+    Ok(way_of_single(plan)?.is_some())
+}
+
+/// The same of LATERAL. DataFusion joins what is aggregated by `=` of columns alone, and other equations become such in
+/// values only.
+pub(super) fn is_plain_lateral(plan: &LogicalPlan) -> Planned<bool> {
+    Ok(way_of_single(plan)?.is_some_and(|way| !way.is_respelled))
+}
+
+/// The way of ties to the top of such an aggregate; none where it is not right as it is.
+fn way_of_single(plan: &LogicalPlan) -> Planned<Option<Way>> {
     let none: &[Expr] = &[];
     let (shown, aggregate) = match plan {
         LogicalPlan::Aggregate(aggregate) => (none, aggregate),
         LogicalPlan::Projection(projection) => match projection.input.as_ref() {
             LogicalPlan::Aggregate(aggregate) => (projection.expr.as_slice(), aggregate),
-            _ => return Ok(false),
+            _ => return Ok(None),
         },
-        _ => return Ok(false),
+        _ => return Ok(None),
     };
     let Aggregate { input, group_expr, aggr_expr, .. } = aggregate;
     let is_own = |expr: &Expr| !expr.contains_outer() && !has_subquery(expr);
     let is_computed = |expr: &Expr| is_own(expr) && expr.any_column_refs();
     if !group_expr.is_empty() || !aggr_expr.iter().all(is_own) || !shown.iter().all(is_computed) {
-        return Ok(false);
+        return Ok(None);
     }
     let mut way = Way { is_equal: true, shown: shown.to_vec(), ..Way::default() };
-    Ok(way.is_plain(input, false)? && way.is_equal && way.has_names())
+    let is_plain = way.is_plain(input, false)? && way.is_equal && way.has_names();
+    Ok(is_plain.then_some(way))
 }
 
 /// Whether a subquery with GROUP BY is right as it is, and gives one row at most: its groups are what ties it.
@@ -77,6 +90,8 @@ struct Way {
     shown: Vec<Expr>,
     /// Whether each tie below is an equation that is true of one value at most.
     is_equal: bool,
+    /// Whether one of them becomes other equations.
+    is_respelled: bool,
 }
 
 impl Way {
@@ -95,6 +110,7 @@ impl Way {
                         return Ok(false);
                     }
                     self.is_equal &= is_key(part, filter.input.schema());
+                    self.is_respelled |= becomes_others(part, filter.input.schema());
                     self.tied.extend(part.column_refs().into_iter().cloned());
                 }
                 Ok(true)
@@ -144,4 +160,10 @@ fn is_key(part: &Expr, schema: &DFSchema) -> bool {
     let Some((inner, op, outer)) = equation(part) else { return false };
     let is_known = matches!(inner, Expr::Column(_)) || op == Operator::IsNotDistinctFrom;
     is_known && is_exact(inner, outer, schema)
+}
+
+/// Whether an equation becomes one of other columns in a value: one of nulls too, or of intervals.
+fn becomes_others(part: &Expr, schema: &DFSchema) -> bool {
+    let Some((inner, op, _)) = equation(part) else { return false };
+    op == Operator::IsNotDistinctFrom || inner.get_type(schema).is_ok_and(|of| is_interval(&of))
 }

@@ -47,6 +47,10 @@ fn rows_of_aggregates_are_values() {
         ("SELECT id FROM a WHERE g IN (SELECT count(*) FROM b WHERE b.k = a.k)", "Filter: a.g = (<subquery>)"),
         ("SELECT id, (SELECT 7 FROM b WHERE b.k = a.k HAVING count(*) = 0) AS x FROM a", "CASE WHEN (<subquery>)"),
         ("SELECT a.id, l.t FROM a, LATERAL (SELECT count(*) AS n, 7 AS t FROM b WHERE b.k = a.k) AS l", "Int32(7)"),
+        (
+            "SELECT a.id, l.n FROM a, LATERAL (SELECT count(*) AS n FROM b WHERE b.k IS NOT DISTINCT FROM a.k) AS l",
+            "(<subquery>)",
+        ),
     ] {
         let plan = bound(query).expect(query);
         assert!(plan.contains(expected), "{query}\n{plan}");

@@ -109,3 +109,31 @@ fn columns_of_values_keep_digits() {
     assert!(!own.transformed, "a user's own casts stay");
     assert!(!plan(vec![vec![numeric], vec![lit(2_i64)]]).transformed);
 }
+
+#[test]
+fn values_have_their_type_though_the_first_one_has_another() {
+    use DataType::{Decimal128, Float64};
+    for (values, expected) in [
+        (vec![col("i"), col("n")], to(Decimal128(13, 3))),
+        (vec![col("n"), col("i")], to(Decimal128(13, 3))),
+        (vec![col("i"), lit("7"), col("n")], to(Decimal128(13, 3))),
+        (vec![col("i"), col("d")], to(Float64)),
+        (vec![col("d"), col("i")], None),
+        (vec![col("i"), col("l")], to(DataType::Int64)),
+        (vec![lit("7"), col("i")], None),
+        (vec![col("t"), col("n")], None),
+    ] {
+        assert_eq!(mixed(values.iter(), &schema()), expected, "{values:?}");
+    }
+    let plan = |value: Expr| {
+        let plan = LogicalPlanBuilder::empty(true).project(vec![value.alias("v")]);
+        plan.and_then(LogicalPlanBuilder::build).expect("a plan")
+    };
+    let (whole, numeric) = (plan(lit(1)), plan(cast(lit("1"), Decimal128(12, 2))));
+    let null = plan(Expr::Literal(ScalarValue::Null, None));
+    let types = |first: &LogicalPlan, second: &LogicalPlan| of_columns(&[first, second], 1).types;
+    assert_eq!(types(&whole, &numeric), [Some(Decimal128(12, 2))]);
+    assert_eq!(types(&null, &numeric), [Some(Decimal128(12, 2))]);
+    assert_eq!(types(&numeric, &null), [None]);
+    assert_eq!(types(&null, &whole), [None]);
+}
