@@ -118,7 +118,8 @@ fn leave_in_call(call: &mut Function) {
 fn mark_one(expr: &mut SqlExpr) {
     match expr {
         SqlExpr::Value(ValueWithSpan { value: Value::Number(digits, is_left), .. }) => {
-            if !std::mem::take(is_left) && is_integer(digits) {
+            let is_left = std::mem::take(is_left);
+            if !is_left && is_integer(digits) {
                 *expr = operation(expr.clone());
             }
         }
