@@ -206,8 +206,11 @@ impl<'a> Run<'a> {
         let View { name, sql, is_kept, is_in_postgres } = *view;
         let once = match self.database().query(sql) {
             Ok(rows) => rows,
-            // What no view can be may be no query either.
-            Err(error) if !is_kept && error.sqlstate() == "0A000" => return Ok(()),
+            // It is refused by name, as views are.
+            Err(error) if error.sqlstate() == "0A000" => {
+                self.tally.refused += usize::from(is_kept);
+                return Ok(());
+            }
             Err(error) => {
                 self.failed(&error, sql);
                 return Ok(());

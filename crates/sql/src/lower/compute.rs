@@ -18,7 +18,7 @@ use datafusion::common::{Column, DFSchema, DFSchemaRef, DataFusionError};
 use datafusion::datasource::provider_as_source;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::execution::{SendableRecordBatchStream, SessionState, TaskContext};
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, TableScan, TableSource};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, Projection, TableScan, TableSource};
 use datafusion::physical_plan::execution_plan::reset_plan_states;
 use datafusion::physical_plan::memory::MemoryStream;
 use datafusion::physical_plan::streaming::PartitionStream;
@@ -54,9 +54,11 @@ pub(super) fn over_rows(input: &DFSchema) -> Result<LogicalPlan> {
     });
     let named: Vec<Expr> = named.collect();
     let source: Arc<dyn TableSource> = Arc::new(Stream::new(ROWS, Arc::clone(&schema)));
+    // A builder would take r1.a and a cast of it, which is called `r1.a`, for one.
     LogicalPlanBuilder::scan(ROWS, source, None)
-        .and_then(|scan| scan.project(named))
         .and_then(LogicalPlanBuilder::build)
+        .and_then(|scan| Projection::try_new(named, Arc::new(scan)))
+        .map(LogicalPlan::Projection)
         .map_err(|e| crate::Error::Plan(Box::new(e)))
 }
 
