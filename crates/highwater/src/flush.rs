@@ -82,14 +82,21 @@ impl Database {
         let pipelines: Vec<Pipeline> = names.into_iter().filter_map(|name| state.running.get(name).cloned()).collect();
         drop(state);
         let (deadline, mut failed) = (Instant::now() + PATIENCE, Failed::new());
-        for pipeline in pipelines.iter().filter(|pipeline| pipeline.status() != Status::Finished) {
-            let done = deliver(pipeline, deadline, connection);
-            if done.is_err() && self.successor(pipeline).is_none() {
+        for mut pipeline in pipelines.into_iter().filter(|pipeline| pipeline.status() != Status::Finished) {
+            let done = loop {
+                let done = deliver(&pipeline, deadline, connection);
+                match self.successor(&pipeline).filter(|_| done.is_err()) {
+                    Some(newer) if !newer.is(&pipeline) => pipeline = newer,
+                    _ => break done,
+                }
+                connection.check_cancelled()?;
+            };
+            if done.is_err() && self.successor(&pipeline).is_none() {
                 // It was dropped.
                 connection.check_cancelled()?;
                 continue;
             }
-            self.unless_failed(pipeline, done, &mut failed)?;
+            self.unless_failed(&pipeline, done, &mut failed)?;
         }
         Ok(failed)
     }
@@ -110,12 +117,13 @@ impl Database {
     }
 
     /// What goes by the name of a pipeline now: another one, the same whether it runs or not, or none as it
-    /// was dropped.
+    /// was dropped, also where one of its name is being made.
     pub(crate) fn successor(&self, pipeline: &Pipeline) -> Option<Pipeline> {
         let state = self.state();
         let name = pipeline.name();
         match state.running.get(name) {
             Some(now) => Some(now.clone()),
+            None if state.restoring.is_making(name) => None,
             None => state.objects.of_pipeline(name).next().map(|_| pipeline.clone()),
         }
     }
