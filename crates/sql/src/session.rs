@@ -225,16 +225,7 @@ impl Session {
     /// When DataFusion refuses its own extension points, which is a broken invariant.
     #[must_use]
     pub fn new(threads: usize) -> Self {
-        let mut config = SessionConfig::new();
-        if threads > 0 {
-            config = config.with_target_partitions(threads);
-        }
-        let options = config.options_mut();
-        options.sql_parser.collect_spans = true;
-        options.sql_parser.map_string_types_to_utf8view = false;
-        // What is null nowhere is told by some rules and not by others: types are the same.
-        options.execution.skip_physical_aggregate_schema_check = true;
-        options.execution.parquet.schema_force_view_types = false;
+        let config = config(threads);
         let types: Arc<dyn TypePlanner> = Arc::new(Types);
         let mut state = SessionStateBuilder::new()
             .with_config(config)
@@ -597,6 +588,23 @@ impl Session {
         let rules = stream_rules(present::is_in(&plan).map_err(refused)?);
         rules.optimize(plan, &context, |_, _| {}).map_err(refused)
     }
+}
+
+/// What DataFusion does otherwise by itself.
+fn config(threads: usize) -> SessionConfig {
+    let mut config = SessionConfig::new();
+    if threads > 0 {
+        config = config.with_target_partitions(threads);
+    }
+    let options = config.options_mut();
+    options.sql_parser.collect_spans = true;
+    options.sql_parser.map_string_types_to_utf8view = false;
+    // What is null nowhere is told by some rules and not by others: types are the same.
+    options.execution.skip_physical_aggregate_schema_check = true;
+    options.execution.parquet.schema_force_view_types = false;
+    // Its groups are told apart by ==, to which a NaN is never the same group.
+    options.optimizer.enable_topk_aggregation = false;
+    config
 }
 
 /// How often the rules are tried: a subquery in a subquery takes one more.
