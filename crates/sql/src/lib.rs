@@ -22,6 +22,7 @@ mod correlated;
 mod correlation;
 mod cursor;
 mod date_bin;
+mod days;
 mod dependencies;
 mod deviations;
 mod division;

@@ -14,6 +14,7 @@ use crate::close;
 use crate::composites::Composites;
 use crate::correlated;
 use crate::correlation;
+use crate::days;
 use crate::dependencies::{DistinctRows, NeededColumns, Screens, SortKeys, unscreened};
 use crate::deviations;
 use crate::equal_nulls::{CrossJoins, JoinKeys};
@@ -541,7 +542,7 @@ impl Session {
         }
         let plan = window::expand(plan).map_err(|e| Error::Plan(Box::new(e)))?;
         let plan = series::streamed(plan, self).map_err(|e| Error::of_planner(e, ""))?;
-        let plan = sets::of_columns(plan).and_then(subquery::plain_distinct);
+        let plan = sets::of_columns(plan).and_then(days::counted).and_then(subquery::plain_distinct);
         let plan = plan.and_then(subquery::compared).and_then(subquery::exact);
         plan.map_err(|e| Error::of_planner(e, ""))
     }
