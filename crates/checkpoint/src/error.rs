@@ -32,11 +32,17 @@ impl std::fmt::Display for Outcome {
     }
 }
 
-/// Everything that can go wrong, by what to do about it.
+/// Says that a write may have happened; what only reads changes nothing.
+fn doubt(action: &str, outcome: Outcome) -> String {
+    let reads = ["list", "locate", "look up", "read"].contains(&action);
+    if reads || outcome == Outcome::SurelyNotDone { String::new() } else { format!(" ({outcome})") }
+}
+
+/// Everything that can go wrong, by what to do about it. Who reads a message sees the cause in it.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The store did not answer or refused for now. Try again later.
-    #[error("cannot {action} {object} for now ({outcome}); it will be tried again")]
+    #[error("cannot {action} {object} for now{}: {source}", doubt(action, *outcome))]
     Unavailable {
         /// What was tried.
         action: &'static str,
@@ -94,7 +100,7 @@ pub enum Error {
         source: Source,
     },
     /// The store refuses these credentials. Fix them.
-    #[error("not allowed to {action} {object}: check the credentials and permissions")]
+    #[error("not allowed to {action} {object}: check the credentials and permissions ({source})")]
     Denied {
         /// What was tried.
         action: &'static str,
@@ -130,7 +136,7 @@ pub enum Error {
         reason: String,
     },
     /// A file on this machine cannot be read or written.
-    #[error("cannot {action} {}", .path.display())]
+    #[error("cannot {action} {}: {source}", .path.display())]
     Local {
         /// What was tried.
         action: &'static str,
@@ -248,5 +254,15 @@ mod tests {
         let error = object_store::Error::Generic { store: "s3", source: "reset".into() };
         let error = Error::store("write", "a", error);
         assert!(error.is_transient() && error.outcome() == Outcome::Unknown);
+    }
+
+    #[test]
+    fn a_message_has_its_cause_and_says_of_writes_alone_that_they_may_have_happened() {
+        let reset = || object_store::Error::Generic { store: "s3", source: "reset".into() };
+        let told = |action| Error::store(action, "a", reset()).to_string();
+        assert_eq!(told("write"), "cannot write a for now (it may have happened): Generic s3 error: reset");
+        assert_eq!(told("read"), "cannot read a for now: Generic s3 error: reset");
+        let refused = io::Error::from(io::ErrorKind::PermissionDenied);
+        assert_eq!(Error::local("create", "/a", refused).to_string(), "cannot create /a: permission denied");
     }
 }

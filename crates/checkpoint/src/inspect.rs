@@ -166,6 +166,16 @@ pub async fn has_any(store: &Store, pipeline: &str) -> Result<bool> {
     Ok(found.is_some_and(|pointer| !pointer.checkpoints.is_empty()))
 }
 
+/// Whether a pipeline has a place in the root: its pointer is there, whatever that says. It is until all else of the
+/// pipeline is removed.
+///
+/// # Errors
+/// Those of the store.
+pub async fn has_place(store: &Store, pipeline: &str) -> Result<bool> {
+    let current = store.root().names(pipeline)?.current();
+    Ok(store.size(&current).await?.is_some())
+}
+
 /// The manifest of the newest checkpoint of which it can be read, which is the first that a restore would try to
 /// bring back; none when there are no checkpoints.
 ///

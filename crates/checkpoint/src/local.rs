@@ -81,11 +81,14 @@ impl Folder {
     /// when it does not. Processes exclude each other by a lock on a file beside it.
     ///
     /// # Errors
-    /// As [`Folder::create`].
+    /// As [`Folder::create`], and [`Error::Missing`] when something is expected and not even its folder is there.
     pub fn replace(&self, object: &ObjectPath, expected: Option<&[u8]>, bytes: &[u8], unique: FileId) -> Result<bool> {
         let (path, folder) = self.locate(object)?;
         let undone = |e| Error::folder("replace", object.as_ref(), Outcome::SurelyNotDone, e);
-        create_folder(&folder).map_err(undone)?;
+        // Where something was read the folder is there, or the root is not mounted any more.
+        if expected.is_none() {
+            create_folder(&folder).map_err(undone)?;
+        }
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(folder.join(LOCK));
         let lock = lock.map_err(undone)?;
         // Released when the file is closed, at the latest when the process dies.

@@ -114,7 +114,7 @@ impl Names {
     pub fn pipeline_of(root: &Path, folder: &Path) -> Option<String> {
         let mut parts = folder.prefix_match(root)?;
         let name = parts.next()?;
-        if parts.next().is_some() { None } else { decode(name.as_ref()) }
+        if parts.next().is_some() { None } else { pipeline_at(name.as_ref()) }
     }
 
     /// The pipeline.
@@ -204,7 +204,9 @@ pub fn folder_of(pipeline: &str) -> String {
     folder
 }
 
-fn decode(folder: &str) -> Option<String> {
+/// The pipeline whose folder has this name, as [`folder_of`] gives it; none when no pipeline has.
+#[must_use]
+pub fn pipeline_at(folder: &str) -> Option<String> {
     let mut bytes = Vec::new();
     let mut rest = folder;
     while let Some(at) = rest.find('%') {

@@ -214,6 +214,10 @@ impl Publisher {
         manifest.checkpoint = self.next;
         self.check_trust(&manifest)?;
         self.check_mounted().await?;
+        self.write_and_list(manifest).await
+    }
+
+    async fn write_and_list(&mut self, manifest: Manifest) -> Result<Published> {
         let (manifest, digest, bytes) = self.write_manifest(manifest).await?;
         let files: BTreeSet<FileId> = manifest.all_files().map(|file| file.id).collect();
         let entry = Entry {
@@ -225,7 +229,11 @@ impl Publisher {
             pin: None,
         };
         self.pending.insert(manifest.checkpoint, files.clone());
-        let expired = self.list(entry, &manifest).await?;
+        let listed = self.list(entry, &manifest).await;
+        if matches!(listed, Err(Error::Missing { .. })) {
+            self.clear_place(manifest.checkpoint).await;
+        }
+        let expired = listed?;
         self.parent = Parent { checkpoint: Some(manifest.checkpoint), files };
         self.pending.clear();
         self.suspects.clear();
@@ -240,6 +248,21 @@ impl Publisher {
             return Err(Error::Missing { object: current.to_string() });
         }
         Ok(())
+    }
+
+    /// Removes a manifest that was written while a local root went away, if it was into the place of that.
+    async fn clear_place(&self, checkpoint: CheckpointId) {
+        if !matches!(self.check_mounted().await, Err(Error::Missing { .. })) {
+            return;
+        }
+        let removed = match self.store.delete(&self.names.checkpoint(checkpoint)).await {
+            Ok(()) => self.store.remove_empty(self.names.base()).await,
+            failed => failed,
+        };
+        if let Err(error) = removed {
+            let (pipeline, checkpoint) = (self.names.pipeline(), checkpoint.0);
+            tracing::warn!(pipeline, checkpoint, %error, "a manifest is left where the root was that is away");
+        }
     }
 
     /// Writes the manifest under the first number that is free.
@@ -366,5 +389,37 @@ fn contended(action: &'static str, names: &Names) -> Error {
         object: names.current().to_string(),
         outcome: Outcome::SurelyNotDone,
         source: "other processes changed it each time".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifest::Trigger;
+
+    #[tokio::test]
+    async fn a_root_that_goes_away_while_one_publishes_leaves_nothing_in_its_place() -> Result<()> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (place, away) = (folder.path().join("root"), folder.path().join("away"));
+        let store = Store::open(place.to_str().expect("text"))?;
+        let mut publisher = Publisher::claim(&store, "p", PublishOptions::default()).await?;
+        let first = publisher.publish(Manifest::draft("p", Trigger::Manual)).await?;
+        for leaves_a_folder in [true, false] {
+            std::fs::rename(&place, &away).expect("it is unmounted");
+            if leaves_a_folder {
+                std::fs::create_dir(&place).expect("an empty folder is left");
+            }
+            // It was there when that was asked.
+            let missed = publisher.write_and_list(Manifest::draft("p", Trigger::Manual)).await;
+            assert!(matches!(missed, Err(Error::Missing { .. })), "{missed:?}");
+            let mut left = std::fs::read_dir(&place).expect("a folder");
+            assert!(left.next().is_none(), "a start would go on from it");
+            std::fs::remove_dir(&place).expect("it is hidden");
+            std::fs::rename(&away, &place).expect("it is mounted again");
+        }
+        let second = publisher.publish(Manifest::draft("p", Trigger::Manual)).await?;
+        assert!(second.manifest.checkpoint > first.manifest.checkpoint);
+        assert_eq!(second.manifest.parent, Some(first.manifest.checkpoint));
+        Ok(())
     }
 }

@@ -388,8 +388,11 @@ async fn nothing_is_uploaded_to_the_place_of_a_root_that_is_away() -> Result<(),
     let store = root(probe.path());
     let mut service = three_checkpoints(&store, probe.path()).await?;
     let (place, away) = (probe.path().join("root"), probe.path().join("away"));
+    assert!(inspect::has_place(&store, PIPELINE).await?);
     std::fs::rename(&place, &away).expect("it is unmounted");
+    assert!(!inspect::has_place(&store, PIPELINE).await?);
     std::fs::create_dir(&place).expect("an empty folder is left");
+    assert!(!inspect::has_place(&store, PIPELINE).await?);
     service.grow(1000, Compression::None);
     let error = service.upload().await.expect_err("there is no root");
     assert!(matches!(error, Error::Missing { .. }), "{error}");

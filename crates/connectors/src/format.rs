@@ -18,7 +18,7 @@ pub enum Format {
 pub(crate) const FORMAT_OPTION: OptionSpec = OptionSpec::new(
     "format",
     Kind::Choice(&["json", "csv", "parquet"]),
-    "The format, unless FORMAT PLAIN ENCODE or the ending of path says it.",
+    "The format, unless FORMAT PLAIN ENCODE says it, or of a source the ending of path.",
 );
 
 impl Format {
@@ -62,7 +62,8 @@ impl Format {
         let by_ending = [Self::Json, Self::Csv, Self::Parquet].into_iter();
         let by_ending = by_ending.into_iter().find(|format| format.extensions().contains(&ending.as_str()));
         clause.or(option).or(by_ending).ok_or_else(|| {
-            Error::Plan(format!("the format of '{path}' is not known: add FORMAT PLAIN ENCODE JSON, CSV or PARQUET"))
+            let of = if path.is_empty() { String::new() } else { format!(" of '{path}'") };
+            Error::Plan(format!("the format{of} is not known: add FORMAT PLAIN ENCODE JSON, CSV or PARQUET"))
         })
     }
 }

@@ -1,7 +1,8 @@
 //! All connectors by their names: those of this crate and those of a program.
 //!
 //! Invariants: a name stands for one source connector and one sink connector at most, and a name of
-//! this crate for nothing else; the sources that come out of it keep what [`crate::guard`] checks.
+//! this crate for nothing else; the sources that come out of it keep what [`crate::guard`] checks; who asks for a
+//! source waits for a bounded time.
 
 use crate::connector::{SinkConnector, SinkRequest, SourceConnector, SourceRequest};
 use crate::format::Format;
@@ -13,14 +14,19 @@ use arrow::datatypes::{DataType, SchemaRef};
 use highwater_core::SystemClock;
 use highwater_engine::sink::Sink;
 use highwater_engine::source::Source;
-use highwater_engine::{Error, Result};
+use highwater_engine::{Error, Outside, Result};
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a connector is waited for that looks at what is outside to make a source, such as a folder.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The connectors that statements may name.
 #[derive(Clone, Debug)]
 pub struct Connectors {
     sources: Vec<Arc<dyn SourceConnector>>,
     sinks: Vec<Arc<dyn SinkConnector>>,
+    outside: Outside,
 }
 
 /// A CREATE SOURCE or CREATE SINK, as written.
@@ -156,6 +162,7 @@ impl Default for Connectors {
         Self {
             sources: SOURCES.into_iter().map(|connector| Arc::new(connector) as _).collect(),
             sinks: SINKS.into_iter().map(|connector| Arc::new(connector) as _).collect(),
+            outside: Outside::new(PATIENCE),
         }
     }
 }
@@ -194,15 +201,23 @@ impl Connectors {
     ///
     /// # Errors
     /// `Plan` that names the connector, option or column; `Connector` when the outside cannot be
-    /// asked.
+    /// asked, or does not answer.
     pub fn source(&self, created: &Created<'_>) -> Result<Arc<dyn Source>> {
         let Created { connector, name, options, format, shape, .. } = *created;
-        let found = self.sources().find(|known| known.name() == connector);
+        let found = self.sources.iter().find(|known| known.name() == connector).map(Arc::clone);
         let found = found.ok_or_else(|| unknown(connector, "source", self.sources().map(SourceConnector::name)))?;
         let settings = Settings::read(connector, found.options(), options)?;
-        let columns = created.columns.filter(|columns| !columns.fields().is_empty());
+        let columns = created.columns.filter(|columns| !columns.fields().is_empty()).cloned();
         refuse_shape(connector, "source", &shape)?;
-        let source = found.source(&SourceRequest { name, settings: &settings, columns, format, shape })?;
+        let (asked, envelope) = (name.to_owned(), shape.envelope);
+        let (key, included) = (shape.key.to_vec(), shape.included.to_vec());
+        let make = move || {
+            let (name, columns) = (asked.as_str(), columns.as_ref());
+            let shape = Shape { envelope, key: &key, included: &included };
+            found.source(&SourceRequest { name, settings: &settings, columns, format, shape })
+        };
+        let object = format!("source '{name}' of connector '{connector}'");
+        let source = self.outside.ask(&object, format!("{created:?}"), make, || Ok(()))?;
         refuse_documents(connector, &source.schema())?;
         Ok(source)
     }

@@ -201,7 +201,10 @@ impl<'s> Wiring<'_, 's> {
         let spec = Arc::clone(self.spec);
         let node = &spec.plan.nodes[id.0];
         match &node.operator {
-            Operator::Source(source) => Built::changes(self.source(id, source, ticks.clone())),
+            Operator::Source(source) => {
+                let needed = source.reading(&spec.plan.read_of(id));
+                Built::changes(self.source(id, needed.as_ref().unwrap_or(source), ticks.clone()))
+            }
             Operator::Changes(source) => self.changes(id, source, ticks.clone()),
             Operator::Watermark(watermark) => self.watermark(id, watermark),
             Operator::Map(map) => {

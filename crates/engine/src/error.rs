@@ -68,6 +68,9 @@ pub enum Error {
         /// What the read may take.
         bytes: u64,
     },
+    /// The checkpoint root has nothing of what was put there, so it is away or another one; tried again.
+    #[error("{0}")]
+    Away(String),
     /// The machine gave an error that is none of the above.
     #[error("{what}: {source}")]
     Io {

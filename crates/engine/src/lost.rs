@@ -8,6 +8,10 @@
 //! have twice, or keep although it is gone. That is told until the sink is made anew, so manifests keep it among the
 //! sink's offsets.
 //!
+//! Nor is a pipeline begun that has no such file, as a new one, where the root has nothing of all those that have: what
+//! it would put there is hidden when the root is back. No object in a root says which one it is: what it has of other
+//! pipelines tells as much, and does so of roots of earlier builds, of copies, and of those that databases share.
+//!
 //! When a pipeline is dropped the file gets another name, until all but the last object of it is removed from the
 //! root. While it has that, and the root has nothing of the pipeline, the root may be away, and has it when it is
 //! back. Should it be met there all the same, under a pipeline that was made anew, it is not taken for that one's:
@@ -16,15 +20,16 @@
 //! Invariant: the number in the file is never above what was published; it may be behind.
 
 use crate::error::{Error, Result};
+use crate::outside::Asker;
 use crate::plan::{Node, Operator, Plan};
 use crate::run::is_of;
-use crate::shared::caught;
 use crate::source::Offset;
+use highwater_checkpoint::names::pipeline_at;
 use highwater_checkpoint::{Manifest, OperatorMeta, Resolved};
 use highwater_core::CheckpointId;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The file that names the root and the newest checkpoint, a line each.
 pub(crate) const FILE: &str = "published-to";
@@ -62,6 +67,27 @@ fn names(folder: &Path, file: &str, root: &str) -> bool {
     root != MEMORY && noted(folder, file).is_some_and(|noted| noted.root.is_empty() || noted.root == root)
 }
 
+/// The root to which checkpoints of a pipeline were published last; none when none are known of, and empty when it is
+/// not known which.
+pub(crate) fn published_to(folder: &Path) -> Option<String> {
+    Some(noted(folder, FILE)?.root)
+}
+
+/// The file that tells that a root has something of a pipeline, which may be dropped by now; none when none does.
+pub(crate) fn note_of(folder: &Path, root: &str) -> Option<PathBuf> {
+    [FILE, LEFT].into_iter().find(|file| names(folder, file, root)).map(|file| folder.join(file))
+}
+
+/// The pipelines of which a root has something by such a file, and their folders below `files`.
+pub(crate) fn noted_in(files: &Path, root: &str) -> impl Iterator<Item = (String, PathBuf)> {
+    let entries = std::fs::read_dir(files).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).filter_map(move |folder| {
+        note_of(&folder, root)?;
+        let pipeline = pipeline_at(folder.file_name()?.to_str()?)?;
+        Some((pipeline, folder))
+    })
+}
+
 /// The newest checkpoint of a pipeline that is known to have been published, to whichever root.
 pub(crate) fn newest_published(folder: &Path) -> Option<CheckpointId> {
     noted(folder, FILE)?.newest
@@ -75,11 +101,13 @@ pub(crate) fn note_dropped(folder: &Path) -> std::io::Result<()> {
     }
 }
 
-/// Notes that the root has nothing more of a dropped pipeline.
+/// Notes that the root has nothing more of a dropped pipeline. It is synced: a note that is back when the power has
+/// failed, though the last object has gone from the root since, would have that taken for one that is away.
 pub(crate) fn note_removed(folder: &Path) -> std::io::Result<()> {
     match std::fs::remove_file(folder.join(LEFT)) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+        Ok(()) => std::fs::File::open(folder)?.sync_all(),
     }
 }
 
@@ -133,6 +161,15 @@ pub(crate) fn gone(pipeline: &str, folder: &Path, root: &str) -> Error {
     Error::connector(pipeline, reason)
 }
 
+/// The error for a root that has nothing of a pipeline nor of those that notes, such as this one, are of.
+pub(crate) fn away(pipeline: &str, note: &Path, root: &str) -> Error {
+    Error::Away(format!(
+        "pipeline {pipeline} is not begun, as checkpoint root {root} has nothing of the pipelines that had checkpoints \
+         there: is that mounted, and the right one? If they are lost, remove {} and all such files",
+        note.display()
+    ))
+}
+
 /// Notes that a checkpoint of a pipeline was published to a root, once that is known. It is not synced: without the
 /// note the pipeline begins anew, as one without a note does.
 pub(crate) fn note_published(folder: &Path, root: &str, newest: CheckpointId) -> std::io::Result<()> {
@@ -161,7 +198,12 @@ pub(crate) type AheadSinks = BTreeMap<String, Ahead>;
 ///
 /// # Errors
 /// Of a sink that cannot tell what its target has, and `Data` when what the checkpoint has of it is damaged.
-pub(crate) fn ahead_sinks(plan: &Plan, resolved: Option<&Resolved>, folder: &Path) -> Result<AheadSinks> {
+pub(crate) fn ahead_sinks(
+    plan: &Plan,
+    resolved: Option<&Resolved>,
+    folder: &Path,
+    asker: Asker<'_>,
+) -> Result<AheadSinks> {
     let manifest = resolved.map(|resolved| &resolved.manifest);
     let restored = manifest.map_or(CheckpointId(0), |manifest| manifest.checkpoint);
     let is_older = newest_published(folder).is_some_and(|newest| newest > restored);
@@ -176,7 +218,7 @@ pub(crate) fn ahead_sinks(plan: &Plan, resolved: Option<&Resolved>, folder: &Pat
         if is_new && !is_older {
             continue;
         }
-        let delivered = caught(&node.name, || sink.delivered())?;
+        let delivered = asker.delivered(node, sink)?;
         let is_ahead = delivered.map_or(fell_back, |delivered| delivered > restored);
         let new = Ahead { incarnation: node.incarnation, delivered: delivered.map(|it| it.0), restored: restored.0 };
         let known = known_ahead(node, manifest)?;
@@ -245,6 +287,38 @@ mod tests {
             note_removed(folder.path()).expect("no note");
             assert!(!has_left("/b"));
         }
+    }
+
+    #[test]
+    fn all_pipelines_of_which_a_root_has_something_are_known() {
+        let files = tempfile::tempdir().expect("a folder");
+        let folder = |pipeline: &str| {
+            let folder = files.path().join(highwater_checkpoint::names::folder_of(pipeline));
+            std::fs::create_dir_all(&folder).expect("a folder");
+            folder
+        };
+        let known = |root: &str| {
+            let mut known: Vec<_> = noted_in(files.path(), root).collect();
+            known.sort();
+            known
+        };
+        note_published(&folder("v"), "/a", CheckpointId(1)).expect("a note");
+        note_published(&folder("x #2"), "/a", CheckpointId(1)).expect("a note");
+        note_published(&folder("other"), "/b", CheckpointId(1)).expect("a note");
+        note_published(&folder("dropped"), "/a", CheckpointId(1)).expect("a note");
+        note_dropped(&folder("dropped")).expect("a note");
+        folder("new");
+        std::fs::write(files.path().join("stray"), "a file").expect("writes");
+        let expected = ["dropped", "v", "x #2"].map(|pipeline| (pipeline.to_owned(), folder(pipeline)));
+        assert_eq!(known("/a"), expected);
+        assert_eq!(known("/b"), [("other".to_owned(), folder("other"))]);
+        assert!(known("/c").is_empty() && known(MEMORY).is_empty());
+        assert!(noted_in(&files.path().join("absent"), "/a").next().is_none());
+        assert_eq!(note_of(&folder("dropped"), "/a"), Some(folder("dropped").join(LEFT)));
+        assert_eq!(published_to(&folder("v")).as_deref(), Some("/a"));
+        assert_eq!(published_to(&folder("new")).or(published_to(&folder("dropped"))), None);
+        let told = away("new", &folder("v").join(FILE), "/a").to_string();
+        assert!(told.contains("checkpoint root /a has nothing") && told.contains("v/published-to"), "{told}");
     }
 
     #[test]

@@ -571,6 +571,10 @@ impl Pipelines {
         self.ending.wait_while(&self.facilities.background, pipeline, answer, patience)
     }
 
+    pub(crate) fn published_to(&self, pipeline: &str) -> Option<String> {
+        lost::published_to(&self.facilities.folder(pipeline))
+    }
+
     pub(crate) const fn ending(&self) -> &Cancel {
         &self.ending
     }

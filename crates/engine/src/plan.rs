@@ -271,7 +271,7 @@ pub struct Join {
 }
 
 /// Rows of one side of a join that never pair with rows that are yet to come, nor change.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Forget {
     /// 0 for the left one.
     pub side: usize,

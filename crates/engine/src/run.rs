@@ -18,10 +18,11 @@ use crate::fill::{Fill, fills};
 use crate::lost::{self, AheadSinks, ahead_sinks};
 use crate::ops::outbox::OutboxSetup;
 use crate::ops::source::{Place, SourceSetup};
+use crate::outside::{Asker, Outside};
 use crate::plan::{Node, NodeId, Operator, Plan};
 use crate::positions::{Positions, change_sources, check_positions};
 use crate::reads::Reads;
-use crate::shared::{Failure, Run, caught};
+use crate::shared::{Failure, Run};
 use crate::sink::Sink;
 use crate::snapshot::{OutboxPart, Shipping};
 use crate::source::{Offset, Source};
@@ -101,6 +102,8 @@ pub(crate) struct Facilities {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) store: Store,
     pub(crate) pages: Arc<PageStore>,
+    /// What asks sources and sinks.
+    pub(crate) outside: Outside,
     /// Under which each pipeline has a folder for its files.
     pub(crate) files: PathBuf,
     /// For what lasts no longer than the process.
@@ -112,6 +115,11 @@ impl Facilities {
     /// Where a pipeline's files are on this machine, whatever characters its name has.
     pub(crate) fn folder(&self, pipeline: &str) -> PathBuf {
         self.files.join(highwater_checkpoint::names::folder_of(pipeline))
+    }
+
+    /// What asks the sources and sinks of a pipeline.
+    const fn asker<'a>(&'a self, pipeline: &'a str, cancel: &'a Cancel) -> Asker<'a> {
+        Asker { outside: &self.outside, pipeline, cancel }
     }
 }
 
@@ -203,14 +211,14 @@ pub(crate) struct RunSetup {
 ///
 /// # Errors
 /// When it is cancelled, the root cannot be claimed, checkpoints exist and none verifies, the plan does not fit
-/// the state of the checkpoint, or it goes on from another log, or has given more to targets, than is there.
+/// the state of the checkpoint, it goes on from another log, or has given more to targets, than is there, or a source
+/// or sink does not answer.
 pub(crate) fn prepare(spec: &PipelineSpec, facilities: &Facilities, setup: RunSetup) -> Result<RunSpec> {
     let Facilities { background, store, pages, .. } = facilities;
     let folder = facilities.folder(&spec.name);
     std::fs::create_dir_all(&folder)
         .map_err(|source| Error::Io { what: format!("create {}", folder.display()), source })?;
-    let mut publisher = claim(spec, facilities, &folder, &setup.cancel)?;
-    setup.claimed.store(true, Relaxed);
+    let mut publisher = claim(spec, facilities, &folder, &setup)?;
     let resolving = resolve(store, &spec.name, &folder, FetchOptions::default());
     let resolved = setup.cancel.wait(background, &spec.name, resolving)?;
     keep_only(&folder, resolved.as_ref());
@@ -249,14 +257,14 @@ pub(crate) fn prepare(spec: &PipelineSpec, facilities: &Facilities, setup: RunSe
         paused: spec.paused,
         finished: setup.finished,
     };
-    let ahead = ahead_sinks(&spec.plan, resolved.as_ref(), &folder)?;
+    let ahead = ahead_sinks(&spec.plan, resolved.as_ref(), &folder, facilities.asker(&spec.name, &setup.cancel))?;
     let fills = fills(&spec.plan, resolved.as_ref().map(|resolved| &resolved.manifest), key_groups)?;
     setup.run.is_filled.store(fills.iter().all(|fill| fill.at_once), Relaxed);
     let restored = resolved.map(|resolved| restore(resolved, pages, &folder)).transpose()?;
     Ok(RunSpec {
         id: setup.id,
         run: setup.run,
-        splits: splits_of(&spec.plan)?,
+        splits: splits_of(&spec.plan, facilities.asker(&spec.name, &setup.cancel))?,
         plan: spec.plan.clone(),
         key_groups,
         operator_ids,
@@ -286,19 +294,43 @@ fn shipping(facilities: &Facilities, uploader: Uploader, store: StoreId, folder:
     }
 }
 
+/// Refuses a root that has none of the checkpoints which the pipeline had there. One that had none there is refused
+/// where the root has nothing of it nor of all others that had: what stands in the place of a root that is not mounted
+/// is hidden when that is back. Whether a root that does not tell is the right one is left to the claim.
+fn check_mounted(pipeline: &str, facilities: &Facilities, folder: &Path, cancel: &Cancel) -> Result<()> {
+    let Facilities { background, store, files, .. } = facilities;
+    let root = store.root().url();
+    if lost::had_checkpoints(folder, root) {
+        let has_any = cancel.wait(background, pipeline, inspect::has_any(store, pipeline));
+        return if matches!(has_any, Ok(false)) { Err(lost::gone(pipeline, folder, root)) } else { Ok(()) };
+    }
+    let may_have =
+        |asked: &str| !matches!(cancel.wait(background, pipeline, inspect::has_place(store, asked)), Ok(false));
+    let mut missed = Vec::new();
+    for (other, folder) in lost::noted_in(files, root) {
+        if may_have(&other) {
+            return Ok(());
+        }
+        missed.push(folder);
+    }
+    // What a dropped one had may just have been removed, and its note before that.
+    match missed.iter().find_map(|folder| lost::note_of(folder, root)) {
+        Some(note) if !may_have(pipeline) => Err(lost::away(pipeline, &note, root)),
+        _ => Ok(()),
+    }
+}
+
 /// The pipeline's place in the root. The checkpoints to come have numbers above those that the targets of its
 /// sinks know, and above all that it was known to have published: where the root was lost, or is an older one, a
 /// target would take what is delivered then for what it has.
-fn claim(spec: &PipelineSpec, facilities: &Facilities, folder: &Path, cancel: &Cancel) -> Result<Publisher> {
-    let (store, background) = (&facilities.store, &facilities.background);
-    if lost::had_checkpoints(folder, store.root().url())
-        && matches!(cancel.wait(background, &spec.name, inspect::has_any(store, &spec.name)), Ok(false))
-    {
-        return Err(lost::gone(&spec.name, folder, store.root().url()));
-    }
+fn claim(spec: &PipelineSpec, facilities: &Facilities, folder: &Path, setup: &RunSetup) -> Result<Publisher> {
+    let (store, background, cancel) = (&facilities.store, &facilities.background, &setup.cancel);
+    check_mounted(&spec.name, facilities, folder, cancel)?;
     let retention = Retention { keep: spec.settings.retain };
     let options = PublishOptions { retention, ..PublishOptions::default() };
     let mut publisher = cancel.wait(background, &spec.name, Publisher::claim(store, &spec.name, options))?;
+    // Not later: where the target of a sink does not answer, that is not told of the root.
+    setup.claimed.store(true, Relaxed);
     let known = publisher.pointer().checkpoints.last().map(|entry| entry.checkpoint);
     if let Some(published) = lost::newest_published(folder) {
         if known.is_none_or(|known| known < published) {
@@ -314,7 +346,7 @@ fn claim(spec: &PipelineSpec, facilities: &Facilities, folder: &Path, cancel: &C
     }
     for node in &spec.plan.nodes {
         let Operator::Sink(sink) = &node.operator else { continue };
-        let delivered = caught(&node.name, || sink.delivered())?;
+        let delivered = facilities.asker(&spec.name, cancel).delivered(node, sink)?;
         let Some(delivered) = delivered.filter(|delivered| known.is_none_or(|known| known < *delivered)) else {
             continue;
         };
@@ -496,9 +528,9 @@ pub(crate) fn is_of(node: &Node, operator: &OperatorMeta) -> bool {
     operator.name == node.name && operator.incarnation == node.incarnation
 }
 
-fn splits_of(plan: &Plan) -> Result<Vec<Vec<String>>> {
+fn splits_of(plan: &Plan, asker: Asker<'_>) -> Result<Vec<Vec<String>>> {
     let splits = |node: &Node| match &node.operator {
-        Operator::Source(source) => caught(&node.name, || source.splits()),
+        Operator::Source(source) => asker.splits(node, source),
         _ => Ok(Vec::new()),
     };
     plan.nodes.iter().map(splits).collect()

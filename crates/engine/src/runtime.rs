@@ -12,6 +12,7 @@ use crate::build;
 use crate::error::{Error, Result};
 use crate::machine;
 use crate::memory::Memory;
+use crate::outside::Outside;
 use crate::pipeline::{MEMORY_INTERVAL, MemoryWatch, Pipeline, Pipelines, memory_reserve};
 use crate::plan::Plan;
 use crate::run::{Event, Facilities, PipelineSpec, RunSpec};
@@ -185,6 +186,7 @@ impl Engine {
             clock: Arc::new(SystemClock::default()),
             store,
             pages,
+            outside: Outside::default(),
             files: config.data_dir.join("files"),
             scratch: empty(config.data_dir.join("scratch"))?,
             workers: config.workers,
@@ -260,6 +262,13 @@ impl Engine {
     #[must_use]
     pub fn store(&self) -> &Store {
         self.pipelines.store()
+    }
+
+    /// The root to which checkpoints of a pipeline were published last, as far as this machine knows: none when it
+    /// knows of none, and empty when it does not know to which.
+    #[must_use]
+    pub fn published_to(&self, pipeline: &str) -> Option<String> {
+        self.pipelines.published_to(pipeline)
     }
 
     /// Runs a future of the checkpoint crate on the engine's runtime, from a thread of the caller's.

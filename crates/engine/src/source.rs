@@ -19,6 +19,7 @@ use arrow::array::{RecordBatch, TimestampMicrosecondArray};
 use arrow::datatypes::SchemaRef;
 use highwater_core::WallMicros;
 use std::cmp::Ordering;
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,6 +40,39 @@ pub enum Extent {
     Growing,
     /// It gives rows for ever: FLUSH waits for one epoch, and a query over it is refused.
     Endless,
+}
+
+/// What is read of a column.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Read {
+    /// Nothing.
+    Nothing,
+    /// Fields of a struct, by name.
+    Fields(BTreeSet<String>),
+    /// All of it.
+    Whole,
+}
+
+impl Read {
+    /// Adds a field that is read, or the whole column.
+    pub(crate) fn add(&mut self, field: Option<&str>) {
+        match (&mut *self, field) {
+            (Self::Whole, _) => {}
+            (_, None) => *self = Self::Whole,
+            (Self::Fields(fields), Some(field)) => drop(fields.insert(field.to_owned())),
+            (Self::Nothing, Some(field)) => *self = Self::Fields(BTreeSet::from([field.to_owned()])),
+        }
+    }
+
+    /// Whether a field of the column is read.
+    #[must_use]
+    pub fn has(&self, field: &str) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::Fields(fields) => fields.contains(field),
+            Self::Whole => true,
+        }
+    }
 }
 
 /// A source as a statement describes it; shared by all workers.
@@ -80,6 +114,13 @@ pub trait Source: Debug + Send + Sync {
     /// Whether [`SplitReader::poll`] may wait for I/O or parse for long. Such readers run on
     /// background threads behind a bounded queue; others run on the worker itself.
     fn blocking(&self) -> bool;
+
+    /// The same source for who reads so much of each column: its columns, rows and offsets are the same, and what
+    /// is not read it may leave null, where the column can be. None when it makes all of them anyhow. Not for a
+    /// source whose bad values are to be found, whoever reads them.
+    fn reading(&self, _read: &[Read]) -> Option<Arc<dyn Source>> {
+        None
+    }
 
     /// Opens a split after `offset`, or at its start. May be called while other readers of the split
     /// are open.

@@ -475,8 +475,10 @@ impl<L: Logic> Stateful<L> {
         if freed == 0 {
             self.all_dirty = true;
             self.around.run.want_checkpoint();
+            return Turn::Rest;
         }
-        Turn::Rest
+        // Nothing else may come that gives it another turn.
+        if self.held.to_free() > 0 { Turn::Again } else { Turn::Rest }
     }
 
     /// Tells some of an epoch's changes, and whether they are the last.

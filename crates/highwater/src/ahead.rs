@@ -1,7 +1,7 @@
 //! What a definition does before its turn: checkpoints of the pipelines that it begins anew.
 //!
-//! Definitions hold the database's state while a pipeline stops with its last checkpoint, and all others wait
-//! for that. With a checkpoint from just before, the last one is small. Nobody waits for the one before but who
+//! Who reads a pipeline's views waits while it stops with its last checkpoint and begins anew, and so do other
+//! definitions. With a checkpoint from just before, the last one is small. Nobody waits for the one before but who
 //! gives the statement, which is refused where it cannot be made: a pipeline that runs is not stopped for a root
 //! that does not answer. What is dropped is dropped all the same. A pipeline that is new has nothing to save: of it
 //! the root is asked before, and the definition is told what that has.

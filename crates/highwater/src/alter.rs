@@ -5,6 +5,7 @@
 //! catalog. Invariant: nothing that runs is planned in another way by a new name, or it is refused.
 
 use crate::catalog::Entry;
+use crate::characters;
 use crate::connection::{Connection, invalid};
 use crate::database::{Database, State};
 use crate::dml::{Target, default_of};
@@ -23,8 +24,8 @@ use std::sync::Arc;
 
 impl Database {
     pub(crate) fn rename(&self, connection: &Connection, kind: ObjectKind, name: &Name, to: &Name) -> Result<Outcome> {
+        drop(self.settled(connection)?);
         let mut state = self.state_to_define(connection)?;
-        self.settle(&mut state)?;
         let object = crate::show::find(&state, name)?;
         check_kind(&object.entry, kind, name)?;
         check_free(&state, to)?;
@@ -102,12 +103,17 @@ impl Database {
         }
         let before = object.clone();
         let wider = self.with_column(&state, object, target, &added)?;
-        let concerned: Vec<String> = self.at(&state, object).into_iter().collect();
+        let mut concerned: Vec<String> = self.at(&state, object).into_iter().collect();
+        // What writes into the table does so with the new column once it is begun, so all others come before.
+        let writes = |other: &Object| other.writes().is_some_and(|into| into.value == added.table.value);
+        concerned.sort_by_key(|pipeline| state.objects.of_pipeline(pipeline).any(writes));
         self.widen(&mut state, wider, before, &concerned)?;
         for pipeline in concerned {
             // Nobody writes the new column before those that run know it. The column is there,
             // whatever becomes of them.
-            if let Err(error) = self.start(&mut state, &pipeline) {
+            let begun;
+            (state, begun) = self.begin(connection, state, &pipeline, false);
+            if let Err(error) = begun {
                 tracing::warn!(pipeline, %error, "it reads a table that has a new column, and is tried again");
             }
         }
@@ -156,6 +162,7 @@ impl Database {
                 default_of(&self.session, Some(default), &added.text, data_type, 1, None)?
             }
         };
+        let held = characters::cut_texts(&held, column.characters)?;
         if column.column.not_null && held.null_count() > 0 {
             let message = format!(
                 "column {:?} of relation {:?} contains null values",
@@ -256,7 +263,7 @@ fn check_meaning(session: &Session, objects: &Objects, changed: &[Entry]) -> Res
 }
 
 /// The CREATE TABLE of a table's entry.
-fn parsed_table(entry: &Entry) -> Result<CreateTable> {
+pub(crate) fn parsed_table(entry: &Entry) -> Result<CreateTable> {
     match highwater_sql::parse(&entry.sql)? {
         Statement::CreateTable(table) => Ok(table),
         _ => Err(invalid("XX001", format!("the text of {:?} creates no table", entry.name), None)),

@@ -175,7 +175,8 @@ fn may_pass(reason: &Error) -> bool {
         Failed::Connector { .. }
         | Failed::Io { .. }
         | Failed::Timeout(_)
-        | Failed::Checkpoint(Refused::Denied { .. } | Refused::Local { .. }) => true,
+        | Failed::Away(_)
+        | Failed::Checkpoint(Refused::Denied { .. } | Refused::Local { .. } | Refused::Missing { .. }) => true,
         Failed::Checkpoint(error) if error.is_transient() => true,
         other => other.is_no_space(),
     }

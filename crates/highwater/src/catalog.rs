@@ -226,6 +226,31 @@ impl Catalog {
         })
     }
 
+    /// Gives nothing else a number, under which a table is going to be stored, and notes that this is to be removed:
+    /// nobody knows the table yet. Makes that durable.
+    pub(crate) fn reserve(&mut self, number: u32) -> Result<()> {
+        self.change(|content| {
+            content.next_id = content.next_id.max(u64::from(number) + 1);
+            content.leaving.tables.insert(number);
+        })
+    }
+
+    /// Puts a table, whose number was reserved, in the place of the one that has the number `old`; that is to be
+    /// removed. Makes that durable.
+    pub(crate) fn put_in_place(&mut self, old: u32, new: Entry) -> Result<()> {
+        self.change(|content| {
+            content.objects.retain(|object| object.id != u64::from(old));
+            content.leaving.tables.retain(|table| u64::from(*table) != new.id);
+            content.leaving.tables.insert(old);
+            content.objects.push(new);
+        })
+    }
+
+    /// Whether the file is what the catalog is: after a change that could not be made durable it may have it.
+    pub(crate) fn is_on_disk(&self) -> bool {
+        fs::read(&self.path).is_ok_and(|bytes| bytes == sealed::seal(&self.content).as_bytes())
+    }
+
     /// Takes an object back that was added and has never run, and makes that durable: the next of its name is no
     /// other one.
     pub(crate) fn take_back(&mut self, name: &str) -> Result<()> {
@@ -385,6 +410,23 @@ mod tests {
         assert_eq!(again.entries(), catalog.entries());
         assert_eq!(again.next_id(), 3);
         assert_eq!(again.entries()[0].settings["retain"], "5");
+    }
+
+    #[test]
+    fn a_table_in_another_ones_place_is_the_newest_and_leaves_that_to_be_removed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut catalog = Catalog::open(folder.path()).expect("new");
+        catalog.add(entry(1, "a")).expect("written");
+        catalog.add(entry(2, "b")).expect("written");
+        catalog.reserve(3).expect("written");
+        assert_eq!((catalog.next_id(), &catalog.leaving().tables), (4, &BTreeSet::from([3])));
+        catalog.put_in_place(1, entry(3, "a")).expect("written");
+        let again = Catalog::open(folder.path()).expect("read");
+        assert_eq!(again.entries(), [entry(2, "b"), entry(3, "a")]);
+        assert_eq!((again.next_id(), &again.leaving().tables), (4, &BTreeSet::from([1])));
+        assert!(catalog.is_on_disk());
+        fs::write(folder.path().join(NAME), "x").expect("written");
+        assert!(!catalog.is_on_disk());
     }
 
     #[test]

@@ -5,6 +5,7 @@ use crate::advice::advised_to_create;
 use crate::ahead::Ahead;
 use crate::away::AwaySource;
 use crate::catalog::{Entry, Kind};
+use crate::characters;
 use crate::connection::{Connection, invalid};
 use crate::database::{Database, State};
 use crate::dml::{Target, default_of};
@@ -40,12 +41,23 @@ enum Free {
 
 impl Database {
     pub(crate) fn create_source(&self, source: CreateSource, text: &str) -> Result<Outcome> {
+        let (name, skips) = (&source.name, source.if_not_exists);
+        let asked = {
+            let state = self.state();
+            if let Free::Exists(outcome) = self.free(&state, Kind::Source, name, skips, text)? {
+                return Ok(outcome);
+            }
+            entry(&state, Kind::Source, name, text, None)
+        };
+        // Without the state: what is outside may not answer for long.
+        let given = self.given_by(&source, &asked, None)?;
         let mut state = self.state();
-        if let Free::Exists(outcome) = self.free(&state, Kind::Source, &source.name, source.if_not_exists, text)? {
+        if let Free::Exists(outcome) = self.free(&state, Kind::Source, name, skips, text)? {
             return Ok(outcome);
         }
-        let entry = entry(&state, Kind::Source, &source.name, text, None);
-        let object = self.source_object(&source, entry, None)?;
+        // Others may have taken its number meanwhile.
+        let entry = entry(&state, Kind::Source, name, text, None);
+        let object = self.source_object(&source, entry, given)?;
         state.catalog.add(object.entry.clone())?;
         state.objects.add(object);
         Ok(Outcome::done("CREATE SOURCE"))
@@ -72,7 +84,7 @@ impl Database {
         Ok(Outcome::done("CREATE TABLE"))
     }
 
-    fn table_object(&self, statement: CreateTable, entry: Entry) -> Result<Object> {
+    pub(crate) fn table_object(&self, statement: CreateTable, entry: Entry) -> Result<Object> {
         let field = |c: &statement::TableColumn| Field::new(&c.column.name.value, c.column.data_type.clone(), true);
         let schema: SchemaRef = Arc::new(Schema::new(statement.columns.iter().map(field).collect::<Vec<_>>()));
         let key = statement.key.iter().map(|name| schema.index_of(&name.value)).collect::<Result<_, _>>()?;
@@ -85,7 +97,10 @@ impl Database {
         let default = |c: &statement::TableColumn| {
             default_of(&self.session, c.default.as_ref(), &statement.text, &c.column.data_type, 1, None)
         };
-        let defaults = statement.columns.iter().map(default).collect::<Result<Vec<_>>>()?;
+        let mut defaults = statement.columns.iter().map(default).collect::<Result<Vec<_>>>()?;
+        for (held, column) in defaults.iter_mut().zip(&statement.columns).skip(base) {
+            *held = characters::cut_texts(held, column.characters)?;
+        }
         let spec = TableSpec {
             id: u32::try_from(entry.id).map_err(|_| crate::connection::invalid("54000", "too many objects", None))?,
             name: entry.name.clone(),
@@ -114,14 +129,21 @@ impl Database {
         ahead: Ahead,
     ) -> Result<Outcome> {
         self.check_name(&table.name)?;
-        let name = table.name.value.clone();
-        let pipeline = state.catalog.free_to_keep(&name);
-        let entry = entry(&state, Kind::Table, &table.name, text, Some(pipeline));
-        let object = self.fed_object(table, entry, None)?;
+        let (name, skips) = (table.name.clone(), table.if_not_exists);
+        let new = |state: &State| entry(state, Kind::Table, &name, text, Some(state.catalog.free_to_keep(&name.value)));
+        let asked = new(&state);
+        drop(state);
+        // As in [`Self::create_source`].
+        let mut object = self.fed_object(table, asked, None)?;
+        let state = self.state_to_define(connection)?;
+        if let Free::Exists(outcome) = self.free(&state, Kind::Table, &name, skips, text)? {
+            return Ok(outcome);
+        }
+        object.entry = new(&state);
         self.plan_with(&state, &object)?;
         let state = self.keep(connection, state, object, ahead)?;
         let done = Outcome::done("CREATE TABLE");
-        Ok(self.growth(&state, &name)?.into_iter().fold(done, Outcome::noticed))
+        Ok(self.growth(&state, &name.value)?.into_iter().fold(done, Outcome::noticed))
     }
 
     fn fed_object(&self, statement: CreateTable, entry: Entry, away: Option<&Error>) -> Result<Object> {
@@ -317,12 +339,13 @@ impl Database {
             filled = self.wait_drained(pipeline.clone(), connection);
         }
         let Err(refused) = filled else { return Ok(()) };
-        let mut state = self.state();
+        let mut state = self.state_when_begun(&Connection::new(), pipeline.name())?;
         let refused = advised_to_create(&state, view, &pipeline, refused);
         let is_it = state.objects.get(view).is_some_and(|object| object.entry.id == id);
         let dropped = [view.to_owned()];
         if is_it && state.dependents(&dropped).is_empty() {
             self.forget(&mut state, &dropped)?;
+            self.begin_rest(state);
         }
         Err(refused)
     }
@@ -436,8 +459,7 @@ impl Database {
         })
     }
 
-    /// Adds an object with a pipeline, and starts that unless starts are deferred: a new one without the state
-    /// meanwhile, so that others do not wait for the root.
+    /// Adds an object with a pipeline, and begins that unless starts are deferred.
     fn keep<'a>(
         &'a self,
         connection: &Connection,
@@ -455,20 +477,15 @@ impl Database {
             state.waiting.insert(pipeline);
             return Ok(state);
         }
-        let started = if is_first {
-            let begun;
-            (state, begun) = self.begin_new(connection, state, &pipeline);
-            begun
-        } else {
-            self.start(&mut state, &pipeline)
-        };
-        let Err(refused) = started else { return Ok(state) };
+        let begun;
+        (state, begun) = self.begin(connection, state, &pipeline, is_first);
+        let Err(refused) = begun else { return Ok(state) };
         if state.objects.get(&name).is_none_or(|object| object.entry.id != id) {
             // Another session has dropped or renamed it meanwhile.
             return Err(refused);
         }
-        if state.ran.contains(&pipeline) {
-            // The object may be why: without it the pipeline is begun at once.
+        if state.ran.contains(&pipeline) && may_be_of_an_object(&refused) {
+            // Without it the pipeline is begun at once.
             state.broken.started(&pipeline);
         }
         let taken_back = if is_at_root {
@@ -482,6 +499,7 @@ impl Database {
             state.broken.stopped_by(&pipeline, refused.to_string(), true);
         }
         taken_back?;
+        self.begin_rest(state);
         Err(refused)
     }
 
@@ -538,7 +556,7 @@ impl Database {
         match highwater_sql::parse(&entry.sql)? {
             Statement::CreateTable(table) if table.feed.is_some() => self.fed_object(table, entry, None),
             Statement::CreateTable(table) => self.table_object(table, entry),
-            Statement::CreateSource(source) => self.source_object(&source, entry, None),
+            Statement::CreateSource(_) => self.source_of(entry, None),
             Statement::CreateView(view) => self.view_object(state, view, entry),
             Statement::CreateMaterializedView(view) => self.kept_object(state, entry, Body::Materialized(view)),
             Statement::CreateIndex(index) => self.kept_object(state, entry, Body::Index(index)),
@@ -556,7 +574,10 @@ impl Database {
     pub(crate) fn source_of(&self, entry: Entry, away: Option<&Error>) -> Result<Object> {
         match highwater_sql::parse(&entry.sql)? {
             Statement::CreateTable(table) if table.feed.is_some() => self.fed_object(table, entry, away),
-            Statement::CreateSource(source) => self.source_object(&source, entry, away),
+            Statement::CreateSource(source) => {
+                let given = self.given_by(&source, &entry, away)?;
+                self.source_object(&source, entry, given)
+            }
             _ => Err(invalid("XX001", format!("{:?} has no connector", entry.name), None)),
         }
     }
@@ -567,7 +588,8 @@ impl Database {
         Ok(Arc::new(AwaySource::new(created, reason)?))
     }
 
-    fn source_object(&self, statement: &CreateSource, entry: Entry, away: Option<&Error>) -> Result<Object> {
+    /// What the connector of a source gives; see [`Self::connected`].
+    fn given_by(&self, statement: &CreateSource, entry: &Entry, away: Option<&Error>) -> Result<Arc<dyn Source>> {
         let format = statement.format.as_ref();
         let (connector, options) = connector(&statement.name, &statement.options, format)?;
         let columns = declared(statement);
@@ -581,8 +603,11 @@ impl Database {
             format: format.map(|f| encoding(f.encoding)),
             shape: Shape { included: &included, ..Shape::default() },
         };
-        let source = self.connected(&created, away)?;
-        if keeps_errors(source.as_ref()) {
+        self.connected(&created, away)
+    }
+
+    fn source_object(&self, statement: &CreateSource, entry: Entry, given: Arc<dyn Source>) -> Result<Object> {
+        if keeps_errors(given.as_ref()) {
             let at = statement.options.iter().find(|option| option.key == "on_error").map(|option| option.at);
             let error = highwater_sql::Error::Unsupported {
                 clause: "on_error = 'dead_letter' of a source".to_owned(),
@@ -591,7 +616,7 @@ impl Database {
             };
             return Err(error.into());
         }
-        let source = self.with_generated(statement, &entry.sql, source)?;
+        let source = self.with_generated(statement, &entry.sql, given)?;
         let schema = source.schema();
         let watermark = watermark(statement.watermark.as_ref(), &schema)?;
         Ok(Object { entry, schema, body: Body::Source(source), watermark })
@@ -677,6 +702,13 @@ fn entry(state: &State, kind: Kind, name: &Name, text: &str, pipeline: Option<St
         pipeline,
         settings: BTreeMap::new(),
     }
+}
+
+/// Whether what a pipeline could not be begun for may be one of its objects: not where the root does not answer, or
+/// nobody waits for it any more.
+const fn may_be_of_an_object(refused: &Error) -> bool {
+    use highwater_engine::Error as Failed;
+    matches!(refused, Error::Engine(error) if !matches!(error, Failed::NotRunning { .. } | Failed::Timeout(_)))
 }
 
 /// A statement's watermark over the columns of what it makes.

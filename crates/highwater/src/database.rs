@@ -1,7 +1,7 @@
 //! The database: opened over a data folder, it executes statements.
 //!
 //! One lock guards the catalog, the objects and the pipelines' handles; queries hold it only while
-//! they are planned. Invariants: what the catalog holds can be re-created from its texts alone; an
+//! they are planned, and nobody holds it while a pipeline is begun ([`crate::begin`]). Invariants: what the catalog holds can be re-created from its texts alone; an
 //! object is in the catalog before its pipeline runs, and out of it again when that fails.
 
 use crate::broken::Broken;
@@ -75,7 +75,7 @@ pub(crate) struct State {
     pub(crate) catalog: Catalog,
     pub(crate) objects: Objects,
     pub(crate) running: BTreeMap<String, Pipeline>,
-    /// Pipelines whose plan has changed since they were started.
+    /// Pipelines whose plan has changed since they were begun, and that nobody begins yet.
     pub(crate) waiting: BTreeSet<String>,
     /// Pipelines wait for [`Database::start_waiting`].
     pub(crate) deferring: bool,
@@ -83,6 +83,8 @@ pub(crate) struct State {
     pub(crate) broken: Broken,
     /// The numbers of views and indexes whose CREATE waits until they are filled.
     pub(crate) being_made: BTreeSet<u64>,
+    /// The numbers of tables that rows are copied into, and that the catalog does not know yet.
+    pub(crate) being_copied: BTreeSet<u32>,
     /// Pipelines that have run in this process: what the root has of them is ours.
     pub(crate) ran: BTreeSet<String>,
     /// Pipelines that were dropped, and whose checkpoints nobody has tried to remove yet.
@@ -144,6 +146,7 @@ impl Database {
             restoring: Restoring::default(),
             broken: Broken::default(),
             being_made: BTreeSet::new(),
+            being_copied: BTreeSet::new(),
             ran: BTreeSet::new(),
             unremoved: BTreeSet::new(),
         };
@@ -246,7 +249,7 @@ impl Database {
     pub fn start_waiting(&self) -> Result<()> {
         let mut state = self.state();
         state.deferring = false;
-        self.settle(&mut state)
+        self.settle(&Connection::new(), state).map(drop)
     }
 
     /// What the tables' store holds.
@@ -287,8 +290,7 @@ impl Database {
     /// failed, with 55000 when pipelines do not run.
     pub(crate) fn checkpoint(&self, connection: &Connection, view: Option<&Name>) -> Result<Outcome> {
         let pipelines = {
-            let mut state = self.state();
-            self.settle(&mut state)?;
+            let state = self.settled(connection)?;
             match view {
                 Some(name) => vec![self.pipeline_named(&state, name)?],
                 None => state.running.values().cloned().collect(),
@@ -304,8 +306,8 @@ impl Database {
                     sqlstate = error.sqlstate();
                     failed.push(error.to_string());
                 }
-                Ok(Some(CheckpointReport { id, outcome: made, .. })) => {
-                    outcome = outcome.noticed(format!("checkpoint {id} of {}: {made:?}", pipeline.title()));
+                Ok(Some(CheckpointReport { id, .. })) => {
+                    outcome = outcome.noticed(format!("checkpoint {id} of {} is published", pipeline.title()));
                 }
                 Ok(None) => {}
                 Err(error) => failed.push(self.advised(&pipeline, error.to_string())),
@@ -319,19 +321,15 @@ impl Database {
 
     /// A checkpoint of a pipeline, or of the one that takes its place meanwhile; none when it was dropped, or the
     /// statement cancelled.
-    fn checkpoint_of(
-        &self,
-        connection: &Connection,
-        pipeline: &mut Pipeline,
-    ) -> highwater_engine::Result<Option<CheckpointReport>> {
+    fn checkpoint_of(&self, connection: &Connection, pipeline: &mut Pipeline) -> Result<Option<CheckpointReport>> {
         loop {
             let error = match pipeline.checkpoint_while(Trigger::Manual, || connection.check_cancelled().is_ok()) {
                 Ok(report) => return Ok(report),
                 Err(error) => error,
             };
-            match self.successor(pipeline) {
+            match self.successor(connection, pipeline)? {
                 Some(newer) if !newer.is(pipeline) => *pipeline = newer,
-                Some(_) => return Err(error),
+                Some(_) => return Err(error.into()),
                 None => return Ok(None),
             }
         }
@@ -355,11 +353,11 @@ impl Database {
         options: &[Property],
     ) -> Result<Outcome> {
         crate::settings::check(options)?;
+        let state = self.state_to_define(connection)?;
+        let waits = show::find(&state, name)?.entry.pipeline.iter().cloned().collect();
+        drop(self.settle_some(connection, state, &waits)?);
         let mut state = self.state_to_define(connection)?;
-        let object = show::find(&state, name)?;
-        check_settings(object, kind, name, options)?;
-        let waits = object.entry.pipeline.iter().cloned().collect();
-        self.settle_some(&mut state, &waits)?;
+        check_settings(show::find(&state, name)?, kind, name, options)?;
         let pipeline = self.pipeline_named(&state, name)?;
         let owner = pipeline.name().to_owned();
         let title = state.objects.title(&owner).to_owned();
@@ -380,7 +378,7 @@ impl Database {
             }
         } else {
             // One that fails goes on from its newest checkpoint, at once.
-            self.start(&mut state, &owner)?;
+            self.begin(connection, state, &owner, false).1?;
         }
         let outcome = Outcome::done(format!("ALTER {kind}"));
         if title == name.value || shared.is_empty() {

@@ -5,6 +5,7 @@
 //! PostgreSQL's wait for the row; in a transaction that is for the client.
 
 use crate::answer::{Answer, Tag};
+use crate::characters;
 use crate::composite;
 use crate::connection::{Connection, Transaction, invalid};
 use crate::database::Database;
@@ -85,8 +86,9 @@ impl Target {
         self.computed(RecordBatch::try_new(Arc::clone(self.schema()), columns)?)
     }
 
-    /// The rows with the values of generated columns; they come now.
+    /// The rows as the columns' types have them, with the values of generated columns; they come now.
     pub(crate) fn computed(&self, rows: RecordBatch) -> Result<RecordBatch> {
+        let rows = characters::cut(&self.statement.columns, rows)?;
         if self.generated.is_empty() {
             return Ok(rows);
         }

@@ -2,6 +2,7 @@
 
 use datafusion::common::DataFusionError;
 use highwater_sql::{CallFailed, DataError, Position};
+use highwater_tables::TooMuch;
 use std::path::{Path, PathBuf};
 use thiserror::Error as ThisError;
 
@@ -249,7 +250,8 @@ fn table_state(error: &highwater_tables::Error) -> &'static str {
     match error {
         highwater_tables::Error::Duplicate { .. } => "23505",
         highwater_tables::Error::Conflict { .. } | highwater_tables::Error::Altered => "40001",
-        highwater_tables::Error::TooMany { .. } => "54011",
+        highwater_tables::Error::TooMuch(TooMuch::Columns { .. }) => "54011",
+        highwater_tables::Error::TooMuch(TooMuch::Bytes { .. }) => "54000",
         highwater_tables::Error::Gone { .. } => "42P01",
         highwater_tables::Error::Closed => "57P01",
         highwater_tables::Error::Corrupt(_)
@@ -263,7 +265,7 @@ fn table_state(error: &highwater_tables::Error) -> &'static str {
 
 /// What DataFusion says of values that it does not take, the classes of the errors, and PostgreSQL's words where
 /// they are others.
-const SAID: [(&str, &str, Option<&str>); 7] = [
+const SAID: [(&str, &str, Option<&str>); 9] = [
     ("field position must not be zero", "22023", None),
     ("cannot take square root of a negative number", "2201F", None),
     ("Timestamp out of range", "22008", None),
@@ -275,6 +277,8 @@ const SAID: [(&str, &str, Option<&str>); 7] = [
     ("was not provided a value for execution", "42P02", None),
     ("LIMIT must be >=", "2201W", Some("LIMIT must not be negative")),
     ("OFFSET must be >=", "2201X", Some("OFFSET must not be negative")),
+    ("NTILE requires a positive integer, but finds NULL", "0A000", Some("ntile of null is not supported")),
+    ("NTILE requires a positive integer", "22014", Some("argument of ntile must be greater than zero")),
 ];
 
 /// The class of an error in these words.

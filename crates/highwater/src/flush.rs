@@ -85,28 +85,37 @@ impl Database {
         for mut pipeline in pipelines.into_iter().filter(|pipeline| pipeline.status() != Status::Finished) {
             let done = loop {
                 let done = deliver(&pipeline, deadline, connection);
-                match self.successor(&pipeline).filter(|_| done.is_err()) {
+                if done.is_ok() {
+                    break done;
+                }
+                match self.successor(connection, &pipeline)? {
                     Some(newer) if !newer.is(&pipeline) => pipeline = newer,
                     _ => break done,
                 }
                 connection.check_cancelled()?;
             };
-            if done.is_err() && self.successor(&pipeline).is_none() {
+            if done.is_err() && self.successor(connection, &pipeline)?.is_none() {
                 // It was dropped.
                 connection.check_cancelled()?;
                 continue;
             }
-            self.unless_failed(&pipeline, done, &mut failed)?;
+            self.unless_failed(connection, &pipeline, done, &mut failed)?;
         }
         Ok(failed)
     }
 
     /// Notes that a pipeline does not run, and gives all other errors.
-    fn unless_failed(&self, pipeline: &Pipeline, done: Result<()>, failed: &mut Failed) -> Result<()> {
+    fn unless_failed(
+        &self,
+        connection: &Connection,
+        pipeline: &Pipeline,
+        done: Result<()>,
+        failed: &mut Failed,
+    ) -> Result<()> {
         match done {
             Err(Error::Engine(error @ highwater_engine::Error::NotRunning { .. })) => {
                 // Nobody waits for the views of one that was dropped meanwhile.
-                if self.successor(pipeline).is_some() {
+                if self.successor(connection, pipeline)?.is_some() {
                     let told = self.advised(pipeline, error.to_string());
                     failed.insert(pipeline.name().to_owned(), told);
                 }
@@ -117,27 +126,29 @@ impl Database {
     }
 
     /// What goes by the name of a pipeline now: another one, the same whether it runs or not, or none as it
-    /// was dropped, also where one of its name is being made.
-    pub(crate) fn successor(&self, pipeline: &Pipeline) -> Option<Pipeline> {
-        let state = self.state();
+    /// was dropped, also where one of its name is being made. One that is begun anew is waited for.
+    ///
+    /// # Errors
+    /// `Sql` with 57014 when it is cancelled.
+    pub(crate) fn successor(&self, connection: &Connection, pipeline: &Pipeline) -> Result<Option<Pipeline>> {
         let name = pipeline.name();
-        match state.running.get(name) {
+        let state = self.state_when_begun(connection, name)?;
+        Ok(match state.running.get(name) {
             Some(now) => Some(now.clone()),
             None if state.restoring.is_making(name) => None,
             None => state.objects.of_pipeline(name).next().map(|_| pipeline.clone()),
-        }
+        })
     }
 
     fn flush_views(&self, connection: &Connection) -> Result<Failed> {
         let (pipelines, mut failed) = {
-            let mut state = self.state();
-            self.settle(&mut state)?;
+            let state = self.settled(connection)?;
             self.to_flush_now(&state)
         };
         let position = self.tables.position();
         for mut flushed in pipelines {
             let done = self.flush_as_it_is(&mut flushed, position, connection);
-            self.unless_failed(&flushed.pipeline, done, &mut failed)?;
+            self.unless_failed(connection, &flushed.pipeline, done, &mut failed)?;
         }
         Ok(failed)
     }
@@ -149,7 +160,7 @@ impl Database {
                 Err(error @ Error::Engine(highwater_engine::Error::NotRunning { .. })) => error,
                 done => return done,
             };
-            match self.successor(&flushed.pipeline) {
+            match self.successor(connection, &flushed.pipeline)? {
                 Some(newer) if !newer.is(&flushed.pipeline) => {
                     let name = newer.name().to_owned();
                     *flushed = self.to_flush(&self.state(), &name, newer);
@@ -193,12 +204,14 @@ impl Database {
     /// # Errors
     /// `Sql` with 57014 when it is cancelled.
     pub(crate) fn flush_tables(&self, connection: &Connection) -> Result<Vec<String>> {
-        self.wait_for_all_pipelines(connection)?;
-        let (pipelines, paused) = self.to_flush_now(&self.state());
+        let (pipelines, paused) = {
+            let state = self.wait_for_all_pipelines(connection)?;
+            self.to_flush_now(&state)
+        };
         let mut notices: Vec<String> = paused.into_values().map(|told| not_shown(&told)).collect();
         for Flushed { pipeline, .. } in pipelines.into_iter().filter(|flushed| flushed.reads_tables) {
             match self.wait_shown(pipeline.clone(), Some(connection.position), connection) {
-                Err(Error::Engine(_)) if self.successor(&pipeline).is_none() => {}
+                Err(Error::Engine(_)) if self.successor(connection, &pipeline)?.is_none() => {}
                 Err(Error::Engine(error)) => {
                     notices.push(not_shown(&self.advised(&pipeline, error.to_string())));
                 }
@@ -256,8 +269,8 @@ impl Database {
                 Ok(false) => return connection.check_cancelled(),
                 Err(error) => error,
             };
-            // A definition holds the state from the old run's end to the new one's beginning.
-            match self.state().running.get(pipeline.name()) {
+            let state = self.state_when_begun(connection, pipeline.name())?;
+            match state.running.get(pipeline.name()) {
                 Some(newer) if !newer.is(&pipeline) => pipeline = newer.clone(),
                 _ => return Err(failed.into()),
             }

@@ -76,6 +76,7 @@ impl Database {
         functions.push(name.value.clone());
         state.catalog.remove_functions(&functions)?;
         self.session.forget_functions(&functions);
+        self.begin_rest(state);
         Ok(users.names().into_iter().fold(done, |done, name| done.noticed(format!("drop cascades to {name}"))))
     }
 

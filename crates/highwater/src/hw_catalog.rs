@@ -62,7 +62,7 @@ fn relation(database: &Database, connection: &Connection, name: &str, is_named: 
         "subscriptions" => subscriptions(database),
         "operators" => operators(database, newest()),
         "settings" => show::settings(&connection.settings()),
-        _ if is_named => tokio::task::block_in_place(|| show::rows(database, Show::Checkpoints(None)))?,
+        _ if is_named => tokio::task::block_in_place(|| show::rows(database, connection, Show::Checkpoints(None)))?,
         _ => show::no_checkpoints(),
     })
 }

@@ -1,6 +1,7 @@
 //! The schema `information_schema` with what the database's own relations have, in PostgreSQL's words:
 //! columns, and primary keys as constraints. Its other relations are DataFusion's.
 
+use crate::characters;
 use crate::pg_catalog::{Column, Relations, plain, table, texts};
 use crate::system::{DATABASE, Shown};
 use arrow::array::{ArrayRef, Int32Array, RecordBatch, StringArray, new_null_array};
@@ -13,6 +14,7 @@ use datafusion::catalog::{
 };
 use datafusion::common::Result;
 use datafusion::datasource::MemTable;
+use highwater_sql::statement::Characters;
 use highwater_sql::types::{catalog_name, pg_name};
 use std::sync::Arc;
 
@@ -37,6 +39,8 @@ struct Listed<'a> {
     field: &'a Field,
     is_not_null: bool,
     default: Option<&'a str>,
+    /// How many characters its texts have at most.
+    characters: Option<Characters>,
     is_of_table: bool,
 }
 
@@ -69,7 +73,11 @@ impl InformationSchema {
             let numbers = all.iter().map(|column| of(column.field.data_type())).collect::<Int32Array>();
             plain(name, Arc::new(numbers) as ArrayRef)
         };
-        let types: Vec<(String, String)> = all.iter().map(|column| type_words(column.field.data_type())).collect();
+        let lengths = |name: &str, of_each: i32| {
+            let length = |column: &Listed<'_>| Some(characters::number(column.characters?) as i32 * of_each);
+            plain(name, Arc::new(all.iter().map(length).collect::<Int32Array>()) as ArrayRef)
+        };
+        let types: Vec<(String, String)> = all.iter().map(words_of).collect();
         table(vec![
             always("table_catalog", DATABASE, count),
             always("table_schema", SCHEMA, count),
@@ -79,8 +87,8 @@ impl InformationSchema {
             plain("column_default", Arc::new(all.iter().map(|column| column.default).collect::<StringArray>())),
             words("is_nullable", |column| yes_or_no(!column.is_not_null)),
             plain("data_type", texts(types.iter().map(|(words, _)| words.clone()))),
-            null("character_maximum_length", &DataType::Int32),
-            null("character_octet_length", &DataType::Int32),
+            lengths("character_maximum_length", 1),
+            lengths("character_octet_length", 4),
             numbers("numeric_precision", precision),
             numbers("numeric_precision_radix", |of| precision(of).map(|_| if is_decimal(of) { 10 } else { 2 })),
             numbers("numeric_scale", scale),
@@ -178,6 +186,7 @@ fn listed<'a>(relation: &'a str, shown: &'a Shown) -> impl Iterator<Item = Liste
             field: field.as_ref(),
             is_not_null: known.is_some_and(|(not_null, _)| *not_null) || shown.key.contains(&at),
             default: known.and_then(|(_, default)| default.as_deref()),
+            characters: shown.characters.get(at).copied().flatten(),
             is_of_table: !shown.columns.is_empty(),
         }
     })
@@ -193,6 +202,15 @@ fn key_name(relation: &str) -> String {
 
 const fn yes_or_no(is: bool) -> &'static str {
     if is { "YES" } else { "NO" }
+}
+
+/// A column's type in the standard's words, and PostgreSQL's name of it.
+fn words_of(column: &Listed<'_>) -> (String, String) {
+    match column.characters {
+        Some(Characters::Fixed(_)) => ("character".to_owned(), "bpchar".to_owned()),
+        Some(Characters::Varying(_)) => ("character varying".to_owned(), "varchar".to_owned()),
+        None => type_words(column.field.data_type()),
+    }
 }
 
 /// A type in the standard's words, and PostgreSQL's name of it.

@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 use std::sync::{MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
-/// How long a definition waits for the removal of what it leaves: that is tried again.
+/// How long a removal is waited for, by who makes a definition and by who tries it again.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// The same of one that was cancelled.
 const MOMENT: Duration = Duration::from_secs(1);
@@ -86,7 +86,9 @@ impl Database {
             state.ran.remove(&pipeline);
         }
         let mut removed = Leaving::default();
-        for table in state.catalog.leaving().tables.iter().copied() {
+        let being_copied = &state.being_copied;
+        let tables = state.catalog.leaving().tables.iter().copied();
+        for table in tables.filter(|table| !being_copied.contains(table)) {
             match self.tables.drop_table(table) {
                 Ok(()) => drop(removed.tables.insert(table)),
                 Err(error) => tracing::warn!(table, %error, "its rows are removed at the next start"),
@@ -148,15 +150,24 @@ impl Database {
         }
     }
 
-    /// Tries once more to remove what dropped pipelines have left.
+    /// Tries once more to remove what dropped pipelines have left. A removal that takes long is given up for now, as
+    /// others wait for their turn: what it has removed stays removed, and the next try goes on from there.
     pub(crate) fn remove_left(&self) {
         let due = self.state().catalog.leaving().pipelines.clone();
         for pipeline in due {
             let _turn = self.removing.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Err(error) = self.remove(&pipeline, || true) {
-                tracing::debug!(pipeline, %error, "its checkpoints are still to be removed");
-                if does_not_answer(&error) {
+            let deadline = Instant::now() + PATIENCE;
+            match self.remove(&pipeline, || Instant::now() < deadline) {
+                Ok(true) => {}
+                Ok(false) => {
+                    tracing::debug!(pipeline, "its checkpoints are still to be removed: the root takes long");
                     return;
+                }
+                Err(error) => {
+                    tracing::debug!(pipeline, %error, "its checkpoints are still to be removed");
+                    if does_not_answer(&error) {
+                        return;
+                    }
                 }
             }
         }

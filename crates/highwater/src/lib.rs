@@ -82,15 +82,18 @@
 //! # }
 //! ```
 
+mod add_key;
 mod advice;
 mod again;
 mod ahead;
 mod alter;
 mod answer;
 mod away;
+mod begin;
 mod broken;
 mod catalog;
 mod catalog_queries;
+mod characters;
 mod compare;
 mod composite;
 mod config;
@@ -148,6 +151,7 @@ mod truncate;
 mod turns;
 mod unoptimized;
 mod upsert;
+mod vacuum;
 mod values;
 mod views;
 mod zone;

@@ -20,6 +20,10 @@ impl Database {
             return Err(Error::NotRunning { pipeline, reason }.into());
         }
         state.catalog.pause(name, paused)?;
+        if state.restoring.holds(name) {
+            // It is begun so.
+            return Ok(());
+        }
         let Some(running) = state.running.get(name) else { return Ok(()) };
         match running.pause(paused) {
             // It is begun anew so.

@@ -4,6 +4,7 @@
 //! it leaves out: materialized views, primary keys, indexes, defaults, definitions, and the session.
 
 use crate::catalog_queries::DEFAULT_COLUMN;
+use crate::characters;
 use crate::connection::Connection;
 use crate::functions::Told;
 use crate::sessions::{Sessions, without_rows};
@@ -18,6 +19,7 @@ use datafusion::common::{Result, ScalarValue};
 use datafusion::datasource::MemTable;
 use datafusion::prelude::SessionContext;
 use datafusion_pg_catalog::pg_catalog::oid_field::{kind, oid_field};
+use highwater_sql::statement::Characters;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -33,6 +35,8 @@ const FUNCTION: i32 = 5 << 28;
 /// The language `sql`.
 const LANGUAGE: i32 = 14;
 /// PostgreSQL's numbers of types that datafusion-pg-catalog takes for text.
+const BPCHAR: i32 = 1042;
+const VARCHAR: i32 = 1043;
 const INTERVAL: i32 = 1186;
 const JSONB: i32 = 3802;
 const JSONB_ARRAY: i32 = 3807;
@@ -222,21 +226,26 @@ impl PgCatalog {
         let field = |row: usize| {
             let shown = numbered.get(&of.value(row))?;
             let at = usize::try_from(places.value(row) - 1).ok()?;
-            Some((shown.schema.fields().get(at)?, shown.columns.get(at)))
+            let characters = shown.characters.get(at).copied().flatten();
+            Some((shown.schema.fields().get(at)?, shown.columns.get(at), characters))
         };
+        let typed = |row| field(row).map(|(field, _, characters)| (field.data_type(), characters));
         let rows = 0..attribute.num_rows();
-        let modifier = |row| match field(row).map(|(field, _)| field.data_type()) {
-            Some(DataType::Decimal128(digits, scale)) => ((i32::from(*digits) << 16) | i32::from(*scale)) + 4,
+        let modifier = |row| match typed(row) {
+            Some((_, Some(characters))) => characters::number(characters) as i32 + 4,
+            Some((DataType::Decimal128(digits, scale), _)) => ((i32::from(*digits) << 16) | i32::from(*scale)) + 4,
             _ => -1,
         };
-        let data_type = |row| match field(row).map(|(field, _)| field.data_type()) {
-            Some(DataType::Interval(_)) => INTERVAL,
-            Some(DataType::LargeUtf8) => JSONB,
-            Some(DataType::List(of)) if of.data_type() == &DataType::LargeUtf8 => JSONB_ARRAY,
+        let data_type = |row| match typed(row) {
+            Some((_, Some(Characters::Fixed(_)))) => BPCHAR,
+            Some((_, Some(Characters::Varying(_)))) => VARCHAR,
+            Some((DataType::Interval(_), _)) => INTERVAL,
+            Some((DataType::LargeUtf8, _)) => JSONB,
+            Some((DataType::List(of), _)) if of.data_type() == &DataType::LargeUtf8 => JSONB_ARRAY,
             _ => types.as_primitive::<Int32Type>().value(row),
         };
-        let default = |row| field(row).and_then(|(_, column)| column?.1.clone());
-        let not_null = |row| Some(field(row).is_some_and(|(_, column)| column.is_some_and(|(not_null, _)| *not_null)));
+        let default = |row| field(row).and_then(|(_, column, _)| column?.1.clone());
+        let not_null = |row| Some(field(row).is_some_and(|(_, column, _)| column.is_some_and(|column| column.0)));
         let changed: [(&str, ArrayRef); 4] = [
             ("attnotnull", Arc::new(rows.clone().map(not_null).collect::<BooleanArray>())),
             ("atttypmod", numbers(rows.clone().map(modifier))),

@@ -6,7 +6,6 @@
 //! it names first, and keeps the queries of the others once more as a part of its own: the catalog
 //! says which pipeline an object is of, so its plan is the same after a restart.
 
-use crate::ahead::in_use;
 use crate::catalog::{Entry, Kind};
 use crate::connection::{Connection, invalid};
 use crate::create::{connector, encoding, envelope};
@@ -135,55 +134,6 @@ impl Database {
         })
     }
 
-    /// Starts a pipeline with the plan of all its objects, stopping it first if it runs.
-    pub(crate) fn start(&self, state: &mut State, pipeline: &str) -> Result<()> {
-        if state.restoring.is_making(pipeline) {
-            return Err(in_use(state.objects.title(pipeline)));
-        }
-        if let Some(reason) = state.why_not_started(pipeline) {
-            // It is read as its checkpoints hold it, and tried again with all that is broken.
-            state.waiting.remove(pipeline);
-            return Err(highwater_engine::Error::NotRunning { pipeline: pipeline.to_owned(), reason }.into());
-        }
-        let spec = self.pipeline_spec(state, pipeline)?;
-        // Until it runs, whoever asks for it begins it.
-        state.waiting.insert(pipeline.to_owned());
-        match state.running.remove(pipeline) {
-            Some(old) => {
-                if let Err(error) = old.stop(true) {
-                    tracing::warn!(pipeline, %error, "stopped without a final checkpoint");
-                }
-            }
-            // What the root has may be of objects, too, that were dropped while it did not run.
-            None if is_of_before(state, pipeline) || state.ran.contains(pipeline) => {
-                self.check_offsets(pipeline, &spec.plan, for_a_while())?
-            }
-            None if first_is_not_the_first(state, pipeline) => {}
-            None => self.check_root(pipeline, &spec.sql)?,
-        }
-        self.tables.set_readers(pipeline, &self.tables_of(state, pipeline));
-        let began = Instant::now();
-        let is_patient = move |is_claimed| began.elapsed() < patience_to_begin(is_claimed);
-        let begun = self.engine.create_while(spec, is_patient);
-        let begun = begun.and_then(|running| running.ok_or_else(|| self.silent(pipeline)));
-        let running = match begun {
-            Ok(running) => running.titled(state.objects.title(pipeline)),
-            Err(error) => {
-                let error = Error::from(error);
-                if state.ran.contains(pipeline) {
-                    // It is read as its checkpoints hold it, and tried again by itself.
-                    state.waiting.remove(pipeline);
-                    state.broken.stopped_by(pipeline, error.to_string(), true);
-                }
-                return Err(error);
-            }
-        };
-        state.running.insert(pipeline.to_owned(), running);
-        state.ran.insert(pipeline.to_owned());
-        state.waiting.remove(pipeline);
-        Ok(())
-    }
-
     /// The numbers of the tables that a pipeline reads.
     pub(crate) fn tables_of(&self, state: &State, pipeline: &str) -> Vec<u32> {
         let reads: BTreeSet<String> = state.objects.of_pipeline(pipeline).flat_map(Object::reads).collect();
@@ -192,22 +142,6 @@ impl Database {
             _ => None,
         };
         state.objects.sources(&reads).into_iter().filter_map(table).collect()
-    }
-
-    /// Starts all pipelines that wait.
-    pub(crate) fn settle(&self, state: &mut State) -> Result<()> {
-        let all = state.waiting.clone();
-        self.settle_some(state, &all)
-    }
-
-    /// Starts those of some pipelines that wait.
-    pub(crate) fn settle_some(&self, state: &mut State, pipelines: &BTreeSet<String>) -> Result<()> {
-        for pipeline in pipelines {
-            if state.waiting.contains(pipeline) {
-                self.start(state, pipeline)?;
-            }
-        }
-        Ok(())
     }
 
     /// What the root has of a pipeline; none when `patience`, which is asked every so often, is over before it tells.
@@ -225,23 +159,40 @@ impl Database {
     }
 
     /// Looks at what the root has of a pipeline that the catalog knows, before that is claimed there: it
-    /// has checkpoints, unless it died at once or the root is not the one it had.
+    /// has checkpoints, unless it died at once or the root is not the one it had. False when `patience` is over before
+    /// the root tells.
     ///
     /// # Errors
     /// When the newest goes on from another log of tables than the one that is here, or has given its sinks what is
-    /// not in them; `Timeout` when `patience` is over before the root tells.
-    pub(crate) fn check_offsets(&self, pipeline: &str, plan: &Plan, patience: impl FnMut() -> bool) -> Result<()> {
+    /// not in them.
+    pub(crate) fn check_offsets(&self, pipeline: &str, plan: &Plan, patience: impl FnMut() -> bool) -> Result<bool> {
         match self.at_root(pipeline, patience) {
-            Ok(None) => return Err(self.silent(pipeline).into()),
-            Ok(Some(AtRoot::Nothing)) => {
-                let root = self.engine.store().root().url();
-                tracing::error!(pipeline, %root, "the root has no checkpoint of this pipeline: it starts from nothing");
-            }
+            Ok(None) => return Ok(false),
+            Ok(Some(AtRoot::Nothing)) => self.tell_of_none(pipeline),
             Ok(Some(AtRoot::Checkpoint(manifest))) => check_positions(plan, &manifest)?,
             // The restore judges what is damaged, and tells why the root cannot be read.
             Ok(Some(AtRoot::Damage)) | Err(_) => {}
         }
-        Ok(())
+        Ok(true)
+    }
+
+    /// Tells that the root has no checkpoint of a pipeline that the catalog knows. One whose making was cut off by a
+    /// kill has lost nothing.
+    fn tell_of_none(&self, pipeline: &str) {
+        let root = self.engine.store().root().url();
+        match self.engine.published_to(pipeline) {
+            // It is not begun before the root has them again.
+            Some(before) if before.is_empty() || before == root => {}
+            Some(before) => tracing::error!(
+                pipeline, %root, %before,
+                "the root has no checkpoint of this pipeline, which had some in another: it starts from nothing"
+            ),
+            None => tracing::warn!(
+                pipeline, %root,
+                "the root has no checkpoint of this pipeline, and none is known to have been published: there is \
+                 nothing that it goes on from"
+            ),
+        }
     }
 
     /// The root has not told, or not given, what it has of a pipeline.
@@ -296,13 +247,14 @@ impl Database {
         ))
     }
 
-    /// Refuses to go on from checkpoints that other statements made.
-    fn check_root(&self, pipeline: &str, sql: &[String]) -> Result<()> {
-        match self.at_root(pipeline, for_a_while())? {
-            Some(AtRoot::Checkpoint(manifest)) => self.check_texts(pipeline, &manifest, sql),
+    /// Refuses to go on from checkpoints that other statements made. False when `patience` is over before the root
+    /// tells.
+    pub(crate) fn check_root(&self, pipeline: &str, sql: &[String], patience: impl FnMut() -> bool) -> Result<bool> {
+        match self.at_root(pipeline, patience)? {
+            Some(AtRoot::Checkpoint(manifest)) => self.check_texts(pipeline, &manifest, sql).map(|()| true),
             // What is damaged is for the restore to judge, which knows older ones.
-            Some(AtRoot::Nothing | AtRoot::Damage) => Ok(()),
-            None => Err(self.silent(pipeline).into()),
+            Some(AtRoot::Nothing | AtRoot::Damage) => Ok(true),
+            None => Ok(false),
         }
     }
 
@@ -369,12 +321,13 @@ impl Database {
         }
         names.extend(dropped);
         self.forget(&mut state, &names)?;
+        self.begin_rest(state);
         Ok(also.into_iter().fold(done, |done, name| done.noticed(format!("drop cascades to {name}"))))
     }
 
     /// Removes objects: first the objects from the catalog, then the pipelines that keep nothing else, but what the
-    /// root has of these, which [`Database::remove_new`] removes; what remains of other pipelines starts again
-    /// without them.
+    /// root has of these, which [`Database::remove_new`] removes; what remains of other pipelines waits, and
+    /// [`Database::begin_rest`] begins it without them.
     pub(crate) fn forget(&self, state: &mut State, names: &[String]) -> Result<()> {
         let (leaving, smaller) = self.left_by(state, names);
         for pipeline in &leaving.pipelines {
@@ -386,34 +339,15 @@ impl Database {
         state.broken.forget(names, &gone);
         state.unremoved.extend(gone);
         self.end_left(state);
-        // One that is about to be begun is begun as it is then.
-        let smaller = smaller.into_iter().filter(|name| !state.restoring.holds(name));
-        let (whole, stopped): (Vec<String>, Vec<String>) =
-            smaller.partition(|name| state.broken.why_not_running(name).is_none());
-        for pipeline in stopped {
-            self.start_without(state, &pipeline);
-        }
-        state.waiting.extend(whole);
-        if state.deferring {
-            return Ok(());
-        }
-        // They are dropped, whatever becomes of the others.
-        if let Err(error) = self.settle(state) {
-            tracing::warn!(%error, "what remains is tried again when it is asked for");
+        for pipeline in smaller {
+            // One that is about to be begun is begun as it is then; of one that did not start, and would not by
+            // itself, what is dropped may have been why.
+            let is_held = state.restoring.holds(&pipeline);
+            if !is_held && (state.broken.why_not_running(&pipeline).is_none() || state.broken.let_go(&pipeline)) {
+                state.waiting.insert(pipeline);
+            }
         }
         Ok(())
-    }
-
-    /// Tries a pipeline that did not start, and would not by itself, now that some of its objects are dropped:
-    /// these may have been why.
-    fn start_without(&self, state: &mut State, pipeline: &str) {
-        if !state.broken.let_go(pipeline) {
-            return;
-        }
-        if let Err(reason) = self.start(state, pipeline) {
-            state.waiting.remove(pipeline);
-            state.broken.pipeline(pipeline, &reason);
-        }
     }
 }
 
@@ -470,17 +404,4 @@ fn writes_here(sql: &str) -> bool {
         highwater_sql::parse(sql),
         Ok(Statement::CreateSink(CreateSink { into: Some(_), .. }) | Statement::CreateSubscription(_))
     )
-}
-
-/// Whether a pipeline was there when the database was opened, so that what the root has of it is its own.
-fn is_of_before(state: &State, pipeline: &str) -> bool {
-    state.objects.of_pipeline(pipeline).next().is_some_and(|first| first.entry.id < state.first_new)
-}
-
-/// Whether the object that names a pipeline has had others of its name before: then what the root
-/// holds may be left of those. What the texts were that have changed since is not known.
-fn first_is_not_the_first(state: &State, pipeline: &str) -> bool {
-    let mut all = state.objects.of_pipeline(pipeline);
-    all.next().is_some_and(|first| first.entry.incarnation > 0 || first.entry.rewritten)
-        || all.any(|object| object.entry.rewritten)
 }

@@ -104,7 +104,7 @@ impl Database {
         for (at, array) in assigned {
             columns[at] = array;
         }
-        let new = RecordBatch::try_new(Arc::clone(target.schema()), columns)?;
+        let new = target.computed(RecordBatch::try_new(Arc::clone(target.schema()), columns)?)?;
         target.check_nulls(&new)?;
         let (_, values) = target.table.encode(&new)?;
         let change = Change { key, old: Some(old), new: Some(values.value(0).to_vec()) };

@@ -204,33 +204,39 @@ impl Database {
         check_parameters(query, parameters)?;
         let names = references(query);
         let leaves = {
-            let mut state = self.state();
+            let state = self.state();
             let leaves: Vec<Object> = state.objects.leaves(&names).into_iter().cloned().collect();
             state.check_sources(&leaves)?;
             let pipelines: BTreeSet<String> = leaves.iter().filter_map(|leaf| leaf.entry.pipeline.clone()).collect();
             if !state.waiting.is_disjoint(&pipelines) {
-                tokio::task::block_in_place(|| self.settle_some(&mut state, &pipelines))?;
+                drop(tokio::task::block_in_place(|| self.settle_some(connection, state, &pipelines))?);
             }
             leaves
         };
         let is_view = |object: &Object| object.entry.pipeline.is_some();
         let mut scanned = if leaves.iter().any(is_view) {
-            tokio::task::block_in_place(|| self.scanned(connection, &leaves))?
+            let given = special.as_ref().map(|(name, rows)| (*name, rows.snapshot()));
+            tokio::task::block_in_place(|| self.scanned(connection, &leaves, given))?
         } else {
             Scanned::default()
         };
-        // One for all tables; taken after the scan, so that it has all that the views show.
+        // One for all tables that the views leave as they are now.
         let mut snapshot = special.as_ref().map(|(_, rows)| Arc::clone(rows.snapshot()));
         for object in &leaves {
             let table: Arc<dyn TableProvider> = match (&object.body, &special) {
                 (Body::Table(_), Some((name, rows))) if *name == object.name() => Arc::new(rows.plain()),
-                (Body::Table(target), _) => {
-                    let snapshot = match &mut snapshot {
-                        Some(snapshot) => snapshot,
-                        none => none.insert(connection.snapshot(&self.tables)?),
-                    };
-                    Arc::new(table_rows(connection, target, snapshot, scanned.horizon)?)
-                }
+                (Body::Table(target), _) => match (&scanned.beside, &mut snapshot) {
+                    (Some(beside), _) => Arc::new(beside.rows(target)),
+                    (None, snapshot) => {
+                        let snapshot = match snapshot {
+                            Some(snapshot) => snapshot,
+                            none => none.insert(connection.snapshot(&self.tables)?),
+                        };
+                        // With the transaction's own writes.
+                        let over = connection.overlay(&target.table);
+                        Arc::new(TableRows::new(&target.table, snapshot, over, false))
+                    }
+                },
                 (Body::Source(source), _) => replay::table(source, &until(object, source.as_ref())?)?,
                 _ => continue,
             };
@@ -331,8 +337,7 @@ impl Database {
     /// source.
     pub fn recompute(&self, view: &str) -> Result<Compared> {
         let (pipeline, object) = {
-            let mut state = self.state();
-            self.settle(&mut state)?;
+            let state = self.settled(&Connection::new())?;
             let object = self.materialized(&state, view)?;
             let pipeline = object.entry.pipeline.clone().unwrap_or_default();
             (self.running(&state, &pipeline)?, object)
@@ -450,26 +455,6 @@ fn in_zone(session: &Session, plan: LogicalPlan, zone: Option<&Zone>) -> Result<
         Some(zone) => session.zoned(plan, zone)?.plan,
         None => plan,
     })
-}
-
-/// A table as a statement sees it: with the transaction's writes, or, beside views, as they show it.
-fn table_rows(
-    connection: &Connection,
-    target: &Target,
-    snapshot: &Arc<Snapshot>,
-    horizon: Option<u64>,
-) -> Result<TableRows> {
-    let over = match horizon {
-        Some(horizon) if connection.transaction.is_none() => {
-            // The log is kept from where the slowest view stands; beside a view that stood still
-            // for long it may be gone.
-            let over = snapshot.as_of(&target.table, horizon)?;
-            let gone = || invalid("55000", "a view is too far behind to be read beside a table: read it alone", None);
-            Arc::new(over.ok_or_else(gone)?)
-        }
-        _ => connection.overlay(&target.table),
-    };
-    Ok(TableRows::new(&target.table, snapshot, over, false))
 }
 
 /// A table's rows as of a position of the log, or as they are.

@@ -74,7 +74,13 @@ impl MemoryPool for OfQuery {
     }
 
     fn try_grow(&self, reservation: &MemoryReservation, additional: usize) -> Result<()> {
-        self.own.try_grow(reservation, additional)?;
+        self.own.try_grow(reservation, additional).map_err(|error| match error {
+            // Operators that can go to files instead know it by its kind.
+            DataFusionError::ResourcesExhausted(told) => {
+                DataFusionError::ResourcesExhausted(format!("the query takes more memory than query_memory: {told}"))
+            }
+            other => other,
+        })?;
         self.all.try_grow(reservation, additional).map_err(|_| {
             self.own.shrink(reservation, additional);
             let message = "the queries that run take more memory than they may together: run fewer at a time, or raise \

@@ -5,23 +5,26 @@
 //! those that feed sinks, then the others in the order of their creation. Reading and writing tables
 //! waits for no pipeline; a definition waits for all but those that are broken and tried again, a query for those
 //! of its views.
-//! A pipeline that is new is begun here too, so that nobody waits for the root but who made it.
 //! Invariant: a pipeline is in the queue, begun, being made, running or broken, and in one of these only; but one
-//! that is broken and tried again ([`crate::retry`]) stays so until it runs.
+//! that is broken and tried again ([`crate::retry`]) stays so until it runs, and one that runs and is begun anew
+//! ([`crate::begin`]) is among those that run until another run takes its place.
 
+use crate::begin::{end, entries_of, note_changed};
 use crate::catalog::Entry;
-use crate::connection::{Connection, invalid};
+use crate::connection::Connection;
 use crate::database::{Database, STACK_BYTES, State};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::objects::{Body, Object};
-use crate::pipelines::{ROOT_PATIENCE, for_a_while, patience_to_begin};
-use highwater_engine::Pipeline;
-use std::collections::{BTreeSet, VecDeque};
-use std::sync::{MutexGuard, PoisonError};
+use crate::pipelines::{ROOT_PATIENCE, for_a_while};
+use crate::retry::is_source;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Restores at the same time: they mostly wait for the checkpoint root.
 const AT_ONCE: usize = 8;
+/// Sources that are made at the same time: they wait for what is outside.
+const ASKED_AT_ONCE: usize = 32;
 /// How often who waits for a pipeline looks whether it was cancelled.
 const LOOK_UP: Duration = Duration::from_millis(20);
 
@@ -30,8 +33,10 @@ const LOOK_UP: Duration = Duration::from_millis(20);
 pub(crate) struct Restoring {
     queue: VecDeque<String>,
     begun: BTreeSet<String>,
-    /// New ones that definitions begin.
+    /// New ones that definitions begin: of these nobody else needs anything.
     making: BTreeSet<String>,
+    /// Others that are begun with what they have by now.
+    anew: BTreeSet<String>,
     /// The database is going down.
     closed: bool,
 }
@@ -39,18 +44,40 @@ pub(crate) struct Restoring {
 impl Restoring {
     /// Whether a pipeline is yet to run.
     pub(crate) fn holds(&self, pipeline: &str) -> bool {
-        let is_begun = self.begun.contains(pipeline) || self.is_making(pipeline);
+        let is_begun = self.begun.contains(pipeline) || self.is_being_begun(pipeline);
         is_begun || self.queue.iter().any(|waiting| waiting == pipeline)
     }
 
-    /// Whether a definition is just beginning a pipeline.
+    /// Whether a definition is just beginning a pipeline that is new.
     pub(crate) fn is_making(&self, pipeline: &str) -> bool {
         self.making.contains(pipeline)
     }
 
-    /// Those that are yet to be restored, the next one first.
+    /// Whether a session is just beginning a pipeline that was there.
+    pub(crate) fn is_begun_anew(&self, pipeline: &str) -> bool {
+        self.anew.contains(pipeline)
+    }
+
+    /// Whether a session is just beginning a pipeline.
+    pub(crate) fn is_being_begun(&self, pipeline: &str) -> bool {
+        self.is_making(pipeline) || self.is_begun_anew(pipeline)
+    }
+
+    /// A session begins a pipeline.
+    pub(crate) fn begins(&mut self, pipeline: &str, is_new: bool) {
+        let begun = if is_new { &mut self.making } else { &mut self.anew };
+        begun.insert(pipeline.to_owned());
+    }
+
+    /// A session has begun a pipeline, or could not.
+    pub(crate) fn ends(&mut self, pipeline: &str) {
+        self.making.remove(pipeline);
+        self.anew.remove(pipeline);
+    }
+
+    /// Those that are yet to run and that others need, the next one first.
     pub(crate) fn all(&self) -> impl Iterator<Item = &String> {
-        self.begun.iter().chain(&self.queue)
+        self.begun.iter().chain(&self.anew).chain(&self.queue)
     }
 
     /// Whether nothing is begun any more.
@@ -70,7 +97,12 @@ impl Restoring {
 
     /// Whether none is yet to run.
     fn is_idle(&self) -> bool {
-        self.is_over() && self.making.is_empty()
+        self.is_over() && !self.is_changing()
+    }
+
+    /// Whether a session is just beginning a pipeline.
+    fn is_changing(&self) -> bool {
+        !(self.making.is_empty() && self.anew.is_empty())
     }
 
     fn begin(&mut self) -> Option<String> {
@@ -94,8 +126,11 @@ impl Database {
     pub(crate) fn restore_objects(&self) {
         let mut state = self.state();
         self.restore_functions(&state);
-        for entry in state.catalog.entries().to_vec() {
-            match self.object(&state, entry.clone()) {
+        let entries = state.catalog.entries().to_vec();
+        let mut sources = self.made_sources(&entries);
+        for entry in entries {
+            let made = sources.remove(&entry.id);
+            match made.unwrap_or_else(|| self.object(&state, entry.clone())) {
                 Ok(object) => state.objects.add(object),
                 Err(reason) => {
                     // What reads a source whose columns are known is whole.
@@ -123,6 +158,29 @@ impl Database {
         }
         state.restoring.queue = first.into_iter().chain(others).collect();
         self.end_left(&mut state);
+    }
+
+    /// The sources among some entries, by number. Many are made at the same time, as each may wait for what is outside
+    /// and does not answer, and clients are served when all were tried.
+    fn made_sources(&self, entries: &[Entry]) -> BTreeMap<u64, Result<Object>> {
+        let sources: Vec<&Entry> = entries.iter().filter(|entry| is_source(entry)).collect();
+        let (queue, made) = (Mutex::new(sources.iter()), Mutex::new(BTreeMap::new()));
+        let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+        let make = || {
+            while let Some(entry) = next() {
+                let object = self.source_of((*entry).clone(), None);
+                made.lock().unwrap_or_else(PoisonError::into_inner).insert(entry.id, object);
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..ASKED_AT_ONCE.min(sources.len()) {
+                let thread = std::thread::Builder::new().name("hw-restore".to_owned()).stack_size(STACK_BYTES);
+                if thread.spawn_scoped(scope, make).is_err() {
+                    make();
+                }
+            }
+        });
+        made.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Starts the pipelines that the catalog holds and that do not run yet, and returns when all do,
@@ -166,7 +224,9 @@ impl Database {
             (entries, self.pipeline_spec(&state, pipeline))
         };
         let started = spec.and_then(|spec| {
-            self.check_offsets(pipeline, &spec.plan, for_a_while())?;
+            if !self.check_offsets(pipeline, &spec.plan, for_a_while())? {
+                return Err(self.silent(pipeline).into());
+            }
             // Once the root has answered its files are waited for as long as it takes.
             let began = Instant::now();
             let is_patient = move |is_claimed: bool| is_claimed || began.elapsed() < ROOT_PATIENCE;
@@ -176,15 +236,18 @@ impl Database {
         let mut state = self.state();
         let now = entries_of(&state, pipeline);
         match started {
-            Ok(running) if entries == now => {
-                let running = running.titled(state.objects.title(pipeline));
-                state.running.insert(pipeline.to_owned(), running);
-                state.ran.insert(pipeline.to_owned());
-                state.broken.started(pipeline);
+            Ok(running) if entries == now => state.runs(running),
+            Ok(running) => {
+                // It counts as begun until it has ended, which may take a while.
+                drop(state);
+                end(&running);
+                state = self.state();
+                note_changed(&mut state, pipeline);
             }
-            Ok(running) => give_up(&mut state, &running),
-            // It was given up, and goes on at the next start; or what it has left is removed when all are restored.
-            Err(_) if self.engine.is_ending() || now.is_empty() => {}
+            // It was given up, and goes on at the next start.
+            Err(_) if self.engine.is_ending() => {}
+            // What is gone or otherwise by now may have been why.
+            Err(_) if entries != now => note_changed(&mut state, pipeline),
             Err(reason) => state.broken.pipeline(pipeline, &reason),
         }
         state.restoring.begun.remove(pipeline);
@@ -221,58 +284,6 @@ impl Database {
         drop(self.wait_while(&Connection::new(), |state| !state.restoring.is_idle()));
     }
 
-    /// Begins a pipeline that is new, of which it is known that it may go on from what the root has: without the
-    /// state, as the root may take its time.
-    pub(crate) fn begin_new<'a>(
-        &'a self,
-        connection: &Connection,
-        mut state: MutexGuard<'a, State>,
-        pipeline: &str,
-    ) -> (MutexGuard<'a, State>, Result<()>) {
-        let spec = match state.why_not_started(pipeline) {
-            None => self.pipeline_spec(&state, pipeline),
-            Some(reason) => Err(highwater_engine::Error::NotRunning { pipeline: pipeline.to_owned(), reason }.into()),
-        };
-        let spec = match spec {
-            Ok(spec) => spec,
-            Err(error) => return (state, Err(error)),
-        };
-        let before = entries_of(&state, pipeline);
-        self.tables.set_readers(pipeline, &self.tables_of(&state, pipeline));
-        state.restoring.making.insert(pipeline.to_owned());
-        drop(state);
-        let (canceller, began) = (connection.canceller(), Instant::now());
-        let is_patient = move |is_claimed| !canceller.is_over() && began.elapsed() < patience_to_begin(is_claimed);
-        let begun = self.engine.create_while(spec, is_patient);
-        let mut state = self.state();
-        state.restoring.making.remove(pipeline);
-        self.restored.notify_all();
-        let done = match begun {
-            Ok(Some(running)) if entries_of(&state, pipeline) == before => {
-                let running = running.titled(state.objects.title(pipeline));
-                state.running.insert(pipeline.to_owned(), running);
-                state.ran.insert(pipeline.to_owned());
-                Ok(())
-            }
-            Ok(Some(running)) => {
-                give_up(&mut state, &running);
-                Err(invalid("55000", "another session has changed it while it was made", None))
-            }
-            Ok(None) => connection.check_cancelled().and_then(|()| Err(self.does_not_begin(pipeline, began.elapsed()))),
-            Err(error) => Err(error.into()),
-        };
-        (state, done)
-    }
-
-    fn does_not_begin(&self, pipeline: &str, waited: Duration) -> Error {
-        let (root, seconds) = (self.engine.store().root().url(), waited.as_secs());
-        let message = format!(
-            "pipeline {pipeline:?} could not be begun in {seconds} s, as checkpoint root {root} does not answer or has \
-             not given its files: try again when it does"
-        );
-        invalid("58030", message, None)
-    }
-
     /// Waits until pipelines run, or are broken; they go first.
     pub(crate) fn wait_for_pipelines(&self, connection: &Connection, pipelines: &BTreeSet<String>) -> Result<()> {
         let mut state = self.state();
@@ -287,22 +298,33 @@ impl Database {
         self.wait_while(connection, are_awaited).map(drop)
     }
 
-    /// Waits until no pipeline is yet to be restored, but for those that are broken and tried again: the root may
-    /// not answer for long.
-    pub(crate) fn wait_for_all_pipelines(&self, connection: &Connection) -> Result<()> {
+    /// The state when no pipeline that others need is yet to run, but for those that are broken and tried again: the
+    /// root may not answer for long.
+    ///
+    /// # Errors
+    /// `Sql` with 57014 when it is cancelled.
+    pub(crate) fn wait_for_all_pipelines(&self, connection: &Connection) -> Result<MutexGuard<'_, State>> {
         let is_whole = |state: &State, pipeline: &String| state.broken.why_not_running(pipeline).is_none();
         let are_awaited = |state: &State| state.restoring.all().any(|pipeline| is_whole(state, pipeline));
-        self.wait_while(connection, are_awaited).map(drop)
+        self.wait_while(connection, are_awaited)
     }
 
-    /// The state for a definition: when no other one begins a new pipeline. That is planned with what there was, so
-    /// nothing of it may change meanwhile, and its object is taken back when it cannot be begun, so nothing may come
+    /// The state when a pipeline is not just begun anew: who follows a run that ends goes on with the next one.
+    ///
+    /// # Errors
+    /// `Sql` with 57014 when it is cancelled.
+    pub(crate) fn state_when_begun(&self, connection: &Connection, pipeline: &str) -> Result<MutexGuard<'_, State>> {
+        self.wait_while(connection, |state| state.restoring.is_begun_anew(pipeline))
+    }
+
+    /// The state for a definition: when nobody else begins a pipeline. That is planned with what there was, so
+    /// nothing of it may change meanwhile, and a new object is taken back when it cannot be begun, so nothing may come
     /// to read that.
     ///
     /// # Errors
     /// `Sql` with 57014 when it is cancelled.
     pub(crate) fn state_to_define(&self, connection: &Connection) -> Result<MutexGuard<'_, State>> {
-        self.wait_while(connection, |state| !state.restoring.making.is_empty())
+        self.wait_while(connection, |state| state.restoring.is_changing())
     }
 
     fn wait_while(&self, connection: &Connection, goes_on: impl Fn(&State) -> bool) -> Result<MutexGuard<'_, State>> {
@@ -314,32 +336,11 @@ impl Database {
         Ok(state)
     }
 
-    /// Pipelines that are yet to be restored, the next one first.
+    /// Pipelines that are yet to be restored, the next one first, and those that a definition just begins anew.
     #[must_use]
     pub fn restoring(&self) -> Vec<String> {
         let state = self.state();
         state.restoring.all().map(|pipeline| state.objects.title(pipeline).to_owned()).collect()
-    }
-}
-
-/// The objects of a pipeline as the catalog has them, and the tables and sources that it is planned with.
-fn entries_of(state: &State, pipeline: &str) -> Vec<Entry> {
-    let own: Vec<&Object> = state.objects.of_pipeline(pipeline).collect();
-    let read = own.iter().flat_map(|object| object.reads());
-    let written = own.iter().filter_map(|object| Some(object.writes()?.value.clone()));
-    let names: BTreeSet<String> = read.chain(written).collect();
-    own.into_iter().chain(state.objects.sources(&names)).map(|object| object.entry.clone()).collect()
-}
-
-/// Ends a pipeline of which a definition has changed or dropped objects while it was begun: the next try
-/// begins it as it is now.
-fn give_up(state: &mut State, begun: &Pipeline) {
-    let pipeline = begun.name();
-    if state.objects.of_pipeline(pipeline).next().is_some() {
-        state.broken.stopped_by(pipeline, "it was changed while it was begun".to_owned(), true);
-    }
-    if let Err(error) = begun.stop(false) {
-        tracing::warn!(pipeline, %error, "a pipeline that was changed while it was begun did not end as it should");
     }
 }
 
@@ -363,5 +364,20 @@ mod tests {
         assert_eq!(names(&restoring), "a b");
         restoring.add("c");
         assert_eq!(names(&restoring), "a b c");
+    }
+
+    #[test]
+    fn what_a_session_begins_anew_is_needed_by_others_and_what_is_new_is_not() {
+        let mut restoring = Restoring::default();
+        restoring.begins("new", true);
+        restoring.begins("anew", false);
+        assert!(restoring.is_making("new") && !restoring.is_begun_anew("new"));
+        assert!(restoring.is_begun_anew("anew") && !restoring.is_making("anew"));
+        assert!(restoring.holds("new") && restoring.holds("anew"));
+        assert_eq!(restoring.all().collect::<Vec<_>>(), ["anew"]);
+        restoring.ends("anew");
+        assert!(restoring.is_over() && restoring.is_changing() && !restoring.is_idle());
+        restoring.ends("new");
+        assert!(restoring.is_idle());
     }
 }

@@ -1,6 +1,7 @@
 //! SHOW and DESCRIBE: what there is and how it is doing, as rows.
 
 use crate::catalog::{Entry, Kind};
+use crate::connection::Connection;
 use crate::database::{Database, State};
 use crate::error::{Error, Result};
 use crate::objects::Object;
@@ -13,9 +14,9 @@ use highwater_sql::types::pg_name;
 use std::sync::Arc;
 
 /// Answers a SHOW. What is broken is told beside the names.
-pub(crate) fn show(database: &Database, what: Show) -> Result<Outcome> {
+pub(crate) fn show(database: &Database, connection: &Connection, what: Show) -> Result<Outcome> {
     let notices = kind_of(&what).map_or_else(Vec::new, |kind| broken(&database.state(), kind));
-    let shown = Outcome::rows("SHOW", rows(database, what)?);
+    let shown = Outcome::rows("SHOW", rows(database, connection, what)?);
     Ok(notices.into_iter().fold(shown, Outcome::noticed))
 }
 
@@ -47,7 +48,7 @@ fn broken(state: &State, kind: Kind) -> Vec<String> {
 }
 
 /// The rows of a SHOW.
-pub(crate) fn rows(database: &Database, what: Show) -> Result<Rows> {
+pub(crate) fn rows(database: &Database, connection: &Connection, what: Show) -> Result<Rows> {
     Ok(match what {
         Show::Tables => names(database, Kind::Table),
         Show::Sources => names(database, Kind::Source),
@@ -57,8 +58,8 @@ pub(crate) fn rows(database: &Database, what: Show) -> Result<Rows> {
         Show::Sinks => names(database, Kind::Sink),
         Show::Subscriptions => crate::subscription::shown(database),
         Show::Functions => crate::functions::shown(database),
-        Show::Jobs => jobs(database)?,
-        Show::Checkpoints(view) => checkpoints(database, view.as_ref())?,
+        Show::Jobs => jobs(database, connection)?,
+        Show::Checkpoints(view) => checkpoints(database, connection, view.as_ref())?,
         Show::Create(name) => {
             let state = database.state();
             let entry = state.catalog.entry(&name.value).ok_or_else(|| unknown(&name))?;
@@ -124,9 +125,8 @@ pub(crate) fn settings(all: &std::collections::BTreeMap<String, String>) -> Rows
     Rows::of(vec![("name", texts(all.keys().cloned())), ("setting", texts(all.values().cloned()))])
 }
 
-fn jobs(database: &Database) -> Result<Rows> {
-    let mut state = database.state();
-    database.settle(&mut state)?;
+fn jobs(database: &Database, connection: &Connection) -> Result<Rows> {
+    let state = database.settle(connection, database.state())?;
     let pipelines: Vec<Pipeline> = state.running.values().cloned().collect();
     let told = |pipeline: &Pipeline| [vec![doing(&state, pipeline)], failing(&state, pipeline)].concat().join("; ");
     let told: Vec<String> = pipelines.iter().map(told).collect();
@@ -155,6 +155,8 @@ fn jobs(database: &Database) -> Result<Rows> {
     ]))
 }
 
+/// The status of what a session is just beginning.
+const BEING_BEGUN: &str = "starting";
 /// How the status of what could not be brought back begins.
 const BROKEN: &str = "broken: ";
 
@@ -170,7 +172,7 @@ pub(crate) fn object_status(state: &State, entry: &Entry) -> String {
             let stuck = stuck_sinks(state, running).into_iter().filter(|(sink, _)| *sink == entry.name);
             std::iter::once(doing(state, running)).chain(stuck.map(|(_, told)| told)).collect::<Vec<_>>().join("; ")
         }
-        None if state.restoring.is_making(pipeline) => "starting".to_owned(),
+        None if state.restoring.is_being_begun(pipeline) => BEING_BEGUN.to_owned(),
         None if state.restoring.holds(pipeline) => "restoring".to_owned(),
         None => state.broken.why_not_running(pipeline).map_or_else(|| "not running".to_owned(), broken),
     }
@@ -230,6 +232,7 @@ fn in_words(name: &str, failing: &FailingDelivery) -> String {
 /// What a pipeline does, and whether somebody wants it to take no rows.
 pub(crate) fn doing(state: &State, pipeline: &Pipeline) -> String {
     match pipeline.status() {
+        _ if state.restoring.is_being_begun(pipeline.name()) => BEING_BEGUN.to_owned(),
         Status::Running if state.catalog.is_paused(pipeline.name()) => "paused".to_owned(),
         other => status(&other),
     }
@@ -255,10 +258,9 @@ struct Line {
     files: u64,
 }
 
-fn checkpoints(database: &Database, view: Option<&Name>) -> Result<Rows> {
+fn checkpoints(database: &Database, connection: &Connection, view: Option<&Name>) -> Result<Rows> {
     let pipelines: Vec<Pipeline> = {
-        let mut state = database.state();
-        database.settle(&mut state)?;
+        let state = database.settle(connection, database.state())?;
         match view {
             Some(name) => vec![database.pipeline_named(&state, name)?],
             None => state.running.values().cloned().collect(),

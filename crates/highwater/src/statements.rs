@@ -165,12 +165,10 @@ impl Database {
 
     /// Statements that do not read or write rows; they block.
     fn define(&self, connection: &mut Connection, statement: &Statement, text: &str) -> Result<Outcome> {
-        if changes_objects(statement) || matches!(statement, Statement::Checkpoint { .. } | Statement::Flush) {
-            self.wait_for_all_pipelines(connection)?;
-        }
         if !changes_objects(statement) {
             return self.define_now(connection, statement, text, Ahead::default());
         }
+        drop(self.wait_for_all_pipelines(connection)?);
         let mut tries = 0;
         let done = loop {
             // What is asked ahead is of what there is then, not of what is being made.
@@ -209,12 +207,14 @@ impl Database {
                 self.drop_objects(connection, kind, &names, if_exists, cascade)
             }
             Statement::ExplainView(view) => self.explain_view(view, text),
-            Statement::Show(what) => show::show(self, what),
+            Statement::Show(what) => show::show(self, connection, what),
             Statement::Describe(name) => show::describe(&self.state(), &name),
             Statement::Checkpoint { view, .. } => self.checkpoint(connection, view.as_ref()),
             Statement::AlterView { kind, name, options } => self.alter(connection, kind, &name, &options),
             Statement::Rename { kind, name, to } => self.rename(connection, kind, &name, &to),
             Statement::AddColumn(added) => self.add_column(connection, *added),
+            Statement::AddKey(added) => self.add_key(connection, &added),
+            Statement::Vacuum(vacuum) => self.vacuum(connection, &vacuum),
             Statement::Flush => self.flush(connection),
             other => Err(invalid("XX000", format!("{other:?} came the wrong way"), None)),
         }
@@ -342,7 +342,7 @@ fn writes(statement: &Statement) -> Option<String> {
         Statement::CreateSubscription(_) => "CREATE SUBSCRIPTION",
         Statement::CreateFunction(_) => "CREATE FUNCTION",
         Statement::DropFunction(_) => "DROP FUNCTION",
-        Statement::AddColumn(_) => "ALTER TABLE",
+        Statement::AddColumn(_) | Statement::AddKey(_) => "ALTER TABLE",
         Statement::AlterView { kind, .. } | Statement::Rename { kind, .. } => return Some(format!("ALTER {kind}")),
         Statement::Drop { kind, .. } => return Some(format!("DROP {kind}")),
         _ => return None,
@@ -377,6 +377,7 @@ const fn changes_objects(statement: &Statement) -> bool {
             | Statement::AlterView { .. }
             | Statement::Rename { .. }
             | Statement::AddColumn(_)
+            | Statement::AddKey(_)
             | Statement::Drop { .. }
     )
 }

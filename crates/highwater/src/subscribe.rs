@@ -69,7 +69,7 @@ impl Database {
     /// `Sql` with 42P01 when there is no such relation, 42809 when it is neither of the two; `Engine`
     /// with `NotRunning` when its pipeline does not run.
     pub fn subscribe(&self, view: &str) -> Result<Subscription<'_>> {
-        self.wait_for_all_pipelines(&Connection::new())?;
+        drop(self.wait_for_all_pipelines(&Connection::new())?);
         let (_, _, schema) = self.followed(view)?;
         Ok(Subscription { database: self, view: view.to_owned(), schema, current: None })
     }
@@ -77,8 +77,7 @@ impl Database {
     /// A view's pipeline, its name there, and its columns.
     fn followed(&self, view: &str) -> Result<(Pipeline, String, SchemaRef)> {
         let name = Name { value: view.to_owned(), at: highwater_sql::Position { offset: 1, line: 1, column: 1 } };
-        let mut state = self.state();
-        self.settle(&mut state)?;
+        let state = self.settle(&Connection::new(), self.state())?;
         let object = crate::show::find(&state, &name)?;
         if !matches!(object.body, Body::Materialized(_) | Body::Fed(_)) {
             let message = format!("{view:?} is a {}, not a MATERIALIZED VIEW", object.entry.kind);

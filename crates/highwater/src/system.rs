@@ -35,7 +35,7 @@ use datafusion_pg_catalog::pg_catalog::context::EmptyContextProvider;
 use datafusion_pg_catalog::pg_catalog::setup_pg_catalog;
 use datafusion_pg_catalog::sql::PostgresCompatibilityParser;
 use highwater_sql::physical_rules;
-use highwater_sql::statement::{CreateTable, Query};
+use highwater_sql::statement::{Characters, CreateTable, Query};
 use highwater_sql::{type_of, walk_query};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -169,7 +169,8 @@ fn shown(object: &Object) -> Option<Shown> {
         Body::Index(_) | Body::Sink(_) | Body::Subscription(_) => return None,
     };
     let definition = query.map(|query| query.ast.to_string());
-    Some(Shown { schema, kind, key: Vec::new(), indexes: Vec::new(), columns: Vec::new(), definition })
+    let (columns, characters) = (Vec::new(), Vec::new());
+    Some(Shown { schema, kind, key: Vec::new(), indexes: Vec::new(), columns, characters, definition })
 }
 
 fn shown_table(schema: SchemaRef, table: &CreateTable) -> Shown {
@@ -179,7 +180,8 @@ fn shown_table(schema: SchemaRef, table: &CreateTable) -> Shown {
         columns.map(|c| (c.column.not_null, c.default.as_ref().map(ToString::to_string))).collect();
     // Those of INCLUDE.
     columns.resize(schema.fields().len(), (false, None));
-    Shown { schema, kind: "r", key, indexes: Vec::new(), columns, definition: None }
+    let characters = table.columns.iter().map(|column| column.characters).collect();
+    Shown { schema, kind: "r", key, indexes: Vec::new(), columns, characters, definition: None }
 }
 
 type Listed = Arc<RwLock<Relations>>;
@@ -342,6 +344,8 @@ pub(crate) struct Shown {
     pub(crate) indexes: Vec<ShownIndex>,
     /// By column of a table: whether it takes no nulls, and its default.
     pub(crate) columns: Vec<(bool, Option<String>)>,
+    /// By column of a table: how many characters its texts have at most.
+    pub(crate) characters: Vec<Option<Characters>>,
     /// A view's query.
     pub(crate) definition: Option<String>,
 }

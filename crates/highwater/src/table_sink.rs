@@ -300,6 +300,11 @@ pub(crate) fn check(target: &Target, into: &Name, rows: &SchemaRef, append_only:
             return refused("42804", format!("column {name:?} is of type {to} but the sink gives {from}"));
         }
     }
+    if let Some(at) = spec.key.iter().find(|at| target.statement.columns[**at].characters.is_some()) {
+        let name = spec.schema.field(*at).name();
+        let what = "a sink into a table with char(n) or varchar(n) in its primary key";
+        return refused("0A000", format!("{what}, {name:?}: use varchar, without a length"));
+    }
     for (at, column) in target.statement.columns.iter().enumerate().skip(given) {
         let name = &column.column.name.value;
         if target.generated.has(at) {

@@ -7,8 +7,10 @@
 
 use crate::connection::{Connection, invalid};
 use crate::database::{Database, State};
+use crate::dml::Target;
 use crate::error::{Error, Result};
 use crate::objects::{Body, Object};
+use crate::provider::TableRows;
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::SchemaRef;
@@ -16,7 +18,7 @@ use datafusion::datasource::{MemTable, provider_as_source};
 use datafusion::logical_expr::TableSource;
 use highwater_engine::core::{Clock as _, Epoch, SystemClock};
 use highwater_engine::{BegunScan, Pipeline, Saved};
-use highwater_tables::Stop;
+use highwater_tables::{Overlay, Snapshot, Stop};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -31,13 +33,27 @@ pub(crate) const FILES_PATIENCE: Duration = Duration::from_secs(600);
 /// What names in a query stand for.
 pub(crate) type Tables = BTreeMap<String, Arc<dyn TableSource>>;
 
-/// Views as they were read: their rows, the epochs of their pipelines, and the least position in the
-/// log of tables that these show.
+/// Tables as the views beside them show them.
+pub(crate) struct Beside {
+    snapshot: Arc<Snapshot>,
+    /// By the tables' numbers: what was otherwise where the views stand.
+    over: BTreeMap<u32, Arc<Overlay>>,
+}
+
+impl Beside {
+    pub(crate) fn rows(&self, target: &Target) -> TableRows {
+        let over = self.over.get(&target.table.spec().id).cloned().unwrap_or_default();
+        TableRows::new(&target.table, &self.snapshot, over, false)
+    }
+}
+
+/// Views as they were read: their rows and the epochs of their pipelines, and the tables beside them where the views
+/// say as of when these are read.
 #[derive(Default)]
 pub(crate) struct Scanned {
     pub(crate) tables: Tables,
     pub(crate) epochs: Vec<(String, Epoch)>,
-    pub(crate) horizon: Option<u64>,
+    pub(crate) beside: Option<Beside>,
     /// Which views are stale, and why.
     pub(crate) notices: Vec<String>,
 }
@@ -65,8 +81,14 @@ impl Scanned {
 
 impl Database {
     /// The rows of materialized views, those of one pipeline as of one epoch, those of several as of
-    /// one position in the log of tables. Blocks.
-    pub(crate) fn scanned(&self, connection: &Connection, leaves: &[Object]) -> Result<Scanned> {
+    /// one position in the log of tables. `given` are the name of a table whose rows are known, and the snapshot that
+    /// all tables are read of then. Blocks.
+    pub(crate) fn scanned(
+        &self,
+        connection: &Connection,
+        leaves: &[Object],
+        given: Option<(&str, &Arc<Snapshot>)>,
+    ) -> Result<Scanned> {
         let mut of_pipeline: BTreeMap<&str, Vec<&Object>> = BTreeMap::new();
         for object in leaves {
             if let Some(pipeline) = &object.entry.pipeline {
@@ -74,43 +96,85 @@ impl Database {
             }
         }
         let wanted: BTreeSet<String> = of_pipeline.keys().map(|pipeline| (*pipeline).to_owned()).collect();
-        self.wait_for_pipelines(connection, &wanted)?;
         loop {
-            if let Some(scanned) = self.scanned_once(connection, &of_pipeline)? {
+            self.wait_for_pipelines(connection, &wanted)?;
+            let beside = |horizon: u64| self.beside(connection, leaves, given, horizon);
+            if let Some(scanned) = self.scanned_once(connection, &of_pipeline, beside)? {
                 return Ok(scanned);
             }
             connection.check_cancelled()?;
         }
     }
 
-    /// Nothing when a pipeline began anew meanwhile.
+    /// The tables among some objects as views show them that stand at a position of the log; none in a transaction,
+    /// which sees its own writes.
+    fn beside(
+        &self,
+        connection: &Connection,
+        leaves: &[Object],
+        given: Option<(&str, &Arc<Snapshot>)>,
+        horizon: u64,
+    ) -> Result<Option<Beside>> {
+        let table = |leaf: &Object| match &leaf.body {
+            Body::Table(target) if given.is_none_or(|(name, _)| name != leaf.name()) => Some(target.clone()),
+            _ => None,
+        };
+        let tables: Vec<_> = leaves.iter().filter_map(table).collect();
+        if tables.is_empty() || connection.transaction.is_some() {
+            return Ok(None);
+        }
+        let snapshot = match given {
+            Some((_, snapshot)) => Arc::clone(snapshot),
+            None => Arc::new(self.tables.snapshot()?),
+        };
+        let mut over = BTreeMap::new();
+        for target in tables {
+            // The log is kept from where the slowest view stands; beside a view that stood still for long it may be
+            // gone.
+            let gone = || invalid("55000", "a view is too far behind to be read beside a table: read it alone", None);
+            let rows = snapshot.as_of(&target.table, horizon)?.ok_or_else(gone)?;
+            over.insert(target.table.spec().id, Arc::new(rows));
+        }
+        Ok(Some(Beside { snapshot, over }))
+    }
+
+    /// Nothing when a pipeline began anew meanwhile. `beside` reads tables as of a position.
     fn scanned_once(
         &self,
         connection: &Connection,
         of_pipeline: &BTreeMap<&str, Vec<&Object>>,
+        beside: impl Fn(u64) -> Result<Option<Beside>>,
     ) -> Result<Option<Scanned>> {
-        let mut scanned = Scanned::default();
+        let (mut scanned, mut least) = (Scanned::default(), None::<u64>);
         let stop = self.stop_for(connection, of_pipeline, &mut scanned.notices)?;
         let position = stop.as_ref().map(Stop::position);
         let mut begun = Vec::new();
         for (pipeline, objects) in of_pipeline {
             let names: Vec<String> = objects.iter().map(|o| o.kept().to_owned()).collect();
             // A pipeline that reads no table shows none at any position.
-            let reads_tables = !self.tables_of(&self.state(), pipeline).is_empty();
-            let at = position.filter(|_| reads_tables);
+            let tables = self.tables_of(&self.state(), pipeline);
+            let at = position.filter(|_| !tables.is_empty());
             begun.push(match self.begin_scan(pipeline, &names, at) {
                 Ok(scan) => {
                     if at.is_some_and(|position| position != scan.horizon()) {
                         let names: Vec<&str> = objects.iter().map(|object| object.name()).collect();
                         scanned.notices.push(format!("{}: as of another moment than other views", names.join(", ")));
                     }
-                    let horizon = reads_tables.then(|| scan.horizon());
-                    scanned.horizon = scanned.horizon.into_iter().chain(horizon).min();
+                    // While its tables do not change it stands still, and shows what it would show now.
+                    let horizon = || self.tables.unchanged_until(&tables, scan.horizon());
+                    let horizon = (!tables.is_empty()).then(horizon);
+                    least = least.into_iter().chain(horizon).min();
                     Ok(scan)
                 }
+                // It was stopped for another run.
+                Err(_) if self.state().restoring.is_begun_anew(pipeline) => return Ok(None),
                 Err(Error::Engine(reason @ highwater_engine::Error::NotRunning { .. })) => Err(reason),
                 Err(error) => return Err(error),
             });
+        }
+        // Before rows are waited for, large or stale: behind what views have seen the log is kept for seconds only.
+        if let Some(horizon) = least {
+            scanned.beside = beside(horizon)?;
         }
         // What the scans show is settled: the tables' changes may go on to the views.
         drop(stop);

@@ -7,6 +7,7 @@ use arrow::array::AsArray as _;
 use highwater::{Config, Database, Rows, same_rows};
 use opened::open;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 fn assert_equal_to_recomputation(database: &Database, view: &str) {
@@ -189,6 +190,153 @@ fn many_rows_from_before_and_after_a_column_was_added_reach_a_view() {
     database.shutdown().expect("a clean stop");
 }
 
+/// The pipeline of the sink is the first by its name.
+#[test]
+fn a_column_is_known_to_all_views_of_a_table_before_a_sink_fills_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let database = open(folder.path());
+    let views = ["m", "n", "o", "p", "q"];
+    let script = "
+        CREATE TABLE s (id bigint PRIMARY KEY);
+        CREATE TABLE t (id bigint PRIMARY KEY);
+        CREATE MATERIALIZED VIEW a WITH (checkpoint_interval = '20ms') AS SELECT id FROM s;
+        CREATE SINK k INTO t FROM a;";
+    database.script(script).expect("a script");
+    for view in views {
+        let query = "SELECT id % 3 AS part, count(*) AS n FROM t GROUP BY 1";
+        database.execute(&format!("CREATE MATERIALIZED VIEW {view} AS {query}")).expect("a view");
+    }
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut connection = database.connect();
+            for id in 0.. {
+                let insert = format!("INSERT INTO s VALUES ({id})");
+                database.execute_for(&mut connection, &insert).expect("inserted");
+                if over.load(Relaxed) {
+                    break;
+                }
+            }
+        });
+        let altered = ["x", "y", "z"].map(|name| database.execute(&format!("ALTER TABLE t ADD COLUMN {name} int")));
+        over.store(true, Relaxed);
+        for altered in altered {
+            altered.expect("a column");
+        }
+    });
+    database.execute("FLUSH").expect("all views run");
+    assert!(database.pipelines().iter().all(|pipeline| pipeline.metrics().restarts == 0));
+    assert_same(&database, "SELECT id FROM t", "SELECT id FROM s", rows(&database, "SELECT id FROM a").count());
+    for view in views {
+        assert_equal_to_recomputation(&database, view);
+    }
+    database.shutdown().expect("a clean stop");
+}
+
+#[test]
+fn a_key_that_a_table_gets_is_its_key_after_a_restart() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let database = open(folder.path());
+    let script = "
+        CREATE TABLE t (id int, v varchar) WITH (fillfactor = 90);
+        INSERT INTO t SELECT g, 'row ' || g::varchar FROM generate_series(1, 20000) AS s (g);
+        ALTER TABLE t ADD COLUMN w int DEFAULT 7;
+        INSERT INTO t VALUES (0, 'new', 1);
+        CREATE TABLE other (id int PRIMARY KEY);
+        ALTER TABLE t ADD PRIMARY KEY (id);
+        CREATE MATERIALIZED VIEW sums AS SELECT count(*) AS n, sum(w) AS w FROM t;
+        INSERT INTO t VALUES (30000, 'newer', 2) ON CONFLICT (id) DO NOTHING;
+        FLUSH;";
+    database.script(script).expect("a script");
+    let check = |database: &Database| {
+        database.execute("FLUSH").expect("they run");
+        assert_equal_to_recomputation(database, "sums");
+        assert_same(database, "SELECT n, w FROM sums", "SELECT count(*) AS n, sum(w) AS w FROM t", 1);
+        assert_same(database, "SELECT n FROM sums WHERE w = 140003", "SELECT count(*) AS n FROM t", 1);
+        assert_same(database, "SELECT id, w FROM t WHERE id = 17", "SELECT id, w FROM t WHERE v = 'row 17'", 1);
+        let twice = database.execute("INSERT INTO t VALUES (17, 'again', 0)").expect_err("the key is taken");
+        assert_eq!(twice.sqlstate(), "23505");
+    };
+    check(&database);
+    drop(database);
+    check(&open(folder.path()));
+}
+
+#[test]
+fn rows_that_are_written_while_a_table_gets_its_key_are_in_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let database = open(folder.path());
+    database.execute("CREATE TABLE t (id int, v int)").expect("a table");
+    database.execute("INSERT INTO t SELECT g, 0 FROM generate_series(1, 50000) AS s (g)").expect("rows");
+    let written = std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let mut connection = database.connect();
+            let mut written = 50_000;
+            for id in 50_001..50_061 {
+                let insert = format!("INSERT INTO t VALUES ({id}, 1)");
+                match database.execute_for(&mut connection, &insert) {
+                    Ok(_) => written += 1,
+                    Err(error) => assert_eq!(error.sqlstate(), "40001", "{error}"),
+                }
+            }
+            written
+        });
+        let mut connection = database.connect();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while let Err(error) = database.execute_for(&mut connection, "ALTER TABLE t ADD PRIMARY KEY (id)") {
+            assert_eq!(error.sqlstate(), "55006", "{error}");
+            assert!(Instant::now() < deadline, "the writer ends");
+        }
+        writer.join().expect("it writes")
+    });
+    assert_eq!(rows(&database, "SELECT id FROM t").count(), written);
+    assert_eq!(rows(&database, "SELECT DISTINCT id FROM t").count(), written);
+    let twice = database.execute("INSERT INTO t VALUES (1, 1)").expect_err("the key is taken");
+    assert_eq!(twice.sqlstate(), "23505");
+}
+
+#[test]
+fn an_open_transaction_does_not_see_a_table_without_its_rows() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let database = open(folder.path());
+    database.execute("CREATE TABLE t (id int)").expect("a table");
+    database.execute("INSERT INTO t VALUES (1), (2)").expect("rows");
+    let mut connection = database.connect();
+    for sql in ["BEGIN", "INSERT INTO t VALUES (3)"] {
+        database.execute_for(&mut connection, sql).expect(sql);
+    }
+    let refused = database.execute_for(&mut connection, "ALTER TABLE t ADD PRIMARY KEY (id)");
+    assert_eq!(refused.expect_err("it has rows of its own").sqlstate(), "55006");
+    for sql in ["ROLLBACK", "BEGIN", "INSERT INTO t VALUES (3)"] {
+        database.execute_for(&mut connection, sql).expect(sql);
+    }
+    database.execute("ALTER TABLE t ADD PRIMARY KEY (id)").expect("nobody has committed meanwhile");
+    let read = database.execute_for(&mut connection, "SELECT id FROM t");
+    assert_eq!(read.expect_err("as of then the table has no rows").sqlstate(), "40001");
+    database.execute_for(&mut connection, "ROLLBACK").expect("it ends");
+    assert_eq!(rows(&database, "SELECT id FROM t").count(), 2);
+}
+
+#[test]
+fn a_column_of_few_characters_holds_its_default_after_a_restart() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let database = open(folder.path());
+    let script = "
+        CREATE TABLE t (id int PRIMARY KEY, a varchar(2) DEFAULT 'too long');
+        INSERT INTO t VALUES (1, 'x');
+        ALTER TABLE t ADD COLUMN b varchar(2) DEFAULT 'y     ';
+        ALTER TABLE t ADD COLUMN c char(2) DEFAULT 'z     ';";
+    database.script(script).expect("a script");
+    let check = |database: &Database| {
+        assert_same(database, "SELECT id FROM t WHERE b = 'y ' AND c = 'z'", "SELECT id FROM t WHERE id = 1", 1);
+        let refused = database.execute("INSERT INTO t (id) VALUES (2)").expect_err("its default has too many");
+        assert_eq!(refused.sqlstate(), "22001");
+    };
+    check(&database);
+    drop(database);
+    check(&open(folder.path()));
+}
+
 /// Stages of writes; after each the database is dropped at another moment of a delivery.
 #[test]
 fn a_sink_brings_each_change_into_a_table_once_over_crashes() {
@@ -300,12 +448,17 @@ fn a_lost_root_makes_no_sink_leave_rows_out() {
 }
 
 /// A database whose checkpoints are in a folder beside its own.
-fn with_root(folder: &Path) -> Database {
+fn open_with_root(folder: &Path) -> Database {
     let mut config = Config::new(folder.join("data"));
     config.workers = Some(2);
     config.checkpoints.interval = None;
     config.checkpoint_root = Some(folder.join("root").to_str().expect("text").to_owned());
-    let database = Database::open(config).expect("a database");
+    Database::open(config).expect("a database")
+}
+
+/// The same, in which nothing is broken.
+fn with_root(folder: &Path) -> Database {
+    let database = open_with_root(folder);
     assert!(database.broken().is_empty(), "{:?}", database.broken());
     database
 }
@@ -382,6 +535,86 @@ fn what_a_dropped_object_has_left_is_removed_at_the_next_start() {
     assert!(!root.join("j/current").exists());
     database.execute(DOUBLED).expect("made anew");
     assert_doubled(&database);
+    database.shutdown().expect("a clean stop");
+}
+
+const SUMS: &str = "CREATE MATERIALIZED VIEW sums AS SELECT count(*) AS n, sum(id) AS s FROM t";
+
+#[test]
+fn nothing_new_is_begun_in_the_place_of_a_root_that_is_away() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (root, away) = (folder.path().join("root"), folder.path().join("away"));
+    let database = with_root(folder.path());
+    database.script(CHECKPOINTED).expect("a script");
+    let other = "CREATE MATERIALIZED VIEW other AS SELECT max(id) AS m FROM t";
+    for leaves_a_folder in [true, false] {
+        std::fs::rename(&root, &away).expect("it is unmounted");
+        if leaves_a_folder {
+            std::fs::create_dir(&root).expect("an empty folder is left");
+        }
+        for statement in [SUMS, other, SUMS] {
+            let refused = database.execute(statement).expect_err("the root is away");
+            assert_eq!(refused.sqlstate(), "58030", "{refused}");
+            let told = refused.to_string();
+            assert!(told.contains(root.to_str().expect("text")) && told.contains("is that mounted"), "{told}");
+        }
+        assert_same(&database, "SELECT id FROM j", "SELECT id FROM t", 1000);
+        if leaves_a_folder {
+            std::fs::remove_dir(&root).expect("nothing was put there");
+        }
+        assert!(!root.exists(), "nor is it made");
+        std::fs::rename(&away, &root).expect("it is mounted again");
+    }
+    database.execute(SUMS).expect("the root is there");
+    database.script("FLUSH; CHECKPOINT").expect("checkpoints");
+    drop(database);
+    let database = with_root(folder.path());
+    database.execute("FLUSH").expect("flushes");
+    assert_equal_to_recomputation(&database, "sums");
+    assert_equal_to_recomputation(&database, "j");
+    database.shutdown().expect("a clean stop");
+}
+
+#[test]
+fn nothing_new_is_begun_while_what_was_dropped_is_in_a_root_that_is_away() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (root, away) = (folder.path().join("root"), folder.path().join("away"));
+    let database = with_root(folder.path());
+    database.script(CHECKPOINTED).expect("a script");
+    std::fs::rename(&root, &away).expect("it is unmounted");
+    database.execute("DROP MATERIALIZED VIEW j").expect("drops");
+    let refused = database.execute(SUMS).expect_err("the root is away");
+    assert!(refused.sqlstate() == "58030" && refused.to_string().contains("j/left-in"), "{refused}");
+    std::fs::remove_file(folder.path().join("data/files/j/left-in")).expect("it is lost, as the message says");
+    database.execute(SUMS).expect("nothing is known of another root");
+    assert!(root.join("sums/current").exists());
+    database.execute("FLUSH").expect("flushes");
+    assert_equal_to_recomputation(&database, "sums");
+    database.shutdown().expect("a clean stop");
+}
+
+#[test]
+fn what_was_killed_while_it_was_made_waits_for_the_root_of_the_others() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (root, away) = (folder.path().join("root"), folder.path().join("away"));
+    let database = with_root(folder.path());
+    database.script(CHECKPOINTED).expect("a script");
+    database.script(&format!("{SUMS}; FLUSH; CHECKPOINT")).expect("a script");
+    drop(database);
+    for left in ["root/sums", "data/files/sums"] {
+        std::fs::remove_dir_all(folder.path().join(left)).expect("as when the catalog alone has it");
+    }
+    std::fs::rename(&root, &away).expect("it is unmounted");
+    let database = open_with_root(folder.path());
+    let broken = database.broken();
+    assert!(broken.len() == 2 && broken.iter().all(|told| told.contains("is that mounted")), "{broken:?}");
+    std::fs::remove_dir(&root).expect("nothing was put there");
+    std::fs::rename(&away, &root).expect("it is mounted again");
+    database.retry_broken();
+    assert!(database.broken().is_empty(), "{:?}", database.broken());
+    database.execute("FLUSH").expect("flushes");
+    assert_equal_to_recomputation(&database, "sums");
+    assert_equal_to_recomputation(&database, "j");
     database.shutdown().expect("a clean stop");
 }
 

@@ -3,7 +3,7 @@
 
 use arrow::array::RecordBatch;
 use arrow::util::display::array_value_to_string;
-use highwater::{Config, Database, Status, ViewEvent};
+use highwater::{Config, Database, Pipeline, Status, ViewEvent};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::Path;
@@ -162,6 +162,69 @@ fn who_reads_a_view_of_a_failed_pipeline_waits_alone_for_a_root_that_hangs() {
     });
 }
 
+#[test]
+fn a_table_beside_a_view_that_has_nothing_to_do_is_read_as_it_is() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let database = open(folder.path());
+    let script = "
+        CREATE TABLE t (a int); CREATE TABLE u (x int); CREATE MATERIALIZED VIEW v AS SELECT count(*) AS n FROM t;
+        INSERT INTO t VALUES (1); FLUSH; INSERT INTO u VALUES (7);";
+    database.script(script).expect("created");
+    let query = "SELECT n, x FROM v CROSS JOIN u";
+    assert_eq!(rows(&database, query), ["1|7"], "though the view has not seen this moment");
+    // For longer than the log is kept of a table that no view reads.
+    let until = Instant::now() + Duration::from_secs(13);
+    while Instant::now() < until {
+        database.execute("UPDATE u SET x = x + 1").expect("updated");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    assert_eq!(rows(&database, query), rows(&database, "SELECT 1 AS n, x FROM u"));
+    database.execute("ALTER TABLE u ADD PRIMARY KEY (x)").expect("a key");
+    assert_eq!(rows(&database, query).len(), 1, "it has a row, which it had before");
+}
+
+#[test]
+fn a_table_is_read_as_the_views_beside_it_show_it_however_long_a_stale_one_takes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let database = open(folder.path());
+    database
+        .script(
+            "CREATE TABLE t (a int, b int);
+             CREATE TABLE u (x int);
+             CREATE MATERIALIZED VIEW shares AS SELECT a, sum(100 / b) AS share FROM t GROUP BY a;
+             CREATE MATERIALIZED VIEW counts AS SELECT a, count(*) AS n FROM t GROUP BY a;
+             INSERT INTO t VALUES (1, 10), (2, 50); INSERT INTO u VALUES (7); FLUSH; CHECKPOINT;
+             INSERT INTO t VALUES (3, 0);",
+        )
+        .expect("created");
+    let found = database.pipelines().into_iter().find(|pipeline| pipeline.name() == "shares");
+    let shares = found.expect("it is there");
+    wait_for("the failure", || matches!(shares.status(), Status::Failed { .. }));
+    let (pointer, kept) = (folder.path().join("checkpoints/shares/current"), folder.path().join("kept"));
+    fs::copy(&pointer, &kept).expect("copied");
+    hang_root(folder.path(), "shares");
+    let mut connection = database.connect();
+    std::thread::scope(|scope| {
+        let query = "SELECT a, share, n, min(x) FROM shares JOIN counts USING (a) CROSS JOIN u GROUP BY a, share, n";
+        let reading = scope.spawn(|| database.execute_for(&mut connection, query));
+        // For longer than the log is kept of a table that no view reads.
+        let until = Instant::now() + Duration::from_secs(13);
+        while Instant::now() < until {
+            database.execute("INSERT INTO u VALUES (8)").expect("inserted");
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        assert!(!reading.is_finished());
+        // Who waits for it finds nothing in it, and from then on what was there.
+        let answer = File::options().write(true).open(&pointer).expect("somebody reads it");
+        fs::rename(&kept, &pointer).expect("in its place");
+        drop(answer);
+        let read = reading.join().expect("it does not panic").expect("it is read");
+        let mut found: Vec<String> = read.rows.expect("rows").batches.iter().flat_map(rows_of).collect();
+        found.sort();
+        assert_eq!(found, ["1|10|1|7", "2|2|1|7"]);
+    });
+}
+
 const STATUS_OF_V: &str = "SELECT status FROM hw_catalog.views WHERE name = 'v'";
 
 /// Makes who changes the pointer of a pipeline wait, until the lock beside it is dropped.
@@ -204,6 +267,157 @@ fn nobody_else_waits_for_a_definition_whose_root_hangs() {
     });
     database.execute(definition).expect("of that name there is none");
     assert_eq!(rows(&database, "SELECT s FROM v"), ["7"]);
+}
+
+const FAILING: &str = "
+CREATE TABLE t (a int, b int);
+CREATE MATERIALIZED VIEW shares AS SELECT a, sum(100 / b) AS share FROM t GROUP BY a;
+CREATE MATERIALIZED VIEW counts AS SELECT a, count(*) AS n FROM t GROUP BY a;
+INSERT INTO t VALUES (1, 10), (2, 50); FLUSH; CHECKPOINT;
+INSERT INTO t VALUES (3, 0);
+";
+const OVER_SHARES: &str = "CREATE MATERIALIZED VIEW v AS SELECT a FROM shares";
+
+fn pipeline(database: &Database, name: &str) -> Pipeline {
+    database.pipelines().into_iter().find(|pipeline| pipeline.name() == name).expect("it is there")
+}
+
+/// A database in which the view shares has failed, and whose root hangs for it.
+fn failed_and_hung(folder: &Path) -> (Database, File) {
+    let database = open(folder);
+    database.script(FAILING).expect("created");
+    wait_for("the failure", || matches!(pipeline(&database, "shares").status(), Status::Failed { .. }));
+    let lock = lock_pointer(folder, "shares");
+    (database, lock)
+}
+
+#[test]
+fn nobody_else_waits_for_a_definition_over_a_failed_view_whose_root_hangs() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (database, lock) = failed_and_hung(folder.path());
+    let mut connection = database.connect();
+    let canceller = connection.canceller();
+    let status_of_shares = || rows(&database, "SELECT status FROM hw_catalog.views WHERE name = 'shares'").concat();
+    std::thread::scope(|scope| {
+        let making = scope.spawn(|| database.execute_for(&mut connection, OVER_SHARES));
+        wait_for("the beginning", || rows(&database, STATUS_OF_V) == ["starting"]);
+        for a in 4..7 {
+            database.execute(&format!("INSERT INTO t VALUES ({a}, 1)")).expect("inserted");
+            let row = format!("{a}|1");
+            wait_for("the other view", || rows(&database, "SELECT * FROM counts").contains(&row));
+        }
+        database.execute("SHOW JOBS").expect("shown");
+        assert_eq!(status_of_shares(), "starting");
+        assert!(!making.is_finished());
+        wait_for("the end of the definition", || {
+            canceller.cancel();
+            making.is_finished()
+        });
+        let error = making.join().expect("it does not panic").expect_err("it was cancelled");
+        assert_eq!(error.sqlstate(), "57014", "{error}");
+    });
+    assert!(rows(&database, STATUS_OF_V).is_empty());
+    assert!(status_of_shares().starts_with("broken: "), "{}", status_of_shares());
+    drop(lock);
+    wait_for("the next try", || {
+        database.retry_broken();
+        !status_of_shares().starts_with("broken: ")
+    });
+    wait_for("the failure", || pipeline(&database, "shares").status() != Status::Running);
+    database.execute("ALTER MATERIALIZED VIEW shares SET (on_error = 'skip')").expect("altered");
+    wait_for("all rows", || database.execute("FLUSH").is_ok());
+    assert_eq!(rows(&database, "SELECT * FROM shares"), ["1|10", "2|2", "4|100", "5|100", "6|100"]);
+    database.shutdown().expect("stops");
+}
+
+#[test]
+fn a_stop_does_not_wait_for_a_pipeline_that_is_begun_anew() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (database, lock) = failed_and_hung(folder.path());
+    let mut connection = database.connect();
+    std::thread::scope(|scope| {
+        let making = scope.spawn(|| database.execute_for(&mut connection, OVER_SHARES));
+        wait_for("the beginning", || rows(&database, STATUS_OF_V) == ["starting"]);
+        let began = Instant::now();
+        database.shutdown().expect("what runs stops");
+        assert!(began.elapsed() < Duration::from_secs(40), "it has waited for the root");
+        let error = making.join().expect("it does not panic").expect_err("all ends");
+        assert_eq!(error.sqlstate(), "55000", "{error}");
+    });
+    drop(lock);
+    drop(database);
+    let database = open(folder.path());
+    assert!(rows(&database, STATUS_OF_V).is_empty(), "it was not made");
+}
+
+/// A database with a view that runs well, and whose root hangs for who begins that anew.
+fn hung_for_w(folder: &Path) -> (Database, File) {
+    let database = open(folder);
+    let script = "CREATE TABLE t (a int); CREATE TABLE u (a int);
+        CREATE MATERIALIZED VIEW w AS SELECT a, count(*) AS n FROM t GROUP BY a;
+        CREATE MATERIALIZED VIEW x AS SELECT a FROM u;
+        INSERT INTO t VALUES (7); FLUSH; CHECKPOINT;";
+    database.script(script).expect("created");
+    let lock = lock_pointer(folder, "w");
+    (database, lock)
+}
+
+const STATUS_OF_W: &str = "SELECT status FROM hw_catalog.views WHERE name = 'w'";
+/// In a script no checkpoint is made ahead, for which the root would be needed before.
+const INDEX_OF_W: &str = "CREATE INDEX i ON w (n);";
+
+#[test]
+fn who_needs_a_view_waits_until_it_is_begun_anew_and_nobody_else_does() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (database, lock) = hung_for_w(folder.path());
+    let (mut reader, mut flusher, mut definer) = (database.connect(), database.connect(), database.connect());
+    std::thread::scope(|scope| {
+        let making = scope.spawn(|| database.script(INDEX_OF_W));
+        wait_for("the beginning", || rows(&database, STATUS_OF_W) == ["starting"]);
+        let reading = scope.spawn(|| database.execute_for(&mut reader, "SELECT * FROM w"));
+        let flushing = scope.spawn(|| database.execute_for(&mut flusher, "FLUSH"));
+        let over_w = "CREATE MATERIALIZED VIEW y AS SELECT a FROM w WHERE n > 0";
+        let defining = scope.spawn(|| database.execute_for(&mut definer, over_w));
+        for a in 1..20 {
+            database.execute(&format!("INSERT INTO u VALUES ({a})")).expect("inserted");
+            wait_for("the other view", || rows(&database, "SELECT * FROM x").contains(&a.to_string()));
+        }
+        database.execute("SHOW JOBS").expect("shown");
+        assert!(!making.is_finished() && !reading.is_finished());
+        assert!(!flushing.is_finished() && !defining.is_finished());
+        drop(lock);
+        making.join().expect("it does not panic").expect("created");
+        let read = reading.join().expect("it does not panic").expect("read");
+        assert!(read.notices.is_empty(), "{:?}", read.notices);
+        let read: Vec<String> = read.rows.expect("rows").batches.iter().flat_map(rows_of).collect();
+        assert_eq!(read, ["7|1"]);
+        flushing.join().expect("it does not panic").expect("flushed");
+        defining.join().expect("it does not panic").expect("created");
+    });
+    database.script("INSERT INTO t VALUES (7); FLUSH;").expect("inserted");
+    assert_eq!(rows(&database, "SELECT * FROM w WHERE n = 2"), ["7|2"]);
+    assert_eq!(rows(&database, "SELECT * FROM y"), ["7"]);
+    database.shutdown().expect("stops");
+}
+
+#[test]
+fn a_pause_is_not_lost_while_a_pipeline_is_begun_anew() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (database, lock) = hung_for_w(folder.path());
+    std::thread::scope(|scope| {
+        let making = scope.spawn(|| database.script(INDEX_OF_W));
+        wait_for("the beginning", || rows(&database, STATUS_OF_W) == ["starting"]);
+        database.pause(&pipeline(&database, "w"), true).expect("it is noted");
+        drop(lock);
+        making.join().expect("it does not panic").expect("created");
+    });
+    wait_for("the pause", || pipeline(&database, "w").metrics().paused);
+    database.execute("INSERT INTO t VALUES (7)").expect("inserted");
+    database.execute("FLUSH").expect_err("it shows nothing newer");
+    database.pause(&pipeline(&database, "w"), false).expect("it goes on");
+    database.execute("FLUSH").expect("flushed");
+    assert_eq!(rows(&database, "SELECT * FROM w"), ["7|2"]);
+    database.shutdown().expect("stops");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! `highwater checkpoints`: lists, shows, verifies and prunes the checkpoints of a root by reading
 //! the root itself; no server is needed, and one that runs is not disturbed.
 
-use crate::exit::{Exit, Failure, Outcome};
+use crate::exit::{self, Exit, Failure, Outcome};
 use crate::figures;
 use crate::table::aligned;
 use clap::Subcommand;
@@ -120,7 +120,11 @@ async fn list(store: &Store, json: bool) -> Outcome {
     if json {
         for summary in &found {
             for checkpoint in &summary.checkpoints {
-                println!("{}", json_line(summary, checkpoint));
+                exit::print(&format!("{}\n", json_line(summary, checkpoint)))?;
+            }
+            if let Some(damage) = &summary.damage {
+                let line = serde_json::json!({ "pipeline": summary.pipeline, "damage": damage });
+                exit::print(&format!("{line}\n"))?;
             }
         }
         return Ok(Exit::Done);
@@ -128,7 +132,7 @@ async fn list(store: &Store, json: bool) -> Outcome {
     let names = ["pipeline", "checkpoint", "at (UTC)", "epoch", "keys", "files", "size", "remark"].map(str::to_owned);
     let right = [false, true, false, true, true, true, true, false];
     let rows: Vec<Vec<String>> = found.iter().flat_map(rows_of).collect();
-    print!("{}", aligned(&names, &right, &rows));
+    exit::print(&aligned(&names, &right, &rows))?;
     Ok(Exit::Done)
 }
 
@@ -187,12 +191,17 @@ fn json_line(summary: &PipelineSummary, checkpoint: &CheckpointSummary) -> Strin
 }
 
 async fn show(store: &Store, pipeline: &str, checkpoint: Option<CheckpointId>, json: bool) -> Outcome {
-    let manifest = inspect::show(store, pipeline, checkpoint).await.map_err(|error| failure(pipeline, error))?;
+    let url = store.root().url();
+    let known = store.pipelines().await.map_err(|error| failure(url, error))?;
+    if !known.iter().any(|name| name == pipeline) {
+        return Err(Failure::new(Exit::Storage, format!("{url}: there is no pipeline `{pipeline}`")));
+    }
+    let manifest = inspect::show(store, pipeline, checkpoint).await.map_err(|error| failure(url, error))?;
     if json {
         let (text, _) = manifest.to_text().map_err(|error| failure(pipeline, error))?;
-        println!("{}", text.trim_end());
+        exit::print(&format!("{}\n", text.trim_end()))?;
     } else {
-        print!("{}", describe(&manifest));
+        exit::print(&describe(&manifest))?;
     }
     Ok(Exit::Done)
 }
@@ -247,7 +256,7 @@ async fn verify(store: &Store, only: Option<&str>, checkpoint: Option<Checkpoint
     let mut damaged = 0;
     for summary in pipelines(store, only).await? {
         if let Some(damage) = &summary.damage {
-            println!("{}: DAMAGED: {damage}", summary.pipeline);
+            exit::print(&format!("{}: DAMAGED: {damage}\n", summary.pipeline))?;
             damaged += 1;
         }
         let all: Vec<CheckpointId> = summary.checkpoints.iter().map(|listed| listed.entry.checkpoint).collect();
@@ -256,11 +265,12 @@ async fn verify(store: &Store, only: Option<&str>, checkpoint: Option<Checkpoint
             let report = inspect::verify(store, &summary.pipeline, Some(id)).await;
             let report = report.map_err(|error| failure(&name, error))?;
             for damage in &report.damage {
-                println!("{name}: DAMAGED: {damage}");
+                exit::print(&format!("{name}: DAMAGED: {damage}\n"))?;
             }
             damaged += report.damage.len();
             if report.is_good() {
-                println!("{name}: good, {} files, {}", report.good_files, figures::bytes(report.bytes));
+                let (files, bytes) = (report.good_files, figures::bytes(report.bytes));
+                exit::print(&format!("{name}: good, {files} files, {bytes}\n"))?;
             }
         }
     }
@@ -275,12 +285,12 @@ async fn prune(store: &Store, only: Option<&str>, retain: usize) -> Outcome {
         let Pruned { collected, damaged } = pruned.map_err(|error| failure(name, error))?;
         let (kept, removed) = (figures::bytes(collected.kept_bytes), figures::bytes(collected.removed_bytes));
         let files = (collected.kept_files, collected.removed_files, collected.young_files);
-        println!(
-            "{name}: kept {} files ({kept}), removed {} ({removed}), {} too young to judge",
+        exit::print(&format!(
+            "{name}: kept {} files ({kept}), removed {} ({removed}), {} too young to judge\n",
             files.0, files.1, files.2
-        );
+        ))?;
         if let Some(blocked) = collected.blocked {
-            println!("{name}: no file was removed: {blocked}");
+            exit::print(&format!("{name}: no file was removed: {blocked}\n"))?;
             exit = Exit::Differs;
         }
         for one in damaged {

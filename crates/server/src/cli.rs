@@ -72,7 +72,7 @@ fn show_settings(flags: &Flags) -> Outcome {
     let settings = Settings::load(flags)?;
     let rows: Vec<Vec<String>> =
         settings.effective().into_iter().map(|(key, value, origin)| vec![key.to_owned(), value, origin]).collect();
-    print!("{}", table::aligned(&["setting", "value", "origin"].map(str::to_owned), &[false; 3], &rows));
+    exit::print(&table::aligned(&["setting", "value", "origin"].map(str::to_owned), &[false; 3], &rows))?;
     Ok(Exit::Done)
 }
 

@@ -3,7 +3,7 @@
 
 mod kill;
 
-use crate::exit::{Exit, Failure, Outcome};
+use crate::exit::{self, Exit, Failure, Outcome};
 use crate::progress::{Screen, Style};
 use crate::run::{follow, open};
 use crate::settings::{Flags, Settings};
@@ -111,7 +111,8 @@ fn show(database: &Database) -> Outcome<()> {
     for sql in CLOSING {
         let fail = |error: String| Failure::new(Exit::Statement, format!("{sql}: {error}"));
         if let Some(rows) = database.execute(sql).map_err(|error| fail(error.to_string()))?.rows {
-            println!("{sql};\n{}", table::psql(&rows.schema, &rows.batches).map_err(|error| fail(error.to_string()))?);
+            let table = table::psql(&rows.schema, &rows.batches).map_err(|error| fail(error.to_string()))?;
+            exit::print(&format!("{sql};\n{table}\n"))?;
         }
     }
     Ok(())

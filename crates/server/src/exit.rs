@@ -50,6 +50,20 @@ pub(crate) fn leave(code: u8) -> ! {
     signal_hook::low_level::exit(i32::from(code))
 }
 
+/// Writes to standard output. Who has read enough of it and is gone, as `head` is, misses nothing.
+///
+/// # Errors
+/// What cannot be written, as the disk is full.
+pub(crate) fn print(text: &str) -> Outcome<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::new(Exit::Storage, format!("standard output: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The table as `--help` shows it.
 pub(crate) fn help() -> String {
     let rows = EXITS.iter().map(|(_, code, meaning)| format!("  {code:>3}  {meaning}"));

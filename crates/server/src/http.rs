@@ -58,8 +58,8 @@ struct Known {
     pipelines: Vec<Pipeline>,
     /// Pipelines that are yet to be restored.
     restoring: Vec<String>,
-    /// How many objects and pipelines could not be brought back.
-    broken: usize,
+    /// Objects and pipelines that could not be brought back, with the reasons.
+    broken: Vec<String>,
 }
 
 impl Shared {
@@ -89,7 +89,7 @@ impl Shared {
             // In this order, so that none is missed that is restored meanwhile.
             restoring: database.restoring(),
             pipelines: database.pipelines(),
-            broken: database.broken().len(),
+            broken: database.broken(),
         };
         self.known.get(look, patience).await
     }

@@ -7,6 +7,7 @@ use crate::settings::Settings;
 use std::fs::OpenOptions;
 use std::path::PathBuf;
 use std::sync::Mutex;
+use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
@@ -15,6 +16,10 @@ use tracing_subscriber::fmt::writer::BoxMakeWriter;
 /// # Errors
 /// A filter that cannot be read, a file that cannot be written.
 pub(crate) fn start(settings: &Settings, beside_table: bool) -> Outcome<Option<PathBuf>> {
+    if let Some(wrong) = no_level(settings.log()) {
+        let wanted = "error, warn, info, debug, trace and off are, and a filter is such as highwater_engine=debug";
+        return Err(Failure::usage(format!("--log: `{wrong}` is no level: {wanted}")));
+    }
     let filter = EnvFilter::try_new(settings.log()).map_err(|error| Failure::usage(format!("--log: {error}")))?;
     let file = settings.log_file().or_else(|| beside_table.then(|| settings.data().join("highwater.log")));
     let writer = match &file {
@@ -30,4 +35,25 @@ pub(crate) fn start(settings: &Settings, beside_table: bool) -> Outcome<Option<P
     let started = if settings.log_json() { builder.json().try_init() } else { builder.with_target(false).try_init() };
     started.map_err(|error| Failure::usage(format!("logs: {error}")))?;
     Ok(file)
+}
+
+/// The first part of a filter that is a word alone and no level. It would be taken for a target, which says nothing of
+/// all others: a level that is mistyped would have nothing logged.
+fn no_level(filter: &str) -> Option<&str> {
+    let mut parts = filter.split(',').map(str::trim);
+    parts.find(|part| !part.contains(['=', '[']) && part.parse::<LevelFilter>().is_err())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_level_that_is_mistyped_is_found() {
+        assert_eq!(no_level("warning"), Some("warning"));
+        assert_eq!(no_level("warn,inf"), Some("inf"));
+        for right in ["info", "WARN", "off", "highwater_engine=debug", "warn, highwater_sql=trace", ""] {
+            assert_eq!(no_level(right), None, "{right}");
+        }
+    }
 }

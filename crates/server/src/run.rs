@@ -4,14 +4,14 @@
 //! queries: they are answered when input has ended or a stop is asked for. All others, and with
 //! `--exit` all of them, are answered where they stand.
 
-use crate::exit::{Exit, Failure, Outcome};
+use crate::exit::{self, Exit, Failure, Outcome};
 use crate::progress::{Screen, Style};
 use crate::settings::{Flags, Settings};
 use crate::signals::Stop;
 use crate::watch::Watch;
 use crate::{figures, logs, table};
 use highwater::{Config, Database, Piece, Statement, Status};
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -121,21 +121,34 @@ fn is_query(text: &str) -> bool {
 fn execute(database: &Database, pieces: &[Piece], script: &str) -> Outcome<()> {
     for piece in pieces {
         let place = format!("{script}:{}:{}", piece.start.line, piece.start.column);
-        let fail = |error: String| Failure::new(Exit::Statement, format!("{place}: {error}"));
-        let outcome = database.execute(&piece.text).map_err(|error| fail(error.to_string()))?;
+        let outcome = database.execute(&piece.text).map_err(|error| failed(script, piece, &error))?;
         for notice in &outcome.notices {
             tracing::info!(statement = place, "{notice}");
         }
         match outcome.rows {
             Some(rows) => {
-                let text = table::psql(&rows.schema, &rows.batches).map_err(|error| fail(error.to_string()))?;
-                let written = std::io::stdout().write_all(text.as_bytes());
-                written.map_err(|error| Failure::storage("standard output", error))?;
+                let text = table::psql(&rows.schema, &rows.batches);
+                exit::print(&text.map_err(|error| Failure::new(Exit::Statement, format!("{place}: {error}")))?)?;
             }
             None => tracing::info!(statement = place, "{}", outcome.tag),
         }
     }
     Ok(())
+}
+
+/// A statement that failed, with the place in the script that its error is about.
+fn failed(script: &str, piece: &Piece, error: &highwater::Error) -> Failure {
+    let (start, at) = (piece.start, error.position());
+    let (line, column) = match at {
+        Some(at) if at.line == 1 => (start.line, start.column + at.column - 1),
+        Some(at) => (start.line + at.line - 1, at.column),
+        None => (start.line, start.column),
+    };
+    // Its own place is counted from where the statement begins.
+    let own = at.map_or_else(String::new, |at| format!(" (at {at})"));
+    let told = error.to_string();
+    let message = if own.is_empty() { told } else { told.replace(&own, "") };
+    Failure::new(Exit::Statement, format!("{script}:{line}:{column}: {message}"))
 }
 
 /// Shows progress until all input has ended, a stop is asked for or a pipeline is given up.
@@ -186,6 +199,19 @@ fn wait(stop: &Stop, pipelines: &[highwater::Pipeline], pause: Duration) -> bool
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_error_is_told_with_its_place_in_the_script() {
+        let script = "SELECT 1; SELECT *\nFROM;\nSELEC 2";
+        let pieces = highwater::split(script).expect("statements");
+        let told = |piece: &Piece| {
+            let error = highwater::parse(&piece.text).map(drop).expect_err("it is wrong");
+            failed("a.sql", piece, &error.into()).message
+        };
+        let second = told(&pieces[1]);
+        assert!(second.starts_with("a.sql:2:") && !second.contains("(at line"), "{second}");
+        assert!(told(&pieces[2]).starts_with("a.sql:3:1: syntax error"), "{}", told(&pieces[2]));
+    }
 
     #[test]
     fn closing_queries_are_those_after_the_last_change() {

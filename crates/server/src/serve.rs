@@ -64,6 +64,7 @@ pub(crate) fn main(arguments: Arguments) -> Outcome {
     let web = self::runtime("hw-http", Some(1))?;
     let pg = runtime.block_on(bind(settings.pg_listen(), &users))?;
     let http = settings.http_listen().map(|address| web.block_on(bind(address, &users))).transpose()?;
+    log_start(&settings);
     let (stopping, stopped) = watch::channel(false);
     let shared = Arc::new(http::Shared::new(users.clone()));
     let http = http.map(|listener| {
@@ -104,7 +105,15 @@ pub(crate) fn main(arguments: Arguments) -> Outcome {
     runtime.shutdown_timeout(Duration::from_secs(5));
     web.shutdown_timeout(Duration::from_secs(1));
     done.map_err(|error| Failure::new(Exit::Pipeline, format!("stopping: {error}")))?;
+    tracing::info!("stopped");
     Ok(Exit::Done)
+}
+
+/// Logs what is started with.
+fn log_start(settings: &Settings) {
+    let (version, data, root) = (env!("CARGO_PKG_VERSION"), settings.data(), settings.checkpoint_root());
+    let (workers, http) = (settings.workers(), settings.http_listen().unwrap_or("off"));
+    tracing::info!(version, data = %data.display(), root, workers, http, "starting");
 }
 
 /// Threads for a port; one a core unless told otherwise.
@@ -123,11 +132,13 @@ fn runtime(name: &str, threads: Option<usize>) -> Outcome<tokio::runtime::Runtim
 fn restore(database: &Database, ended: &Receiver<()>) {
     let (pipelines, started) = (database.restoring().len(), Instant::now());
     database.restore_pipelines();
-    for broken in database.broken() {
-        tracing::error!("{broken}");
-    }
     if pipelines > 0 {
-        tracing::info!(pipelines, ms = started.elapsed().as_millis() as u64, "all pipelines are restored");
+        let (ms, broken) = (started.elapsed().as_millis() as u64, database.broken().len());
+        if broken == 0 {
+            tracing::info!(pipelines, ms, "all pipelines are restored");
+        } else {
+            tracing::warn!(pipelines, ms, broken, "restoring has ended, and something is broken: SHOW JOBS tells");
+        }
     }
     let mut pause = RETRY;
     while ended.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
@@ -145,7 +156,7 @@ async fn wait_for(mut stopped: watch::Receiver<bool>) {
 
 /// Listens at an address.
 async fn bind(address: &str, users: &Users) -> Outcome<TcpListener> {
-    let refused = |error: std::io::Error| Failure::usage(format!("cannot listen at {address}: {error}"));
+    let refused = |error: std::io::Error| Failure::usage(cannot_listen(address, &error));
     let addresses: Vec<SocketAddr> = tokio::net::lookup_host(address).await.map_err(refused)?.collect();
     if users.is_empty() && addresses.iter().any(|address| !address.ip().is_loopback()) {
         return Err(Failure::usage(format!(
@@ -160,6 +171,19 @@ async fn bind(address: &str, users: &Users) -> Outcome<TcpListener> {
         }
     }
     listening.map_err(refused)
+}
+
+/// Why an address is not listened at, and what would be.
+fn cannot_listen(address: &str, error: &std::io::Error) -> String {
+    let advice = match error.kind() {
+        std::io::ErrorKind::AddrInUse => "; stop who has it, or give another --pg-listen or --http-listen",
+        std::io::ErrorKind::PermissionDenied => "; ports below 1024 are for the system's own",
+        _ if address.rsplit_once(':').is_none_or(|(host, _)| host.is_empty()) => {
+            "; an address is a host and a port, such as 127.0.0.1:7432"
+        }
+        _ => "",
+    };
+    format!("cannot listen at {address}: {error}{advice}")
 }
 
 /// Listens at one address. The system asks clients that say nothing whether they are there, so that those which
@@ -214,4 +238,20 @@ fn acceptor(cert: &Path, key: &Path) -> Outcome<TlsAcceptor> {
     let config = ServerConfig::builder().with_no_client_auth().with_single_cert(chain, secret);
     let config = config.map_err(|error| refused(cert, error.to_string()))?;
     Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_cannot_be_listened_at_is_told_with_what_would_be() {
+        let told = |address: &str, kind: std::io::ErrorKind| cannot_listen(address, &kind.into());
+        for address in ["7432", ":7432"] {
+            assert!(told(address, std::io::ErrorKind::InvalidInput).ends_with("such as 127.0.0.1:7432"));
+        }
+        assert!(told("127.0.0.1:7432", std::io::ErrorKind::AddrInUse).contains("--pg-listen"));
+        let other = told("127.0.0.1:7432", std::io::ErrorKind::Other);
+        assert_eq!(other, "cannot listen at 127.0.0.1:7432: other error");
+    }
 }

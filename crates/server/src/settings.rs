@@ -2,7 +2,8 @@
 //! `highwater.toml`, the help and what `highwater settings` prints, so that they cannot drift.
 //!
 //! Invariants: a flag wins over the environment, that over the file, that over the default; a value
-//! is checked where it is read, and a wrong one is told with the place it came from.
+//! is checked where it is read, and a wrong one is told with the place it came from. An empty one of the
+//! environment or the file is not said.
 
 mod value;
 
@@ -281,7 +282,7 @@ impl Settings {
     /// # Errors
     /// A file that cannot be read, an unknown key or a wrong value, with its place.
     pub(crate) fn load(flags: &Flags) -> Outcome<Self> {
-        let named = flags.config.clone().or_else(|| std::env::var_os("HIGHWATER_CONFIG").map(PathBuf::from));
+        let named = flags.config.clone().or_else(named_by_environment);
         let file = match named {
             Some(path) => Some(path),
             None => Some(PathBuf::from("highwater.toml")).filter(|path| path.is_file()),
@@ -303,10 +304,13 @@ impl Settings {
         let mut values = BTreeMap::new();
         for setting in &SETTINGS {
             let (value, origin) = if let Some(value) = flags.given.get(setting.key) {
+                if value.is_empty() {
+                    return Err(Failure::usage(format!("--{}: no value is given", setting.flag)));
+                }
                 (value.clone(), Origin::Flag)
-            } else if let Some(value) = environment(&setting.variable()) {
+            } else if let Some(value) = environment(&setting.variable()).filter(|value| !value.is_empty()) {
                 (value, Origin::Environment)
-            } else if let Some(value) = from_file.get(setting.key) {
+            } else if let Some(value) = from_file.get(setting.key).filter(|value| !value.is_empty()) {
                 (value.clone(), Origin::File(file.to_owned()))
             } else {
                 (setting.default.to_owned(), Origin::Default)
@@ -427,11 +431,18 @@ impl Settings {
         let found = |key: &str| match key {
             "checkpoint_root" => self.checkpoint_root(),
             "workers" => self.workers().to_string(),
+            "state_memory" if self.state_memory().is_none() => "half of the machine's memory".to_owned(),
+            "memory_reserve" if self.memory_reserve().is_none() => "a sixteenth of it, at most 2 GiB".to_owned(),
             _ => self.text(key).to_owned(),
         };
         let origin = |key: &str| self.values.get(key).map_or_else(String::new, |(_, origin)| origin.to_string());
         SETTINGS.iter().map(|setting| (setting.key, found(setting.key), origin(setting.key))).collect()
     }
+}
+
+/// The settings file that the environment names.
+fn named_by_environment() -> Option<PathBuf> {
+    std::env::var_os("HIGHWATER_CONFIG").filter(|name| !name.is_empty()).map(PathBuf::from)
 }
 
 /// The keys and values of a settings file.
@@ -477,6 +488,18 @@ mod tests {
         let one = resolve(None, None, Some("3")).expect("right");
         assert_eq!(origin(one), ("3".to_owned(), Origin::File("a.toml".into())));
         assert_eq!(origin(resolve(None, None, None).expect("right")).1, Origin::Default);
+    }
+
+    #[test]
+    fn what_is_empty_is_not_said_and_refused_as_a_flag() {
+        let origin = |settings: Settings| settings.values.get("workers").expect("known").clone();
+        let three = resolve(None, Some(""), Some("3")).expect("right");
+        assert_eq!(origin(three), ("3".to_owned(), Origin::File("a.toml".into())));
+        assert_eq!(origin(resolve(None, Some(""), Some("")).expect("right")).1, Origin::Default);
+        assert_eq!(resolve(Some(""), None, None).expect_err("empty").message, "--workers: no value is given");
+        let none = |_: &str| Some(String::new());
+        let settings = Settings::resolve(&Flags::default(), none, &BTreeMap::new(), Path::new("")).expect("right");
+        assert_eq!(settings.checkpoint_interval(), Some(Duration::from_secs(10)), "and not off");
     }
 
     #[test]

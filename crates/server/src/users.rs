@@ -4,7 +4,7 @@
 //! read (docs/formats/catalog.md). Without users everybody may do everything, which is for loopback only;
 //! so a file beside it says that there were users, lest the loss of the users' file open the database.
 
-use crate::exit::{Exit, Failure, Outcome};
+use crate::exit::{self, Exit, Failure, Outcome};
 use highwater::engine::core::Rng;
 use highwater::{SetScope, Statement};
 use pgwire::api::auth::sasl::scram::gen_salted_password;
@@ -45,6 +45,12 @@ impl std::fmt::Display for Role {
 }
 
 impl Role {
+    /// The least role that may execute a statement.
+    pub(crate) fn needed(statement: &Statement) -> Self {
+        let all = [Self::Reader, Self::Writer];
+        all.into_iter().find(|role| role.may(statement)).unwrap_or(Self::Admin)
+    }
+
     /// Whether the role may execute a statement.
     pub(crate) fn may(self, statement: &Statement) -> bool {
         match statement {
@@ -75,6 +81,7 @@ impl Role {
             | Statement::Update(_)
             | Statement::Delete(_)
             | Statement::Copy(_)
+            | Statement::Vacuum(_)
             | Statement::Flush => !matches!(self, Self::Reader),
             _ => matches!(self, Self::Admin),
         }
@@ -118,7 +125,7 @@ impl Users {
     /// When the file is damaged, others than its owner can read it, or it is missing and there were users.
     pub(crate) fn load(data: &Path) -> Outcome<Self> {
         let (path, mark) = (data.join(FILE), data.join(MARK));
-        let refused = |what: String| Failure::new(Exit::Usage, format!("{}: {what}", path.display()));
+        let refused = |what: String| Failure::new(Exit::Storage, format!("{}: {what}", path.display()));
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && !mark.exists() => return Ok(Self::default()),
@@ -241,9 +248,12 @@ pub(crate) fn main(arguments: Arguments) -> Outcome {
                 return Err(Failure::usage("a password is expected on standard input"));
             }
             let user = User::new(role, password);
+            let folder = arguments.data.display();
+            let done = format!("{name} has role {role} in {folder}; a server reads it when it starts");
             users.change(&arguments.data, |all| {
                 all.insert(name, user);
             })?;
+            eprintln!("highwater: {done}");
         }
         Command::Remove { name } => {
             if users.get(&name).is_none() {
@@ -255,7 +265,7 @@ pub(crate) fn main(arguments: Arguments) -> Outcome {
         }
         Command::List => {
             for (name, user) in users.all().iter() {
-                println!("{name} {}", user.role);
+                exit::print(&format!("{name} {}\n", user.role))?;
             }
         }
     }
@@ -343,6 +353,7 @@ mod tests {
         for (sql, wanted) in cases {
             let may = [Role::Reader, Role::Writer, Role::Admin].map(|role| role.may(&statement(sql)));
             assert_eq!(may, wanted, "{sql}");
+            assert!(Role::needed(&statement(sql)).may(&statement(sql)), "{sql}");
         }
     }
 }

@@ -247,16 +247,10 @@ fn local_file(path: PathBuf, sequence: u64, compression: Compression) -> LocalFi
     LocalFile { path, worker: 0, sequence, first_key: vec![0], last_key: vec![255], digest: None, compression }
 }
 
-/// An error with its causes; scratch paths stay out of the trace.
+/// An error with its cause; scratch paths stay out of the trace.
 fn chain(error: &Error) -> String {
-    let mut text = match error {
-        Error::Local { action, .. } => format!("cannot {action} a local file"),
+    match error {
+        Error::Local { action, source, .. } => format!("cannot {action} a local file: {source}"),
         error => error.to_string(),
-    };
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
     }
-    text
 }

@@ -622,7 +622,12 @@ impl ScalarUDFImpl for Alike {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        self.own.inner().invoke_with_args(args)
+        let are_arrays = args.args.iter().all(|arg| matches!(arg.data_type(), DataType::List(_)));
+        match self.name() {
+            "greatest" if are_arrays => arrays::outermost("greatest", &args, true),
+            "least" if are_arrays => arrays::outermost("least", &args, false),
+            _ => self.own.inner().invoke_with_args(args),
+        }
     }
 }
 

@@ -16,6 +16,7 @@ use crate::equal_nulls::{CrossJoins, JoinKeys};
 use crate::floats;
 use crate::frames;
 use crate::guards;
+use crate::lateral_joins;
 use crate::lower::ties;
 use crate::nulled_keys::NulledKeys;
 use crate::nulls;
@@ -25,6 +26,7 @@ use crate::rounding;
 use crate::scalars;
 use crate::together::Together;
 use crate::undealt::Undealt;
+use crate::window_keys::WindowKeys;
 use arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
@@ -33,14 +35,15 @@ use datafusion::logical_expr::expr::{
     AggregateFunction, Between, InList, InSubquery, ScalarFunction, WindowFunction, WindowFunctionParams,
 };
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
     Aggregate, BinaryExpr, Case, Distinct, Expr, ExprSchemable, Join, LogicalPlan, Operator, Projection, SortExpr,
     Subquery, Window, WindowFrame, WindowFrameBound, WindowFrameUnits, WindowFunctionDefinition, cast,
 };
-use datafusion::optimizer::decorrelate_lateral_join::DecorrelateLateralJoin;
 use datafusion::optimizer::optimizer::ApplyOrder;
 use datafusion::optimizer::push_down_filter::PushDownFilter;
+use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::optimizer::single_distinct_to_groupby::SingleDistinctToGroupBy;
 use datafusion::optimizer::{AnalyzerRule, Optimizer, OptimizerConfig, OptimizerRule};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
@@ -297,6 +300,9 @@ fn aggregate(mut call: AggregateFunction, schema: &DFSchema) -> Result<Transform
         };
         call.params.order_by = call.params.order_by.into_iter().map(by_key).collect::<Result<_>>()?;
     }
+    if name == "nth_value" {
+        check_place(&call.params.args, schema)?;
+    }
     // DataFusion knows the place as a bigint alone.
     if name == "nth_value"
         && let Some(Expr::Literal(place @ ScalarValue::Int32(_), _)) = call.params.args.get_mut(1)
@@ -325,10 +331,26 @@ fn window(mut call: WindowFunction, schema: &DFSchema) -> Result<Transformed<Exp
             *function = framed;
         }
     }
+    if call.fun.name() == "nth_value" {
+        check_place(args, schema)?;
+    }
     beyond_limits(order_by, window_frame, schema)?;
     *partition_by = keys(std::mem::take(partition_by), schema)?;
     *order_by = floats::sort_keys(std::mem::take(order_by), schema)?;
     Ok(Transformed::yes(Expr::WindowFunction(Box::new(call))))
+}
+
+/// The place that `nth_value` asks for: DataFusion counts one below zero from the end.
+fn check_place(args: &[Expr], schema: &DFSchema) -> Result<()> {
+    let Some(place) = args.get(1) else { return Ok(()) };
+    let context = SimplifyContext::builder().with_schema(Arc::new(schema.clone())).build();
+    let Expr::Literal(place, _) = ExprSimplifier::new(context).simplify(place.clone())? else { return Ok(()) };
+    match place.cast_to(&DataType::Int64) {
+        Ok(ScalarValue::Int64(Some(..=0))) => {
+            Err(scalars::refused("22016", "argument of nth_value must be greater than zero"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Makes numerics of the integers that a frame goes by, as in `RANGE 1 FOLLOWING`: near the limits of their type
@@ -443,10 +465,9 @@ fn untied(plan: LogicalPlan) -> Result<LogicalPlan> {
 
 /// DataFusion's rules, but for what is to be exact.
 pub(crate) fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
-    let own: [Arc<dyn OptimizerRule + Send + Sync>; 9] = [
+    let own: [Arc<dyn OptimizerRule + Send + Sync>; 8] = [
         Arc::new(SingleDistinct(SingleDistinctToGroupBy::new())),
         Arc::new(FiltersDown::default()),
-        Arc::new(LateralColumns::default()),
         Arc::new(JoinKeys::default()),
         Arc::new(CrossJoins::default()),
         Arc::new(DistinctRows::default()),
@@ -458,14 +479,17 @@ pub(crate) fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
         let own = own.iter().find(|own| own.name() == rule.name());
         own.map_or(rule, Arc::clone)
     };
-    Optimizer::new().rules.into_iter().map(exact).collect()
+    let mut rules: Vec<_> = Optimizer::new().rules.into_iter().map(exact).collect();
+    lateral_joins::put_first(&mut rules);
+    rules
 }
 
 /// DataFusion's rules for physical plans, but for those that hand filters down. They know columns by name
 /// alone, and where a join of a table with itself has its sides exchanged, two have one name: they would take
 /// a condition on both sides for one on one side. What they could reach below takes no filters, and the
 /// logical plan's have been handed down already. First of all comes what makes conditions hold in any order, so
-/// that the others know what it leaves to know of a filter, at last what keeps the order of a result.
+/// that the others know what it leaves to know of a filter, at last what keeps the order of a result and what looks
+/// whether windows can begin.
 #[must_use]
 pub fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     let mut rules = PhysicalOptimizer::new().rules;
@@ -473,15 +497,18 @@ pub fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     rules.insert(1, Arc::new(NulledKeys));
     rules.retain(|rule| !rule.name().starts_with("FilterPushdown"));
     rules.push(Arc::new(Undealt));
+    rules.push(Arc::new(WindowKeys::Known));
     rules
 }
 
-/// The same rules, but knowing nothing of what filters leave, such as that a column has one value. DataFusion goes
-/// by that when it leaves out sorts, and knows it no longer when its last check looks for them.
+/// The same rules, but knowing nothing of what filters leave, such as that a column has one value, and nothing of
+/// the rows of windows. DataFusion goes by that when it leaves out sorts, and knows it no longer when its last check
+/// looks for them, or when the window begins.
 #[must_use]
 pub fn unknowing_physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     let mut rules = physical_rules();
     rules[0] = Arc::new(Together::All);
+    rules.insert(1, Arc::new(WindowKeys::Unknown));
     rules
 }
 
@@ -506,31 +533,6 @@ impl OptimizerRule for SingleDistinct {
         };
         let has_sum = matches!(&plan, LogicalPlan::Aggregate(aggregate) if aggregate.aggr_expr.iter().any(is_sum));
         if has_sum { Ok(Transformed::no(plan)) } else { self.0.rewrite(plan, config) }
-    }
-}
-
-/// LATERAL joined, with the columns that it had: what is above goes on with those where a subquery is left in the plan.
-#[derive(Debug, Default)]
-struct LateralColumns(DecorrelateLateralJoin);
-
-impl OptimizerRule for LateralColumns {
-    fn name(&self) -> &str {
-        self.0.name()
-    }
-
-    fn apply_order(&self) -> Option<ApplyOrder> {
-        self.0.apply_order()
-    }
-
-    fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
-        let schema = Arc::clone(plan.schema());
-        let joined = self.0.rewrite(plan, config)?;
-        let columns = schema.columns();
-        if !joined.transformed || joined.data.schema().columns() == columns {
-            return Ok(joined);
-        }
-        let shown = columns.into_iter().map(Expr::Column).collect();
-        joined.map_data(|plan| Projection::try_new(shown, Arc::new(plan)).map(LogicalPlan::Projection))
     }
 }
 

@@ -1,15 +1,17 @@
-//! Casts among the keys of GROUP BY. DataFusion calls a cast by what is cast, and takes keys of one name for one:
-//! `GROUP BY ts, ts::date` would be refused. Where another key is the same but for casts, a cast becomes a branch of a
-//! CASE that is always taken, wherever it stands in the query: that has a name of its own, and costs nothing.
+//! Casts among the keys of GROUP BY and within calls. DataFusion calls a cast by what is cast, and takes keys and
+//! aggregates of one name for one: `GROUP BY ts, ts::date` and `max(ts), max(ts::date)` would be refused. Where another
+//! key or call is the same but for casts, a cast becomes a branch of a CASE that is always taken, wherever it stands in
+//! the query: that has a name of its own, and costs nothing.
 
 use crate::order_by::{are_same, computed, plain_key};
 use crate::respell::number;
 use crate::titles::folded;
-use crate::walk::walk_mut;
+use crate::walk::{walk, walk_expressions, walk_mut};
 use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{
-    CaseWhen, Expr, GroupByExpr, Query, Select, SelectItem, SetExpr, Value, ValueWithSpan, VisitorMut,
+    CaseWhen, Expr, GroupByExpr, OrderBy, Query, Select, SelectItem, SetExpr, Value, ValueWithSpan, Visitor, VisitorMut,
 };
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::ops::ControlFlow;
 
@@ -26,7 +28,7 @@ impl VisitorMut for WriteOut {
 
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<Infallible> {
         if let SetExpr::Select(select) = query.body.as_ref()
-            && let Some(mut named) = Named::of(select)
+            && let Some(mut named) = Named::of(select, query.order_by.as_ref())
         {
             return walk_mut(&mut query.order_by, &mut named);
         }
@@ -34,7 +36,7 @@ impl VisitorMut for WriteOut {
     }
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<Infallible> {
-        let Some(mut named) = Named::of(select) else { return ControlFlow::Continue(()) };
+        let Some(mut named) = Named::of(select, None) else { return ControlFlow::Continue(()) };
         walk_mut(&mut select.distinct, &mut named)?;
         walk_mut(&mut select.projection, &mut named)?;
         walk_mut(&mut select.group_by, &mut named)?;
@@ -46,15 +48,98 @@ impl VisitorMut for WriteOut {
 struct Named(Vec<Expr>);
 
 impl Named {
-    fn of(select: &Select) -> Option<Self> {
+    /// Those of a SELECT, and then those of an ORDER BY over it: what both know has one name in them.
+    fn of(select: &Select, order_by: Option<&OrderBy>) -> Option<Self> {
         let GroupByExpr::Expressions(keys, _) = &select.group_by else { return None };
         let keys: Vec<&Expr> = keys.iter().map(|key| meant(key, &select.projection)).collect();
         let is_apart = |key: &&Expr| {
             let is_other = |other: &&Expr| are_same(bare(other), bare(key)) && !are_same(other, key);
             matches!(plain_key(key), Expr::Cast { .. }) && keys.iter().any(is_other)
         };
-        let casts: Vec<Expr> = keys.iter().copied().filter(is_apart).map(|key| plain_key(key).clone()).collect();
+        let mut casts: Vec<Expr> = keys.iter().copied().filter(is_apart).map(|key| plain_key(key).clone()).collect();
+        let of_calls = order_by.map(|_| casts_of_calls(select, order_by)).unwrap_or_default();
+        for cast in casts_of_calls(select, None).into_iter().chain(of_calls) {
+            if !casts.iter().any(|known| are_same(known, &cast)) {
+                casts.push(cast);
+            }
+        }
         (!casts.is_empty()).then_some(Self(casts))
+    }
+}
+
+/// The casts within calls beside which there is another one that is the same but for casts.
+fn casts_of_calls(select: &Select, order_by: Option<&OrderBy>) -> Vec<Expr> {
+    let mut calls: BTreeMap<String, Vec<Expr>> = BTreeMap::new();
+    let mut collect = |expr: &Expr| {
+        if matches!(expr, Expr::Function(_)) {
+            let mut bare = expr.clone();
+            // Nothing breaks the walks off.
+            let ControlFlow::Continue(()) = walk_mut(&mut bare, &mut Bare);
+            calls.entry(bare.to_string().to_lowercase()).or_default().push(expr.clone());
+        }
+        ControlFlow::<Infallible>::Continue(())
+    };
+    let ControlFlow::Continue(()) = walk_expressions(&select.projection, &mut collect);
+    let ControlFlow::Continue(()) = walk_expressions(&select.having, &mut collect);
+    if let Some(order_by) = order_by {
+        let ControlFlow::Continue(()) = walk_expressions(order_by, &mut collect);
+    }
+    let mut outermost = Outermost::default();
+    for alike in calls.values() {
+        let first = alike.first().map(ToString::to_string);
+        if alike.iter().any(|call| Some(call.to_string()) != first) {
+            for call in alike {
+                let ControlFlow::Continue(()) = walk(call, &mut outermost);
+            }
+        }
+    }
+    outermost.casts
+}
+
+/// Takes away what a name that DataFusion gives does not tell, and relations, which may be told or not.
+struct Bare;
+
+impl VisitorMut for Bare {
+    type Break = Infallible;
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Infallible> {
+        let bare = match &*expr {
+            Expr::Nested(inner) | Expr::Cast { expr: inner, .. } => Some((**inner).clone()),
+            Expr::CompoundIdentifier(names) => names.last().cloned().map(Expr::Identifier),
+            _ => None,
+        };
+        if let Some(bare) = bare {
+            *expr = bare;
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// Finds casts that are in no other, but for those of literals: a constant has to stay one.
+#[derive(Default)]
+struct Outermost {
+    casts: Vec<Expr>,
+    within: usize,
+}
+
+impl Visitor for Outermost {
+    type Break = Infallible;
+
+    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<Infallible> {
+        if matches!(expr, Expr::Cast { .. }) {
+            if self.within == 0 && !matches!(bare(expr), Expr::Value(_)) {
+                self.casts.push(expr.clone());
+            }
+            self.within += 1;
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_expr(&mut self, expr: &Expr) -> ControlFlow<Infallible> {
+        if matches!(expr, Expr::Cast { .. }) {
+            self.within -= 1;
+        }
+        ControlFlow::Continue(())
     }
 }
 
@@ -127,6 +212,17 @@ mod tests {
             ),
             ("SELECT a::int, b FROM t GROUP BY a::int, b", "SELECT a::INT, b FROM t GROUP BY a::INT, b"),
             ("SELECT a::int FROM t GROUP BY a::int, a::int", "SELECT a::INT FROM t GROUP BY a::INT, a::INT"),
+            (
+                "SELECT max(a), max(t.a::text) FROM t HAVING max(a::text) > 'b'",
+                "SELECT max(a), max(CASE 1 WHEN 1 THEN t.a::TEXT END) FROM t \
+                 HAVING max(CASE 1 WHEN 1 THEN a::TEXT END) > 'b'",
+            ),
+            (
+                "SELECT max(a) FROM t ORDER BY max(a::text)",
+                "SELECT max(a) FROM t ORDER BY max(CASE 1 WHEN 1 THEN a::TEXT END)",
+            ),
+            ("SELECT max(a::text), max(b::text) FROM t", "SELECT max(a::TEXT), max(b::TEXT) FROM t"),
+            ("SELECT lag(a, 1), lag(a, 1::int) FROM t", "SELECT lag(a, 1), lag(a, 1::INT) FROM t"),
         ] {
             let mut query = *template(query);
             written_out(&mut query);

@@ -410,6 +410,10 @@ impl Visitor for Gate<'_> {
     }
 
     fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> Walk {
+        let at = Position::of(self.cursor.text, factor.span().start);
+        if let TableFactor::Derived { lateral: _, subquery: _, alias: _, sample } = factor {
+            return self.first(&[(sample.is_some(), "TABLESAMPLE")], at);
+        }
         let TableFactor::Table {
             name: _,
             alias: _,
@@ -419,19 +423,23 @@ impl Visitor for Gate<'_> {
             with_ordinality,
             partitions,
             json_path,
-            sample: _,
+            sample,
             index_hints,
         } = factor
         else {
             return ControlFlow::Continue(());
         };
+        if *with_ordinality {
+            let error = Error::unsupported("WITH ORDINALITY", "the rows of a function are not numbered yet", at);
+            return ControlFlow::Break(Box::new(error));
+        }
         let clauses = [
             (!with_hints.is_empty(), "WITH after a table"),
-            (*with_ordinality, "WITH ORDINALITY"),
             (!partitions.is_empty(), "PARTITION"),
             (json_path.is_some(), "a path into a table"),
+            (sample.is_some(), "TABLESAMPLE"),
             (!index_hints.is_empty(), "an index hint"),
         ];
-        self.first(&clauses, Position::of(self.cursor.text, factor.span().start))
+        self.first(&clauses, at)
     }
 }

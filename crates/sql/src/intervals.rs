@@ -1,6 +1,7 @@
 //! Dates and numbers of days, intervals times numbers and beside dates, those between two times, and the parts of
 //! times that DataFusion cuts off, counts in another way or does not know: seconds with their fraction, the seconds
-//! of an interval, whose years have 365.25 days, hours and minutes of `24:00:00`, and decades, centuries and millennia.
+//! of an interval, whose years have 365.25 days, its milliseconds and microseconds, the parts of `24:00:00`, years
+//! before 1, and decades, centuries and millennia.
 
 use crate::bounded;
 use crate::error::DataError;
@@ -240,6 +241,13 @@ fn check_part(part: &str, of: &DataType) -> Result<()> {
     Err(refused("22023", &format!("unit \"{part}\" not recognized for type {}", catalog_name(of))))
 }
 
+/// Whether a part is the year of a calendar, which has none that is called 0: the one before 1 is -1.
+fn is_of_calendar(part: &str, of: &DataType) -> bool {
+    let part = part.trim().to_lowercase();
+    let is_year = part == "isoyear" || matches!(Unit::from_str(&part), Ok(Unit::Year));
+    is_year && matches!(of, DataType::Date32 | DataType::Timestamp(..))
+}
+
 /// `date_part` of DataFusion, but for what is computed here.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct DatePart(Arc<ScalarUDF>);
@@ -255,17 +263,27 @@ enum Part {
     Hour,
     /// The minute of the same.
     Minute,
+    /// The milliseconds of a minute, whole ones, of an interval or a time of day.
+    Milliseconds,
+    /// The microseconds of the same.
+    Microseconds,
 }
 
 impl Part {
     fn of(part: &str, data_type: &DataType) -> Option<Self> {
         let is_of_day = matches!(data_type, DataType::Time64(_));
         let is_time = is_of_day || matches!(data_type, DataType::Timestamp(..)) || is_interval(data_type);
-        match part.trim().to_lowercase().as_str() {
+        let part = part.trim().to_lowercase();
+        match part.as_str() {
             "second" | "seconds" if is_time => Some(Self::SecondsOfMinute),
             "epoch" if is_interval(data_type) => Some(Self::AllSeconds),
             "hour" | "hours" if is_of_day => Some(Self::Hour),
             "minute" | "minutes" if is_of_day => Some(Self::Minute),
+            other if is_of_day || is_interval(data_type) => match Unit::from_str(other) {
+                Ok(Unit::Millisecond) => Some(Self::Milliseconds),
+                Ok(Unit::Microsecond) => Some(Self::Microseconds),
+                _ => None,
+            },
             _ => None,
         }
     }
@@ -273,7 +291,7 @@ impl Part {
     const fn data_type(self) -> DataType {
         match self {
             Self::SecondsOfMinute | Self::AllSeconds => DataType::Float64,
-            Self::Hour | Self::Minute => DataType::Int32,
+            Self::Hour | Self::Minute | Self::Milliseconds | Self::Microseconds => DataType::Int32,
         }
     }
 
@@ -282,6 +300,8 @@ impl Part {
             Self::SecondsOfMinute | Self::AllSeconds => self.seconds(times),
             Self::Hour => whole(times, |micros| micros / HOUR),
             Self::Minute => whole(times, |micros| micros % HOUR / MINUTE),
+            Self::Milliseconds => whole(times, |micros| micros % MINUTE / 1000),
+            Self::Microseconds => whole(times, |micros| micros % MINUTE),
         }
     }
 
@@ -308,8 +328,12 @@ impl Part {
     }
 }
 
-/// Whole numbers of times of day.
+/// Whole numbers of the microseconds of times of day, or of intervals without their months and days.
 fn whole(times: &ArrayRef, of: impl Fn(i64) -> i64) -> Result<ArrayRef> {
+    if let DataType::Interval(_) = times.data_type() {
+        let intervals = times.as_primitive::<IntervalMonthDayNanoType>();
+        return Ok(Arc::new(intervals.unary::<_, Int32Type>(|interval| of(interval.nanoseconds / 1000) as i32)));
+    }
     let times = cast(times, &DataType::Time64(TimeUnit::Microsecond))?;
     let whole = times.as_primitive::<Time64MicrosecondType>().unary::<_, Int32Type>(|micros| of(micros) as i32);
     Ok(Arc::new(whole))
@@ -361,6 +385,12 @@ impl ScalarUDFImpl for DatePart {
             let of_year = vec![ColumnarValue::Scalar(ScalarValue::from("year")), time.clone()];
             let year = self.0.inner().invoke_with_args(ScalarFunctionArgs { args: of_year, ..args })?;
             return counted(&year, |year| years.counted(year, is_interval));
+        }
+        if let [ColumnarValue::Scalar(part), time] = args.args.as_slice()
+            && part.try_as_str().flatten().is_some_and(|part| is_of_calendar(part, &time.data_type()))
+        {
+            let year = self.0.inner().invoke_with_args(args)?;
+            return counted(&year, |year| if year > 0 { year } else { year - 1 });
         }
         let part = match args.args.as_slice() {
             [ColumnarValue::Scalar(part), time] => {
@@ -429,6 +459,31 @@ mod tests {
             Arc::new(arrow::array::Time64MicrosecondArray::from(vec![24 * HOUR, 5 * HOUR + 7 * MINUTE]));
         let computed = |part: Part| part.computed(&end).expect("a part").as_primitive::<Int32Type>().values().to_vec();
         assert_eq!((computed(Part::Hour), computed(Part::Minute)), (vec![24, 5], vec![0, 7]));
+        assert_eq!((computed(Part::Milliseconds), computed(Part::Microseconds)), (vec![0, 0], vec![0, 0]));
+    }
+
+    #[test]
+    fn intervals_have_the_parts_of_a_second() {
+        let intervals: ArrayRef = Arc::new(PrimitiveArray::<IntervalMonthDayNanoType>::from(vec![
+            IntervalMonthDayNano::new(14, 3, 14_706_789_123_000),
+            IntervalMonthDayNano::new(0, 0, -61_500_000_000),
+        ]));
+        let of = |part: &str| {
+            let part = Part::of(part, intervals.data_type()).expect("a part");
+            part.computed(&intervals).expect("computed").as_primitive::<Int32Type>().values().to_vec()
+        };
+        assert_eq!(of("milliseconds"), [6789, -1500]);
+        assert_eq!(of("Microsecond"), [6_789_123, -1_500_000]);
+        assert!(Part::of("microseconds", &STAMP).is_none());
+    }
+
+    #[test]
+    fn the_year_before_1_is_the_first_one_before_it() {
+        for part in ["year", "ISOYEAR", "years"] {
+            assert!(is_of_calendar(part, &STAMP) && is_of_calendar(part, &DataType::Date32), "{part}");
+            assert!(!is_of_calendar(part, &DataType::Interval(IntervalUnit::MonthDayNano)), "{part}");
+        }
+        assert!(!is_of_calendar("month", &STAMP));
     }
 
     #[test]

@@ -48,13 +48,13 @@ fn hidden(plan: Arc<dyn ExecutionPlan>) -> Result<Transformed<Arc<dyn ExecutionP
 
 /// The rows of its input, of which nothing is known.
 #[derive(Debug)]
-struct Unknown {
+pub(crate) struct Unknown {
     input: Arc<dyn ExecutionPlan>,
     properties: Arc<PlanProperties>,
 }
 
 impl Unknown {
-    fn of(input: Arc<dyn ExecutionPlan>) -> Self {
+    pub(crate) fn of(input: Arc<dyn ExecutionPlan>) -> Self {
         let partitions = input.output_partitioning().partition_count();
         let properties = PlanProperties::new(
             EquivalenceProperties::new(input.schema()),

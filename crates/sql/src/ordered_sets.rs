@@ -1,5 +1,6 @@
-//! Aggregates over a group's values in an order, which DataFusion has not: `mode()` and `percentile_disc(f)`,
-//! both `WITHIN GROUP (ORDER BY x)`; and the check of the fractions of all that take one.
+//! Aggregates over a group's values in an order: `mode()` and `percentile_disc(f)`, which DataFusion has not, and
+//! `percentile_cont(f)`, whose fraction of the way between two values it cuts off after six digits, all of them
+//! `WITHIN GROUP (ORDER BY x)`; and the check of the fractions of all that take one.
 //!
 //! A group's values are kept without nulls and sorted when its result is wanted; no values give null. Of
 //! several values that are equally frequent `mode` gives the one that comes first in the order.
@@ -10,13 +11,13 @@ use crate::session::Session;
 use crate::statement::Query;
 use crate::types::{array_of, is_jsonb, pg_name};
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, new_empty_array};
-use arrow::compute::{SortOptions, concat, filter, is_not_null, partition, sort_to_indices, take};
-use arrow::datatypes::{DataType, Field, FieldRef, Schema};
+use arrow::compute::{SortOptions, cast as cast_array, concat, filter, is_not_null, partition, sort_to_indices, take};
+use arrow::datatypes::{DataType, Field, FieldRef, Float64Type, Schema};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::utils::SingleRowListArrayBuilder;
 use datafusion::common::{DFSchema, DataFusionError, Result, ScalarValue, plan_err};
 use datafusion::execution::SessionState;
-use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
+use datafusion::logical_expr::function::{AccumulatorArgs, AggregateFunctionSimplification, StateFieldsArgs};
 use datafusion::logical_expr::registry::FunctionRegistry;
 use datafusion::logical_expr::utils::format_state_name;
 use datafusion::logical_expr::{
@@ -29,10 +30,11 @@ use std::sync::Arc;
 /// What they are called.
 const MODE: &str = "mode";
 const PERCENTILE_DISC: &str = "percentile_disc";
+const PERCENTILE_CONT: &str = "percentile_cont";
 /// Those whose second argument, behind the values, is a fraction.
-const OF_FRACTIONS: [&str; 2] = ["percentile_cont", PERCENTILE_DISC];
+const OF_FRACTIONS: [&str; 2] = [PERCENTILE_CONT, PERCENTILE_DISC];
 
-/// Whether a name is that of one of these aggregates.
+/// Whether a name is that of one of these aggregates that DataFusion has not.
 pub(crate) fn is_one(name: &str) -> bool {
     [MODE, PERCENTILE_DISC].contains(&name)
 }
@@ -51,6 +53,8 @@ pub(crate) fn register(state: &mut SessionState) -> Result<()> {
         let aggregate = OrderedSet { which, signature: Signature::user_defined(Volatility::Immutable) };
         state.register_udaf(Arc::new(AggregateUDF::from(aggregate)))?;
     }
+    let between = Between(state.udaf(PERCENTILE_CONT)?);
+    state.register_udaf(Arc::new(AggregateUDF::from(between)))?;
     Ok(())
 }
 
@@ -188,12 +192,58 @@ impl AggregateUDFImpl for OrderedSet {
     }
 }
 
-/// The fraction that `percentile_disc` is told, which may be null.
+/// `percentile_cont` of DataFusion, but for what it computes.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Between(Arc<AggregateUDF>);
+
+impl AggregateUDFImpl for Between {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn aliases(&self) -> &[String] {
+        self.0.aliases()
+    }
+
+    fn signature(&self) -> &Signature {
+        self.0.signature()
+    }
+
+    fn return_type(&self, args: &[DataType]) -> Result<DataType> {
+        self.0.return_type(args)
+    }
+
+    fn supports_within_group_clause(&self) -> bool {
+        true
+    }
+
+    /// The least and the greatest value need no other ones.
+    fn simplify(&self) -> Option<AggregateFunctionSimplification> {
+        self.0.simplify()
+    }
+
+    fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
+        self.0.state_fields(args)
+    }
+
+    fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
+        let is_of_nulls = args.expr_fields.first().is_some_and(|field| field.data_type().is_null());
+        if is_of_nulls || args.is_distinct {
+            return self.0.accumulator(args);
+        }
+        let choice = Choice::Between(fraction_of(&args)?);
+        let descending = args.order_bys.first().is_some_and(|sort| sort.options.descending);
+        let of = args.return_field.data_type().clone();
+        Ok(Box::new(Values { of, choice, descending, held: Vec::new() }))
+    }
+}
+
+/// The fraction that a percentile is told, which may be null.
 fn fraction_of(args: &AccumulatorArgs<'_>) -> Result<Option<f64>> {
     let none = RecordBatch::new_empty(Arc::new(Schema::empty()));
     let fraction = match args.exprs.get(1).map(|fraction| fraction.evaluate(&none)) {
         Some(Ok(ColumnarValue::Scalar(ScalarValue::Float64(fraction)))) => fraction,
-        _ => return plan_err!("the fraction of {PERCENTILE_DISC}() is no constant"),
+        _ => return plan_err!("the fraction of a percentile is no constant"),
     };
     fraction.map(checked).transpose().map_err(|e| DataFusionError::External(Box::new(e)))
 }
@@ -205,6 +255,8 @@ enum Choice {
     MostFrequent,
     /// The first up to which there is such a part of all; none of a null.
     At(Option<f64>),
+    /// What lies such a part of the way from the first one to the last; nothing of a null.
+    Between(Option<f64>),
 }
 
 /// The values of one group.
@@ -225,6 +277,19 @@ impl Values {
             self.held.push(there);
         }
         Ok(())
+    }
+
+    /// The number that lies such a part of the way from the first of these values to the last.
+    fn between(&self, values: &ArrayRef, fraction: f64) -> Result<ScalarValue> {
+        let place = fraction * (values.len() - 1) as f64;
+        let (before, behind) = (place.floor() as usize, place.ceil() as usize);
+        let options = SortOptions { descending: self.descending, nulls_first: false };
+        let order = sort_to_indices(values, Some(options), Some(behind + 1))?;
+        let numbers = cast_array(&take(values, &order, None)?, &DataType::Float64)?;
+        let numbers = numbers.as_primitive::<Float64Type>();
+        let (low, high) = (numbers.value(before), numbers.value(behind));
+        let found = if before == behind { low } else { low + place.fract() * (high - low) };
+        ScalarValue::Float64(Some(found)).cast_to(&self.of)
     }
 
     fn whole(&self) -> Result<ArrayRef> {
@@ -274,7 +339,8 @@ impl Accumulator for Values {
         let order = |most: Option<usize>| sort_to_indices(&values, Some(options), most);
         let (order, at) = match self.choice {
             _ if values.is_empty() => return ScalarValue::try_from(&self.of),
-            Choice::At(None) => return ScalarValue::try_from(&self.of),
+            Choice::At(None) | Choice::Between(None) => return ScalarValue::try_from(&self.of),
+            Choice::Between(Some(fraction)) => return self.between(&values, fraction),
             Choice::At(Some(fraction)) => {
                 let at = place_of(fraction, values.len());
                 (order(Some(at + 1))?, at)
@@ -297,7 +363,7 @@ impl Accumulator for Values {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow::array::{BooleanArray, Int32Array, StringArray};
+    use arrow::array::{BooleanArray, Float64Array, Int32Array, StringArray};
 
     fn values(of: DataType, choice: Choice, descending: bool) -> Values {
         Values { of, choice, descending, held: Vec::new() }
@@ -362,6 +428,24 @@ mod tests {
             }
             assert_eq!(in_parts(&some, Choice::At(None), false), ScalarValue::Int32(None));
         }
+    }
+
+    #[test]
+    fn what_lies_between_two_numbers_has_all_digits() {
+        let of = |numbers: Vec<f64>, fraction: f64, descending: bool| {
+            let mut held = values(DataType::Float64, Choice::Between(Some(fraction)), descending);
+            held.update_batch(&[Arc::new(Float64Array::from(numbers))]).expect("taken");
+            held.evaluate().expect("a value")
+        };
+        for (fraction, descending, found) in
+            [(0.3, false, 1.9), (0.3, true, 4.4), (0.0, true, 8.0), (1.0, false, 8.0), (0.5, false, 3.0)]
+        {
+            let expected = ScalarValue::Float64(Some(found));
+            assert_eq!(of(vec![4.0, 1.0, 8.0, 2.0], fraction, descending), expected, "{fraction}");
+        }
+        assert_eq!(of(vec![0.0, 1.0], 1.0 / 3.0, false), ScalarValue::Float64(Some(1.0 / 3.0)));
+        assert_eq!(of(vec![7.0], 0.3, false), ScalarValue::Float64(Some(7.0)));
+        assert_eq!(of(vec![], 0.3, false), ScalarValue::Float64(None));
     }
 
     #[test]

@@ -72,7 +72,8 @@ impl FunctionRewrite for Joined {
 
     fn rewrite(&self, expr: Expr, schema: &DFSchema, _: &ConfigOptions) -> Result<Transformed<Expr>> {
         let Expr::ScalarFunction(mut call) = expr else { return Ok(Transformed::no(expr)) };
-        let is_other = |arg: &Expr| arg.get_type(schema).is_ok_and(|of| of == DataType::Boolean || is_own(&of));
+        let is_joined = |of: &DataType| matches!(of, DataType::Boolean | DataType::List(_)) || is_own(of);
+        let is_other = |arg: &Expr| arg.get_type(schema).is_ok_and(|of| is_joined(&of));
         if !JOINING.contains(&call.func.name()) || !call.args.iter().any(is_other) {
             return Ok(Transformed::no(Expr::ScalarFunction(call)));
         }

@@ -17,7 +17,8 @@
 //! - An ORDER BY of an expression with the name of a result is over what FROM gives.
 //! - A column of a relation around a subquery is told with its schema.
 //! - `SIMILAR TO` is a match of a regular expression, and `LIKE` with an escape one without.
-//! - A cast to a text of so many characters takes the first ones.
+//! - A cast to a text of so many characters takes the first ones, and one to `char(n)` or `bpchar`, as `pg_dump` writes
+//!   it of the defaults of `char(n)`, leaves out the blanks at the end.
 //! - Texts of intervals and numerics are spelled as Arrow reads them.
 //! - Numbers that would lose digits as doubles are texts that are cast to numeric; so are all with a fraction
 //!   among the arguments of functions of numerics.
@@ -333,6 +334,16 @@ fn as_call(expr: &Expr) -> Option<Expr> {
             let length = substring_for.as_ref().map(|length| (**length).clone());
             Some(call("substr", Span::empty(), [(**of).clone(), from].into_iter().chain(length).collect()))
         }
+        Expr::Cast { data_type, .. } if blank_padded(data_type).is_some() => {
+            let (mut text, length) = (expr.clone(), blank_padded(data_type).flatten());
+            if let Expr::Cast { data_type, .. } = &mut text {
+                *data_type = DataType::Text;
+            }
+            if let Some(length) = length {
+                text = call("substr", Span::empty(), vec![text, number("1"), number(&length.to_string())]);
+            }
+            Some(call("rtrim", Span::empty(), vec![text]))
+        }
         _ => None,
     }
 }
@@ -366,6 +377,21 @@ fn in_order(args: &[FunctionArg], names: &[&str], default: &Expr) -> Option<Vec<
         all.get_mut(at)?.clone_from(given);
     }
     Some(all)
+}
+
+/// How many characters a text has at most whose blanks at the end are no part of it, within `Some` if a type is of such
+/// texts: `bpchar` has any number.
+fn blank_padded(data_type: &DataType) -> Option<Option<u64>> {
+    match data_type {
+        DataType::Char(None) | DataType::Character(None) => Some(Some(1)),
+        DataType::Char(Some(CharacterLength::IntegerLength { length, .. }))
+        | DataType::Character(Some(CharacterLength::IntegerLength { length, .. })) => Some(Some(*length)),
+        DataType::Custom(name, more) => {
+            let is_bpchar = plain_name(name).is_some_and(|name| name.eq_ignore_ascii_case("bpchar"));
+            (is_bpchar && more.is_empty()).then_some(None)
+        }
+        _ => None,
+    }
 }
 
 /// How many characters a text of a type has at most.
@@ -627,7 +653,9 @@ mod tests {
             ("SELECT jsonb_object_agg(k, v)", "SELECT jsonb_of_pairs(array_agg(jsonb_object_pair(k, v)))"),
             ("SELECT string_agg(a, ',')", "SELECT CAST(string_agg(a, ',') AS TEXT)"),
             ("SELECT a AT TIME ZONE 'UTC'", "SELECT timezone('UTC', a)"),
+            ("SELECT a::char(3)", "SELECT rtrim(substr(a::TEXT, 1, 3))"),
             ("SELECT PROCTIME()", "SELECT now()"),
+            ("SELECT CAST(a AS bpchar), a::BPCHAR", "SELECT rtrim(CAST(a AS TEXT)), rtrim(a::TEXT)"),
             ("SELECT age(a), age(a, b)", "SELECT age(current_date(), a), age(a, b)"),
             ("SELECT make_interval(1, secs => 2.5)", "SELECT make_interval(1, 0, 0, 0, 0, 0, 2.5)"),
             ("SELECT substring(a FROM 2), substring(a FOR 3)", "SELECT substr(a, 2), substr(a, 1, 3)"),

@@ -31,6 +31,7 @@ use crate::interval_sums;
 use crate::intervals::{self, Intervals};
 use crate::jsonb::{self, Jsonb, Settled};
 use crate::lateral;
+use crate::lateral_joins;
 use crate::lengths::Lengths;
 use crate::matched::{self, Matched};
 use crate::merged;
@@ -83,7 +84,7 @@ use datafusion::optimizer::decorrelate_predicate_subquery::DecorrelatePredicateS
 use datafusion::optimizer::eliminate_outer_join::EliminateOuterJoin;
 use datafusion::optimizer::scalar_subquery_to_join::ScalarSubqueryToJoin;
 use datafusion::optimizer::simplify_expressions::{ExprSimplifier, SimplifyExpressions};
-use datafusion::optimizer::{Optimizer, OptimizerContext, OptimizerRule};
+use datafusion::optimizer::{Optimizer, OptimizerRule};
 use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 use datafusion::sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use datafusion::sql::sqlparser::ast;
@@ -584,10 +585,9 @@ impl Session {
         let plan = plan.map_err(refused)?;
         let plan = self.state.analyzer().execute_and_check(plan, &options, |_, _| {}).map_err(refused)?;
         subquery::check(&plan)?;
-        let context = OptimizerContext::new_with_config_options(options).without_query_execution_start_time();
         let plan = subquery::exact(plan).map_err(refused)?;
         let rules = stream_rules(present::is_in(&plan).map_err(refused)?);
-        rules.optimize(plan, &context, |_, _| {}).map_err(refused)
+        lateral_joins::optimized(rules, plan, &options).map_err(refused)
     }
 }
 

@@ -6,6 +6,7 @@
 
 use crate::error::Error;
 use crate::references::called_at;
+use crate::respell::{plain_name, unnamed};
 use crate::statement::Query;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, Result};
@@ -21,15 +22,47 @@ pub(crate) const MOST_CUBED: usize = 8;
 pub(crate) fn written_out(expr: &ast::Expr) -> Option<ast::Expr> {
     let is_plain = |groups: &[Vec<ast::Expr>]| groups.iter().all(|group| group.len() == 1);
     let sets: Vec<Vec<ast::Expr>> = match expr {
-        ast::Expr::Rollup(groups) if !is_plain(groups) => {
-            (0..=groups.len()).rev().map(|most| groups[..most].concat()).collect()
-        }
-        ast::Expr::Cube(groups) if !is_plain(groups) && groups.len() <= MOST_CUBED => {
-            (0_usize..1 << groups.len()).map(|left_out| without(groups, left_out).concat()).collect()
-        }
+        ast::Expr::Rollup(groups) if !is_plain(groups) => rolled_up(groups),
+        ast::Expr::Cube(groups) if !is_plain(groups) && groups.len() <= MOST_CUBED => cubed(groups),
         _ => return None,
     };
     Some(ast::Expr::GroupingSets(sets))
+}
+
+/// GROUPING SETS among which are ROLLUP and CUBE, which are read as calls there, with the sets of these in their
+/// places; none where there are no such.
+pub(crate) fn flattened(expr: &ast::Expr) -> Option<ast::Expr> {
+    let ast::Expr::GroupingSets(sets) = expr else { return None };
+    if !sets.iter().any(|set| sets_within(set).is_some()) {
+        return None;
+    }
+    let flat = sets.iter().flat_map(|set| sets_within(set).unwrap_or_else(|| vec![set.clone()]));
+    Some(ast::Expr::GroupingSets(flat.collect()))
+}
+
+/// The sets that ROLLUP or CUBE stands for in place of one.
+fn sets_within(set: &[ast::Expr]) -> Option<Vec<Vec<ast::Expr>>> {
+    let [ast::Expr::Function(call)] = set else { return None };
+    let ast::FunctionArguments::List(list) = &call.args else { return None };
+    let group = |arg: &ast::FunctionArg| match unnamed(arg)? {
+        ast::Expr::Tuple(keys) => Some(keys),
+        ast::Expr::Nested(key) => Some(vec![*key]),
+        key => Some(vec![key]),
+    };
+    let groups: Vec<Vec<ast::Expr>> = list.args.iter().map(group).collect::<Option<_>>()?;
+    match plain_name(&call.name)?.to_lowercase().as_str() {
+        "rollup" => Some(rolled_up(&groups)),
+        "cube" if groups.len() <= MOST_CUBED => Some(cubed(&groups)),
+        _ => None,
+    }
+}
+
+fn rolled_up(groups: &[Vec<ast::Expr>]) -> Vec<Vec<ast::Expr>> {
+    (0..=groups.len()).rev().map(|most| groups[..most].concat()).collect()
+}
+
+fn cubed(groups: &[Vec<ast::Expr>]) -> Vec<Vec<ast::Expr>> {
+    (0_usize..1 << groups.len()).map(|left_out| without(groups, left_out).concat()).collect()
 }
 
 /// What is at places whose bits are not set.

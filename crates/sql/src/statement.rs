@@ -225,6 +225,8 @@ pub struct Feed {
 pub struct TableColumn {
     /// Its name, type and whether it takes nulls.
     pub column: Column,
+    /// Of a text of so many characters: how many.
+    pub characters: Option<Characters>,
     /// DEFAULT.
     pub default: Option<ast::Expr>,
 }
@@ -242,6 +244,35 @@ pub struct AddColumn {
     pub definition: String,
     /// The statement's text, for positions.
     pub text: String,
+}
+
+/// How many characters a text of a column has at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Characters {
+    /// `char(n)`: blanks at the end of a text are no part of it.
+    Fixed(usize),
+    /// `varchar(n)`: blanks beyond so many characters are left out.
+    Varying(usize),
+}
+
+/// ALTER TABLE ... ADD PRIMARY KEY.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AddKey {
+    /// The table.
+    pub table: Name,
+    /// The columns of the key, in its order.
+    pub key: Vec<Name>,
+    /// The key as it was written, from PRIMARY on.
+    pub definition: String,
+}
+
+/// VACUUM and ANALYZE.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vacuum {
+    /// ANALYZE, and not VACUUM.
+    pub analyzes: bool,
+    /// The tables, each with the columns that are named; all when there are none.
+    pub tables: Vec<(Name, Vec<Name>)>,
 }
 
 /// The column under which a table gives a row's key to UPDATE and DELETE.
@@ -674,6 +705,10 @@ pub enum Statement {
     },
     /// ALTER TABLE ... ADD COLUMN.
     AddColumn(Box<AddColumn>),
+    /// ALTER TABLE ... ADD PRIMARY KEY.
+    AddKey(AddKey),
+    /// VACUUM and ANALYZE.
+    Vacuum(Vacuum),
     /// DROP.
     Drop {
         /// The kind that was named.

@@ -12,7 +12,9 @@ use crate::error::{Error, Result};
 use crate::floats;
 use crate::row_counts::most_rows;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{Column, DFSchema, DataFusionError, ExprSchema, ScalarValue, not_impl_err};
+use datafusion::common::{
+    Column, DFSchema, DataFusionError, ExprSchema, ScalarValue, not_impl_err, plan_datafusion_err,
+};
 use datafusion::functions::core::coalesce;
 use datafusion::functions_aggregate::expr_fn::{count, max, min};
 use datafusion::functions_window::expr_fn::row_number;
@@ -20,8 +22,8 @@ use datafusion::logical_expr::expr::{Exists, InSubquery, SetComparison, SetQuant
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::{conjunction, merge_schema, split_conjunction, split_conjunction_owned};
 use datafusion::logical_expr::{
-    Case, Distinct, DistinctOn, Expr, ExprFunctionExt, ExprSchemable, Filter, LogicalPlan, LogicalPlanBuilder,
-    Operator, Projection, Subquery, binary_expr, lit, not,
+    Aggregate, Case, Distinct, DistinctOn, Expr, ExprFunctionExt, ExprSchemable, Filter, LogicalPlan,
+    LogicalPlanBuilder, Operator, Projection, Sort, Subquery, Window, binary_expr, lit, not,
 };
 use std::sync::Arc;
 
@@ -85,7 +87,8 @@ pub(crate) fn check(plan: &LogicalPlan) -> Result<()> {
     Ok(())
 }
 
-/// Gives ANY and ALL of subqueries a form that all rules know.
+/// Gives ANY and ALL of subqueries a form that all rules know, and has IN found before rows are sorted, numbered or
+/// grouped by it.
 pub(crate) fn compared(plan: LogicalPlan) -> Planned<LogicalPlan> {
     let changed = plan.transform_up_with_subqueries(|node| {
         let names = NamePreserver::new(&node);
@@ -110,9 +113,60 @@ pub(crate) fn compared(plan: LogicalPlan) -> Planned<LogicalPlan> {
             })?;
             Ok(if changed.transformed { changed.update_data(|expr| name.restore(expr)) } else { changed })
         })?;
-        if changed.transformed { changed.map_data(LogicalPlan::recompute_schema) } else { Ok(changed) }
+        let changed = if changed.transformed { changed.map_data(LogicalPlan::recompute_schema)? } else { changed };
+        changed.transform_data(found_below)
     })?;
     Ok(changed.data)
+}
+
+/// Whether a node sorts, numbers or groups its rows by what it looks up of them.
+fn looks_up(node: &LogicalPlan) -> Planned<bool> {
+    let mut is_found = false;
+    if matches!(node, LogicalPlan::Sort(_) | LogicalPlan::Window(_) | LogicalPlan::Aggregate(_)) {
+        node.apply_expressions(|expr| {
+            is_found |= expr.exists(|e| Ok(matches!(e, Expr::InSubquery(within) if within.expr.any_column_refs())))?;
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+    }
+    Ok(is_found)
+}
+
+/// Such a node over columns of what is found: DataFusion makes joins of subqueries in SELECT and WHERE alone.
+fn found_below(node: LogicalPlan) -> Planned<Transformed<LogicalPlan>> {
+    if !looks_up(&node)? {
+        return Ok(Transformed::no(node));
+    }
+    let input: Vec<LogicalPlan> = node.inputs().into_iter().cloned().collect();
+    let [input] = <[LogicalPlan; 1]>::try_from(input).map_err(|_| plan_datafusion_err!("one input"))?;
+    let shown: Vec<Expr> = node.schema().columns().into_iter().map(Expr::Column).collect();
+    let mut columns: Vec<Expr> = input.schema().columns().into_iter().map(Expr::Column).collect();
+    let names = NamePreserver::new(&node);
+    // What is sorted by gives no name.
+    let is_named = !matches!(node, LogicalPlan::Sort(_));
+    let over = node.map_expressions(|expr| {
+        let name = names.save(&expr);
+        let over = expr.transform_up(|e| match e {
+            Expr::InSubquery(_) | Expr::Exists(_) => {
+                let column = format!("__found_{}", columns.len());
+                columns.push(e.alias(column.as_str()));
+                Ok(Transformed::yes(Expr::Column(Column::from_name(column))))
+            }
+            other => Ok(Transformed::no(other)),
+        })?;
+        Ok(if is_named && over.transformed { over.update_data(|expr| name.restore(expr)) } else { over })
+    })?;
+    let input = Arc::new(LogicalPlan::Projection(Projection::try_new(columns, Arc::new(input))?));
+    let over = match over.data {
+        LogicalPlan::Aggregate(Aggregate { group_expr, aggr_expr, .. }) => {
+            let grouped = Aggregate::try_new(input, group_expr, aggr_expr)?;
+            return Ok(Transformed::yes(LogicalPlan::Aggregate(grouped)));
+        }
+        LogicalPlan::Window(Window { window_expr, .. }) => LogicalPlan::Window(Window::try_new(window_expr, input)?),
+        LogicalPlan::Sort(sort) => LogicalPlan::Sort(Sort { input, ..sort }),
+        other => other,
+    };
+    let shown = Projection::try_new(shown, Arc::new(over))?;
+    Ok(Transformed::yes(LogicalPlan::Projection(shown)))
 }
 
 /// VALUES as a subquery that shows its column, which DataFusion looks for at its top.

@@ -8,7 +8,7 @@ use datafusion::sql::sqlparser::ast::Query;
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::Parser;
-use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
+use datafusion::sql::sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan, Tokenizer};
 use std::fmt;
 
 /// The dialect all statements are read in.
@@ -138,7 +138,40 @@ pub(crate) fn tokens(text: &str) -> Result<Vec<TokenWithSpan>> {
         let position = Position::of(text, e.location);
         Error::Syntax { message: e.message, position }
     })?;
-    Ok(all.into_iter().filter(|t| !matches!(t.token, Token::Whitespace(_) | Token::EOF)).map(as_name).collect())
+    let mut tokens = Vec::with_capacity(all.len());
+    for token in all.into_iter().filter(|t| !matches!(t.token, Token::Whitespace(_) | Token::EOF)) {
+        match before_signs(&token) {
+            Some(parts) => tokens.extend(parts),
+            None => tokens.push(as_name(token)),
+        }
+    }
+    Ok(tokens)
+}
+
+/// The operator and the signs behind it that the tokenizer takes for one operator. As in PostgreSQL an operator of
+/// several characters ends with a sign only if it has a character that no operator of the standard has: `a>=-1` is a
+/// comparison with -1.
+fn before_signs(token: &TokenWithSpan) -> Option<Vec<TokenWithSpan>> {
+    const UNUSUAL: [char; 10] = ['~', '!', '@', '#', '%', '^', '&', '|', '`', '?'];
+    let Token::CustomBinaryOperator(text) = &token.token else { return None };
+    let operator = text.trim_end_matches(['+', '-']);
+    // Two minus signs begin a comment, which cannot be told from here.
+    if operator.len() == text.len() || text.contains(UNUSUAL) || text.contains("--") {
+        return None;
+    }
+    let made = Tokenizer::new(&DIALECT, operator).tokenize().ok()?;
+    let [made] = <[Token; 1]>::try_from(made).ok()?;
+    let mut at = token.span.start;
+    let mut next = |token: Token, length: usize| {
+        let start = at;
+        at.column += length as u64;
+        TokenWithSpan { token, span: Span::new(start, at) }
+    };
+    let mut parts = vec![next(made, operator.len())];
+    for sign in text[operator.len()..].chars() {
+        parts.push(next(if sign == '+' { Token::Plus } else { Token::Minus }, 1));
+    }
+    Some(parts)
 }
 
 /// A token, of which TOP is a name like others: it is a word of other databases.
@@ -181,6 +214,17 @@ mod tests {
         assert!(!same_text("SELECT 'a'", "SELECT 'A'"));
         assert!(!same_text("SELECT a", "SELECT b"));
         assert!(!same_text("'", "\""));
+    }
+
+    #[test]
+    fn signs_behind_an_operator_are_their_own_tokens() {
+        let of = |text| tokens(text).expect("tokens").into_iter().map(|t| t.token.to_string()).collect::<Vec<_>>();
+        assert_eq!(of("a>=-1"), ["a", ">=", "-", "1"]);
+        assert_eq!(of("a<>+b"), ["a", "<>", "+", "b"]);
+        assert_eq!(of("j->>-1"), ["j", "->>", "-", "1"]);
+        assert_eq!(of("a ||- b"), ["a", "||-", "b"]);
+        let places: Vec<_> = tokens("a>=-1").expect("tokens").iter().map(|t| t.span.start.column).collect();
+        assert_eq!(places, [1, 2, 4, 5]);
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! columns begins with a byte that says how many; that row format has its columns one after another,
 //! so what a row lacks is put behind it (docs/formats/table-store.md).
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, TooMuch};
 use arrow::array::{Array, ArrayRef, BinaryArray, BinaryBuilder, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
 use arrow::row::{RowConverter, SortField};
@@ -41,7 +41,7 @@ impl RowCodec {
         };
         let (keys, values) = (converter(&key_columns)?, converter(&value_columns)?);
         if added.len() > MOST_ADDED {
-            return Err(Error::TooMany { most: MOST_ADDED });
+            return Err(TooMuch::Columns { most: MOST_ADDED }.into());
         }
         let added = added.iter().map(encoded).collect::<Result<_>>()?;
         Ok(Self { schema, key_columns, value_columns, keys, values, added })

@@ -6,8 +6,10 @@
 //! Invariants: a transaction is written whole or not at all; nobody is answered before it is durable;
 //! of two transactions that replace the same row one is refused.
 
-use crate::error::{Error, Result};
-use crate::layout::{POSITION_KEY, PREFIX, encode_change, fence_key, first_fence, log_key, row_key, row_range};
+use crate::error::{Error, Result, TooMuch};
+use crate::layout::{
+    CHANGE_OVERHEAD, POSITION_KEY, PREFIX, encode_change, fence_key, first_fence, log_key, row_key, row_range,
+};
 use crate::log::{Decoded, Entry, PIECE_ROWS};
 use crate::removal::Removal;
 use crate::store::{Core, RowsFamily as _, floor_key};
@@ -28,6 +30,9 @@ const GROUP_BYTES: usize = 8 << 20;
 const ROW_OVERHEAD: usize = 16;
 /// Rows from which an insert is checked as a whole and kept in memory as Arrow arrays.
 const MANY: usize = 512;
+/// What one transaction may take in the log of each table. RocksDB takes no value of 4 GiB, and a batch into which one
+/// is put goes on without it.
+const MOST_ENTRY: usize = 4_000_000_000;
 /// How often the log is trimmed.
 const TRIM: Duration = Duration::from_secs(1);
 
@@ -46,6 +51,19 @@ pub(crate) enum Pending {
     Drop {
         id: u32,
         done: oneshot::Sender<Result<()>>,
+    },
+    /// A table takes the place of another one, whose rows as of the position `copied` it has. Answered with the
+    /// position as of which it stands there; none when the other one has changed since.
+    Replace {
+        old: u32,
+        new: u32,
+        copied: u64,
+        done: oneshot::Sender<Result<Option<u64>>>,
+    },
+    /// A table that was replaced is written again.
+    Reopen {
+        id: u32,
+        done: oneshot::Sender<()>,
     },
 }
 
@@ -72,6 +90,8 @@ pub(crate) struct Committer {
     removal: Removal,
     /// Tables that were dropped: whoever still holds one writes nowhere.
     dropped: HashSet<u32>,
+    /// Tables that others stand in the places of, likewise.
+    replaced: HashSet<u32>,
 }
 
 /// A group of transactions on their way to the disk.
@@ -101,7 +121,8 @@ struct TableChanges {
 impl Committer {
     pub(crate) fn new(core: Arc<Core>, pending: Receiver<Pending>) -> Self {
         let position = core.log.newest();
-        Self { core, pending, position, trimmed: Instant::now(), removal: Removal::new(), dropped: HashSet::new() }
+        let (dropped, replaced) = (HashSet::new(), HashSet::new());
+        Self { core, pending, position, trimmed: Instant::now(), removal: Removal::new(), dropped, replaced }
     }
 
     /// Works until nobody can hand anything in any more.
@@ -148,6 +169,16 @@ impl Committer {
                     self.removal.forget(id);
                     let _ = done.send(self.drop_table(id));
                 }
+                Pending::Replace { old, new, copied, done } => {
+                    // What came before it is committed before, and may be of the old one.
+                    self.commit(std::mem::take(&mut group));
+                    let _ = done.send(self.replace(old, new, copied));
+                }
+                Pending::Reopen { id, done } => {
+                    self.replaced.remove(&id);
+                    self.core.log.set_replaced(id, false);
+                    let _ = done.send(());
+                }
             }
             if group.bytes < GROUP_BYTES {
                 next = self.pending.try_recv().ok();
@@ -161,7 +192,10 @@ impl Committer {
     fn join(&self, group: &mut Group, writes: &[TableWrite], fence: Option<Fence>, done: oneshot::Sender<Result<u64>>) {
         let is_new = fence.as_ref().map_or(Ok(true), |fence| self.is_new(group, fence));
         let checked = is_new.and_then(|is_new| match is_new {
-            true => writes.iter().try_for_each(|write| self.check(group, write)).map(|()| true),
+            true => {
+                check_size(writes, MOST_ENTRY)?;
+                writes.iter().try_for_each(|write| self.check(group, write)).map(|()| true)
+            }
             false => Ok(false),
         });
         match checked {
@@ -193,6 +227,9 @@ impl Committer {
 
     fn check(&self, group: &Group, write: &TableWrite) -> Result<()> {
         let table = &write.table;
+        if self.replaced.contains(&table.id()) {
+            return Err(Error::Altered);
+        }
         if self.dropped.contains(&table.id()) {
             return Err(Error::Gone { table: table.spec().name.clone() });
         }
@@ -317,6 +354,27 @@ impl Committer {
         }
     }
 
+    /// Puts a table in the place of another one, see [`Pending::Replace`]. The copy of its rows is no change of it:
+    /// its log begins behind that, on disk too, so that nobody reads it as of a moment when it had some of them.
+    fn replace(&mut self, old: u32, new: u32, copied: u64) -> Result<Option<u64>> {
+        if self.core.log.newest_of(old).is_none_or(|newest| newest > copied) {
+            return Ok(None);
+        }
+        let db = &self.core.db;
+        let mut batch = WriteBatch::default();
+        batch.delete_range_cf(db.log_entries(), log_key(new, 0), log_key(new, self.position + 1));
+        batch.put(floor_key(new), self.position.to_be_bytes());
+        let mut options = WriteOptions::default();
+        options.set_sync(true);
+        db.write_opt(batch, &options).map_err(Error::store("put a table in another one's place"))?;
+        // What was trimmed of its log before would be noted as where that begins.
+        self.removal.forget(new);
+        self.core.log.begin_at(new, self.position);
+        self.core.log.set_replaced(old, true);
+        self.replaced.insert(old);
+        Ok(Some(self.position))
+    }
+
     fn drop_table(&self, id: u32) -> Result<()> {
         let db = &self.core.db;
         let (first, end) = row_range(id);
@@ -369,7 +427,7 @@ impl Group {
         let is_small = insert.len() < MANY;
         let changes = self.logs.entry(table.id()).or_default();
         changes.partial |= is_small;
-        changes.bytes.reserve(insert.bytes() + insert.len() * 9);
+        changes.bytes.reserve(insert.bytes() + insert.len() * CHANGE_OVERHEAD);
         let mut full = Vec::new();
         for InsertPart { keys, values, rows } in &insert.parts {
             for row in 0..keys.len() {
@@ -418,6 +476,17 @@ impl TableChanges {
     fn into_entry(self) -> Entry {
         if self.partial { Entry::new(self.bytes) } else { Entry::decoded_as(self.bytes, self.decoded) }
     }
+}
+
+/// Refuses a transaction that is larger than a table's log can have it.
+pub(crate) fn check_size(writes: &[TableWrite], most: usize) -> Result<()> {
+    writes.iter().try_for_each(|write| {
+        let bytes = write.write.entry_bytes();
+        if bytes > most {
+            return Err(TooMuch::Bytes { table: write.table.spec().name.clone(), bytes, most }.into());
+        }
+        Ok(())
+    })
 }
 
 fn full_key(table: &Table, key: &[u8]) -> Vec<u8> {

@@ -20,15 +20,12 @@ pub enum Error {
         /// The table.
         table: String,
     },
-    /// A table got a column after the statement had begun; do the statement again.
-    #[error("a table has got a column meanwhile: run the statement again")]
+    /// A table got a column or a key after the statement or its transaction had begun; do that again.
+    #[error("a table was altered meanwhile: run the statement again, or the whole transaction that it is in")]
     Altered,
-    /// A table cannot get another column; make a new one.
-    #[error("a table can get {most} columns after it was created")]
-    TooMany {
-        /// As many.
-        most: usize,
-    },
+    /// It is more than can be stored: write less at once, or make a new table.
+    #[error(transparent)]
+    TooMuch(#[from] TooMuch),
     /// The table was dropped meanwhile.
     #[error("relation {table:?} does not exist")]
     Gone {
@@ -95,6 +92,27 @@ pub enum Error {
     /// The store is closing.
     #[error("the table store is closed")]
     Closed,
+}
+
+/// What is more than can be stored.
+#[derive(Clone, Debug, PartialEq, Eq, ThisError)]
+pub enum TooMuch {
+    /// Columns that a table gets.
+    #[error("a table can get {most} columns after it was created")]
+    Columns {
+        /// As many.
+        most: usize,
+    },
+    /// Bytes of a transaction, which stands in the log as a whole.
+    #[error("one transaction changes {bytes} bytes of table {table:?}, and at most {most} can be written: divide it")]
+    Bytes {
+        /// The table.
+        table: String,
+        /// As many, at most.
+        bytes: usize,
+        /// What would do.
+        most: usize,
+    },
 }
 
 /// The crate's result.

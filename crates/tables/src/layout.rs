@@ -156,6 +156,9 @@ pub(crate) fn piece_key(journal: u32, checkpoint: u64, piece: u32) -> [u8; 17] {
     key
 }
 
+/// Bytes of a change beside the key and the value.
+pub(crate) const CHANGE_OVERHEAD: usize = 9;
+
 /// One change of a row: `weight i8 | key length u32 | key | value length u32 | value`, little-endian.
 pub(crate) fn encode_change(weight: i8, key: &[u8], value: &[u8], out: &mut Vec<u8>) {
     out.push(weight as u8);

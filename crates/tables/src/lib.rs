@@ -23,13 +23,14 @@ mod reader;
 mod removal;
 mod runs;
 mod scan;
+mod small_files;
 mod snapshot;
 mod store;
 mod table;
 mod write;
 
 pub use commit::Fence;
-pub use error::{Error, Result};
+pub use error::{Error, Result, TooMuch};
 pub use journal::{Journal, JournalPlace, JournalRead, JournalSink, JournalSpec};
 pub use scan::{Overlay, Piece};
 pub use snapshot::Snapshot;

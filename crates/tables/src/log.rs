@@ -10,7 +10,7 @@ use crate::table::Table;
 use arrow::array::BinaryArray;
 use highwater_engine::Batch;
 use highwater_engine::changes::Wake;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// Bytes of the log that stay in memory.
@@ -33,26 +33,36 @@ pub(crate) struct Decoded {
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) bytes: Vec<u8>,
-    decoded: OnceLock<Result<Vec<Decoded>, String>>,
+    decoded: OnceLock<Vec<Decoded>>,
+    /// Held by who decodes them.
+    decoding: Mutex<()>,
 }
 
 impl Entry {
     pub(crate) const fn new(bytes: Vec<u8>) -> Self {
-        Self { bytes, decoded: OnceLock::new() }
+        Self { bytes, decoded: OnceLock::new(), decoding: Mutex::new(()) }
     }
 
     /// The same when the rows are at hand.
     pub(crate) fn decoded_as(bytes: Vec<u8>, pieces: Vec<Decoded>) -> Self {
         let this = Self::new(bytes);
         // It was made just now, so nothing is set.
-        let _ = this.decoded.set(Ok(pieces));
+        let _ = this.decoded.set(pieces);
         this
     }
 
-    /// The rows; decoded once for all who read them.
+    /// The rows; decoded once for all who read them. An error is not kept: a reader that does not know a new column
+    /// yet may come before one that does.
     pub(crate) fn pieces(&self, table: &Table) -> Result<&[Decoded]> {
-        let decoded = self.decoded.get_or_init(|| decode(&self.bytes, table).map_err(|e| e.to_string()));
-        decoded.as_deref().map_err(Error::corrupt)
+        if let Some(decoded) = self.decoded.get() {
+            return Ok(decoded);
+        }
+        let _turn = self.decoding.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(decoded) = self.decoded.get() {
+            return Ok(decoded);
+        }
+        let decoded = decode(&self.bytes, table)?;
+        Ok(self.decoded.get_or_init(|| decoded))
     }
 }
 
@@ -128,6 +138,8 @@ struct Inner {
     trims: VecDeque<u64>,
     /// All readers are known: what none of them needs may go.
     settled: bool,
+    /// Tables that others stand in the places of.
+    replaced: HashSet<u32>,
 }
 
 /// An entry that is in memory.
@@ -203,6 +215,49 @@ impl Log {
     /// Whether a table was not dropped.
     pub(crate) fn has(&self, table: u32) -> bool {
         self.inner().tables.contains_key(&table)
+    }
+
+    /// Whether another table stands in the place of a table.
+    pub(crate) fn is_replaced(&self, table: u32) -> bool {
+        self.inner().replaced.contains(&table)
+    }
+
+    /// Another table stands in the place of a table, or does so no more.
+    pub(crate) fn set_replaced(&self, table: u32, is_replaced: bool) {
+        let mut inner = self.inner();
+        if is_replaced {
+            inner.replaced.insert(table);
+        } else {
+            inner.replaced.remove(&table);
+        }
+    }
+
+    /// Forgets a table's entries up to a position: it is read as of no earlier one.
+    pub(crate) fn begin_at(&self, table: u32, position: u64) {
+        let mut guard = self.inner();
+        let inner = &mut *guard;
+        let Some(log) = inner.tables.get_mut(&table) else { return };
+        log.floor = log.floor.max(position);
+        log.recent_after = log.recent_after.max(position);
+        let read = log.recent.partition_point(|kept| kept.position <= position);
+        let kept = log.recent.split_off(read);
+        let gone = std::mem::replace(&mut log.recent, kept);
+        inner.bytes -= gone.iter().map(|kept| kept.bytes).sum::<usize>();
+        // Others wait for the lock, and there may be many.
+        drop(guard);
+        drop(gone);
+    }
+
+    /// The position of a table's newest entry; none when it was dropped.
+    pub(crate) fn newest_of(&self, table: u32) -> Option<u64> {
+        self.inner().tables.get(&table).map(|log| log.newest)
+    }
+
+    /// Up to which position some tables are as they were at `position`: the newest one when none has changed since.
+    pub(crate) fn unchanged_until(&self, tables: &[u32], position: u64) -> u64 {
+        let inner = self.inner();
+        let has_changed = |table: &u32| inner.tables.get(table).is_none_or(|log| log.newest > position);
+        if tables.iter().any(has_changed) { position } else { position.max(inner.newest) }
     }
 
     pub(crate) fn newest(&self) -> u64 {
@@ -435,6 +490,17 @@ mod tests {
         }
         let horizons: Vec<u64> = (0..5).map(|after| log.horizon(after, 20)).collect();
         assert_eq!(horizons, [2, 2, 3, 4, 4]);
+    }
+
+    #[test]
+    fn tables_that_do_not_change_are_as_they_were() {
+        let log = log();
+        commit(&log, 1, 1, 1);
+        commit(&log, 2, 1, 2);
+        commit(&log, 3, 1, 2);
+        assert_eq!((log.unchanged_until(&[1], 1), log.unchanged_until(&[1], 0)), (3, 0));
+        assert_eq!((log.unchanged_until(&[1, 2], 1), log.unchanged_until(&[1, 2], 3)), (1, 3));
+        assert_eq!((log.unchanged_until(&[9], 1), log.unchanged_until(&[1], 4)), (1, 4), "it was dropped, and ahead");
     }
 
     #[test]

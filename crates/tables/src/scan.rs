@@ -43,7 +43,8 @@ impl Snapshot {
     /// last one, so that whoever goes on after the last key of a piece gets further.
     ///
     /// # Errors
-    /// When the store cannot be read, and `Gone` when the table was dropped since the snapshot was made.
+    /// When the store cannot be read; since the snapshot was made, `Gone` when the table was dropped, and `Altered`
+    /// when another one has taken its place, or it that of another one.
     pub fn scan(&self, table: &Table, after: Option<&[u8]>, max_rows: usize, over: &Overlay) -> Result<Piece> {
         let (mut from, mut wanted) = (after.map(<[u8]>::to_vec), max_rows);
         loop {
@@ -63,6 +64,7 @@ impl Snapshot {
     }
 
     fn stored(&self, table: &Table, after: Option<&[u8]>, max_rows: usize) -> Result<Piece> {
+        check_begun(table, self.position())?;
         let core = self.core();
         let (first, end) = row_range(table.id());
         let mut from = Vec::new();
@@ -95,6 +97,7 @@ impl Snapshot {
     /// # Errors
     /// As [`Snapshot::scan`].
     pub fn get(&self, table: &Table, keys: &[&[u8]], over: &Overlay) -> Result<Vec<Option<Vec<u8>>>> {
+        check_begun(table, self.position())?;
         let mut values = stored_values(self.core(), table, keys, &self.options())?;
         if !over.is_empty() {
             for (key, value) in keys.iter().zip(&mut values) {
@@ -138,28 +141,43 @@ fn stored_values(core: &Core, table: &Table, keys: &[&[u8]], options: &ReadOptio
 /// Refuses what was read of a table that was dropped meanwhile: files of its rows go at once, whoever has a
 /// snapshot. To be asked when it was read, as a table is forgotten before its files go.
 fn check_there(core: &Core, table: &Table) -> Result<()> {
-    if core.log.has(table.id()) { Ok(()) } else { Err(Error::Gone { table: table.spec().name.clone() }) }
+    if core.log.has(table.id()) {
+        return Ok(());
+    }
+    if core.log.is_replaced(table.id()) {
+        return Err(Error::Altered);
+    }
+    Err(Error::Gone { table: table.spec().name.clone() })
+}
+
+/// Refuses to read a table as of a moment at which another one stood in its place: it had none of its rows then, or
+/// some.
+fn check_begun(table: &Table, position: u64) -> Result<()> {
+    if position < table.begins() { Err(Error::Altered) } else { Ok(()) }
 }
 
 impl Snapshot {
-    /// What to lay over a table so that it is as it was at an earlier position; none when the log no
-    /// longer goes back that far.
+    /// What to lay over a table so that it is as it was at an earlier position; none when the log does
+    /// not go back that far, as where another table stood in its place then.
     ///
     /// # Errors
-    /// When the log cannot be read.
+    /// When the log cannot be read, and `Altered` when another table stood in its place as the snapshot was made.
     pub fn as_of(&self, table: &Table, position: u64) -> Result<Option<Overlay>> {
+        check_begun(table, self.position())?;
         let core = self.core();
         if position >= self.position() {
             return Ok(Some(Overlay::new()));
         }
-        if !core.log.holds(table.id(), position) {
-            return Ok(None);
-        }
         let mut options = self.options();
         let first = log_key(table.id(), position + 1).to_vec();
         options.set_iterate_range(first..log_key(table.id(), self.position() + 1).to_vec());
+        let entries = core.db.iterator_cf_opt(core.db.log_entries(), options, IteratorMode::Start);
+        // Not before: files of what is trimmed go whatever snapshots there are, but not from an iterator.
+        if !core.log.holds(table.id(), position) {
+            return Ok(None);
+        }
         let mut over = Overlay::new();
-        for entry in core.db.iterator_cf_opt(core.db.log_entries(), options, IteratorMode::Start) {
+        for entry in entries {
             let (_, changes) = entry.map_err(Error::store("read the log"))?;
             for change in Changes(&changes) {
                 let (weight, key, value) = change?;

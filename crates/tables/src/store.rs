@@ -15,6 +15,7 @@ use crate::mark::Mark;
 use crate::place::Place;
 use crate::reader::Backfills;
 use crate::runs::Runs;
+use crate::small_files;
 use crate::snapshot::Snapshot;
 use crate::table::{Table, TableSource, TableSpec};
 use crate::write::TableWrite;
@@ -267,6 +268,7 @@ impl TableStore {
         if is_new {
             db.put(FORMAT_KEY, FORMAT.to_be_bytes()).map_err(Error::store("write the format"))?;
         }
+        small_files::merge(&db);
         let index = read_index(&db, newest)?;
         let runs = Runs::begin(&db, newest)?;
         let (asked, requests) = channel();
@@ -336,6 +338,33 @@ impl TableStore {
         answer.blocking_recv().map_err(|_| Error::Closed)?
     }
 
+    /// Puts a table in the place of another one, of which it has all rows that `copied` shows. The other one is
+    /// written no more, and the new one is read as of no earlier moment: who tries either is told `Altered`. False,
+    /// and nothing is changed, when the other one has changed since. Blocks.
+    ///
+    /// # Errors
+    /// When the store cannot be written; nothing is changed then.
+    pub fn replace(&self, old: &Table, new: &Table, copied: &Snapshot) -> Result<bool> {
+        let (done, answer) = oneshot::channel();
+        let (old, copied) = (old.id(), copied.position());
+        send(&self.sender, Pending::Replace { old, new: new.id(), copied, done })?;
+        let begins = answer.blocking_recv().map_err(|_| Error::Closed)??;
+        if let Some(position) = begins {
+            new.begin_at(position);
+        }
+        Ok(begins.is_some())
+    }
+
+    /// Lets a table be written again that another one was put in the place of. Blocks.
+    ///
+    /// # Errors
+    /// `Closed` when the store is closing.
+    pub fn reopen(&self, table: &Table) -> Result<()> {
+        let (done, answer) = oneshot::channel();
+        send(&self.sender, Pending::Reopen { id: table.id(), done })?;
+        answer.blocking_recv().map_err(|_| Error::Closed)
+    }
+
     /// The greatest number of a table or journal of which anything is there, known or not: a new one must
     /// have a greater number, lest it begin with what another one has left.
     ///
@@ -392,6 +421,13 @@ impl TableStore {
     #[must_use]
     pub fn position(&self) -> u64 {
         self.core.log.newest()
+    }
+
+    /// Up to which position some tables are as they were at `position`: the newest one when none of them has changed
+    /// since.
+    #[must_use]
+    pub fn unchanged_until(&self, tables: &[u32], position: u64) -> u64 {
+        self.core.log.unchanged_until(tables, position)
     }
 
     /// Holds back what is committed from now on from the readers of the log, views among them, until the

@@ -40,12 +40,15 @@ pub struct Table {
     /// Shared by all that the table was and is: [`Table::renamed`], [`Table::with_column`].
     next_row: Arc<AtomicU64>,
     turn: Arc<tokio::sync::Mutex<()>>,
+    /// From which position on it has its rows, see [`crate::TableStore::replace`]; shared in the same way.
+    begins: Arc<AtomicU64>,
 }
 
 impl Table {
     pub(crate) fn new(spec: TableSpec, next_row: u64) -> Result<Self> {
         let codec = RowCodec::new(Arc::clone(&spec.schema), spec.key.clone(), &spec.added)?;
-        Ok(Self { spec, codec, next_row: Arc::new(AtomicU64::new(next_row)), turn: Arc::default() })
+        let next_row = Arc::new(AtomicU64::new(next_row));
+        Ok(Self { spec, codec, next_row, turn: Arc::default(), begins: Arc::default() })
     }
 
     /// The same table under another name.
@@ -61,7 +64,7 @@ impl Table {
     /// `Altered` when it meets one.
     ///
     /// # Errors
-    /// `Corrupt` when the column's type cannot be stored, `TooMany` when it has got too many columns.
+    /// `Corrupt` when the column's type cannot be stored, `TooMuch` when it has got too many columns.
     pub fn with_column(&self, field: Field, held: ArrayRef) -> Result<Self> {
         let mut spec = self.spec.clone();
         let fields = spec.schema.fields().iter().cloned().chain([Arc::new(field)]);
@@ -72,7 +75,8 @@ impl Table {
 
     fn changed(&self, spec: TableSpec) -> Result<Self> {
         let codec = RowCodec::new(Arc::clone(&spec.schema), spec.key.clone(), &spec.added)?;
-        Ok(Self { spec, codec, next_row: Arc::clone(&self.next_row), turn: Arc::clone(&self.turn) })
+        let (next_row, turn, begins) = (Arc::clone(&self.next_row), Arc::clone(&self.turn), Arc::clone(&self.begins));
+        Ok(Self { spec, codec, next_row, turn, begins })
     }
 
     /// A batch that was decoded, or handed in, when the table had fewer columns, or more.
@@ -108,6 +112,16 @@ impl Table {
 
     pub(crate) const fn id(&self) -> u32 {
         self.spec.id
+    }
+
+    /// The first position as of which it has all of its rows.
+    pub(crate) fn begins(&self) -> u64 {
+        self.begins.load(Ordering::Acquire)
+    }
+
+    /// It has its rows from this position on.
+    pub(crate) fn begin_at(&self, position: u64) {
+        self.begins.store(position, Ordering::Release);
     }
 
     /// Whether its rows have keys of their own.

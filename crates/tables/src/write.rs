@@ -3,6 +3,7 @@
 //! Invariant: a write says what it replaces, so the committer can tell whether it still holds without
 //! knowing who read what.
 
+use crate::layout::CHANGE_OVERHEAD;
 use crate::table::Table;
 use arrow::array::{Array, BinaryArray, RecordBatch};
 use std::sync::Arc;
@@ -112,6 +113,17 @@ impl Write {
         self.len() == 0
     }
 
+    /// How many bytes it takes in the log, at most: the row before and the row after stand there with its key.
+    pub(crate) fn entry_bytes(&self) -> usize {
+        match self {
+            Self::Insert(insert) => insert.bytes() + insert.len() * CHANGE_OVERHEAD,
+            Self::Changes(changes) => {
+                let keys: usize = changes.iter().map(|change| change.key.len()).sum();
+                self.bytes() + keys + 2 * changes.len() * CHANGE_OVERHEAD
+            }
+        }
+    }
+
     /// About how many bytes it takes.
     pub(crate) fn bytes(&self) -> usize {
         match self {
@@ -127,6 +139,7 @@ impl Write {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::layout::encode_change;
     use arrow::datatypes::Schema;
 
     fn insert(keys: &[&str]) -> Insert {
@@ -139,6 +152,26 @@ mod tests {
         let mut all = Insert::default();
         parts.iter().for_each(|keys| all.append(insert(keys)));
         all.rising().map(|(first, last)| (first.to_vec(), last.to_vec()))
+    }
+
+    #[test]
+    fn what_changes_take_in_the_log_is_known() {
+        let change = |old: Option<&str>, new: Option<&str>| {
+            let [old, new] = [old, new].map(|row| row.map(|row| row.as_bytes().to_vec()));
+            Change { key: b"key".to_vec(), old, new }
+        };
+        let changes = vec![change(Some("before"), Some("after")), change(Some("gone"), Some(""))];
+        let mut log = Vec::new();
+        for (weight, row) in [(-1, "before"), (1, "after"), (-1, "gone"), (1, "")] {
+            encode_change(weight, b"key", row.as_bytes(), &mut log);
+        }
+        assert_eq!(Write::Changes(changes).entry_bytes(), log.len());
+        assert!(Write::Changes(vec![change(None, Some("new"))]).entry_bytes() > 3 + 3 + CHANGE_OVERHEAD);
+        log.clear();
+        for row in ["a", "bc"] {
+            encode_change(1, row.as_bytes(), row.as_bytes(), &mut log);
+        }
+        assert_eq!(Write::Insert(insert(&["a", "bc"])).entry_bytes(), log.len());
     }
 
     #[test]

@@ -12,11 +12,11 @@ mod tests;
 use crate::options::{Kind, OptionSpec, Settings, nearest};
 use crate::pace::Pace;
 use crate::share::{self, Share};
-use arrow::array::RecordBatch;
+use arrow::array::{ArrayRef, RecordBatch, new_null_array};
 use arrow::datatypes::{DataType, Field, SchemaRef, TimeUnit};
 use columns::{Modulo, Run, Times, Values};
 use highwater_core::{Clock, WallMicros};
-use highwater_engine::source::{Extent, Offset, Polled, Source, SplitReader};
+use highwater_engine::source::{Extent, Offset, Polled, Read, Source, SplitReader};
 use highwater_engine::{Error, Result};
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,6 +55,8 @@ pub(crate) const OPTIONS: &[OptionSpec] = &[
 struct Column {
     data_type: DataType,
     values: Values,
+    /// Nulls for as many rows as a batch has at most, if nobody reads it.
+    unread: Option<ArrayRef>,
 }
 
 /// The source as a statement describes it.
@@ -87,7 +89,7 @@ impl Datagen {
         for (place, field) in schema.fields().iter().enumerate() {
             let described = ColumnOptions { settings, field, place };
             limit = limit.min(described.length()?);
-            columns.push(Column { data_type: field.data_type().clone(), values: described.values()? });
+            columns.push(Column { data_type: field.data_type().clone(), values: described.values()?, unread: None });
         }
         Ok(Self {
             schema,
@@ -104,7 +106,10 @@ impl Datagen {
 
     fn rows(&self, run: Run, base: WallMicros) -> Result<RecordBatch> {
         let times = Times { base_us: base.0, now_us: self.clock.wall().0 };
-        let columns = self.columns.iter().map(|column| column.values.make(run, times, &column.data_type));
+        let columns = self.columns.iter().map(|column| match &column.unread {
+            Some(nulls) => Ok(nulls.slice(0, run.rows as usize)),
+            None => column.values.make(run, times, &column.data_type),
+        });
         columns
             .collect::<Result<Vec<_>, _>>()
             .and_then(|columns| RecordBatch::try_new(Arc::clone(&self.schema), columns))
@@ -305,6 +310,15 @@ impl Source for Datagen {
 
     fn blocking(&self) -> bool {
         false
+    }
+
+    fn reading(&self, read: &[Read]) -> Option<Arc<dyn Source>> {
+        let mut needed = self.clone();
+        for ((read, field), column) in read.iter().zip(self.schema.fields()).zip(&mut needed.columns) {
+            let is_unread = *read == Read::Nothing && field.is_nullable();
+            column.unread = is_unread.then(|| new_null_array(&column.data_type, CHUNK as usize));
+        }
+        Some(Arc::new(needed))
     }
 
     fn open(&self, split: &str, offset: Option<&Offset>) -> Result<Box<dyn SplitReader>> {

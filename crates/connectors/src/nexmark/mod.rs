@@ -15,13 +15,13 @@ use crate::conform::Conform;
 use crate::options::{Kind, OptionSpec, Settings};
 use crate::pace::Pace;
 use crate::share::{self, Share};
-use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, StructArray, UInt32Array};
+use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, StructArray, UInt32Array, new_null_array};
 use arrow::compute::take;
-use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
+use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef, TimeUnit};
 use arrow::error::ArrowError;
 use events::{Events, Wanted};
 use highwater_core::{Clock, WallMicros};
-use highwater_engine::source::{Extent, Offset, Polled, Source, SplitReader};
+use highwater_engine::source::{Extent, Offset, Polled, Read, Source, SplitReader};
 use highwater_engine::{Error, Result};
 use nexmark::config::NexmarkConfig;
 use std::sync::Arc;
@@ -139,6 +139,22 @@ pub(crate) struct Nexmark {
     real_time: bool,
     base: WallMicros,
     clock: Arc<dyn Clock>,
+    unread: Unread,
+}
+
+/// What nobody reads.
+#[derive(Clone, Debug)]
+struct Unread {
+    /// For each of the statement's columns nulls for a whole chunk, if nothing of it is read.
+    columns: Vec<Option<ArrayRef>>,
+    /// The fields of people, auctions and bids in one stream that are read.
+    fields: [Wanted; 3],
+}
+
+impl Unread {
+    fn nothing(columns: usize) -> Self {
+        Self { columns: vec![None; columns], fields: [Wanted::ALL; 3] }
+    }
 }
 
 impl Nexmark {
@@ -153,10 +169,13 @@ impl Nexmark {
         let native: SchemaRef = Arc::new(Schema::new(native_fields(table)));
         let real_time = settings.flag("nexmark.use.real.time");
         let base = if real_time { clock.wall() } else { WallMicros(count("nexmark.base.time") as i64 * 1000) };
+        let conform = Conform::new("source 'nexmark'", &native, declared)?;
+        let unread = Unread::nothing(conform.places.len());
         Ok(Self {
             events: Arc::new(Events::new(config(settings)?, count("nexmark.seed"))),
             table,
-            conform: Conform::new("source 'nexmark'", &native, declared)?,
+            conform,
+            unread,
             splits: count("nexmark.split.num"),
             limit: settings
                 .integer("nexmark.event.num")
@@ -208,16 +227,24 @@ impl Nexmark {
 
     fn rows(&self, first: u64, rows: u64, base: WallMicros) -> Result<RecordBatch, ArrowError> {
         let numbers: Vec<usize> = (0..rows).map(|row| self.number(first + row * self.splits) as usize).collect();
-        let want = Wanted::of(&self.conform.places);
+        let want = Wanted::of(&self.read_places());
         let mut columns = match self.table {
             Table::Person => self.events.people(&numbers, base.0, want),
             Table::Auction => self.events.auctions(&numbers, base.0, want),
             Table::Bid => self.events.bids(&numbers, base.0, want),
             Table::Combined => self.combined(&numbers, base.0)?,
         };
-        let places = &self.conform.places;
-        let chosen = places.iter().map(|&place| columns[place].take().expect("columns are made once, if wanted"));
+        let chosen = self.conform.places.iter().zip(&self.unread.columns).map(|(&place, unread)| match unread {
+            Some(nulls) => nulls.slice(0, rows as usize),
+            None => columns[place].take().expect("columns are made once, if wanted"),
+        });
         self.conform.batch(chosen.collect())
+    }
+
+    /// The places in the table of the columns that are read.
+    fn read_places(&self) -> Vec<usize> {
+        let all = self.conform.places.iter().zip(&self.unread.columns);
+        all.filter(|(_, unread)| unread.is_none()).map(|(&place, _)| place).collect()
     }
 
     /// The combined stream's columns, each a struct that is null in events of the other types.
@@ -232,8 +259,9 @@ impl Nexmark {
         };
         let types: Vec<i64> = numbers.iter().map(|&number| of(number)).collect();
         let mut columns: Vec<Option<ArrayRef>> = vec![Some(Arc::new(Int64Array::from(types.clone())))];
+        let read = self.read_places();
         for (event_type, table) in [(0, Table::Person), (1, Table::Auction), (2, Table::Bid)] {
-            let wanted = self.conform.places.contains(&columns.len());
+            let wanted = read.contains(&columns.len());
             let column = wanted.then(|| self.scattered(&numbers, &types, event_type, table, base_us)).transpose()?;
             columns.push(column);
         }
@@ -250,24 +278,29 @@ impl Nexmark {
     ) -> Result<ArrayRef, ArrowError> {
         let own: Vec<usize> =
             numbers.iter().zip(types).filter(|(_, of)| **of == event_type).map(|(number, _)| *number).collect();
+        let want = self.unread.fields[event_type as usize];
         let columns = match table {
-            Table::Person => self.events.people(&own, base_us, Wanted::ALL),
-            Table::Auction => self.events.auctions(&own, base_us, Wanted::ALL),
-            Table::Bid | Table::Combined => self.events.bids(&own, base_us, Wanted::ALL),
+            Table::Person => self.events.people(&own, base_us, want),
+            Table::Auction => self.events.auctions(&own, base_us, want),
+            Table::Bid | Table::Combined => self.events.bids(&own, base_us, want),
         };
-        let columns: Vec<ArrayRef> = columns.into_iter().flatten().collect();
-        let dense = StructArray::try_new_with_length(native_fields(table), columns, None, own.len())?;
-        let mut next = 0;
         let places: UInt32Array = types
             .iter()
-            .map(|of| {
-                (*of == event_type).then(|| {
-                    next += 1;
-                    next - 1
-                })
+            .scan(0, |next, of| {
+                let is_own = *of == event_type;
+                let place = *next;
+                *next += u32::from(is_own);
+                Some(is_own.then_some(place))
             })
             .collect();
-        take(&dense as &dyn Array, &places, None)
+        let fields = native_fields(table);
+        let column = |(field, column): (&FieldRef, Option<ArrayRef>)| match column {
+            Some(column) => take(&column, &places, None),
+            None => Ok(new_null_array(field.data_type(), places.len())),
+        };
+        let columns: Vec<ArrayRef> = fields.iter().zip(columns).map(column).collect::<Result<_, _>>()?;
+        let nulls = places.nulls().cloned();
+        Ok(Arc::new(StructArray::try_new_with_length(fields, columns, nulls, places.len())?))
     }
 }
 
@@ -342,6 +375,25 @@ impl Source for Nexmark {
 
     fn blocking(&self) -> bool {
         false
+    }
+
+    fn reading(&self, read: &[Read]) -> Option<Arc<dyn Source>> {
+        let native = native_fields(self.table);
+        let mut unread = Unread::nothing(read.len());
+        let declared = self.conform.schema.fields().iter().zip(&self.conform.places);
+        for ((read, nulls), (declared, &place)) in read.iter().zip(&mut unread.columns).zip(declared) {
+            let own = native[place].data_type();
+            if *read == Read::Nothing && declared.is_nullable() {
+                *nulls = Some(new_null_array(own, self.chunk));
+            }
+            // Fields that are declared otherwise are found by their names: all are made.
+            if let (DataType::Struct(fields), true) = (own, own == declared.data_type()) {
+                let fields = fields.iter().enumerate().filter(|(_, field)| read.has(field.name()));
+                let places: Vec<usize> = fields.map(|(place, _)| place).collect();
+                unread.fields[place - 1] = Wanted::of(&places);
+            }
+        }
+        Some(Arc::new(Self { unread, ..self.clone() }))
     }
 
     fn open(&self, split: &str, offset: Option<&Offset>) -> Result<Box<dyn SplitReader>> {

@@ -160,6 +160,29 @@ fn columns_left_out_change_nothing() {
 }
 
 #[test]
+fn what_is_not_read_changes_nothing_else() {
+    let entries = [("nexmark.event.num", "3000")];
+    let source = nexmark(&entries);
+    let whole = read_all(&source);
+    let fields = Read::Fields(["price".to_owned(), "url".to_owned()].into());
+    let needed = source.reading(&[Read::Nothing, Read::Nothing, Read::Whole, fields]).expect("it makes less");
+    let rows = read_all(needed.as_ref());
+    assert_eq!((rows.num_rows(), rows.schema()), (whole.num_rows(), whole.schema()));
+    assert_eq!(rows.column(0).null_count(), rows.num_rows());
+    assert_eq!(rows.column(1).null_count(), rows.num_rows());
+    assert_eq!(rows.column(2), whole.column(2));
+    let (bids, all) = (rows.column(3).as_struct(), whole.column(3).as_struct());
+    assert_eq!(bids.nulls(), all.nulls());
+    for name in ["auction", "bidder", "price", "channel", "url", "date_time", "extra"] {
+        let of = |bids: &StructArray| Arc::clone(bids.column_by_name(name).expect("a field"));
+        match name {
+            "price" | "url" => assert_eq!(&of(bids), &of(all)),
+            _ => assert_eq!(of(bids).null_count(), rows.num_rows(), "{name}"),
+        }
+    }
+}
+
+#[test]
 fn seeds_give_other_events_with_the_same_ids() {
     let entries = |seed| [("nexmark.table.type", "Person"), ("nexmark.event.num", "1000"), ("nexmark.seed", seed)];
     let (one, two) = (read_all(&nexmark(&entries("1"))), read_all(&nexmark(&entries("2"))));

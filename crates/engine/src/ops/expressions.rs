@@ -11,10 +11,12 @@ use crate::ops::accumulate::Argument;
 use crate::plan::{Aggregation, Map, Sessions};
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
 use arrow::compute::{not, nullif, prep_null_mask_filter};
-use arrow::datatypes::{DataType, SchemaRef};
-use datafusion_physical_expr::PhysicalExpr;
-use datafusion_physical_expr::expressions::Column;
-use std::sync::Arc;
+use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
+use datafusion_common::tree_node::{Transformed, TreeNode as _, TreeNodeRecursion};
+use datafusion_common::{DataFusionError, internal_err};
+use datafusion_physical_expr::expressions::{Column, LambdaExpr, Literal};
+use datafusion_physical_expr::{PhysicalExpr, ScalarFunctionExpr};
+use std::sync::{Arc, OnceLock};
 
 /// Evaluates an expression over a batch.
 pub(crate) fn column(expression: &Arc<dyn PhysicalExpr>, rows: &RecordBatch) -> Result<ArrayRef> {
@@ -38,33 +40,111 @@ pub(crate) fn mask(expression: &Arc<dyn PhysicalExpr>, rows: &RecordBatch) -> Re
 pub(crate) struct Mapper {
     map: Map,
     schema: SchemaRef,
+    /// What the projection is computed from, where rows are filtered before: only that is.
+    parts: Option<Parts>,
+}
+
+/// Parts of rows, and what is computed of them.
+#[derive(Clone, Debug)]
+struct Parts {
+    /// Columns, and fields of columns.
+    of: Vec<Arc<dyn PhysicalExpr>>,
+    /// The output's columns, over the parts.
+    columns: Vec<Arc<dyn PhysicalExpr>>,
+    /// The columns that the parts are.
+    schema: OnceLock<SchemaRef>,
 }
 
 impl Mapper {
-    pub(crate) const fn new(map: Map, schema: SchemaRef) -> Self {
-        Self { map, schema }
+    pub(crate) fn new(map: Map, schema: SchemaRef) -> Self {
+        let is_narrower = map.filter.is_some() && !map.columns.is_empty();
+        let parts = if is_narrower { Parts::of(&map.columns) } else { None };
+        Self { map, schema, parts }
     }
 
     /// The rows that pass, projected; none when no row passes.
     pub(crate) fn apply(&self, batch: Batch) -> Result<Option<Batch>> {
-        let batch = match &self.map.filter {
-            Some(filter) => {
-                let mask = mask(filter, &batch.rows)?;
-                match mask.true_count() {
-                    0 => return Ok(None),
-                    all if all == batch.len() => batch,
-                    _ => batch.filter(&mask).map_err(|e| Error::data("filter", e))?,
-                }
-            }
-            None => batch,
-        };
-        if self.map.columns.is_empty() && !self.schema.fields().is_empty() {
-            return Ok(Some(batch));
+        let Some(filter) = &self.map.filter else { return self.project(&self.map.columns, batch).map(Some) };
+        let mask = mask(filter, &batch.rows)?;
+        let passing = mask.true_count();
+        if passing == 0 {
+            return Ok(None);
         }
-        let columns: Vec<ArrayRef> = self.map.columns.iter().map(|c| column(c, &batch.rows)).collect::<Result<_>>()?;
-        let rows = record_batch(&self.schema, columns, batch.len()).map_err(|e| Error::data("projection", e))?;
-        Ok(Some(batch.with_rows(rows)))
+        if passing == batch.len() {
+            return self.project(&self.map.columns, batch).map(Some);
+        }
+        let (columns, batch) = match &self.parts {
+            Some(parts) => (&parts.columns, parts.take(&batch)?),
+            None => (&self.map.columns, batch),
+        };
+        let batch = batch.filter(&mask).map_err(|e| Error::data("filter", e))?;
+        self.project(columns, batch).map(Some)
     }
+
+    fn project(&self, columns: &[Arc<dyn PhysicalExpr>], batch: Batch) -> Result<Batch> {
+        if columns.is_empty() && !self.schema.fields().is_empty() {
+            return Ok(batch);
+        }
+        let columns: Vec<ArrayRef> = columns.iter().map(|c| column(c, &batch.rows)).collect::<Result<_>>()?;
+        let rows = record_batch(&self.schema, columns, batch.len()).map_err(|e| Error::data("projection", e))?;
+        Ok(batch.with_rows(rows))
+    }
+}
+
+impl Parts {
+    /// What some expressions read, and these over that; none where it cannot be told.
+    fn of(columns: &[Arc<dyn PhysicalExpr>]) -> Option<Self> {
+        let mut of: Vec<Arc<dyn PhysicalExpr>> = Vec::new();
+        let mut over = |expr: Arc<dyn PhysicalExpr>| {
+            if expr.is::<LambdaExpr>() {
+                return internal_err!("a lambda finds columns by itself");
+            }
+            let Some((_, path)) = part_of(&expr) else { return Ok(Transformed::no(expr)) };
+            let name = path.last().copied().or_else(|| expr.downcast_ref::<Column>().map(Column::name));
+            let name = name.unwrap_or_default().to_owned();
+            let place = of.iter().position(|known| known == &expr).unwrap_or_else(|| {
+                of.push(Arc::clone(&expr));
+                of.len() - 1
+            });
+            let part: Arc<dyn PhysicalExpr> = Arc::new(Column::new(&name, place));
+            Ok(Transformed::new(part, true, TreeNodeRecursion::Jump))
+        };
+        let columns: Vec<_> = columns
+            .iter()
+            .map(|expr| Arc::clone(expr).transform_down(&mut over).map(|over| over.data))
+            .collect::<Result<_, DataFusionError>>()
+            .ok()?;
+        (!of.is_empty()).then(|| Self { of, columns, schema: OnceLock::new() })
+    }
+
+    fn take(&self, batch: &Batch) -> Result<Batch> {
+        let schema = match self.schema.get() {
+            Some(schema) => schema,
+            None => {
+                let of = |part: &Arc<dyn PhysicalExpr>| part.return_field(batch.rows.schema_ref());
+                let fields: Vec<FieldRef> =
+                    self.of.iter().map(of).collect::<Result<_, _>>().map_err(|e| Error::data("filter", e))?;
+                self.schema.get_or_init(|| Arc::new(Schema::new(fields)))
+            }
+        };
+        let columns: Vec<ArrayRef> = self.of.iter().map(|part| column(part, &batch.rows)).collect::<Result<_>>()?;
+        let rows = record_batch(schema, columns, batch.len()).map_err(|e| Error::data("filter", e))?;
+        Ok(batch.with_rows(rows))
+    }
+}
+
+/// The column that an expression is, or is a field of, or a field of a field; and the names of the fields.
+pub(crate) fn part_of(expr: &Arc<dyn PhysicalExpr>) -> Option<(usize, Vec<&str>)> {
+    if let Some(column) = expr.downcast_ref::<Column>() {
+        return Some((column.index(), Vec::new()));
+    }
+    let call = expr.downcast_ref::<ScalarFunctionExpr>().filter(|call| call.name() == "get_field")?;
+    let (of, names) = call.args().split_first()?;
+    let (column, mut path) = part_of(of)?;
+    for name in names {
+        path.push(name.downcast_ref::<Literal>()?.value().try_as_str()??);
+    }
+    Some((column, path))
 }
 
 /// An argument, its FILTER, its type, and whether it is DISTINCT.

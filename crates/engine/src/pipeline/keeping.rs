@@ -205,7 +205,12 @@ impl Pipelines {
         if inner.ask(Request::Stop { checkpoint }).is_ok() {
             ended = inner.wait_for_end(checkpoint, since);
         }
-        let run = inner.state().run.take();
+        let run = {
+            let mut state = inner.state();
+            // Who asks meanwhile is not told that it does not run as it is running.
+            state.status = Status::Stopped;
+            state.run.take()
+        };
         if let Some(run) = run {
             self.workers.drop_run(run.spec.id);
         }

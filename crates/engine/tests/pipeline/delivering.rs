@@ -4,6 +4,7 @@ use crate::numbers::{Numbers, Wanted, read_groups, spec_of};
 use crate::wait_for;
 use arrow::array::AsArray;
 use arrow::datatypes::{Int64Type, SchemaRef};
+use highwater_engine::core::CheckpointId;
 use highwater_engine::plan::{Node, NodeId, OnError, Operator};
 use highwater_engine::sink::{DeliveryPermit, Sink, Target};
 use highwater_engine::{
@@ -39,6 +40,12 @@ impl Sink for Ledger {
 
     fn open(&self, _: &SchemaRef) -> Result<Box<dyn Target>> {
         Ok(Box::new(self.clone()))
+    }
+
+    fn delivered(&self) -> Result<Option<CheckpointId>> {
+        // It answers while nobody else is at it.
+        drop(self.taken());
+        Ok(None)
     }
 }
 
@@ -105,6 +112,19 @@ pub(crate) fn grow(pipeline: &Pipeline, numbers: &Numbers, rows: u64) -> bool {
     });
     let report = pipeline.checkpoint(Trigger::Manual).expect("it runs");
     report.outcome == CheckpointOutcome::Published
+}
+
+#[test]
+fn a_target_that_does_not_answer_is_not_told_of_the_root() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = EngineConfig { workers: 1, ..EngineConfig::new(folder.path()) };
+    let engine = Engine::start(config).expect("an engine starts");
+    let (numbers, ledger) = (Numbers::new(0, 100), Ledger::default());
+    let taken = ledger.taken();
+    let given_up = engine.create_while(spec(&numbers, &ledger), |has_answered| !has_answered);
+    assert!(given_up.expect("nothing has failed").is_none());
+    drop(taken);
+    engine.shutdown().expect("stops");
 }
 
 #[test]

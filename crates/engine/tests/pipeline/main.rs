@@ -74,6 +74,25 @@ fn a_pipeline_is_not_created_when_patience_with_its_root_is_over() {
 }
 
 #[test]
+fn a_source_that_does_not_answer_is_waited_for_as_long_as_it_is_wanted() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let engine = engine(folder.path(), 1);
+    let numbers = Numbers::new(0, 7);
+    numbers.held.store(true, Relaxed);
+    let given_up = engine.create_while(spec_of("p", &numbers, Wanted::View), |is_claimed| !is_claimed);
+    assert!(given_up.expect("nothing has failed").is_none());
+    numbers.held.store(false, Relaxed);
+    let pipeline = engine.create(spec_of("p", &numbers, Wanted::View)).expect("creates");
+    numbers.held.store(true, Relaxed);
+    numbers.fail_at.store(0, Relaxed);
+    numbers.end.store(1000, Relaxed);
+    wait_for("the restart that hangs", || pipeline.metrics().restarts == 1);
+    pipeline.stop(false).expect("stops");
+    engine.shutdown().expect("stops");
+    numbers.held.store(false, Relaxed);
+}
+
+#[test]
 fn a_pipeline_whose_beginning_panics_can_be_created_once_more() {
     let folder = tempfile::tempdir().expect("a folder");
     let engine = engine(folder.path(), 1);
@@ -146,7 +165,16 @@ fn state_above_the_memory_budget_is_evicted_and_stays_right() {
         let mut spec = spec_of("p", &numbers, Wanted::View);
         spec.settings.interval = None;
         let pipeline = engine.create(spec).expect("creates");
-        wait_for("eviction", || pipeline.metrics().evicted_bytes.0 > 4 << 20);
+        let mut metrics = pipeline.metrics();
+        let since = Instant::now();
+        while metrics.evicted_bytes.0 <= 4 << 20 {
+            assert!(
+                since.elapsed() < Duration::from_secs(60),
+                "eviction did not come about in round {round}: {metrics:?}"
+            );
+            std::thread::sleep(Duration::from_millis(5));
+            metrics = pipeline.metrics();
+        }
         wait_for("reading to the end", || {
             read_groups(&pipeline).values().map(|(count, _)| count).sum::<i64>() == 2 * keys as i64 * round as i64
         });

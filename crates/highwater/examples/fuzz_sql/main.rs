@@ -72,7 +72,12 @@ fn run_many(arguments: &Arguments, postgres: Option<&Postgres>) -> ExitCode {
     while Instant::now() < until {
         let case = case_of(seed);
         match run(&case, postgres) {
-            Ending::Held(tally) => all += tally,
+            Ending::Held(tally) => {
+                if !tally.errors.is_empty() {
+                    println!("-- seed {seed}: {} kinds of errors", tally.errors.len());
+                }
+                all += tally;
+            }
             Ending::Failed(why) => {
                 report(seed, &case, &why, postgres);
                 failed += 1;

@@ -9,3 +9,4 @@ mod lost;
 mod parts;
 mod pause;
 mod restart;
+mod slow;

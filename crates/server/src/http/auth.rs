@@ -130,7 +130,9 @@ async fn admit(shared: &Shared, method: &Method, headers: &HeaderMap) -> Result<
     }
     match role {
         Some(role) if reads || role == Role::Admin => Ok(()),
-        Some(role) => Err(Failed::new("42501", format!("permission denied: role {role} may not do this"))),
+        Some(role) => {
+            Err(Failed::new("42501", format!("permission denied: role {role} may not do this, role admin may")))
+        }
         None => Err(refused()),
     }
 }

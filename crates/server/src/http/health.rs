@@ -1,5 +1,5 @@
 //! Whether the process lives and whether its views can be relied on: what supervisors and load
-//! balancers ask. Both need no login and tell no data.
+//! balancers ask. Both need no login; where there are users, they tell no reasons, which may name rows and files.
 
 use super::{GLANCE, Shared};
 use axum::Json;
@@ -77,20 +77,41 @@ async fn reasons(shared: &Shared) -> Vec<Reason> {
     let Some(known) = shared.known(database, GLANCE).await.newest() else {
         return of_all("a statement is defining something, and the pipelines were not seen before it");
     };
+    let tells = shared.users.is_empty();
     let reason = |pipeline: &highwater::Pipeline| {
-        let metrics = pipeline.metrics();
-        let reason = reason(&pipeline.status(), metrics.backfill, metrics.paused)?;
+        let (metrics, status) = (pipeline.metrics(), pipeline.status());
+        let status = if tells { status } else { without_reason(status) };
+        let reason = reason(&status, metrics.backfill, metrics.paused)?;
         Some(Reason { pipeline: Some(pipeline.title().to_owned()), reason })
     };
     let restoring = |pipeline: &String| Reason {
         pipeline: Some(pipeline.clone()),
         reason: "it waits to be restored, or is being restored".to_owned(),
     };
-    let broken = (known.broken > 0).then(|| Reason {
-        pipeline: None,
-        reason: format!("{} objects or pipelines could not be brought back: see the log", known.broken),
-    });
+    let broken = broken(&known.broken, tells);
     known.restoring.iter().map(restoring).chain(known.pipelines.iter().filter_map(reason)).chain(broken).collect()
+}
+
+/// What says why to those only who have logged in.
+const ELSEWHERE: &str = "the log and SHOW JOBS tell why";
+
+/// What could not be brought back.
+fn broken(all: &[String], tells: bool) -> Vec<Reason> {
+    let reason = |reason: String| Reason { pipeline: None, reason };
+    match all.len() {
+        0 => Vec::new(),
+        _ if tells => all.iter().cloned().map(reason).collect(),
+        count => vec![reason(format!("{count} objects or pipelines could not be brought back: {ELSEWHERE}"))],
+    }
+}
+
+/// A status that tells nothing of what the pipeline computes.
+pub(super) fn without_reason(status: Status) -> Status {
+    match status {
+        Status::Failed { restarts, .. } => Status::Failed { reason: ELSEWHERE.to_owned(), restarts },
+        Status::Lost { .. } => Status::Lost { reason: ELSEWHERE.to_owned() },
+        other => other,
+    }
 }
 
 /// Why a pipeline holds up readiness, if it does. `backfill` is in thousandths.

@@ -297,7 +297,7 @@ pub(super) async fn metrics(State(shared): State<Arc<Shared>>) -> Result<Respons
             resident: process::resident(),
             cpu: process::cpu_time(),
             tables: database.map(|database| database.tables_usage()),
-            broken: known.as_ref().map(|known| known.broken),
+            broken: known.as_ref().map(|known| known.broken.len()),
         };
         let readings: Vec<Reading> = known.iter().flat_map(|known| &known.pipelines).map(read).collect();
         render(&of_process, &readings)

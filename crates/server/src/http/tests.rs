@@ -223,6 +223,9 @@ fn only_what_makes_views_wrong_or_old_holds_up_readiness() {
     }
     assert!(health::reason(&Status::Running, 1000, true).is_some_and(|reason| reason.contains("paused")));
     assert!(health::reason(&Status::Finished, 1000, true).is_none());
+    let failed = Status::Failed { reason: "division by zero for the row secret".to_owned(), restarts: 2 };
+    let told = health::reason(&health::without_reason(failed), 1000, false).expect("it is not ready");
+    assert!(told.contains("after 2 restarts") && !told.contains("secret"), "{told}");
 }
 
 #[test]

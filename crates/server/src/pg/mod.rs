@@ -174,7 +174,8 @@ impl Session {
         if role.may(statement) {
             return Ok(());
         }
-        Err(errors::error("42501", format!("permission denied: role {role} may not do this")))
+        let needed = Role::needed(statement);
+        Err(errors::error("42501", format!("permission denied: role {role} may not do this, role {needed} may")))
     }
 }
 

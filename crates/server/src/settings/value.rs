@@ -4,6 +4,9 @@
 
 use std::time::Duration;
 
+/// The least size in bytes that is taken without a unit.
+const LEAST_BARE: u64 = 1 << 20;
+
 /// What values a setting takes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Kind {
@@ -47,7 +50,7 @@ impl Kind {
         let (right, wanted) = match self {
             Self::Path | Self::Text(_) => (true, String::new()),
             Self::Count => (value.parse::<u32>().is_ok_and(|n| n > 0), "a whole number of at least 1".to_owned()),
-            Self::Size => (parse_size(value).is_some(), "a size such as 512MiB or 4GB".to_owned()),
+            Self::Size => (is_size(value), "a size such as 512MiB or 4GB".to_owned()),
             Self::Interval => (
                 value == "off" || parse_duration(value).is_some(),
                 "a duration such as 10s or 500ms, or off".to_owned(),
@@ -56,6 +59,12 @@ impl Kind {
         };
         if right || value.is_empty() { Ok(()) } else { Err(format!("is not {wanted}")) }
     }
+}
+
+/// Whether a text is a size. A small number without a unit was hardly meant as bytes.
+fn is_size(text: &str) -> bool {
+    let has_unit = text.trim().ends_with(|c: char| c.is_ascii_alphabetic());
+    parse_size(text).is_some_and(|bytes| has_unit || bytes >= LEAST_BARE)
 }
 
 /// A number and what follows it.
@@ -116,6 +125,8 @@ mod tests {
     fn a_wrong_value_says_what_would_be_right() {
         assert_eq!(Kind::Count.check("0"), Err("is not a whole number of at least 1".to_owned()));
         assert_eq!(Kind::Interval.check("off"), Ok(()));
+        assert!(Kind::Size.check("8").is_err() && Kind::Size.check("0.5 apples").is_err());
+        assert!(["8GiB", "64b", "1073741824"].iter().all(|size| Kind::Size.check(size).is_ok()));
         assert_eq!(Kind::Choice(&["a", "b"]).check("c"), Err("is not one of a, b".to_owned()));
     }
 }

@@ -17,7 +17,15 @@ fn code(scene: &Scene, arguments: &[&str]) -> (Option<i32>, String, String) {
 #[test]
 fn wrong_usage_is_2() {
     let scene = Scene::new();
-    for arguments in [&["nonsense"][..], &["run"], &["run", "x.sql", "--workers", "none"], &["run", "missing.sql"]] {
+    let wrong: [&[&str]; 6] = [
+        &["nonsense"],
+        &["run"],
+        &["run", "x.sql", "--workers", "none"],
+        &["run", "missing.sql"],
+        &["serve", "--log", "warning"],
+        &["serve", "--pg-listen", "7432"],
+    ];
+    for arguments in wrong {
         let (code, _, told) = code(&scene, arguments);
         assert_eq!(code, Some(2), "{arguments:?}: {told}");
         assert!(!told.is_empty());
@@ -91,6 +99,8 @@ fn a_data_folder_that_cannot_be_is_4() {
     scene.write("taken", "a file where the folder should be");
     let (exit, _, told) = code(&scene, &["run", "script.sql", "--data", "taken"]);
     assert_eq!(exit, Some(4), "{told}");
+    let (exit, _, told) = code(&scene, &["serve", "--data", "taken"]);
+    assert_eq!(exit, Some(4), "{told}");
     let (exit, _, told) = code(&scene, &["checkpoints", "list", "nowhere"]);
     assert_eq!(exit, Some(4), "{told}");
 }
@@ -111,6 +121,9 @@ fn a_signal_stops_it_cleanly_and_checkpoints_can_be_looked_at() {
     let (exit, out, _) = code(&scene, &["checkpoints", "show", "data/checkpoints", &listed[0][0]]);
     assert_eq!(exit, Some(0));
     assert!(out.contains("asked for by: final"), "{out}");
+    let (exit, _, told) = code(&scene, &["checkpoints", "show", "data/checkpoints", "nobody"]);
+    assert_eq!(exit, Some(4), "{told}");
+    assert!(told.contains("there is no pipeline `nobody`"), "{told}");
     let (exit, out, _) = code(&scene, &["checkpoints", "verify", "data/checkpoints"]);
     assert_eq!(exit, Some(0), "{out}");
     let (exit, ..) = code(&scene, &["checkpoints", "prune", "data/checkpoints", "--retain", "1"]);

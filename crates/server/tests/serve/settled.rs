@@ -10,6 +10,8 @@ use std::collections::HashSet;
 struct Views {
     all: HashSet<String>,
     behind: HashSet<String>,
+    /// What stands in the definition of each object, and of tables in those of sinks into them.
+    defined: Vec<(String, HashSet<String>)>,
     /// Each write waits for the views itself.
     flushes_itself: bool,
 }
@@ -24,13 +26,38 @@ impl Views {
                 // CREATE waits until the view has what there is.
                 self.all.extend(words.get(at).cloned());
                 self.behind.remove(words.get(at).map_or("", String::as_str));
+                self.define(words.get(at), words);
             }
-            "insert" | "update" | "delete" | "truncate" | "copy" | "commit" if !self.flushes_itself => {
-                self.behind.clone_from(&self.all);
+            "create" if is(1, "view") => self.define(words.get(2), words),
+            "create" if is(1, "sink") => self.define(words.get(4).filter(|_| is(3, "into")), words),
+            "insert" | "update" | "delete" | "truncate" | "copy" if !self.flushes_itself => {
+                let behind = self.after(words);
+                self.behind.extend(behind);
             }
+            "commit" if !self.flushes_itself => self.behind.clone_from(&self.all),
             "set" if is(1, "rw_implicit_flush") => self.flushes_itself = is(3, "true"),
             "flush" => self.behind.clear(),
             _ => {}
+        }
+    }
+
+    fn define(&mut self, name: Option<&String>, words: &[String]) {
+        self.defined.extend(name.map(|name| (name.clone(), words.iter().cloned().collect())));
+    }
+
+    /// The views that a write may reach, by the names that stand in it.
+    fn after(&self, write: &[String]) -> HashSet<String> {
+        // What is written stands first; behind it may be what is only read.
+        let names = if write[0] == "truncate" { write.len() } else { write.len().min(3) };
+        let mut reached: HashSet<String> = write[..names].iter().cloned().collect();
+        loop {
+            let is_new =
+                |(name, words): &&(String, HashSet<String>)| !reached.contains(name) && !words.is_disjoint(&reached);
+            let more: Vec<String> = self.defined.iter().filter(is_new).map(|(name, _)| name.clone()).collect();
+            if more.is_empty() {
+                return reached.intersection(&self.all).cloned().collect();
+            }
+            reached.extend(more);
         }
     }
 

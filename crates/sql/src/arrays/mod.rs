@@ -9,7 +9,7 @@ mod function;
 mod order;
 
 pub use highwater_values::arrays as text;
-pub(crate) use order::{nulls_apart, ordered, orders};
+pub(crate) use order::{nulls_apart, ordered, orders, outermost};
 
 use crate::numbers;
 use crate::types::{array_of, is_text};

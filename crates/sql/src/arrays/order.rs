@@ -1,9 +1,11 @@
 //! The order of arrays, in which elements that are null are equal to each other and greater than all others, as
-//! PostgreSQL has it: `<`, `<=`, `>` and `>=`, where DataFusion takes them for the least, and sort keys, where
-//! Arrow has them stand where whole arrays that are null are wanted.
+//! PostgreSQL has it: `<`, `<=`, `>`, `>=`, `greatest` and `least`, where DataFusion takes them for the least, and sort
+//! keys, where Arrow has them stand where whole arrays that are null are wanted.
 
-use arrow::array::{ArrayRef, BooleanArray, Datum, make_comparator, new_null_array};
+use crate::bounded;
+use arrow::array::{Array, ArrayRef, BooleanArray, Datum, make_comparator, new_null_array};
 use arrow::compute::SortOptions;
+use arrow::compute::kernels::zip::zip;
 use arrow::datatypes::DataType;
 use arrow::error::ArrowError;
 use datafusion::common::{DFSchema, Result, plan_err};
@@ -12,6 +14,7 @@ use datafusion::logical_expr::{
     ColumnarValue, Expr, ExprSchemable, Operator, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 use datafusion::physical_expr_common::datum::apply;
+use highwater_engine::one_form;
 use std::cmp::Ordering;
 use std::sync::Arc;
 
@@ -63,6 +66,29 @@ pub(crate) fn nulls_apart(sorts: Vec<Sort>, schema: &DFSchema) -> Result<Vec<Sor
 /// Whether a sort key is an array whose nulls stand elsewhere than the greatest array.
 fn has_nulls_apart(sort: &Sort, schema: &DFSchema) -> Result<bool> {
     Ok(sort.nulls_first == sort.asc && matches!(sort.expr.get_type(schema)?, DataType::List(_)))
+}
+
+/// The greatest array of each row, or the least; null only where all are. Of equal ones it is the first. They are
+/// compared as `<` compares them, which has its arguments in one form: an interval of 40 days is greater than a month.
+///
+/// # Errors
+/// When there is none, or they are not of one type.
+pub(crate) fn outermost(name: &str, args: &ScalarFunctionArgs, is_greatest: bool) -> Result<ColumnarValue> {
+    bounded::by_columns(name, args, |columns| {
+        let Some((first, others)) = columns.split_first() else { return plan_err!("{name} takes arrays") };
+        let mut kept = Arc::clone(first);
+        for other in others {
+            let options = SortOptions { descending: false, nulls_first: false };
+            let order = make_comparator(one_form(&kept).as_ref(), one_form(other).as_ref(), options)?;
+            let stays = |row: usize| {
+                let order = order(row, row);
+                kept.is_valid(row) && (other.is_null(row) || if is_greatest { order.is_ge() } else { order.is_le() })
+            };
+            let stay: BooleanArray = (0..kept.len()).map(|row| Some(stays(row))).collect();
+            kept = zip(&stay, &kept, other)?;
+        }
+        Ok(kept)
+    })
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]

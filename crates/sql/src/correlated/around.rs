@@ -20,7 +20,7 @@ pub(super) const fn subquery_of(expr: &Expr) -> Option<(Kind, &Subquery)> {
 }
 
 /// A right side of a join that may read the left one's rows.
-pub(super) fn lateral(plan: &LogicalPlan) -> Option<(&Subquery, Option<&SubqueryAlias>)> {
+pub(crate) fn lateral(plan: &LogicalPlan) -> Option<(&Subquery, Option<&SubqueryAlias>)> {
     match plan {
         LogicalPlan::Subquery(subquery) => Some((subquery, None)),
         LogicalPlan::SubqueryAlias(alias) => match alias.input.as_ref() {
@@ -32,7 +32,7 @@ pub(super) fn lateral(plan: &LogicalPlan) -> Option<(&Subquery, Option<&Subquery
 }
 
 /// The columns that a plan, and the subqueries in it, read of queries around the plan.
-pub(super) fn around(plan: &LogicalPlan) -> Planned<Vec<Column>> {
+pub(crate) fn around(plan: &LogicalPlan) -> Planned<Vec<Column>> {
     let mut found = Vec::new();
     plan.apply_expressions(|expr| {
         expr.apply(|e| {

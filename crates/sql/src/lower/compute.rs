@@ -19,6 +19,7 @@ use datafusion::datasource::provider_as_source;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::execution::{SendableRecordBatchStream, SessionState, TaskContext};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, Projection, TableScan, TableSource};
+use datafusion::physical_plan::aggregates::AggregateExec;
 use datafusion::physical_plan::execution_plan::reset_plan_states;
 use datafusion::physical_plan::memory::MemoryStream;
 use datafusion::physical_plan::streaming::PartitionStream;
@@ -108,12 +109,13 @@ impl Computed {
         computed.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 
-    /// Refuses what cannot be planned, and functions that their frames do not go with.
+    /// Refuses what cannot be planned, aggregates that cannot be computed so, and functions that their frames do not
+    /// go with.
     ///
     /// # Errors
     /// `Unsupported`, in DataFusion's words.
     pub(super) fn check(&self) -> Result<()> {
-        let planned = self.running().and_then(|running| check_windows(running.plan.as_ref()));
+        let planned = self.running().and_then(|running| check_functions(running.plan.as_ref()));
         planned.map_err(|e| crate::Error::not_computed(&e))
     }
 
@@ -182,8 +184,8 @@ impl Running {
     }
 }
 
-/// Makes the functions of all windows once, which else only rows would do.
-fn check_windows(plan: &dyn ExecutionPlan) -> Result<(), DataFusionError> {
+/// Makes the functions of all windows and aggregates once, which else only rows would do.
+fn check_functions(plan: &dyn ExecutionPlan) -> Result<(), DataFusionError> {
     let windows = if let Some(bounded) = plan.downcast_ref::<BoundedWindowAggExec>() {
         bounded.window_expr()
     } else if let Some(whole) = plan.downcast_ref::<WindowAggExec>() {
@@ -192,7 +194,17 @@ fn check_windows(plan: &dyn ExecutionPlan) -> Result<(), DataFusionError> {
         &[]
     };
     windows.iter().try_for_each(|window| window.create_window_fn().map(|_| ()))?;
-    plan.children().into_iter().try_for_each(|child| check_windows(child.as_ref()))
+    if let Some(aggregate) = plan.downcast_ref::<AggregateExec>() {
+        let by_groups = !aggregate.group_expr().is_true_no_grouping();
+        aggregate.aggr_expr().iter().try_for_each(|function| {
+            if by_groups && function.groups_accumulator_supported() {
+                function.create_groups_accumulator().map(|_| ())
+            } else {
+                function.create_accumulator().map(|_| ())
+            }
+        })?;
+    }
+    plan.children().into_iter().try_for_each(|child| check_functions(child.as_ref()))
 }
 
 /// Where the leaf's rows lie.

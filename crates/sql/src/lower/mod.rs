@@ -80,6 +80,11 @@ pub struct Builder<'a> {
     text: String,
     /// The view or sink that the pipeline was made for.
     first: Option<String>,
+    /// Where the nodes of the query at hand begin.
+    begun: usize,
+    /// The names that nodes would have that are another one: no others get them, so that a name stays what it was
+    /// for.
+    spare: BTreeSet<String>,
     /// How later views read the rows of a view, and how what one view reads twice is read again.
     taps: BTreeMap<String, Flow>,
 }
@@ -125,6 +130,8 @@ impl<'a> Builder<'a> {
             closes: None,
             text: String::new(),
             first: None,
+            begun: 0,
+            spare: BTreeSet::new(),
             taps: BTreeMap::new(),
         }
     }
@@ -250,6 +257,7 @@ impl<'a> Builder<'a> {
     fn bind(&mut self, maintained: Maintained<'_>) -> Result<LogicalPlan> {
         let Maintained { name, columns, query, relations, closes } = maintained;
         self.closes = closes;
+        self.begun = self.plan.nodes.len();
         self.text.clone_from(&query.text);
         self.first.get_or_insert_with(|| name.to_owned());
         maintain::check(query, self.session)?;
@@ -392,13 +400,17 @@ impl<'a> Builder<'a> {
         self.carried.push(carried);
         let on_error = self.policy(owner);
         self.plan.nodes.push(Node { name, incarnation, inputs, operator, schema, append_only, on_error });
-        node
+        let Some(twin) = self.plan.twin_of_last(self.begun) else { return node };
+        // What the query has twice is computed once.
+        self.carried.pop();
+        self.spare.extend(self.plan.nodes.pop().map(|node| node.name));
+        twin
     }
 
     /// Numbers what one view does twice, in the order from its sources.
     fn unused(&self, name: String) -> String {
         let names: BTreeSet<&str> = self.plan.nodes.iter().map(|node| node.name.as_str()).collect();
-        let taken = |name: &str| names.contains(name);
+        let taken = |name: &str| names.contains(name) || self.spare.contains(name);
         if !taken(&name) {
             return name;
         }

@@ -1,9 +1,10 @@
-//! ALTER: of settings, names and columns.
+//! ALTER: of settings, names, columns and keys.
 
+use super::dml::names;
 use super::{clauses, object_kind, session, table};
-use crate::cursor::Cursor;
+use crate::cursor::{Cursor, is_word};
 use crate::error::{Error, Result};
-use crate::statement::{AddColumn, Name, ObjectKind, SetScope, Statement};
+use crate::statement::{AddColumn, AddKey, Name, ObjectKind, SetScope, Statement};
 
 /// What stands after ALTER.
 pub(super) fn alter(c: &mut Cursor<'_>) -> Result<Statement> {
@@ -15,6 +16,10 @@ pub(super) fn alter(c: &mut Cursor<'_>) -> Result<Statement> {
     let at = c.position();
     if c.accept(&["IF", "EXISTS"]) {
         return Err(Error::unsupported("IF EXISTS", "leave it out", Some(at)));
+    }
+    if kind == ObjectKind::Table {
+        // There are no tables made of others, which it would leave alone.
+        c.accept(&["ONLY"]);
     }
     let name = c.name("an object's name")?;
     let at = c.position();
@@ -32,27 +37,48 @@ pub(super) fn alter(c: &mut Cursor<'_>) -> Result<Statement> {
         return Ok(Statement::AlterView { kind, name, options: clauses::properties(c)? });
     }
     if kind == ObjectKind::Table && c.accept(&["ADD"]) {
+        if is_key(c) {
+            return add_key(c, name).map(Statement::AddKey);
+        }
         return add_column(c, name).map(|added| Statement::AddColumn(Box::new(added)));
     }
     for later in ["SET", "ADD", "DROP", "ALTER", "OWNER", "SWAP", "REFRESH", "CONNECTOR"] {
         if c.is(&[later]) {
             let clause = format!("{later} in ALTER {kind}");
-            let hint = "there are RENAME TO, of tables ADD COLUMN, and of materialized views and sinks SET";
+            let hint = "there are RENAME TO, of tables ADD COLUMN and ADD PRIMARY KEY, and of materialized views \
+                        and sinks SET";
             return Err(Error::unsupported(clause, hint, Some(at)));
         }
     }
     Err(c.unexpected(match kind {
-        ObjectKind::Table => "RENAME TO or ADD COLUMN",
+        ObjectKind::Table => "RENAME TO, ADD COLUMN or ADD PRIMARY KEY",
         ObjectKind::MaterializedView | ObjectKind::Sink => "RENAME TO or SET",
         _ => "RENAME TO",
     }))
 }
 
+/// Whether a primary key comes next, with a name or without.
+fn is_key(c: &Cursor<'_>) -> bool {
+    c.is(&["PRIMARY"]) || (c.is(&["CONSTRAINT"]) && is_word(c.peek_at(2), "PRIMARY"))
+}
+
+fn add_key(c: &mut Cursor<'_>, table: Name) -> Result<AddKey> {
+    if c.accept(&["CONSTRAINT"]) {
+        // As in CREATE TABLE its name means nothing.
+        c.advance();
+    }
+    let from = c.location();
+    c.expect(&["PRIMARY", "KEY"])?;
+    let key = names(c)?;
+    let definition = from.map_or("", |from| c.since(from)).to_owned();
+    Ok(AddKey { table, key, definition })
+}
+
 fn add_column(c: &mut Cursor<'_>, table: Name) -> Result<AddColumn> {
-    for constraint in ["PRIMARY", "CONSTRAINT", "UNIQUE", "CHECK", "FOREIGN", "EXCLUDE"] {
+    for constraint in ["CONSTRAINT", "UNIQUE", "CHECK", "FOREIGN", "EXCLUDE"] {
         if c.is(&[constraint]) {
             let clause = format!("ADD {constraint}");
-            return Err(Error::unsupported(clause, "it adds a column", Some(c.position())));
+            return Err(Error::unsupported(clause, "it adds a column or a PRIMARY KEY", Some(c.position())));
         }
     }
     c.accept(&["COLUMN"]);

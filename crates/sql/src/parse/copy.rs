@@ -8,7 +8,7 @@ use crate::statement::{Copy, CopyOptions, CopyOut, Statement, columns_of};
 use datafusion::sql::sqlparser::tokenizer::Token;
 
 /// Options that may stand behind HEADER without a comma, as in `CSV HEADER DELIMITER ';'`.
-const OPTIONS: [&str; 7] = ["csv", "delimiter", "encoding", "escape", "format", "null", "quote"];
+const OPTIONS: [&str; 8] = ["csv", "delimiter", "encoding", "escape", "format", "freeze", "null", "quote"];
 
 /// What stands after COPY.
 pub(super) fn copy(c: &mut Cursor<'_>) -> Result<Statement> {
@@ -32,6 +32,26 @@ pub(super) fn copy(c: &mut Cursor<'_>) -> Result<Statement> {
         return Err(Error::unsupported("COPY FROM a file or program", hint, Some(c.position())));
     }
     Ok(Statement::Copy(Copy { table, columns, options: options(c)? }))
+}
+
+/// Whether an option ends before its value, which is true then.
+fn is_flag(c: &Cursor<'_>) -> bool {
+    match c.peek() {
+        None | Some(Token::Comma | Token::RParen) => true,
+        Some(Token::Word(word)) => OPTIONS.contains(&word.value.to_lowercase().as_str()),
+        Some(_) => false,
+    }
+}
+
+fn freeze(c: &mut Cursor<'_>) -> Result<()> {
+    let at = c.position();
+    match c.value()?.to_lowercase().as_str() {
+        "true" | "on" | "1" | "false" | "off" | "0" => Ok(()),
+        _ => {
+            let message = "freeze requires a Boolean value".to_owned();
+            Err(Error::Syntax { message, position: Some(at) })
+        }
+    }
 }
 
 /// Whether there is a line of names, and whether it is compared.
@@ -100,13 +120,11 @@ fn option(c: &mut Cursor<'_>, copy: &mut CopyOptions) -> Result<()> {
         }
         "csv" => copy.csv = true,
         "header" => {
-            let is_flag = match c.peek() {
-                None | Some(Token::Comma | Token::RParen) => true,
-                Some(Token::Word(word)) => OPTIONS.contains(&word.value.to_lowercase().as_str()),
-                Some(_) => false,
-            };
-            (copy.header, copy.names) = if is_flag { (true, false) } else { header(c)? };
+            (copy.header, copy.names) = if is_flag(c) { (true, false) } else { header(c)? };
         }
+        // Of how PostgreSQL stores the rows, which means nothing here.
+        "freeze" if is_flag(c) => {}
+        "freeze" => freeze(c)?,
         "delimiter" => {
             c.accept(&["AS"]);
             copy.delimiter = Some(one_byte(c)?);
@@ -125,7 +143,7 @@ fn option(c: &mut Cursor<'_>, copy: &mut CopyOptions) -> Result<()> {
             }
         }
         other => {
-            let hint = "there are FORMAT, DELIMITER, NULL, HEADER, QUOTE, ESCAPE and ENCODING";
+            let hint = "there are FORMAT, FREEZE, DELIMITER, NULL, HEADER, QUOTE, ESCAPE and ENCODING";
             return Err(Error::unsupported(format!("COPY option {other:?}"), hint, Some(option.at)));
         }
     }

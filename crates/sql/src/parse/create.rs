@@ -46,10 +46,13 @@ pub(super) fn create(c: &mut Cursor<'_>) -> Result<Statement> {
 }
 
 fn other(c: &Cursor<'_>) -> Error {
-    let later = ["AGGREGATE", "PROCEDURE", "SCHEMA", "DATABASE", "SAVEPOINT", "SECRET", "USER"];
+    let later = ["AGGREGATE", "PROCEDURE", "SCHEMA", "DATABASE", "SAVEPOINT", "SECRET", "USER", "ROLE"];
     match later.iter().find(|w| c.is(&[w])) {
         Some(word) => {
-            let hint = "CREATE makes a TABLE, SOURCE, VIEW, MATERIALIZED VIEW, INDEX, SINK, SUBSCRIPTION or FUNCTION";
+            let hint = match *word {
+                "USER" | "ROLE" => "the command `highwater users` looks after users and their roles",
+                _ => "CREATE makes a TABLE, SOURCE, VIEW, MATERIALIZED VIEW, INDEX, SINK, SUBSCRIPTION or FUNCTION",
+            };
             Error::unsupported(format!("CREATE {word}"), hint, Some(c.position()))
         }
         None => c.unexpected("TABLE, SOURCE, VIEW, MATERIALIZED VIEW, INDEX, SINK, SUBSCRIPTION or FUNCTION"),

@@ -13,6 +13,7 @@ mod joined;
 mod prepared;
 mod session;
 mod table;
+mod vacuum;
 mod watermark;
 
 use crate::asof;
@@ -68,6 +69,8 @@ fn statement(c: &mut Cursor<'_>) -> Result<Statement> {
     } else if let Some(statement) = prepared::statement(c)? {
         Ok(statement)
     } else if let Some(statement) = cursors::statement(c)? {
+        Ok(statement)
+    } else if let Some(statement) = vacuum::statement(c)? {
         Ok(statement)
     } else if let Some(statement) = joined::statement(c)? {
         Ok(statement)
@@ -151,10 +154,17 @@ impl VisitorMut for Respelled {
 fn unknown_statement(c: &Cursor<'_>) -> Error {
     let later = [
         "PAUSE", "RESUME", "RESTORE", "VERIFY", "GRANT", "REVOKE", "LISTEN", "NOTIFY", "LOCK", "MERGE", "CALL", "DO",
-        "VACUUM", "ANALYZE", "REINDEX", "CLUSTER", "REFRESH", "COMMENT", "SECURITY", "REASSIGN", "IMPORT", "LOAD",
+        "REINDEX", "CLUSTER", "REFRESH", "COMMENT", "SECURITY", "REASSIGN", "IMPORT", "LOAD",
     ];
     match later.iter().find(|w| c.is(&[w])) {
-        Some(word) => Error::unsupported(*word, "there is no such statement yet", Some(c.position())),
+        Some(word) => {
+            let hint = match *word {
+                "GRANT" | "REVOKE" => "users have roles, and the command `highwater users` looks after them",
+                "PAUSE" | "RESUME" => "POST /api/v1/pipelines/NAME/pause and /resume at the HTTP address do it",
+                _ => "there is no such statement yet",
+            };
+            Error::unsupported(*word, hint, Some(c.position()))
+        }
         None => c.unexpected("a statement"),
     }
 }

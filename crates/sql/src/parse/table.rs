@@ -3,10 +3,12 @@
 use super::create::{column_name, refuse_twice};
 use super::watermark;
 use super::{clauses, composite, respell};
-use crate::cursor::Cursor;
+use crate::cursor::{Cursor, is_word};
 use crate::error::{Error, Result};
 use crate::generated::is_proctime;
-use crate::statement::{Column, CreateTable, Envelope, Feed, Included, Metadata, Name, TableColumn};
+use crate::statement::{
+    Characters, Column, CreateTable, Envelope, Feed, Included, Metadata, Name, Property, TableColumn,
+};
 use crate::types::pg_name;
 use arrow::datatypes::DataType;
 use datafusion::sql::sqlparser::ast::Expr;
@@ -38,7 +40,7 @@ pub(super) fn table(c: &mut Cursor<'_>) -> Result<CreateTable> {
     }
     table.append_only = c.accept(&["APPEND", "ONLY"]);
     if ["INCLUDE", "WITH", "FORMAT"].iter().any(|word| c.is(&[word])) {
-        table.feed = Some(feed(c)?);
+        table.feed = feed(c)?;
     }
     check(&mut table)?;
     check_feed(&table)?;
@@ -65,7 +67,7 @@ pub(super) fn added(c: &mut Cursor<'_>) -> Result<(TableColumn, String)> {
     let added = column(c, &mut table)?;
     let definition = from.map_or("", |from| c.since(from)).to_owned();
     let refused = if !table.key.is_empty() {
-        Some(("PRIMARY KEY in ADD COLUMN", "a table's key is given when it is created"))
+        Some(("PRIMARY KEY in ADD COLUMN", "add the column, and then the key: ADD PRIMARY KEY (column)"))
     } else if added.column.generated.is_some() {
         Some(("a generated column in ADD COLUMN", "generated columns are given when the table is created"))
     } else if added.column.not_null && added.default.is_none() {
@@ -79,20 +81,51 @@ pub(super) fn added(c: &mut Cursor<'_>) -> Result<(TableColumn, String)> {
     }
 }
 
-/// INCLUDE ..., WITH (...) and FORMAT ... of a table that a connector fills.
-fn feed(c: &mut Cursor<'_>) -> Result<Feed> {
+/// What to take where texts of so many characters are not known.
+const USE_VARCHAR: &str = "use varchar, without a length";
+
+/// PostgreSQL's greatest n of a `char(n)` or `varchar(n)`.
+const MOST_CHARACTERS: usize = 10_485_760;
+
+/// How PostgreSQL stores a table. Nothing that a statement gives depends on it, and rows are stored in another way
+/// here: it means nothing.
+const STORAGE: [&str; 7] = [
+    "fillfactor",
+    "log_autovacuum_min_duration",
+    "parallel_workers",
+    "toast_tuple_target",
+    "user_catalog_table",
+    "vacuum_index_cleanup",
+    "vacuum_truncate",
+];
+
+fn is_storage(option: &Property) -> bool {
+    let key = option.key.strip_prefix("toast.").unwrap_or(&option.key);
+    STORAGE.contains(&key) || key.starts_with("autovacuum_")
+}
+
+/// INCLUDE ..., WITH (...) and FORMAT ... of a table that a connector fills; none where WITH only tells how
+/// PostgreSQL would store the table.
+fn feed(c: &mut Cursor<'_>) -> Result<Option<Feed>> {
     let included = clauses::included(c)?;
     let options = clauses::with(c)?;
     if options.is_empty() {
         return Err(c.unexpected("WITH (connector = ...)"));
     }
-    Ok(Feed { included, options, format: clauses::format(c)? })
+    if included.is_empty() && !c.is(&["FORMAT"]) && options.iter().all(is_storage) {
+        return Ok(None);
+    }
+    Ok(Some(Feed { included, options, format: clauses::format(c)? }))
 }
 
 /// What a table cannot have that a connector fills, and what it needs for its format.
 fn check_feed(table: &CreateTable) -> Result<()> {
     let Some(Feed { included, format, .. }) = &table.feed else { return Ok(()) };
     refuse_twice(included, table.columns.iter().map(|column| &column.column.name))?;
+    if let Some(column) = table.columns.iter().find(|column| column.characters.is_some()) {
+        let clause = "char(n) or varchar(n) of a table with a connector";
+        return Err(Error::unsupported(clause, USE_VARCHAR, Some(column.column.name.at)));
+    }
     if let Some(column) = table.columns.iter().find(|column| column.default.is_some()) {
         let hint = "a connector gives all columns";
         return Err(Error::unsupported("DEFAULT", hint, Some(column.column.name.at)));
@@ -181,9 +214,10 @@ fn refuse_second_key(table: &CreateTable, at: crate::Position) -> Result<()> {
 
 fn column(c: &mut Cursor<'_>, table: &mut CreateTable) -> Result<TableColumn> {
     let name = column_name(c)?;
-    let data_type = composite::data_type(c)?;
-    let mut column =
-        TableColumn { column: Column { name, data_type, not_null: false, generated: None }, default: None };
+    let characters = characters(c)?;
+    let data_type = if characters.is_some() { DataType::Utf8 } else { composite::data_type(c)? };
+    let column = Column { name, data_type, not_null: false, generated: None };
+    let mut column = TableColumn { column, characters, default: None };
     while !matches!(c.peek(), None | Some(Token::Comma | Token::RParen)) {
         let at = c.position();
         if c.accept(&["NOT", "NULL"]) {
@@ -205,6 +239,10 @@ fn column(c: &mut Cursor<'_>, table: &mut CreateTable) -> Result<TableColumn> {
             return Err(c.unexpected("a comma or a closing parenthesis"));
         }
     }
+    if column.characters.is_some() && column.column.generated.is_some() {
+        let clause = "a generated column of type char(n) or varchar(n)";
+        return Err(Error::unsupported(clause, USE_VARCHAR, Some(column.column.name.at)));
+    }
     if column.default.is_some() && column.column.generated.is_some() {
         return Err(Error::Invalid {
             sqlstate: "42601",
@@ -216,6 +254,44 @@ fn column(c: &mut Cursor<'_>, table: &mut CreateTable) -> Result<TableColumn> {
         });
     }
     Ok(column)
+}
+
+/// How many characters a text has at most, if a type of such texts comes next: `char(n)`, of one without n, or
+/// `varchar(n)`, by these or their long names.
+fn characters(c: &mut Cursor<'_>) -> Result<Option<Characters>> {
+    let at = c.position();
+    let is_varying = c.is(&["VARCHAR"]) || is_word(c.peek_at(1), "VARYING");
+    let words = if is_word(c.peek_at(1), "VARYING") { 2 } else { 1 };
+    let is_known = ["CHAR", "CHARACTER"].iter().any(|word| c.is(&[word])) || (c.is(&["VARCHAR"]) && words == 1);
+    if !is_known || (is_varying && c.peek_at(words) != Some(&Token::LParen)) {
+        return Ok(None);
+    }
+    for _ in 0..words {
+        c.advance();
+    }
+    let most = most_characters(c, if is_varying { "varchar" } else { "char" })?;
+    if c.peek() == Some(&Token::LBracket) {
+        return Err(Error::unsupported("an array of char(n) or varchar(n)", "use varchar[]", Some(at)));
+    }
+    Ok(Some(if is_varying { Characters::Varying(most) } else { Characters::Fixed(most) }))
+}
+
+/// The n in parentheses behind the name of such a type; 1 where there is none.
+fn most_characters(c: &mut Cursor<'_>, of: &str) -> Result<usize> {
+    if !c.accept_token(&Token::LParen) {
+        return Ok(1);
+    }
+    let at = c.position();
+    match c.value()?.parse::<usize>() {
+        Ok(given) if (1..=MOST_CHARACTERS).contains(&given) => {
+            c.expect_token(&Token::RParen)?;
+            Ok(given)
+        }
+        _ => {
+            let message = format!("length for type {of} must be from 1 to {MOST_CHARACTERS}");
+            Err(Error::Invalid { sqlstate: "22023", message, position: Some(at) })
+        }
+    }
 }
 
 /// `AS expression` or `GENERATED ALWAYS AS (expression) STORED` of a column, if that comes next.

@@ -9,6 +9,7 @@ mod characters;
 mod domains;
 mod formatted;
 mod lengths;
+mod multiples;
 mod numbers;
 mod quoted;
 mod read;
@@ -56,11 +57,12 @@ pub(crate) fn register(state: &mut SessionState) -> Result<()> {
     }
     domains::register(state)?;
     lengths::register(state)?;
+    multiples::register(state)?;
     truncated::register(state)?;
     substring::register(state)
 }
 
-fn refused(sqlstate: &'static str, message: impl Into<String>) -> DataFusionError {
+pub(crate) fn refused(sqlstate: &'static str, message: impl Into<String>) -> DataFusionError {
     DataFusionError::External(Box::new(DataError { sqlstate, message: message.into() }))
 }
 

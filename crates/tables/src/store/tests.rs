@@ -2,12 +2,15 @@
 //! that is not its own.
 
 use super::*;
+use crate::commit::check_size;
+use crate::error::TooMuch;
 use crate::layout::encode_change;
 use crate::log::{Entry, Trim};
 use crate::removal::{MANY_BYTES, Removal};
 use crate::scan::Overlay;
 use crate::write::Write;
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field};
 use highwater_engine::changes::{ChangeSource as _, Wake};
 use serde_json::json;
 use std::fs;
@@ -104,6 +107,36 @@ fn a_store_that_was_dropped_is_closed_whoever_has_read_it() {
     drop(store);
     open(folder.path()).expect("opens again");
     reading.join().expect("reads and ends");
+}
+
+#[test]
+fn openings_leave_few_files() {
+    let folder = tempfile::tempdir().expect("a folder");
+    // Each leaves what the log had before it in files of its own, all beyond those before.
+    for id in 0..100 {
+        let store = open(folder.path()).expect("opens");
+        insert(&store, id..id + 1);
+    }
+    let store = open(folder.path()).expect("opens");
+    assert_eq!(count(&store), 100);
+    let files = fs::read_dir(folder.path().join("tables")).expect("a folder").map(|file| file.expect("a file").path());
+    let files = files.filter(|path| path.extension().is_some_and(|of| of == "sst")).count();
+    assert!(files < 120, "{files}");
+}
+
+#[test]
+fn what_is_larger_than_the_log_can_have_it_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path()).expect("opens");
+    let table = table(&store);
+    let write = Write::Insert(table.insert(rows(1)).expect("encodes"));
+    let bytes = write.entry_bytes();
+    let writes = [TableWrite { table, write }];
+    check_size(&writes, bytes).expect("it is as large as it may be");
+    let error = check_size(&writes, bytes - 1).expect_err("it is too large");
+    assert!(matches!(error, Error::TooMuch(TooMuch::Bytes { .. })), "{error}");
+    let told = error.to_string();
+    assert!(told.starts_with("one transaction changes") && told.contains("divide it"), "{told}");
 }
 
 #[test]
@@ -345,6 +378,29 @@ fn pieces_of_large_rows_have_few_of_them() {
     assert!(pieces.len() > 1 && pieces.iter().sum::<usize>() == 40, "{pieces:?}");
 }
 
+/// As when a pipeline that writes into the table is begun anew with a new column before one that reads it.
+#[test]
+fn who_does_not_know_a_column_yet_spoils_no_entry_for_who_does() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path()).expect("opens");
+    let old = table(&store);
+    let held: ArrayRef = Arc::new(Int64Array::from(vec![7]));
+    let wider = old.with_column(Field::new("w", DataType::Int64, true), Arc::clone(&held)).expect("a column");
+    let row = rows(1);
+    let columns = [("id", Arc::clone(row.column(0)), true), ("v", Arc::clone(row.column(1)), true), ("w", held, true)];
+    let row = RecordBatch::try_from_iter_with_nullable(columns).expect("three columns");
+    let (keys, values) = wider.encode(&row).expect("encodes");
+    let mut bytes = Vec::new();
+    for (key, value) in keys.expect("it has a key").iter().flatten().zip(values.iter().flatten()) {
+        encode_change(1, key, value, &mut bytes);
+    }
+    let entry = Entry::new(bytes);
+    let missed = entry.pieces(&old);
+    assert!(matches!(missed, Err(Error::Altered)), "{missed:?}");
+    assert_eq!(entry.pieces(&wider).expect("decodes").len(), 1);
+    assert_eq!(entry.pieces(&old).expect("it was decoded")[0].batch.rows.num_columns(), 3);
+}
+
 /// Files of its rows go at once, so that a snapshot may have some of them only.
 #[test]
 fn a_table_that_was_dropped_is_not_read_any_more() {
@@ -359,6 +415,47 @@ fn a_table_that_was_dropped_is_not_read_any_more() {
     assert!(matches!(scanned, Err(Error::Gone { .. })), "{scanned:?}");
     let found = now.get(&table, &[piece.keys[0].as_slice()], &Overlay::new());
     assert!(matches!(found, Err(Error::Gone { .. })), "{found:?}");
+}
+
+/// What it was before it stood in the other one's place is nobody's business.
+#[test]
+fn a_table_in_another_ones_place_begins_there() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path()).expect("opens");
+    insert(&store, 0..3);
+    let old = table(&store);
+    let spec = TableSpec { id: 2, ..old.spec().clone() };
+    let new = store.table(spec.clone()).expect("a table");
+    let before = store.snapshot().expect("reads");
+    put(&store, &new, rows(7));
+    put(&store, &old, rows(8));
+    assert!(!store.replace(&old, &new, &before).expect("an answer"), "the old one has changed");
+    let copied = store.snapshot().expect("reads");
+    put(&store, &new, rows(9));
+    assert!(store.replace(&old, &new, &copied).expect("an answer"));
+
+    let scanned = before.scan(&new, None, 9, &Overlay::new());
+    assert!(matches!(scanned, Err(Error::Altered)), "{scanned:?}");
+    let now = store.snapshot().expect("reads");
+    assert_eq!(now.scan(&new, None, 9, &Overlay::new()).expect("reads").keys.len(), 2);
+    assert_eq!(now.as_of(&new, before.position()).expect("reads"), None, "it cannot be told, now and after a restart");
+    assert!(matches!(before.as_of(&new, before.position()), Err(Error::Altered)));
+    let written = |table: &Arc<Table>| {
+        let write = Write::Insert(table.insert(rows(10)).expect("encodes"));
+        let answer = store.commit(vec![TableWrite { table: Arc::clone(table), write }]).expect("is open");
+        answer.blocking_recv().expect("an answer")
+    };
+    assert!(matches!(written(&old), Err(Error::Altered)));
+    store.reopen(&old).expect("an answer");
+    written(&old).expect("it is written again");
+    drop((before, copied, now));
+    drop(store);
+
+    let store = open(folder.path()).expect("opens");
+    let new = store.table(spec).expect("a table");
+    let now = store.snapshot().expect("reads");
+    assert_eq!(now.as_of(&new, 1).expect("reads"), None, "its log begins behind the copy");
+    assert_eq!(now.scan(&new, None, 9, &Overlay::new()).expect("reads").keys.len(), 2);
 }
 
 #[test]

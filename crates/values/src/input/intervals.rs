@@ -235,6 +235,10 @@ impl Sum {
         if months > 11 {
             return Err(Fault::Part);
         }
+        // It is a date, or something else of three parts.
+        if rest.starts_with('-') {
+            return Err(Fault::Syntax);
+        }
         increase(&mut self.months, years.whole, 12)?;
         increase(&mut self.months, if years.is_negative { -months } else { months }, 1)?;
         Ok(rest)

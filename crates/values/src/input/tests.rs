@@ -360,6 +360,8 @@ fn bad_intervals() {
         "P1",
         "P1H",
         "1:xx",
+        "1-2-3",
+        "2024-02-29",
     ];
     for text in syntax {
         assert_eq!(interval(text), format!("22007 invalid input syntax for type interval: \"{text}\""));
