@@ -15,6 +15,7 @@ mod grouping;
 mod hop;
 mod identity;
 mod join;
+pub(crate) mod keys;
 mod lifetime;
 mod limit;
 mod over;
