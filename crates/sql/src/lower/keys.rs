@@ -38,7 +38,7 @@ pub(crate) fn of_view(view: &View, nodes: &[Vec<Key>]) -> Vec<Key> {
 }
 
 fn of_node(plan: &Plan, node: &Node, known: &[Vec<Key>]) -> Vec<Key> {
-    let of_input = |at: usize| node.inputs.get(at).map_or(&[][..], |input| known[input.0].as_slice());
+    let of_input = |at: usize| node.inputs.get(at).map(|input| known[input.0].as_slice()).unwrap_or_default();
     let input = of_input(0);
     let width = || plan.nodes[node.inputs[0].0].schema.fields().len();
     match &node.operator {
@@ -216,17 +216,32 @@ fn numbered(window: &Window) -> Vec<Key> {
     window.window_expr.iter().enumerate().filter_map(key).collect()
 }
 
-/// As [`grouped`]; where equal values may differ, they may be in two groups.
+/// As [`grouped`]; where equal values may differ, they may be in two groups. Of groups that are one row each,
+/// first_value() passes a column as it is: so the keys pass DISTINCT ON.
 fn aggregated(aggregate: &Aggregate, input: &[Key]) -> Vec<Key> {
-    let by = aggregate.group_expr.as_slice();
+    let (by, schema) = (aggregate.group_expr.as_slice(), aggregate.input.schema());
     if by.iter().any(|expr| matches!(expr, Expr::GroupingSet(_))) {
         return Vec::new();
     }
-    let mut keys = moved(input, |column| shown_at(column, by, aggregate.input.schema()));
+    let mut keys = moved(input, |column| shown_at(column, by, schema));
+    if !keys.is_empty() {
+        let is_first_of = |expr: &Expr, column: usize| first_value_of(expr, schema) == Some(column);
+        let place = |column: usize| aggregate.aggr_expr.iter().position(|expr| is_first_of(expr, column));
+        keys.extend(moved(input, |column| place(column).map(|at| by.len() + at)));
+    }
     if (0..by.len()).all(|at| !has_forms(aggregate.schema.field(at).data_type())) {
         keys.push((0..by.len()).collect());
     }
     keys
+}
+
+/// The column whose first value an expression is.
+fn first_value_of(expr: &Expr, schema: &DFSchema) -> Option<usize> {
+    let Expr::AggregateFunction(call) = unaliased(expr) else { return None };
+    match call.params.args.as_slice() {
+        [of] if call.func.name() == "first_value" && call.params.filter.is_none() => place_in(of, schema),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
