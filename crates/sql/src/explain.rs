@@ -31,7 +31,7 @@ fn view_lines(plan: &Plan, view: &View, keys: &[Vec<Key>]) -> Vec<String> {
     if let Some(map) = &view.finish {
         lines.extend(map_lines(map, &view.schema));
     }
-    lines.push(stream_key_line(&keys::of_view(view, keys), &view.schema));
+    lines.push(stream_key_line(&keys::of_view(plan, view, keys), &view.schema));
     lines
 }
 

@@ -8,10 +8,11 @@
 //! is part of another one, and those of the fewest columns come first.
 
 use super::ties::unaliased;
+use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::DFSchema;
-use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan, Window};
+use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan, Operator as Compare, Window};
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::expressions::{BinaryExpr, Column, Literal};
 use highwater_engine::has_forms;
 use highwater_engine::plan::{
     First, Hop, Join, JoinKind, Key, Map, Node, Operator, Plan, Ranking, SessionColumn, Sessions, View,
@@ -32,15 +33,17 @@ pub(crate) fn of_nodes(plan: &Plan) -> Vec<Vec<Key>> {
 }
 
 /// The keys of what a view shows, of those of the nodes.
-pub(crate) fn of_view(view: &View, nodes: &[Vec<Key>]) -> Vec<Key> {
-    let keys = nodes[view.node.0].as_slice();
-    view.finish.as_ref().map_or_else(|| keys.to_vec(), |map| mapped(map, view.schema.fields().len(), keys))
+pub(crate) fn of_view(plan: &Plan, view: &View, nodes: &[Vec<Key>]) -> Vec<Key> {
+    let (keys, from) = (nodes[view.node.0].as_slice(), &plan.nodes[view.node.0].schema);
+    let shown = |map: &Map| fewest(mapped(map, from, view.schema.fields().len(), keys));
+    view.finish.as_ref().map_or_else(|| keys.to_vec(), shown)
 }
 
 fn of_node(plan: &Plan, node: &Node, known: &[Vec<Key>]) -> Vec<Key> {
     let of_input = |at: usize| node.inputs.get(at).map(|input| known[input.0].as_slice()).unwrap_or_default();
     let input = of_input(0);
-    let width = || plan.nodes[node.inputs[0].0].schema.fields().len();
+    let from = || &plan.nodes[node.inputs[0].0].schema;
+    let width = || from().fields().len();
     match &node.operator {
         Operator::Changes(table) => some_columns(table.key()),
         // A row that is late would not be taken back.
@@ -50,7 +53,7 @@ fn of_node(plan: &Plan, node: &Node, known: &[Vec<Key>]) -> Vec<Key> {
         | Operator::Index(_)
         | Operator::Lifetime(_)
         | Operator::Sink(_) => input.to_vec(),
-        Operator::Map(map) => mapped(map, node.schema.fields().len(), input),
+        Operator::Map(map) => mapped(map, from(), node.schema.fields().len(), input),
         Operator::Hop(hop) => windowed(hop, input, width()),
         Operator::Aggregate(aggregation) => grouped(&aggregation.keys, input),
         Operator::Closing(closing) => grouped(&closing.aggregation.keys, input),
@@ -95,10 +98,33 @@ fn place_of(column: usize, exprs: &[Arc<dyn PhysicalExpr>]) -> Option<usize> {
     exprs.iter().position(|expr| column_of(expr) == Some(column))
 }
 
-/// Those whose columns pass as they are.
-fn mapped(map: &Map, width: usize, input: &[Key]) -> Vec<Key> {
+/// Those whose columns pass as they are, but for columns that have one value.
+fn mapped(map: &Map, from: &SchemaRef, width: usize, input: &[Key]) -> Vec<Key> {
+    let mut fixed = Key::new();
+    map.filter.iter().for_each(|filter| add_fixed(&mut fixed, filter, from));
+    let needed: Vec<Key> = input.iter().map(|key| key - &fixed).collect();
     let kept = |column: usize| (column < width).then_some(column);
-    moved(input, |column| if map.columns.is_empty() { kept(column) } else { place_of(column, &map.columns) })
+    moved(&needed, |column| if map.columns.is_empty() { kept(column) } else { place_of(column, &map.columns) })
+}
+
+/// Adds the columns of which a condition says the value.
+fn add_fixed(fixed: &mut Key, condition: &Arc<dyn PhysicalExpr>, from: &SchemaRef) {
+    let Some(binary) = condition.downcast_ref::<BinaryExpr>() else { return };
+    let (left, right) = (binary.left(), binary.right());
+    match binary.op() {
+        Compare::And => [left, right].into_iter().for_each(|part| add_fixed(fixed, part, from)),
+        Compare::Eq if right.is::<Literal>() => fixed.extend(column_of(left).filter(|at| is_plain(*at, from))),
+        Compare::Eq if left.is::<Literal>() => fixed.extend(column_of(right).filter(|at| is_plain(*at, from))),
+        _ => {}
+    }
+}
+
+/// Whether equal values of a column are the same.
+fn is_plain(column: usize, from: &SchemaRef) -> bool {
+    match from.field(column).data_type() {
+        DataType::Boolean | DataType::Utf8 | DataType::Date32 | DataType::Timestamp(..) => true,
+        other => other.is_integer(),
+    }
 }
 
 /// A row is in each window once, and in no other one where they do not overlap.

@@ -247,7 +247,7 @@ impl<'a> Builder<'a> {
     #[must_use]
     pub fn key_of(&self, view: &str) -> Option<Vec<usize>> {
         let view = self.plan.views.iter().find(|known| known.name == view)?;
-        let told = || keys::of_view(view, &keys::of_nodes(&self.plan)).into_iter().next();
+        let told = || keys::of_view(&self.plan, view, &keys::of_nodes(&self.plan)).into_iter().next();
         self.plan.lookup_columns(view).or_else(|| told().map(|key| key.into_iter().collect()))
     }
 

@@ -3,8 +3,9 @@
 use super::{Key, fewest, of_nodes};
 use arrow::compute::SortOptions;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::logical_expr::Operator as Compare;
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_expr::expressions::{Column, lit};
+use datafusion::physical_expr::expressions::{BinaryExpr, Column, lit};
 use highwater_engine::plan::{
     Aggregation, First, Hop, Join, JoinKind, Map, Node, NodeId, OnError, Operator, Plan, Ranking, SortKey, Upsert,
 };
@@ -124,20 +125,22 @@ impl World {
         self.add(operator, &[], width, rows);
     }
 
-    /// Some rows, and for each column one of the input's or a number.
+    /// Some rows, at times those with a number in a column, and for each column one of the input's or a number.
     fn map(&mut self) {
         let input = self.any();
         let width = self.width(input);
         let picked: Vec<Option<usize>> =
             (0..=self.draw.below(4)).map(|_| Some(self.draw.below(width + 1)).filter(|at| *at < width)).collect();
         let exprs = picked.iter().map(|at| at.map_or_else(|| lit(7_i64), column)).collect();
+        let fixed = if width > 0 && self.draw.once_in(3) { Some(self.draw.below(width)) } else { None };
+        let is_one = |at: usize| Arc::new(BinaryExpr::new(column(at), Compare::Eq, lit(1_i64))) as Physical;
         let mut rows: Vec<Row> = Vec::new();
         for row in self.rows[input].clone() {
-            if !self.draw.once_in(4) {
+            if fixed.is_none_or(|at| row[at] == Some(1)) && !self.draw.once_in(4) {
                 rows.push(picked.iter().map(|at| at.map_or(Some(7), |at| row[at])).collect());
             }
         }
-        self.add(Operator::Map(Map { filter: None, columns: exprs }), &[input], picked.len(), rows);
+        self.add(Operator::Map(Map { filter: fixed.map(is_one), columns: exprs }), &[input], picked.len(), rows);
     }
 
     /// The input's own columns.
