@@ -243,7 +243,7 @@ fn numbered(window: &Window) -> Vec<Key> {
 }
 
 /// As [`grouped`]; where equal values may differ, they may be in two groups. Of groups that are one row each,
-/// first_value() passes a column as it is: so the keys pass DISTINCT ON.
+/// first_value() passes a column as it is.
 fn aggregated(aggregate: &Aggregate, input: &[Key]) -> Vec<Key> {
     let (by, schema) = (aggregate.group_expr.as_slice(), aggregate.input.schema());
     if by.iter().any(|expr| matches!(expr, Expr::GroupingSet(_))) {

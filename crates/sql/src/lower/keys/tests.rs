@@ -1,9 +1,11 @@
 //! Keys of random plans against rows that a slow twin of the operators computes.
 
-use super::{Key, fewest, of_nodes};
+use super::{Key, fewest, of_computed, of_nodes};
 use arrow::compute::SortOptions;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use datafusion::logical_expr::Operator as Compare;
+use datafusion::functions_aggregate::first_last::first_value;
+use datafusion::functions_window::expr_fn::row_number;
+use datafusion::logical_expr::{ExprFunctionExt, LogicalPlanBuilder, Operator as Compare, col, table_scan};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::{BinaryExpr, Column, lit};
 use highwater_engine::plan::{
@@ -365,4 +367,39 @@ fn no_key_is_part_of_another() {
     let all = [vec![1, 2], vec![0, 2], vec![2, 3], vec![0], vec![1, 2, 4]].map(|columns| key(&columns));
     assert_eq!(fewest(all.to_vec()), [key(&[0]), key(&[1, 2]), key(&[2, 3])]);
     assert_eq!(fewest(vec![key(&[1]), key(&[])]), [key(&[])]);
+}
+
+/// Three numbers and a float.
+fn some_rows() -> LogicalPlanBuilder {
+    let mut fields: Vec<Field> = schema(3).fields().iter().map(|field| field.as_ref().clone()).collect();
+    fields.push(Field::new("c3", DataType::Float64, true));
+    table_scan(Some("rows"), &Schema::new(fields), None).expect("a scan")
+}
+
+fn keys_of_computed(builder: LogicalPlanBuilder, rows: &[Key]) -> Vec<Key> {
+    fewest(of_computed(&builder.build().expect("a plan"), rows))
+}
+
+#[test]
+fn a_partition_and_the_number_in_it_are_a_key() {
+    let numbered = |of: &str| {
+        let number = row_number().partition_by(vec![col(of)]).build().expect("a call").alias("n");
+        some_rows().window(vec![number]).expect("a window")
+    };
+    assert_eq!(keys_of_computed(numbered("c0"), &[]), [key(&[0, 4])]);
+    assert_eq!(keys_of_computed(numbered("c0"), &[key(&[1])]), [key(&[1]), key(&[0, 4])]);
+    assert_eq!(keys_of_computed(numbered("c3"), &[]), Vec::<Key>::new(), "the zeros may be in two partitions");
+    let shown = numbered("c0").project(vec![col("n"), col("c2"), col("c0")]).expect("columns");
+    assert_eq!(keys_of_computed(shown, &[key(&[1])]), [key(&[0, 2])]);
+}
+
+#[test]
+fn groups_of_one_row_keep_its_key() {
+    let grouped = |by: &str| {
+        let first = first_value(col("c1"), Vec::new());
+        some_rows().aggregate(vec![col(by)], vec![first]).expect("groups")
+    };
+    assert_eq!(keys_of_computed(grouped("c0"), &[key(&[1])]), [key(&[0])]);
+    assert_eq!(keys_of_computed(grouped("c0"), &[key(&[0]), key(&[1])]), [key(&[0]), key(&[1])]);
+    assert_eq!(keys_of_computed(grouped("c3"), &[key(&[1])]), Vec::<Key>::new());
 }
