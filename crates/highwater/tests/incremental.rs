@@ -155,10 +155,11 @@ const STACKED: [(&str, &str); 4] = [
 ];
 
 /// Keys of views, as EXPLAIN tells them.
-const KEYS: [(&str, &str); 14] = [
+const KEYS: [(&str, &str); 15] = [
     ("inner_join", "(lid, rid)"),
     ("left_join", "(lid, rid)"),
-    ("full_join", "none, rows may repeat"),
+    ("full_join", "(lid, rid)"),
+    ("group_join", "none, rows may repeat"),
     ("cross_join", "none, rows may repeat"),
     ("joined_groups", "(g)"),
     ("union_all", "none, rows may repeat"),

@@ -7,6 +7,7 @@
 //! plan alone: each one that is told is true, but not each one that is true is told. Invariant: none of a node's keys
 //! is part of another one, and those of the fewest columns come first.
 
+use super::not_null;
 use super::ties::unaliased;
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::DFSchema;
@@ -25,8 +26,9 @@ const MOST_KEYS: usize = 8;
 /// The keys of each node of a plan.
 pub(crate) fn of_nodes(plan: &Plan) -> Vec<Vec<Key>> {
     let mut known: Vec<Vec<Key>> = Vec::with_capacity(plan.nodes.len());
+    let filled = not_null::of_nodes(plan);
     for node in &plan.nodes {
-        let keys = of_node(plan, node, &known);
+        let keys = of_node(plan, node, &known, &filled);
         known.push(fewest(keys));
     }
     known
@@ -39,7 +41,7 @@ pub(crate) fn of_view(plan: &Plan, view: &View, nodes: &[Vec<Key>]) -> Vec<Key> 
     view.finish.as_ref().map_or_else(|| keys.to_vec(), shown)
 }
 
-fn of_node(plan: &Plan, node: &Node, known: &[Vec<Key>]) -> Vec<Key> {
+fn of_node(plan: &Plan, node: &Node, known: &[Vec<Key>], filled: &[Key]) -> Vec<Key> {
     let of_input = |at: usize| node.inputs.get(at).map(|input| known[input.0].as_slice()).unwrap_or_default();
     let input = of_input(0);
     let from = || &plan.nodes[node.inputs[0].0].schema;
@@ -62,7 +64,7 @@ fn of_node(plan: &Plan, node: &Node, known: &[Vec<Key>]) -> Vec<Key> {
         Operator::Union if node.inputs.len() == 1 => input.to_vec(),
         // Rows of a source may be alike, as elements of an array and rows of two inputs may.
         Operator::Source(_) | Operator::Unnest(_) | Operator::Union => Vec::new(),
-        Operator::Join(join) => joined(join, input, of_input(1), width()),
+        Operator::Join(join) => joined(join, [input, of_input(1)], width(), &not_null::of_sides(node, filled, width())),
         Operator::First(first) => of_first(first, input),
         Operator::Regroup(regroup) => regroup.recompute.unique(input),
     }
@@ -90,7 +92,7 @@ fn moved(keys: &[Key], to: impl Fn(usize) -> Option<usize>) -> Vec<Key> {
     keys.iter().filter_map(|key| key.iter().map(|column| to(*column)).collect::<Option<Key>>()).collect()
 }
 
-fn column_of(expr: &Arc<dyn PhysicalExpr>) -> Option<usize> {
+pub(super) fn column_of(expr: &Arc<dyn PhysicalExpr>) -> Option<usize> {
     expr.downcast_ref::<Column>().map(Column::index)
 }
 
@@ -168,8 +170,9 @@ fn of_first(first: &First, input: &[Key]) -> Vec<Key> {
 
 /// A pair is told apart by both of its rows. Of the second, those columns may be left out by which it was found: the
 /// first row says what is in them. A row of one side without a pair has a key of that side, as all of its pairs have,
-/// but shares the nulls that stand for the other side: so a full join has no key.
-fn joined(join: &Join, left: &[Key], right: &[Key], width: usize) -> Vec<Key> {
+/// but shares the nulls that stand for the other side: a full join has both keys together, of which a part is never
+/// null in its side, as else a row of each side without a pair may be alike in them.
+fn joined(join: &Join, [left, right]: [&[Key]; 2], width: usize, filled: &Key) -> Vec<Key> {
     let right = moved(right, |column| Some(width + column));
     let left_by: Key = join.left_keys.iter().filter_map(column_of).collect();
     let right_by: Key = join.right_keys.iter().filter_map(column_of).map(|column| width + column).collect();
@@ -177,7 +180,11 @@ fn joined(join: &Join, left: &[Key], right: &[Key], width: usize) -> Vec<Key> {
         JoinKind::Semi | JoinKind::Anti | JoinKind::Mark => left.to_vec(),
         JoinKind::Left => paired(left, &right, &right_by),
         JoinKind::Right => paired(&right, left, &left_by),
-        JoinKind::Full => Vec::new(),
+        JoinKind::Full => {
+            let mut keys = paired(left, &right, &Key::new());
+            keys.retain(|key| !key.is_disjoint(filled));
+            keys
+        }
         // A right row of one key is paired as it is at one time, and another time as it is then.
         JoinKind::Inner if join.temporal => paired(left, &right, &right_by),
         JoinKind::Inner => {

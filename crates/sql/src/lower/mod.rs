@@ -18,6 +18,7 @@ mod join;
 pub(crate) mod keys;
 mod lifetime;
 mod limit;
+mod not_null;
 mod over;
 mod passing;
 mod places;

@@ -1,6 +1,6 @@
 //! Keys of random plans against rows that a slow twin of the operators computes.
 
-use super::{Key, fewest, of_computed, of_nodes};
+use super::{Key, fewest, not_null, of_computed, of_nodes};
 use arrow::compute::SortOptions;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::functions_aggregate::first_last::first_value;
@@ -317,6 +317,10 @@ fn check(seed: u64) -> usize {
             assert_eq!(distinct.len(), rows.len(), "seed {seed}, node {at}, key {key:?}: {rows:?} of {}", plan());
         }
     }
+    for (at, (columns, rows)) in not_null::of_nodes(&world.plan).iter().zip(&world.rows).enumerate() {
+        let is_filled = |row: &Row| columns.iter().all(|column| row[*column].is_some());
+        assert!(rows.iter().all(is_filled), "seed {seed}, node {at}: a null in one of {columns:?}");
+    }
     all.iter().map(Vec::len).sum()
 }
 
@@ -359,7 +363,26 @@ fn a_side_with_one_row_each_leaves_the_other_sides_key() {
     assert_eq!(keys_of_join(JoinKind::Inner, &[0], &[0], true), [key(&[0])]);
     assert_eq!(keys_of_join(JoinKind::Left, &[0], &[0], false), [key(&[0])]);
     assert_eq!(keys_of_join(JoinKind::Inner, &[1], &[1], false), [key(&[0, 2])]);
-    assert_eq!(keys_of_join(JoinKind::Full, &[0], &[0], false), Vec::<Key>::new());
+    assert_eq!(keys_of_join(JoinKind::Full, &[0], &[0], false), [key(&[0, 2])]);
+}
+
+#[test]
+fn sides_of_a_full_join_with_nulls_for_keys_have_no_key_together() {
+    let rows = || node(Operator::Union, &[], 2);
+    let groups =
+        |of: usize| node(Operator::Aggregate(Aggregation { keys: columns(&[0]), aggregates: Vec::new() }), &[of], 1);
+    let join = Join {
+        kind: JoinKind::Full,
+        left_keys: columns(&[0]),
+        right_keys: columns(&[0]),
+        nulls_match: false,
+        filter: None,
+        forgets: Vec::new(),
+        temporal: false,
+    };
+    let nodes = vec![rows(), rows(), groups(0), groups(1), node(Operator::Join(join), &[2, 3], 2)];
+    let all = of_nodes(&Plan { nodes, views: Vec::new() });
+    assert_eq!((all[2].as_slice(), all[4].as_slice()), (&[key(&[0])][..], &[][..]));
 }
 
 #[test]
