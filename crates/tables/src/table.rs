@@ -219,6 +219,10 @@ impl ChangeSource for TableSource {
         self.table.spec.append_only
     }
 
+    fn key(&self) -> Vec<usize> {
+        self.table.spec.key.clone()
+    }
+
     fn log(&self) -> Arc<dyn SharedLog> {
         Arc::clone(&self.core) as _
     }

@@ -15,8 +15,10 @@ mod grouping;
 mod hop;
 mod identity;
 mod join;
+pub(crate) mod keys;
 mod lifetime;
 mod limit;
+mod not_null;
 mod over;
 mod passing;
 mod places;
@@ -241,11 +243,13 @@ impl<'a> Builder<'a> {
         Ok((self.settle(flow, sink.name), schema))
     }
 
-    /// The columns by which the rows of a view of this pipeline are known, if there are such.
+    /// The columns by which the rows of a view of this pipeline are known, if there are such: those by which they
+    /// can be looked up, or else its first key.
     #[must_use]
     pub fn key_of(&self, view: &str) -> Option<Vec<usize>> {
         let view = self.plan.views.iter().find(|known| known.name == view)?;
-        self.plan.lookup_columns(view)
+        let told = || keys::of_view(&self.plan, view, &keys::of_nodes(&self.plan)).into_iter().next();
+        self.plan.lookup_columns(view).or_else(|| told().map(|key| key.into_iter().collect()))
     }
 
     /// The whole pipeline.
