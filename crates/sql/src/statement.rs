@@ -5,7 +5,7 @@ use crate::error::{Error, Kind, Result};
 pub use crate::row_changes::{Joined, ROW_TARGET, returning_joined};
 pub use crate::sql_function::{Argument, CreateFunction, DropFunction};
 use crate::text::Position;
-pub use crate::upsert::{ConflictUpdate, EXCLUDED, OnConflict, ROW_NUMBER};
+pub use crate::upsert::{ConflictUpdate, OnConflict, ROW_EXCLUDED, ROW_EXISTING, ROW_NUMBER};
 use arrow::datatypes::{DataType, Schema, TimeUnit};
 use datafusion::sql::sqlparser::ast;
 use std::fmt;
