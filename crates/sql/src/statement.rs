@@ -266,6 +266,17 @@ pub struct AddKey {
     pub definition: String,
 }
 
+/// ALTER TABLE ... RENAME COLUMN.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RenameColumn {
+    /// The table.
+    pub table: Name,
+    /// The column.
+    pub column: Name,
+    /// What it is to be called.
+    pub to: Name,
+}
+
 /// VACUUM and ANALYZE.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Vacuum {
@@ -707,6 +718,8 @@ pub enum Statement {
     AddColumn(Box<AddColumn>),
     /// ALTER TABLE ... ADD PRIMARY KEY.
     AddKey(AddKey),
+    /// ALTER TABLE ... RENAME COLUMN.
+    RenameColumn(RenameColumn),
     /// VACUUM and ANALYZE.
     Vacuum(Vacuum),
     /// DROP.
