@@ -21,6 +21,7 @@ use datafusion::logical_expr::expr_rewriter::{FunctionRewrite, NamePreserver};
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{Distinct, Expr, ExprSchemable, LogicalPlan, Operator};
 use datafusion::optimizer::AnalyzerRule;
+use highwater_jsonb::Jsonpath;
 
 /// Functions of DataFusion that take values of any type as they are.
 const OF_ANY: [&str; 14] = [
@@ -239,6 +240,9 @@ fn fault(expr: &Expr, schema: &DFSchema) -> Option<Error> {
             if call.args.iter().enumerate().any(|(at, arg)| lists.contains(&at) && is_text_of_rows(arg, schema)) {
                 return Some(no_function(call.func.name(), &call.args, schema));
             }
+            if let Some(refused) = path_refused(call) {
+                return Some(refused);
+            }
             let takes = JsonbFunction::is_own(&call.func) || arrays::takes_jsonb(&call.func);
             called(call.func.name(), takes, &call.args, schema)
         }
@@ -267,6 +271,20 @@ fn fault(expr: &Expr, schema: &DFSchema) -> Option<Error> {
             })
         }
         _ => None,
+    }
+}
+
+/// A jsonpath that says more than keys and places, or is not the same for all rows.
+fn path_refused(call: &ScalarFunction) -> Option<Error> {
+    let at = JsonbFunction::of(&call.func)?.jsonpath()?;
+    match call.args.get(at)? {
+        Expr::Literal(path, _) => {
+            let text = path.try_as_str()??;
+            let refused = || Error::unsupported(format!("the jsonpath {text:?}"), compute::PATHS, None);
+            Jsonpath::of(text).is_none().then(refused)
+        }
+        Expr::Placeholder(_) => None,
+        _ => Some(Error::unsupported("a jsonpath that is no constant", "write it out", None)),
     }
 }
 
