@@ -11,6 +11,8 @@ use super::{call, compute};
 use crate::arrays;
 use crate::composites;
 use crate::error::{Error, Result};
+use crate::references::called_at;
+use crate::statement::Query;
 use crate::types::{array_of, is_jsonb, is_text, pg_name};
 use arrow::datatypes::DataType;
 use datafusion::common::config::ConfigOptions;
@@ -187,8 +189,9 @@ fn brings(expr: &Expr) -> bool {
 /// Refuses what is not computed with jsonb.
 ///
 /// # Errors
-/// `Invalid` (42883, 42846) as PostgreSQL has it, and `Unsupported` where an order of jsonb is wanted.
-pub(crate) fn check(plan: &LogicalPlan) -> Result<()> {
+/// `Invalid` (42883, 42846) as PostgreSQL has it, and `Unsupported` where an order of jsonb is wanted, or a jsonpath
+/// says more than keys and places.
+pub(crate) fn check(plan: &LogicalPlan, query: &Query) -> Result<()> {
     if !is_in(plan).map_err(|e| Error::Plan(Box::new(e)))? {
         return Ok(());
     }
@@ -201,7 +204,7 @@ pub(crate) fn check(plan: &LogicalPlan) -> Result<()> {
         }
         node.apply_expressions(|expr| {
             expr.apply(|expr| {
-                found = fault(expr, &schema);
+                found = fault(expr, &schema).or_else(|| path_refused(expr, query));
                 Ok(if found.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
             })
         })
@@ -240,9 +243,6 @@ fn fault(expr: &Expr, schema: &DFSchema) -> Option<Error> {
             if call.args.iter().enumerate().any(|(at, arg)| lists.contains(&at) && is_text_of_rows(arg, schema)) {
                 return Some(no_function(call.func.name(), &call.args, schema));
             }
-            if let Some(refused) = path_refused(call) {
-                return Some(refused);
-            }
             let takes = JsonbFunction::is_own(&call.func) || arrays::takes_jsonb(&call.func);
             called(call.func.name(), takes, &call.args, schema)
         }
@@ -275,16 +275,18 @@ fn fault(expr: &Expr, schema: &DFSchema) -> Option<Error> {
 }
 
 /// A jsonpath that says more than keys and places, or is not the same for all rows.
-fn path_refused(call: &ScalarFunction) -> Option<Error> {
+fn path_refused(expr: &Expr, query: &Query) -> Option<Error> {
+    let Expr::ScalarFunction(call) = expr else { return None };
     let at = JsonbFunction::of(&call.func)?.jsonpath()?;
+    let position = || called_at(query, call.func.name());
     match call.args.get(at)? {
         Expr::Literal(path, _) => {
             let text = path.try_as_str()??;
-            let refused = || Error::unsupported(format!("the jsonpath {text:?}"), compute::PATHS, None);
+            let refused = || Error::unsupported(format!("the jsonpath {text:?}"), compute::PATHS, position());
             Jsonpath::of(text).is_none().then(refused)
         }
         Expr::Placeholder(_) => None,
-        _ => Some(Error::unsupported("a jsonpath that is no constant", "write it out", None)),
+        _ => Some(Error::unsupported("a jsonpath that is no constant", "write it out", position())),
     }
 }
 
