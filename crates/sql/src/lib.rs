@@ -8,6 +8,7 @@
 mod aggregates;
 mod aliases;
 mod alike;
+mod alter;
 mod arithmetic;
 pub mod arrays;
 mod asof;

@@ -1,5 +1,6 @@
 //! The statements that Highwater speaks, as plain data with the positions that errors need.
 
+pub use crate::alter::{AddKey, RenameColumn};
 pub use crate::copy::{Copy, CopyOptions, CopyOut};
 use crate::error::{Error, Kind, Result};
 pub use crate::row_changes::{Joined, ROW_TARGET, returning_joined};
@@ -253,28 +254,6 @@ pub enum Characters {
     Fixed(usize),
     /// `varchar(n)`: blanks beyond so many characters are left out.
     Varying(usize),
-}
-
-/// ALTER TABLE ... ADD PRIMARY KEY.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AddKey {
-    /// The table.
-    pub table: Name,
-    /// The columns of the key, in its order.
-    pub key: Vec<Name>,
-    /// The key as it was written, from PRIMARY on.
-    pub definition: String,
-}
-
-/// ALTER TABLE ... RENAME COLUMN.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RenameColumn {
-    /// The table.
-    pub table: Name,
-    /// The column.
-    pub column: Name,
-    /// What it is to be called.
-    pub to: Name,
 }
 
 /// VACUUM and ANALYZE.
