@@ -78,6 +78,15 @@ pub struct Compared {
     pub recomputed: Rows,
 }
 
+/// What a statement that changes rows of a table gives to its query.
+pub(crate) struct Special<'a> {
+    pub(crate) table: &'a str,
+    /// The table's rows: they are [`ROW_TARGET`], and what the query reads where it names the table itself.
+    pub(crate) rows: TableRows,
+    /// Other relations, by names that no object has.
+    pub(crate) beside: Vec<(&'static str, Arc<dyn TableSource>)>,
+}
+
 /// A query that can be run.
 struct Planned {
     plan: LogicalPlan,
@@ -168,7 +177,7 @@ impl Database {
         connection: &mut Connection,
         query: &Query,
         parameters: &Parameters,
-        special: Option<(&str, TableRows)>,
+        special: Option<Special<'_>>,
     ) -> Result<LogicalPlan> {
         self.check_isolation(connection, query)?;
         Ok(self.planned(connection, query, parameters, special).await?.plan)
@@ -192,14 +201,13 @@ impl Database {
         }
     }
 
-    /// A query's plan over the rows that its views and tables hold now. `special` are the rows of the table of
-    /// that name: they are [`ROW_TARGET`], and what the query reads where it names the table itself.
+    /// A query's plan over the rows that its views and tables hold now, and what is given to it.
     async fn planned(
         &self,
         connection: &mut Connection,
         query: &Query,
         parameters: &Parameters,
-        special: Option<(&str, TableRows)>,
+        special: Option<Special<'_>>,
     ) -> Result<Planned> {
         check_parameters(query, parameters)?;
         let names = references(query);
@@ -215,16 +223,16 @@ impl Database {
         };
         let is_view = |object: &Object| object.entry.pipeline.is_some();
         let mut scanned = if leaves.iter().any(is_view) {
-            let given = special.as_ref().map(|(name, rows)| (*name, rows.snapshot()));
+            let given = special.as_ref().map(|special| (special.table, special.rows.snapshot()));
             tokio::task::block_in_place(|| self.scanned(connection, &leaves, given))?
         } else {
             Scanned::default()
         };
         // One for all tables that the views leave as they are now.
-        let mut snapshot = special.as_ref().map(|(_, rows)| Arc::clone(rows.snapshot()));
+        let mut snapshot = special.as_ref().map(|special| Arc::clone(special.rows.snapshot()));
         for object in &leaves {
             let table: Arc<dyn TableProvider> = match (&object.body, &special) {
-                (Body::Table(_), Some((name, rows))) if *name == object.name() => Arc::new(rows.plain()),
+                (Body::Table(_), Some(special)) if special.table == object.name() => Arc::new(special.rows.plain()),
                 (Body::Table(target), _) => match (&scanned.beside, &mut snapshot) {
                     (Some(beside), _) => Arc::new(beside.rows(target)),
                     (None, snapshot) => {
@@ -243,8 +251,11 @@ impl Database {
             scanned.tables.insert(object.name().to_owned(), provider_as_source(table));
         }
         let mut relations = self.state().objects.relations(&self.session, &names, Reading::Tables(&scanned.tables))?;
-        if let Some((_, rows)) = special {
+        if let Some(Special { rows, beside, .. }) = special {
             relations.insert(ROW_TARGET, provider_as_source(Arc::new(rows)));
+            for (name, source) in beside {
+                relations.insert(name, source);
+            }
         }
         let Scanned { epochs, notices, .. } = scanned;
         let (session, query, zone) = (Arc::clone(&self.session), query.clone(), connection.zone());
@@ -256,11 +267,6 @@ impl Database {
         });
         let plan = plan.await?;
         Ok(Planned { plan, epochs, notices })
-    }
-
-    /// A plan that can be run, in a session's zone.
-    pub(crate) fn in_zone(&self, plan: LogicalPlan, zone: Option<&Zone>) -> Result<LogicalPlan> {
-        in_zone(&self.session, plan, zone)
     }
 
     /// Does what may take seconds, as long expressions do, on a thread of its own: others have their turn

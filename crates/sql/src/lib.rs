@@ -8,6 +8,7 @@
 mod aggregates;
 mod aliases;
 mod alike;
+mod alter;
 mod arithmetic;
 pub mod arrays;
 mod asof;
@@ -123,7 +124,7 @@ pub use parse::{is_default, parse, rows_of};
 pub use precedence::group_operands;
 pub use references::{calls, named, references};
 pub use respell::name_repeated;
-pub use rewrite::{renamed, retitled, with_column};
+pub use rewrite::{column_renamed, renamed, retitled, with_column};
 pub use row_values::{columns as row_columns, row_of};
 pub use session::{Relations, Session};
 pub use text::{Piece, Position, same_text, split};

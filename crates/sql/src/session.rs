@@ -455,7 +455,7 @@ impl Session {
         let plan = asof::expand(plan, &query.text)?;
         let plan = lateral::inlined(plan).and_then(hidden::in_order).map_err(|e| Error::of_planner(e, &query.text))?;
         let plan = correlated::settled(plan, query, self)?;
-        jsonb::check(&plan)?;
+        jsonb::check(&plan, query)?;
         parameters::check(&plan)?;
         frames::check(&plan, query)?;
         sets::check(&plan, query)?;
