@@ -81,9 +81,17 @@ pub(crate) struct Entry {
     /// sources and plain views.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) pipeline: Option<String>,
+    /// How its query becomes operators: the number of the newest way when it was made.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub(crate) planning: u32,
     /// What ALTER has set since.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) settings: BTreeMap<String, String>,
+}
+
+/// Whether a query is planned as all were before the ways had numbers.
+fn is_first(planning: &u32) -> bool {
+    *planning == 0
 }
 
 impl Entry {
@@ -394,6 +402,7 @@ mod tests {
             rewritten: false,
             added: Vec::new(),
             pipeline: None,
+            planning: 0,
             settings: BTreeMap::new(),
         }
     }

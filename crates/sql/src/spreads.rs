@@ -1,0 +1,338 @@
+//! Deviations and variances of integers of at most 32 bits: of their number, their sum and the sum of their squares,
+//! which are exact, so that they are the same in whatever order the values come and go.
+//!
+//! Of other types, with DISTINCT, and of frames of windows, they are DataFusion's and those of `deviations`.
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Decimal128Array, Float64Array, Int64Array};
+use arrow::datatypes::{DataType, Decimal128Type, Field, FieldRef, Float64Type, Int64Type, i256};
+use datafusion::common::{DFSchema, Result, ScalarValue, plan_err};
+use datafusion::logical_expr::expr::ScalarFunction;
+use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
+use datafusion::logical_expr::utils::{AggregateOrderSensitivity, format_state_name};
+use datafusion::logical_expr::{
+    Accumulator, AggregateUDF, AggregateUDFImpl, ColumnarValue, EmitTo, Expr, ExprSchemable, GroupsAccumulator,
+    ReversedUDAF, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+};
+use std::any::Any;
+use std::sync::Arc;
+
+/// The sums, as numerics: of 2^63 values none has more digits.
+const SUM: DataType = DataType::Decimal128(38, 0);
+
+/// Which of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Spread {
+    Variance,
+    VarianceOfAll,
+    Deviation,
+    DeviationOfAll,
+}
+
+impl Spread {
+    /// By DataFusion's name of the aggregate.
+    fn named(name: &str) -> Option<Self> {
+        match name {
+            "var" => Some(Self::Variance),
+            "var_pop" => Some(Self::VarianceOfAll),
+            "stddev" => Some(Self::Deviation),
+            "stddev_pop" => Some(Self::DeviationOfAll),
+            _ => None,
+        }
+    }
+
+    /// What the function is called that makes it of sums. The names are kept with state.
+    const fn of_sums(self) -> &'static str {
+        match self {
+            Self::Variance => "var_of_sums",
+            Self::VarianceOfAll => "var_pop_of_sums",
+            Self::Deviation => "stddev_of_sums",
+            Self::DeviationOfAll => "stddev_pop_of_sums",
+        }
+    }
+
+    const fn is_of_all(self) -> bool {
+        matches!(self, Self::VarianceOfAll | Self::DeviationOfAll)
+    }
+
+    const fn is_root(self) -> bool {
+        matches!(self, Self::Deviation | Self::DeviationOfAll)
+    }
+}
+
+/// The function that takes the place of an aggregate of floating point that small integers were made.
+///
+/// # Errors
+/// When the type of an argument is not known.
+pub(crate) fn exact(
+    function: &Arc<AggregateUDF>,
+    args: &[Expr],
+    distinct: bool,
+    schema: &DFSchema,
+) -> Result<Option<Arc<AggregateUDF>>> {
+    let (Some(spread), [Expr::Cast(of)]) = (Spread::named(function.name()), args) else { return Ok(None) };
+    if distinct || of_integers(function).is_some() || *of.field.data_type() != DataType::Float64 {
+        return Ok(None);
+    }
+    if !matches!(of.expr.get_type(schema)?, DataType::Int16 | DataType::Int32) {
+        return Ok(None);
+    }
+    Ok(Some(Arc::new(AggregateUDF::from(Integers { of_floats: Arc::clone(function), spread }))))
+}
+
+/// Which of them a function is, if it is one of integers.
+pub(crate) fn of_integers(function: &AggregateUDF) -> Option<Spread> {
+    let function: &dyn Any = function.inner().as_ref();
+    function.downcast_ref::<Integers>().map(|of| of.spread)
+}
+
+/// An aggregate as it was before integers had their own: for what was made then.
+pub(crate) fn of_floats(expr: Expr) -> Expr {
+    match expr {
+        Expr::Alias(mut alias) => {
+            alias.expr = Box::new(of_floats(*alias.expr));
+            Expr::Alias(alias)
+        }
+        Expr::AggregateFunction(mut call) => {
+            let inner: &dyn Any = call.func.inner().as_ref();
+            if let Some(known) = inner.downcast_ref::<Integers>().map(|of| Arc::clone(&of.of_floats)) {
+                call.func = known;
+            }
+            Expr::AggregateFunction(call)
+        }
+        other => other,
+    }
+}
+
+/// The same of a number of values, their sum and the sum of their squares.
+pub(crate) fn of_sums(spread: Spread, sums: [Expr; 3]) -> Expr {
+    let function = ScalarUDF::from(OfSums { spread, signature: Signature::any(3, Volatility::Immutable) });
+    Expr::ScalarFunction(ScalarFunction::new_udf(Arc::new(function), sums.into()))
+}
+
+/// The sums of some values.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Sums {
+    count: i64,
+    sum: i128,
+    squares: i128,
+}
+
+impl Sums {
+    fn add(&mut self, value: f64) {
+        // It was made of an integer.
+        let value = i128::from(value as i64);
+        self.with(Self { count: 1, sum: value, squares: value * value });
+    }
+
+    fn with(&mut self, other: Self) {
+        self.count += other.count;
+        self.sum += other.sum;
+        self.squares += other.squares;
+    }
+
+    /// None of too few values.
+    fn spread(self, spread: Spread) -> Option<f64> {
+        let count = i128::from(self.count);
+        let parts = if spread.is_of_all() { count } else { count - 1 };
+        if parts <= 0 {
+            return None;
+        }
+        let product = |one: i128, other: i128| i256::from_i128(one).wrapping_mul(i256::from_i128(other));
+        let far = product(count, self.squares).wrapping_sub(product(self.sum, self.sum));
+        let (low, high) = far.to_parts();
+        let far = (high as f64).mul_add(2.0_f64.powi(128), low as f64);
+        let variance = far / (count * parts) as f64;
+        Some(if spread.is_root() { variance.sqrt() } else { variance })
+    }
+}
+
+/// Sums as columns.
+fn columns_of(sums: &[Sums]) -> Vec<ArrayRef> {
+    let numerics = |of: fn(&Sums) -> i128| -> ArrayRef {
+        Arc::new(Decimal128Array::from_iter_values(sums.iter().map(of)).with_data_type(SUM))
+    };
+    let counts: ArrayRef = Arc::new(Int64Array::from_iter_values(sums.iter().map(|sums| sums.count)));
+    vec![counts, numerics(|sums| sums.sum), numerics(|sums| sums.squares)]
+}
+
+/// Columns as sums; sums of nothing are null.
+fn sums_of(columns: &[ArrayRef]) -> Result<Vec<Sums>> {
+    let [counts, sums, squares] = columns else { return plan_err!("a spread is of three sums") };
+    let counts = counts.as_primitive::<Int64Type>();
+    let (sums, squares) = (sums.as_primitive::<Decimal128Type>(), squares.as_primitive::<Decimal128Type>());
+    let of = |row: usize| {
+        if counts.is_null(row) || sums.is_null(row) || squares.is_null(row) {
+            return Sums::default();
+        }
+        Sums { count: counts.value(row), sum: sums.value(row), squares: squares.value(row) }
+    };
+    Ok((0..counts.len()).map(of).collect())
+}
+
+fn spreads_of(sums: &[Sums], spread: Spread) -> ArrayRef {
+    Arc::new(sums.iter().map(|sums| sums.spread(spread)).collect::<Float64Array>())
+}
+
+/// An aggregate of integers in the place of one of floating point, over that.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Integers {
+    of_floats: Arc<AggregateUDF>,
+    spread: Spread,
+}
+
+impl AggregateUDFImpl for Integers {
+    fn name(&self) -> &str {
+        self.of_floats.name()
+    }
+
+    fn aliases(&self) -> &[String] {
+        self.of_floats.aliases()
+    }
+
+    fn signature(&self) -> &Signature {
+        self.of_floats.signature()
+    }
+
+    fn return_type(&self, args: &[DataType]) -> Result<DataType> {
+        self.of_floats.return_type(args)
+    }
+
+    fn accumulator(&self, _: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
+        Ok(Box::new(Group { spread: self.spread, sums: Sums::default() }))
+    }
+
+    fn groups_accumulator_supported(&self, _: AccumulatorArgs) -> bool {
+        true
+    }
+
+    fn create_groups_accumulator(&self, _: AccumulatorArgs) -> Result<Box<dyn GroupsAccumulator>> {
+        Ok(Box::new(Groups { spread: self.spread, sums: Vec::new() }))
+    }
+
+    fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
+        let field = |part: &str, of: DataType| Arc::new(Field::new(format_state_name(args.name, part), of, true));
+        Ok(vec![field("count", DataType::Int64), field("sum", SUM), field("squares", SUM)])
+    }
+
+    fn order_sensitivity(&self) -> AggregateOrderSensitivity {
+        AggregateOrderSensitivity::Insensitive
+    }
+
+    fn reverse_expr(&self) -> ReversedUDAF {
+        ReversedUDAF::Identical
+    }
+}
+
+/// The values of one group.
+#[derive(Debug)]
+struct Group {
+    spread: Spread,
+    sums: Sums,
+}
+
+impl Accumulator for Group {
+    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        values[0].as_primitive::<Float64Type>().iter().flatten().for_each(|value| self.sums.add(value));
+        Ok(())
+    }
+
+    fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
+        sums_of(states)?.into_iter().for_each(|sums| self.sums.with(sums));
+        Ok(())
+    }
+
+    fn state(&mut self) -> Result<Vec<ScalarValue>> {
+        columns_of(&[self.sums]).iter().map(|column| ScalarValue::try_from_array(column, 0)).collect()
+    }
+
+    fn evaluate(&mut self) -> Result<ScalarValue> {
+        Ok(ScalarValue::Float64(self.sums.spread(self.spread)))
+    }
+
+    fn size(&self) -> usize {
+        size_of_val(self)
+    }
+}
+
+/// Those of many groups.
+#[derive(Debug)]
+struct Groups {
+    spread: Spread,
+    sums: Vec<Sums>,
+}
+
+impl GroupsAccumulator for Groups {
+    fn update_batch(
+        &mut self,
+        values: &[ArrayRef],
+        group_indices: &[usize],
+        filter: Option<&BooleanArray>,
+        total: usize,
+    ) -> Result<()> {
+        self.sums.resize(total, Sums::default());
+        let values = values[0].as_primitive::<Float64Type>();
+        for (row, (group, value)) in group_indices.iter().zip(values).enumerate() {
+            let is_in = filter.is_none_or(|filter| filter.is_valid(row) && filter.value(row));
+            if let (true, Some(value)) = (is_in, value) {
+                self.sums[*group].add(value);
+            }
+        }
+        Ok(())
+    }
+
+    fn merge_batch(&mut self, states: &[ArrayRef], group_indices: &[usize], total: usize) -> Result<()> {
+        self.sums.resize(total, Sums::default());
+        for (group, sums) in group_indices.iter().zip(sums_of(states)?) {
+            self.sums[*group].with(sums);
+        }
+        Ok(())
+    }
+
+    fn convert_to_state(&self, values: &[ArrayRef], filter: Option<&BooleanArray>) -> Result<Vec<ArrayRef>> {
+        let rows: Vec<usize> = (0..values[0].len()).collect();
+        let mut alone = Self { spread: self.spread, sums: Vec::new() };
+        alone.update_batch(values, &rows, filter, rows.len())?;
+        alone.state(EmitTo::All)
+    }
+
+    fn state(&mut self, emit_to: EmitTo) -> Result<Vec<ArrayRef>> {
+        Ok(columns_of(&emit_to.take_needed(&mut self.sums)))
+    }
+
+    fn evaluate(&mut self, emit_to: EmitTo) -> Result<ArrayRef> {
+        Ok(spreads_of(&emit_to.take_needed(&mut self.sums), self.spread))
+    }
+
+    fn size(&self) -> usize {
+        size_of_val(self) + self.sums.capacity() * size_of::<Sums>()
+    }
+}
+
+/// See [`of_sums`].
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct OfSums {
+    spread: Spread,
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for OfSums {
+    fn name(&self) -> &'static str {
+        self.spread.of_sums()
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Float64)
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let sums = sums_of(&ColumnarValue::values_to_arrays(&args.args)?)?;
+        Ok(ColumnarValue::Array(spreads_of(&sums, self.spread)))
+    }
+}
+
+#[cfg(test)]
+mod tests;
