@@ -1,10 +1,11 @@
-//! Deviations and variances of integers of at most 32 bits: of their number, their sum and the sum of their squares,
-//! which are exact, so that they are the same in whatever order the values come and go.
+//! Deviations and variances of integers: of their number, their sum and the sum of their squares, which are exact, so
+//! that they are the same in whatever order the values come and go. The integers have been made floating point, as
+//! which the aggregates take them, and squares are added up in two parts, as they have up to 127 bits.
 //!
 //! Of other types, with DISTINCT, and of frames of windows, they are DataFusion's and those of `deviations`.
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Decimal128Array, Float64Array, Int64Array};
-use arrow::datatypes::{DataType, Decimal128Type, Field, FieldRef, Float64Type, Int64Type, i256};
+use arrow::datatypes::{DataType, Field, FieldRef, Float64Type, Int64Type, i256};
 use datafusion::common::{DFSchema, Result, ScalarValue, plan_err};
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
@@ -16,8 +17,13 @@ use datafusion::logical_expr::{
 use std::any::Any;
 use std::sync::Arc;
 
-/// The sums, as numerics: of 2^63 values none has more digits.
+/// What is added up, as numerics. Sums of them have ten digits more, and 2^60 values no more than those.
+const ADDED: DataType = DataType::Decimal128(28, 0);
+/// The sums.
 const SUM: DataType = DataType::Decimal128(38, 0);
+
+/// The bits of a square's lower part.
+const LOW: u32 = 60;
 
 /// Which of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -59,7 +65,7 @@ impl Spread {
     }
 }
 
-/// The function that takes the place of an aggregate of floating point that small integers were made.
+/// The function that takes the place of an aggregate of floating point that integers were made.
 ///
 /// # Errors
 /// When the type of an argument is not known.
@@ -73,7 +79,7 @@ pub(crate) fn exact(
     if distinct || of_integers(function).is_some() || *of.field.data_type() != DataType::Float64 {
         return Ok(None);
     }
-    if !matches!(of.expr.get_type(schema)?, DataType::Int16 | DataType::Int32) {
+    if !matches!(of.expr.get_type(schema)?, DataType::Int16 | DataType::Int32 | DataType::Int64) {
         return Ok(None);
     }
     Ok(Some(Arc::new(AggregateUDF::from(Integers { of_floats: Arc::clone(function), spread }))))
@@ -103,10 +109,36 @@ pub(crate) fn of_floats(expr: Expr) -> Expr {
     }
 }
 
-/// The same of a number of values, their sum and the sum of their squares.
-pub(crate) fn of_sums(spread: Spread, sums: [Expr; 3]) -> Expr {
-    let function = ScalarUDF::from(OfSums { spread, signature: Signature::any(3, Volatility::Immutable) });
+/// The same of the sums of some values: their number, and the sums of [`parts`] of them.
+pub(crate) fn of_sums(spread: Spread, sums: [Expr; 4]) -> Expr {
+    let function = ScalarUDF::from(OfSums { spread, signature: Signature::any(4, Volatility::Immutable) });
     Expr::ScalarFunction(ScalarFunction::new_udf(Arc::new(function), sums.into()))
+}
+
+/// What is added up of a value: itself, and the upper and the lower part of its square.
+pub(crate) fn parts(value: &Expr) -> [Expr; 3] {
+    [Part::Whole, Part::High, Part::Low].map(|part| {
+        let function = ScalarUDF::from(PartOf { part, signature: Signature::any(1, Volatility::Immutable) });
+        Expr::ScalarFunction(ScalarFunction::new_udf(Arc::new(function), vec![value.clone()]))
+    })
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Part {
+    Whole,
+    High,
+    Low,
+}
+
+impl Part {
+    fn of(self, value: f64) -> i128 {
+        let sums = Sums::of(value);
+        match self {
+            Self::Whole => sums.sum,
+            Self::High => sums.high,
+            Self::Low => sums.low,
+        }
+    }
 }
 
 /// The sums of some values.
@@ -114,20 +146,26 @@ pub(crate) fn of_sums(spread: Spread, sums: [Expr; 3]) -> Expr {
 struct Sums {
     count: i64,
     sum: i128,
-    squares: i128,
+    /// Of the parts of squares.
+    high: i128,
+    low: i128,
 }
 
 impl Sums {
-    fn add(&mut self, value: f64) {
-        // It was made of an integer.
-        let value = i128::from(value as i64);
-        self.with(Self { count: 1, sum: value, squares: value * value });
+    /// Those of one value, which was made of an integer.
+    fn of(value: f64) -> Self {
+        let value = value as i128;
+        // Where a value is null there may be anything.
+        let square = value.wrapping_mul(value);
+        let high = square >> LOW;
+        Self { count: 1, sum: value, high, low: square - (high << LOW) }
     }
 
-    fn with(&mut self, other: Self) {
+    fn add(&mut self, other: Self) {
         self.count += other.count;
         self.sum += other.sum;
-        self.squares += other.squares;
+        self.high += other.high;
+        self.low += other.low;
     }
 
     /// None of too few values.
@@ -137,8 +175,10 @@ impl Sums {
         if parts <= 0 {
             return None;
         }
-        let product = |one: i128, other: i128| i256::from_i128(one).wrapping_mul(i256::from_i128(other));
-        let far = product(count, self.squares).wrapping_sub(product(self.sum, self.sum));
+        let [high, low, sum] = [self.high, self.low, self.sum].map(i256::from_i128);
+        let squares = high.wrapping_mul(i256::from_i128(1 << LOW)).wrapping_add(low);
+        // Never below zero.
+        let far = i256::from_i128(count).wrapping_mul(squares).wrapping_sub(sum.wrapping_mul(sum));
         let (low, high) = far.to_parts();
         let far = (high as f64).mul_add(2.0_f64.powi(128), low as f64);
         let variance = far / (count * parts) as f64;
@@ -152,19 +192,18 @@ fn columns_of(sums: &[Sums]) -> Vec<ArrayRef> {
         Arc::new(Decimal128Array::from_iter_values(sums.iter().map(of)).with_data_type(SUM))
     };
     let counts: ArrayRef = Arc::new(Int64Array::from_iter_values(sums.iter().map(|sums| sums.count)));
-    vec![counts, numerics(|sums| sums.sum), numerics(|sums| sums.squares)]
+    vec![counts, numerics(|sums| sums.sum), numerics(|sums| sums.high), numerics(|sums| sums.low)]
 }
 
-/// Columns as sums; sums of nothing are null.
+/// Columns as sums; those of nothing are null.
 fn sums_of(columns: &[ArrayRef]) -> Result<Vec<Sums>> {
-    let [counts, sums, squares] = columns else { return plan_err!("a spread is of three sums") };
+    let [counts, numerics @ ..] = columns else { return plan_err!("a spread is of sums") };
+    let numerics: Vec<&Decimal128Array> = numerics.iter().map(|column| column.as_primitive()).collect();
+    let [sums, highs, lows] = numerics[..] else { return plan_err!("a spread is of other sums") };
     let counts = counts.as_primitive::<Int64Type>();
-    let (sums, squares) = (sums.as_primitive::<Decimal128Type>(), squares.as_primitive::<Decimal128Type>());
-    let of = |row: usize| {
-        if counts.is_null(row) || sums.is_null(row) || squares.is_null(row) {
-            return Sums::default();
-        }
-        Sums { count: counts.value(row), sum: sums.value(row), squares: squares.value(row) }
+    let of = |row: usize| match counts.value(row) {
+        0 => Sums::default(),
+        count => Sums { count, sum: sums.value(row), high: highs.value(row), low: lows.value(row) },
     };
     Ok((0..counts.len()).map(of).collect())
 }
@@ -211,7 +250,7 @@ impl AggregateUDFImpl for Integers {
 
     fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
         let field = |part: &str, of: DataType| Arc::new(Field::new(format_state_name(args.name, part), of, true));
-        Ok(vec![field("count", DataType::Int64), field("sum", SUM), field("squares", SUM)])
+        Ok(vec![field("count", DataType::Int64), field("sum", SUM), field("high", SUM), field("low", SUM)])
     }
 
     fn order_sensitivity(&self) -> AggregateOrderSensitivity {
@@ -232,12 +271,12 @@ struct Group {
 
 impl Accumulator for Group {
     fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
-        values[0].as_primitive::<Float64Type>().iter().flatten().for_each(|value| self.sums.add(value));
+        values[0].as_primitive::<Float64Type>().iter().flatten().for_each(|value| self.sums.add(Sums::of(value)));
         Ok(())
     }
 
     fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
-        sums_of(states)?.into_iter().for_each(|sums| self.sums.with(sums));
+        sums_of(states)?.into_iter().for_each(|sums| self.sums.add(sums));
         Ok(())
     }
 
@@ -274,7 +313,7 @@ impl GroupsAccumulator for Groups {
         for (row, (group, value)) in group_indices.iter().zip(values).enumerate() {
             let is_in = filter.is_none_or(|filter| filter.is_valid(row) && filter.value(row));
             if let (true, Some(value)) = (is_in, value) {
-                self.sums[*group].add(value);
+                self.sums[*group].add(Sums::of(value));
             }
         }
         Ok(())
@@ -283,7 +322,7 @@ impl GroupsAccumulator for Groups {
     fn merge_batch(&mut self, states: &[ArrayRef], group_indices: &[usize], total: usize) -> Result<()> {
         self.sums.resize(total, Sums::default());
         for (group, sums) in group_indices.iter().zip(sums_of(states)?) {
-            self.sums[*group].with(sums);
+            self.sums[*group].add(sums);
         }
         Ok(())
     }
@@ -331,6 +370,39 @@ impl ScalarUDFImpl for OfSums {
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let sums = sums_of(&ColumnarValue::values_to_arrays(&args.args)?)?;
         Ok(ColumnarValue::Array(spreads_of(&sums, self.spread)))
+    }
+}
+
+/// See [`parts`].
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct PartOf {
+    part: Part,
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for PartOf {
+    /// The names are kept with state.
+    fn name(&self) -> &'static str {
+        match self.part {
+            Part::Whole => "whole_of_float",
+            Part::High => "high_of_float_squared",
+            Part::Low => "low_of_float_squared",
+        }
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(ADDED)
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let values = ColumnarValue::values_to_arrays(&args.args)?;
+        let [values] = values.as_slice() else { return plan_err!("{} takes one value", self.name()) };
+        let parts: Decimal128Array = values.as_primitive::<Float64Type>().unary(|value| self.part.of(value));
+        Ok(ColumnarValue::Array(Arc::new(parts.with_data_type(ADDED))))
     }
 }
 

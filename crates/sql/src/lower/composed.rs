@@ -11,17 +11,12 @@ use super::{Builder, Planning};
 use crate::error::{Error, Result};
 use crate::session::view_schema;
 use crate::spreads;
-use arrow::datatypes::DataType;
 use datafusion::common::{Column, DFSchema};
 use datafusion::functions_aggregate::count::count_udaf;
 use datafusion::functions_aggregate::sum::sum_udaf;
 use datafusion::logical_expr::expr::AggregateFunction as Call;
-use datafusion::logical_expr::{Aggregate, AggregateUDF, Case, Expr, cast, lit};
+use datafusion::logical_expr::{Aggregate, AggregateUDF, Case, Expr, lit};
 use std::sync::Arc;
-
-/// Integers and their squares as they are added up: their sums have all digits that a numeric has, which is more
-/// than any number of rows needs.
-const ADDED: DataType = DataType::Decimal128(28, 0);
 
 /// A GROUP BY of others, and its columns over them.
 pub(super) struct Composed {
@@ -91,13 +86,10 @@ impl<'a> Parts<'a> {
             "bool_or" => Some(self.of_truths(call, argument, true)),
             _ if call.params.distinct => None,
             _ => spreads::of_integers(&call.func).map(|spread| {
-                let whole = cast(argument.clone(), DataType::Int64);
-                let squared = cast(whole.clone() * whole.clone(), ADDED);
-                let whole = cast(whole, ADDED);
+                let [whole, high, low] = spreads::parts(argument);
                 let count = self.other(call, count_udaf(), whole.clone());
-                let sum = self.other(call, sum_udaf(), whole);
-                let squares = self.other(call, sum_udaf(), squared);
-                spreads::of_sums(spread, [count, sum, squares])
+                let [sum, high, low] = [whole, high, low].map(|part| self.other(call, sum_udaf(), part));
+                spreads::of_sums(spread, [count, sum, high, low])
             }),
         }
     }
