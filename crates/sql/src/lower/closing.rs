@@ -44,7 +44,7 @@ impl Builder<'_> {
             return self.over_composed(&composed, aggregate, flow, owner);
         }
         if !Self::is_kept(aggregate) {
-            let hint = "use count, sum, avg, min and max, or group the view's rows in another view";
+            let hint = "use count, sum, avg, min, max, bool_and and bool_or, or group the view's rows in another view";
             return Err(Error::unsupported(format!("{WHAT} of another aggregate"), hint, self.closes));
         }
         let flow = self.lower(&aggregate.input, owner)?;
