@@ -1,9 +1,11 @@
-//! Deviations and variances of integers: of their number, their sum and the sum of their squares, which are exact, so
-//! that they are the same in whatever order the values come and go. The integers have been made floating point, as
-//! which the aggregates take them, and squares are added up in two parts, as they have up to 127 bits.
+//! Deviations and variances of integers, and of numerics of at most 15 digits: of their number, their sum and the sum
+//! of their squares, which are exact, so that they are the same in whatever order the values come and go. The values
+//! have been made floating point, as which the aggregates take them, and are found again by their digits behind the
+//! point. Squares are added up in two parts, as they have up to 127 bits.
 //!
 //! Of other types, with DISTINCT, and of frames of windows, they are DataFusion's and those of `deviations`.
 
+use crate::rounding;
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Decimal128Array, Float64Array, Int64Array};
 use arrow::datatypes::{DataType, Field, FieldRef, Float64Type, Int64Type, i256};
 use datafusion::common::{DFSchema, Result, ScalarValue, plan_err};
@@ -11,7 +13,7 @@ use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::utils::{AggregateOrderSensitivity, format_state_name};
 use datafusion::logical_expr::{
-    Accumulator, AggregateUDF, AggregateUDFImpl, ColumnarValue, EmitTo, Expr, ExprSchemable, GroupsAccumulator,
+    Accumulator, AggregateUDF, AggregateUDFImpl, Cast, ColumnarValue, EmitTo, Expr, ExprSchemable, GroupsAccumulator,
     ReversedUDAF, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 use std::any::Any;
@@ -25,16 +27,25 @@ const SUM: DataType = DataType::Decimal128(38, 0);
 /// The bits of a square's lower part.
 const LOW: u32 = 60;
 
-/// Which of them.
+/// The most digits of a numeric of which the nearest double precision is that of no other.
+const MOST_DIGITS: u8 = 15;
+
+/// Which of them, and how many digits behind the point the values have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Spread {
+pub(crate) struct Spread {
+    kind: Kind,
+    digits: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Kind {
     Variance,
     VarianceOfAll,
     Deviation,
     DeviationOfAll,
 }
 
-impl Spread {
+impl Kind {
     /// By DataFusion's name of the aggregate.
     fn named(name: &str) -> Option<Self> {
         match name {
@@ -46,7 +57,7 @@ impl Spread {
         }
     }
 
-    /// What the function is called that makes it of sums. The names are kept with state.
+    /// What the function is called that makes it of sums.
     const fn of_sums(self) -> &'static str {
         match self {
             Self::Variance => "var_of_sums",
@@ -65,7 +76,7 @@ impl Spread {
     }
 }
 
-/// The function that takes the place of an aggregate of floating point that integers were made.
+/// The function that takes the place of an aggregate of floating point that such values were made.
 ///
 /// # Errors
 /// When the type of an argument is not known.
@@ -75,23 +86,36 @@ pub(crate) fn exact(
     distinct: bool,
     schema: &DFSchema,
 ) -> Result<Option<Arc<AggregateUDF>>> {
-    let (Some(spread), [Expr::Cast(of)]) = (Spread::named(function.name()), args) else { return Ok(None) };
-    if distinct || of_integers(function).is_some() || *of.field.data_type() != DataType::Float64 {
+    let (Some(kind), [Expr::Cast(of)]) = (Kind::named(function.name()), args) else { return Ok(None) };
+    if distinct || of_exact(function).is_some() {
         return Ok(None);
     }
-    if !matches!(of.expr.get_type(schema)?, DataType::Int16 | DataType::Int32 | DataType::Int64) {
-        return Ok(None);
-    }
-    Ok(Some(Arc::new(AggregateUDF::from(Integers { of_floats: Arc::clone(function), spread }))))
+    let Some(digits) = digits_of(of, schema)? else { return Ok(None) };
+    let exact = Exact { of_floats: Arc::clone(function), spread: Spread { kind, digits } };
+    Ok(Some(Arc::new(AggregateUDF::from(exact))))
 }
 
-/// Which of them a function is, if it is one of integers.
-pub(crate) fn of_integers(function: &AggregateUDF) -> Option<Spread> {
+/// The digits behind the point of what a cast makes double precision; none where it is no such value.
+fn digits_of(cast: &Cast, schema: &DFSchema) -> Result<Option<u32>> {
+    if *cast.field.data_type() != DataType::Float64 {
+        return Ok(None);
+    }
+    Ok(match rounding::of_numeric(&cast.expr).unwrap_or(&cast.expr).get_type(schema)? {
+        DataType::Int16 | DataType::Int32 | DataType::Int64 => Some(0),
+        DataType::Decimal128(precision @ ..=MOST_DIGITS, scale) => {
+            u32::try_from(scale).ok().filter(|digits| *digits <= u32::from(precision))
+        }
+        _ => None,
+    })
+}
+
+/// Which of them a function is, if it is one of exact sums.
+pub(crate) fn of_exact(function: &AggregateUDF) -> Option<Spread> {
     let function: &dyn Any = function.inner().as_ref();
-    function.downcast_ref::<Integers>().map(|of| of.spread)
+    function.downcast_ref::<Exact>().map(|of| of.spread)
 }
 
-/// An aggregate as it was before integers had their own: for what was made then.
+/// An aggregate as it was before there were exact ones: for what was made then.
 pub(crate) fn of_floats(expr: Expr) -> Expr {
     match expr {
         Expr::Alias(mut alias) => {
@@ -100,7 +124,7 @@ pub(crate) fn of_floats(expr: Expr) -> Expr {
         }
         Expr::AggregateFunction(mut call) => {
             let inner: &dyn Any = call.func.inner().as_ref();
-            if let Some(known) = inner.downcast_ref::<Integers>().map(|of| Arc::clone(&of.of_floats)) {
+            if let Some(known) = inner.downcast_ref::<Exact>().map(|of| Arc::clone(&of.of_floats)) {
                 call.func = known;
             }
             Expr::AggregateFunction(call)
@@ -111,16 +135,28 @@ pub(crate) fn of_floats(expr: Expr) -> Expr {
 
 /// The same of the sums of some values: their number, and the sums of [`parts`] of them.
 pub(crate) fn of_sums(spread: Spread, sums: [Expr; 4]) -> Expr {
-    let function = ScalarUDF::from(OfSums { spread, signature: Signature::any(4, Volatility::Immutable) });
+    let name = with_digits(spread.kind.of_sums(), spread.digits);
+    let function = ScalarUDF::from(OfSums { name, spread, signature: Signature::any(4, Volatility::Immutable) });
     Expr::ScalarFunction(ScalarFunction::new_udf(Arc::new(function), sums.into()))
 }
 
 /// What is added up of a value: itself, and the upper and the lower part of its square.
-pub(crate) fn parts(value: &Expr) -> [Expr; 3] {
+pub(crate) fn parts(spread: Spread, value: &Expr) -> [Expr; 3] {
     [Part::Whole, Part::High, Part::Low].map(|part| {
-        let function = ScalarUDF::from(PartOf { part, signature: Signature::any(1, Volatility::Immutable) });
+        let (digits, signature) = (spread.digits, Signature::any(1, Volatility::Immutable));
+        let function = ScalarUDF::from(PartOf { name: with_digits(part.name(), digits), part, digits, signature });
         Expr::ScalarFunction(ScalarFunction::new_udf(Arc::new(function), vec![value.clone()]))
     })
+}
+
+/// A function's name, of values with digits behind the point. The names are kept with state.
+fn with_digits(name: &str, digits: u32) -> String {
+    if digits == 0 { name.to_owned() } else { format!("{name}_{digits}") }
+}
+
+/// What values with so many digits behind the point are multiplied with to be whole.
+fn unit(digits: u32) -> f64 {
+    10_i64.pow(digits) as f64
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -131,8 +167,16 @@ enum Part {
 }
 
 impl Part {
-    fn of(self, value: f64) -> i128 {
-        let sums = Sums::of(value);
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Whole => "whole_of_float",
+            Self::High => "high_of_float_squared",
+            Self::Low => "low_of_float_squared",
+        }
+    }
+
+    fn of(self, value: f64, unit: f64) -> i128 {
+        let sums = Sums::of(value, unit);
         match self {
             Self::Whole => sums.sum,
             Self::High => sums.high,
@@ -152,9 +196,9 @@ struct Sums {
 }
 
 impl Sums {
-    /// Those of one value, which was made of an integer.
-    fn of(value: f64) -> Self {
-        let value = value as i128;
+    /// Those of one value in units, which is as far from a whole number as floating point makes it.
+    fn of(value: f64, unit: f64) -> Self {
+        let value = (value * unit).round() as i128;
         // Where a value is null there may be anything.
         let square = value.wrapping_mul(value);
         let high = square >> LOW;
@@ -171,7 +215,7 @@ impl Sums {
     /// None of too few values.
     fn spread(self, spread: Spread) -> Option<f64> {
         let count = i128::from(self.count);
-        let parts = if spread.is_of_all() { count } else { count - 1 };
+        let parts = if spread.kind.is_of_all() { count } else { count - 1 };
         if parts <= 0 {
             return None;
         }
@@ -181,8 +225,8 @@ impl Sums {
         let far = i256::from_i128(count).wrapping_mul(squares).wrapping_sub(sum.wrapping_mul(sum));
         let (low, high) = far.to_parts();
         let far = (high as f64).mul_add(2.0_f64.powi(128), low as f64);
-        let variance = far / (count * parts) as f64;
-        Some(if spread.is_root() { variance.sqrt() } else { variance })
+        let variance = far / (count * parts) as f64 / 10_i128.pow(2 * spread.digits) as f64;
+        Some(if spread.kind.is_root() { variance.sqrt() } else { variance })
     }
 }
 
@@ -212,14 +256,14 @@ fn spreads_of(sums: &[Sums], spread: Spread) -> ArrayRef {
     Arc::new(sums.iter().map(|sums| sums.spread(spread)).collect::<Float64Array>())
 }
 
-/// An aggregate of integers in the place of one of floating point, over that.
+/// An aggregate of exact sums in the place of one of floating point, over that.
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct Integers {
+struct Exact {
     of_floats: Arc<AggregateUDF>,
     spread: Spread,
 }
 
-impl AggregateUDFImpl for Integers {
+impl AggregateUDFImpl for Exact {
     fn name(&self) -> &str {
         self.of_floats.name()
     }
@@ -271,7 +315,8 @@ struct Group {
 
 impl Accumulator for Group {
     fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
-        values[0].as_primitive::<Float64Type>().iter().flatten().for_each(|value| self.sums.add(Sums::of(value)));
+        let unit = unit(self.spread.digits);
+        values[0].as_primitive::<Float64Type>().iter().flatten().for_each(|value| self.sums.add(Sums::of(value, unit)));
         Ok(())
     }
 
@@ -309,11 +354,11 @@ impl GroupsAccumulator for Groups {
         total: usize,
     ) -> Result<()> {
         self.sums.resize(total, Sums::default());
-        let values = values[0].as_primitive::<Float64Type>();
+        let (values, unit) = (values[0].as_primitive::<Float64Type>(), unit(self.spread.digits));
         for (row, (group, value)) in group_indices.iter().zip(values).enumerate() {
             let is_in = filter.is_none_or(|filter| filter.is_valid(row) && filter.value(row));
             if let (true, Some(value)) = (is_in, value) {
-                self.sums[*group].add(Sums::of(value));
+                self.sums[*group].add(Sums::of(value, unit));
             }
         }
         Ok(())
@@ -350,13 +395,14 @@ impl GroupsAccumulator for Groups {
 /// See [`of_sums`].
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct OfSums {
+    name: String,
     spread: Spread,
     signature: Signature,
 }
 
 impl ScalarUDFImpl for OfSums {
-    fn name(&self) -> &'static str {
-        self.spread.of_sums()
+    fn name(&self) -> &str {
+        &self.name
     }
 
     fn signature(&self) -> &Signature {
@@ -376,18 +422,15 @@ impl ScalarUDFImpl for OfSums {
 /// See [`parts`].
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct PartOf {
+    name: String,
     part: Part,
+    digits: u32,
     signature: Signature,
 }
 
 impl ScalarUDFImpl for PartOf {
-    /// The names are kept with state.
-    fn name(&self) -> &'static str {
-        match self.part {
-            Part::Whole => "whole_of_float",
-            Part::High => "high_of_float_squared",
-            Part::Low => "low_of_float_squared",
-        }
+    fn name(&self) -> &str {
+        &self.name
     }
 
     fn signature(&self) -> &Signature {
@@ -401,7 +444,8 @@ impl ScalarUDFImpl for PartOf {
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let values = ColumnarValue::values_to_arrays(&args.args)?;
         let [values] = values.as_slice() else { return plan_err!("{} takes one value", self.name()) };
-        let parts: Decimal128Array = values.as_primitive::<Float64Type>().unary(|value| self.part.of(value));
+        let unit = unit(self.digits);
+        let parts: Decimal128Array = values.as_primitive::<Float64Type>().unary(|value| self.part.of(value, unit));
         Ok(ColumnarValue::Array(Arc::new(parts.with_data_type(ADDED))))
     }
 }

@@ -1,5 +1,5 @@
 //! Aggregates that follow from others that are kept incrementally: `bool_and` and `bool_or` from counts, deviations
-//! and variances of integers from their number, their sum and the sum of their squares.
+//! and variances of integers and short numerics from their number, their sum and the sum of their squares.
 //!
 //! The GROUP BY has these others, and what is asked for is computed above it, from a group's row alone. Invariant:
 //! what is computed is to the last bit what the aggregate gives of the group's rows in any order.
@@ -85,8 +85,8 @@ impl<'a> Parts<'a> {
             "bool_and" => Some(self.of_truths(call, argument, false)),
             "bool_or" => Some(self.of_truths(call, argument, true)),
             _ if call.params.distinct => None,
-            _ => spreads::of_integers(&call.func).map(|spread| {
-                let [whole, high, low] = spreads::parts(argument);
+            _ => spreads::of_exact(&call.func).map(|spread| {
+                let [whole, high, low] = spreads::parts(spread, argument);
                 let count = self.other(call, count_udaf(), whole.clone());
                 let [sum, high, low] = [whole, high, low].map(|part| self.other(call, sum_udaf(), part));
                 spreads::of_sums(spread, [count, sum, high, low])

@@ -1,6 +1,10 @@
 use super::*;
 
-const ALL: [Spread; 4] = [Spread::Variance, Spread::VarianceOfAll, Spread::Deviation, Spread::DeviationOfAll];
+const ALL: [Spread; 4] = [of(Kind::Variance), of(Kind::VarianceOfAll), of(Kind::Deviation), of(Kind::DeviationOfAll)];
+
+const fn of(kind: Kind) -> Spread {
+    Spread { kind, digits: 0 }
+}
 
 fn column(values: &[Option<f64>]) -> [ArrayRef; 1] {
     [Arc::new(Float64Array::from(values.to_vec()))]
@@ -26,8 +30,8 @@ fn twin(spread: Spread, values: &[Option<f64>]) -> Option<f64> {
     let count = values.len() as f64;
     let average = values.iter().sum::<f64>() / count;
     let far: f64 = values.iter().map(|value| (value - average) * (value - average)).sum();
-    let parts = if spread.is_of_all() { count } else { count - 1.0 };
-    (parts > 0.0).then(|| if spread.is_root() { (far / parts).sqrt() } else { far / parts })
+    let parts = if spread.kind.is_of_all() { count } else { count - 1.0 };
+    (parts > 0.0).then(|| if spread.kind.is_root() { (far / parts).sqrt() } else { far / parts })
 }
 
 /// Numbers that look random and are the same in each run.
@@ -60,7 +64,7 @@ fn what_is_kept_under_changes_is_what_is_computed_from_scratch() {
                 for (sum, part) in
                     [(&mut kept.sum, Part::Whole), (&mut kept.high, Part::High), (&mut kept.low, Part::Low)]
                 {
-                    *sum += part.of(value) * i128::from(weight);
+                    *sum += part.of(value, 1.0) * i128::from(weight);
                 }
             }
             let turned: Vec<Option<f64>> = values.iter().rev().copied().collect();
@@ -106,21 +110,21 @@ fn groups_are_those_of_their_parts() {
 #[test]
 fn the_limits_of_bigint_are_within() {
     let ends = [Some(i64::MIN as f64), Some(i64::MAX as f64)];
-    assert_eq!(from_scratch(Spread::VarianceOfAll, &ends), Some(2.0_f64.powi(126)));
-    assert_eq!(from_scratch(Spread::DeviationOfAll, &ends), Some(2.0_f64.powi(63)));
-    assert_eq!(from_scratch(Spread::Variance, &ends), Some(2.0_f64.powi(127)));
+    assert_eq!(from_scratch(of(Kind::VarianceOfAll), &ends), Some(2.0_f64.powi(126)));
+    assert_eq!(from_scratch(of(Kind::DeviationOfAll), &ends), Some(2.0_f64.powi(63)));
+    assert_eq!(from_scratch(of(Kind::Variance), &ends), Some(2.0_f64.powi(127)));
     let close = [Some(2.0_f64.powi(52)), Some(2.0_f64.powi(52) + 1.0)];
-    assert_eq!(from_scratch(Spread::VarianceOfAll, &close), Some(0.25), "no digit is lost");
-    assert_eq!(from_scratch(Spread::Variance, &[Some(3.0)]), None);
-    assert_eq!(from_scratch(Spread::VarianceOfAll, &[Some(3.0), None]), Some(0.0));
-    assert_eq!(from_scratch(Spread::VarianceOfAll, &[None]), None);
+    assert_eq!(from_scratch(of(Kind::VarianceOfAll), &close), Some(0.25), "no digit is lost");
+    assert_eq!(from_scratch(of(Kind::Variance), &[Some(3.0)]), None);
+    assert_eq!(from_scratch(of(Kind::VarianceOfAll), &[Some(3.0), None]), Some(0.0));
+    assert_eq!(from_scratch(of(Kind::VarianceOfAll), &[None]), None);
 }
 
 #[test]
 fn parts_and_sums_are_made_of_columns() {
     let values = [Some(3.0), None, Some(-9_007_199_254_740_992.0), Some(4.0)];
     let made: Vec<Decimal128Array> = [Part::Whole, Part::High, Part::Low]
-        .map(|part| values.iter().map(|value| value.map(|value| part.of(value))).collect::<Decimal128Array>())
+        .map(|part| values.iter().map(|value| value.map(|value| part.of(value, 1.0))).collect::<Decimal128Array>())
         .into();
     let sums: Vec<ArrayRef> = made
         .iter()
@@ -139,5 +143,24 @@ fn parts_and_sums_are_made_of_columns() {
         Arc::new(Decimal128Array::from(vec![None::<i128>]).with_data_type(SUM)),
         Arc::new(Decimal128Array::from(vec![None::<i128>]).with_data_type(SUM)),
     ];
-    assert!(spreads_of(&sums_of(&nothing).expect("sums"), Spread::VarianceOfAll).is_null(0));
+    assert!(spreads_of(&sums_of(&nothing).expect("sums"), of(Kind::VarianceOfAll)).is_null(0));
+}
+
+#[test]
+fn digits_behind_the_point_are_found_again() {
+    let mut seed = 3;
+    for digits in 0..=15_u32 {
+        let spread = Spread { kind: Kind::VarianceOfAll, digits };
+        for _ in 0..200 {
+            let number = ((drawn(&mut seed) << 31) | drawn(&mut seed)) as i64 % 10_i64.pow(15);
+            let text = format!("{number}e-{digits}");
+            let nearest: f64 = text.parse().expect("a number");
+            assert_eq!(Part::Whole.of(nearest, unit(digits)), i128::from(number), "{text}");
+            assert_eq!(Part::Whole.of(-nearest, unit(digits)), -i128::from(number), "-{text}");
+        }
+        let ends = [Some(10_f64.powi(-(digits as i32))), Some(0.0)];
+        let found = from_scratch(spread, &ends).expect("a variance");
+        let expected = 0.25 * 10_f64.powi(-2 * digits as i32);
+        assert!((found - expected).abs() <= expected * 1e-12, "{digits}: {found}");
+    }
 }
