@@ -408,6 +408,16 @@ mod tests {
     }
 
     #[test]
+    fn what_was_made_before_the_ways_had_numbers_is_planned_the_first_one() {
+        let first = serde_json::to_string(&entry(1, "a")).expect("written");
+        assert!(!first.contains("planning"), "as it was written then: {first}");
+        assert_eq!(serde_json::from_str::<Entry>(&first).expect("read"), entry(1, "a"));
+        let second = Entry { planning: 1, ..entry(1, "a") };
+        let written = serde_json::to_string(&second).expect("written");
+        assert_eq!(serde_json::from_str::<Entry>(&written).expect("read"), second);
+    }
+
+    #[test]
     fn it_is_read_back_as_it_was_written() {
         let folder = tempfile::tempdir().expect("a folder");
         let mut catalog = Catalog::open(folder.path()).expect("new");
