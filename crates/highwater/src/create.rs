@@ -21,7 +21,7 @@ use highwater_connectors::{Created, DELETED, ERROR_COLUMNS, Envelope, Format, In
 use highwater_engine::plan::{self, Operator};
 use highwater_engine::source::{Extent, Source};
 use highwater_engine::{CheckpointOutcome, CheckpointReport, Trigger};
-use highwater_sql::lower::{FedTable, Maintained, tried};
+use highwater_sql::lower::{FedTable, Maintained, Planning, tried};
 use highwater_sql::naming::{self, Naming};
 use highwater_sql::statement::{
     self, CreateIndex, CreateSink, CreateSource, CreateSubscription, CreateTable, CreateView, Encoding, Name, Property,
@@ -700,6 +700,7 @@ fn entry(state: &State, kind: Kind, name: &Name, text: &str, pipeline: Option<St
         rewritten: false,
         added: Vec::new(),
         pipeline,
+        planning: Planning::NEWEST.0,
         settings: BTreeMap::new(),
     }
 }

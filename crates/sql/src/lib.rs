@@ -88,6 +88,7 @@ pub mod session;
 mod session_window;
 mod sets;
 mod shifts;
+mod spreads;
 pub mod sql_function;
 pub mod statement;
 mod subquery;

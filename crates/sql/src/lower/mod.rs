@@ -7,6 +7,7 @@
 
 mod aggregate;
 mod closing;
+mod composed;
 mod compute;
 mod fed;
 mod first;
@@ -62,6 +63,18 @@ use std::sync::Arc;
 
 type Physical = Arc<dyn PhysicalExpr>;
 
+/// How queries become operators. What was made is planned for ever as it was then, so that its operators find what
+/// is kept for them: each way has a number, and the newest is that of what is made now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Planning(pub u32);
+
+impl Planning {
+    /// The first that takes aggregates for what follows from others that are kept incrementally.
+    pub const COMPOSED: Self = Self(1);
+    /// That of what is made now.
+    pub const NEWEST: Self = Self::COMPOSED;
+}
+
 /// Makes the plan of one pipeline, view by view in the order of their creation.
 #[derive(Debug)]
 pub struct Builder<'a> {
@@ -71,6 +84,7 @@ pub struct Builder<'a> {
     changes: BTreeMap<String, Arc<dyn ChangeSource>>,
     fed: BTreeMap<String, FedTable>,
     incarnations: BTreeMap<String, u64>,
+    plannings: BTreeMap<String, Planning>,
     policies: BTreeMap<String, OnError>,
     /// Of sources and tables.
     watermarks: BTreeMap<String, Watermark>,
@@ -126,6 +140,7 @@ impl<'a> Builder<'a> {
             changes: BTreeMap::new(),
             fed: BTreeMap::new(),
             incarnations: BTreeMap::new(),
+            plannings: BTreeMap::new(),
             policies: BTreeMap::new(),
             watermarks: BTreeMap::new(),
             carried: Vec::new(),
@@ -143,6 +158,11 @@ impl<'a> Builder<'a> {
         self.incarnations.insert(name.to_owned(), incarnation);
     }
 
+    /// How the query of an object becomes operators; the newest way unless this says otherwise.
+    pub fn planning(&mut self, name: &str, planning: Planning) {
+        self.plannings.insert(name.to_owned(), planning);
+    }
+
     /// What the nodes made for an object do with rows for which their expressions cannot be computed; the
     /// pipeline fails unless this says otherwise.
     pub fn on_error(&mut self, name: &str, on_error: OnError) {
@@ -151,6 +171,10 @@ impl<'a> Builder<'a> {
 
     fn policy(&self, name: &str) -> OnError {
         self.policies.get(name).copied().unwrap_or_default()
+    }
+
+    fn is_planned_as(&self, owner: &str, planning: Planning) -> bool {
+        self.plannings.get(owner).is_none_or(|known| *known >= planning)
     }
 
     /// Makes a table known; it becomes a node when a view reads it.
