@@ -10,12 +10,13 @@
 
 use crate::backlog::Backlog;
 use crate::batch::Batch;
+use crate::changes::Wake;
 use crate::control::{BACKFILLED, SupplyTold};
 use crate::error::{Error, Result};
 use crate::fill::Giving;
 use crate::memory::{Held, Memory};
 use crate::metrics::GapMeter;
-use crate::reads::{Moment, ReadPart, Reads, Wish};
+use crate::reads::{Hurry, Moment, ReadPart, Reads, Step, Wish};
 use crate::shared::Run;
 use crate::snapshot::Snapshots;
 use crate::source::Offset;
@@ -94,6 +95,13 @@ pub(crate) trait Logic {
         unreadable()
     }
 
+    /// Gives up the read in progress, if there is one.
+    fn end_read(&mut self) {
+        for table in self.tables() {
+            table.end_read();
+        }
+    }
+
     /// The hashes of the keys of rows that it gave, by which they are in key groups.
     fn hashes(&self, _rows: &RecordBatch) -> Result<Vec<u64>> {
         unreadable()
@@ -129,6 +137,8 @@ pub(crate) struct Surroundings {
 pub(crate) enum Turn {
     /// Nothing to do until input, a tick or a settled checkpoint comes.
     Rest,
+    /// The same, or until rows of a read are taken; who does not take them is looked at after a while.
+    Later,
     /// There is more to do at once.
     Again,
 }
@@ -151,6 +161,10 @@ pub(crate) struct Stateful<L> {
     settling: Option<CheckpointId>,
     reading: Option<ReadPart>,
     waiting_reads: VecDeque<ReadPart>,
+    /// A read of a later epoch was refused because of the one in progress.
+    is_read_waited_for: bool,
+    /// Gives it another turn, from any thread.
+    wake: Option<Wake>,
     /// Who is told of every epoch's changes.
     taps: Vec<Tap>,
     gap: GapMeter,
@@ -228,12 +242,19 @@ impl<L: Logic> Stateful<L> {
             settling: None,
             reading: None,
             waiting_reads: VecDeque::new(),
+            is_read_waited_for: false,
+            wake: None,
             taps: Vec::new(),
             gap: GapMeter::new(),
             fills,
             giving: None,
             filled: 0,
         }
+    }
+
+    /// The same, woken by `wake` when rows of a read are taken.
+    pub(crate) fn woken_by(self, wake: Wake) -> Self {
+        Self { wake: Some(wake), ..self }
     }
 
     /// Keeps a batch of one of the inputs until its epoch is current.
@@ -268,7 +289,8 @@ impl<L: Logic> Stateful<L> {
         self.settle()?;
         loop {
             let worked = self.apply_one(deadline)?;
-            let copied = self.background()?;
+            // When no more input can come, the run ends.
+            let copied = self.background(complete(u64::MAX))?;
             if worked == Applied::Nothing {
                 if self.may_close(&complete) {
                     let mut emitted = Emitted { changes: Vec::new(), fills: vec![Vec::new(); self.fills.len()] };
@@ -281,9 +303,9 @@ impl<L: Logic> Stateful<L> {
                 } else if self.stage != Stage::Open {
                     self.gap.idle();
                     return Ok(Turn::Again);
-                } else if copied == Turn::Rest {
+                } else if copied != Turn::Again {
                     self.gap.idle();
-                    return Ok(Turn::Rest);
+                    return Ok(copied);
                 }
             }
             if worked == Applied::Unloaded || Instant::now() >= deadline {
@@ -514,6 +536,7 @@ impl<L: Logic> Stateful<L> {
             return Ok(());
         }
         if self.reading.is_some() {
+            self.is_read_waited_for = true;
             for part in self.waiting_reads.drain(..) {
                 part.busy();
             }
@@ -535,8 +558,9 @@ impl<L: Logic> Stateful<L> {
         for part in parts {
             first.join(part);
         }
-        first.begin();
+        first.begin(self.wake.as_ref());
         self.reading = Some(first);
+        self.is_read_waited_for = false;
         Ok(())
     }
 
@@ -573,8 +597,44 @@ impl<L: Logic> Stateful<L> {
         Ok(())
     }
 
+    /// What the read in progress is in the way of.
+    fn hurry(&self, is_ending: bool) -> Hurry {
+        // What it has yet to copy cannot be evicted.
+        let is_short = self.all_dirty && self.held.to_free() > 0;
+        let is_filling = self.fills.iter().any(|fill| fill.next().is_some());
+        match is_ending {
+            true => Hurry::Ending,
+            false if self.is_read_waited_for || is_short || is_filling => Hurry::Waited,
+            false => Hurry::No,
+        }
+    }
+
+    /// A slice of a read; false when it waits for its rows to be taken.
+    fn read_on(&mut self, mut part: ReadPart, is_ending: bool, deadline: Instant) -> Result<bool> {
+        match part.step(self.hurry(is_ending)) {
+            Step::Give => {}
+            Step::Pause => {
+                self.reading = Some(part);
+                return Ok(false);
+            }
+            Step::End => {
+                self.logic.end_read();
+                return Ok(true);
+            }
+        }
+        let mut rows = Vec::new();
+        let over = self.logic.read_on(deadline, &mut rows)?;
+        part.give(rows);
+        if over {
+            part.finish();
+        } else {
+            self.reading = Some(part);
+        }
+        Ok(true)
+    }
+
     /// One slice of what is not urgent: copying out, reading, loading.
-    fn background(&mut self) -> Result<Turn> {
+    fn background(&mut self, is_ending: bool) -> Result<Turn> {
         let deadline = Instant::now() + BACKGROUND_SLICE;
         if let Some(mut copying) = self.copying.take() {
             if self.copy_on(&mut copying, deadline)? {
@@ -584,15 +644,9 @@ impl<L: Logic> Stateful<L> {
             }
             return Ok(Turn::Again);
         }
-        if let Some(mut part) = self.reading.take() {
-            let mut rows = Vec::new();
-            let over = self.logic.read_on(deadline, &mut rows)?;
-            part.give(rows);
-            if over {
-                part.finish();
-            } else {
-                self.reading = Some(part);
-            }
+        if let Some(part) = self.reading.take()
+            && self.read_on(part, is_ending, deadline)?
+        {
             return Ok(Turn::Again);
         }
         if !self.loaded {
@@ -603,7 +657,8 @@ impl<L: Logic> Stateful<L> {
             self.evict();
             return Ok(Turn::Again);
         }
-        Ok(self.evict())
+        let evicted = self.evict();
+        Ok(if evicted == Turn::Rest && self.reading.is_some() { Turn::Later } else { evicted })
     }
 
     fn copy_on(&mut self, copying: &mut Copying, deadline: Instant) -> Result<bool> {

@@ -247,6 +247,7 @@ impl<'s> Wiring<'_, 's> {
         let mut builder = OperatorBuilder::new(node.name.clone(), self.scope);
         let info = builder.operator_info();
         let here = self.scope.activator_for(Rc::clone(&info.address));
+        let wake = self.wake(&info.address);
         self.around.snapshots.wake_operator(self.scope.activator_for(info.address));
         let (groups, workers) = (self.spec.key_groups, self.place.workers);
         let pact = || DistributorPact(move |_: usize| ByKeyGroup::new(groups, workers));
@@ -262,7 +263,7 @@ impl<'s> Wiring<'_, 's> {
         }
         let (_done, done_out) = builder.new_output::<Parcel<()>>();
         let (run, name) = (Arc::clone(&self.spec.run), node.name.clone());
-        let mut operator = logic.map(|logic| self.living(id, logic));
+        let mut operator = logic.map(|logic| self.living(id, logic).woken_by(wake));
         let mut telling = self.own_telling(id, &mut builder);
         builder.build_reschedule(move |mut capabilities| {
             telling.begin(&mut capabilities);
@@ -301,11 +302,12 @@ impl<'s> Wiring<'_, 's> {
                     capabilities.iter_mut().for_each(|capability| capability.downgrade(&operator.open_epoch()));
                 }
                 // Timely takes the answer for whether the operator may end, not for when it runs again.
-                let again = turn == Some(Turn::Again);
-                if again {
-                    here.activate();
+                match turn {
+                    Some(Turn::Again) => here.activate(),
+                    Some(Turn::Later) => here.activate_after(LATER),
+                    _ => {}
                 }
-                again
+                matches!(turn, Some(Turn::Again | Turn::Later))
             }
         });
         self.done.push(done_out);
