@@ -3,7 +3,7 @@
 //! Invariant: an operator that has more to do activates itself.
 
 use super::changes::told_of;
-use super::{Builder, Built, Flows, Parcels, Wiring};
+use super::{Alarm, Builder, Built, Flows, Parcels, Wiring};
 use crate::batch::Batch;
 use crate::control::BACKFILLED;
 use crate::error::{Error, Result};
@@ -33,6 +33,9 @@ use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::operators::generic::operator::Operator as _;
 use timely::dataflow::operators::generic::{InputHandleCore, OutputBuilder};
 use timely::progress::frontier::MutableAntichain;
+
+/// How soon an operator looks again at who reads and takes no rows.
+const LATER: Duration = Duration::from_millis(100);
 
 impl<'s> Wiring<'_, 's> {
     pub(super) fn stateless(
@@ -246,7 +249,8 @@ impl<'s> Wiring<'_, 's> {
         let node = &self.spec.plan.nodes[id.0];
         let mut builder = OperatorBuilder::new(node.name.clone(), self.scope);
         let info = builder.operator_info();
-        let here = self.scope.activator_for(Rc::clone(&info.address));
+        let here = Rc::new(self.scope.activator_for(Rc::clone(&info.address)));
+        let mut alarm = Alarm { here: Rc::clone(&here), at: None };
         let wake = self.wake(&info.address);
         self.around.snapshots.wake_operator(self.scope.activator_for(info.address));
         let (groups, workers) = (self.spec.key_groups, self.place.workers);
@@ -304,7 +308,7 @@ impl<'s> Wiring<'_, 's> {
                 // Timely takes the answer for whether the operator may end, not for when it runs again.
                 match turn {
                     Some(Turn::Again) => here.activate(),
-                    Some(Turn::Later) => here.activate_after(LATER),
+                    Some(Turn::Later) => alarm.set(LATER),
                     _ => {}
                 }
                 matches!(turn, Some(Turn::Again | Turn::Later))
