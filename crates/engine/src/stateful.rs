@@ -602,10 +602,12 @@ impl<L: Logic> Stateful<L> {
         // What it has yet to copy cannot be evicted.
         let is_short = self.all_dirty && self.held.to_free() > 0;
         let is_filling = self.fills.iter().any(|fill| fill.next().is_some());
-        match is_ending {
-            true => Hurry::Ending,
-            false if self.is_read_waited_for || is_short || is_filling => Hurry::Waited,
-            false => Hurry::No,
+        if is_ending {
+            Hurry::Ending
+        } else if self.is_read_waited_for || is_short || is_filling {
+            Hurry::Waited
+        } else {
+            Hurry::No
         }
     }
 

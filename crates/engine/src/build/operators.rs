@@ -249,10 +249,8 @@ impl<'s> Wiring<'_, 's> {
         let node = &self.spec.plan.nodes[id.0];
         let mut builder = OperatorBuilder::new(node.name.clone(), self.scope);
         let info = builder.operator_info();
-        let here = Rc::new(self.scope.activator_for(Rc::clone(&info.address)));
-        let mut alarm = Alarm { here: Rc::clone(&here), at: None };
-        let wake = self.wake(&info.address);
-        self.around.snapshots.wake_operator(self.scope.activator_for(info.address));
+        let mut alarm = Alarm { here: Rc::new(self.scope.activator_for(Rc::clone(&info.address))), at: None };
+        self.around.snapshots.wake_operator(self.scope.activator_for(Rc::clone(&info.address)));
         let (groups, workers) = (self.spec.key_groups, self.place.workers);
         let pact = || DistributorPact(move |_: usize| ByKeyGroup::new(groups, workers));
         let mut dealt: Vec<_> = from.dealt.into_iter().map(|input| builder.new_input(input, pact())).collect();
@@ -267,7 +265,7 @@ impl<'s> Wiring<'_, 's> {
         }
         let (_done, done_out) = builder.new_output::<Parcel<()>>();
         let (run, name) = (Arc::clone(&self.spec.run), node.name.clone());
-        let mut operator = logic.map(|logic| self.living(id, logic).woken_by(wake));
+        let mut operator = logic.map(|logic| self.living(id, logic).woken_by(self.wake(&info.address)));
         let mut telling = self.own_telling(id, &mut builder);
         builder.build_reschedule(move |mut capabilities| {
             telling.begin(&mut capabilities);
@@ -307,7 +305,7 @@ impl<'s> Wiring<'_, 's> {
                 }
                 // Timely takes the answer for whether the operator may end, not for when it runs again.
                 match turn {
-                    Some(Turn::Again) => here.activate(),
+                    Some(Turn::Again) => alarm.here.activate(),
                     Some(Turn::Later) => alarm.set(LATER),
                     _ => {}
                 }
