@@ -406,6 +406,13 @@ impl Ticket {
         Ok(Some(self.readings.first().map(|reading| reading.moment).unwrap_or_default()))
     }
 
+    /// Lets all rows come at once.
+    pub(crate) fn hasten(&self) {
+        for reading in &self.readings {
+            reading.hasten();
+        }
+    }
+
     /// Waits for the parts of all workers. `None` when the read has to be asked for again.
     ///
     /// # Errors
@@ -413,9 +420,7 @@ impl Ticket {
     /// `TooMuch` when the rows take more than they may.
     pub(crate) fn wait(mut self, pipeline: &str, workers: usize, timeout: Duration) -> Result<Option<Answered>> {
         let (most, mut before, mut answered) = (self.most_bytes, 0, Answered::default());
-        for reading in &self.readings {
-            reading.hasten();
-        }
+        self.hasten();
         for reading in &mut self.readings {
             let is_over = reading.answer(pipeline, timeout, |reading| {
                 if before + reading.bytes > most {

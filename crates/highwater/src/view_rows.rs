@@ -5,14 +5,15 @@
 //! before it is run, and others are given what was collected as a table in memory. Invariant: whoever reads
 //! gets all rows, or an error.
 
+use crate::connection::invalid;
 use crate::error::{Error, Result};
 use crate::views::shaped;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::DataFusionError;
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::common::{DataFusionError, internal_datafusion_err};
 use datafusion::datasource::MemTable;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{Expr, LogicalPlan, TableType};
@@ -66,7 +67,7 @@ impl ViewRows {
         let rows = match std::mem::replace(&mut *held, Held::Taken) {
             Held::Coming(rows) | Held::Planned(rows) => shaped(&self.schema, rows.rest(self.most_bytes)?)?,
             Held::Collected(rows) => rows,
-            Held::Taken => return Err(read_twice().into()),
+            Held::Taken => return Err(read_twice()),
         };
         *held = Held::Collected(rows.clone());
         Ok(rows)
@@ -81,7 +82,7 @@ impl ViewRows {
                 *held = Held::Collected(rows.clone());
                 Ok(Pieces::Collected(rows.into_iter()))
             }
-            Held::Taken => Err(read_twice().into()),
+            Held::Taken => Err(read_twice()),
         }
     }
 }
@@ -116,8 +117,8 @@ fn takes_once(plan: &LogicalPlan) -> Result<bool> {
     Ok(is_plain && scans <= 1)
 }
 
-fn read_twice() -> DataFusionError {
-    internal_datafusion_err!("the rows of a view are read twice")
+fn read_twice() -> Error {
+    invalid("XX000", "the rows of a view are read twice", None)
 }
 
 fn external(error: Error) -> DataFusionError {
@@ -145,7 +146,10 @@ impl TableProvider for ViewRows {
             let mut held = self.held();
             let now = std::mem::replace(&mut *held, Held::Taken);
             let is_first = matches!(now, Held::Coming(_));
-            *held = if let Held::Coming(rows) = now { Held::Planned(rows) } else { now };
+            *held = match now {
+                Held::Coming(rows) => Held::Planned(rows),
+                other => other,
+            };
             is_first
         };
         if !is_first {
@@ -180,7 +184,8 @@ impl PartitionStream for Part {
         let mut pieces = match self.rows.taken() {
             Ok(pieces) => pieces,
             Err(error) => {
-                let failed = futures::stream::once(std::future::ready(Err(external(error))));
+                let failed: datafusion::common::Result<RecordBatch> = Err(external(error));
+                let failed = futures::stream::once(std::future::ready(failed));
                 return Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), failed));
             }
         };

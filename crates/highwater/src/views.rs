@@ -132,7 +132,7 @@ impl Database {
         loop {
             self.wait_for_pipelines(connection, &wanted)?;
             let beside = |horizon: u64| self.beside(connection, leaves, given, horizon);
-            // Another leaf may make that a view is joined, or read as of a moment that has to be waited for.
+            // What is read beside others is joined with them, and each may be begun anew until all are there.
             let is_alone = leaves.len() == 1 && given.is_none();
             if let Some(scanned) = self.scanned_once(connection, &of_pipeline, is_alone, beside)? {
                 return Ok(scanned);
@@ -193,6 +193,9 @@ impl Database {
             let at = position.filter(|_| !tables.is_empty());
             begun.push(match self.begin_scan(pipeline, &names, at) {
                 Ok(scan) => {
+                    if !is_alone {
+                        scan.hasten();
+                    }
                     if at.is_some_and(|position| position != scan.horizon()) {
                         let names: Vec<&str> = objects.iter().map(|object| object.name()).collect();
                         scanned.notices.push(format!("{}: as of another moment than other views", names.join(", ")));

@@ -51,6 +51,11 @@ impl BegunScan {
         self.moment.horizon
     }
 
+    /// Lets the rows come at once, which will all be asked for.
+    pub fn hasten(&self) {
+        self.ticket.hasten();
+    }
+
     /// The same views with their rows as they are taken, of which so many bytes may wait for each when
     /// somebody else wants the view; none when the pipeline began anew meanwhile, and the scan has to as well.
     ///
