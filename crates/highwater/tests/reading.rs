@@ -586,7 +586,11 @@ fn a_query_takes_no_more_memory_than_it_may() {
         database.execute(&format!("INSERT INTO t VALUES {}", some.join(", "))).expect("inserted");
     }
     database.execute("FLUSH").expect("flushed");
-    for refused in ["SELECT count(*) FROM v AS x JOIN v AS y ON x.a = y.a", "INSERT INTO u SELECT a, b FROM t", "UPDATE t SET b = 'other'"] {
+    for refused in [
+        "SELECT count(*) FROM v AS x JOIN v AS y ON x.a = y.a",
+        "INSERT INTO u SELECT a, b FROM t",
+        "UPDATE t SET b = 'other'",
+    ] {
         let error = database.execute(refused).expect_err(refused);
         assert_eq!(error.sqlstate(), "53200", "{refused}: {error}");
     }
