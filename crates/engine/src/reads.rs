@@ -353,7 +353,7 @@ impl ReadPart {
         self.askers.retain(|asker| {
             let is_full = asker.pace.is_full();
             if is_full {
-                // It may have given up just now.
+                // Whoever asked may have given up.
                 let _ = asker.sender.send(if hurry == Hurry::Ending { Answer::Busy } else { Answer::TooSlow });
             }
             !is_full
@@ -419,7 +419,8 @@ impl Ticket {
     /// `NotRunning` when the pipeline fails meanwhile, `Timeout` after `timeout` without an answer,
     /// `TooMuch` when the rows take more than they may.
     pub(crate) fn wait(mut self, pipeline: &str, workers: usize, timeout: Duration) -> Result<Option<Answered>> {
-        let (most, mut before, mut answered) = (self.most_bytes, 0, Answered::default());
+        let (most, mut answered) = (self.most_bytes, Answered::default());
+        let mut before: u64 = 0;
         self.hasten();
         for reading in &mut self.readings {
             let is_over = reading.answer(pipeline, timeout, |reading| {

@@ -39,6 +39,9 @@ const BACKGROUND_SLICE: Duration = Duration::from_micros(500);
 /// Below this many bytes in memory a table is written whole at each checkpoint, which is one small
 /// part and leaves nothing older in scope.
 const SMALL_STATE: u64 = 256 << 10;
+/// By how much tables may grow beyond twice what they were before a read in progress is ended: as long as
+/// it goes on, what is removed keeps its place.
+const GROWN_STATE: u64 = 16 << 20;
 
 /// What one kind of stateful operator does; `stateful` calls it in the right order. What is only asked
 /// of operators whose rows are read is an error unless it is given.
@@ -163,6 +166,8 @@ pub(crate) struct Stateful<L> {
     waiting_reads: VecDeque<ReadPart>,
     /// A read of a later epoch was refused because of the one in progress.
     is_read_waited_for: bool,
+    /// What the tables held when the read in progress began.
+    read_bytes: u64,
     /// Gives it another turn, from any thread.
     wake: Option<Wake>,
     /// Who is told of every epoch's changes.
@@ -243,6 +248,7 @@ impl<L: Logic> Stateful<L> {
             reading: None,
             waiting_reads: VecDeque::new(),
             is_read_waited_for: false,
+            read_bytes: 0,
             wake: None,
             taps: Vec::new(),
             gap: GapMeter::new(),
@@ -561,6 +567,8 @@ impl<L: Logic> Stateful<L> {
         first.begin(self.wake.as_ref());
         self.reading = Some(first);
         self.is_read_waited_for = false;
+        self.tell_size();
+        self.read_bytes = self.held.bytes();
         Ok(())
     }
 
@@ -601,10 +609,11 @@ impl<L: Logic> Stateful<L> {
     fn hurry(&self, is_ending: bool) -> Hurry {
         // What it has yet to copy cannot be evicted.
         let is_short = self.all_dirty && self.held.to_free() > 0;
+        let is_grown = self.held.bytes() > self.read_bytes.saturating_mul(2).saturating_add(GROWN_STATE);
         let is_filling = self.fills.iter().any(|fill| fill.next().is_some());
         if is_ending {
             Hurry::Ending
-        } else if self.is_read_waited_for || is_short || is_filling {
+        } else if self.is_read_waited_for || is_short || is_grown || is_filling {
             Hurry::Waited
         } else {
             Hurry::No

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 /// How long a read waits for rows before it gives up.
 const READ_PATIENCE: Duration = Duration::from_secs(60);
 /// How long one waits before a read is asked for again.
-const AGAIN_AFTER: Duration = Duration::from_millis(2);
+const AGAIN_AFTER: Duration = Duration::from_micros(500);
 
 /// The rows of views as of one epoch.
 #[derive(Clone, Debug)]
