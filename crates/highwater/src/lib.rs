@@ -153,6 +153,7 @@ mod unoptimized;
 mod upsert;
 mod vacuum;
 mod values;
+mod view_rows;
 mod views;
 mod zone;
 

@@ -257,13 +257,17 @@ impl Database {
                 relations.insert(name, source);
             }
         }
-        let Scanned { epochs, notices, .. } = scanned;
+        let Scanned { epochs, notices, coming, .. } = scanned;
         let (session, query, zone) = (Arc::clone(&self.session), query.clone(), connection.zone());
         let parameters = parameters.clone();
         let plan = self.aside(move || {
             let plan = plain(session.bind_with(&query, &relations, &parameters.types())?)?;
             let plan = session.runnable(parameters.put_into(plan)?)?;
-            in_zone(&session, plan, zone.as_ref())
+            let plan = in_zone(&session, plan, zone.as_ref())?;
+            if let Some(rows) = coming {
+                rows.ready_for(&plan)?;
+            }
+            Ok(plan)
         });
         let plan = plan.await?;
         Ok(Planned { plan, epochs, notices })
