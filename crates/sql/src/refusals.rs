@@ -2,6 +2,7 @@
 
 use crate::error::{self, Error, Kind};
 use crate::floats::is_interval;
+use crate::mentioned;
 use crate::order_by;
 use crate::references::{called_at, function_name};
 use crate::row_values;
@@ -62,7 +63,7 @@ pub(crate) fn refused(error: DataFusionError, query: &Query, session: &Session) 
             no_percentile(message, query).unwrap_or(error)
         }
         _ if error.sqlstate() == error::NOT_DISTINCT => error.or_at(order_by::beyond_distinct(&query.ast, &query.text)),
-        _ => error,
+        _ => mentioned::placed(error, query),
     }
 }
 

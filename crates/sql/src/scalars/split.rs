@@ -42,6 +42,19 @@ fn compiled(pattern: &str) -> Result<Regex> {
     Regex::new(pattern).map_err(|error| refused("2201B", format!("invalid regular expression: {error}")))
 }
 
+/// Refuses what is no regular expression, in one line.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn check_regex(pattern: &str) -> Result<()> {
+    let Err(error) = Regex::new(pattern) else { return Ok(()) };
+    let told = error.to_string();
+    // The pattern and the place in it come first.
+    let why = told.lines().last().unwrap_or_default();
+    let why = why.strip_prefix("error: ").unwrap_or(why);
+    Err(refused("2201B", format!("invalid regular expression: {why}")))
+}
+
 /// The parts of a text. Matches of nothing at its ends or right behind another match divide nothing.
 fn parts<'a>(text: &'a str, pattern: &Regex) -> Vec<&'a str> {
     let mut parts = Vec::new();

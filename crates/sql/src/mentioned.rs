@@ -1,0 +1,141 @@
+//! Where in a query stands what was refused by its plan, which does not tell: it is looked for by what the refusal
+//! mentions, such as a function, an operator, a constant or a clause.
+//!
+//! Invariant: it is the one place that can be meant. Where there are several, or none, there is no position.
+
+use crate::constants::text_of;
+use crate::cursor::Cursor;
+use crate::error::{Error, between};
+use crate::matched::UNMATCHED;
+use crate::references::{called_at, places};
+use crate::statement::Query;
+use crate::text::Position;
+use crate::walk::walk_expressions;
+use datafusion::sql::sqlparser::ast::{DateTimeField, Expr, SelectItem, SetExpr, Spanned as _, Value};
+use datafusion::sql::sqlparser::tokenizer::Location;
+use std::ops::ControlFlow;
+
+/// A refusal with its place, if it has none and its words tell it.
+pub(crate) fn placed(error: Error, query: &Query) -> Error {
+    let at = match &error {
+        Error::Unsupported { clause, position: None, .. } => {
+            clause_at(query, clause).or_else(|| constant_at(query, clause))
+        }
+        Error::Invalid { sqlstate, message, position: None } => meant(query, sqlstate, message),
+        _ => return error,
+    };
+    error.or_at(at)
+}
+
+fn meant(query: &Query, sqlstate: &str, message: &str) -> Option<Position> {
+    match sqlstate {
+        "42883" => match between(message, "function ", "(") {
+            Some(function) => called_at(query, &function),
+            None => operator_at(query, message.strip_prefix("operator does not exist: ")?),
+        },
+        "42846" if message.starts_with("cannot cast type ") => only_cast(query),
+        "42804" if message.ends_with(UNMATCHED) => only_word(query, message.split(' ').next()?),
+        "42804" => only_word(query, between(message, "argument of ", " must be type ")?.split('/').next()?),
+        "42P10" => number_at(query, &between(message, " position ", " is not in select list")?),
+        "42601" if message.starts_with("VALUES ") => only_word(query, "VALUES"),
+        "2201W" => only_word(query, "LIMIT"),
+        "2201X" => only_word(query, "OFFSET"),
+        "0A000" => constant_at(query, message),
+        of_data if of_data.starts_with("22") => constant_at(query, message),
+        _ => None,
+    }
+}
+
+/// The place of what a clause begins with: a function, a column, a relation, an operator or a word.
+fn clause_at(query: &Query, clause: &str) -> Option<Position> {
+    if let Some(column) = between(clause, "column \"", "\" of type ") {
+        return column_at(query, &column);
+    }
+    if let Some(relation) = between(clause, "reading \"", "\" together") {
+        let (_, place) = only(places(query).into_iter().filter(|(name, _)| *name == relation))?;
+        return Position::of(&query.text, place.span.start);
+    }
+    if let Some(operator) = between(clause, "operator ", " of jsonb") {
+        return only_token(query, &operator);
+    }
+    let first = clause.split(' ').next()?;
+    match first.split_once('(') {
+        Some((function, _)) => called_at(query, function),
+        None if first.len() > 1 && first.bytes().all(|letter| letter.is_ascii_uppercase()) => only_word(query, first),
+        None => None,
+    }
+}
+
+/// The one that there is.
+fn only<T>(mut all: impl Iterator<Item = T>) -> Option<T> {
+    let (first, second) = (all.next(), all.next());
+    first.filter(|_| second.is_none())
+}
+
+fn only_word(query: &Query, word: &str) -> Option<Position> {
+    Cursor::new(&query.text).ok()?.only_word(word)
+}
+
+fn only_token(query: &Query, token: &str) -> Option<Position> {
+    Cursor::new(&query.text).ok()?.only_token(token)
+}
+
+/// The operator between two types, of which there may be several words.
+fn operator_at(query: &Query, operation: &str) -> Option<Position> {
+    let is_operator = |word: &&str| !word.is_empty() && word.bytes().all(|sign| b"+-*/<>=~!@#%^&|`?".contains(&sign));
+    let mut words = operation.split(' ');
+    if words.clone().any(|word| word == "LIKE") {
+        return only_word(query, "LIKE");
+    }
+    only_token(query, words.find(is_operator)?)
+}
+
+/// The place of the one expression for which there is one.
+fn only_expression(query: &Query, look: impl Fn(&Expr) -> Option<Location>) -> Option<Position> {
+    let mut starts = Vec::new();
+    let _: ControlFlow<()> = walk_expressions(&query.ast, &mut |expr| {
+        starts.extend(look(expr));
+        ControlFlow::Continue(())
+    });
+    Position::of(&query.text, only(starts.into_iter())?)
+}
+
+fn only_cast(query: &Query) -> Option<Position> {
+    only_expression(query, |expr| match expr {
+        Expr::Cast { .. } => Some(expr.span().start),
+        _ => None,
+    })
+}
+
+fn number_at(query: &Query, digits: &str) -> Option<Position> {
+    only_expression(query, |expr| match expr {
+        Expr::Value(value) if matches!(&value.value, Value::Number(number, _) if number == digits) => {
+            Some(value.span.start)
+        }
+        _ => None,
+    })
+}
+
+/// Where the constant stands that a message quotes.
+fn constant_at(query: &Query, message: &str) -> Option<Position> {
+    let is_quoted = |text: &str| message.contains(&format!("\"{text}\""));
+    let found = only_expression(query, |expr| match expr {
+        Expr::Value(value) if text_of(value).is_some_and(is_quoted) => Some(value.span.start),
+        Expr::Extract { field: DateTimeField::Custom(unit), .. } if is_quoted(&unit.value) => Some(unit.span.start),
+        _ => None,
+    });
+    // Other units of EXTRACT are words that have no places.
+    found.or_else(|| only_word(query, &between(message, "unit \"", "\"")?))
+}
+
+/// The result of a name.
+fn column_at(query: &Query, name: &str) -> Option<Position> {
+    let SetExpr::Select(select) = query.ast.body.as_ref() else { return None };
+    let found = select.projection.iter().filter_map(|item| match item {
+        SelectItem::ExprWithAlias { expr, alias } if alias.value == name => Some(expr),
+        SelectItem::UnnamedExpr(expr @ Expr::Identifier(ident)) if ident.value == name => Some(expr),
+        SelectItem::UnnamedExpr(expr @ Expr::CompoundIdentifier(idents)) if idents.last()?.value == name => Some(expr),
+        _ => None,
+    });
+    Position::of(&query.text, only(found)?.span().start)
+}
