@@ -18,8 +18,8 @@ use crate::walk::walk;
 use crate::zones;
 use datafusion::common::Result as Planned;
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, ObjectName, TableFactor,
-    Value, ValueWithSpan, Visitor,
+    BinaryOperator, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, ObjectName, TableFactor, Value,
+    ValueWithSpan, Visitor,
 };
 use std::ops::ControlFlow;
 
@@ -123,6 +123,9 @@ impl Constants<'_> {
             _ => return ControlFlow::Continue(()),
         };
         match args.get(at).and_then(given) {
+            Some(Expr::Interval(length)) if length.leading_field.is_none() && name == "date_bin" => {
+                self.constant(&length.value, check)
+            }
             Some(constant) => self.constant(constant, check),
             None => ControlFlow::Continue(()),
         }
@@ -148,12 +151,11 @@ impl Constants<'_> {
     }
 }
 
-/// A value that is written out, also as an interval.
+/// A value that is written out.
 fn literal(expr: &Expr) -> Option<&ValueWithSpan> {
     match expr {
         Expr::Value(value) => Some(value),
         Expr::Nested(within) => literal(within),
-        Expr::Interval(interval) if interval.leading_field.is_none() => literal(&interval.value),
         _ => None,
     }
 }
@@ -200,5 +202,70 @@ fn check_stride(text: &str) -> Planned<()> {
             Err(scalars::refused("22008", "stride must be greater than zero"))
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::statement::Statement;
+
+    fn checked(text: &str) -> Result<()> {
+        let Ok(Statement::Query(query)) = crate::parse(text) else { panic!("{text} is a query") };
+        check(&query, &Session::new(1))
+    }
+
+    #[test]
+    fn constants_that_no_row_can_be_computed_with_are_refused_where_they_stand() {
+        for (text, sqlstate, constant) in [
+            ("SELECT s ~ '(' FROM t", "2201B", "'('"),
+            ("SELECT 1 FROM t WHERE NOT (s !~* ('a['))", "2201B", "'a['"),
+            ("SELECT regexp_replace(s, '*', 'x', 'gi') FROM t", "2201B", "'*'"),
+            ("SELECT regexp_match(s, E'(') FROM t", "2201B", "E'('"),
+            ("SELECT * FROM regexp_split_to_table('a b', '[') AS r", "2201B", "'['"),
+            ("SELECT substring(s FROM '(') FROM t", "2201B", "'('"),
+            ("SELECT s SIMILAR TO 'a(' FROM t", "2201B", "'a('"),
+            ("SELECT s SIMILAR TO 'a' ESCAPE 'xy' FROM t", "22025", "'a'"),
+            ("SELECT s LIKE 'a#' ESCAPE '#' FROM t", "22025", "'a#'"),
+            ("SELECT s NOT ILIKE 'a\\' FROM t", "22025", "'a\\'"),
+            ("SELECT to_date(s, 'Y,YYY') FROM t", "0A000", "'Y,YYY'"),
+            ("SELECT to_timestamp(s, 'YYYY TZ') FROM t", "0A000", "'YYYY TZ'"),
+            ("SELECT encode(b, 'rot13') FROM t", "22023", "'rot13'"),
+            ("SELECT decode(s, 'hax') FROM t", "22023", "'hax'"),
+            ("SELECT convert_from(b, 'latin0') FROM t", "22023", "'latin0'"),
+            ("SELECT convert_to(s, 'latin0') FROM t", "22023", "'latin0'"),
+            ("SELECT ts AT TIME ZONE 'nowhere' FROM t", "22023", "'nowhere'"),
+            ("SELECT timezone('nowhere', ts) FROM t", "22023", "'nowhere'"),
+            ("SELECT date_bin(INTERVAL '0 minutes', ts) FROM t", "22008", "'0 minutes'"),
+            ("SELECT date_bin(INTERVAL '-1 day', ts) FROM t", "22008", "'-1 day'"),
+            ("SELECT 1 FROM (SELECT s FROM t WHERE s ~ ')') AS q", "2201B", "')'"),
+        ] {
+            let error = checked(text).expect_err(text);
+            assert_eq!(error.sqlstate(), sqlstate, "{text}: {error}");
+            let at = text.find(constant).map(|at| at + 1);
+            assert_eq!(error.position().map(|position| position.offset), at, "{text}: {error}");
+        }
+        let error = checked("SELECT s ~ '(' FROM t").expect_err("not closed").nowhere();
+        assert_eq!(error.to_string(), "invalid regular expression: unclosed group");
+    }
+
+    #[test]
+    fn what_may_never_be_used_or_is_no_constant_is_let_pass() {
+        for text in [
+            "SELECT CASE WHEN false THEN s ~ '(' END FROM t",
+            "SELECT coalesce(s ~ '(', true) FROM t",
+            "SELECT 1 FROM t WHERE n > 1 AND s ~ '('",
+            "SELECT 1 FROM t WHERE n > 1 OR EXISTS (SELECT 1 FROM u WHERE v ~ '(')",
+            "SELECT count(*) FILTER (WHERE s ~ '(') FROM t",
+            "SELECT s ~ p, s LIKE p, encode(b, p), ts AT TIME ZONE p FROM t",
+            "SELECT s ~ 'a(b)c', s LIKE 'a\\\\', s LIKE 'a\\' ESCAPE '', s SIMILAR TO '(a|b)%' FROM t",
+            "SELECT regexp_replace(s, '(', 'x', f), regexp_replace(s, '(', 'x', 'q') FROM t",
+            "SELECT to_date(s, 'YYYY-MM-DD'), encode(b, 'Hex'), convert_to(s, 'utf-8'), to_timestamp(1) FROM t",
+            "SELECT ts AT TIME ZONE 'europe/berlin', ts AT TIME ZONE INTERVAL '1 hour' FROM t",
+            "SELECT date_bin(INTERVAL '15 minutes', ts), date_bin(INTERVAL '1 month', ts) FROM t",
+            "SELECT substring(s FROM 2 FOR 3), substring(s, 2) FROM t",
+        ] {
+            checked(text).expect(text);
+        }
     }
 }

@@ -36,12 +36,13 @@ fn meant(query: &Query, sqlstate: &str, message: &str) -> Option<Position> {
         "42846" if message.starts_with("cannot cast type ") => only_cast(query),
         "42804" if message.ends_with(UNMATCHED) => only_word(query, message.split(' ').next()?),
         "42804" => only_word(query, between(message, "argument of ", " must be type ")?.split('/').next()?),
+        "42P10" if message.starts_with("in an aggregate with DISTINCT") => only_word(query, "DISTINCT"),
         "42P10" => number_at(query, &between(message, " position ", " is not in select list")?),
         "42601" if message.starts_with("VALUES ") => only_word(query, "VALUES"),
         "2201W" => only_word(query, "LIMIT"),
         "2201X" => only_word(query, "OFFSET"),
-        "0A000" => constant_at(query, message),
-        of_data if of_data.starts_with("22") => constant_at(query, message),
+        // What is wrong with a value, or not done with it.
+        _ if sqlstate == "0A000" || sqlstate.starts_with("22") => constant_at(query, message),
         _ => None,
     }
 }
@@ -62,6 +63,8 @@ fn clause_at(query: &Query, clause: &str) -> Option<Position> {
     match first.split_once('(') {
         Some((function, _)) => called_at(query, function),
         None if first.len() > 1 && first.bytes().all(|letter| letter.is_ascii_uppercase()) => only_word(query, first),
+        // No other word has one.
+        None if first.contains('_') => called_at(query, first),
         None => None,
     }
 }
