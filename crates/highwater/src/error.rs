@@ -1,6 +1,8 @@
 //! Why the database could not do something, with the SQLSTATE that clients are told.
 
 use datafusion::common::DataFusionError;
+use highwater_sql::lower::subquery_at;
+use highwater_sql::statement::Query;
 use highwater_sql::{CallFailed, DataError, Position};
 use highwater_tables::TooMuch;
 use std::path::{Path, PathBuf};
@@ -118,6 +120,17 @@ impl Error {
         }
     }
 
+    /// The same error with its place in the query that it is about, when that can be told.
+    pub(crate) fn of(self, query: &Query) -> Self {
+        let Self::Query(error) = &self else { return self };
+        let DataFusionError::NotImplemented(text) = error.find_root() else { return self };
+        if !is_of_subquery(text) {
+            return self;
+        }
+        let (clause, hint, position) = (SUBQUERY.to_owned(), NO_SUBQUERY.to_owned(), subquery_at(query));
+        Self::Sql(highwater_sql::Error::Unsupported { clause, hint, position })
+    }
+
     /// What the statement was at when it failed, as PostgreSQL's CONTEXT, when known.
     #[must_use]
     pub fn context(&self) -> Option<&str> {
@@ -168,7 +181,7 @@ fn query_message(error: &DataFusionError) -> String {
         },
         DataFusionError::External(source) => source.to_string(),
         DataFusionError::NotImplemented(text) if is_of_subquery(text) => {
-            "this subquery is not supported: write it as a join, or tie it by = to the query around it".to_owned()
+            format!("{SUBQUERY} is not supported: {NO_SUBQUERY}")
         }
         other => {
             let message = other.message();
@@ -177,6 +190,10 @@ fn query_message(error: &DataFusionError) -> String {
         }
     }
 }
+
+/// What is said of a subquery that no join could be made of.
+const SUBQUERY: &str = "this subquery";
+const NO_SUBQUERY: &str = "write it as a join, or tie it by = to the query around it";
 
 /// Whether what cannot be computed is a subquery that no join could be made of.
 fn is_of_subquery(text: &str) -> bool {
@@ -352,6 +369,20 @@ fn engine_state(error: &highwater_engine::Error) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_subquery_that_is_not_computed_is_told_with_its_place() {
+        let text = "SELECT 1 FROM t LEFT JOIN u ON t.a IN (SELECT b FROM u)";
+        let Ok(highwater_sql::statement::Statement::Query(query)) = highwater_sql::parse(text) else {
+            panic!("{text} is a query")
+        };
+        let of = |told: &str| Error::from(DataFusionError::NotImplemented(told.to_owned())).of(&query);
+        let refused = of("Physical plan does not support logical expression InSubquery(InSubquery { .. })");
+        assert_eq!(refused.sqlstate(), "0A000");
+        assert_eq!(refused.position().map(|at| at.offset), text.find("SELECT b").map(|at| at + 1));
+        assert!(refused.to_string().starts_with("this subquery is not supported"), "{refused}");
+        assert_eq!(of("something else").position(), None);
+    }
 
     #[test]
     fn a_full_disk_is_no_other_error_of_the_system() {

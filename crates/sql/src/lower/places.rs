@@ -57,6 +57,12 @@ fn other_order(query: &Query) -> Option<Position> {
     Position::of(&query.text, found.break_value()?)
 }
 
+/// Where the subquery stands among a query's expressions, if there is one alone.
+#[must_use]
+pub fn subquery_at(query: &Query) -> Option<Position> {
+    only_subquery(query, false)
+}
+
 /// The subquery among a query's expressions, or that of NOT IN, if there is one alone.
 fn only_subquery(query: &Query, of_not_in: bool) -> Option<Position> {
     let mut found = Subqueries { of_not_in, starts: Vec::new() };
