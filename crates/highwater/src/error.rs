@@ -3,7 +3,7 @@
 use datafusion::common::DataFusionError;
 use highwater_sql::lower::subquery_at;
 use highwater_sql::statement::Query;
-use highwater_sql::{CallFailed, DataError, Position};
+use highwater_sql::{CallFailed, DataError, Position, no_regex, place_of};
 use highwater_tables::TooMuch;
 use std::path::{Path, PathBuf};
 use thiserror::Error as ThisError;
@@ -120,15 +120,18 @@ impl Error {
         }
     }
 
-    /// The same error with its place in the query that it is about, when that can be told.
+    /// What went wrong while a query was planned, with its place in the query when that can be told.
     pub(crate) fn of(self, query: &Query) -> Self {
         let Self::Query(error) = &self else { return self };
-        let DataFusionError::NotImplemented(text) = error.find_root() else { return self };
-        if !is_of_subquery(text) {
-            return self;
+        if matches!(error.find_root(), DataFusionError::NotImplemented(text) if is_of_subquery(text)) {
+            let (clause, hint, position) = (SUBQUERY.to_owned(), NO_SUBQUERY.to_owned(), subquery_at(query));
+            return Self::Sql(highwater_sql::Error::Unsupported { clause, hint, position });
         }
-        let (clause, hint, position) = (SUBQUERY.to_owned(), NO_SUBQUERY.to_owned(), subquery_at(query));
-        Self::Sql(highwater_sql::Error::Unsupported { clause, hint, position })
+        let (sqlstate, message) = (self.sqlstate(), self.to_string());
+        match place_of(query, sqlstate, &message) {
+            None => self,
+            position => Self::Sql(highwater_sql::Error::Invalid { sqlstate, message, position }),
+        }
     }
 
     /// What the statement was at when it failed, as PostgreSQL's CONTEXT, when known.
@@ -173,13 +176,19 @@ fn query_message(error: &DataFusionError) -> String {
             arrow::error::ArrowError::ComputeError(text) if said(text).is_some() => {
                 text.trim_start_matches("Execution error: ").to_owned()
             }
+            arrow::error::ArrowError::ComputeError(text) if no_regex(text).is_some() => {
+                no_regex(text).unwrap_or_default()
+            }
             arrow::error::ArrowError::ComputeError(text) if text.contains("overflow") => {
                 let array = text.split_once("Array overflow").map_or("Int64", |(data_type, _)| data_type);
                 format!("{} out of range", type_called(array))
             }
             other => other.to_string(),
         },
-        DataFusionError::External(source) => source.to_string(),
+        DataFusionError::External(source) => {
+            let told = source.to_string();
+            no_regex(&told).unwrap_or(told)
+        }
         DataFusionError::NotImplemented(text) if is_of_subquery(text) => {
             format!("{SUBQUERY} is not supported: {NO_SUBQUERY}")
         }
@@ -332,6 +341,7 @@ fn query_state(error: &DataFusionError) -> &'static str {
         DataFusionError::External(source) if source.is::<CallFailed>() => "38000",
         DataFusionError::External(source) => match source.downcast_ref::<DataError>() {
             Some(error) => error.sqlstate,
+            None if no_regex(&source.to_string()).is_some() => "2201B",
             None => source.downcast_ref::<Error>().map_or("22000", Error::sqlstate),
         },
         DataFusionError::ResourcesExhausted(_) => "53200",
@@ -341,6 +351,7 @@ fn query_state(error: &DataFusionError) -> &'static str {
             arrow::error::ArrowError::DivideByZero => "22012",
             arrow::error::ArrowError::IoError(_, error) => io_state(error),
             arrow::error::ArrowError::ComputeError(text) if said(text).is_some() => said(text).unwrap_or("22000"),
+            arrow::error::ArrowError::ComputeError(text) if no_regex(text).is_some() => "2201B",
             arrow::error::ArrowError::ArithmeticOverflow(_) => "22003",
             arrow::error::ArrowError::CastError(text) if is_out_of_range(text) => "22003",
             arrow::error::ArrowError::InvalidArgumentError(text) if is_too_wide(text) => "22003",
@@ -382,6 +393,20 @@ mod tests {
         assert_eq!(refused.position().map(|at| at.offset), text.find("SELECT b").map(|at| at + 1));
         assert!(refused.to_string().starts_with("this subquery is not supported"), "{refused}");
         assert_eq!(of("something else").position(), None);
+    }
+
+    #[test]
+    fn a_constant_that_is_no_value_is_told_with_its_place() {
+        let text = "SELECT CAST('x' AS integer)";
+        let Ok(highwater_sql::statement::Statement::Query(query)) = highwater_sql::parse(text) else {
+            panic!("{text} is a query")
+        };
+        let message = "invalid input syntax for type integer: \"x\"".to_owned();
+        let bad = DataError { sqlstate: "22P02", message: message.clone() };
+        let refused = Error::from(DataFusionError::External(Box::new(bad))).of(&query);
+        assert_eq!(refused.sqlstate(), "22P02");
+        assert_eq!(refused.position().map(|at| at.offset), Some(13));
+        assert!(refused.to_string().starts_with(&message), "{refused}");
     }
 
     #[test]

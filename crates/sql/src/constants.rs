@@ -80,16 +80,17 @@ fn is_guard(expr: &Expr) -> bool {
     }
 }
 
+/// Whether an operator has a regular expression on its right.
+pub(crate) const fn is_match(op: &BinaryOperator) -> bool {
+    use BinaryOperator::{PGRegexIMatch, PGRegexMatch, PGRegexNotIMatch, PGRegexNotMatch};
+    matches!(op, PGRegexMatch | PGRegexIMatch | PGRegexNotMatch | PGRegexNotIMatch)
+}
+
 impl Constants<'_> {
     fn expr(&self, expr: &Expr) -> Walk {
-        use BinaryOperator::{PGRegexIMatch, PGRegexMatch, PGRegexNotIMatch, PGRegexNotMatch};
         match expr {
-            Expr::BinaryOp {
-                op: PGRegexMatch | PGRegexIMatch | PGRegexNotMatch | PGRegexNotIMatch,
-                right: pattern,
-                ..
-            }
-            | Expr::Substring { substring_from: Some(pattern), substring_for: None, .. } => {
+            Expr::BinaryOp { op, right: pattern, .. } if is_match(op) => self.constant(pattern, scalars::check_regex),
+            Expr::Substring { substring_from: Some(pattern), substring_for: None, .. } => {
                 self.constant(pattern, scalars::check_regex)
             }
             Expr::SimilarTo { pattern, escape_char: escape, .. } => {
@@ -152,7 +153,7 @@ impl Constants<'_> {
 }
 
 /// A value that is written out.
-fn literal(expr: &Expr) -> Option<&ValueWithSpan> {
+pub(crate) fn literal(expr: &Expr) -> Option<&ValueWithSpan> {
     match expr {
         Expr::Value(value) => Some(value),
         Expr::Nested(within) => literal(within),

@@ -218,7 +218,10 @@ impl Error {
             }
             DataFusionError::External(source) => match source.downcast_ref::<DataError>() {
                 Some(said) => Self::Invalid { sqlstate: said.sqlstate, message: said.message.clone(), position },
-                None => Self::Plan(Box::new(error)),
+                None => match no_regex(&source.to_string()) {
+                    Some(message) => Self::Invalid { sqlstate: "2201B", message, position },
+                    None => Self::Plan(Box::new(error)),
+                },
             },
             _ => Self::Plan(Box::new(error)),
         }
@@ -377,6 +380,15 @@ fn in_postgres_words(message: &str) -> Option<(&'static str, String)> {
         return Some(("42883", format!("function {given} does not exist")));
     };
     Some(("42P10", format!("{clause} position {place} is not in select list")))
+}
+
+/// PostgreSQL's words for a regular expression that is none, if this is what a text says at length.
+#[must_use]
+pub fn no_regex(told: &str) -> Option<String> {
+    let (_, told) = told.split_once("regex parse error:")?;
+    // The pattern and the place in it come first.
+    let why = told.lines().rev().find_map(|line| line.strip_prefix("error: "))?;
+    Some(format!("invalid regular expression: {why}"))
 }
 
 /// What a program's function said, or DataFusion.

@@ -113,13 +113,14 @@ pub mod zones;
 
 pub use constants::check as check_constants;
 pub use datafusion::sql::sqlparser::ast::SelectItem;
-pub use error::{DataError, Error, Kind, Result};
+pub use error::{DataError, Error, Kind, Result, no_regex};
 pub use exact::{physical_rules, unknowing_physical_rules};
 pub use explain::explain;
 pub use function::{CallError, CallFailed, ScalarFunction, Volatility};
 pub use generated::{Generated, is_proctime};
 pub use highwater_values::{bytea, input, numerics, spelling};
 pub use maintain::check_functions;
+pub use mentioned::place_of;
 pub use numerals::{exact_number, numeral};
 pub use parameters::{are_told, parameter_types};
 pub use parse::{is_default, parse, rows_of};

@@ -3,11 +3,12 @@
 //!
 //! Invariant: it is the one place that can be meant. Where there are several, or none, there is no position.
 
-use crate::constants::text_of;
+use crate::constants::{is_match, literal, text_of};
 use crate::cursor::Cursor;
 use crate::error::{Error, between};
 use crate::matched::UNMATCHED;
 use crate::references::{called_at, places};
+use crate::scalars;
 use crate::statement::Query;
 use crate::text::Position;
 use crate::walk::walk_expressions;
@@ -21,13 +22,15 @@ pub(crate) fn placed(error: Error, query: &Query) -> Error {
         Error::Unsupported { clause, position: None, .. } => {
             clause_at(query, clause).or_else(|| constant_at(query, clause))
         }
-        Error::Invalid { sqlstate, message, position: None } => meant(query, sqlstate, message),
+        Error::Invalid { sqlstate, message, position: None } => place_of(query, sqlstate, message),
         _ => return error,
     };
     error.or_at(at)
 }
 
-fn meant(query: &Query, sqlstate: &str, message: &str) -> Option<Position> {
+/// The place in a query that an error of this class is about, if its message tells it.
+#[must_use]
+pub fn place_of(query: &Query, sqlstate: &str, message: &str) -> Option<Position> {
     match sqlstate {
         "42883" => match between(message, "function ", "(") {
             Some(function) => called_at(query, &function),
@@ -41,8 +44,9 @@ fn meant(query: &Query, sqlstate: &str, message: &str) -> Option<Position> {
         "42601" if message.starts_with("VALUES ") => only_word(query, "VALUES"),
         "2201W" => only_word(query, "LIMIT"),
         "2201X" => only_word(query, "OFFSET"),
-        // What is wrong with a value, or not done with it.
-        _ if sqlstate == "0A000" || sqlstate.starts_with("22") => constant_at(query, message),
+        "2201B" => only_pattern(query),
+        "0A000" => constant_at(query, message).or_else(|| clause_at(query, message)),
+        of_values if of_values.starts_with("22") => constant_at(query, message),
         _ => None,
     }
 }
@@ -107,6 +111,15 @@ fn only_cast(query: &Query) -> Option<Position> {
     only_expression(query, |expr| match expr {
         Expr::Cast { .. } => Some(expr.span().start),
         _ => None,
+    })
+}
+
+/// The one pattern beside an operator that is no regular expression.
+fn only_pattern(query: &Query) -> Option<Position> {
+    only_expression(query, |expr| {
+        let Expr::BinaryOp { op, right, .. } = expr else { return None };
+        let pattern = literal(right).filter(|_| is_match(op))?;
+        scalars::check_regex(text_of(pattern)?).is_err().then_some(pattern.span.start)
     })
 }
 
