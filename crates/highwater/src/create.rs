@@ -27,7 +27,7 @@ use highwater_sql::statement::{
     self, CreateIndex, CreateSink, CreateSource, CreateSubscription, CreateTable, CreateView, Encoding, Name, Property,
     Statement,
 };
-use highwater_sql::{check_constants, references, same_text, session};
+use highwater_sql::{check_constants, check_generated, references, same_text, session};
 use highwater_tables::{JournalSpec, TableSpec};
 use std::collections::BTreeMap;
 use std::sync::{Arc, MutexGuard};
@@ -49,6 +49,7 @@ impl Database {
             }
             entry(&state, Kind::Source, name, text, None)
         };
+        check_generated(&source.columns, text, &self.session)?;
         // Without the state: what is outside may not answer for long.
         let given = self.given_by(&source, &asked, None)?;
         let mut state = self.state();
@@ -74,6 +75,7 @@ impl Database {
         if let Free::Exists(outcome) = self.free(&state, Kind::Table, &table.name, table.if_not_exists, text)? {
             return Ok(outcome);
         }
+        check_generated(table.columns.iter().map(|column| &column.column), &table.text, &self.session)?;
         if table.feed.is_some() {
             return self.create_fed(connection, state, table, text, ahead);
         }

@@ -12,7 +12,7 @@ use crate::patterns;
 use crate::references::function_name;
 use crate::scalars;
 use crate::session::Session;
-use crate::statement::Query;
+use crate::statement::{self, Column, Query};
 use crate::text::Position;
 use crate::walk::walk;
 use crate::zones;
@@ -36,6 +36,15 @@ pub fn check(query: &Query, session: &Session) -> Result<()> {
         ControlFlow::Break(error) => Err(*error),
         ControlFlow::Continue(()) => Ok(()),
     }
+}
+
+/// The same of the columns of a table or source that is made, of which some are computed from others.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_generated<'a>(columns: impl IntoIterator<Item = &'a Column>, text: &str, session: &Session) -> Result<()> {
+    let generated = columns.into_iter().filter_map(|column| column.generated.as_ref());
+    check(&statement::constants(generated, text), session)
 }
 
 struct Constants<'a> {

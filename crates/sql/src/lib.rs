@@ -111,7 +111,7 @@ mod window_names;
 pub mod zoned;
 pub mod zones;
 
-pub use constants::check as check_constants;
+pub use constants::{check as check_constants, check_generated};
 pub use datafusion::sql::sqlparser::ast::SelectItem;
 pub use error::{DataError, Error, Kind, Result, no_regex};
 pub use exact::{physical_rules, unknowing_physical_rules};
