@@ -155,3 +155,50 @@ fn column_at(query: &Query, name: &str) -> Option<Position> {
     });
     Position::of(&query.text, only(found)?.span().start)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::{Relations, Session};
+    use crate::statement::Statement;
+    use arrow::datatypes::{DataType, Field, Schema};
+    use std::sync::Arc;
+
+    fn refused(text: &str) -> Error {
+        let Ok(Statement::Query(query)) = crate::parse(text) else { panic!("{text} is a query") };
+        let column = |(name, of): (&str, DataType)| Field::new(name, of, true);
+        let columns = [("a", DataType::Int32), ("d", DataType::Date32), ("j", DataType::LargeUtf8)];
+        let mut relations = Relations::default();
+        relations.stream("t", Arc::new(Schema::new(columns.map(column).to_vec())));
+        Session::new(1).bind(&query, &relations).expect_err(text)
+    }
+
+    #[test]
+    fn what_is_mentioned_is_found_where_it_stands_once() {
+        for (text, sqlstate, place) in [
+            ("SELECT 1, upper(d) FROM t", "42883", Some("upper")),
+            ("SELECT upper(d), upper(d) FROM t", "42883", None),
+            ("SELECT a = d FROM t", "42883", Some("=")),
+            ("SELECT a = d, d = a FROM t", "42883", None),
+            ("SELECT lower(j) FROM t", "42883", Some("lower")),
+            ("SELECT 1 FROM t WHERE j < '1'", "0A000", Some("<")),
+            ("SELECT a FROM t ORDER BY j", "0A000", Some("ORDER")),
+            ("SELECT j::date FROM t", "42846", Some("j")),
+            ("SELECT coalesce(a, d) FROM t", "42804", Some("coalesce")),
+            ("SELECT a FROM t UNION SELECT d FROM t", "42804", Some("UNION")),
+            ("SELECT a AND true FROM t", "42804", Some("AND")),
+            ("SELECT a FROM t ORDER BY 3", "42P10", Some("3")),
+            ("SELECT 3 FROM t ORDER BY 3, 3 + 1", "42P10", None),
+            ("SELECT sum(max(a)) FROM t", "42803", Some("max")),
+            ("SELECT date_trunc('fortnight', d) FROM t", "22023", Some("'fortnight'")),
+            ("SELECT extract(fortnight FROM d) FROM t", "22023", Some("fortnight")),
+            ("SELECT extract(timezone_hour FROM d) FROM t", "0A000", Some("timezone_hour")),
+            ("SELECT to_char(d, 'TMMonth') FROM t", "0A000", Some("'TMMonth'")),
+        ] {
+            let error = refused(text);
+            assert_eq!(error.sqlstate(), sqlstate, "{text}: {error}");
+            let at = place.and_then(|place| text.find(place)).map(|at| at + 1);
+            assert_eq!(error.position().map(|position| position.offset), at, "{text}: {error}");
+        }
+    }
+}
