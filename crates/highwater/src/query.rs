@@ -117,7 +117,8 @@ impl Database {
             }
         } else {
             let planned = self.planned(connection, query, parameters, None).await?;
-            Answer { notices: planned.notices, ..self.run_plan(&planned.plan).await? }
+            let run = self.run_plan(&planned.plan).await.map_err(|error| error.of(query))?;
+            Answer { notices: planned.notices, ..run }
         };
         Ok(answer.titled(&query.ast))
     }

@@ -7,7 +7,7 @@ use crate::lower::{Builder, Maintained, Planning};
 use crate::naming::{Naming, rename};
 use crate::session::{plain, view_schema};
 use crate::statement::{CreateSource, CreateView, Name, Query, Statement};
-use crate::{Error, Relations, Result, Session, explain, parse, references};
+use crate::{Error, Relations, Result, Session, check_constants, explain, parse, references};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use highwater_engine::plan::{Operator, Watermark};
 use highwater_engine::sink::{Sink, Target};
@@ -104,6 +104,7 @@ impl World {
                 Ok("CREATE VIEW\n".to_owned())
             }
             Statement::CreateMaterializedView(view) => {
+                check_constants(&view.query, &self.session)?;
                 let plan = self.pipeline(Some(&view), None)?;
                 let schema = Arc::clone(&plan.views.last().expect("the view").schema);
                 self.relations.stream(&view.name.value, schema);
@@ -111,6 +112,7 @@ impl World {
                 Ok(lines(&explain(&plan)))
             }
             Statement::CreateSink(sink) => {
+                check_constants(&sink.query, &self.session)?;
                 let plan = self.pipeline(None, Some((&sink.name.value, &sink.query)))?;
                 Ok(lines(&explain(&plan)))
             }

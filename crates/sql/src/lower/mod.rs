@@ -57,6 +57,7 @@ use highwater_engine::plan::{Index, JoinKind, Node, NodeId, OnError, Operator, P
 use highwater_engine::sink::Sink;
 use highwater_engine::source::Source;
 use passing::Carried;
+pub use places::subquery_at;
 pub use scan::source_name;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
