@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::objects::{Body, Object};
 use crate::outcome::Rows;
 use crate::parameters::Parameters;
-use crate::point::{conjunction, folded, picked, plain_select, projected};
+use crate::point::{Plain, conjunction, folded, picked, plain_select, projected, uncast};
 use crate::show::{self, texts};
 use crate::values::exact_value;
 use crate::views::shaped;
@@ -54,22 +54,23 @@ impl Database {
     /// The index that answers a query, by as many columns as can be; none when there is no such index, or
     /// the query names a row by the relation's own key.
     pub(crate) fn index_for(&self, query: &Query, parameters: &Parameters) -> Option<ByIndex> {
-        let (select, table, alias) = plain_select(&query.ast)?;
-        let condition = select.selection.as_ref()?;
+        let plain = plain_select(&query.ast).filter(Plain::is_all)?;
+        let condition = plain.select.selection.as_ref()?;
         let state = self.state();
-        let on = state.objects.get(&folded(table))?;
+        let on = state.objects.get(&folded(plain.table))?;
         let indexes: Vec<(&Object, &CreateIndex)> = indexes(&state, on.name()).collect();
         if indexes.is_empty() {
             return None;
         }
-        let names = [alias.unwrap_or(table)];
-        let columns = projected(select, &on.schema, names[0])?;
+        let names = [plain.name];
+        let columns = projected(&plain, &on.schema)?;
         let mut equal = Vec::new();
         if !conjunction(condition, &on.schema, &names, &mut equal) {
             return None;
         }
         let value = |(at, expr)| {
             let data_type = on.schema.field(at).data_type();
+            let expr = uncast(expr, data_type);
             let value = exact_value(expr, data_type, parameters).filter(|value| value.null_count() == 0);
             value.filter(|_| !data_type.is_nested()).map(|value| (at, value))
         };
