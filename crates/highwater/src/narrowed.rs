@@ -297,3 +297,116 @@ impl TableProvider for Later {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{Config, Database, same_rows};
+    use arrow::array::AsArray as _;
+
+    /// By the key of a view, (a, b), of which `a` is an int and `b` a bigint.
+    const BY_KEY: [&str; 25] = [
+        "SELECT * FROM v WHERE a = 2 AND b = 1",
+        "SELECT v.*, n * 2 AS twice FROM public.v WHERE (b = 1) AND (2 = v.a)",
+        "SELECT x.n + x.a FROM v AS x WHERE x.a = CAST('2' AS int) AND x.b = 1::bigint",
+        "SELECT \"n\" FROM \"v\" WHERE \"a\" = '2' AND b = '1'",
+        "SELECT n FROM v WHERE a = 2 AND b = 1 AND n > 100",
+        "SELECT n FROM v WHERE a = 2 AND b = 1 AND n IS NOT NULL LIMIT 5",
+        "SELECT n FROM v WHERE a = 2 AND b = 1 OFFSET 1",
+        "SELECT n FROM v WHERE a = 2 AND b = 1 ORDER BY n + 1 FETCH FIRST 1 ROW ONLY",
+        "SELECT n FROM v WHERE a IN (1, 2, 3) AND b = 1",
+        "SELECT n FROM v WHERE a IN (1, 2, 3, 4, 5, 6, NULL) AND b IN (0, 1)",
+        "SELECT n FROM v WHERE a = ANY (ARRAY[1, 2, NULL]) AND b = 1",
+        "SELECT n FROM v WHERE a = ANY ('{1,2}'::int[]) AND b = 1",
+        "SELECT n FROM v WHERE (a = 1 OR a = 2) AND b = 1",
+        "SELECT n FROM v WHERE (a = 1 AND b = 1) OR (b = 0 AND a = 4)",
+        "SELECT n FROM v WHERE a = 1 + 1 AND b = 3 - 2",
+        "SELECT n FROM v WHERE a = 2 AND b IN (1, 5000000000)",
+        "SELECT n FROM v WHERE a::bigint IN (2, 5000000000) AND b = 1",
+        "SELECT x.n, y.n AS m FROM v AS x JOIN v AS y ON x.a = 1 AND x.b = 1 AND y.a = 2 AND y.b = 1",
+        "SELECT n FROM v WHERE a = 1 AND b = 1 UNION ALL SELECT n FROM v WHERE a = 2 AND b = 1",
+        "SELECT count(*), sum(n) FROM v WHERE a IN (1, 2) AND b = 1",
+        "SELECT m FROM (SELECT a AS c, b AS d, n AS m FROM v) AS q WHERE c = 2 AND d = 1",
+        "WITH q AS (SELECT * FROM v) SELECT n FROM q WHERE a = 2 AND b = 1 ORDER BY n",
+        "SELECT c, m FROM other WHERE c = 2 AND d = 1",
+        "SELECT count(*) FROM v WHERE a = 99 AND b = 1",
+        "SELECT n FROM v WHERE a = 2 AND b = 1 AND n NOT IN (SELECT n FROM v WHERE a = 1 AND b = 1)",
+    ];
+
+    /// By the index of the view over `n`, and of the table over `b`.
+    const BY_INDEX: [&str; 7] = [
+        "SELECT a FROM v WHERE n = 3 AND a > 1",
+        "SELECT a FROM v WHERE n IN (2, 3) ORDER BY a, b LIMIT 2",
+        "SELECT count(*) FROM v WHERE n = 3 OR n = 2",
+        "SELECT * FROM t WHERE b = 1 AND id > 4",
+        "SELECT id FROM t WHERE b IN (0, 1) AND a = 2 ORDER BY id",
+        "SELECT sum(a) FROM t WHERE b = 1",
+        "SELECT id + 1 FROM t WHERE b = CAST('0' AS bigint)",
+    ];
+
+    /// By a table's primary key.
+    const BY_PRIMARY_KEY: [&str; 4] = [
+        "SELECT a + b FROM t WHERE id IN (1, 5)",
+        "SELECT a FROM t WHERE id = 3 OR (id = 4 AND a > 0) ORDER BY id DESC",
+        "SELECT a FROM t WHERE id = ANY (ARRAY[3, 4])",
+        "SELECT a FROM t WHERE id = 3 AND b = 1",
+    ];
+
+    /// All rows.
+    const BY_NOTHING: [&str; 8] = [
+        "SELECT n FROM v WHERE a = 2",
+        "SELECT n FROM v WHERE a = 2 OR b = 1",
+        "SELECT n FROM v WHERE a = 2 AND b <> 1",
+        "SELECT n FROM v WHERE a NOT IN (2, 3) AND b = 1",
+        "SELECT n FROM v WHERE a = 2.5 AND b = 1",
+        "SELECT n FROM v WHERE abs(a) = 2 AND b = 1",
+        "SELECT x.n FROM v AS x JOIN v AS y ON x.n = y.n WHERE x.a = 2 AND x.b = 1",
+        "SELECT n FROM v WHERE a IS NULL AND b = 1",
+    ];
+
+    fn database(folder: &std::path::Path) -> Database {
+        let database = Database::open(Config::new(folder)).expect("a database");
+        database
+            .script(
+                "CREATE TABLE t (id int PRIMARY KEY, a int, b bigint);
+                 CREATE MATERIALIZED VIEW v AS SELECT count(*) AS n, b, a FROM t GROUP BY a, b;
+                 CREATE VIEW other AS SELECT a AS c, b AS d, n AS m FROM v;
+                 CREATE INDEX of_n ON v (n);
+                 CREATE INDEX of_b ON t (b);",
+            )
+            .expect("a view");
+        for id in 0..60 {
+            let a = if id % 9 == 0 { "NULL".to_owned() } else { (id % 5).to_string() };
+            database.execute(&format!("INSERT INTO t VALUES ({id}, {a}, {})", id % 4)).expect("a row");
+        }
+        database.execute("FLUSH").expect("a flush");
+        database
+    }
+
+    fn explained(database: &Database, sql: &str) -> String {
+        let plan = database.query(&format!("EXPLAIN {sql}")).expect(sql);
+        let lines = plan.batches.iter().flat_map(|lines| lines.column(0).as_string::<i32>().iter().flatten());
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn rows_that_are_looked_up_are_those_that_reading_all_gives() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let database = database(folder.path());
+        let forms = [(&BY_KEY[..], "KeyScan: v"), (&BY_INDEX[..], "IndexScan: "), (&BY_PRIMARY_KEY[..], "KeyScan: t")];
+        for (queries, told) in forms {
+            for sql in queries {
+                let (found, all) = (database.query(sql).expect(sql), database.query_unoptimized(sql).expect(sql));
+                assert_eq!(same_rows(&found.batches, &all.batches).expect("comparable"), None, "{sql}");
+                let plan = explained(&database, sql);
+                assert!(plan.contains(told), "{sql}:\n{plan}");
+            }
+        }
+        for sql in BY_NOTHING {
+            let (found, all) = (database.query(sql).expect(sql), database.query_unoptimized(sql).expect(sql));
+            assert_eq!(same_rows(&found.batches, &all.batches).expect("comparable"), None, "{sql}");
+            let plan = explained(&database, sql);
+            assert!(!plan.contains("KeyScan") && !plan.contains("IndexScan"), "{sql}:\n{plan}");
+        }
+        database.shutdown().expect("a clean end");
+    }
+}
