@@ -122,7 +122,8 @@ impl Database {
             return Ok(Answer::collected(Tag::Plain("EXPLAIN".to_owned()), rows));
         }
         let none = Parameters::none();
-        let (plan, epochs, by_key) = match self.narrowed(connection, query, &none).await? {
+        let narrowed = self.narrowed(connection, query, &none).await?;
+        let (plan, epochs, by_key) = match narrowed {
             Some(narrowed) => (narrowed.plan, Vec::new(), Some(narrowed.told)),
             None => {
                 let planned = self.planned(connection, query, &none, None).await?;
@@ -155,7 +156,8 @@ impl Database {
             lines.push(format!("-- {found} rows"));
             return Ok(answer(lines));
         }
-        let (plan, notices) = match self.narrowed(connection, query, &none).await? {
+        let narrowed = self.narrowed(connection, query, &none).await?;
+        let (plan, notices) = match narrowed {
             Some(narrowed) => (narrowed.plan, Vec::new()),
             None => {
                 let planned = self.planned(connection, query, &none, None).await?;
