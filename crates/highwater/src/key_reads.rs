@@ -8,7 +8,7 @@
 use crate::connection::{Connection, TransactionState};
 use crate::database::Database;
 use crate::dml::Target;
-use crate::point::{conjunction, folded, plain_select, projected, uncast};
+use crate::point::{conjunction, folded, is_told_apart, plain_select, projected, uncast};
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::sql::sqlparser::ast::{Expr, Value};
@@ -104,7 +104,7 @@ impl Database {
         let parameter = |at: &usize| {
             let (_, expr) = equal.iter().find(|(column, _)| column == at)?;
             let data_type = schema.field(*at).data_type();
-            place(uncast(expr, data_type)).filter(|_| is_taken(data_type))
+            place(uncast(expr, data_type)).filter(|_| is_told_apart(data_type))
         };
         let parameters: Option<Vec<usize>> = key.iter().map(parameter).collect();
         let columns = projected(&plain, &schema).filter(|columns| !columns.is_empty());
@@ -179,11 +179,6 @@ impl Database {
 fn are_single(ends: &[usize]) -> bool {
     let begins = std::iter::once(&0).chain(ends);
     begins.zip(ends).all(|(begin, end)| end - begin <= 1)
-}
-
-/// Types of keys whose values are equal only to themselves.
-const fn is_taken(data_type: &DataType) -> bool {
-    matches!(data_type, DataType::Int16 | DataType::Int32 | DataType::Int64 | DataType::Utf8)
 }
 
 /// The place of the parameter that an expression is, from 0.

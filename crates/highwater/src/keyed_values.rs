@@ -167,7 +167,7 @@ fn named(expr: &Expr) -> Option<&str> {
 }
 
 /// The elements of an array, without nulls.
-fn elements(array: &ScalarValue) -> Option<Vec<ScalarValue>> {
+pub(crate) fn elements(array: &ScalarValue) -> Option<Vec<ScalarValue>> {
     let ScalarValue::List(array) = array else { return None };
     if array.len() != 1 || array.is_null(0) {
         return None;

@@ -118,6 +118,7 @@ mod joined;
 mod key_reads;
 mod keyed_values;
 mod leaving;
+mod listed;
 mod lookups;
 mod narrowed;
 mod objects;

@@ -12,6 +12,7 @@ use crate::connection::Connection;
 use crate::database::Database;
 use crate::dml::Target;
 use crate::error::{Error, Result};
+use crate::listed::listed;
 use crate::outcome::Rows;
 use crate::parameters::Parameters;
 use crate::values::{exact_value, value};
@@ -58,9 +59,14 @@ impl Database {
                 return Ok(None);
             }
             let Some(columns) = projected(&plain, target.schema()) else { return Ok(None) };
-            let found = self.found(connection, &target, condition, &names, parameters)?;
-            let Some(found) = found else { return Ok(None) };
-            let rows = found.into_iter().map(|found| found.row).collect();
+            let rows = match listed(condition, target.schema(), &target.table.spec().key, &names, parameters) {
+                Some(keys) => self.found_among(connection, &target, keys)?,
+                None => match self.found(connection, &target, condition, &names, parameters)? {
+                    Some(found) => found.into_iter().map(|found| found.row).collect(),
+                    None => return Ok(None),
+                },
+            };
+            let Some(rows) = plain.first(rows) else { return Ok(None) };
             return Ok(Some(picked(target.schema(), &columns, rows)?));
         }
         let Some(view) = self.keyed_view(&name) else { return Ok(None) };
@@ -68,8 +74,12 @@ impl Database {
             return Ok(None);
         }
         let Some(columns) = projected(&plain, &view.schema) else { return Ok(None) };
-        let key = key_of(condition, &view.schema, &view.key, &names, parameters);
+        let key = listed(condition, &view.schema, &view.key, &names, parameters).map(|keys| vec![keys]);
+        let key = key.or_else(|| key_of(condition, &view.schema, &view.key, &names, parameters));
         let Some(key) = key else { return Ok(None) };
+        if key.iter().any(|values| values.is_empty()) {
+            return Ok(Some(picked(&view.schema, &columns, Vec::new())?));
+        }
         let rows = match tokio::task::block_in_place(|| view.lookup(key)) {
             // It stopped a moment ago: the long way reads its checkpoint.
             Err(Error::Engine(highwater_engine::Error::NotRunning { .. })) => return Ok(None),
@@ -132,6 +142,21 @@ impl Database {
         };
         let Some(Found { key, value, row }) = found else { return Ok(Some((Vec::new(), Vec::new()))) };
         Ok(Some((vec![Change { key, old: Some(value), new: None }], vec![row])))
+    }
+
+    /// The rows of a table that have keys of one column among these.
+    fn found_among(&self, connection: &mut Connection, target: &Target, keys: ArrayRef) -> Result<Vec<RecordBatch>> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let keys = target.table.keys(&[keys])?;
+        let keys: Vec<&[u8]> = keys.iter().flatten().collect();
+        let snapshot = connection.snapshot(&self.tables)?;
+        let over = connection.overlay(&target.table);
+        let values = snapshot.get(&target.table, &keys, &over)?;
+        let found = keys.iter().zip(&values).filter_map(|(key, value)| Some((*key, value.as_deref()?)));
+        let (keys, values): (Vec<&[u8]>, Vec<&[u8]>) = found.unzip();
+        Ok(vec![target.table.decode(&keys, &values)?])
     }
 
     pub(crate) fn point_target(&self, name: &str) -> Option<Target> {
@@ -349,14 +374,19 @@ pub(crate) fn uncast<'a>(expr: &'a Expr, data_type: &DataType) -> &'a Expr {
     }
 }
 
+/// Types of keys whose values are equal only to themselves.
+pub(crate) const fn is_told_apart(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Int16 | DataType::Int32 | DataType::Int64 | DataType::Utf8)
+}
+
 /// Whether an expression is a text or a parameter.
-const fn is_text(expr: &Expr) -> bool {
+pub(crate) const fn is_text(expr: &Expr) -> bool {
     let Expr::Value(value) = expr else { return false };
     matches!(value.value, Value::SingleQuotedString(_) | Value::EscapedStringLiteral(_) | Value::Placeholder(_))
 }
 
 /// Whether a type as it is written is a column's.
-const fn is_same(written: &SqlType, data_type: &DataType) -> bool {
+pub(crate) const fn is_same(written: &SqlType, data_type: &DataType) -> bool {
     match data_type {
         DataType::Int16 => matches!(written, SqlType::SmallInt(None) | SqlType::Int2(None)),
         DataType::Int32 => matches!(written, SqlType::Int(None) | SqlType::Integer(None) | SqlType::Int4(None)),
@@ -369,7 +399,7 @@ const fn is_same(written: &SqlType, data_type: &DataType) -> bool {
 }
 
 /// The place of a column that an expression is, if it is one.
-fn column(expr: &Expr, schema: &SchemaRef, names: &[&Ident]) -> Option<usize> {
+pub(crate) fn column(expr: &Expr, schema: &SchemaRef, names: &[&Ident]) -> Option<usize> {
     let name = match expr {
         Expr::Identifier(name) => name,
         Expr::CompoundIdentifier(parts) => match parts.as_slice() {
