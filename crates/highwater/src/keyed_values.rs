@@ -66,6 +66,10 @@ fn product(columns: &[Vec<ScalarValue>]) -> Vec<Vec<ScalarValue>> {
 /// Values as those of a column that is equal to one of them, in order, each once; none when that cannot be told.
 /// A column of whole numbers may stand below a cast to longer ones, where a value may be one that it cannot have.
 fn of_type(values: &[ScalarValue], data_type: &DataType) -> Option<Vec<ScalarValue>> {
+    // Such values need not have an order.
+    if data_type.is_nested() {
+        return None;
+    }
     let mut typed = Vec::with_capacity(values.len());
     for value in values {
         let own = value.data_type();
@@ -176,4 +180,59 @@ pub(crate) fn elements(array: &ScalarValue) -> Option<Vec<ScalarValue>> {
     let values = (0..elements.len()).map(|at| ScalarValue::try_from_array(&elements, at).ok());
     let values: Vec<ScalarValue> = values.collect::<Option<_>>()?;
     Some(values.into_iter().filter(|value| !value.is_null()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::datatypes::Field;
+    use datafusion::logical_expr::{cast, col, lit};
+
+    fn schema() -> Schema {
+        let field = |name: &str, of: DataType| Field::new(name, of, true);
+        Schema::new(vec![field("a", DataType::Int32), field("b", DataType::Utf8), field("c", DataType::Boolean)])
+    }
+
+    /// The keys of (a), of (a, b) and of (c).
+    fn counts(filter: Expr) -> [Option<usize>; 3] {
+        let filters = [filter];
+        [&[0][..], &[0, 1], &[2]].map(|key| keys_of(&filters, &schema(), key).map(|keys| keys.len()))
+    }
+
+    #[test]
+    fn conditions_leave_the_values_for_which_they_may_be_true() {
+        let a = |value: i32| col("a").eq(lit(value));
+        let b = |value: &str| col("b").eq(lit(value));
+        assert_eq!(counts(a(1)), [Some(1), None, None]);
+        assert_eq!(counts(lit(1_i32).eq(col("a")).and(b("x"))), [Some(1), Some(1), None]);
+        assert_eq!(counts(a(1).or(a(2)).or(a(1))), [Some(2), None, None]);
+        assert_eq!(counts(a(1).or(b("x"))), [None, None, None]);
+        assert_eq!(counts(a(1).and(b("x")).or(b("y").and(a(2)))), [Some(2), Some(4), None]);
+        let list = col("a").in_list(vec![lit(1_i32), lit(2_i32), lit(ScalarValue::Int32(None))], false);
+        assert_eq!(counts(list.clone().and(b("x"))), [Some(2), Some(2), None]);
+        assert_eq!(counts(list.and(a(1))), [Some(1), None, None]);
+        assert_eq!(counts(col("a").in_list(vec![lit(1_i32)], true)), [None, None, None]);
+        assert_eq!(counts(col("a").gt(lit(1_i32))), [None, None, None]);
+        assert_eq!(counts(col("a").eq(lit(ScalarValue::Int32(None)))), [Some(0), None, None]);
+        assert_eq!(counts(col("c")), [None, None, Some(1)]);
+        assert_eq!(counts(Expr::Not(Box::new(col("c"))).and(a(1))), [Some(1), None, Some(1)]);
+    }
+
+    #[test]
+    fn values_of_other_types_are_taken_where_they_are_equal_to_one() {
+        let long = cast(col("a"), DataType::Int64);
+        assert_eq!(counts(long.clone().eq(lit(1_i64))), [Some(1), None, None]);
+        assert_eq!(counts(long.eq(lit(5_000_000_000_i64))), [Some(0), None, None]);
+        assert_eq!(counts(cast(col("a"), DataType::Int16).eq(lit(1_i16))), [None, None, None]);
+        assert_eq!(counts(cast(col("b"), DataType::Int64).eq(lit(1_i64)).and(col("a").eq(lit(1_i32))))[1], None);
+        assert_eq!(counts(cast(col("a"), DataType::Utf8).eq(lit("1"))), [None, None, None]);
+        assert_eq!(counts(col("a").eq(lit(1.0_f64))), [None, None, None]);
+    }
+
+    #[test]
+    fn too_many_keys_are_none() {
+        let list = |name: &str, count: i32| col(name).in_list((0..count).map(lit).collect(), false);
+        assert_eq!(counts(list("a", 1024))[0], Some(1024));
+        assert_eq!(counts(list("a", 1025))[0], None);
+    }
 }

@@ -72,7 +72,8 @@ impl Database {
         let mut ways = self.ways(connection, &leaf);
         if names.len() == 1 && names.contains(leaf.name()) {
             let text = query.text.to_lowercase();
-            ways.retain(|way| way.may_be_in(&text, &leaf.schema));
+            let has_condition = text.contains("where") || text.contains("join");
+            ways.retain(|way| has_condition && way.may_be_in(&text, &leaf.schema));
         }
         if ways.is_empty() {
             return Ok(None);
