@@ -6,6 +6,7 @@ use crate::database::{Database, State};
 use crate::dml::Target;
 use crate::error::{Error, Result};
 use crate::fed;
+use crate::narrowed::key_scans;
 use crate::objects::{Body, Object, Reading};
 use crate::outcome::{Outcome, Rows};
 use crate::parameters::Parameters;
@@ -30,7 +31,7 @@ use highwater_engine::checkpoint::inspect;
 use highwater_engine::core::{CheckpointId, Epoch, WallMicros};
 use highwater_engine::source::{Extent, Offset, Source};
 use highwater_engine::{Pipeline, Trigger};
-use highwater_sql::session::plain;
+use highwater_sql::session::{Relations, plain};
 use highwater_sql::statement::{CreateView, Query, ROW_TARGET};
 use highwater_sql::zones::Zone;
 use highwater_sql::{Session, explain, references, unknowing_physical_rules};
@@ -115,6 +116,8 @@ impl Database {
             } else {
                 answer
             }
+        } else if let Some(narrowed) = self.narrowed(connection, query, parameters).await? {
+            self.run_plan(&narrowed.plan).await?
         } else {
             let planned = self.planned(connection, query, parameters, None).await?;
             let run = self.run_plan(&planned.plan).await.map_err(|error| error.of(query))?;
@@ -128,10 +131,20 @@ impl Database {
             let rows = Rows::text(QUERY_PLAN, by.explained());
             return Ok(Answer::collected(Tag::Plain("EXPLAIN".to_owned()), rows));
         }
-        let Planned { plan, epochs, .. } = self.planned(connection, query, &Parameters::none(), None).await?;
+        let none = Parameters::none();
+        let narrowed = self.narrowed(connection, query, &none).await?;
+        let (plan, epochs, by_key) = match narrowed {
+            Some(narrowed) => (narrowed.plan, Vec::new(), Some(narrowed.told)),
+            None => {
+                let planned = self.planned(connection, query, &none, None).await?;
+                (planned.plan, planned.epochs, None)
+            }
+        };
         let session = Arc::clone(&self.session);
         let plan = self.aside(move || Ok(session.state().optimize(&plan)?)).await?;
         let mut lines: Vec<String> = plan.display_indent().to_string().lines().map(str::to_owned).collect();
+        lines.extend(by_key);
+        lines.extend(key_scans(&plan));
         let state = self.state();
         let told =
             |(pipeline, epoch): &(String, Epoch)| format!("-- {} at epoch {epoch}", state.objects.title(pipeline));
@@ -153,7 +166,14 @@ impl Database {
             lines.push(format!("-- {found} rows"));
             return Ok(answer(lines));
         }
-        let Planned { plan, notices, .. } = self.planned(connection, query, &none, None).await?;
+        let narrowed = self.narrowed(connection, query, &none).await?;
+        let (plan, notices) = match narrowed {
+            Some(narrowed) => (narrowed.plan, Vec::new()),
+            None => {
+                let planned = self.planned(connection, query, &none, None).await?;
+                (planned.plan, planned.notices)
+            }
+        };
         let analyze = LogicalPlanBuilder::from(plan).explain(false, true).and_then(LogicalPlanBuilder::build)?;
         let told = self.run_plan(&analyze).await?.collect_within(self.config.query_memory.0).await?;
         let plans = told.batches.iter().filter_map(|batch| batch.column(1).as_string_opt::<i32>());
@@ -259,19 +279,29 @@ impl Database {
             }
         }
         let Scanned { epochs, notices, coming, .. } = scanned;
+        let mut plan = self.bound(connection, query, parameters, relations).await?;
+        if let Some(rows) = coming {
+            plan = self.aside(move || rows.ready_for(&plan).map(|()| plan)).await?;
+        }
+        Ok(Planned { plan, epochs, notices })
+    }
+
+    /// A query's plan over relations, in the session's zone.
+    pub(crate) async fn bound(
+        &self,
+        connection: &Connection,
+        query: &Query,
+        parameters: &Parameters,
+        relations: Relations,
+    ) -> Result<LogicalPlan> {
         let (session, query, zone) = (Arc::clone(&self.session), query.clone(), connection.zone());
         let parameters = parameters.clone();
         let plan = self.aside(move || {
             let plan = plain(session.bind_with(&query, &relations, &parameters.types())?)?;
             let plan = session.runnable(parameters.put_into(plan)?)?;
-            let plan = in_zone(&session, plan, zone.as_ref())?;
-            if let Some(rows) = coming {
-                rows.ready_for(&plan)?;
-            }
-            Ok(plan)
+            in_zone(&session, plan, zone.as_ref())
         });
-        let plan = plan.await?;
-        Ok(Planned { plan, epochs, notices })
+        plan.await
     }
 
     /// Does what may take seconds, as long expressions do, on a thread of its own: others have their turn
