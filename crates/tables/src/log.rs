@@ -4,7 +4,7 @@
 //! table's entries in memory are its newest; what a reader may come back to stays on disk; positions
 //! are told to readers only when they are durable.
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::layout::Changes;
 use crate::table::Table;
 use arrow::array::BinaryArray;
