@@ -768,3 +768,24 @@ fn functions_are_there_again_after_a_restart() {
     drop(database);
     assert_eq!(rows(&open(folder.path()), "SHOW FUNCTIONS").count(), 0);
 }
+
+#[test]
+fn a_state_without_bound_is_told_of() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let database = open(folder.path());
+    let slow = "WITH (connector = 'datagen', datagen.rows.per.second = 10)";
+    let told = |sql: &str| database.execute(sql).expect(sql).notices.join("\n");
+    told(&format!("CREATE SOURCE s (k bigint, v bigint) {slow}"));
+    let by_key = told("CREATE MATERIALIZED VIEW by_key AS SELECT k, count(*) AS n FROM s GROUP BY k");
+    let begin =
+        "the state of \"by_key\" can grow as long as it runs: by_key/aggregate(k) keeps a row for each group of \"s\"";
+    assert!(by_key.starts_with(begin), "{by_key}");
+    assert!(by_key.contains("a temporal filter bounds it"), "{by_key}");
+    assert_eq!(told("CREATE MATERIALIZED VIEW total AS SELECT count(*) AS n FROM s"), "");
+    let sink =
+        "CREATE SINK k AS SELECT DISTINCT v FROM s WITH (connector = 'blackhole', type = 'upsert', primary_key = 'v')";
+    assert!(told(sink).contains("keeps a row for each group of \"s\", which never ends"), "{sink}");
+    told("CREATE TABLE t (k int, v int)");
+    assert_eq!(told("CREATE MATERIALIZED VIEW of_table AS SELECT k, count(*) AS n FROM t GROUP BY k"), "");
+    database.shutdown().expect("a clean stop");
+}

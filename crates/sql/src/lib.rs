@@ -98,6 +98,7 @@ mod together;
 mod trims;
 pub mod type_of;
 pub mod types;
+mod unbounded;
 mod undealt;
 mod unpivot;
 mod upsert;
@@ -128,6 +129,7 @@ pub use row_values::{columns as row_columns, row_of};
 pub use session::{Relations, Session};
 pub use text::{Piece, Position, same_text, split};
 pub use titles::titled;
+pub use unbounded::{Unbounded, unbounded};
 pub use walk::{walk_expr_mut, walk_query, walk_statement_mut};
 
 #[cfg(test)]
