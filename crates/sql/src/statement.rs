@@ -511,6 +511,8 @@ pub struct CreateSink {
     pub into: Option<Name>,
     /// AS SELECT, or FROM as `SELECT * FROM`.
     pub query: Query,
+    /// Where EMIT ON WINDOW CLOSE stands, if it does.
+    pub closes: Option<Position>,
     /// WITH; on_error at most for a table.
     pub options: Vec<Property>,
     /// FORMAT ... ENCODE.

@@ -6,7 +6,7 @@
 use crate::lower::{Builder, Maintained};
 use crate::naming::{Naming, rename};
 use crate::session::{plain, view_schema};
-use crate::statement::{CreateSource, CreateView, Name, Query, Statement};
+use crate::statement::{CreateSink, CreateSource, CreateView, Name, Query, Statement};
 use crate::{Error, Relations, Result, Session, explain, parse, references, unbounded};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use highwater_engine::plan::Watermark;
@@ -111,7 +111,7 @@ impl World {
                 Ok(lines(&explain(&plan)))
             }
             Statement::CreateSink(sink) => {
-                let plan = self.pipeline(None, Some((&sink.name.value, &sink.query)))?;
+                let plan = self.pipeline(None, Some(&sink))?;
                 Ok(lines(&explain(&plan)))
             }
             Statement::Query(query) => {
@@ -141,11 +141,7 @@ impl World {
         format!("CREATE SOURCE {}{format}\n", options.join(" "))
     }
 
-    fn pipeline(
-        &self,
-        view: Option<&CreateView>,
-        sink: Option<(&str, &Query)>,
-    ) -> Result<highwater_engine::plan::Plan> {
+    fn pipeline(&self, view: Option<&CreateView>, sink: Option<&CreateSink>) -> Result<highwater_engine::plan::Plan> {
         let mut builder = Builder::new(&self.session);
         for (name, schema) in &self.sources {
             builder.source(name, Arc::new(Columns(Arc::clone(schema))));
@@ -153,13 +149,13 @@ impl World {
         for (name, watermark) in &self.watermarks {
             builder.watermark(name, watermark.clone());
         }
-        let asked = view.map(|v| &v.query).or(sink.map(|s| s.1)).expect("one of both");
+        let asked = view.map(|v| &v.query).or(sink.map(|s| &s.query)).expect("one of both");
         for view in self.needed(asked).into_iter().chain(view) {
             builder.view(maintained(&view.name.value, view, &self.relations))?;
         }
-        if let Some((name, query)) = sink {
-            let sink =
-                Maintained { name, columns: Naming::Listed(&[]), query, relations: &self.relations, closes: None };
+        if let Some(CreateSink { name, query, closes, .. }) = sink {
+            let (columns, relations) = (Naming::Listed(&[]), &self.relations);
+            let sink = Maintained { name: &name.value, columns, query, relations, closes: *closes };
             builder.sink(sink, |_, _| Ok(Arc::new(Nowhere)))?;
         }
         let plan = builder.finish();
