@@ -190,8 +190,8 @@ impl Database {
         let (query, is_kept) = match statement {
             Statement::CreateView(view) => (&view.query, false),
             Statement::CreateMaterializedView(view) | Statement::ExplainView(view) => (&view.query, true),
-            Statement::CreateIndex(index) => (&index.query, true),
-            Statement::CreateSink(sink) => (&sink.query, true),
+            Statement::CreateIndex(index) | Statement::ExplainIndex(index) => (&index.query, true),
+            Statement::CreateSink(sink) | Statement::ExplainSink(sink) => (&sink.query, true),
             _ => return,
         };
         let relations = self.state().objects.relations(&self.session, &references(query), Reading::Stream);
@@ -351,13 +351,18 @@ impl Database {
         if let Free::Exists(outcome) = self.free(&state, Kind::Index, name, skips, text)? {
             return Ok(outcome);
         }
-        self.check_name(name)?;
-        crate::index::check(&state, &index)?;
-        let shared = state.objects.pipeline_of(&index.query);
-        let pipeline = shared.unwrap_or_else(|| state.catalog.free_to_keep(&name.value));
-        let entry = entry(&state, Kind::Index, &index.name, text, Some(pipeline));
-        let object = self.kept_object(&state, entry, Body::Index(index))?;
+        let object = self.index_object(&state, index, text)?;
         self.keep_filled(connection, state, object, "CREATE INDEX", ahead)
+    }
+
+    /// A new index as an object, its place found and its plan tried.
+    pub(crate) fn index_object(&self, state: &State, index: CreateIndex, text: &str) -> Result<Object> {
+        self.check_name(&index.name)?;
+        crate::index::check(state, &index)?;
+        let shared = state.objects.pipeline_of(&index.query);
+        let pipeline = shared.unwrap_or_else(|| state.catalog.free_to_keep(&index.name.value));
+        let entry = entry(state, Kind::Index, &index.name, text, Some(pipeline));
+        self.kept_object(state, entry, Body::Index(index))
     }
 
     pub(crate) fn create_sink(
@@ -371,15 +376,20 @@ impl Database {
         if let Free::Exists(outcome) = self.free(&state, Kind::Sink, &sink.name, sink.if_not_exists, text)? {
             return Ok(outcome);
         }
-        self.check_name(&sink.name)?;
-        check_into(&state, &sink)?;
-        let shared = state.objects.pipeline_of(&sink.query);
-        let pipeline = shared.unwrap_or_else(|| state.catalog.free_to_keep(&sink.name.value));
-        let entry = entry(&state, Kind::Sink, &sink.name, text, Some(pipeline));
         let name = sink.name.value.clone();
-        let object = self.kept_object(&state, entry, Body::Sink(sink))?;
+        let object = self.sink_object(&state, sink, text)?;
         let state = self.keep(connection, state, object, ahead)?;
         Ok(self.growth(&state, &name)?.into_iter().fold(Outcome::done("CREATE SINK"), Outcome::noticed))
+    }
+
+    /// A new sink as an object, its place found and its plan tried.
+    pub(crate) fn sink_object(&self, state: &State, sink: CreateSink, text: &str) -> Result<Object> {
+        self.check_name(&sink.name)?;
+        check_into(state, &sink)?;
+        let shared = state.objects.pipeline_of(&sink.query);
+        let pipeline = shared.unwrap_or_else(|| state.catalog.free_to_keep(&sink.name.value));
+        let entry = entry(state, Kind::Sink, &sink.name, text, Some(pipeline));
+        self.kept_object(state, entry, Body::Sink(sink))
     }
 
     /// Adds a subscription. When it returns, all that changes from then on will be in its journal.

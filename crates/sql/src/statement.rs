@@ -676,6 +676,10 @@ pub enum Statement {
     ExplainAnalyze(Query),
     /// EXPLAIN CREATE MATERIALIZED VIEW.
     ExplainView(CreateView),
+    /// EXPLAIN CREATE SINK.
+    ExplainSink(CreateSink),
+    /// EXPLAIN CREATE INDEX.
+    ExplainIndex(CreateIndex),
     /// SHOW.
     Show(Show),
     /// DESCRIBE x.
