@@ -104,6 +104,7 @@ mod unpivot;
 mod upsert;
 mod walk;
 mod whole_rows;
+mod whole_tables;
 mod window;
 mod window_keys;
 mod window_names;

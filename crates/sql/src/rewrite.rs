@@ -4,7 +4,7 @@
 //! it by the old name, as PostgreSQL's does: `FROM t` becomes `FROM u AS t`, so that `t.a` still stands
 //! for something, and all that is made from the query has the names that it had.
 
-use crate::cursor::Cursor;
+use crate::cursor::{Cursor, is_word};
 use crate::error::{Error, Result};
 use crate::parse;
 use crate::references::{Form, Place, defined, places};
@@ -91,7 +91,9 @@ pub fn renamed(text: &str, from: &str, to: &str) -> Result<Option<String>> {
     for place in found {
         let alias = || format!(" AS {}", quoted(from));
         match place.form {
-            Form::Bare if !is_short => edits.push(Edit::of(place.span, quoted(to) + &alias())),
+            Form::Bare if !is_short && !is_whole(&tokens, place.span) => {
+                edits.push(Edit::of(place.span, quoted(to) + &alias()))
+            }
             Form::BareCall => {
                 edits.push(Edit::of(place.span, quoted(to)));
                 edits.push(Edit::insert(end_of_call(&tokens, place.span)?, alias()));
@@ -150,6 +152,12 @@ fn is_short(text: &str) -> Result<bool> {
     Ok(c.is(&["FROM"]))
 }
 
+/// Whether a relation is that of `TABLE t`, where no alias can stand either.
+fn is_whole(tokens: &[TokenWithSpan], relation: Span) -> bool {
+    let before = tokens.iter().take_while(|token| token.span.start < relation.start).last();
+    is_word(before.map(|token| &token.token), "TABLE")
+}
+
 fn span_of(tokens: &[TokenWithSpan], name: &Name) -> Result<Span> {
     let start = Location::new(name.at.line, name.at.column);
     let found = tokens.iter().find(|token| token.span.start == start);
@@ -194,6 +202,8 @@ mod tests {
                 "CREATE VIEW v AS SELECT x.a FROM public.t x JOIN t USING (a)",
                 "CREATE VIEW v AS SELECT x.a FROM u x JOIN u AS t USING (a)",
             ),
+            ("CREATE VIEW v AS TABLE t ORDER BY a", "CREATE VIEW v AS TABLE u ORDER BY a"),
+            ("CREATE VIEW v AS (TABLE public.t) UNION TABLE w", "CREATE VIEW v AS (TABLE u) UNION TABLE w"),
             (
                 "CREATE VIEW v AS SELECT a FROM w WHERE a IN (SELECT a FROM T)",
                 "CREATE VIEW v AS SELECT a FROM w WHERE a IN (SELECT a FROM u AS t)",
