@@ -31,6 +31,8 @@ const fn kind_of(what: &Show) -> Option<Kind> {
         Show::Sinks => Kind::Sink,
         Show::Subscriptions => Kind::Subscription,
         Show::Functions
+        | Show::Cursors
+        | Show::SubscriptionCursors
         | Show::Jobs
         | Show::Checkpoints(_)
         | Show::Create(_)
@@ -57,6 +59,8 @@ pub(crate) fn rows(database: &Database, connection: &Connection, what: Show) -> 
         Show::Indexes(on) => crate::index::shown(database, on.as_ref())?,
         Show::Sinks => names(database, Kind::Sink),
         Show::Subscriptions => crate::subscription::shown(database),
+        Show::Cursors => crate::cursor::shown(connection),
+        Show::SubscriptionCursors => crate::subscription::shown_cursors(database, connection),
         Show::Functions => crate::functions::shown(database),
         Show::Jobs => jobs(database, connection)?,
         Show::Checkpoints(view) => checkpoints(database, connection, view.as_ref())?,

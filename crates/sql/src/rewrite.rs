@@ -55,6 +55,7 @@ pub fn retitled(text: &str, to: &str) -> Result<String> {
         Statement::CreateView(view) | Statement::CreateMaterializedView(view) => &view.name,
         Statement::CreateSink(sink) => &sink.name,
         Statement::CreateIndex(index) => &index.name,
+        Statement::CreateSubscription(subscription) => &subscription.name,
         _ => return Err(damaged("it creates nothing")),
     };
     let span = span_of(&tokens(text)?, name)?;

@@ -536,6 +536,10 @@ pub enum Show {
     Sinks,
     /// SHOW SUBSCRIPTIONS.
     Subscriptions,
+    /// SHOW CURSORS: the session's over queries.
+    Cursors,
+    /// SHOW SUBSCRIPTION CURSORS.
+    SubscriptionCursors,
     /// SHOW FUNCTIONS.
     Functions,
     /// SHOW JOBS.

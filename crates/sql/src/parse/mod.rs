@@ -251,7 +251,7 @@ fn is_on(c: &mut Cursor<'_>) -> Result<bool> {
 }
 
 fn show(c: &mut Cursor<'_>) -> Result<Show> {
-    let lists: [(&[&str], Show); 10] = [
+    let lists: [(&[&str], Show); 12] = [
         (&["TABLES"], Show::Tables),
         (&["SOURCES"], Show::Sources),
         (&["VIEWS"], Show::Views),
@@ -259,6 +259,8 @@ fn show(c: &mut Cursor<'_>) -> Result<Show> {
         (&["INDEXES"], Show::Indexes(None)),
         (&["SINKS"], Show::Sinks),
         (&["SUBSCRIPTIONS"], Show::Subscriptions),
+        (&["CURSORS"], Show::Cursors),
+        (&["SUBSCRIPTION", "CURSORS"], Show::SubscriptionCursors),
         (&["FUNCTIONS"], Show::Functions),
         (&["JOBS"], Show::Jobs),
         (&["CHECKPOINTS"], Show::Checkpoints(None)),
