@@ -125,7 +125,7 @@ pub use parse::{is_default, parse, rows_of};
 pub use precedence::group_operands;
 pub use references::{calls, named, references};
 pub use respell::name_repeated;
-pub use rewrite::{renamed, retitled, with_column};
+pub use rewrite::{renamed, retitled, with_column, with_settings};
 pub use row_values::{columns as row_columns, row_of};
 pub use session::{Relations, Session};
 pub use text::{Piece, Position, same_text, split};

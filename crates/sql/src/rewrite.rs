@@ -8,10 +8,11 @@ use crate::cursor::{Cursor, is_word};
 use crate::error::{Error, Result};
 use crate::parse;
 use crate::references::{Form, Place, defined, places};
-use crate::statement::{Name, Statement};
+use crate::statement::{Name, Property, Statement};
 use crate::text::{slice, tokens};
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan};
+use std::collections::BTreeMap;
 
 /// A part of a text and what stands there instead.
 struct Edit {
@@ -133,6 +134,75 @@ pub fn with_column(text: &str, definition: &str) -> Result<String> {
     Err(damaged("it has no columns"))
 }
 
+/// A CREATE MATERIALIZED VIEW or CREATE SINK whose WITH has other values, and further settings; what else is created is
+/// as it was.
+///
+/// # Errors
+/// When the text does not parse.
+pub fn with_settings(text: &str, settings: &BTreeMap<&str, &str>) -> Result<String> {
+    let (options, view) = match parse(text)? {
+        Statement::CreateMaterializedView(view) => (view.options, Some(view.name)),
+        Statement::CreateSink(sink) => (sink.options, None),
+        _ => return Ok(text.to_owned()),
+    };
+    let tokens = tokens(text)?;
+    let (mut edits, mut further) = (Vec::new(), settings.clone());
+    let mut last = None;
+    for option in &options {
+        let span = value_of(&tokens, option)?;
+        if let Some(value) = further.remove(option.key.as_str()) {
+            edits.push(Edit::of(span, literal(value)));
+        }
+        last = Some(span.end);
+    }
+    let further: Vec<String> = further.iter().map(|(key, value)| format!("{key} = {}", literal(value))).collect();
+    let further = further.join(", ");
+    if further.is_empty() {
+        return Ok(edited(text, edits));
+    }
+    edits.push(match (last, &view) {
+        (Some(last), _) => Edit::insert(last, format!(", {further}")),
+        (None, Some(view)) => Edit::insert(begin_of_query(&tokens, view)?, format!("WITH ({further}) ")),
+        (None, None) => {
+            let end = tokens.last().ok_or_else(|| damaged("it is empty"))?.span.end;
+            Edit::insert(end, format!(" WITH ({further})"))
+        }
+    });
+    Ok(edited(text, edits))
+}
+
+/// Where the value of an option stands.
+fn value_of(tokens: &[TokenWithSpan], option: &Property) -> Result<Span> {
+    let start = Location::new(option.at.line, option.at.column);
+    let behind = tokens.iter().skip_while(|token| token.span.start < start);
+    let mut value = behind.skip_while(|token| token.token != Token::Eq).skip(1);
+    let ends = |token: &&TokenWithSpan| matches!(token.token, Token::Comma | Token::RParen);
+    let first = value.next().ok_or_else(|| damaged("an option has no value"))?;
+    let last = value.take_while(|token| !ends(token)).last().unwrap_or(first);
+    Ok(Span::new(first.span.start, last.span.end))
+}
+
+/// Where the AS of a view stands.
+fn begin_of_query(tokens: &[TokenWithSpan], view: &Name) -> Result<Location> {
+    let start = Location::new(view.at.line, view.at.column);
+    let mut depth = 0;
+    for token in tokens.iter().filter(|token| token.span.start > start) {
+        match token.token {
+            Token::LParen => depth += 1,
+            Token::RParen => depth -= 1,
+            _ if depth == 0 && is_word(Some(&token.token), "AS") => return Ok(token.span.start),
+            _ => {}
+        }
+    }
+    Err(damaged("it has no AS"))
+}
+
+/// A value as it is written in WITH.
+fn literal(value: &str) -> String {
+    let is_number = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
+    if is_number { value.to_owned() } else { format!("'{}'", value.replace('\'', "''")) }
+}
+
 /// A name as it is written in a statement.
 fn quoted(name: &str) -> String {
     let is_plain = name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
@@ -190,6 +260,31 @@ mod tests {
 
     fn rewritten(text: &str) -> String {
         renamed(text, "t", "u").expect("parses").unwrap_or_else(|| "unchanged".to_owned())
+    }
+
+    #[test]
+    fn settings_are_written_into_with() {
+        let settings = BTreeMap::from([("on_error", "it's"), ("parallelism", "2")]);
+        for (text, changed) in [
+            (
+                "CREATE MATERIALIZED VIEW v (a) AS SELECT b AS a FROM t",
+                "CREATE MATERIALIZED VIEW v (a) WITH (on_error = 'it''s', parallelism = 2) AS SELECT b AS a FROM t",
+            ),
+            (
+                "CREATE MATERIALIZED VIEW v WITH (parallelism = '1', retain = 3) AS SELECT 1",
+                "CREATE MATERIALIZED VIEW v WITH (parallelism = 2, retain = 3, on_error = 'it''s') AS SELECT 1",
+            ),
+            (
+                "CREATE SINK k FROM v WITH (connector = 'file', on_error = 'fail') FORMAT PLAIN ENCODE CSV",
+                "CREATE SINK k FROM v WITH (connector = 'file', on_error = 'it''s', parallelism = 2) FORMAT PLAIN ENCODE CSV",
+            ),
+            ("CREATE SINK k INTO t FROM v", "CREATE SINK k INTO t FROM v WITH (on_error = 'it''s', parallelism = 2)"),
+            ("CREATE TABLE t (a int)", "CREATE TABLE t (a int)"),
+        ] {
+            assert_eq!(with_settings(text, &settings).expect(text), changed);
+        }
+        let same = "CREATE MATERIALIZED VIEW v AS SELECT 1";
+        assert_eq!(with_settings(same, &BTreeMap::new()).expect(same), same);
     }
 
     #[test]
