@@ -275,8 +275,8 @@ mod tests {
                 "CREATE MATERIALIZED VIEW v WITH (parallelism = 2, retain = 3, on_error = 'it''s') AS SELECT 1",
             ),
             (
-                "CREATE SINK k FROM v WITH (connector = 'file', on_error = 'fail') FORMAT PLAIN ENCODE CSV",
-                "CREATE SINK k FROM v WITH (connector = 'file', on_error = 'it''s', parallelism = 2) FORMAT PLAIN ENCODE CSV",
+                "CREATE SINK k FROM v WITH (connector = 'file', on_error = 'fail')",
+                "CREATE SINK k FROM v WITH (connector = 'file', on_error = 'it''s', parallelism = 2)",
             ),
             ("CREATE SINK k INTO t FROM v", "CREATE SINK k INTO t FROM v WITH (on_error = 'it''s', parallelism = 2)"),
             ("CREATE TABLE t (a int)", "CREATE TABLE t (a int)"),
