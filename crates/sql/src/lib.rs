@@ -87,6 +87,7 @@ pub mod session;
 mod session_window;
 mod sets;
 mod shifts;
+mod show;
 pub mod sql_function;
 pub mod statement;
 mod subquery;

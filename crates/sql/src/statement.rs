@@ -3,6 +3,7 @@
 pub use crate::copy::{Copy, CopyOptions, CopyOut};
 use crate::error::{Error, Kind, Result};
 pub use crate::row_changes::{Joined, ROW_TARGET, returning_joined};
+pub use crate::show::Show;
 pub use crate::sql_function::{Argument, CreateFunction, DropFunction};
 use crate::text::Position;
 pub use crate::upsert::{ConflictUpdate, EXCLUDED, OnConflict, ROW_NUMBER};
@@ -517,43 +518,6 @@ pub struct CreateSink {
     pub options: Vec<Property>,
     /// FORMAT ... ENCODE.
     pub format: Option<Format>,
-}
-
-/// What SHOW shows.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Show {
-    /// SHOW TABLES.
-    Tables,
-    /// SHOW SOURCES.
-    Sources,
-    /// SHOW VIEWS.
-    Views,
-    /// SHOW MATERIALIZED VIEWS.
-    MaterializedViews,
-    /// SHOW INDEXES [FROM v].
-    Indexes(Option<Name>),
-    /// SHOW SINKS.
-    Sinks,
-    /// SHOW SUBSCRIPTIONS.
-    Subscriptions,
-    /// SHOW CURSORS: the session's over queries.
-    Cursors,
-    /// SHOW SUBSCRIPTION CURSORS.
-    SubscriptionCursors,
-    /// SHOW FUNCTIONS.
-    Functions,
-    /// SHOW JOBS.
-    Jobs,
-    /// SHOW CHECKPOINTS [FOR v].
-    Checkpoints(Option<Name>),
-    /// SHOW CREATE kind x; the kind is not needed to find it, as all share one name space.
-    Create(Name),
-    /// SHOW CREATE FUNCTION.
-    CreateFunction(Name),
-    /// SHOW setting.
-    Setting(Name),
-    /// SHOW ALL.
-    All,
 }
 
 /// The kinds of objects that DROP names.
