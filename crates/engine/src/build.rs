@@ -352,7 +352,7 @@ fn renamed(batch: Batch, schema: &SchemaRef) -> Result<Batch> {
     Ok(Batch { rows: rows.map_err(|e| Error::data("union", e))?, weights: batch.weights })
 }
 
-/// Wakes the clock at a time. Timely's timers cannot be taken back and each costs a turn when it is
+/// Wakes an operator at a time. Timely's timers cannot be taken back and each costs a turn when it is
 /// over, so one is set only when none is due as early.
 struct Alarm {
     here: WakeHere,

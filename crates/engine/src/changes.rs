@@ -35,6 +35,11 @@ pub trait ChangeSource: Debug + Send + Sync {
     /// Whether it only ever inserts.
     fn append_only(&self) -> bool;
 
+    /// The places of the columns in which no two of the rows agree that are there; none when rows may be alike.
+    fn key(&self) -> Vec<usize> {
+        Vec::new()
+    }
+
     /// The log that it reads.
     fn log(&self) -> Arc<dyn SharedLog>;
 

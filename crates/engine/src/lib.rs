@@ -61,7 +61,7 @@ pub use highwater_checkpoint::Trigger;
 pub use highwater_core as core;
 pub use keys::{has_forms, one_form};
 pub use outside::Outside;
-pub use pipeline::{BegunScan, Metrics, Pipeline, Scan, Status, Subscription};
+pub use pipeline::{BegunScan, Metrics, OpenScan, Pipeline, Scan, Status, Subscription, ViewReader};
 pub use positions::{check_positions, log_offsets};
 pub use run::{Parallelism, PipelineSpec, kept_otherwise};
 pub use runtime::{Engine, EngineConfig};

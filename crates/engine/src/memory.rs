@@ -53,6 +53,11 @@ impl Held {
     pub(crate) fn to_free(&self) -> u64 {
         self.memory.to_free()
     }
+
+    /// What the operator holds.
+    pub(crate) const fn bytes(&self) -> u64 {
+        self.bytes
+    }
 }
 
 impl Drop for Held {

@@ -12,7 +12,7 @@ mod reading;
 pub(crate) use memory::{INTERVAL as MEMORY_INTERVAL, MemoryWatch, reserve as memory_reserve};
 pub use metrics::Metrics;
 pub(crate) use reading::finish;
-pub use reading::{BegunScan, Scan, Subscription};
+pub use reading::{BegunScan, OpenScan, Scan, Subscription, ViewReader};
 
 use crate::cancel::Cancel;
 use crate::checkpointing::{CheckpointReport, CheckpointSettings, History};

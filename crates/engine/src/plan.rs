@@ -15,11 +15,15 @@ use arrow::datatypes::{DataType, SchemaRef};
 use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::expressions::Column;
 use std::any::Any;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// The place of a node in [`Plan::nodes`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeId(pub usize);
+
+/// Columns, by their places, in which no two rows agree; nulls are equal.
+pub type Key = BTreeSet<usize>;
 
 /// The graph of one pipeline: what its views and sinks need, with shared parts shared.
 #[derive(Clone, Debug, Default)]
@@ -354,6 +358,11 @@ pub trait Recompute: std::fmt::Debug + Send + Sync {
     /// # Errors
     /// `Plan` when a part of it has no such words.
     fn identity(&self) -> crate::error::Result<String>;
+
+    /// Keys of the rows that it gives, of those of the rows that it is given; none that it does not know.
+    fn unique(&self, _input: &[Key]) -> Vec<Key> {
+        Vec::new()
+    }
 
     /// Begins on one worker.
     ///

@@ -10,12 +10,13 @@
 
 use crate::backlog::Backlog;
 use crate::batch::Batch;
+use crate::changes::Wake;
 use crate::control::{BACKFILLED, SupplyTold};
 use crate::error::{Error, Result};
 use crate::fill::Giving;
 use crate::memory::{Held, Memory};
 use crate::metrics::GapMeter;
-use crate::reads::{Moment, ReadPart, Reads, Wish};
+use crate::reads::{Hurry, Moment, ReadPart, Reads, Step, Wish};
 use crate::shared::Run;
 use crate::snapshot::Snapshots;
 use crate::source::Offset;
@@ -38,6 +39,9 @@ const BACKGROUND_SLICE: Duration = Duration::from_micros(500);
 /// Below this many bytes in memory a table is written whole at each checkpoint, which is one small
 /// part and leaves nothing older in scope.
 const SMALL_STATE: u64 = 256 << 10;
+/// By how much tables may grow beyond twice what they were before a read in progress is ended: as long as
+/// it goes on, what is removed keeps its place.
+const GROWN_STATE: u64 = 16 << 20;
 
 /// What one kind of stateful operator does; `stateful` calls it in the right order. What is only asked
 /// of operators whose rows are read is an error unless it is given.
@@ -94,6 +98,13 @@ pub(crate) trait Logic {
         unreadable()
     }
 
+    /// Gives up the read in progress, if there is one.
+    fn end_read(&mut self) {
+        for table in self.tables() {
+            table.end_read();
+        }
+    }
+
     /// The hashes of the keys of rows that it gave, by which they are in key groups.
     fn hashes(&self, _rows: &RecordBatch) -> Result<Vec<u64>> {
         unreadable()
@@ -129,6 +140,8 @@ pub(crate) struct Surroundings {
 pub(crate) enum Turn {
     /// Nothing to do until input, a tick or a settled checkpoint comes.
     Rest,
+    /// The same, or until rows of a read are taken; who does not take them is looked at after a while.
+    Later,
     /// There is more to do at once.
     Again,
 }
@@ -151,6 +164,12 @@ pub(crate) struct Stateful<L> {
     settling: Option<CheckpointId>,
     reading: Option<ReadPart>,
     waiting_reads: VecDeque<ReadPart>,
+    /// A read of a later epoch was refused because of the one in progress.
+    is_read_waited_for: bool,
+    /// What the tables held when the read in progress began.
+    read_bytes: u64,
+    /// Gives it another turn, from any thread.
+    wake: Option<Wake>,
     /// Who is told of every epoch's changes.
     taps: Vec<Tap>,
     gap: GapMeter,
@@ -228,12 +247,20 @@ impl<L: Logic> Stateful<L> {
             settling: None,
             reading: None,
             waiting_reads: VecDeque::new(),
+            is_read_waited_for: false,
+            read_bytes: 0,
+            wake: None,
             taps: Vec::new(),
             gap: GapMeter::new(),
             fills,
             giving: None,
             filled: 0,
         }
+    }
+
+    /// The same, woken by `wake` when rows of a read are taken.
+    pub(crate) fn woken_by(self, wake: Wake) -> Self {
+        Self { wake: Some(wake), ..self }
     }
 
     /// Keeps a batch of one of the inputs until its epoch is current.
@@ -268,7 +295,8 @@ impl<L: Logic> Stateful<L> {
         self.settle()?;
         loop {
             let worked = self.apply_one(deadline)?;
-            let copied = self.background()?;
+            // When no more input can come, the run ends.
+            let copied = self.background(complete(u64::MAX))?;
             if worked == Applied::Nothing {
                 if self.may_close(&complete) {
                     let mut emitted = Emitted { changes: Vec::new(), fills: vec![Vec::new(); self.fills.len()] };
@@ -281,9 +309,9 @@ impl<L: Logic> Stateful<L> {
                 } else if self.stage != Stage::Open {
                     self.gap.idle();
                     return Ok(Turn::Again);
-                } else if copied == Turn::Rest {
+                } else if copied != Turn::Again {
                     self.gap.idle();
-                    return Ok(Turn::Rest);
+                    return Ok(copied);
                 }
             }
             if worked == Applied::Unloaded || Instant::now() >= deadline {
@@ -514,6 +542,7 @@ impl<L: Logic> Stateful<L> {
             return Ok(());
         }
         if self.reading.is_some() {
+            self.is_read_waited_for = true;
             for part in self.waiting_reads.drain(..) {
                 part.busy();
             }
@@ -535,8 +564,11 @@ impl<L: Logic> Stateful<L> {
         for part in parts {
             first.join(part);
         }
-        first.begin();
+        first.begin(self.wake.as_ref());
         self.reading = Some(first);
+        self.is_read_waited_for = false;
+        self.tell_size();
+        self.read_bytes = self.held.bytes();
         Ok(())
     }
 
@@ -573,8 +605,47 @@ impl<L: Logic> Stateful<L> {
         Ok(())
     }
 
+    /// What the read in progress is in the way of.
+    fn hurry(&self, is_ending: bool) -> Hurry {
+        // What it has yet to copy cannot be evicted.
+        let is_short = self.all_dirty && self.held.to_free() > 0;
+        let is_grown = self.held.bytes() > self.read_bytes.saturating_mul(2).saturating_add(GROWN_STATE);
+        let is_filling = self.fills.iter().any(|fill| fill.next().is_some());
+        if is_ending {
+            Hurry::Ending
+        } else if self.is_read_waited_for || is_short || is_grown || is_filling {
+            Hurry::Waited
+        } else {
+            Hurry::No
+        }
+    }
+
+    /// A slice of a read; false when it waits for its rows to be taken.
+    fn read_on(&mut self, mut part: ReadPart, is_ending: bool, deadline: Instant) -> Result<bool> {
+        match part.step(self.hurry(is_ending)) {
+            Step::Give => {}
+            Step::Pause => {
+                self.reading = Some(part);
+                return Ok(false);
+            }
+            Step::End => {
+                self.logic.end_read();
+                return Ok(true);
+            }
+        }
+        let mut rows = Vec::new();
+        let over = self.logic.read_on(deadline, &mut rows)?;
+        part.give(rows);
+        if over {
+            part.finish();
+        } else {
+            self.reading = Some(part);
+        }
+        Ok(true)
+    }
+
     /// One slice of what is not urgent: copying out, reading, loading.
-    fn background(&mut self) -> Result<Turn> {
+    fn background(&mut self, is_ending: bool) -> Result<Turn> {
         let deadline = Instant::now() + BACKGROUND_SLICE;
         if let Some(mut copying) = self.copying.take() {
             if self.copy_on(&mut copying, deadline)? {
@@ -584,15 +655,9 @@ impl<L: Logic> Stateful<L> {
             }
             return Ok(Turn::Again);
         }
-        if let Some(mut part) = self.reading.take() {
-            let mut rows = Vec::new();
-            let over = self.logic.read_on(deadline, &mut rows)?;
-            part.give(rows);
-            if over {
-                part.finish();
-            } else {
-                self.reading = Some(part);
-            }
+        if let Some(part) = self.reading.take()
+            && self.read_on(part, is_ending, deadline)?
+        {
             return Ok(Turn::Again);
         }
         if !self.loaded {
@@ -603,7 +668,8 @@ impl<L: Logic> Stateful<L> {
             self.evict();
             return Ok(Turn::Again);
         }
-        Ok(self.evict())
+        let evicted = self.evict();
+        Ok(if evicted == Turn::Rest && self.reading.is_some() { Turn::Later } else { evicted })
     }
 
     fn copy_on(&mut self, copying: &mut Copying, deadline: Instant) -> Result<bool> {

@@ -17,8 +17,10 @@ use arrow::array::Array as _;
 use arrow::datatypes::{Field, SchemaRef};
 use highwater_engine::kept_otherwise;
 use highwater_engine::plan::Plan;
-use highwater_sql::statement::{AddColumn, CreateTable, Name, ObjectKind, Statement};
-use highwater_sql::{Session, check_functions, explain, naming, references, renamed, retitled, session, with_column};
+use highwater_sql::statement::{AddColumn, CreateTable, Name, ObjectKind, RenameColumn, Statement};
+use highwater_sql::{
+    Session, check_functions, column_renamed, explain, naming, references, renamed, retitled, session, with_column,
+};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -180,6 +182,55 @@ impl Database {
         let statement = Arc::new(parsed_table(&entry)?);
         let watermark = object.watermark.clone();
         Ok(Object { entry, schema, body: Body::Table(Target { table, statement, ..target.clone() }), watermark })
+    }
+}
+
+impl Database {
+    /// Gives a column of a table that nothing else reads or writes another name. Its rows know columns by their
+    /// places.
+    pub(crate) fn rename_column(&self, connection: &Connection, renamed: &RenameColumn) -> Result<Outcome> {
+        let RenameColumn { table: name, column, to } = renamed;
+        let mut state = self.state_to_define(connection)?;
+        let object = crate::show::find(&state, name)?;
+        check_kind(&object.entry, ObjectKind::Table, name)?;
+        let Body::Table(target) = &object.body else {
+            let clause = "RENAME COLUMN of a table with a connector".to_owned();
+            let hint = "drop the table and create it with the other name".to_owned();
+            let position = Some(name.at);
+            return Err(highwater_sql::Error::Unsupported { clause, hint, position }.into());
+        };
+        let at = target.places(std::slice::from_ref(column), 1)?[0];
+        if target.schema().index_of(&to.value).is_ok() {
+            let message = format!("column {:?} of relation {:?} already exists", to.value, name.value);
+            return Err(invalid("42701", message, Some(to)));
+        }
+        let others = state.dependents(std::slice::from_ref(&name.value));
+        if !others.is_empty() {
+            let (column, table, others) = (&column.value, &name.value, others.join(", "));
+            let message = format!(
+                "cannot rename column {column:?} of {table:?} while others read or write the table: \
+                 drop them first: {others}"
+            );
+            return Err(invalid("2BP01", message, Some(name)));
+        }
+        let mut entry = object.entry.clone();
+        let text = column_renamed(&entry.sql, &column.value, &to.value).map_err(highwater_sql::Error::nowhere)?;
+        let Some(text) = text else {
+            let clause = "RENAME COLUMN of what a generated column or a watermark is made of".to_owned();
+            let hint = "create the table anew with the other name".to_owned();
+            let position = Some(column.at);
+            return Err(highwater_sql::Error::Unsupported { clause, hint, position }.into());
+        };
+        entry.sql = text;
+        entry.rewritten = true;
+        let table = Arc::new(target.table.with_column_name(at, &to.value)?);
+        let (schema, statement) = (Arc::clone(&table.spec().schema), Arc::new(parsed_table(&entry)?));
+        let body = Body::Table(Target { table, statement, ..target.clone() });
+        let object = Object { entry, schema, body, watermark: object.watermark.clone() };
+        state.catalog.replace(std::slice::from_ref(&object.entry))?;
+        state.objects.replace(object);
+        state.objects.publish();
+        Ok(Outcome::done("ALTER TABLE"))
     }
 }
 

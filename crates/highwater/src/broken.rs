@@ -291,6 +291,7 @@ mod tests {
             rewritten: false,
             added: Vec::new(),
             pipeline,
+            planning: 0,
             settings: BTreeMap::new(),
         }
     }

@@ -81,9 +81,17 @@ pub(crate) struct Entry {
     /// sources and plain views.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) pipeline: Option<String>,
+    /// How its query becomes operators: the number of the newest way when it was made.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub(crate) planning: u32,
     /// What ALTER has set since.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) settings: BTreeMap<String, String>,
+}
+
+/// Whether a query is planned as all were before the ways had numbers.
+fn is_first(planning: &u32) -> bool {
+    *planning == 0
 }
 
 impl Entry {
@@ -394,8 +402,19 @@ mod tests {
             rewritten: false,
             added: Vec::new(),
             pipeline: None,
+            planning: 0,
             settings: BTreeMap::new(),
         }
+    }
+
+    #[test]
+    fn what_was_made_before_the_ways_had_numbers_is_planned_the_first_one() {
+        let first = serde_json::to_string(&entry(1, "a")).expect("written");
+        assert!(!first.contains("planning"), "as it was written then: {first}");
+        assert_eq!(serde_json::from_str::<Entry>(&first).expect("read"), entry(1, "a"));
+        let second = Entry { planning: 1, ..entry(1, "a") };
+        let written = serde_json::to_string(&second).expect("written");
+        assert_eq!(serde_json::from_str::<Entry>(&written).expect("read"), second);
     }
 
     #[test]

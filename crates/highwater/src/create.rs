@@ -21,13 +21,13 @@ use highwater_connectors::{Created, DELETED, ERROR_COLUMNS, Envelope, Format, In
 use highwater_engine::plan;
 use highwater_engine::source::{Extent, Source};
 use highwater_engine::{CheckpointOutcome, CheckpointReport, Trigger};
-use highwater_sql::lower::{FedTable, Maintained, tried};
+use highwater_sql::lower::{FedTable, Maintained, Planning, tried};
 use highwater_sql::naming::{self, Naming};
 use highwater_sql::statement::{
     self, CreateIndex, CreateSink, CreateSource, CreateSubscription, CreateTable, CreateView, Encoding, Name, Property,
     Statement,
 };
-use highwater_sql::{Unbounded, references, same_text, session, unbounded};
+use highwater_sql::{Unbounded, check_constants, check_generated, references, same_text, session, unbounded};
 use highwater_tables::{JournalSpec, TableSpec};
 use std::collections::BTreeMap;
 use std::sync::{Arc, MutexGuard};
@@ -49,6 +49,7 @@ impl Database {
             }
             entry(&state, Kind::Source, name, text, None)
         };
+        check_generated(&source.columns, text, &self.session)?;
         // Without the state: what is outside may not answer for long.
         let given = self.given_by(&source, &asked, None)?;
         let mut state = self.state();
@@ -74,6 +75,7 @@ impl Database {
         if let Free::Exists(outcome) = self.free(&state, Kind::Table, &table.name, table.if_not_exists, text)? {
             return Ok(outcome);
         }
+        check_generated(table.columns.iter().map(|column| &column.column), &table.text, &self.session)?;
         if table.feed.is_some() {
             return self.create_fed(connection, state, table, text, ahead);
         }
@@ -325,6 +327,7 @@ impl Database {
     /// A new materialized view as an object, its place found and its plan tried.
     pub(crate) fn materialized_object(&self, state: &State, view: CreateView, text: &str) -> Result<Object> {
         self.check_name(&view.name)?;
+        check_constants(&view.query, &self.session)?;
         let shared = state.objects.pipeline_of(&view.query);
         let of_pipeline = view.options.iter().find(|option| option.key != settings::ON_ERROR);
         if let (Some(pipeline), Some(option)) = (&shared, of_pipeline) {
@@ -386,6 +389,7 @@ impl Database {
     pub(crate) fn sink_object(&self, state: &State, sink: CreateSink, text: &str) -> Result<Object> {
         self.check_name(&sink.name)?;
         check_into(state, &sink)?;
+        check_constants(&sink.query, &self.session)?;
         let shared = state.objects.pipeline_of(&sink.query);
         let pipeline = shared.unwrap_or_else(|| state.catalog.free_to_keep(&sink.name.value));
         let entry = entry(state, Kind::Sink, &sink.name, text, Some(pipeline));
@@ -683,6 +687,7 @@ fn entry(state: &State, kind: Kind, name: &Name, text: &str, pipeline: Option<St
         rewritten: false,
         added: Vec::new(),
         pipeline,
+        planning: Planning::NEWEST.0,
         settings: BTreeMap::new(),
     }
 }

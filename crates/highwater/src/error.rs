@@ -1,7 +1,9 @@
 //! Why the database could not do something, with the SQLSTATE that clients are told.
 
 use datafusion::common::DataFusionError;
-use highwater_sql::{CallFailed, DataError, Position};
+use highwater_sql::lower::subquery_at;
+use highwater_sql::statement::Query;
+use highwater_sql::{CallFailed, DataError, Position, no_regex, place_of};
 use highwater_tables::TooMuch;
 use std::path::{Path, PathBuf};
 use thiserror::Error as ThisError;
@@ -118,6 +120,20 @@ impl Error {
         }
     }
 
+    /// What went wrong while a query was planned, with its place in the query when that can be told.
+    pub(crate) fn of(self, query: &Query) -> Self {
+        let Self::Query(error) = &self else { return self };
+        if matches!(error.find_root(), DataFusionError::NotImplemented(text) if is_of_subquery(text)) {
+            let (clause, hint, position) = (SUBQUERY.to_owned(), NO_SUBQUERY.to_owned(), subquery_at(query));
+            return Self::Sql(highwater_sql::Error::Unsupported { clause, hint, position });
+        }
+        let (sqlstate, message) = (self.sqlstate(), self.to_string());
+        match place_of(query, sqlstate, &message) {
+            None => self,
+            position => Self::Sql(highwater_sql::Error::Invalid { sqlstate, message, position }),
+        }
+    }
+
     /// What the statement was at when it failed, as PostgreSQL's CONTEXT, when known.
     #[must_use]
     pub fn context(&self) -> Option<&str> {
@@ -160,15 +176,21 @@ fn query_message(error: &DataFusionError) -> String {
             arrow::error::ArrowError::ComputeError(text) if said(text).is_some() => {
                 text.trim_start_matches("Execution error: ").to_owned()
             }
+            arrow::error::ArrowError::ComputeError(text) if no_regex(text).is_some() => {
+                no_regex(text).unwrap_or_default()
+            }
             arrow::error::ArrowError::ComputeError(text) if text.contains("overflow") => {
                 let array = text.split_once("Array overflow").map_or("Int64", |(data_type, _)| data_type);
                 format!("{} out of range", type_called(array))
             }
             other => other.to_string(),
         },
-        DataFusionError::External(source) => source.to_string(),
+        DataFusionError::External(source) => {
+            let told = source.to_string();
+            no_regex(&told).unwrap_or(told)
+        }
         DataFusionError::NotImplemented(text) if is_of_subquery(text) => {
-            "this subquery is not supported: write it as a join, or tie it by = to the query around it".to_owned()
+            format!("{SUBQUERY} is not supported: {NO_SUBQUERY}")
         }
         other => {
             let message = other.message();
@@ -177,6 +199,10 @@ fn query_message(error: &DataFusionError) -> String {
         }
     }
 }
+
+/// What is said of a subquery that no join could be made of.
+const SUBQUERY: &str = "this subquery";
+const NO_SUBQUERY: &str = "write it as a join, or tie it by = to the query around it";
 
 /// Whether what cannot be computed is a subquery that no join could be made of.
 fn is_of_subquery(text: &str) -> bool {
@@ -315,6 +341,7 @@ fn query_state(error: &DataFusionError) -> &'static str {
         DataFusionError::External(source) if source.is::<CallFailed>() => "38000",
         DataFusionError::External(source) => match source.downcast_ref::<DataError>() {
             Some(error) => error.sqlstate,
+            None if no_regex(&source.to_string()).is_some() => "2201B",
             None => source.downcast_ref::<Error>().map_or("22000", Error::sqlstate),
         },
         DataFusionError::ResourcesExhausted(_) => "53200",
@@ -324,6 +351,7 @@ fn query_state(error: &DataFusionError) -> &'static str {
             arrow::error::ArrowError::DivideByZero => "22012",
             arrow::error::ArrowError::IoError(_, error) => io_state(error),
             arrow::error::ArrowError::ComputeError(text) if said(text).is_some() => said(text).unwrap_or("22000"),
+            arrow::error::ArrowError::ComputeError(text) if no_regex(text).is_some() => "2201B",
             arrow::error::ArrowError::ArithmeticOverflow(_) => "22003",
             arrow::error::ArrowError::CastError(text) if is_out_of_range(text) => "22003",
             arrow::error::ArrowError::InvalidArgumentError(text) if is_too_wide(text) => "22003",
@@ -352,6 +380,34 @@ fn engine_state(error: &highwater_engine::Error) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_subquery_that_is_not_computed_is_told_with_its_place() {
+        let text = "SELECT 1 FROM t LEFT JOIN u ON t.a IN (SELECT b FROM u)";
+        let Ok(highwater_sql::statement::Statement::Query(query)) = highwater_sql::parse(text) else {
+            panic!("{text} is a query")
+        };
+        let of = |told: &str| Error::from(DataFusionError::NotImplemented(told.to_owned())).of(&query);
+        let refused = of("Physical plan does not support logical expression InSubquery(InSubquery { .. })");
+        assert_eq!(refused.sqlstate(), "0A000");
+        assert_eq!(refused.position().map(|at| at.offset), text.find("SELECT b").map(|at| at + 1));
+        assert!(refused.to_string().starts_with("this subquery is not supported"), "{refused}");
+        assert_eq!(of("something else").position(), None);
+    }
+
+    #[test]
+    fn a_constant_that_is_no_value_is_told_with_its_place() {
+        let text = "SELECT CAST('x' AS integer)";
+        let Ok(highwater_sql::statement::Statement::Query(query)) = highwater_sql::parse(text) else {
+            panic!("{text} is a query")
+        };
+        let message = "invalid input syntax for type integer: \"x\"".to_owned();
+        let bad = DataError { sqlstate: "22P02", message: message.clone() };
+        let refused = Error::from(DataFusionError::External(Box::new(bad))).of(&query);
+        assert_eq!(refused.sqlstate(), "22P02");
+        assert_eq!(refused.position().map(|at| at.offset), Some(13));
+        assert!(refused.to_string().starts_with(&message), "{refused}");
+    }
 
     #[test]
     fn a_full_disk_is_no_other_error_of_the_system() {

@@ -11,14 +11,14 @@ use crate::error::{Error, Result};
 use crate::objects::{Body, Object};
 use crate::outcome::Rows;
 use crate::parameters::Parameters;
-use crate::point::{conjunction, folded, picked, plain_select, projected};
+use crate::point::{Plain, conjunction, folded, picked, plain_select, projected, uncast};
 use crate::show::{self, texts};
 use crate::values::exact_value;
 use crate::views::shaped;
 use arrow::array::{Array as _, ArrayRef, BooleanArray, RecordBatch, Scalar};
 use arrow::compute::kernels::cmp::eq;
 use arrow::compute::{concat_batches, filter_record_batch};
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{FieldRef, SchemaRef};
 use arrow::row::{Row, RowConverter, SortField};
 use highwater_engine::{Pipeline, one_form};
 use highwater_sql::statement::{CreateIndex, Name, Query};
@@ -54,22 +54,23 @@ impl Database {
     /// The index that answers a query, by as many columns as can be; none when there is no such index, or
     /// the query names a row by the relation's own key.
     pub(crate) fn index_for(&self, query: &Query, parameters: &Parameters) -> Option<ByIndex> {
-        let (select, table, alias) = plain_select(&query.ast)?;
-        let condition = select.selection.as_ref()?;
+        let plain = plain_select(&query.ast).filter(Plain::is_all)?;
+        let condition = plain.select.selection.as_ref()?;
         let state = self.state();
-        let on = state.objects.get(&folded(table))?;
+        let on = state.objects.get(&folded(plain.table))?;
         let indexes: Vec<(&Object, &CreateIndex)> = indexes(&state, on.name()).collect();
         if indexes.is_empty() {
             return None;
         }
-        let names = [alias.unwrap_or(table)];
-        let columns = projected(select, &on.schema, names[0])?;
+        let names = [plain.name];
+        let columns = projected(&plain, &on.schema)?;
         let mut equal = Vec::new();
         if !conjunction(condition, &on.schema, &names, &mut equal) {
             return None;
         }
         let value = |(at, expr)| {
             let data_type = on.schema.field(at).data_type();
+            let expr = uncast(expr, data_type);
             let value = exact_value(expr, data_type, parameters).filter(|value| value.null_count() == 0);
             value.filter(|_| !data_type.is_nested()).map(|value| (at, value))
         };
@@ -97,7 +98,35 @@ impl Database {
         Ok(Some(picked(&by.schema, &by.columns, rows)?))
     }
 
-    /// The rows of the key. Blocks.
+    /// The indexes over a relation.
+    pub(crate) fn indexes_over(&self, on: &Object) -> Vec<IndexOver> {
+        let state = self.state();
+        indexes(&state, on.name()).filter_map(|(object, index)| IndexOver::new(on, object, index)).collect()
+    }
+
+    /// The rows of a relation with some keys, of which each comes once, as an index has them; rows of others may be
+    /// among them. None when they are to be read in another way. Blocks.
+    pub(crate) fn rows_by_index(
+        &self,
+        on: &Object,
+        over: &IndexOver,
+        keys: Vec<ArrayRef>,
+    ) -> Result<Option<Vec<RecordBatch>>> {
+        let equal: Vec<(usize, ArrayRef)> = over.key.iter().copied().zip(keys).collect();
+        let found = {
+            let state = self.state();
+            let mut indexes = indexes(&state, on.name());
+            let index = indexes.find(|(object, _)| object.name() == over.name);
+            index.and_then(|index| by(&state, on, index, &[], &equal))
+        };
+        // Another one may have its name by now.
+        match found.filter(|by| by.rest.is_empty()) {
+            Some(by) => self.found_by(&by),
+            None => Ok(None),
+        }
+    }
+
+    /// The rows of the key, or of several. Blocks.
     fn found_by(&self, by: &ByIndex) -> Result<Option<Vec<RecordBatch>>> {
         let key: Vec<ArrayRef> = by.key.iter().map(|(_, value)| Arc::clone(value)).collect();
         // While it is filled it does not have all rows; after a failure it may be filled anew.
@@ -129,6 +158,29 @@ impl Database {
         let gone = by.of_table(target, &keys, over.values())?;
         let new = by.of_table(target, &keys, now.iter())?;
         Ok(Some(vec![less(&by.schema, &rows, &gone)?, new]))
+    }
+}
+
+/// An index, as others see it.
+pub(crate) struct IndexOver {
+    pub(crate) name: String,
+    /// The columns of its key, by their places in the relation.
+    pub(crate) key: Vec<usize>,
+    /// Which of the relation's columns it has.
+    pub(crate) has: Vec<bool>,
+}
+
+impl IndexOver {
+    fn new(on: &Object, object: &Object, index: &CreateIndex) -> Option<Self> {
+        let is_there = |field: &FieldRef| {
+            let kept = object.schema.field_with_name(field.name());
+            kept.is_ok_and(|kept| kept.data_type() == field.data_type())
+        };
+        let has: Vec<bool> = on.schema.fields().iter().map(is_there).collect();
+        let key = index.columns.iter().map(|name| on.schema.index_of(&name.value).ok());
+        let key: Vec<usize> = key.collect::<Option<_>>()?;
+        let is_whole = key.iter().all(|at| has[*at]);
+        is_whole.then(|| Self { name: object.name().to_owned(), key, has })
     }
 }
 
@@ -222,7 +274,10 @@ impl ByIndex {
         let rows = target.table.decode(&keys, &values)?;
         let places = self.schema.fields().iter().map(|field| target.schema().index_of(field.name()));
         let rows = rows.project(&places.collect::<std::result::Result<Vec<_>, _>>()?)?;
-        with_equal(&concat_batches(&self.schema, &shaped(&self.schema, vec![rows])?)?, &self.key)
+        let rows = concat_batches(&self.schema, &shaped(&self.schema, vec![rows])?)?;
+        // Whoever asks for several keys looks at the rows again.
+        let is_one = self.key.iter().all(|(_, value)| value.len() == 1);
+        if is_one { with_equal(&rows, &self.key) } else { Ok(rows) }
     }
 }
 

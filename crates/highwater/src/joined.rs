@@ -10,6 +10,7 @@ use crate::error::Result;
 use crate::outcome::Rows;
 use crate::parameters::Parameters;
 use crate::provider::TableRows;
+use crate::query::Special;
 use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::{concat_batches, filter_record_batch};
 use arrow::datatypes::{Field, Schema};
@@ -51,7 +52,8 @@ impl Database {
         let snapshot = connection.snapshot(&self.tables)?;
         let over = connection.overlay(&target.table);
         let rows = TableRows::new(&target.table, &snapshot, over, true);
-        let plan = self.planned_with(connection, query, parameters, Some((&name.value, rows))).await?;
+        let special = Special { table: &name.value, rows, beside: Vec::new() };
+        let plan = self.planned_with(connection, query, parameters, Some(special)).await?;
         let paired = paired_in(&plan, target)?;
         let mut found = self.run_plan(&plan).await?.collect_within(self.config.query_memory.0).await?;
         if is_joined(query) {

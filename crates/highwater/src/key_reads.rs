@@ -8,7 +8,7 @@
 use crate::connection::{Connection, TransactionState};
 use crate::database::Database;
 use crate::dml::Target;
-use crate::point::{conjunction, folded, plain_select, projected};
+use crate::point::{conjunction, folded, is_told_apart, plain_select, projected, uncast};
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::sql::sqlparser::ast::{Expr, Value};
@@ -46,6 +46,8 @@ pub struct KeyRead {
     parameters: Vec<usize>,
     /// The columns that it selects, by their places.
     columns: Vec<usize>,
+    /// It has an ORDER BY or a LIMIT, which say nothing of one row.
+    is_cut: bool,
 }
 
 /// The rows of several reads.
@@ -87,8 +89,8 @@ impl Database {
     #[must_use]
     pub fn read_form(&self, statement: &Statement) -> ReadForm {
         let Statement::Query(query) = statement else { return ReadForm::Otherwise };
-        let Some((select, table, alias)) = plain_select(&query.ast) else { return ReadForm::Otherwise };
-        let relation = folded(table);
+        let Some(plain) = plain_select(&query.ast) else { return ReadForm::Otherwise };
+        let relation = folded(plain.table);
         let (schema, key) = match self.point_target(&relation) {
             Some(target) => (Arc::clone(target.schema()), target.table.spec().key.clone()),
             None => match self.keyed_view(&relation) {
@@ -96,19 +98,21 @@ impl Database {
                 None => return ReadForm::Unknown,
             },
         };
-        let names = [alias.unwrap_or(table)];
+        let names = [plain.name];
         let mut equal = Vec::new();
-        let is_key = select.selection.as_ref().is_some_and(|all| conjunction(all, &schema, &names, &mut equal));
+        let is_key = plain.select.selection.as_ref().is_some_and(|all| conjunction(all, &schema, &names, &mut equal));
         let parameter = |at: &usize| {
             let (_, expr) = equal.iter().find(|(column, _)| column == at)?;
-            place(expr).filter(|_| is_taken(schema.field(*at).data_type()))
+            let data_type = schema.field(*at).data_type();
+            place(uncast(expr, data_type)).filter(|_| is_told_apart(data_type))
         };
         let parameters: Option<Vec<usize>> = key.iter().map(parameter).collect();
-        let columns = projected(select, &schema, names[0]).filter(|columns| !columns.is_empty());
+        let columns = projected(&plain, &schema).filter(|columns| !columns.is_empty());
         match (parameters, columns) {
             (Some(parameters), Some(columns)) if is_key && equal.len() == key.len() => {
                 let columns = columns.into_iter().map(|(at, _)| at).collect();
-                ReadForm::ByKey(Arc::new(KeyRead { relation, schema, key, parameters, columns }))
+                let is_cut = !plain.is_all();
+                ReadForm::ByKey(Arc::new(KeyRead { relation, schema, key, parameters, columns, is_cut }))
             }
             _ => ReadForm::Otherwise,
         }
@@ -138,6 +142,9 @@ impl Database {
                 self.look_up(view, keys).await.filter(|rows| read.is_of(&rows.rows.schema(), &read.key))?
             }
         };
+        if read.is_cut && !are_single(&rows.ends) {
+            return None;
+        }
         Some(KeyRows { rows: rows.rows.project(&read.columns).ok()?, ..rows })
     }
 
@@ -168,9 +175,10 @@ impl Database {
     }
 }
 
-/// Types of keys whose values are equal only to themselves.
-const fn is_taken(data_type: &DataType) -> bool {
-    matches!(data_type, DataType::Int16 | DataType::Int32 | DataType::Int64 | DataType::Utf8)
+/// Whether no read has several rows, of which these are the ends.
+fn are_single(ends: &[usize]) -> bool {
+    let begins = std::iter::once(&0).chain(ends);
+    begins.zip(ends).all(|(begin, end)| end - begin <= 1)
 }
 
 /// The place of the parameter that an expression is, from 0.

@@ -21,7 +21,7 @@ use highwater_engine::checkpoint::{self, Manifest, inspect};
 use highwater_engine::plan::{OnError, Plan};
 use highwater_engine::sink::Sink;
 use highwater_engine::{PipelineSpec, check_positions, log_offsets};
-use highwater_sql::lower::{Builder, Maintained};
+use highwater_sql::lower::{Builder, Maintained, Planning};
 use highwater_sql::statement::{CreateSink, Name, ObjectKind, Property, Statement};
 use highwater_sql::{references, same_text};
 use highwater_tables::{JournalSink, TableStore};
@@ -54,6 +54,7 @@ impl Database {
         for object in objects {
             // A new one is not among all yet.
             builder.incarnation(object.kept(), object.entry.incarnation);
+            builder.planning(object.kept(), Planning(object.entry.planning));
             if let Body::Fed(fed) = &object.body {
                 builder.fed(object.kept(), fed.table.clone());
                 builder.fed_table(object.kept())?;

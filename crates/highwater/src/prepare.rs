@@ -22,8 +22,8 @@ use datafusion::sql::sqlparser::tokenizer::Location;
 use futures::future::BoxFuture;
 use highwater_sql::session::plain;
 use highwater_sql::statement::{
-    CopyOut, Delete, EXCLUDED, Insert, Name, Query, ROW_KEY, ROW_NUMBER, ROW_TARGET, ROW_VALUE, Show, Statement,
-    Update, constants,
+    CopyOut, Delete, Insert, Name, Query, ROW_EXCLUDED, ROW_EXISTING, ROW_KEY, ROW_NUMBER, ROW_TARGET, ROW_VALUE, Show,
+    Statement, Update, constants,
 };
 use highwater_sql::{Position, Relations, SelectItem, is_default, references, rows_of, titled, walk_query};
 use std::collections::{BTreeMap, BTreeSet};
@@ -293,10 +293,10 @@ impl Database {
             let number = Arc::new(Field::new(ROW_NUMBER, DataType::Int64, false));
             Arc::new(Schema::new([schema.fields().to_vec(), vec![number]].concat()))
         };
-        let mut relations = Relations::default();
-        relations.stream(&insert.table.value, numbered(&with_hidden(&target)));
-        relations.stream(EXCLUDED, numbered(target.schema()));
         let query = update.query(&insert.table, insert.alias.as_ref(), &target.columns(), &insert.text);
+        let mut relations = self.relations_of(&query, None)?;
+        relations.stream(ROW_EXISTING, numbered(&with_hidden(&target)));
+        relations.stream(ROW_EXCLUDED, numbered(target.schema()));
         self.infer_over(&query, &relations, told, known).await.map(|_| ())
     }
 

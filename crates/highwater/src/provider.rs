@@ -2,25 +2,23 @@
 //! order of the keys, or the rows of given keys.
 
 use crate::error::Error;
+use crate::keyed_values::keys_of;
 use arrow::array::{ArrayRef, BinaryArray, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::{DataFusionError, ScalarValue};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::logical_expr::{Expr, Operator, TableProviderFilterPushDown, TableType};
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::{RecordBatchReceiverStream, RecordBatchStreamAdapter};
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use highwater_sql::statement::{ROW_KEY, ROW_VALUE};
 use highwater_tables::{Overlay, Piece, Snapshot, Table};
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Rows read at a time.
 const PIECE_ROWS: usize = 8192;
-/// More keys than this are a scan.
-const MOST_KEYS: usize = 1024;
 
 /// One table as of one moment.
 #[derive(Clone, Debug)]
@@ -71,40 +69,25 @@ impl TableRows {
     /// The keys that filters allow, when they name all columns of the primary key.
     fn keys_of(&self, filters: &[Expr]) -> Option<Vec<Vec<u8>>> {
         let spec = self.table.spec();
-        if spec.key.is_empty() {
-            return None;
+        let keys = keys_of(filters, &spec.schema, &spec.key)?;
+        if keys.is_empty() {
+            return Some(Vec::new());
         }
-        let mut wanted: BTreeMap<usize, Vec<ScalarValue>> = BTreeMap::new();
-        for filter in filters {
-            for part in datafusion::logical_expr::utils::split_conjunction(filter) {
-                let Some((column, values)) = values_of(part) else { continue };
-                let Ok(at) = spec.schema.index_of(column) else { continue };
-                wanted.entry(at).or_insert(values);
-            }
-        }
-        let columns: Vec<&Vec<ScalarValue>> = spec.key.iter().map(|at| wanted.get(at)).collect::<Option<_>>()?;
-        let rows: usize = columns.iter().map(|values| values.len()).product();
-        if rows > MOST_KEYS {
-            return None;
-        }
-        let mut arrays = Vec::new();
-        let mut repeat = 1;
-        for (values, at) in columns.iter().zip(&spec.key) {
-            let data_type = spec.schema.field(*at).data_type();
-            let each = (0..rows).map(|row| values[row / repeat % values.len()].cast_to(data_type));
-            let each: Vec<ScalarValue> = each.collect::<Result<_, _>>().ok()?;
-            repeat *= values.len();
-            arrays.push(if rows == 0 {
-                arrow::array::new_empty_array(data_type)
-            } else {
-                ScalarValue::iter_to_array(each).ok()?
-            });
-        }
+        let column = |at: usize| ScalarValue::iter_to_array(keys.iter().map(|key| key[at].clone())).ok();
+        let arrays: Vec<ArrayRef> = (0..spec.key.len()).map(column).collect::<Option<_>>()?;
         let keys = self.table.keys(&arrays).ok()?;
         let mut keys: Vec<Vec<u8>> = keys.iter().flatten().map(<[u8]>::to_vec).collect();
         keys.sort_unstable();
         keys.dedup();
         Some(keys)
+    }
+
+    /// What EXPLAIN tells of a scan with these filters, when it reads rows by their keys alone.
+    pub(crate) fn explained(&self, name: &str, filters: &[Expr]) -> Option<String> {
+        self.keys_of(filters)?;
+        let spec = self.table.spec();
+        let key: Vec<&str> = spec.key.iter().map(|at| spec.schema.field(*at).name().as_str()).collect();
+        Some(format!("-- KeyScan: {name} by {}", key.join(", ")))
     }
 
     fn get(&self, keys: &[Vec<u8>]) -> Result<Piece, DataFusionError> {
@@ -123,34 +106,6 @@ impl TableRows {
 
 fn external(error: highwater_tables::Error) -> DataFusionError {
     DataFusionError::External(Box::new(Error::from(error)))
-}
-
-/// The column and the values that a predicate allows for it: `a = 1`, `a IN (1, 2)`, `a = 1 OR a = 2`.
-pub(crate) fn values_of(predicate: &Expr) -> Option<(&str, Vec<ScalarValue>)> {
-    match predicate {
-        Expr::BinaryExpr(binary) if binary.op == Operator::Eq => match (&*binary.left, &*binary.right) {
-            (Expr::Column(column), Expr::Literal(value, _)) | (Expr::Literal(value, _), Expr::Column(column)) => {
-                Some((column.name(), vec![value.clone()].into_iter().filter(|v| !v.is_null()).collect()))
-            }
-            _ => None,
-        },
-        Expr::BinaryExpr(binary) if binary.op == Operator::Or => {
-            let (left, mut values) = values_of(&binary.left)?;
-            let (right, others) = values_of(&binary.right)?;
-            values.extend(others);
-            (left == right).then_some((left, values))
-        }
-        Expr::InList(list) if !list.negated => {
-            let Expr::Column(column) = &*list.expr else { return None };
-            let value = |expr: &Expr| match expr {
-                Expr::Literal(value, _) => Some(value.clone()),
-                _ => None,
-            };
-            let values: Vec<ScalarValue> = list.list.iter().map(value).collect::<Option<_>>()?;
-            Some((column.name(), values.into_iter().filter(|value| !value.is_null()).collect()))
-        }
-        _ => None,
-    }
 }
 
 #[async_trait]

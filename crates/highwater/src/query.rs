@@ -6,6 +6,7 @@ use crate::database::{Database, State};
 use crate::dml::Target;
 use crate::error::{Error, Result};
 use crate::fed;
+use crate::narrowed::key_scans;
 use crate::objects::{Body, Object, Reading};
 use crate::outcome::{Outcome, Rows};
 use crate::parameters::Parameters;
@@ -30,7 +31,7 @@ use highwater_engine::checkpoint::inspect;
 use highwater_engine::core::{CheckpointId, Epoch, WallMicros};
 use highwater_engine::source::{Extent, Offset, Source};
 use highwater_engine::{Pipeline, Trigger};
-use highwater_sql::session::plain;
+use highwater_sql::session::{Relations, plain};
 use highwater_sql::statement::{Name, Query, ROW_TARGET};
 use highwater_sql::zones::Zone;
 use highwater_sql::{Session, explain, references, unknowing_physical_rules};
@@ -78,6 +79,15 @@ pub struct Compared {
     pub recomputed: Rows,
 }
 
+/// What a statement that changes rows of a table gives to its query.
+pub(crate) struct Special<'a> {
+    pub(crate) table: &'a str,
+    /// The table's rows: they are [`ROW_TARGET`], and what the query reads where it names the table itself.
+    pub(crate) rows: TableRows,
+    /// Other relations, by names that no object has.
+    pub(crate) beside: Vec<(&'static str, Arc<dyn TableSource>)>,
+}
+
 /// A query that can be run.
 struct Planned {
     plan: LogicalPlan,
@@ -106,9 +116,12 @@ impl Database {
             } else {
                 answer
             }
+        } else if let Some(narrowed) = self.narrowed(connection, query, parameters).await? {
+            self.run_plan(&narrowed.plan).await?
         } else {
             let planned = self.planned(connection, query, parameters, None).await?;
-            Answer { notices: planned.notices, ..self.run_plan(&planned.plan).await? }
+            let run = self.run_plan(&planned.plan).await.map_err(|error| error.of(query))?;
+            Answer { notices: planned.notices, ..run }
         };
         Ok(answer.titled(&query.ast))
     }
@@ -118,10 +131,20 @@ impl Database {
             let rows = Rows::text(QUERY_PLAN, by.explained());
             return Ok(Answer::collected(Tag::Plain("EXPLAIN".to_owned()), rows));
         }
-        let Planned { plan, epochs, .. } = self.planned(connection, query, &Parameters::none(), None).await?;
+        let none = Parameters::none();
+        let narrowed = self.narrowed(connection, query, &none).await?;
+        let (plan, epochs, by_key) = match narrowed {
+            Some(narrowed) => (narrowed.plan, Vec::new(), Some(narrowed.told)),
+            None => {
+                let planned = self.planned(connection, query, &none, None).await?;
+                (planned.plan, planned.epochs, None)
+            }
+        };
         let session = Arc::clone(&self.session);
         let plan = self.aside(move || Ok(session.state().optimize(&plan)?)).await?;
         let mut lines: Vec<String> = plan.display_indent().to_string().lines().map(str::to_owned).collect();
+        lines.extend(by_key);
+        lines.extend(key_scans(&plan));
         let state = self.state();
         let told =
             |(pipeline, epoch): &(String, Epoch)| format!("-- {} at epoch {epoch}", state.objects.title(pipeline));
@@ -143,7 +166,14 @@ impl Database {
             lines.push(format!("-- {found} rows"));
             return Ok(answer(lines));
         }
-        let Planned { plan, notices, .. } = self.planned(connection, query, &none, None).await?;
+        let narrowed = self.narrowed(connection, query, &none).await?;
+        let (plan, notices) = match narrowed {
+            Some(narrowed) => (narrowed.plan, Vec::new()),
+            None => {
+                let planned = self.planned(connection, query, &none, None).await?;
+                (planned.plan, planned.notices)
+            }
+        };
         let analyze = LogicalPlanBuilder::from(plan).explain(false, true).and_then(LogicalPlanBuilder::build)?;
         let told = self.run_plan(&analyze).await?.collect_within(self.config.query_memory.0).await?;
         let plans = told.batches.iter().filter_map(|batch| batch.column(1).as_string_opt::<i32>());
@@ -168,7 +198,7 @@ impl Database {
         connection: &mut Connection,
         query: &Query,
         parameters: &Parameters,
-        special: Option<(&str, TableRows)>,
+        special: Option<Special<'_>>,
     ) -> Result<LogicalPlan> {
         self.check_isolation(connection, query)?;
         Ok(self.planned(connection, query, parameters, special).await?.plan)
@@ -192,14 +222,13 @@ impl Database {
         }
     }
 
-    /// A query's plan over the rows that its views and tables hold now. `special` are the rows of the table of
-    /// that name: they are [`ROW_TARGET`], and what the query reads where it names the table itself.
+    /// A query's plan over the rows that its views and tables hold now, and what is given to it.
     async fn planned(
         &self,
         connection: &mut Connection,
         query: &Query,
         parameters: &Parameters,
-        special: Option<(&str, TableRows)>,
+        special: Option<Special<'_>>,
     ) -> Result<Planned> {
         check_parameters(query, parameters)?;
         let names = references(query);
@@ -215,16 +244,16 @@ impl Database {
         };
         let is_view = |object: &Object| object.entry.pipeline.is_some();
         let mut scanned = if leaves.iter().any(is_view) {
-            let given = special.as_ref().map(|(name, rows)| (*name, rows.snapshot()));
+            let given = special.as_ref().map(|special| (special.table, special.rows.snapshot()));
             tokio::task::block_in_place(|| self.scanned(connection, &leaves, given))?
         } else {
             Scanned::default()
         };
         // One for all tables that the views leave as they are now.
-        let mut snapshot = special.as_ref().map(|(_, rows)| Arc::clone(rows.snapshot()));
+        let mut snapshot = special.as_ref().map(|special| Arc::clone(special.rows.snapshot()));
         for object in &leaves {
             let table: Arc<dyn TableProvider> = match (&object.body, &special) {
-                (Body::Table(_), Some((name, rows))) if *name == object.name() => Arc::new(rows.plain()),
+                (Body::Table(_), Some(special)) if special.table == object.name() => Arc::new(special.rows.plain()),
                 (Body::Table(target), _) => match (&scanned.beside, &mut snapshot) {
                     (Some(beside), _) => Arc::new(beside.rows(target)),
                     (None, snapshot) => {
@@ -243,10 +272,28 @@ impl Database {
             scanned.tables.insert(object.name().to_owned(), provider_as_source(table));
         }
         let mut relations = self.state().objects.relations(&self.session, &names, Reading::Tables(&scanned.tables))?;
-        if let Some((_, rows)) = special {
+        if let Some(Special { rows, beside, .. }) = special {
             relations.insert(ROW_TARGET, provider_as_source(Arc::new(rows)));
+            for (name, source) in beside {
+                relations.insert(name, source);
+            }
         }
-        let Scanned { epochs, notices, .. } = scanned;
+        let Scanned { epochs, notices, coming, .. } = scanned;
+        let mut plan = self.bound(connection, query, parameters, relations).await?;
+        if let Some(rows) = coming {
+            plan = self.aside(move || rows.ready_for(&plan).map(|()| plan)).await?;
+        }
+        Ok(Planned { plan, epochs, notices })
+    }
+
+    /// A query's plan over relations, in the session's zone.
+    pub(crate) async fn bound(
+        &self,
+        connection: &Connection,
+        query: &Query,
+        parameters: &Parameters,
+        relations: Relations,
+    ) -> Result<LogicalPlan> {
         let (session, query, zone) = (Arc::clone(&self.session), query.clone(), connection.zone());
         let parameters = parameters.clone();
         let plan = self.aside(move || {
@@ -254,13 +301,7 @@ impl Database {
             let plan = session.runnable(parameters.put_into(plan)?)?;
             in_zone(&session, plan, zone.as_ref())
         });
-        let plan = plan.await?;
-        Ok(Planned { plan, epochs, notices })
-    }
-
-    /// A plan that can be run, in a session's zone.
-    pub(crate) fn in_zone(&self, plan: LogicalPlan, zone: Option<&Zone>) -> Result<LogicalPlan> {
-        in_zone(&self.session, plan, zone)
+        plan.await
     }
 
     /// Does what may take seconds, as long expressions do, on a thread of its own: others have their turn

@@ -222,6 +222,7 @@ impl Database {
             Statement::Rename { kind, name, to } => self.rename(connection, kind, &name, &to),
             Statement::AddColumn(added) => self.add_column(connection, *added),
             Statement::AddKey(added) => self.add_key(connection, &added),
+            Statement::RenameColumn(renamed) => self.rename_column(connection, &renamed),
             Statement::Vacuum(vacuum) => self.vacuum(connection, &vacuum),
             Statement::Flush => self.flush(connection),
             other => Err(invalid("XX000", format!("{other:?} came the wrong way"), None)),
@@ -350,7 +351,7 @@ fn writes(statement: &Statement) -> Option<String> {
         Statement::CreateSubscription(_) => "CREATE SUBSCRIPTION",
         Statement::CreateFunction(_) => "CREATE FUNCTION",
         Statement::DropFunction(_) => "DROP FUNCTION",
-        Statement::AddColumn(_) | Statement::AddKey(_) => "ALTER TABLE",
+        Statement::AddColumn(_) | Statement::AddKey(_) | Statement::RenameColumn(_) => "ALTER TABLE",
         Statement::AlterView { kind, .. } | Statement::Rename { kind, .. } => return Some(format!("ALTER {kind}")),
         Statement::Drop { kind, .. } => return Some(format!("DROP {kind}")),
         _ => return None,
@@ -386,6 +387,7 @@ const fn changes_objects(statement: &Statement) -> bool {
             | Statement::Rename { .. }
             | Statement::AddColumn(_)
             | Statement::AddKey(_)
+            | Statement::RenameColumn(_)
             | Statement::Drop { .. }
     )
 }

@@ -9,14 +9,17 @@ use crate::database::Database;
 use crate::dml::{Effect, Target, next_try};
 use crate::error::{Error, Result};
 use crate::parameters::Parameters;
+use crate::provider::TableRows;
+use crate::query::Special;
 use arrow::array::{ArrayRef, BinaryArray, Int64Array, RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
 use arrow::datatypes::{DataType, Field, Schema};
 use datafusion::datasource::{MemTable, provider_as_source};
-use highwater_sql::Relations;
-use highwater_sql::statement::{ConflictUpdate, EXCLUDED, Insert, OnConflict, ROW_KEY, ROW_NUMBER, ROW_VALUE};
-use highwater_sql::zones::Zone;
-use highwater_tables::{Change, Write};
+use datafusion::logical_expr::TableSource;
+use highwater_sql::statement::{
+    ConflictUpdate, Insert, OnConflict, ROW_EXCLUDED, ROW_EXISTING, ROW_KEY, ROW_NUMBER, ROW_VALUE,
+};
+use highwater_tables::{Change, Snapshot, Write};
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -77,15 +80,15 @@ impl Database {
     }
 
     async fn merged(&self, connection: &mut Connection, upsert: Upsert<'_>) -> Result<Merged> {
-        let Upsert { target, conflict, rows, .. } = upsert;
-        let zone = connection.zone();
-        let (free, existing) = divide(connection, self, target, rows, conflict)?;
+        let Upsert { target, .. } = upsert;
+        let snapshot = connection.snapshot(&self.tables)?;
+        let (free, existing) = divide(connection, &snapshot, upsert)?;
         let mut changes = free.changes(target)?;
         let count_free = free.keys.len();
         let mut moves = false;
         let mut given = vec![free.rows];
-        if let Some(update) = conflict.update.as_ref().filter(|_| !existing.keys.is_empty()) {
-            let found = self.replacements(upsert, update, &existing, zone.as_ref()).await?;
+        if let Some(update) = upsert.conflict.update.as_ref().filter(|_| !existing.keys.is_empty()) {
+            let found = self.replacements(connection, &snapshot, upsert, (update, &existing)).await?;
             let effect = self.updated(connection, target, &found)?;
             given.extend(effect.rows);
             if let Write::Changes(more) = effect.write {
@@ -105,13 +108,13 @@ impl Database {
     /// The existing rows that DO UPDATE changes: their keys and stored forms, and their new values.
     async fn replacements(
         &self,
+        connection: &mut Connection,
+        snapshot: &Arc<Snapshot>,
         Upsert { target, insert, parameters, .. }: Upsert<'_>,
-        update: &ConflictUpdate,
-        existing: &Part,
-        zone: Option<&Zone>,
+        (update, existing): (&ConflictUpdate, &Part),
     ) -> Result<Vec<RecordBatch>> {
         let mut update = update.clone();
-        target.put_defaults(&mut update.assignments, zone.map(|_| &*self.session))?;
+        target.put_defaults(&mut update.assignments, connection.zone().map(|_| &*self.session))?;
         target.check_assigned(update.assignments.iter().map(|(column, _)| column))?;
         let keys: Vec<&[u8]> = existing.keys.iter().map(Vec::as_slice).collect();
         let values: Vec<&[u8]> = existing.stored.iter().map(Vec::as_slice).collect();
@@ -121,17 +124,19 @@ impl Database {
             (Arc::new(Field::new(name, DataType::Binary, false)), array)
         };
         let hidden = [binary(ROW_KEY, &keys), binary(ROW_VALUE, &values)];
-        let mut relations = Relations::default();
-        let tables =
-            [(insert.table.value.as_str(), numbered(&stored, &hidden)?), (EXCLUDED, numbered(&existing.rows, &[])?)];
-        for (name, rows) in tables {
-            let table = MemTable::try_new(rows.schema(), vec![vec![rows]])?;
-            relations.insert(name, provider_as_source(Arc::new(table)));
-        }
+        let source = |rows: RecordBatch| -> Result<Arc<dyn TableSource>> {
+            Ok(provider_as_source(Arc::new(MemTable::try_new(rows.schema(), vec![vec![rows]])?)))
+        };
+        let beside = vec![
+            (ROW_EXISTING, source(numbered(&stored, &hidden)?)?),
+            (ROW_EXCLUDED, source(numbered(&existing.rows, &[])?)?),
+        ];
         target.round_written(&mut update.assignments);
         let query = update.query(&insert.table, insert.alias.as_ref(), &target.columns(), &insert.text);
-        let plan = self.session.bind_with(&query, &relations, &parameters.types())?;
-        let plan = self.in_zone(self.session.runnable(parameters.put_into(plan)?)?, zone)?;
+        // Its subqueries see the table as the statement does.
+        let rows = TableRows::new(&target.table, snapshot, connection.overlay(&target.table), false);
+        let special = Special { table: &insert.table.value, rows, beside };
+        let plan = self.planned_with(connection, &query, parameters, Some(special)).await?;
         Ok(self.run_plan(&plan).await?.collect_within(self.config.query_memory.0).await?.batches)
     }
 }
@@ -153,11 +158,9 @@ fn check_target(target: &Target, conflict: &OnConflict) -> Result<()> {
 
 /// Rows whose keys are free, and rows whose keys exist; of two new rows of one key the first counts.
 fn divide(
-    connection: &mut Connection,
-    database: &Database,
-    target: &Target,
-    rows: &RecordBatch,
-    conflict: &OnConflict,
+    connection: &Connection,
+    snapshot: &Snapshot,
+    Upsert { target, rows, conflict, .. }: Upsert<'_>,
 ) -> Result<(Part, Part)> {
     let spec = target.table.spec();
     if spec.key.is_empty() {
@@ -167,7 +170,6 @@ fn divide(
     let columns: Vec<ArrayRef> = spec.key.iter().map(|at| Arc::clone(rows.column(*at))).collect();
     let encoded = target.table.keys(&columns)?;
     let keys: Vec<&[u8]> = encoded.iter().flatten().collect();
-    let snapshot = connection.snapshot(&database.tables)?;
     let found = snapshot.get(&target.table, &keys, &connection.overlay(&target.table))?;
     let mut seen = HashSet::new();
     let (mut free, mut existing, mut stored) = (Vec::new(), Vec::new(), Vec::new());

@@ -1,5 +1,6 @@
 //! The rows of materialized views, for queries: all of a pipeline's views as of one epoch, and those of
-//! several pipelines over tables as of one position in the tables' log.
+//! several pipelines over tables as of one position in the tables' log. Of a large view that is read alone the
+//! rows come as the query takes them.
 //!
 //! A view whose pipeline does not run is read as its newest checkpoint holds it, and the client is
 //! told that it is stale. Who asks for that waits alone for a root that does not answer: after all other views are
@@ -11,13 +12,14 @@ use crate::dml::Target;
 use crate::error::{Error, Result};
 use crate::objects::{Body, Object};
 use crate::provider::TableRows;
+use crate::view_rows::ViewRows;
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::SchemaRef;
 use datafusion::datasource::{MemTable, provider_as_source};
 use datafusion::logical_expr::TableSource;
 use highwater_engine::core::{Clock as _, Epoch, SystemClock};
-use highwater_engine::{BegunScan, Pipeline, Saved};
+use highwater_engine::{BegunScan, OpenScan, Pipeline, Saved};
 use highwater_tables::{Overlay, Snapshot, Stop};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -54,6 +56,8 @@ pub(crate) struct Scanned {
     pub(crate) tables: Tables,
     pub(crate) epochs: Vec<(String, Epoch)>,
     pub(crate) beside: Option<Beside>,
+    /// The view whose rows are yet to come.
+    pub(crate) coming: Option<ViewRows>,
     /// Which views are stale, and why.
     pub(crate) notices: Vec<String>,
 }
@@ -77,6 +81,35 @@ impl Scanned {
         }
         Ok(())
     }
+
+    /// Takes the rows of a scan, those of a large view that is read alone as they are wanted; false when the scan
+    /// has to be begun anew.
+    fn take(
+        &mut self,
+        pipeline: &str,
+        objects: &[&Object],
+        scan: BegunScan,
+        (is_alone, memory): (bool, &mut u64),
+    ) -> Result<bool> {
+        if !is_alone {
+            let Some(scan) = scan.finish(*memory)? else { return Ok(false) };
+            self.add((pipeline, scan.epoch), objects, scan.views, memory)?;
+            return Ok(true);
+        }
+        let Some(OpenScan { epoch, views }) = scan.open(*memory)? else { return Ok(false) };
+        for (object, rows) in objects.iter().zip(views) {
+            if rows.is_small(*memory) {
+                let rows = rows.rest(u64::MAX)?;
+                self.add((pipeline, epoch), &[*object], vec![rows], memory)?;
+                continue;
+            }
+            let rows = ViewRows::new(&object.schema, rows, *memory);
+            self.epochs.push((pipeline.to_owned(), epoch));
+            self.tables.insert(object.name().to_owned(), provider_as_source(Arc::new(rows.clone())));
+            self.coming = Some(rows);
+        }
+        Ok(true)
+    }
 }
 
 impl Database {
@@ -99,7 +132,9 @@ impl Database {
         loop {
             self.wait_for_pipelines(connection, &wanted)?;
             let beside = |horizon: u64| self.beside(connection, leaves, given, horizon);
-            if let Some(scanned) = self.scanned_once(connection, &of_pipeline, beside)? {
+            // What is read beside others is joined with them, and each may be begun anew until all are there.
+            let is_alone = leaves.len() == 1 && given.is_none();
+            if let Some(scanned) = self.scanned_once(connection, &of_pipeline, is_alone, beside)? {
                 return Ok(scanned);
             }
             connection.check_cancelled()?;
@@ -138,11 +173,13 @@ impl Database {
         Ok(Some(Beside { snapshot, over }))
     }
 
-    /// Nothing when a pipeline began anew meanwhile. `beside` reads tables as of a position.
+    /// Nothing when a pipeline began anew meanwhile. `is_alone` where one view is all that is read; `beside` reads
+    /// tables as of a position.
     fn scanned_once(
         &self,
         connection: &Connection,
         of_pipeline: &BTreeMap<&str, Vec<&Object>>,
+        is_alone: bool,
         beside: impl Fn(u64) -> Result<Option<Beside>>,
     ) -> Result<Option<Scanned>> {
         let (mut scanned, mut least) = (Scanned::default(), None::<u64>);
@@ -156,6 +193,9 @@ impl Database {
             let at = position.filter(|_| !tables.is_empty());
             begun.push(match self.begin_scan(pipeline, &names, at) {
                 Ok(scan) => {
+                    if !is_alone {
+                        scan.hasten();
+                    }
                     if at.is_some_and(|position| position != scan.horizon()) {
                         let names: Vec<&str> = objects.iter().map(|object| object.name()).collect();
                         scanned.notices.push(format!("{}: as of another moment than other views", names.join(", ")));
@@ -182,10 +222,11 @@ impl Database {
         let mut stopped = Vec::new();
         for ((pipeline, objects), begun) in of_pipeline.iter().zip(begun) {
             match begun {
-                Ok(scan) => match scan.finish(memory)? {
-                    Some(scan) => scanned.add((*pipeline, scan.epoch), objects, scan.views, &mut memory)?,
-                    None => return Ok(None),
-                },
+                Ok(scan) => {
+                    if !scanned.take(pipeline, objects, scan, (is_alone, &mut memory))? {
+                        return Ok(None);
+                    }
+                }
                 Err(reason) => stopped.push((pipeline, objects, reason)),
             }
         }

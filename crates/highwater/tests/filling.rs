@@ -83,7 +83,7 @@ fn views_over_a_large_view_are_filled_over_checkpoints_and_crashes() {
     database.execute("CREATE INDEX by_s ON sums (s)").expect("an index");
     write(&database, &mut rng);
     check(&database, &VIEWS);
-    let (all, by_index) = ("SELECT g FROM sums WHERE s = 3 AND 1 = 1", "SELECT g FROM sums WHERE s = 3");
+    let (all, by_index) = ("SELECT g FROM sums WHERE abs(s) = 3 AND s > 0", "SELECT g FROM sums WHERE s = 3");
     let [all, by_index] = [all, by_index].map(|sql| database.query(sql).expect("a query"));
     assert_eq!(same_rows(&all.batches, &by_index.batches).expect("comparable"), None);
 }

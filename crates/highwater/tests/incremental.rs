@@ -1,6 +1,7 @@
 //! Views of every kind of query against the same query from scratch, under random changes of their
-//! tables, after a clean restart and after a stop without one.
+//! tables, after a clean restart and after a stop without one; and the keys that views are told to have.
 
+use arrow::array::AsArray;
 use highwater::{Config, Database, same_rows};
 use std::fmt::Write as _;
 use std::path::Path;
@@ -153,6 +154,25 @@ const STACKED: [(&str, &str); 4] = [
     ("over_itself", "SELECT a.lid, b.rid FROM inner_join a JOIN inner_join b ON a.rid = b.lid"),
 ];
 
+/// Keys of views, as EXPLAIN tells them.
+const KEYS: [(&str, &str); 15] = [
+    ("inner_join", "(lid, rid)"),
+    ("left_join", "(lid, rid)"),
+    ("full_join", "(lid, rid)"),
+    ("group_join", "none, rows may repeat"),
+    ("cross_join", "none, rows may repeat"),
+    ("joined_groups", "(g)"),
+    ("union_all", "none, rows may repeat"),
+    ("union_distinct", "(k)"),
+    ("in_query", "(id)"),
+    ("not_exists_query", "(id)"),
+    ("distinct_on", "(k) or (id)"),
+    ("numbered", "(id) or (n)"),
+    ("top_per_group", "(id)"),
+    ("limited", "(id)"),
+    ("unnested", "none, rows may repeat"),
+];
+
 fn open(folder: &Path) -> Database {
     let mut config = Config::new(folder);
     config.workers = Some(2);
@@ -229,6 +249,33 @@ fn check(database: &Database, when: &str) {
     }
 }
 
+/// What EXPLAIN says a view's key is.
+fn told_key(database: &Database, query: &str) -> String {
+    let explained = database.query(&format!("EXPLAIN CREATE MATERIALIZED VIEW told AS {query}")).expect(query);
+    let lines = explained.batches[0].column(0).as_string::<i32>();
+    let mut of_view = lines.iter().flatten().skip_while(|line| !line.starts_with("view told ("));
+    of_view.find_map(|line| line.strip_prefix("  stream key: ")).expect(query).to_owned()
+}
+
+/// The groups of rows with one key, for each of the keys that are told.
+fn groups_of(told: &str) -> Vec<String> {
+    match told {
+        "none, rows may repeat" => Vec::new(),
+        "(), at most one row" => vec![String::new()],
+        keys => keys.split(" or ").map(|key| format!("GROUP BY {}", key.trim_matches(['(', ')']))).collect(),
+    }
+}
+
+/// No two rows of a view have one of its keys.
+fn check_keys(database: &Database, told: &[(&str, String)], when: &str) {
+    for (name, told) in told {
+        for group in groups_of(told) {
+            let sql = format!("SELECT count(*) AS n FROM {name} {group} HAVING count(*) > 1");
+            assert_eq!(database.query(&sql).expect(&sql).count(), 0, "{name}, {when}: {told}");
+        }
+    }
+}
+
 #[test]
 fn views_of_every_kind_equal_their_queries() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -239,10 +286,18 @@ fn views_of_every_kind_equal_their_queries() {
     for (name, query) in QUERIES.iter().chain(&STACKED) {
         database.execute(&format!("CREATE MATERIALIZED VIEW {name} AS {query}")).expect(name);
     }
+    let key_of = |(name, query): &(&'static str, &str)| (*name, told_key(&database, query));
+    let told: Vec<(&str, String)> = QUERIES.iter().chain(&STACKED).map(key_of).collect();
+    for (view, key) in KEYS {
+        let found = told.iter().find(|(name, _)| *name == view).map(|(_, told)| told.as_str());
+        assert_eq!(found, Some(key), "{view}");
+    }
     check(&database, "filled");
+    check_keys(&database, &told, "filled");
     for round in 0..4 {
         change(&database, &mut dice, &mut next);
         check(&database, &format!("round {round}"));
+        check_keys(&database, &told, &format!("round {round}"));
     }
     database.shutdown().expect("a clean stop");
     drop(database);
@@ -267,6 +322,7 @@ fn views_of_every_kind_equal_their_queries() {
     check(&database, "emptied");
     change(&database, &mut dice, &mut next);
     check(&database, "filled again");
+    check_keys(&database, &told, "filled again");
     database.shutdown().expect("a clean stop");
 }
 

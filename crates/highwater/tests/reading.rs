@@ -586,12 +586,60 @@ fn a_query_takes_no_more_memory_than_it_may() {
         database.execute(&format!("INSERT INTO t VALUES {}", some.join(", "))).expect("inserted");
     }
     database.execute("FLUSH").expect("flushed");
-    for refused in ["SELECT count(*) FROM v", "INSERT INTO u SELECT a, b FROM t", "UPDATE t SET b = 'other'"] {
+    for refused in [
+        "SELECT count(*) FROM v AS x JOIN v AS y ON x.a = y.a",
+        "INSERT INTO u SELECT a, b FROM t",
+        "UPDATE t SET b = 'other'",
+    ] {
         let error = database.execute(refused).expect_err(refused);
         assert_eq!(error.sqlstate(), "53200", "{refused}: {error}");
     }
     assert_eq!(rows(&database, "SELECT count(*) FROM t"), ["50000"]);
+    // A view that is read alone is not held in memory.
+    assert_eq!(rows(&database, "SELECT count(*) FROM v"), ["50000"]);
     assert_eq!(rows(&database, "SELECT b FROM t WHERE a = 7"), ["some text"]);
+    database.shutdown().expect("stops");
+}
+
+/// Rows of a view that are more than are read ahead.
+const MANY: usize = 300_000;
+
+#[test]
+fn a_large_view_is_read_as_its_rows_are_wanted() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let database = open(folder.path());
+    database
+        .script(
+            "CREATE TABLE t (a bigint PRIMARY KEY, b varchar);
+             CREATE MATERIALIZED VIEW v AS SELECT a, b FROM t WHERE a > 0;",
+        )
+        .expect("created");
+    for from in (0..MANY).step_by(100_000) {
+        let to = from + 100_000;
+        let numbers = format!("generate_series({}, {to}) AS i", from + 1);
+        database.execute(&format!("INSERT INTO t SELECT i, 'a text that is not short' FROM {numbers}")).expect("rows");
+    }
+    database.execute("FLUSH").expect("flushed");
+    let mut connection = database.connect();
+    let mut count = |sql: &str| {
+        let outcome = database.execute_for(&mut connection, sql).expect(sql);
+        outcome.rows.map_or(0, |rows| rows.count())
+    };
+    assert_eq!(count("SELECT * FROM v LIMIT 7"), 7);
+    count("BEGIN");
+    count("DECLARE c CURSOR FOR SELECT a FROM v");
+    count("DECLARE other CURSOR FOR SELECT b FROM v");
+    assert_eq!(count("FETCH 10 FROM c"), 10);
+    // What waits for the view has its turn, and the cursor what it was declared over.
+    database.execute("DELETE FROM t WHERE a % 3 = 0").expect("deleted");
+    database.execute("FLUSH").expect("flushed");
+    assert_eq!(rows(&database, "SELECT count(*) FROM v"), [(MANY / 3 * 2).to_string()]);
+    database.execute("CREATE MATERIALIZED VIEW w AS SELECT count(*) AS n FROM v").expect("a view over it");
+    assert_eq!(rows(&database, "SELECT n FROM w"), [(MANY / 3 * 2).to_string()]);
+    assert_eq!(count("FETCH ALL FROM c"), MANY - 10);
+    count("CLOSE other");
+    count("COMMIT");
+    drop(connection);
     database.shutdown().expect("stops");
 }
 

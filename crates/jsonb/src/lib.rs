@@ -8,12 +8,14 @@
 //! All functions that take a value take one in normal form. It knows no SQL and no columns.
 
 mod change;
+mod jsonpath;
 mod number;
 mod path;
 mod read;
 mod walk;
 
 pub use change::{array_of, joined, object_of, without_item, without_keys};
+pub use jsonpath::Jsonpath;
 pub use number::{decimal, is_number};
 pub use path::{Change, Unchangeable, changed, pretty, without_nulls};
 pub use read::{DEEPEST, normal, normal_into};

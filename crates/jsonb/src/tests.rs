@@ -282,6 +282,66 @@ fn text() -> impl Strategy<Value = String> {
     })
 }
 
+#[test]
+fn jsonpaths_lead_to_parts_as_lax_ones_of_postgresql() {
+    let value = r#"{"a": [{"b": 1}, {"b": [2, 3]}, 4], "c": {"d": null, "e f": "x"}}"#;
+    for (path, expected) in [
+        ("$", vec![value]),
+        ("$.a[*].b", vec!["1", "[2, 3]"]),
+        ("$.a.b", vec!["1", "[2, 3]"]),
+        ("$.a.b[*]", vec!["1", "2", "3"]),
+        ("lax $ . a [ 0 ] . b", vec!["1"]),
+        ("$.a[last]", vec!["4"]),
+        ("$.a[2][0][last][*]", vec!["4"]),
+        ("$.a[7]", vec![]),
+        ("$.a[2][1]", vec![]),
+        ("$.c.*", vec!["null", "\"x\""]),
+        ("$.a.*", vec!["1", "[2, 3]"]),
+        (r#"$.c."e\u0020f""#, vec!["\"x\""]),
+        ("$.c.d.e", vec![]),
+        ("$.nothing", vec![]),
+    ] {
+        let read = Jsonpath::of(path).unwrap_or_else(|| panic!("{path} is a path"));
+        assert_eq!(read.all(value), expected, "{path}");
+        assert_eq!(read.first(value), expected.first().copied(), "{path}");
+    }
+    assert_eq!(Jsonpath::of("$[*]").expect("a path").all("[]"), Vec::<&str>::new());
+    assert_eq!(Jsonpath::of("$[last]").expect("a path").first("[]"), None);
+}
+
+#[test]
+fn what_is_more_than_keys_and_places_is_no_jsonpath_here() {
+    for text in [
+        "",
+        " ",
+        "a",
+        "$a",
+        "$.",
+        "$.a ? (@ > 1)",
+        "$.a == 1",
+        "strict $.a",
+        "$.a.size()",
+        "$.**",
+        "$[1, 2]",
+        "$[0 to 2]",
+        "$[-1]",
+        "$[last - 1]",
+        "$[01]",
+        "$[]",
+        "$[2147483648]",
+        "$.1",
+        "$.\"a",
+        "$.a b",
+        "$[0",
+        "$ + 1",
+        "laxx $",
+    ] {
+        assert_eq!(Jsonpath::of(text), None, "{text}");
+    }
+    assert!(Jsonpath::of(&format!("${}", "[0]".repeat(DEEPEST))).is_some());
+    assert_eq!(Jsonpath::of(&format!("${}", "[0]".repeat(DEEPEST + 1))), None);
+}
+
 proptest! {
     #[test]
     fn the_normal_form_is_the_same_value(text in json()) {

@@ -294,6 +294,13 @@ impl<'a> Cursor<'a> {
         first.filter(|_| second.is_none()).and_then(|t| Position::of(self.text, t.span.start))
     }
 
+    /// Where a token stands that is there once.
+    pub(crate) fn only_token(&self, token: &str) -> Option<Position> {
+        let mut found = self.tokens.iter().filter(|t| t.token.to_string() == token);
+        let (first, second) = (found.next(), found.next());
+        first.filter(|_| second.is_none()).and_then(|t| Position::of(self.text, t.span.start))
+    }
+
     /// The first unquoted word at or after a location.
     pub(crate) fn word_after(&self, location: Location, word: &str) -> Option<Position> {
         let found = self.tokens.iter().find(|t| t.span.start >= location && is_word(Some(&t.token), word))?;

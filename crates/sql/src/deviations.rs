@@ -1,5 +1,5 @@
 //! `stddev` and `stddev_pop` with DISTINCT, which DataFusion's have not: the roots of its variances with DISTINCT.
-//! Without it they are DataFusion's own.
+//! Without it they are DataFusion's own, and those of integers are of `spreads`.
 
 use arrow::array::ArrayRef;
 use arrow::datatypes::{DataType, FieldRef};

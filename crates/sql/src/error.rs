@@ -218,7 +218,10 @@ impl Error {
             }
             DataFusionError::External(source) => match source.downcast_ref::<DataError>() {
                 Some(said) => Self::Invalid { sqlstate: said.sqlstate, message: said.message.clone(), position },
-                None => Self::Plan(Box::new(error)),
+                None => match no_regex(&source.to_string()) {
+                    Some(message) => Self::Invalid { sqlstate: "2201B", message, position },
+                    None => Self::Plan(Box::new(error)),
+                },
             },
             _ => Self::Plan(Box::new(error)),
         }
@@ -253,6 +256,10 @@ impl Error {
             | DataFusionError::Execution(message) => not_done(message),
             other => not_done(&other.to_string()),
         };
+        if words.starts_with("In an aggregate with DISTINCT, ") {
+            let message = "in an aggregate with DISTINCT, ORDER BY expressions must appear in argument list".to_owned();
+            return Self::Invalid { sqlstate: NOT_DISTINCT, message, position: None };
+        }
         Self::unsupported(words, "DataFusion does not compute it", None)
     }
 
@@ -346,7 +353,10 @@ fn in_postgres_words(message: &str) -> Option<(&'static str, String)> {
         return Some(("2201X", "OFFSET must not be negative".to_owned()));
     }
     if message.contains("Aggregate function calls cannot be nested") {
-        return Some(("42803", "aggregate function calls cannot be nested".to_owned()));
+        return Some(("42803", NESTED.to_owned()));
+    }
+    if let Some((operator, _)) = message.split_once(" queries have different number of columns") {
+        return Some(("42601", format!("each {operator} query must have the same number of columns")));
     }
     if message.contains("Inconsistent data length across values list") {
         return Some(("42601", "VALUES lists must all be the same length".to_owned()));
@@ -372,6 +382,15 @@ fn in_postgres_words(message: &str) -> Option<(&'static str, String)> {
     Some(("42P10", format!("{clause} position {place} is not in select list")))
 }
 
+/// PostgreSQL's words for a regular expression that is none, if this is what a text says at length.
+#[must_use]
+pub fn no_regex(told: &str) -> Option<String> {
+    let (_, told) = told.split_once("regex parse error:")?;
+    // The pattern and the place in it come first.
+    let why = told.lines().rev().find_map(|line| line.strip_prefix("error: "))?;
+    Some(format!("invalid regular expression: {why}"))
+}
+
 /// What a program's function said, or DataFusion.
 fn told(error: &DataFusionError) -> String {
     match error.find_root() {
@@ -389,8 +408,9 @@ const SEVERAL_ROWS: &str = "Correlated scalar subquery must be aggregated";
 /// The SQLSTATE of an order that DISTINCT has no place for, and of other references to columns that are none.
 pub(crate) const NOT_DISTINCT: &str = "42P10";
 
-/// PostgreSQL's words for an aggregate in WHERE, and the first ones for a field that is not there.
+/// PostgreSQL's words for an aggregate in WHERE, for one in another, and the first ones for a field that is not there.
 pub(crate) const IN_WHERE: &str = "aggregate functions are not allowed in WHERE";
+pub(crate) const NESTED: &str = "aggregate function calls cannot be nested";
 pub(crate) const NO_FIELD: &str = "could not identify column ";
 
 /// What DataFusion says of an order by what DISTINCT rows do not have, and by other than DISTINCT ON.

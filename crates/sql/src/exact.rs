@@ -24,6 +24,7 @@ use crate::ordered_sets;
 use crate::printed::printed;
 use crate::rounding;
 use crate::scalars;
+use crate::spreads;
 use crate::together::Together;
 use crate::undealt::Undealt;
 use crate::window_keys::WindowKeys;
@@ -282,6 +283,9 @@ fn unless_equal(call: &ScalarFunction, schema: &DFSchema) -> Result<Option<Expr>
 
 fn aggregate(mut call: AggregateFunction, schema: &DFSchema) -> Result<Transformed<Expr>> {
     if let Some(function) = aggregates::exact(&call.func, &call.params.args, schema)? {
+        call.func = function;
+    }
+    if let Some(function) = spreads::exact(&call.func, &call.params.args, call.params.distinct, schema)? {
         call.func = function;
     }
     let name = call.func.name();

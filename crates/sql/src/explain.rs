@@ -1,12 +1,13 @@
 //! A pipeline's plan as text: some lines an operator, with what it reads, does and keeps.
 
 use crate::growth;
+use crate::lower::keys;
 use crate::types::pg_name;
 use arrow::datatypes::SchemaRef;
 use datafusion::physical_expr::PhysicalExpr;
 use highwater_engine::plan::{
-    Aggregate, AggregateFunction, Aggregation, Closing, First, Join, JoinKind, Lifetime, Map, Node, Operator, Passing,
-    Plan, Ranking, Regroup, Sessions, SortKey, Unnest, View,
+    Aggregate, AggregateFunction, Aggregation, Closing, First, Join, JoinKind, Key, Lifetime, Map, Node, Operator,
+    Passing, Plan, Ranking, Regroup, Sessions, SortKey, Unnest, View,
 };
 use std::sync::Arc;
 
@@ -14,25 +15,27 @@ use std::sync::Arc;
 #[must_use]
 pub fn explain(plan: &Plan) -> Vec<String> {
     let mut lines = Vec::new();
+    let keys = keys::of_nodes(plan);
     for view in &plan.views {
-        lines.extend(view_lines(plan, view));
+        lines.extend(view_lines(plan, view, &keys));
     }
-    for node in &plan.nodes {
-        lines.extend(node_lines(plan, node));
+    for (node, keys) in plan.nodes.iter().zip(&keys) {
+        lines.extend(node_lines(plan, node, keys));
     }
     lines
 }
 
-fn view_lines(plan: &Plan, view: &View) -> Vec<String> {
+fn view_lines(plan: &Plan, view: &View, keys: &[Vec<Key>]) -> Vec<String> {
     let mut lines = vec![format!("view {} ({})", view.name, columns_of(&view.schema))];
     lines.push(format!("  reads {}", plan.nodes[view.node.0].name));
     if let Some(map) = &view.finish {
         lines.extend(map_lines(map, &view.schema));
     }
+    lines.push(stream_key_line(&keys::of_view(plan, view, keys), &view.schema));
     lines
 }
 
-fn node_lines(plan: &Plan, node: &Node) -> Vec<String> {
+fn node_lines(plan: &Plan, node: &Node, keys: &[Key]) -> Vec<String> {
     let inputs: Vec<&str> = node.inputs.iter().map(|i| plan.nodes[i.0].name.as_str()).collect();
     let mut lines = vec![match inputs.as_slice() {
         [] => node.name.clone(),
@@ -76,8 +79,25 @@ fn node_lines(plan: &Plan, node: &Node) -> Vec<String> {
         Operator::Sink(_) => lines.push("  state: the outbox of one checkpoint".to_owned()),
     }
     lines.extend(growth::size(plan, node).map(|size| format!("  size: {size}")));
+    lines.push(stream_key_line(keys, &node.schema));
     lines.push(format!("  append-only: {}", if node.append_only { "yes" } else { "no" }));
     lines
+}
+
+/// By which columns rows are told apart; a name that several columns have comes with the column's place.
+fn stream_key_line(keys: &[Key], schema: &SchemaRef) -> String {
+    let name = |column: &usize| {
+        let name = schema.field(*column).name();
+        let is_alone = schema.fields().iter().filter(|field| field.name() == name).count() == 1;
+        if is_alone { name.clone() } else { format!("{name}@{column}") }
+    };
+    let names = |key: &Key| format!("({})", key.iter().map(name).collect::<Vec<_>>().join(", "));
+    let keys: Vec<String> = keys.iter().map(names).collect();
+    match keys.as_slice() {
+        [] => "  stream key: none, rows may repeat".to_owned(),
+        [one] if one == "()" => "  stream key: (), at most one row".to_owned(),
+        keys => format!("  stream key: {}", keys.join(" or ")),
+    }
 }
 
 /// An expression with the operators that it is written with.

@@ -7,13 +7,15 @@
 use crate::error::{Error, Result};
 use crate::lower;
 use crate::maintain;
+use crate::mentioned;
 use crate::session::{Relations, Session};
 use crate::statement::{Name, computed_from};
+use crate::text::Position;
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::sql::sqlparser::ast::{self, FunctionArguments};
+use datafusion::sql::sqlparser::ast::{self, FunctionArguments, Spanned as _};
 use std::sync::Arc;
 
 /// Columns that are computed from others.
@@ -94,30 +96,32 @@ impl Session {
         let mut relations = Relations::default();
         relations.stream(&relation.value, Arc::clone(schema));
         let plan = self.bind(&query, &relations)?;
-        maintain::check_functions(&plan)?;
-        let LogicalPlan::Projection(projection) = &plan else { return Err(not_of_one_row()) };
+        maintain::check_functions(&plan).map_err(|e| mentioned::placed(e, &query))?;
+        let start = |expr: &ast::Expr| Position::of(text, expr.span().start);
+        let only = if let &[(_, only)] = computed.as_slice() { start(only) } else { None };
+        let LogicalPlan::Projection(projection) = &plan else { return Err(not_of_one_row(only)) };
         if !matches!(projection.input.as_ref(), LogicalPlan::TableScan(_)) {
-            return Err(not_of_one_row());
+            return Err(not_of_one_row(only));
         }
         let is_generated = |name: &str| columns.iter().any(|(at, _)| schema.field(*at).name() == name);
         let input = projection.input.schema();
-        let bound = |(expr, (at, _)): (&Expr, &(usize, &ast::Expr))| {
+        let bound = |(expr, &(at, written)): (&Expr, &(usize, &ast::Expr))| {
             if let Some(other) = expr.column_refs().into_iter().find(|column| is_generated(&column.name)) {
                 let message = format!("cannot use generated column {:?} in column generation expression", other.name);
-                return Err(Error::Invalid { sqlstate: "42P17", message, position: None });
+                return Err(Error::Invalid { sqlstate: "42P17", message, position: start(written) });
             }
-            lower::no_subquery(expr)?;
-            Ok((*at, self.physical_over(expr.clone().unalias(), input)?))
+            lower::no_subquery(expr).map_err(|e| e.or_at(start(written)))?;
+            Ok((at, self.physical_over(expr.clone().unalias(), input)?))
         };
         Ok(Generated { columns: projection.expr.iter().zip(&computed).map(bound).collect::<Result<_>>()?, arrivals })
     }
 }
 
-fn not_of_one_row() -> Error {
+fn not_of_one_row(position: Option<Position>) -> Error {
     Error::Invalid {
         sqlstate: "42803",
         message: "aggregate, window and set-returning functions are not allowed in column generation expressions"
             .to_owned(),
-        position: None,
+        position,
     }
 }

@@ -2,6 +2,7 @@
 //! `LIKE` with backslashes. `respell` calls the functions that translate the patterns.
 
 use crate::error::DataError;
+use crate::scalars::check_regex;
 use arrow::array::{Array, ArrayRef, AsArray, StringArray};
 use arrow::datatypes::DataType;
 use datafusion::common::{DataFusionError, Result, ScalarValue, plan_err};
@@ -98,6 +99,22 @@ fn similar(pattern: &str, escape: Option<char>) -> Result<String> {
     }
     made.push_str(")$");
     Ok(made)
+}
+
+/// Refuses a pattern of LIKE, with its escape, that nothing is compared with.
+///
+/// # Errors
+/// That of the first comparison.
+pub(crate) fn check_like(pattern: &str, escape: &str) -> Result<()> {
+    like(pattern, escape_of(escape)?).map(drop)
+}
+
+/// The same of SIMILAR TO.
+///
+/// # Errors
+/// That of the first comparison.
+pub(crate) fn check_similar(pattern: &str, escape: &str) -> Result<()> {
+    check_regex(&similar(pattern, escape_of(escape)?)?)
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]

@@ -2,6 +2,7 @@
 
 use crate::error::{self, Error, Kind};
 use crate::floats::is_interval;
+use crate::mentioned;
 use crate::order_by;
 use crate::references::{called_at, function_name};
 use crate::row_values;
@@ -43,6 +44,10 @@ pub(crate) fn refused(error: DataFusionError, query: &Query, session: &Session) 
             let at = aggregate_in_where(query, session);
             error.or_at(at)
         }
+        Error::Invalid { sqlstate: "42803", message, position: None } if message == error::NESTED => {
+            let at = nested_aggregate(query, session);
+            error.or_at(at)
+        }
         Error::Invalid { sqlstate: "42703", message, position: None } if message.starts_with(error::NO_FIELD) => {
             let at = message.split('"').nth(1).and_then(|field| field_at(query, field));
             error.or_at(at)
@@ -61,8 +66,10 @@ pub(crate) fn refused(error: DataFusionError, query: &Query, session: &Session) 
         {
             no_percentile(message, query).unwrap_or(error)
         }
-        _ if error.sqlstate() == error::NOT_DISTINCT => error.or_at(order_by::beyond_distinct(&query.ast, &query.text)),
-        _ => error,
+        _ if error.sqlstate() == error::NOT_DISTINCT => {
+            mentioned::placed(error, query).or_at(order_by::beyond_distinct(&query.ast, &query.text))
+        }
+        _ => mentioned::placed(error, query),
     }
 }
 
@@ -90,6 +97,63 @@ fn aggregate_in_where(query: &Query, session: &Session) -> Option<Position> {
     match walk(&query.ast, &mut selects) {
         ControlFlow::Break(start) => Position::of(&query.text, start),
         ControlFlow::Continue(()) => None,
+    }
+}
+
+/// The first aggregate that is in an argument of another one of its query.
+fn nested_aggregate(query: &Query, session: &Session) -> Option<Position> {
+    let mut nested = Nested { session, around: Vec::new() };
+    match walk(&query.ast, &mut nested) {
+        ControlFlow::Break(start) => Position::of(&query.text, start),
+        ControlFlow::Continue(()) => None,
+    }
+}
+
+/// Where an aggregate begins, if an expression is one.
+fn aggregate(expr: &Expr, session: &Session) -> Option<Location> {
+    let Expr::Function(call) = expr else { return None };
+    let name = function_name(&call.name).filter(|_| call.over.is_none())?;
+    session.state().aggregate_functions().contains_key(&name).then(|| call.name.span().start)
+}
+
+struct Nested<'a> {
+    session: &'a Session,
+    /// Of each query that the walk is in, how many aggregates.
+    around: Vec<usize>,
+}
+
+impl Visitor for Nested<'_> {
+    type Break = Location;
+
+    fn pre_visit_query(&mut self, _: &ast::Query) -> ControlFlow<Location> {
+        self.around.push(0);
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, _: &ast::Query) -> ControlFlow<Location> {
+        self.around.pop();
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<Location> {
+        if let Some(start) = aggregate(expr, self.session)
+            && let Some(around) = self.around.last_mut()
+        {
+            *around += 1;
+            if *around > 1 {
+                return ControlFlow::Break(start);
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_expr(&mut self, expr: &Expr) -> ControlFlow<Location> {
+        if aggregate(expr, self.session).is_some()
+            && let Some(around) = self.around.last_mut()
+        {
+            *around -= 1;
+        }
+        ControlFlow::Continue(())
     }
 }
 
@@ -128,15 +192,10 @@ impl Visitor for Aggregates<'_> {
     }
 
     fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<Location> {
-        if let Expr::Function(call) = expr
-            && self.queries == 0
-            && call.over.is_none()
-            && function_name(&call.name)
-                .is_some_and(|name| self.session.state().aggregate_functions().contains_key(&name))
-        {
-            return ControlFlow::Break(call.name.span().start);
+        match aggregate(expr, self.session).filter(|_| self.queries == 0) {
+            Some(start) => ControlFlow::Break(start),
+            None => ControlFlow::Continue(()),
         }
-        ControlFlow::Continue(())
     }
 }
 

@@ -203,6 +203,38 @@ fn literal(value: &str) -> String {
     if is_number { value.to_owned() } else { format!("'{}'", value.replace('\'', "''")) }
 }
 
+/// A CREATE TABLE whose column `from` is called `to` now; none when more in it than the column and the key may be
+/// made of the column.
+///
+/// # Errors
+/// When the text does not parse, or creates no table.
+pub fn column_renamed(text: &str, from: &str, to: &str) -> Result<Option<String>> {
+    let Statement::CreateTable(table) = parse(text)? else { return Err(damaged("it creates no table")) };
+    let tokens = tokens(text)?;
+    let named = table.columns.iter().map(|column| &column.column.name).chain(&table.key);
+    let spans = named.filter(|name| name.value == from).map(|name| span_of(&tokens, name));
+    let mut spans = spans.collect::<Result<Vec<Span>>>()?;
+    // A key that is written at its column is that name once more.
+    spans.sort_by_key(|span| span.start);
+    spans.dedup_by_key(|span| span.start);
+    let is_computed = table.columns.iter().any(|column| column.column.generated.is_some());
+    let is_elsewhere = |token: &TokenWithSpan| is_name(&token.token, from) && !spans.contains(&token.span);
+    if (is_computed || table.watermark.is_some()) && tokens.iter().any(is_elsewhere) {
+        return Ok(None);
+    }
+    let edits = spans.into_iter().map(|span| Edit::of(span, quoted(to))).collect();
+    Ok(Some(edited(text, edits)))
+}
+
+/// Whether a token may stand for what has this name.
+fn is_name(token: &Token, name: &str) -> bool {
+    match token {
+        Token::Word(word) if word.quote_style.is_some() => word.value == name,
+        Token::Word(word) => word.value.to_lowercase() == name,
+        _ => false,
+    }
+}
+
 /// A name as it is written in a statement.
 fn quoted(name: &str) -> String {
     let is_plain = name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
@@ -335,6 +367,27 @@ mod tests {
         assert_eq!(again.as_deref(), Some("CREATE VIEW v AS SELECT t.a FROM \"Select\" AS t"));
         let hidden = renamed("CREATE VIEW v AS WITH u AS (SELECT 1) SELECT * FROM t, u", "t", "u");
         assert_eq!(hidden.expect_err("u is another thing there").sqlstate(), "0A000");
+    }
+
+    #[test]
+    fn a_column_has_another_name_where_nothing_is_made_of_it() {
+        let cases = [
+            ("CREATE TABLE t (a int PRIMARY KEY, b int)", Some("CREATE TABLE t (\"B c\" int PRIMARY KEY, b int)")),
+            (
+                "CREATE TABLE a (\"a\" int, b int, PRIMARY KEY (b, a))",
+                Some("CREATE TABLE a (\"B c\" int, b int, PRIMARY KEY (b, \"B c\"))"),
+            ),
+            (
+                "CREATE TABLE t (a int DEFAULT 1, b int, c int AS (b + 1))",
+                Some("CREATE TABLE t (\"B c\" int DEFAULT 1, b int, c int AS (b + 1))"),
+            ),
+            ("CREATE TABLE t (a int, c int AS (A + 1))", None),
+            ("CREATE TABLE t (a timestamp, WATERMARK FOR a AS a - INTERVAL '1' SECOND) APPEND ONLY", None),
+        ];
+        for (before, after) in cases {
+            assert_eq!(column_renamed(before, "a", "B c").expect("a table").as_deref(), after, "{before}");
+        }
+        assert_eq!(column_renamed("CREATE VIEW v AS SELECT 1", "a", "b").expect_err("a view").sqlstate(), "XX001");
     }
 
     #[test]

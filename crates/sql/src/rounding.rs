@@ -22,6 +22,7 @@ use datafusion::logical_expr::{
     BinaryExpr, Cast, ColumnarValue, Expr, ExprSchemable, Operator, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF,
     ScalarUDFImpl, Signature, Volatility, lit,
 };
+use std::any::Any;
 use std::sync::Arc;
 
 /// What is done to values below a cast.
@@ -138,6 +139,14 @@ pub(crate) fn exact(Cast { expr: inner, field }: Cast, schema: &DFSchema) -> Tra
 pub(crate) fn is_by_digits(cast: &Cast, schema: &DFSchema) -> bool {
     let step = cast.expr.get_type(schema).ok().and_then(|from| Step::before(&from, cast.field.data_type()));
     matches!(step, Some(Step::Numeric(..) | Step::Double | Step::Real))
+}
+
+/// The numeric that an expression makes double precision of, if it is the function that does that below casts.
+pub(crate) fn of_numeric(expr: &Expr) -> Option<&Expr> {
+    let Expr::ScalarFunction(call) = expr else { return None };
+    let function: &dyn Any = call.func.inner().as_ref();
+    let is_double = function.downcast_ref::<Below>().is_some_and(|below| below.step == Step::Double);
+    if is_double { call.args.first() } else { None }
 }
 
 /// Puts functions below casts.

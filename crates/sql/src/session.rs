@@ -34,6 +34,7 @@ use crate::lateral;
 use crate::lateral_joins;
 use crate::lengths::Lengths;
 use crate::matched::{self, Matched};
+use crate::mentioned;
 use crate::merged;
 use crate::named;
 use crate::numerals::{Lists, Numerals};
@@ -455,8 +456,7 @@ impl Session {
         let plan = asof::expand(plan, &query.text)?;
         let plan = lateral::inlined(plan).and_then(hidden::in_order).map_err(|e| Error::of_planner(e, &query.text))?;
         let plan = correlated::settled(plan, query, self)?;
-        jsonb::check(&plan)?;
-        parameters::check(&plan)?;
+        jsonb::check(&plan, query).and_then(|()| parameters::check(&plan)).map_err(|e| mentioned::placed(e, query))?;
         frames::check(&plan, query)?;
         sets::check(&plan, query)?;
         ordered_sets::check(&plan, query, self)?;

@@ -1,12 +1,13 @@
 //! The statements that Highwater speaks, as plain data with the positions that errors need.
 
+pub use crate::alter::{AddKey, RenameColumn};
 pub use crate::copy::{Copy, CopyOptions, CopyOut};
 use crate::error::{Error, Kind, Result};
 pub use crate::row_changes::{Joined, ROW_TARGET, returning_joined};
 pub use crate::show::Show;
 pub use crate::sql_function::{Argument, CreateFunction, DropFunction};
 use crate::text::Position;
-pub use crate::upsert::{ConflictUpdate, EXCLUDED, OnConflict, ROW_NUMBER};
+pub use crate::upsert::{ConflictUpdate, OnConflict, ROW_EXCLUDED, ROW_EXISTING, ROW_NUMBER};
 use arrow::datatypes::{DataType, Schema, TimeUnit};
 use datafusion::sql::sqlparser::ast;
 use std::fmt;
@@ -254,17 +255,6 @@ pub enum Characters {
     Fixed(usize),
     /// `varchar(n)`: blanks beyond so many characters are left out.
     Varying(usize),
-}
-
-/// ALTER TABLE ... ADD PRIMARY KEY.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AddKey {
-    /// The table.
-    pub table: Name,
-    /// The columns of the key, in its order.
-    pub key: Vec<Name>,
-    /// The key as it was written, from PRIMARY on.
-    pub definition: String,
 }
 
 /// VACUUM and ANALYZE.
@@ -681,6 +671,8 @@ pub enum Statement {
     AddColumn(Box<AddColumn>),
     /// ALTER TABLE ... ADD PRIMARY KEY.
     AddKey(AddKey),
+    /// ALTER TABLE ... RENAME COLUMN.
+    RenameColumn(RenameColumn),
     /// VACUUM and ANALYZE.
     Vacuum(Vacuum),
     /// DROP.

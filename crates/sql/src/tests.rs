@@ -3,13 +3,13 @@
 //! A case is a statement, a line `----`, what is expected, and an empty line. To accept what comes
 //! out now, run the tests with `UPDATE_TESTSCRIPTS=1` and read the difference.
 
-use crate::lower::{Builder, Maintained};
+use crate::lower::{Builder, Maintained, Planning};
 use crate::naming::{Naming, rename};
 use crate::session::{plain, view_schema};
 use crate::statement::{CreateSink, CreateSource, CreateView, Name, Query, Statement};
-use crate::{Error, Relations, Result, Session, explain, parse, references, unbounded};
+use crate::{Error, Relations, Result, Session, check_constants, explain, parse, references, unbounded};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use highwater_engine::plan::Watermark;
+use highwater_engine::plan::{Operator, Watermark};
 use highwater_engine::sink::{Sink, Target};
 use highwater_engine::source::{Offset, Source, SplitReader};
 use std::fmt::Write as _;
@@ -104,6 +104,7 @@ impl World {
                 Ok("CREATE VIEW\n".to_owned())
             }
             Statement::CreateMaterializedView(view) => {
+                check_constants(&view.query, &self.session)?;
                 let plan = self.pipeline(Some(&view), None)?;
                 let schema = Arc::clone(&plan.views.last().expect("the view").schema);
                 self.relations.stream(&view.name.value, schema);
@@ -111,6 +112,7 @@ impl World {
                 Ok(lines(&explain(&plan)))
             }
             Statement::CreateSink(sink) => {
+                check_constants(&sink.query, &self.session)?;
                 let plan = self.pipeline(None, Some(&sink))?;
                 Ok(lines(&explain(&plan)))
             }
@@ -230,6 +232,31 @@ fn check(path: &Path) {
         return std::fs::write(path, &replayed).expect("a writable script");
     }
     assert_eq!(replayed.trim_end(), script.trim_end(), "{}", path.display());
+}
+
+#[test]
+fn what_was_made_before_is_planned_as_it_was() {
+    let mut world = World::new();
+    world.run("CREATE SOURCE e (k bigint, i integer, b boolean) WITH (connector = 'file')").expect("a source");
+    let made = "CREATE MATERIALIZED VIEW v AS SELECT k, bool_and(b) AS a, stddev(i) AS s FROM e GROUP BY k";
+    let Statement::CreateMaterializedView(view) = parse(made).expect("a view") else { panic!("a view") };
+    let planned = |planning: Planning| {
+        let mut builder = Builder::new(&world.session);
+        for (name, schema) in &world.sources {
+            builder.source(name, Arc::new(Columns(Arc::clone(schema))));
+        }
+        builder.planning("v", planning);
+        builder.view(maintained("v", &view, &world.relations)).expect("a view");
+        builder.finish()
+    };
+    let (before, now) = (planned(Planning(0)), planned(Planning::NEWEST));
+    let regroup = before.nodes.iter().find(|node| node.name == "v/regroup(k)").expect("it is computed anew");
+    let Operator::Regroup(regroup) = &regroup.operator else { panic!("another operator") };
+    let kept = regroup.recompute.identity().expect("words");
+    assert_eq!(kept, "aggregate [bool_and(#2),stddev(cast(#1 as float64))] by [#0] of rows");
+    assert!(now.nodes.iter().any(|node| node.name == "v/aggregate(k)"), "it is kept");
+    let fields = |plan: &highwater_engine::plan::Plan| Arc::clone(&plan.views[0].schema);
+    assert_eq!(fields(&before), fields(&now));
 }
 
 #[test]

@@ -43,6 +43,18 @@ fn refused(sqlstate: &'static str, message: String) -> DataFusionError {
     DataFusionError::External(Box::new(DataError { sqlstate, message }))
 }
 
+/// Refuses the name of a time zone that is none.
+///
+/// # Errors
+/// That of the first time there.
+pub(crate) fn check(name: &str) -> Result<()> {
+    if is_known(name) { Ok(()) } else { Err(unknown(name)) }
+}
+
+fn unknown(name: &str) -> DataFusionError {
+    refused("22023", format!("time zone \"{name}\" not recognized"))
+}
+
 /// The instant at which the hour of an instant began.
 fn hour(zone: &Zone, instant: i64) -> Option<i64> {
     let shown = zone.local(instant)?;
@@ -68,7 +80,7 @@ fn computed(zones: &ArrayRef, times: &ArrayRef, name: &str) -> Result<ArrayRef> 
         let named = zones.value(row);
         let zone = match last.take() {
             Some((known, zone)) if known == named => zone,
-            _ => Zone::named(named).ok_or_else(|| refused("22023", format!("time zone \"{named}\" not recognized")))?,
+            _ => Zone::named(named).ok_or_else(|| unknown(named))?,
         };
         let time = compute(&zone, times.value(row));
         last = Some((named, zone));

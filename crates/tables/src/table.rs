@@ -37,7 +37,7 @@ pub struct TableSpec {
 pub struct Table {
     spec: TableSpec,
     codec: RowCodec,
-    /// Shared by all that the table was and is: [`Table::renamed`], [`Table::with_column`].
+    /// Shared by all that the table was and is: [`Table::renamed`], [`Table::with_column`], [`Table::with_column_name`].
     next_row: Arc<AtomicU64>,
     turn: Arc<tokio::sync::Mutex<()>>,
     /// From which position on it has its rows, see [`crate::TableStore::replace`]; shared in the same way.
@@ -73,16 +73,29 @@ impl Table {
         self.changed(spec)
     }
 
+    /// The same table with another name for the column at a place.
+    ///
+    /// # Errors
+    /// None that a table which exists gives.
+    pub fn with_column_name(&self, at: usize, name: &str) -> Result<Self> {
+        let fields = self.spec.schema.fields().iter().enumerate().map(|(place, field)| {
+            if place == at { Arc::new(field.as_ref().clone().with_name(name)) } else { Arc::clone(field) }
+        });
+        let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+        self.changed(TableSpec { schema, ..self.spec.clone() })
+    }
+
     fn changed(&self, spec: TableSpec) -> Result<Self> {
         let codec = RowCodec::new(Arc::clone(&spec.schema), spec.key.clone(), &spec.added)?;
         let (next_row, turn, begins) = (Arc::clone(&self.next_row), Arc::clone(&self.turn), Arc::clone(&self.begins));
         Ok(Self { spec, codec, next_row, turn, begins })
     }
 
-    /// A batch that was decoded, or handed in, when the table had fewer columns, or more.
+    /// A batch that was decoded, or handed in, when the table had fewer columns, or more, or called them otherwise.
     pub(crate) fn fitted(&self, batch: &Batch) -> Result<Batch> {
         let (has, wants) = (batch.rows.num_columns(), self.spec.schema.fields().len());
-        if has == wants {
+        let mut named = batch.rows.schema_ref().fields().iter().zip(self.spec.schema.fields());
+        if has == wants && named.all(|(has, wants)| has.name() == wants.name()) {
             return Ok(batch.clone());
         }
         let mut columns = batch.rows.columns().to_vec();
@@ -217,6 +230,10 @@ impl ChangeSource for TableSource {
 
     fn append_only(&self) -> bool {
         self.table.spec.append_only
+    }
+
+    fn key(&self) -> Vec<usize> {
+        self.table.spec.key.clone()
     }
 
     fn log(&self) -> Arc<dyn SharedLog> {

@@ -3,7 +3,7 @@
 //! Invariant: an operator that has more to do activates itself.
 
 use super::changes::told_of;
-use super::{Builder, Built, Flows, Parcels, Wiring};
+use super::{Alarm, Builder, Built, Flows, Parcels, Wiring};
 use crate::batch::Batch;
 use crate::control::BACKFILLED;
 use crate::error::{Error, Result};
@@ -33,6 +33,9 @@ use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::operators::generic::operator::Operator as _;
 use timely::dataflow::operators::generic::{InputHandleCore, OutputBuilder};
 use timely::progress::frontier::MutableAntichain;
+
+/// How soon an operator looks again at who reads and takes no rows.
+const LATER: Duration = Duration::from_millis(100);
 
 impl<'s> Wiring<'_, 's> {
     pub(super) fn stateless(
@@ -246,8 +249,8 @@ impl<'s> Wiring<'_, 's> {
         let node = &self.spec.plan.nodes[id.0];
         let mut builder = OperatorBuilder::new(node.name.clone(), self.scope);
         let info = builder.operator_info();
-        let here = self.scope.activator_for(Rc::clone(&info.address));
-        self.around.snapshots.wake_operator(self.scope.activator_for(info.address));
+        let mut alarm = Alarm { here: Rc::new(self.scope.activator_for(Rc::clone(&info.address))), at: None };
+        self.around.snapshots.wake_operator(self.scope.activator_for(Rc::clone(&info.address)));
         let (groups, workers) = (self.spec.key_groups, self.place.workers);
         let pact = || DistributorPact(move |_: usize| ByKeyGroup::new(groups, workers));
         let mut dealt: Vec<_> = from.dealt.into_iter().map(|input| builder.new_input(input, pact())).collect();
@@ -262,7 +265,7 @@ impl<'s> Wiring<'_, 's> {
         }
         let (_done, done_out) = builder.new_output::<Parcel<()>>();
         let (run, name) = (Arc::clone(&self.spec.run), node.name.clone());
-        let mut operator = logic.map(|logic| self.living(id, logic));
+        let mut operator = logic.map(|logic| self.living(id, logic).woken_by(self.wake(&info.address)));
         let mut telling = self.own_telling(id, &mut builder);
         builder.build_reschedule(move |mut capabilities| {
             telling.begin(&mut capabilities);
@@ -301,11 +304,12 @@ impl<'s> Wiring<'_, 's> {
                     capabilities.iter_mut().for_each(|capability| capability.downgrade(&operator.open_epoch()));
                 }
                 // Timely takes the answer for whether the operator may end, not for when it runs again.
-                let again = turn == Some(Turn::Again);
-                if again {
-                    here.activate();
+                match turn {
+                    Some(Turn::Again) => alarm.here.activate(),
+                    Some(Turn::Later) => alarm.set(LATER),
+                    _ => {}
                 }
-                again
+                matches!(turn, Some(Turn::Again | Turn::Later))
             }
         });
         self.done.push(done_out);

@@ -481,6 +481,15 @@ impl Logic for Aggregate {
         Ok(true)
     }
 
+    fn end_read(&mut self) {
+        for table in self.tables() {
+            table.end_read();
+        }
+        for set in &mut self.sets {
+            set.end_read();
+        }
+    }
+
     fn hashes(&self, rows: &RecordBatch) -> Result<Vec<u64>> {
         self.codec.hashes(&rows.columns()[..self.keys], rows.num_rows())
     }

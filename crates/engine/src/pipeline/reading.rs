@@ -1,5 +1,5 @@
-//! How a pipeline's views are read from outside the dataflow: all rows, those of some keys, or all
-//! rows and then every change.
+//! How a pipeline's views are read from outside the dataflow: all rows, at once or as they are taken,
+//! those of some keys, or all rows and then every change.
 
 use super::Pipeline;
 use crate::batch::Batch;
@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::ops::by_rows;
 use crate::ops::expressions::Mapper;
 use crate::plan::View;
-use crate::reads::{Answered, Moment, Ticket, Wish};
+use crate::reads::{Answered, Moment, Reading, Ticket, Wish};
 use crate::run::RunSpec;
 use crate::subscription::{Changes, tap};
 use arrow::array::{ArrayRef, RecordBatch};
@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 
 /// How long a read waits for rows before it gives up.
 const READ_PATIENCE: Duration = Duration::from_secs(60);
+/// How long one waits before a read is asked for again.
+const AGAIN_AFTER: Duration = Duration::from_micros(500);
 
 /// The rows of views as of one epoch.
 #[derive(Clone, Debug)]
@@ -49,6 +51,25 @@ impl BegunScan {
         self.moment.horizon
     }
 
+    /// Lets the rows come at once, which will all be asked for.
+    pub fn hasten(&self) {
+        self.ticket.hasten();
+    }
+
+    /// The same views with their rows as they are taken, of which so many bytes may wait for each when
+    /// somebody else wants the view; none when the pipeline began anew meanwhile, and the scan has to as well.
+    ///
+    /// # Errors
+    /// As [`Pipeline::scan`].
+    pub fn open(self, most_bytes: u64) -> Result<Option<OpenScan>> {
+        let Self { moment, ticket, views, pipeline, workers } = self;
+        let Some(readings) = ticket.open(&pipeline, workers, (READ_PATIENCE, most_bytes))? else { return Ok(None) };
+        let opened = views.into_iter().zip(readings);
+        let views =
+            opened.map(|(view, reading)| ViewReader { reading, view, pipeline: pipeline.clone(), workers }).collect();
+        Ok(Some(OpenScan { epoch: moment.epoch, views }))
+    }
+
     /// The rows, which may take so many bytes; none when the pipeline began anew meanwhile, and the
     /// scan has to as well.
     ///
@@ -60,6 +81,60 @@ impl BegunScan {
         let rows = self.views.iter().zip(answered.nodes).map(|(view, batches)| finish(view, batches));
         let Moment { epoch, horizon, wall } = answered.moment;
         Ok(Some(Scan { epoch, horizon, wall, views: rows.collect::<Result<_>>()? }))
+    }
+}
+
+/// Views of which the rows are taken as they are wanted, all as of one epoch.
+#[derive(Debug)]
+pub struct OpenScan {
+    /// The epoch.
+    pub epoch: Epoch,
+    /// In the order asked for.
+    pub views: Vec<ViewReader>,
+}
+
+/// The rows of a view as of one epoch, piece by piece: some MiB are read ahead, and the rest stays where it
+/// is until it is asked for, or somebody else waits for the view. When it is dropped nothing is kept for it.
+#[derive(Debug)]
+pub struct ViewReader {
+    reading: Reading,
+    view: View,
+    pipeline: String,
+    workers: usize,
+}
+
+impl ViewReader {
+    /// The next rows, in the view's schema, in batches of which there may be none; nothing at the end. Blocks.
+    ///
+    /// # Errors
+    /// As [`Pipeline::scan`], and `TooMuch` when others waited for the view and nobody took its rows.
+    pub fn piece(&mut self) -> Result<Option<Vec<RecordBatch>>> {
+        let batch = self.reading.next(&self.pipeline, self.workers, READ_PATIENCE)?;
+        batch.map(|batch| finish(&self.view, vec![batch])).transpose()
+    }
+
+    /// Whether all rows have come, and take no more than so many bytes.
+    #[must_use]
+    pub const fn is_small(&self, most_bytes: u64) -> bool {
+        let (are_all, bytes) = self.reading.come(self.workers);
+        are_all && bytes <= most_bytes
+    }
+
+    /// All rows that are left, which may take so many bytes. Blocks.
+    ///
+    /// # Errors
+    /// As [`ViewReader::piece`], and `TooMuch`.
+    pub fn rest(mut self, most_bytes: u64) -> Result<Vec<RecordBatch>> {
+        self.reading.hasten();
+        let (mut rows, mut bytes) = (Vec::new(), 0);
+        while let Some(piece) = self.piece()? {
+            bytes += piece.iter().map(|batch| batch.get_array_memory_size() as u64).sum::<u64>();
+            if bytes > most_bytes {
+                return Err(Error::TooMuch { pipeline: self.pipeline, bytes: most_bytes });
+            }
+            rows.extend(piece);
+        }
+        Ok(rows)
     }
 }
 
@@ -119,12 +194,14 @@ impl Pipeline {
         let found = views.iter().map(|name| view_of(&spec, name).cloned()).collect::<Result<Vec<_>>>()?;
         let position = at.map(|(position, _)| position);
         let patience = at.map_or(READ_PATIENCE, |(_, patience)| patience);
+        let began = Instant::now();
         loop {
             let mut ticket = self.ask_to_read(&spec, &found.iter().collect::<Vec<_>>(), &Wish::All, position)?;
             if let Some(moment) = ticket.begin(self.name(), spec.workers(), patience)? {
                 let (pipeline, workers) = (self.name().to_owned(), spec.workers());
                 return Ok(BegunScan { moment, ticket, views: found, pipeline, workers });
             }
+            self.wait_to_ask(began)?;
         }
     }
 
@@ -164,9 +241,13 @@ impl Pipeline {
     pub fn subscribe(&self, view: &str) -> Result<Subscription> {
         let spec = self.running()?;
         let view = view_of(&spec, view)?;
+        let began = Instant::now();
         loop {
             let (tap, changes) = tap(spec.workers());
-            let Some(answered) = self.read_once(&spec, &[view], &Wish::Changes(tap))? else { continue };
+            let Some(answered) = self.read_once(&spec, &[view], &Wish::Changes(tap))? else {
+                self.wait_to_ask(began)?;
+                continue;
+            };
             let rows = finish(view, answered.nodes.into_iter().flatten().collect())?;
             let (epoch, view, pipeline) = (answered.moment.epoch, view.clone(), self.name().to_owned());
             return Ok(Subscription { epoch, rows, view, pipeline, changes });
@@ -176,6 +257,16 @@ impl Pipeline {
     fn running(&self) -> Result<Arc<RunSpec>> {
         let run = self.inner.state().run.as_ref().map(|run| Arc::clone(&run.spec));
         run.ok_or_else(|| self.inner.not_running(self.inner.why_not()))
+    }
+
+    /// Lets a moment pass before something is asked for again that another read was in the way of.
+    fn wait_to_ask(&self, began: Instant) -> Result<()> {
+        if began.elapsed() >= READ_PATIENCE {
+            let message = format!("others read {} for {READ_PATIENCE:?} and more: try again", self.name());
+            return Err(Error::Timeout(message));
+        }
+        std::thread::sleep(AGAIN_AFTER);
+        Ok(())
     }
 
     fn read(&self, spec: &RunSpec, views: &[&View], wish: &Wish) -> Result<Answered> {
@@ -194,7 +285,7 @@ impl Pipeline {
     fn ask_to_read(&self, spec: &RunSpec, views: &[&View], wish: &Wish, at: Option<u64>) -> Result<Ticket> {
         let nodes = views.iter().map(|view| spec.plan.nodes[view.node.0].name.clone()).collect();
         let ticket = self.inner.reads.ask(nodes, wish.clone()).map_err(|reason| self.inner.not_running(reason))?;
-        self.inner.ask(Request::Read(ticket.read, at))?;
+        self.inner.ask(Request::Read(ticket.read(), at))?;
         Ok(ticket)
     }
 }

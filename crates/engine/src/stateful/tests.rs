@@ -6,6 +6,7 @@ use crate::fill::fills;
 use crate::keys::KeyCodec;
 use crate::ops::materialize::Materialize;
 use crate::plan::{Node, NodeId, OnError, Operator, Plan};
+use crate::reads::{Reading, Ticket};
 use crate::snapshot::Shipping;
 use crate::subscription::tap;
 use arrow::array::{AsArray, Int64Array, RecordBatch};
@@ -257,4 +258,125 @@ fn new_readers_are_filled_over_epochs_while_rows_change_and_after_a_restart() {
         manifest = checkpoint_of(&views(true), offsets);
     }
     assert!(epochs > 20 && runs == 3 && has == contents, "{epochs} epochs, {runs} runs");
+}
+
+/// More rows than come of a read before they are taken.
+const MANY: i64 = 1 << 20;
+
+/// A view of many rows that is asked for in epoch 0, after which it changes.
+struct Read {
+    operator: Stateful<Materialize>,
+    around: Surroundings,
+    contents: BTreeMap<i64, i64>,
+    ticket: Ticket,
+    _folder: tempfile::TempDir,
+}
+
+fn read_of_many() -> Read {
+    let folder = tempfile::tempdir().expect("a folder");
+    let around = surroundings(folder.path());
+    let ticket = around.reads.ask(vec!["v".to_owned()], Wish::All).expect("it runs");
+    around.ticks.record(Tick { epoch: 0, reads: vec![ticket.read()], ..Tick::default() });
+    let mut operator = Stateful::new(materialized(), "v".to_owned(), OperatorId(1), around.clone(), Vec::new());
+    let contents: BTreeMap<i64, i64> = (0..MANY).map(|number| (number, 1)).collect();
+    operator.take(0, 0, changes(&contents));
+    assert_eq!(work(&mut operator, 0), Turn::Later, "it waits for its rows to be taken");
+    Read { operator, around, contents, ticket, _folder: folder }
+}
+
+/// Turns until there is nothing to do, where no epoch after `last` is complete.
+fn work(operator: &mut Stateful<Materialize>, last: u64) -> Turn {
+    loop {
+        let turn = operator.turn(|epoch| epoch <= last, |_, _| {}).expect("it works");
+        if turn != Turn::Again {
+            return turn;
+        }
+    }
+}
+
+fn opened(ticket: Ticket) -> Reading {
+    let readings = ticket.open("p", 1, (Duration::ZERO, u64::MAX)).expect("it runs").expect("as it was begun");
+    readings.into_iter().next().expect("one node")
+}
+
+/// The rest of a view's rows, and in how many pieces they came.
+fn taken(operator: &mut Stateful<Materialize>, reading: &mut Reading, last: u64) -> (BTreeMap<i64, i64>, usize) {
+    let (mut rows, mut pieces) = (BTreeMap::new(), Vec::new());
+    while let Some(piece) = reading.next("p", 1, Duration::ZERO).expect("it runs") {
+        pieces.push(piece);
+        work(operator, last);
+    }
+    enter(&pieces, &mut rows);
+    (rows, pieces.len())
+}
+
+#[test]
+fn a_read_waits_for_its_rows_to_be_taken_and_stays_as_of_its_epoch() {
+    let Read { mut operator, around, contents, ticket, _folder } = read_of_many();
+    around.ticks.record(Tick { epoch: 1, ..Tick::default() });
+    let mut change: BTreeMap<i64, i64> = contents.keys().map(|number| (*number, -1)).collect();
+    change.insert(MANY, 1);
+    operator.take(1, 0, changes(&change));
+    assert_eq!(work(&mut operator, 1), Turn::Later);
+    let mut reading = opened(ticket);
+    assert!(!reading.come(1).0, "not all of it has come");
+    let (rows, pieces) = taken(&mut operator, &mut reading, 1);
+    assert!(rows == contents && pieces > 1, "{} rows in {pieces} pieces", rows.len());
+    assert!(operator.reading.is_none() && work(&mut operator, 1) == Turn::Rest);
+    let mut now = BTreeMap::new();
+    let mut batches = Vec::new();
+    contents_of(&mut operator, &mut batches);
+    enter(&batches, &mut now);
+    assert_eq!(now, BTreeMap::from([(MANY, 1)]));
+}
+
+/// What the view holds now; no read is in the way.
+fn contents_of(operator: &mut Stateful<Materialize>, out: &mut Vec<Batch>) {
+    contents(&mut operator.logic, out).expect("nothing is in the way");
+}
+
+#[test]
+fn a_read_that_is_dropped_is_in_nobodys_way() {
+    let Read { mut operator, contents, ticket, _folder, .. } = read_of_many();
+    let mut reading = opened(ticket);
+    assert!(reading.next("p", 1, Duration::ZERO).expect("it runs").is_some());
+    drop(reading);
+    assert_eq!(work(&mut operator, 0), Turn::Rest);
+    assert!(operator.reading.is_none());
+    let mut batches = Vec::new();
+    contents_of(&mut operator, &mut batches);
+    assert_eq!(batches.iter().map(Batch::len).sum::<usize>(), contents.len());
+}
+
+#[test]
+fn a_read_that_another_one_waits_for_comes_as_a_whole() {
+    let Read { mut operator, around, contents, ticket, _folder } = read_of_many();
+    let mut other = around.reads.ask(vec!["v".to_owned()], Wish::All).expect("it runs");
+    around.ticks.record(Tick { epoch: 1, reads: vec![other.read()], ..Tick::default() });
+    assert_eq!(work(&mut operator, 1), Turn::Rest, "all has come");
+    assert_eq!(other.begin("p", 1, Duration::ZERO).expect("it runs"), None, "it has to be asked for again");
+    assert!(operator.reading.is_none());
+    let mut reading = opened(ticket);
+    assert!(taken(&mut operator, &mut reading, 1).0 == contents);
+}
+
+#[test]
+fn who_takes_nothing_of_all_that_may_wait_fails_when_the_run_ends() {
+    let Read { mut operator, ticket, _folder, .. } = read_of_many();
+    let mut reading = ticket.open("p", 1, (Duration::ZERO, 0)).expect("it runs").expect("begun").remove(0);
+    let ended = loop {
+        match operator.turn(|_| true, |_, _| {}).expect("it works") {
+            Turn::Again => {}
+            turn => break turn,
+        }
+    };
+    assert_eq!(ended, Turn::Rest, "it does not hold up the end");
+    let failed = loop {
+        match reading.next("p", 1, Duration::ZERO) {
+            Ok(Some(_)) => {}
+            Ok(None) => panic!("the rows end as if they were all"),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(failed, Error::NotRunning { .. }), "{failed}");
 }

@@ -1,5 +1,5 @@
 //! Random views over random changes, each compared with its query run from scratch: as queries are run, without
-//! the optimizer's rules, and by PostgreSQL.
+//! the optimizer's rules, and by PostgreSQL; and the keys of each, which none of its rows share.
 //!
 //! A case is a script made from its seed: tables, views, and rounds of changes, between which the
 //! database is sometimes restarted or dropped. A case that fails is made smaller as long as it fails,
@@ -98,8 +98,9 @@ fn run_many(arguments: &Arguments, postgres: Option<&Postgres>) -> ExitCode {
 
 /// What was compared, in words.
 fn said(tally: &Tally) -> String {
-    let Tally { kept, refused, errors, unoptimized, unplanned, postgres, not_postgres } = tally;
-    let mut said = format!("{kept} views equal their queries, {refused} were refused; ");
+    let Tally { kept, refused, keys, errors, unoptimized, unplanned, postgres, not_postgres } = tally;
+    let mut said =
+        format!("{kept} views equal their queries, {refused} were refused; {keys} times no key was repeated; ");
     said += &format!("{unoptimized} comparisons without optimization, {postgres} with PostgreSQL");
     for (whose, (count, why)) in [("without optimization", unplanned), ("in PostgreSQL", not_postgres)] {
         if let Some(why) = why {

@@ -1,6 +1,7 @@
 //! Runs a case: the database does its steps, and what its views hold is compared with their queries run
-//! once, with these without optimization, and with PostgreSQL's views where there is one. A query that fails
-//! is no wrong answer: it is noted, so that it does not hide those.
+//! once, with these without optimization, and with PostgreSQL's views where there is one. No two rows of a view
+//! may have one of the keys that EXPLAIN tells. A query that fails is no wrong answer: it is noted, so that it does
+//! not hide those.
 
 use crate::case::Step;
 use crate::postgres::Postgres;
@@ -28,6 +29,8 @@ pub(crate) struct Tally {
     pub(crate) kept: usize,
     /// Views that are refused.
     pub(crate) refused: usize,
+    /// Keys of which no two rows had one.
+    pub(crate) keys: usize,
     /// What valid queries failed with instead of being refused by name, how often, and one of them.
     pub(crate) errors: BTreeMap<String, (usize, String)>,
     /// Queries that gave rows without optimization.
@@ -44,6 +47,7 @@ impl AddAssign for Tally {
     fn add_assign(&mut self, other: Self) {
         self.kept += other.kept;
         self.refused += other.refused;
+        self.keys += other.keys;
         self.unoptimized += other.unoptimized;
         self.postgres += other.postgres;
         for (why, (count, sql)) in other.errors {
@@ -65,6 +69,8 @@ struct View<'a> {
     sql: &'a str,
     is_kept: bool,
     is_in_postgres: bool,
+    /// The columns of each of its keys.
+    keys: Vec<String>,
 }
 
 /// A case under way.
@@ -170,8 +176,24 @@ impl<'a> Run<'a> {
         if let Some(Some(why)) = &theirs {
             self.without_postgres(format!("{why} for {sql}"));
         }
-        self.views.push(View { name, sql, is_kept, is_in_postgres: matches!(theirs, Some(None)) });
+        let keys = if is_kept { self.keys_of(name, sql)? } else { Vec::new() };
+        self.views.push(View { name, sql, is_kept, is_in_postgres: matches!(theirs, Some(None)), keys });
         Ok(())
+    }
+
+    /// The keys that a view is told to have.
+    fn keys_of(&self, name: &str, sql: &str) -> Result<Vec<String>, String> {
+        let explained = self.database().query(&format!("EXPLAIN CREATE MATERIALIZED VIEW {name}_told AS {sql}"));
+        let told = rows::texts(&explained.map_err(|error| format!("EXPLAIN of {name}: {error}"))?)?;
+        let lines: Vec<String> = told.into_iter().filter_map(|mut row| row.pop().flatten()).collect();
+        let view = format!("view {name}_told (");
+        let mut of_view = lines.iter().skip_while(|line| !line.starts_with(&view));
+        match of_view.find_map(|line| line.strip_prefix("  stream key: ")) {
+            None => Err(format!("EXPLAIN of {name} tells nothing of keys")),
+            Some("none, rows may repeat") => Ok(Vec::new()),
+            Some("(), at most one row") => Ok(vec![String::new()]),
+            Some(keys) => Ok(keys.split(" or ").map(|key| key.trim_matches(['(', ')']).to_owned()).collect()),
+        }
     }
 
     fn forget(&mut self, name: &str) -> Result<(), String> {
@@ -203,7 +225,7 @@ impl<'a> Run<'a> {
     }
 
     fn compare_one(&mut self, view: &View<'_>) -> Result<(), String> {
-        let View { name, sql, is_kept, is_in_postgres } = *view;
+        let View { name, sql, is_kept, is_in_postgres, .. } = *view;
         let once = match self.database().query(sql) {
             Ok(rows) => rows,
             // It is refused by name, as views are.
@@ -225,6 +247,7 @@ impl<'a> Run<'a> {
         if is_kept {
             let held = self.database().query(&format!("SELECT * FROM {name}"));
             same("as a view", &rows::texts(&held.map_err(|error| format!("{name}: {error}"))?)?)?;
+            self.check_keys(view)?;
         }
         match self.database().query_unoptimized(sql) {
             Ok(rows) => {
@@ -243,6 +266,20 @@ impl<'a> Run<'a> {
                 self.tally.postgres += 1;
             }
             Err(why) => self.without_postgres(format!("{why} for {sql}")),
+        }
+        Ok(())
+    }
+
+    /// Looks for rows of a view that have the same key.
+    fn check_keys(&mut self, view: &View<'_>) -> Result<(), String> {
+        for key in &view.keys {
+            let group = if key.is_empty() { String::new() } else { format!(" GROUP BY {key}") };
+            let sql = format!("SELECT count(*) AS n FROM {}{group} HAVING count(*) > 1", view.name);
+            let repeated = self.database().query(&sql).map_err(|error| format!("{sql}: {error}"))?;
+            if repeated.count() > 0 {
+                return Err(format!("{} has several rows of one key: ({key})", view.name));
+            }
+            self.tally.keys += 1;
         }
         Ok(())
     }

@@ -54,6 +54,14 @@ pub(super) fn unsupported(part: &str, pattern: &str) -> DataFusionError {
     data_error("0A000", format!("{part} in the pattern \"{pattern}\" is not supported"))
 }
 
+/// Refuses a pattern by which no date or time is read.
+///
+/// # Errors
+/// That of the first text which is read by it.
+pub(crate) fn check_read(pattern: &str) -> Result<()> {
+    reading::check(&parts(pattern)?, pattern)
+}
+
 /// What a function makes: `to_char` texts, and so on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Kind {

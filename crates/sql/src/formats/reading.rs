@@ -71,6 +71,33 @@ pub(super) fn read(text: &str, parts: &[Part], pattern: &str) -> Result<i64> {
     found.micros_since_1970(text)
 }
 
+/// Refuses a pattern by which nothing is read.
+///
+/// # Errors
+/// For a field that is only written.
+pub(super) fn check(parts: &[Part], pattern: &str) -> Result<()> {
+    parts.iter().try_for_each(|part| match part {
+        Part::Field { field, name, .. } => check_field(*field, name, pattern),
+        Part::Separator(_) | Part::Text(_) => Ok(()),
+    })
+}
+
+fn check_field(field: Field, name: &str, pattern: &str) -> Result<()> {
+    match field {
+        Field::ZoneName | Field::Offset => {
+            Err(data_error("0A000", format!("formatting field \"{name}\" is only supported in to_char")))
+        }
+        Field::YearWithComma
+        | Field::IsoDayOfYear
+        | Field::WeekOfMonth
+        | Field::WeekOfYear
+        | Field::Century
+        | Field::ZoneHours
+        | Field::ZoneMinutes => Err(unsupported(name, pattern)),
+        _ => Ok(()),
+    }
+}
+
 /// Whether a number cannot go on behind a field.
 fn is_end(next: Option<&Part>) -> bool {
     match next {
@@ -171,17 +198,15 @@ impl Reader<'_> {
             Field::DayOfWeek | Field::Quarter => {
                 self.number(name, 1, is_open)?;
             }
-            Field::ZoneName | Field::Offset => {
-                let message = format!("formatting field \"{name}\" is only supported in to_char");
-                return Err(data_error("0A000", message));
-            }
-            Field::YearWithComma
+            Field::ZoneName
+            | Field::Offset
+            | Field::YearWithComma
             | Field::IsoDayOfYear
             | Field::WeekOfMonth
             | Field::WeekOfYear
             | Field::Century
             | Field::ZoneHours
-            | Field::ZoneMinutes => return Err(unsupported(name, pattern)),
+            | Field::ZoneMinutes => check_field(field, name, pattern)?,
         }
         Ok(())
     }

@@ -13,7 +13,7 @@ use arrow::array::{
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Decimal128Type, Field, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type};
 use datafusion::common::{DataFusionError, Result, not_impl_err};
-use highwater_jsonb::{self as jsonb, Malformed};
+use highwater_jsonb::{self as jsonb, Jsonpath, Malformed};
 use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
@@ -54,6 +54,60 @@ impl<'a> Quoted<'a> {
         }
         &self.quoted
     }
+}
+
+/// What a jsonpath may be.
+pub(super) const PATHS: &str = "there are lax paths of keys, .*, [*], [n] and [last]: take parts with -> and #>";
+
+/// Jsonpaths; that of rows with the same one is read once.
+#[derive(Default)]
+struct Paths<'a> {
+    text: Option<&'a str>,
+    path: Jsonpath,
+}
+
+impl<'a> Paths<'a> {
+    fn of(&mut self, text: &'a str) -> Result<&Jsonpath> {
+        if self.text != Some(text) {
+            let path = Jsonpath::of(text);
+            self.path =
+                path.ok_or_else(|| refused("0A000", format!("the jsonpath {text:?} is not supported: {PATHS}")))?;
+            self.text = Some(text);
+        }
+        Ok(&self.path)
+    }
+}
+
+/// What is made of each row's value and jsonpath.
+fn along<'a, T>(
+    args: &'a [ArrayRef],
+    made: impl Fn(&Jsonpath, &'a str) -> Option<T>,
+) -> impl Iterator<Item = Result<Option<T>>> {
+    let (own, paths, mut read) = (values(&args[0]), texts(&args[1]), Paths::default());
+    (0..own.len()).map(move |row| -> Result<Option<T>> {
+        if own.is_null(row) || paths.is_null(row) {
+            return Ok(None);
+        }
+        Ok(made(read.of(paths.value(row))?, own.value(row)))
+    })
+}
+
+/// `jsonb_path_exists(value, path)` and `value @? path`
+pub(super) fn path_exists(args: &[ArrayRef]) -> Result<ArrayRef> {
+    let found = along(args, |path, value| Some(path.first(value).is_some()));
+    Ok(Arc::new(found.collect::<Result<BooleanArray>>()?))
+}
+
+/// `jsonb_path_query_first(value, path)`
+pub(super) fn path_first(args: &[ArrayRef]) -> Result<ArrayRef> {
+    let found = along(args, Jsonpath::first);
+    Ok(Arc::new(found.collect::<Result<LargeStringArray>>()?))
+}
+
+/// `jsonb_path_query_array(value, path)`
+pub(super) fn path_all(args: &[ArrayRef]) -> Result<ArrayRef> {
+    let found = along(args, |path, value| Some(format!("[{}]", path.all(value).join(", "))));
+    Ok(Arc::new(found.collect::<Result<LargeStringArray>>()?))
 }
 
 /// One value a row, or null where any argument is.

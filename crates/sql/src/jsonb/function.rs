@@ -22,6 +22,12 @@ pub(super) enum Kind {
     PathText,
     Extract,
     ExtractText,
+    /// `@?`
+    PathExists,
+    /// The first part that a jsonpath leads to.
+    PathFirst,
+    /// An array of all of them.
+    PathAll,
     Contains,
     Exists,
     ExistsAny,
@@ -97,6 +103,14 @@ impl JsonbFunction {
         }
     }
 
+    /// The place of an argument that is a jsonpath.
+    pub(super) const fn jsonpath(&self) -> Option<usize> {
+        match self.kind {
+            Kind::PathExists | Kind::PathFirst | Kind::PathAll => Some(1),
+            _ => None,
+        }
+    }
+
     /// The types that arguments are brought to; none when there is no such function.
     fn wanted(&self, given: &[DataType]) -> Option<Vec<DataType>> {
         let is_key = |of: &DataType| is_text(of) || of.is_null();
@@ -107,6 +121,9 @@ impl JsonbFunction {
             (Kind::Get | Kind::GetText | Kind::Without | Kind::Exists, [value, key])
                 if is_value(value) && is_key(key) =>
             {
+                Some(vec![JSONB, DataType::Utf8])
+            }
+            (Kind::PathExists | Kind::PathFirst | Kind::PathAll, [value, path]) if is_value(value) && is_key(path) => {
                 Some(vec![JSONB, DataType::Utf8])
             }
             (Kind::Path | Kind::PathText | Kind::ExistsAny | Kind::ExistsAll | Kind::Without, [value, keys])
@@ -163,6 +180,9 @@ impl JsonbFunction {
             Kind::PathText => Ok(compute::texts_of(compute::led_to(args))),
             Kind::Extract => Ok(values(compute::extracted(args))),
             Kind::ExtractText => Ok(compute::texts_of(compute::extracted(args))),
+            Kind::PathExists => compute::path_exists(args),
+            Kind::PathFirst => compute::path_first(args),
+            Kind::PathAll => compute::path_all(args),
             Kind::Contains => Ok(compute::contains(args)),
             Kind::Exists => Ok(compute::exists(args)),
             Kind::ExistsAny => Ok(compute::exist(args, false)),
@@ -250,7 +270,7 @@ impl ScalarUDFImpl for JsonbFunction {
             Kind::GetText | Kind::PathText | Kind::ExtractText | Kind::TypeOf | Kind::Printed | Kind::Pretty => {
                 DataType::Utf8
             }
-            Kind::Contains | Kind::Exists | Kind::ExistsAny | Kind::ExistsAll => DataType::Boolean,
+            Kind::Contains | Kind::Exists | Kind::ExistsAny | Kind::ExistsAll | Kind::PathExists => DataType::Boolean,
             Kind::Length => DataType::Int32,
             Kind::Elements | Kind::Members => array_of(JSONB),
             Kind::ElementTexts | Kind::Keys | Kind::MemberTexts => array_of(DataType::Utf8),
@@ -258,6 +278,8 @@ impl ScalarUDFImpl for JsonbFunction {
             Kind::Get
             | Kind::Path
             | Kind::Extract
+            | Kind::PathFirst
+            | Kind::PathAll
             | Kind::Joined
             | Kind::Without
             | Kind::WithoutPath

@@ -29,13 +29,16 @@ use std::sync::Arc;
 
 /// The functions of this module by their names in SQL. Those that end with `_array` give the arrays
 /// of which `respell` makes rows, and those with `_pair` and `_pairs` what it makes aggregates of.
-const NAMED: [(&str, Kind); 24] = [
+const NAMED: [(&str, Kind); 27] = [
     ("jsonb_typeof", Kind::TypeOf),
     ("jsonb_array_length", Kind::Length),
     ("jsonb_build_object", Kind::BuildObject),
     ("jsonb_build_array", Kind::BuildArray),
     ("jsonb_extract_path", Kind::Extract),
     ("jsonb_extract_path_text", Kind::ExtractText),
+    (PATH_EXISTS, Kind::PathExists),
+    ("jsonb_path_query_first", Kind::PathFirst),
+    ("jsonb_path_query_array", Kind::PathAll),
     ("jsonb_contains", Kind::Contains),
     ("jsonb_exists", Kind::Exists),
     ("jsonb_exists_any", Kind::ExistsAny),
@@ -57,6 +60,7 @@ const NAMED: [(&str, Kind); 24] = [
 ];
 
 pub(crate) const TO_JSONB: &str = "to_jsonb";
+const PATH_EXISTS: &str = "jsonb_path_exists";
 const WITHOUT_PATH: &str = "jsonb_delete_path";
 pub(crate) const ELEMENTS: &str = "jsonb_elements_array";
 pub(crate) const ELEMENT_TEXTS: &str = "jsonb_element_texts_array";
@@ -133,6 +137,7 @@ impl ExprPlanner for Jsonb {
                 | Op::HashMinus
                 | Op::AtArrow
                 | Op::ArrowAt
+                | Op::AtQuestion
                 | Op::Question
                 | Op::QuestionPipe
                 | Op::QuestionAnd
@@ -158,6 +163,7 @@ impl ExprPlanner for Jsonb {
             Op::HashMinus => call(WITHOUT_PATH, Kind::WithoutPath, vec![left, as_texts(right)]),
             Op::AtArrow => call("jsonb_contains", Kind::Contains, vec![value(left), value(right)]),
             Op::ArrowAt => call("jsonb_contains", Kind::Contains, vec![value(right), value(left)]),
+            Op::AtQuestion => call(PATH_EXISTS, Kind::PathExists, vec![left, key(right)]),
             Op::Question => call("jsonb_exists", Kind::Exists, vec![left, key(right)]),
             Op::QuestionPipe => call("jsonb_exists_any", Kind::ExistsAny, vec![left, as_texts(right)]),
             Op::QuestionAnd => call("jsonb_exists_all", Kind::ExistsAll, vec![left, as_texts(right)]),

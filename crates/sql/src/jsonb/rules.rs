@@ -11,6 +11,8 @@ use super::{call, compute};
 use crate::arrays;
 use crate::composites;
 use crate::error::{Error, Result};
+use crate::references::called_at;
+use crate::statement::Query;
 use crate::types::{array_of, is_jsonb, is_text, pg_name};
 use arrow::datatypes::DataType;
 use datafusion::common::config::ConfigOptions;
@@ -21,6 +23,7 @@ use datafusion::logical_expr::expr_rewriter::{FunctionRewrite, NamePreserver};
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{Distinct, Expr, ExprSchemable, LogicalPlan, Operator};
 use datafusion::optimizer::AnalyzerRule;
+use highwater_jsonb::Jsonpath;
 
 /// Functions of DataFusion that take values of any type as they are.
 const OF_ANY: [&str; 14] = [
@@ -186,8 +189,9 @@ fn brings(expr: &Expr) -> bool {
 /// Refuses what is not computed with jsonb.
 ///
 /// # Errors
-/// `Invalid` (42883, 42846) as PostgreSQL has it, and `Unsupported` where an order of jsonb is wanted.
-pub(crate) fn check(plan: &LogicalPlan) -> Result<()> {
+/// `Invalid` (42883, 42846) as PostgreSQL has it, and `Unsupported` where an order of jsonb is wanted, or a jsonpath
+/// says more than keys and places.
+pub(crate) fn check(plan: &LogicalPlan, query: &Query) -> Result<()> {
     if !is_in(plan).map_err(|e| Error::Plan(Box::new(e)))? {
         return Ok(());
     }
@@ -200,7 +204,7 @@ pub(crate) fn check(plan: &LogicalPlan) -> Result<()> {
         }
         node.apply_expressions(|expr| {
             expr.apply(|expr| {
-                found = fault(expr, &schema);
+                found = fault(expr, &schema).or_else(|| path_refused(expr, query));
                 Ok(if found.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
             })
         })
@@ -267,6 +271,22 @@ fn fault(expr: &Expr, schema: &DFSchema) -> Option<Error> {
             })
         }
         _ => None,
+    }
+}
+
+/// A jsonpath that says more than keys and places, or is not the same for all rows.
+fn path_refused(expr: &Expr, query: &Query) -> Option<Error> {
+    let Expr::ScalarFunction(call) = expr else { return None };
+    let at = JsonbFunction::of(&call.func)?.jsonpath()?;
+    let position = || called_at(query, call.func.name());
+    match call.args.get(at)? {
+        Expr::Literal(path, _) => {
+            let text = path.try_as_str()??;
+            let refused = || Error::unsupported(format!("the jsonpath {text:?}"), compute::PATHS, position());
+            Jsonpath::of(text).is_none().then(refused)
+        }
+        Expr::Placeholder(_) => None,
+        _ => Some(Error::unsupported("a jsonpath that is no constant", "write it out", position())),
     }
 }
 

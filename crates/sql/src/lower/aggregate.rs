@@ -1,5 +1,5 @@
 //! GROUP BY, and DISTINCT, which is a GROUP BY without aggregates. Five aggregate functions are kept
-//! incrementally; a GROUP BY with any other is computed anew by group.
+//! incrementally, and what follows from them (`composed`); a GROUP BY with any other is computed anew by group.
 
 use super::Builder;
 use super::flow::Flow;
@@ -23,6 +23,10 @@ const NAME_CHARS: usize = 80;
 
 impl Builder<'_> {
     pub(super) fn aggregate(&mut self, aggregate: &logical_expr::Aggregate, owner: &str) -> Result<Flow> {
+        if let Some(composed) = self.composed(aggregate, owner)? {
+            let flow = self.aggregate(&composed.below, owner)?;
+            return self.over_composed(&composed, aggregate, flow, owner);
+        }
         let is_of_sets = aggregate.group_expr.iter().any(|e| matches!(e, Expr::GroupingSet(_)));
         if let Some(session) = sessions::below(&aggregate.input).filter(|_| !is_of_sets) {
             return self.sessions_grouped(aggregate, session, owner);

@@ -39,8 +39,12 @@ impl Builder<'_> {
         if aggregate.group_expr.iter().any(|key| matches!(key, Expr::GroupingSet(_))) {
             return Err(self.not_closed("of GROUPING SETS"));
         }
+        if let Some(composed) = self.composed(aggregate, owner)? {
+            let flow = self.closing(&composed.below, owner)?;
+            return self.over_composed(&composed, aggregate, flow, owner);
+        }
         if !Self::is_kept(aggregate) {
-            let hint = "use count, sum, avg, min and max, or group the view's rows in another view";
+            let hint = "use count, sum, avg, min, max, bool_and and bool_or, or group the view's rows in another view";
             return Err(Error::unsupported(format!("{WHAT} of another aggregate"), hint, self.closes));
         }
         let flow = self.lower(&aggregate.input, owner)?;

@@ -6,6 +6,7 @@
 //! with them.
 
 use super::identity;
+use super::keys;
 use super::stable::stable;
 use crate::error::Result;
 use crate::session::{Session, Stream, view_schema};
@@ -26,7 +27,7 @@ use datafusion::physical_plan::streaming::PartitionStream;
 use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec};
 use datafusion::physical_plan::{ExecutionPlan, collect};
 use highwater_engine::Error as EngineError;
-use highwater_engine::plan::{Compute, Recompute};
+use highwater_engine::plan::{Compute, Key, Recompute};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
@@ -148,6 +149,10 @@ impl Recompute for Computed {
 
     fn identity(&self) -> highwater_engine::Result<String> {
         identity::plan(&self.node, ROWS)
+    }
+
+    fn unique(&self, input: &[Key]) -> Vec<Key> {
+        keys::of_computed(&self.node, input)
     }
 
     fn start(&self) -> highwater_engine::Result<Box<dyn Compute>> {

@@ -7,6 +7,7 @@
 
 mod aggregate;
 mod closing;
+mod composed;
 mod compute;
 mod fed;
 mod first;
@@ -15,8 +16,10 @@ mod grouping;
 mod hop;
 mod identity;
 mod join;
+pub(crate) mod keys;
 mod lifetime;
 mod limit;
+mod not_null;
 mod over;
 mod passing;
 mod places;
@@ -54,11 +57,24 @@ use highwater_engine::plan::{Index, JoinKind, Node, NodeId, OnError, Operator, P
 use highwater_engine::sink::Sink;
 use highwater_engine::source::Source;
 use passing::Carried;
+pub use places::subquery_at;
 pub use scan::source_name;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 type Physical = Arc<dyn PhysicalExpr>;
+
+/// How queries become operators. What was made is planned for ever as it was then, so that its operators find what
+/// is kept for them: each way has a number, and the newest is that of what is made now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Planning(pub u32);
+
+impl Planning {
+    /// The first that takes aggregates for what follows from others that are kept incrementally.
+    pub const COMPOSED: Self = Self(1);
+    /// That of what is made now.
+    pub const NEWEST: Self = Self::COMPOSED;
+}
 
 /// Makes the plan of one pipeline, view by view in the order of their creation.
 #[derive(Debug)]
@@ -69,6 +85,7 @@ pub struct Builder<'a> {
     changes: BTreeMap<String, Arc<dyn ChangeSource>>,
     fed: BTreeMap<String, FedTable>,
     incarnations: BTreeMap<String, u64>,
+    plannings: BTreeMap<String, Planning>,
     policies: BTreeMap<String, OnError>,
     /// Of sources and tables.
     watermarks: BTreeMap<String, Watermark>,
@@ -124,6 +141,7 @@ impl<'a> Builder<'a> {
             changes: BTreeMap::new(),
             fed: BTreeMap::new(),
             incarnations: BTreeMap::new(),
+            plannings: BTreeMap::new(),
             policies: BTreeMap::new(),
             watermarks: BTreeMap::new(),
             carried: Vec::new(),
@@ -141,6 +159,11 @@ impl<'a> Builder<'a> {
         self.incarnations.insert(name.to_owned(), incarnation);
     }
 
+    /// How the query of an object becomes operators; the newest way unless this says otherwise.
+    pub fn planning(&mut self, name: &str, planning: Planning) {
+        self.plannings.insert(name.to_owned(), planning);
+    }
+
     /// What the nodes made for an object do with rows for which their expressions cannot be computed; the
     /// pipeline fails unless this says otherwise.
     pub fn on_error(&mut self, name: &str, on_error: OnError) {
@@ -149,6 +172,10 @@ impl<'a> Builder<'a> {
 
     fn policy(&self, name: &str) -> OnError {
         self.policies.get(name).copied().unwrap_or_default()
+    }
+
+    fn is_planned_as(&self, owner: &str, planning: Planning) -> bool {
+        self.plannings.get(owner).is_none_or(|known| *known >= planning)
     }
 
     /// Makes a table known; it becomes a node when a view reads it.
@@ -241,11 +268,13 @@ impl<'a> Builder<'a> {
         Ok((self.settle(flow, sink.name), schema))
     }
 
-    /// The columns by which the rows of a view of this pipeline are known, if there are such.
+    /// The columns by which the rows of a view of this pipeline are known, if there are such: those by which they
+    /// can be looked up, or else its first key.
     #[must_use]
     pub fn key_of(&self, view: &str) -> Option<Vec<usize>> {
         let view = self.plan.views.iter().find(|known| known.name == view)?;
-        self.plan.lookup_columns(view)
+        let told = || keys::of_view(&self.plan, view, &keys::of_nodes(&self.plan)).into_iter().next();
+        self.plan.lookup_columns(view).or_else(|| told().map(|key| key.into_iter().collect()))
     }
 
     /// The whole pipeline.

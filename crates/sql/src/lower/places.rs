@@ -5,6 +5,7 @@ use super::Maintained;
 use crate::cursor::Cursor;
 use crate::error::Error;
 use crate::ignored::order_of;
+use crate::mentioned;
 use crate::references::{called_at, references};
 use crate::statement::Query;
 use crate::text::Position;
@@ -15,10 +16,10 @@ use std::ops::ControlFlow;
 
 /// A refusal with its place.
 pub(super) fn placed(error: Error, of: &Maintained<'_>) -> Error {
-    let Error::Unsupported { clause, position: None, .. } = &error else { return error };
     if references(of.query).iter().any(|name| of.relations.is_view(name)) {
         return error;
     }
+    let Error::Unsupported { clause, position: None, .. } = &error else { return mentioned::placed(error, of.query) };
     let at = if clause.contains("subquery") || clause.starts_with("this NOT IN") {
         only_subquery(of.query, clause.starts_with("this NOT IN"))
     } else if clause.starts_with("Conflicting ordering") {
@@ -28,7 +29,7 @@ pub(super) fn placed(error: Error, of: &Maintained<'_>) -> Error {
     } else {
         word_of(clause).and_then(|word| Cursor::new(&of.query.text).ok()?.only_word(word))
     };
-    error.or_at(at)
+    mentioned::placed(error.or_at(at), of.query)
 }
 
 /// The word that a clause begins with, of those that have no place in a plan.
@@ -54,6 +55,12 @@ fn other_order(query: &Query) -> Option<Position> {
         ControlFlow::Break(expr.span().start)
     });
     Position::of(&query.text, found.break_value()?)
+}
+
+/// Where the subquery stands among a query's expressions, if there is one alone.
+#[must_use]
+pub fn subquery_at(query: &Query) -> Option<Position> {
+    only_subquery(query, false)
 }
 
 /// The subquery among a query's expressions, or that of NOT IN, if there is one alone.

@@ -1,12 +1,12 @@
 //! Groups computed anew: what has no operator that keeps it incrementally.
 
-use super::Builder;
 use super::compute::{Computed, Template, over_rows};
 use super::first::distinct_on;
 use super::flow::Flow;
-use super::{aggregate, ties};
+use super::{Builder, Planning, aggregate, ties};
 use crate::error::{Error, Result};
 use crate::session::view_schema;
+use crate::spreads;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan};
@@ -43,7 +43,12 @@ impl Builder<'_> {
         let input = aggregate.input.schema();
         let rows = Arc::new(over_rows(input)?);
         aggregate.aggr_expr.iter().chain(&aggregate.group_expr).try_for_each(super::no_subquery)?;
-        let calls = aggregate.aggr_expr.iter().map(|expr| ties::aggregate(expr, input)).collect();
+        let calls = aggregate.aggr_expr.iter().map(|expr| ties::aggregate(expr, input));
+        let calls = if self.is_planned_as(owner, Planning::COMPOSED) {
+            calls.collect()
+        } else {
+            calls.map(spreads::of_floats).collect()
+        };
         let node = Aggregate::try_new(rows, aggregate.group_expr.clone(), calls);
         let node = LogicalPlan::Aggregate(node.map_err(|e| Error::Plan(Box::new(e)))?);
         let keys = aggregate.group_expr.as_slice();

@@ -1,10 +1,11 @@
 //! ALTER: of settings, names, columns and keys.
 
+use super::create::column_name;
 use super::dml::names;
 use super::{clauses, object_kind, session, table};
 use crate::cursor::{Cursor, is_word};
 use crate::error::{Error, Result};
-use crate::statement::{AddColumn, AddKey, Name, ObjectKind, SetScope, Statement};
+use crate::statement::{AddColumn, AddKey, Name, ObjectKind, RenameColumn, SetScope, Statement};
 
 /// What stands after ALTER.
 pub(super) fn alter(c: &mut Cursor<'_>) -> Result<Statement> {
@@ -26,8 +27,12 @@ pub(super) fn alter(c: &mut Cursor<'_>) -> Result<Statement> {
     if c.accept(&["RENAME", "TO"]) {
         return Ok(Statement::Rename { kind, name, to: c.name("the new name")? });
     }
-    if c.is(&["RENAME"]) {
-        return Err(Error::unsupported("RENAME of this", "RENAME TO gives an object another name", Some(at)));
+    if c.accept(&["RENAME"]) {
+        if kind != ObjectKind::Table || c.is(&["CONSTRAINT"]) {
+            let hint = "RENAME TO gives an object another name, and RENAME COLUMN a column of a table";
+            return Err(Error::unsupported("RENAME of this", hint, Some(at)));
+        }
+        return rename_column(c, name).map(Statement::RenameColumn);
     }
     if matches!(kind, ObjectKind::MaterializedView | ObjectKind::Sink) && c.accept(&["SET"]) {
         return Ok(Statement::AlterView { kind, name, options: clauses::properties(c)? });
@@ -51,6 +56,13 @@ pub(super) fn alter(c: &mut Cursor<'_>) -> Result<Statement> {
         ObjectKind::MaterializedView | ObjectKind::Sink => "RENAME TO or SET",
         _ => "RENAME TO",
     }))
+}
+
+fn rename_column(c: &mut Cursor<'_>, table: Name) -> Result<RenameColumn> {
+    c.accept(&["COLUMN"]);
+    let column = column_name(c)?;
+    c.expect(&["TO"])?;
+    Ok(RenameColumn { table, column, to: column_name(c)? })
 }
 
 /// Whether a primary key comes next, with a name or without.

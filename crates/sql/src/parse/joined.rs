@@ -4,8 +4,9 @@ use super::{dml, respell};
 use crate::cursor::{Cursor, is_word};
 use crate::error::{Error, Result};
 use crate::present;
+use crate::references::references;
 use crate::scopes::folded;
-use crate::statement::{Query, Statement};
+use crate::statement::{Insert, Query, Statement};
 use crate::text::{Position, template};
 use crate::walk::walk;
 use datafusion::sql::sqlparser::ast::{self, SetExpr, TableWithJoins, Visitor, With};
@@ -62,6 +63,7 @@ pub(super) fn statement(c: &mut Cursor<'_>) -> Result<Option<Statement>> {
     }
     c.expect(&["INSERT", "INTO"])?;
     let mut insert = dml::insert(c)?;
+    check_conflict(&with, &insert)?;
     insert.source = insert.source.map(|query| known_in(with, query, at)).transpose()?;
     Ok(Some(Statement::Insert(insert)))
 }
@@ -127,6 +129,19 @@ fn known_in(mut with: With, mut query: Query, at: Position) -> Result<Query> {
     }
     query.ast.with = Some(with);
     Ok(query)
+}
+
+/// Refuses subqueries of DO UPDATE that read a relation of WITH, which only the query of an INSERT knows.
+fn check_conflict(with: &With, insert: &Insert) -> Result<()> {
+    let Some(conflict) = &insert.on_conflict else { return Ok(()) };
+    let Some(update) = &conflict.update else { return Ok(()) };
+    let assigned: Vec<String> = update.assignments.iter().map(|(column, _)| column.value.clone()).collect();
+    let read = references(&update.query(&insert.table, insert.alias.as_ref(), &assigned, &insert.text));
+    if with.cte_tables.iter().any(|cte| read.contains(&folded(&cte.alias.name))) {
+        let hint = "write its query where DO UPDATE reads it";
+        return Err(Error::unsupported("a relation of WITH in ON CONFLICT", hint, Some(conflict.at)));
+    }
+    Ok(())
 }
 
 /// Refuses statements that change rows within a query.

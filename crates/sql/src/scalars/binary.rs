@@ -145,8 +145,16 @@ fn malformed(malformed: Malformed) -> DataFusionError {
     refused(malformed.sqlstate(), malformed.to_string())
 }
 
+/// Refuses the name of an encoding of bytes that is none.
+///
+/// # Errors
+/// That of the first value.
+pub(crate) fn check_encoding(name: &str) -> Result<()> {
+    Encoding::of(name).map(drop)
+}
+
 /// There is no other encoding of texts.
-fn check_utf8(name: &str, which: &str) -> Result<()> {
+pub(crate) fn check_utf8(name: &str, which: &str) -> Result<()> {
     if ["utf8", "utf-8", "unicode"].contains(&name.to_ascii_lowercase().as_str()) {
         return Ok(());
     }

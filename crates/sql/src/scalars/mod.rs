@@ -33,10 +33,10 @@ use datafusion::logical_expr::{
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-pub(crate) use binary::{from_text, read as read_bytes};
+pub(crate) use binary::{check_encoding, check_utf8, from_text, read as read_bytes};
 pub(crate) use numbers::OF_NUMERICS;
 pub(crate) use read::{INSTANT_OF_TEXT, instant_of_text, read, time_of_text};
-pub(crate) use split::NAME as SPLIT_TO_ARRAY;
+pub(crate) use split::{NAME as SPLIT_TO_ARRAY, check_regex};
 pub(crate) use times::{APART, OF_INTERVALS, apart, days_earlier, days_later, time_of_both};
 
 const STAMP: DataType = DataType::Timestamp(TimeUnit::Microsecond, None);

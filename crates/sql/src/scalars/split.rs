@@ -1,6 +1,7 @@
 //! `regexp_split_to_array`: what stands between the matches of a pattern.
 
 use super::{Scalar, refused, texts};
+use crate::error::no_regex;
 use crate::types::array_of;
 use arrow::array::{Array, AsArray, ListBuilder, StringBuilder};
 use arrow::datatypes::DataType;
@@ -40,6 +41,16 @@ pub(super) static SPLIT: Scalar = Scalar {
 
 fn compiled(pattern: &str) -> Result<Regex> {
     Regex::new(pattern).map_err(|error| refused("2201B", format!("invalid regular expression: {error}")))
+}
+
+/// Refuses what is no regular expression, in one line.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn check_regex(pattern: &str) -> Result<()> {
+    let Err(error) = Regex::new(pattern) else { return Ok(()) };
+    let told = error.to_string();
+    Err(refused("2201B", no_regex(&told).unwrap_or_else(|| format!("invalid regular expression: {told}"))))
 }
 
 /// The parts of a text. Matches of nothing at its ends or right behind another match divide nothing.
