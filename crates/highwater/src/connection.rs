@@ -13,7 +13,7 @@ use crate::prepared::Prepared;
 use crate::sessions::Seated;
 use arrow::datatypes::{DataType, Schema};
 use highwater_sql::statement::{Isolation, Name, SetScope, TransactionModes};
-use highwater_sql::zones::Zone;
+use highwater_sql::zones::{Zone, offset_setting};
 use highwater_tables::{Change, Overlay, Snapshot, Table, TableStore, TableWrite, Write};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -382,8 +382,10 @@ impl Connection {
             })?;
             return Ok(notice);
         }
+        let offset = (key == "timezone" && !resets).then(|| offset_setting(value)).flatten();
         let value = match key {
             _ if resets => value,
+            "timezone" => offset.as_deref().unwrap_or(value),
             DEFAULT_ISOLATION => Isolation::of(value).map_or(value, |level| level.name()),
             "client_encoding" => "UTF8",
             "datestyle" => date_style(name, value, self.setting("datestyle"))?,
@@ -477,6 +479,7 @@ impl Connection {
                 Some(false) => return Err(fixed(name, value, "on")),
                 None => return Err(wrong(name, "takes on")),
             },
+            "timezone" if offset_setting(value).is_some() => {}
             "timezone" if is_no_zone(value) => {
                 return Err(wrong(name, "takes a time zone, such as 'UTC' or 'Europe/Berlin'"));
             }

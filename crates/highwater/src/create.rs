@@ -18,7 +18,7 @@ use crate::table_sink::{self, check_into, table_of};
 use arrow::array::new_empty_array;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use highwater_connectors::{Created, DELETED, ERROR_COLUMNS, Envelope, Format, Included, Metadata, Options, Shape};
-use highwater_engine::plan::{self, Operator};
+use highwater_engine::plan;
 use highwater_engine::source::{Extent, Source};
 use highwater_engine::{CheckpointOutcome, CheckpointReport, Trigger};
 use highwater_sql::lower::{FedTable, Maintained, Planning, tried};
@@ -27,7 +27,7 @@ use highwater_sql::statement::{
     self, CreateIndex, CreateSink, CreateSource, CreateSubscription, CreateTable, CreateView, Encoding, Name, Property,
     Statement,
 };
-use highwater_sql::{check_constants, check_generated, references, same_text, session};
+use highwater_sql::{Unbounded, check_constants, check_generated, references, same_text, session, unbounded};
 use highwater_tables::{JournalSpec, TableSpec};
 use std::collections::BTreeMap;
 use std::sync::{Arc, MutexGuard};
@@ -192,8 +192,8 @@ impl Database {
         let (query, is_kept) = match statement {
             Statement::CreateView(view) => (&view.query, false),
             Statement::CreateMaterializedView(view) | Statement::ExplainView(view) => (&view.query, true),
-            Statement::CreateIndex(index) => (&index.query, true),
-            Statement::CreateSink(sink) => (&sink.query, true),
+            Statement::CreateIndex(index) | Statement::ExplainIndex(index) => (&index.query, true),
+            Statement::CreateSink(sink) | Statement::ExplainSink(sink) => (&sink.query, true),
             _ => return,
         };
         let relations = self.state().objects.relations(&self.session, &references(query), Reading::Stream);
@@ -274,48 +274,20 @@ impl Database {
         Ok(grows.into_iter().chain(paused).fold(Outcome::done(tag), Outcome::noticed))
     }
 
-    /// What keeps rows of a source that never ends, in words, if anything of a view does.
-    fn growth(&self, state: &State, view: &str) -> Result<Option<String>> {
-        let Some(object) = state.objects.get(view) else { return Ok(None) };
-        let (kept, Some(pipeline)) = (object.kept().to_owned(), &object.entry.pipeline) else { return Ok(None) };
+    /// What of a view's or sink's state has no bound, in words, if anything has none.
+    fn growth(&self, state: &State, name: &str) -> Result<Option<String>> {
+        let Some(object) = state.objects.get(name) else { return Ok(None) };
+        let Some(pipeline) = &object.entry.pipeline else { return Ok(None) };
         let plan = self.pipeline_plan(state, pipeline)?;
-        // By node: an endless source whose rows come there one by one.
-        let mut endless: Vec<Option<&str>> = Vec::new();
-        for node in &plan.nodes {
-            let below = node.inputs.iter().find_map(|input| endless[input.0]);
-            let held = match &node.operator {
-                Operator::Join(join) if join.temporal => endless[node.inputs[1].0],
-                _ => below,
-            };
-            let inserts = node.inputs.iter().all(|input| plan.nodes[input.0].append_only);
-            let keeps = match &node.operator {
-                Operator::Join(join) => join.forgets.len() < node.inputs.len(),
-                Operator::Regroup(_) | Operator::Materialize | Operator::Index(_) => true,
-                // It forgets what is not among the first rows, unless that may go again.
-                Operator::First(_) => !inserts,
-                Operator::Lifetime(lifetime) => lifetime.until.is_none(),
-                _ => false,
-            };
-            let is_ours = node.name.strip_prefix(kept.as_str()).is_some_and(|rest| rest.starts_with('/'));
-            if let Some(source) = held.filter(|_| keeps && is_ours) {
-                return Ok(Some(format!(
-                    "the state of {view:?} grows as long as it runs: {} keeps rows of {:?}, which never ends",
-                    node.name,
-                    state.objects.shown(source)
-                )));
-            }
-            endless.push(match &node.operator {
-                Operator::Source(source) if source.extent() == Extent::Endless => node.name.strip_suffix("/source"),
-                Operator::Aggregate(_)
-                | Operator::Closing(_)
-                | Operator::Sessions(_)
-                | Operator::First(_)
-                | Operator::Upsert(_) => None,
-                Operator::Lifetime(lifetime) if lifetime.until.is_some() => None,
-                _ => below,
-            });
-        }
-        Ok(None)
+        let Some(found) = unbounded(&plan, object.kept()) else { return Ok(None) };
+        let Unbounded { node, keeps, source, surely, bound } = found;
+        let (verb, source) = (if surely { "grows" } else { "can grow" }, state.objects.shown(&source));
+        let bound =
+            if matches!(object.body, Body::Fed(_)) { "a PRIMARY KEY keeps the last row of each key" } else { bound };
+        Ok(Some(format!(
+            "the state of {name:?} {verb} as long as it runs: {node} keeps {keeps} of {source:?}, which never ends; \
+             {bound}"
+        )))
     }
 
     /// Waits until a new view shows what its tables hold, and the rows that its query has by itself. A view
@@ -382,13 +354,18 @@ impl Database {
         if let Free::Exists(outcome) = self.free(&state, Kind::Index, name, skips, text)? {
             return Ok(outcome);
         }
-        self.check_name(name)?;
-        crate::index::check(&state, &index)?;
-        let shared = state.objects.pipeline_of(&index.query);
-        let pipeline = shared.unwrap_or_else(|| state.catalog.free_to_keep(&name.value));
-        let entry = entry(&state, Kind::Index, &index.name, text, Some(pipeline));
-        let object = self.kept_object(&state, entry, Body::Index(index))?;
+        let object = self.index_object(&state, index, text)?;
         self.keep_filled(connection, state, object, "CREATE INDEX", ahead)
+    }
+
+    /// A new index as an object, its place found and its plan tried.
+    pub(crate) fn index_object(&self, state: &State, index: CreateIndex, text: &str) -> Result<Object> {
+        self.check_name(&index.name)?;
+        crate::index::check(state, &index)?;
+        let shared = state.objects.pipeline_of(&index.query);
+        let pipeline = shared.unwrap_or_else(|| state.catalog.free_to_keep(&index.name.value));
+        let entry = entry(state, Kind::Index, &index.name, text, Some(pipeline));
+        self.kept_object(state, entry, Body::Index(index))
     }
 
     pub(crate) fn create_sink(
@@ -402,15 +379,21 @@ impl Database {
         if let Free::Exists(outcome) = self.free(&state, Kind::Sink, &sink.name, sink.if_not_exists, text)? {
             return Ok(outcome);
         }
+        let name = sink.name.value.clone();
+        let object = self.sink_object(&state, sink, text)?;
+        let state = self.keep(connection, state, object, ahead)?;
+        Ok(self.growth(&state, &name)?.into_iter().fold(Outcome::done("CREATE SINK"), Outcome::noticed))
+    }
+
+    /// A new sink as an object, its place found and its plan tried.
+    pub(crate) fn sink_object(&self, state: &State, sink: CreateSink, text: &str) -> Result<Object> {
         self.check_name(&sink.name)?;
-        check_into(&state, &sink)?;
+        check_into(state, &sink)?;
         check_constants(&sink.query, &self.session)?;
         let shared = state.objects.pipeline_of(&sink.query);
         let pipeline = shared.unwrap_or_else(|| state.catalog.free_to_keep(&sink.name.value));
-        let entry = entry(&state, Kind::Sink, &sink.name, text, Some(pipeline));
-        let object = self.kept_object(&state, entry, Body::Sink(sink))?;
-        drop(self.keep(connection, state, object, ahead)?);
-        Ok(Outcome::done("CREATE SINK"))
+        let entry = entry(state, Kind::Sink, &sink.name, text, Some(pipeline));
+        self.kept_object(state, entry, Body::Sink(sink))
     }
 
     /// Adds a subscription. When it returns, all that changes from then on will be in its journal.

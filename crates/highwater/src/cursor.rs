@@ -10,10 +10,12 @@ use crate::database::Database;
 use crate::error::{Error, Result};
 use crate::outcome::Rows;
 use crate::parameters::Parameters;
+use crate::show;
 use crate::subscription::{Following, patience};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use highwater_sql::statement::{Fetch, Name, Query};
+use highwater_tables::JournalSpec;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -64,6 +66,14 @@ impl Cursor {
 
     pub(crate) const fn outlives_transactions(&self) -> bool {
         self.hold
+    }
+
+    /// What the cursor of a subscription reads.
+    pub(crate) fn journal(&self) -> Option<&JournalSpec> {
+        match &self.origin {
+            Origin::Query { .. } => None,
+            Origin::Changes(following) => Some(following.journal()),
+        }
     }
 
     /// Up to `count` rows, or all; for 0 the row that was taken last.
@@ -197,6 +207,13 @@ fn unknown(name: &Name) -> Error {
     invalid("34000", format!("cursor {:?} does not exist", name.value), Some(name))
 }
 
+/// SHOW CURSORS.
+pub(crate) fn shown(connection: &Connection) -> Rows {
+    let of_queries = connection.all_cursors().filter(|(_, cursor)| cursor.journal().is_none());
+    let (names, texts): (Vec<_>, Vec<_>) = of_queries.map(|(name, cursor)| (name.clone(), cursor.text.clone())).unzip();
+    Rows::of(vec![("cursor_name", show::texts(names)), ("statement", show::texts(texts))])
+}
+
 /// A cursor as `pg_cursors` shows it.
 pub(crate) struct ShownCursor<'a> {
     pub(crate) name: &'a String,
@@ -205,7 +222,7 @@ pub(crate) struct ShownCursor<'a> {
 }
 
 impl Connection {
-    fn all_cursors(&self) -> impl Iterator<Item = (&String, &Cursor)> {
+    pub(crate) fn all_cursors(&self) -> impl Iterator<Item = (&String, &Cursor)> {
         let of_transaction = self.transaction.iter().flat_map(|transaction| &transaction.cursors);
         of_transaction.chain(&self.held)
     }

@@ -94,12 +94,12 @@ impl Object {
     pub(crate) const fn closes(&self) -> Option<Position> {
         match &self.body {
             Body::Materialized(view) => view.closes,
+            Body::Sink(sink) => sink.closes,
             Body::Source(_)
             | Body::Table(_)
             | Body::Fed(_)
             | Body::View(_)
             | Body::Index(_)
-            | Body::Sink(_)
             | Body::Subscription(_) => None,
         }
     }

@@ -92,7 +92,9 @@ impl Database {
                 Statement::Show(_)
                 | Statement::Describe(_)
                 | Statement::ExplainQuery(_)
-                | Statement::ExplainView(_) => {
+                | Statement::ExplainView(_)
+                | Statement::ExplainSink(_)
+                | Statement::ExplainIndex(_) => {
                     // These change nothing, and only they know their columns.
                     let answer = self.run(connection, statement, text, &Parameters::none()).await?;
                     let columns = answer.rows.map(|rows| Arc::clone(rows.schema()));

@@ -32,7 +32,7 @@ use highwater_engine::core::{CheckpointId, Epoch, WallMicros};
 use highwater_engine::source::{Extent, Offset, Source};
 use highwater_engine::{Pipeline, Trigger};
 use highwater_sql::session::{Relations, plain};
-use highwater_sql::statement::{CreateView, Query, ROW_TARGET};
+use highwater_sql::statement::{Name, Query, ROW_TARGET};
 use highwater_sql::zones::Zone;
 use highwater_sql::{Session, explain, references, unknowing_physical_rules};
 use highwater_tables::{Overlay, Snapshot};
@@ -181,14 +181,14 @@ impl Database {
         Ok(Answer { notices, ..answer(lines) })
     }
 
-    pub(crate) fn explain_view(&self, view: CreateView, text: &str) -> Result<Outcome> {
+    /// EXPLAIN of a CREATE: the plan of the pipeline with what it would make.
+    pub(crate) fn explain_new(&self, name: &Name, make: impl FnOnce(&State) -> Result<Object>) -> Result<Outcome> {
         let state = self.state();
-        let name = view.name.value.clone();
-        if state.objects.get(&name).is_some() {
-            let position = Some(view.name.at);
-            return Err(highwater_sql::Error::Duplicate { name, position }.into());
+        if state.objects.get(&name.value).is_some() {
+            let Name { value: name, at } = name.clone();
+            return Err(highwater_sql::Error::Duplicate { name, position: Some(at) }.into());
         }
-        let object = self.materialized_object(&state, view, text)?;
+        let object = make(&state)?;
         let lines = explain(&self.plan_with(&state, &object)?);
         Ok(Outcome::rows("EXPLAIN", Rows::text(QUERY_PLAN, lines)))
     }

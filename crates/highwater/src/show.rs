@@ -6,11 +6,14 @@ use crate::database::{Database, State};
 use crate::error::{Error, Result};
 use crate::objects::Object;
 use crate::outcome::{Outcome, Rows};
+use crate::settings::ON_ERROR;
 use arrow::array::{ArrayRef, StringArray, TimestampMicrosecondArray, UInt64Array};
 use highwater_engine::checkpoint::inspect;
 use highwater_engine::{CheckpointReport, FailingDelivery, Metrics, Pipeline, Status};
 use highwater_sql::statement::{Name, Show};
 use highwater_sql::types::pg_name;
+use highwater_sql::with_settings;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Answers a SHOW. What is broken is told beside the names.
@@ -31,6 +34,8 @@ const fn kind_of(what: &Show) -> Option<Kind> {
         Show::Sinks => Kind::Sink,
         Show::Subscriptions => Kind::Subscription,
         Show::Functions
+        | Show::Cursors
+        | Show::SubscriptionCursors
         | Show::Jobs
         | Show::Checkpoints(_)
         | Show::Create(_)
@@ -57,14 +62,15 @@ pub(crate) fn rows(database: &Database, connection: &Connection, what: Show) -> 
         Show::Indexes(on) => crate::index::shown(database, on.as_ref())?,
         Show::Sinks => names(database, Kind::Sink),
         Show::Subscriptions => crate::subscription::shown(database),
+        Show::Cursors => crate::cursor::shown(connection),
+        Show::SubscriptionCursors => crate::subscription::shown_cursors(database, connection),
         Show::Functions => crate::functions::shown(database),
         Show::Jobs => jobs(database, connection)?,
         Show::Checkpoints(view) => checkpoints(database, connection, view.as_ref())?,
         Show::Create(name) => {
             let state = database.state();
             let entry = state.catalog.entry(&name.value).ok_or_else(|| unknown(&name))?;
-            let (name, sql) = (entry.name.clone(), entry.sql.clone());
-            Rows::of(vec![("name", texts([name])), ("create_sql", texts([sql]))])
+            Rows::of(vec![("name", texts([entry.name.clone()])), ("create_sql", texts([created(entry)]))])
         }
         Show::CreateFunction(name) => {
             let state = database.state();
@@ -75,6 +81,19 @@ pub(crate) fn rows(database: &Database, connection: &Connection, what: Show) -> 
         Show::Setting(name) => return Err(unknown_setting(&name)),
         Show::All => settings(&database.connect().settings()),
     })
+}
+
+/// The CREATE of an object as it would be written now, with the settings that ALTER has changed.
+fn created(entry: &Entry) -> String {
+    let takes = |key: &str| match entry.kind {
+        Kind::MaterializedView => true,
+        Kind::Sink => key == ON_ERROR,
+        _ => false,
+    };
+    let altered = entry.settings.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+    let altered: BTreeMap<&str, &str> = altered.filter(|(key, _)| takes(key)).collect();
+    // What is broken may have a text that does not parse.
+    with_settings(&entry.sql, &altered).unwrap_or_else(|_| entry.sql.clone())
 }
 
 /// Answers DESCRIBE.
@@ -121,7 +140,7 @@ pub(crate) fn unknown_setting(name: &Name) -> Error {
 }
 
 /// SHOW ALL.
-pub(crate) fn settings(all: &std::collections::BTreeMap<String, String>) -> Rows {
+pub(crate) fn settings(all: &BTreeMap<String, String>) -> Rows {
     Rows::of(vec![("name", texts(all.keys().cloned())), ("setting", texts(all.values().cloned()))])
 }
 

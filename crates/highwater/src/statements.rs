@@ -206,7 +206,15 @@ impl Database {
             Statement::Drop { kind, names, if_exists, cascade } => {
                 self.drop_objects(connection, kind, &names, if_exists, cascade)
             }
-            Statement::ExplainView(view) => self.explain_view(view, text),
+            Statement::ExplainView(view) => {
+                self.explain_new(&view.name.clone(), |state| self.materialized_object(state, view, text))
+            }
+            Statement::ExplainSink(sink) => {
+                self.explain_new(&sink.name.clone(), |state| self.sink_object(state, sink, text))
+            }
+            Statement::ExplainIndex(index) => {
+                self.explain_new(&index.name.clone(), |state| self.index_object(state, index, text))
+            }
             Statement::Show(what) => show::show(self, connection, what),
             Statement::Describe(name) => show::describe(&self.state(), &name),
             Statement::Checkpoint { view, .. } => self.checkpoint(connection, view.as_ref()),

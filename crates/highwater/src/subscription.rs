@@ -21,7 +21,7 @@ use highwater_engine::Pipeline;
 use highwater_engine::core::{Clock as _, SystemClock, WallMicros};
 use highwater_sql::statement::{CreateSubscription, DeclareSubscription, Name, Property, Since};
 use highwater_sql::{Error as SqlError, Position};
-use highwater_tables::{Journal, JournalPlace, JournalRead};
+use highwater_tables::{Journal, JournalPlace, JournalRead, JournalSpec};
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -80,6 +80,19 @@ pub(crate) fn shown(database: &Database) -> Rows {
         ("relation", texts(all.iter().map(|(_, from, _)| from.clone()))),
         ("retention_seconds", numbers(all.iter().map(|(.., retention)| *retention))),
     ])
+}
+
+/// SHOW SUBSCRIPTION CURSORS: the session's, with what their subscriptions are called now.
+pub(crate) fn shown_cursors(database: &Database, connection: &Connection) -> Rows {
+    let state = database.state();
+    let called = |journal: &JournalSpec| {
+        let object = state.objects.get_numbered(u64::from(journal.id));
+        object.map_or_else(|| journal.name.clone(), |object| object.name().to_owned())
+    };
+    let cursors = connection.all_cursors();
+    let found = cursors.filter_map(|(name, cursor)| Some((name.clone(), called(cursor.journal()?))));
+    let (names, subscriptions): (Vec<_>, Vec<_>) = found.unzip();
+    Rows::of(vec![("cursor_name", texts(names)), ("subscription_name", texts(subscriptions))])
 }
 
 /// How long a FETCH waits for rows, if it does.
@@ -171,6 +184,10 @@ impl Following {
 
     pub(crate) const fn schema(&self) -> &SchemaRef {
         &self.schema
+    }
+
+    pub(crate) fn journal(&self) -> &JournalSpec {
+        self.journal.spec()
     }
 
     /// Only what changes from now on.

@@ -44,7 +44,7 @@ impl Database {
             Statement::CreateMaterializedView(view) | Statement::ExplainView(view) => {
                 self.check_kept("a materialized view", &view.query, zone).map(drop)
             }
-            Statement::CreateSink(sink) => {
+            Statement::CreateSink(sink) | Statement::ExplainSink(sink) => {
                 let given = self.check_kept("a sink", &sink.query, zone)?;
                 let Some(into) = &sink.into else { return Ok(()) };
                 check_assigned(given.schema().as_arrow(), self.target(into)?.schema(), zone)

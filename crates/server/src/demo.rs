@@ -10,7 +10,8 @@ use crate::settings::{Flags, Settings};
 use crate::signals::Stop;
 use crate::{logs, table};
 use highwater::Database;
-use std::path::PathBuf;
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The views of the demo.
@@ -54,7 +55,8 @@ pub(crate) fn main(arguments: Arguments) -> Outcome {
     if arguments.tell {
         return kill::victim(&arguments.flags);
     }
-    let flags = folder(arguments.flags)?.or("checkpoint_interval", if arguments.kill { "1s" } else { "5s" });
+    let (flags, _ours) = folder(arguments.flags)?;
+    let flags = flags.or("checkpoint_interval", if arguments.kill { "1s" } else { "5s" });
     let time = arguments.minutes.map(|minutes| Duration::try_from_secs_f64(minutes * 60.0));
     let time = time.transpose().map_err(|error| Failure::usage(format!("--minutes: {error}")))?;
     if arguments.kill {
@@ -81,16 +83,54 @@ pub(crate) fn main(arguments: Arguments) -> Outcome {
     followed
 }
 
-/// The flags with a data folder: the one that was named, or an empty temporary one.
-fn folder(flags: Flags) -> Outcome<Flags> {
+/// The flags with a data folder: the one that was named, or an empty temporary one, which is no other demo's as long
+/// as the file is open.
+fn folder(flags: Flags) -> Outcome<(Flags, Option<File>)> {
     if flags.given("data").is_some() {
-        return Ok(flags);
+        return Ok((flags, None));
     }
     let folder: PathBuf = std::env::temp_dir().join("highwater-demo");
+    let ours = claimed(&folder)?;
     if folder.exists() {
         std::fs::remove_dir_all(&folder).map_err(|error| Failure::storage(folder.display(), error))?;
     }
-    Ok(flags.with("data", folder.to_string_lossy()))
+    Ok((flags.with("data", folder.to_string_lossy()), Some(ours)))
+}
+
+/// Claims the folder of demos that name none, by a file beside it, unless another one runs there.
+///
+/// # Errors
+/// A demo that runs there, a file that cannot be used.
+fn claimed(folder: &Path) -> Outcome<File> {
+    let claim = folder.with_extension("lock");
+    let fail = |error: std::io::Error| Failure::storage(claim.display(), error);
+    let file = File::options().create(true).truncate(false).write(true).open(&claim).map_err(fail)?;
+    if !is_free(&file).map_err(fail)? {
+        return Err(taken(folder));
+    }
+    // What a demo with --kill has begun may go on when that was killed itself.
+    if let Ok(inside) = File::open(folder.join("lock"))
+        && !is_free(&inside).map_err(fail)?
+    {
+        return Err(taken(folder));
+    }
+    Ok(file)
+}
+
+/// Whether nobody else has locked a file, which is locked then as long as it is open.
+fn is_free(file: &File) -> std::io::Result<bool> {
+    match file.try_lock() {
+        Ok(()) => Ok(true),
+        Err(TryLockError::WouldBlock) => Ok(false),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+fn taken(folder: &Path) -> Failure {
+    Failure::storage(
+        folder.display(),
+        "another demo runs there: wait until it ends, or name another folder with --data",
+    )
 }
 
 /// Creates the sources and views, or goes on with them.

@@ -3,7 +3,7 @@
 //! Standard output is never logged to: it belongs to results.
 
 use crate::exit::{Failure, Outcome};
-use crate::settings::Settings;
+use crate::settings::{Settings, unread};
 use std::fs::OpenOptions;
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -11,7 +11,7 @@ use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
-/// Starts logging. With `beside_table` lines go to a file unless another was named; gives that file.
+/// Starts logging, with what is mistyped in the environment. With `beside_table` lines go to a file unless another was named; gives that file.
 ///
 /// # Errors
 /// A filter that cannot be read, a file that cannot be written.
@@ -34,6 +34,9 @@ pub(crate) fn start(settings: &Settings, beside_table: bool) -> Outcome<Option<P
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(false);
     let started = if settings.log_json() { builder.json().try_init() } else { builder.with_target(false).try_init() };
     started.map_err(|error| Failure::usage(format!("logs: {error}")))?;
+    for told in unread(std::env::vars_os()) {
+        tracing::warn!("{told}");
+    }
     Ok(file)
 }
 

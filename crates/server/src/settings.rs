@@ -6,6 +6,7 @@
 //! environment or the file is not said.
 
 mod value;
+mod variables;
 
 use crate::exit::{Failure, Outcome};
 use clap::{Arg, ArgMatches, Command, FromArgMatches};
@@ -13,6 +14,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 pub(crate) use value::{Kind, parse_duration};
+pub(crate) use variables::unread;
 
 /// One setting.
 #[derive(Debug)]

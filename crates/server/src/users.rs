@@ -60,6 +60,8 @@ impl Role {
             | Statement::ExplainQuery(_)
             | Statement::ExplainAnalyze(_)
             | Statement::ExplainView(_)
+            | Statement::ExplainSink(_)
+            | Statement::ExplainIndex(_)
             | Statement::Show(_)
             | Statement::Describe(_)
             | Statement::Begin(_)

@@ -4,14 +4,15 @@
 //! it by the old name, as PostgreSQL's does: `FROM t` becomes `FROM u AS t`, so that `t.a` still stands
 //! for something, and all that is made from the query has the names that it had.
 
-use crate::cursor::Cursor;
+use crate::cursor::{Cursor, is_word};
 use crate::error::{Error, Result};
 use crate::parse;
 use crate::references::{Form, Place, defined, places};
-use crate::statement::{Name, Statement};
+use crate::statement::{Name, Property, Statement};
 use crate::text::{slice, tokens};
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan};
+use std::collections::BTreeMap;
 
 /// A part of a text and what stands there instead.
 struct Edit {
@@ -55,6 +56,7 @@ pub fn retitled(text: &str, to: &str) -> Result<String> {
         Statement::CreateView(view) | Statement::CreateMaterializedView(view) => &view.name,
         Statement::CreateSink(sink) => &sink.name,
         Statement::CreateIndex(index) => &index.name,
+        Statement::CreateSubscription(subscription) => &subscription.name,
         _ => return Err(damaged("it creates nothing")),
     };
     let span = span_of(&tokens(text)?, name)?;
@@ -91,7 +93,9 @@ pub fn renamed(text: &str, from: &str, to: &str) -> Result<Option<String>> {
     for place in found {
         let alias = || format!(" AS {}", quoted(from));
         match place.form {
-            Form::Bare if !is_short => edits.push(Edit::of(place.span, quoted(to) + &alias())),
+            Form::Bare if !is_short && !is_whole(&tokens, place.span) => {
+                edits.push(Edit::of(place.span, quoted(to) + &alias()))
+            }
             Form::BareCall => {
                 edits.push(Edit::of(place.span, quoted(to)));
                 edits.push(Edit::insert(end_of_call(&tokens, place.span)?, alias()));
@@ -128,6 +132,75 @@ pub fn with_column(text: &str, definition: &str) -> Result<String> {
         }
     }
     Err(damaged("it has no columns"))
+}
+
+/// A CREATE MATERIALIZED VIEW or CREATE SINK whose WITH has other values, and further settings; what else is created is
+/// as it was.
+///
+/// # Errors
+/// When the text does not parse.
+pub fn with_settings(text: &str, settings: &BTreeMap<&str, &str>) -> Result<String> {
+    let (options, view) = match parse(text)? {
+        Statement::CreateMaterializedView(view) => (view.options, Some(view.name)),
+        Statement::CreateSink(sink) => (sink.options, None),
+        _ => return Ok(text.to_owned()),
+    };
+    let tokens = tokens(text)?;
+    let (mut edits, mut further) = (Vec::new(), settings.clone());
+    let mut last = None;
+    for option in &options {
+        let span = value_of(&tokens, option)?;
+        if let Some(value) = further.remove(option.key.as_str()) {
+            edits.push(Edit::of(span, literal(value)));
+        }
+        last = Some(span.end);
+    }
+    let further: Vec<String> = further.iter().map(|(key, value)| format!("{key} = {}", literal(value))).collect();
+    let further = further.join(", ");
+    if further.is_empty() {
+        return Ok(edited(text, edits));
+    }
+    edits.push(match (last, &view) {
+        (Some(last), _) => Edit::insert(last, format!(", {further}")),
+        (None, Some(view)) => Edit::insert(begin_of_query(&tokens, view)?, format!("WITH ({further}) ")),
+        (None, None) => {
+            let end = tokens.last().ok_or_else(|| damaged("it is empty"))?.span.end;
+            Edit::insert(end, format!(" WITH ({further})"))
+        }
+    });
+    Ok(edited(text, edits))
+}
+
+/// Where the value of an option stands.
+fn value_of(tokens: &[TokenWithSpan], option: &Property) -> Result<Span> {
+    let start = Location::new(option.at.line, option.at.column);
+    let behind = tokens.iter().skip_while(|token| token.span.start < start);
+    let mut value = behind.skip_while(|token| token.token != Token::Eq).skip(1);
+    let ends = |token: &&TokenWithSpan| matches!(token.token, Token::Comma | Token::RParen);
+    let first = value.next().ok_or_else(|| damaged("an option has no value"))?;
+    let last = value.take_while(|token| !ends(token)).last().unwrap_or(first);
+    Ok(Span::new(first.span.start, last.span.end))
+}
+
+/// Where the AS of a view stands.
+fn begin_of_query(tokens: &[TokenWithSpan], view: &Name) -> Result<Location> {
+    let start = Location::new(view.at.line, view.at.column);
+    let mut depth = 0;
+    for token in tokens.iter().filter(|token| token.span.start > start) {
+        match token.token {
+            Token::LParen => depth += 1,
+            Token::RParen => depth -= 1,
+            _ if depth == 0 && is_word(Some(&token.token), "AS") => return Ok(token.span.start),
+            _ => {}
+        }
+    }
+    Err(damaged("it has no AS"))
+}
+
+/// A value as it is written in WITH.
+fn literal(value: &str) -> String {
+    let is_number = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
+    if is_number { value.to_owned() } else { format!("'{}'", value.replace('\'', "''")) }
 }
 
 /// A CREATE TABLE whose column `from` is called `to` now; none when more in it than the column and the key may be
@@ -182,6 +255,12 @@ fn is_short(text: &str) -> Result<bool> {
     Ok(c.is(&["FROM"]))
 }
 
+/// Whether a relation is that of `TABLE t`, where no alias can stand either.
+fn is_whole(tokens: &[TokenWithSpan], relation: Span) -> bool {
+    let before = tokens.iter().take_while(|token| token.span.start < relation.start).last();
+    is_word(before.map(|token| &token.token), "TABLE")
+}
+
 fn span_of(tokens: &[TokenWithSpan], name: &Name) -> Result<Span> {
     let start = Location::new(name.at.line, name.at.column);
     let found = tokens.iter().find(|token| token.span.start == start);
@@ -216,6 +295,31 @@ mod tests {
     }
 
     #[test]
+    fn settings_are_written_into_with() {
+        let settings = BTreeMap::from([("on_error", "it's"), ("parallelism", "2")]);
+        for (text, changed) in [
+            (
+                "CREATE MATERIALIZED VIEW v (a) AS SELECT b AS a FROM t",
+                "CREATE MATERIALIZED VIEW v (a) WITH (on_error = 'it''s', parallelism = 2) AS SELECT b AS a FROM t",
+            ),
+            (
+                "CREATE MATERIALIZED VIEW v WITH (parallelism = '1', retain = 3) AS SELECT 1",
+                "CREATE MATERIALIZED VIEW v WITH (parallelism = 2, retain = 3, on_error = 'it''s') AS SELECT 1",
+            ),
+            (
+                "CREATE SINK k FROM v WITH (connector = 'file', on_error = 'fail')",
+                "CREATE SINK k FROM v WITH (connector = 'file', on_error = 'it''s', parallelism = 2)",
+            ),
+            ("CREATE SINK k INTO t FROM v", "CREATE SINK k INTO t FROM v WITH (on_error = 'it''s', parallelism = 2)"),
+            ("CREATE TABLE t (a int)", "CREATE TABLE t (a int)"),
+        ] {
+            assert_eq!(with_settings(text, &settings).expect(text), changed);
+        }
+        let same = "CREATE MATERIALIZED VIEW v AS SELECT 1";
+        assert_eq!(with_settings(same, &BTreeMap::new()).expect(same), same);
+    }
+
+    #[test]
     fn a_query_goes_on_calling_its_relation_by_the_old_name() {
         let cases = [
             (
@@ -226,6 +330,8 @@ mod tests {
                 "CREATE VIEW v AS SELECT x.a FROM public.t x JOIN t USING (a)",
                 "CREATE VIEW v AS SELECT x.a FROM u x JOIN u AS t USING (a)",
             ),
+            ("CREATE VIEW v AS TABLE t ORDER BY a", "CREATE VIEW v AS TABLE u ORDER BY a"),
+            ("CREATE VIEW v AS (TABLE public.t) UNION TABLE w", "CREATE VIEW v AS (TABLE u) UNION TABLE w"),
             (
                 "CREATE VIEW v AS SELECT a FROM w WHERE a IN (SELECT a FROM T)",
                 "CREATE VIEW v AS SELECT a FROM w WHERE a IN (SELECT a FROM u AS t)",

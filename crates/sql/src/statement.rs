@@ -4,6 +4,7 @@ pub use crate::alter::{AddKey, RenameColumn};
 pub use crate::copy::{Copy, CopyOptions, CopyOut};
 use crate::error::{Error, Kind, Result};
 pub use crate::row_changes::{Joined, ROW_TARGET, returning_joined};
+pub use crate::show::Show;
 pub use crate::sql_function::{Argument, CreateFunction, DropFunction};
 use crate::text::Position;
 pub use crate::upsert::{ConflictUpdate, OnConflict, ROW_EXCLUDED, ROW_EXISTING, ROW_NUMBER};
@@ -501,43 +502,12 @@ pub struct CreateSink {
     pub into: Option<Name>,
     /// AS SELECT, or FROM as `SELECT * FROM`.
     pub query: Query,
+    /// Where EMIT ON WINDOW CLOSE stands, if it does.
+    pub closes: Option<Position>,
     /// WITH; on_error at most for a table.
     pub options: Vec<Property>,
     /// FORMAT ... ENCODE.
     pub format: Option<Format>,
-}
-
-/// What SHOW shows.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Show {
-    /// SHOW TABLES.
-    Tables,
-    /// SHOW SOURCES.
-    Sources,
-    /// SHOW VIEWS.
-    Views,
-    /// SHOW MATERIALIZED VIEWS.
-    MaterializedViews,
-    /// SHOW INDEXES [FROM v].
-    Indexes(Option<Name>),
-    /// SHOW SINKS.
-    Sinks,
-    /// SHOW SUBSCRIPTIONS.
-    Subscriptions,
-    /// SHOW FUNCTIONS.
-    Functions,
-    /// SHOW JOBS.
-    Jobs,
-    /// SHOW CHECKPOINTS [FOR v].
-    Checkpoints(Option<Name>),
-    /// SHOW CREATE kind x; the kind is not needed to find it, as all share one name space.
-    Create(Name),
-    /// SHOW CREATE FUNCTION.
-    CreateFunction(Name),
-    /// SHOW setting.
-    Setting(Name),
-    /// SHOW ALL.
-    All,
 }
 
 /// The kinds of objects that DROP names.
@@ -664,6 +634,10 @@ pub enum Statement {
     ExplainAnalyze(Query),
     /// EXPLAIN CREATE MATERIALIZED VIEW.
     ExplainView(CreateView),
+    /// EXPLAIN CREATE SINK.
+    ExplainSink(CreateSink),
+    /// EXPLAIN CREATE INDEX.
+    ExplainIndex(CreateIndex),
     /// SHOW.
     Show(Show),
     /// DESCRIBE x.

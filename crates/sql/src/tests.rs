@@ -6,8 +6,8 @@
 use crate::lower::{Builder, Maintained, Planning};
 use crate::naming::{Naming, rename};
 use crate::session::{plain, view_schema};
-use crate::statement::{CreateSource, CreateView, Name, Query, Statement};
-use crate::{Error, Relations, Result, Session, check_constants, explain, parse, references};
+use crate::statement::{CreateSink, CreateSource, CreateView, Name, Query, Statement};
+use crate::{Error, Relations, Result, Session, check_constants, explain, parse, references, unbounded};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use highwater_engine::plan::{Operator, Watermark};
 use highwater_engine::sink::{Sink, Target};
@@ -113,7 +113,7 @@ impl World {
             }
             Statement::CreateSink(sink) => {
                 check_constants(&sink.query, &self.session)?;
-                let plan = self.pipeline(None, Some((&sink.name.value, &sink.query)))?;
+                let plan = self.pipeline(None, Some(&sink))?;
                 Ok(lines(&explain(&plan)))
             }
             Statement::Query(query) => {
@@ -143,11 +143,7 @@ impl World {
         format!("CREATE SOURCE {}{format}\n", options.join(" "))
     }
 
-    fn pipeline(
-        &self,
-        view: Option<&CreateView>,
-        sink: Option<(&str, &Query)>,
-    ) -> Result<highwater_engine::plan::Plan> {
+    fn pipeline(&self, view: Option<&CreateView>, sink: Option<&CreateSink>) -> Result<highwater_engine::plan::Plan> {
         let mut builder = Builder::new(&self.session);
         for (name, schema) in &self.sources {
             builder.source(name, Arc::new(Columns(Arc::clone(schema))));
@@ -155,13 +151,13 @@ impl World {
         for (name, watermark) in &self.watermarks {
             builder.watermark(name, watermark.clone());
         }
-        let asked = view.map(|v| &v.query).or(sink.map(|s| s.1)).expect("one of both");
+        let asked = view.map(|v| &v.query).or(sink.map(|s| &s.query)).expect("one of both");
         for view in self.needed(asked).into_iter().chain(view) {
             builder.view(maintained(&view.name.value, view, &self.relations))?;
         }
-        if let Some((name, query)) = sink {
-            let sink =
-                Maintained { name, columns: Naming::Listed(&[]), query, relations: &self.relations, closes: None };
+        if let Some(CreateSink { name, query, closes, .. }) = sink {
+            let (columns, relations) = (Naming::Listed(&[]), &self.relations);
+            let sink = Maintained { name: &name.value, columns, query, relations, closes: *closes };
             builder.sink(sink, |_, _| Ok(Arc::new(Nowhere)))?;
         }
         let plan = builder.finish();
@@ -399,6 +395,84 @@ fn explain_says_what_the_size_of_state_goes_by() {
         let explained = world.run(&format!("CREATE MATERIALIZED VIEW {name} AS {query}")).expect(name);
         assert!(explained.contains(&format!("  size: {size}")), "{name}: {explained}");
     }
+}
+
+/// A source with a watermark, one without, and views over the latter.
+fn of_two_sources() -> World {
+    let mut world = World::new();
+    let columns = "k bigint, b boolean, v bigint, ts timestamp";
+    for sql in [
+        format!("CREATE SOURCE e ({columns}, WATERMARK FOR ts AS ts) WITH (connector = 'file')"),
+        format!("CREATE SOURCE plain ({columns}) WITH (connector = 'file')"),
+        "CREATE MATERIALIZED VIEW newest AS SELECT k, max(v) AS v FROM plain GROUP BY k".to_owned(),
+        "CREATE MATERIALIZED VIEW total AS SELECT count(*) AS n FROM plain".to_owned(),
+    ] {
+        world.run(&sql).expect(&sql);
+    }
+    world
+}
+
+#[test]
+fn what_keeps_ever_more_is_found() {
+    let world = of_two_sources();
+    let ten = "INTERVAL '10' SECOND";
+    let hour = "WHERE ts > now() - INTERVAL '1' HOUR";
+    let groups = "a row for each group";
+    let first = "the first rows of each group";
+    for (query, keeps) in [
+        ("SELECT k, v FROM plain".to_owned(), Some("rows")),
+        (format!("SELECT k, v FROM plain {hour}"), None),
+        ("SELECT k, count(*) AS n FROM plain GROUP BY k".to_owned(), Some(groups)),
+        (format!("SELECT k, count(*) AS n FROM plain {hour} GROUP BY k"), None),
+        ("SELECT DISTINCT v FROM plain".to_owned(), Some(groups)),
+        ("SELECT b, count(*) AS n FROM plain GROUP BY b".to_owned(), None),
+        ("SELECT k % 7 AS r, count(*) AS n FROM plain GROUP BY k % 7".to_owned(), None),
+        ("SELECT count(*) AS n, max(v) AS v FROM plain".to_owned(), None),
+        ("SELECT count(DISTINCT v) AS n FROM plain".to_owned(), Some("the distinct values")),
+        ("SELECT string_agg(v::varchar, ',' ORDER BY v) AS s FROM plain".to_owned(), Some("rows")),
+        ("SELECT DISTINCT ON (k) k, v FROM plain ORDER BY k, ts DESC".to_owned(), Some(first)),
+        (format!("SELECT window_end, count(*) AS n FROM TUMBLE(e, ts, {ten}) GROUP BY window_end"), Some(groups)),
+        (
+            format!(
+                "SELECT window_end, count(*) AS n FROM TUMBLE(e, ts, {ten}) GROUP BY window_end
+                 EMIT ON WINDOW CLOSE"
+            ),
+            Some("rows for each group"),
+        ),
+        (
+            format!("SELECT k, window_end, count(*) AS n FROM SESSION(e, k, ts, {ten}) GROUP BY k, window_end"),
+            Some("a row for each session"),
+        ),
+        ("SELECT n + 1 AS n FROM total".to_owned(), None),
+        // It is read from the other view's state.
+        ("SELECT k FROM newest WHERE v > 3".to_owned(), None),
+    ] {
+        assert_eq!(found(&world, &query).map(|found| found.keeps), keeps, "{query}");
+    }
+}
+
+#[test]
+fn joins_that_keep_ever_more_are_found() {
+    let world = of_two_sources();
+    let near = "b.ts BETWEEN a.ts - INTERVAL '1' MINUTE AND a.ts + INTERVAL '2' MINUTE";
+    for (from, is_join, surely) in [
+        ("e a JOIN plain b ON a.k = b.k".to_owned(), true, true),
+        (format!("e a JOIN e b ON a.k = b.k AND {near}"), false, true),
+        (format!("plain a JOIN plain b ON a.k = b.k AND {near}"), true, true),
+        ("total a JOIN plain b ON a.n = b.k".to_owned(), true, true),
+        ("total a JOIN newest b ON a.n = b.k".to_owned(), true, false),
+        ("plain a JOIN newest FOR SYSTEM_TIME AS OF PROCTIME() AS b ON a.k = b.k".to_owned(), true, false),
+    ] {
+        let found = found(&world, &format!("SELECT b.k FROM {from}")).expect("the view's rows, if nothing else");
+        assert_eq!((found.node.contains("join("), found.surely), (is_join, surely), "{from}: {found:?}");
+    }
+}
+
+/// What has no bound of a view with a query.
+fn found(world: &World, query: &str) -> Option<crate::Unbounded> {
+    let text = format!("CREATE MATERIALIZED VIEW x AS {query}");
+    let Ok(Statement::CreateMaterializedView(view)) = parse(&text) else { panic!("{text} is a view") };
+    unbounded(&world.pipeline(Some(&view), None).expect(&text), "x")
 }
 
 #[test]

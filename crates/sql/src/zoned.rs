@@ -153,7 +153,7 @@ impl Pass<'_> {
 
     /// `value AT TIME ZONE` the session's.
     fn at_zone(&self, value: Expr) -> Expr {
-        let args = vec![lit(self.zone.name()), value];
+        let args = vec![lit(self.zone.called()), value];
         Expr::ScalarFunction(ScalarFunction::new_udf(Arc::new(AtZone::udf()), args))
     }
 
@@ -233,7 +233,7 @@ impl Pass<'_> {
             }
             ("date_trunc", Some("hour"), 2) => {
                 self.depend("date_trunc() of a timestamptz");
-                let args = vec![lit(self.zone.name()), call.args.remove(1)];
+                let args = vec![lit(self.zone.called()), call.args.remove(1)];
                 let hour = ScalarFunction::new_udf(Arc::new(AtZone::hour()), args);
                 Ok(Transformed::yes(Expr::ScalarFunction(hour)))
             }

@@ -9,7 +9,7 @@ use arrow::array::{Array, ArrayRef, AsArray, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, TimeUnit, TimestampMicrosecondType};
 use datafusion::common::{DataFusionError, Result, ScalarValue, plan_err};
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
-pub use highwater_values::zones::{Zone, is_known};
+pub use highwater_values::zones::{Zone, is_known, offset_name, offset_setting};
 use std::sync::Arc;
 
 /// What `value AT TIME ZONE zone` is as a function, as in PostgreSQL.

@@ -40,7 +40,7 @@ pub fn texts(array: &ArrayRef) -> Option<ArrayRef> {
             values.map(|v| v.map(time_text)).collect()
         }
         DataType::Timestamp(TimeUnit::Microsecond, Some(zone)) if zone.as_ref() != "UTC" => {
-            let zone = Zone::named(zone)?;
+            let zone = Zone::in_type(zone)?;
             let values = array.as_primitive::<TimestampMicrosecondType>().iter();
             values.map(|v| v.map(|v| zoned_text(v, &zone))).collect()
         }

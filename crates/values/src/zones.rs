@@ -1,5 +1,8 @@
 //! Time zones by their names, and what their clocks show. Zones are those of the IANA database that Arrow
-//! has.
+//! has, and fixed distances from UTC.
+//!
+//! Invariant: an offset in a type, `+02:00`, is ahead of UTC, as Arrow has it. In names it is behind UTC, as POSIX and
+//! PostgreSQL have it: a zone of an offset is called `<+02>-02`, and by nothing else.
 
 use arrow::array::timezone::Tz;
 use arrow::datatypes::{DataType, FieldRef};
@@ -13,6 +16,7 @@ const UTC: [&str; 7] = ["UTC", "Etc/UTC", "GMT", "Etc/GMT", "UCT", "Zulu", "Univ
 #[derive(Clone, Debug)]
 pub struct Zone {
     name: Arc<str>,
+    called: Arc<str>,
     tz: Tz,
 }
 
@@ -24,17 +28,35 @@ impl Zone {
         if UTC.contains(&setting) {
             return None;
         }
-        Self::named(setting).filter(|zone| !UTC.contains(&zone.name()))
+        Self::in_type(setting).filter(|zone| !UTC.contains(&zone.name()))
     }
 
     /// The zone of a name, in any case.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
-        let tz = zone_of(name)?;
-        Some(Self { name: tz.to_string().into(), tz })
+        zone_of(name).map(Self::of_tz)
     }
 
-    /// As the database spells it.
+    /// The zone of a type, which may be an offset.
+    #[must_use]
+    pub fn in_type(name: &str) -> Option<Self> {
+        if name.starts_with(['+', '-']) { name.parse().ok().map(Self::of_tz) } else { Self::named(name) }
+    }
+
+    fn of_tz(tz: Tz) -> Self {
+        let name: Arc<str> = tz.to_string().into();
+        let ahead = if name.starts_with(['+', '-']) { minutes(&name) } else { None };
+        let called = ahead.map_or_else(|| Arc::clone(&name), |ahead| offset_name(ahead).into());
+        Self { name, called, tz }
+    }
+
+    /// By what [`Zone::named`] finds it.
+    #[must_use]
+    pub fn called(&self) -> &str {
+        &self.called
+    }
+
+    /// As the database and types spell it.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
@@ -76,8 +98,63 @@ pub fn is_known(name: &str) -> bool {
     zone_of(name).is_some()
 }
 
-/// The zone of a name. What is written as an offset has the opposite sign in PostgreSQL, and is none.
+/// What a setting stands for that is no name but an offset, as PostgreSQL takes them: a number of hours ahead of UTC,
+/// or hours and minutes with a colon behind it.
+#[must_use]
+pub fn offset_setting(setting: &str) -> Option<String> {
+    let setting = setting.trim();
+    let ahead = if setting.contains(':') { -minutes(setting)? } else { hours(setting)? };
+    Some(offset_name(ahead))
+}
+
+/// What the zone is called that is so many minutes ahead of UTC, less than a day.
+#[must_use]
+pub fn offset_name(ahead: i32) -> String {
+    if ahead == 0 {
+        return "UTC".to_owned();
+    }
+    let (hours, minutes) = (ahead.abs() / 60, ahead.abs() % 60);
+    let distance = if minutes == 0 { format!("{hours:02}") } else { format!("{hours:02}:{minutes:02}") };
+    if ahead > 0 { format!("<+{distance}>-{distance}") } else { format!("<-{distance}>+{distance}") }
+}
+
+/// A sign, which may be missing, and what stands behind it.
+fn signed(text: &str) -> (i32, &str) {
+    match text.strip_prefix('-') {
+        Some(rest) => (-1, rest),
+        None => (1, text.strip_prefix('+').unwrap_or(text)),
+    }
+}
+
+/// One or two digits, up to a number.
+fn digits(text: &str, most: i32) -> Option<i32> {
+    let are_digits = (1..=2).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|number| are_digits && *number <= most)
+}
+
+/// The minutes of hours, or hours and minutes with a colon.
+fn minutes(offset: &str) -> Option<i32> {
+    let (sign, distance) = signed(offset);
+    let (hours, minutes) = distance.split_once(':').unwrap_or((distance, "0"));
+    Some(sign * (digits(hours, 23)? * 60 + digits(minutes, 59)?))
+}
+
+/// The minutes of hours with a fraction, if they are whole.
+fn hours(offset: &str) -> Option<i32> {
+    let (sign, distance) = signed(offset);
+    let (hours, fraction) = distance.split_once('.').unwrap_or((distance, "0"));
+    let hundredths = digits(fraction, 99)? * if fraction.len() == 1 { 10 } else { 1 };
+    let is_whole = hundredths * 60 % 100 == 0;
+    is_whole.then_some(sign * (digits(hours, 23)? * 60 + hundredths * 60 / 100))
+}
+
+/// The zone of a name. What is only an offset has the opposite sign in PostgreSQL, and is none.
 fn zone_of(name: &str) -> Option<Tz> {
+    if let Some((_, behind)) = name.strip_prefix('<').and_then(|name| name.split_once('>')) {
+        let ahead = -minutes(behind)?;
+        let sign = if ahead < 0 { '-' } else { '+' };
+        return format!("{sign}{:02}:{:02}", ahead.abs() / 60, ahead.abs() % 60).parse().ok();
+    }
     let is_name = name.starts_with(|c: char| c.is_ascii_alphabetic());
     let known = |name: &str| name.parse::<Tz>().ok();
     is_name.then(|| known(name).or_else(|| known(&capitals(name))).or_else(|| known(&name.to_uppercase())))?
@@ -124,6 +201,7 @@ fn ahead_at(zone: &Tz, shown: NaiveDateTime) -> Option<i32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use arrow::datatypes::TimeUnit;
 
     fn micros(text: &str) -> i64 {
         let time = NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S").expect("a time");
@@ -152,6 +230,35 @@ mod tests {
         let samoa = Zone::named("Pacific/Apia").expect("a zone");
         assert!(samoa.instant(micros("2011-12-30 12:00:00")).is_some());
         assert_eq!(berlin.local(i64::MAX), None);
+    }
+
+    #[test]
+    fn offsets_are_zones_as_in_postgresql() {
+        for (setting, called, utc) in [
+            ("+02", "<+02>-02", "2024-01-01 10:00:00"),
+            ("2", "<+02>-02", "2024-01-01 10:00:00"),
+            ("-3.5", "<-03:30>+03:30", "2024-01-01 15:30:00"),
+            ("5.75", "<+05:45>-05:45", "2024-01-01 06:15:00"),
+            // With a colon they are as POSIX has them.
+            ("-3:30", "<+03:30>-03:30", "2024-01-01 08:30:00"),
+            ("+05:00", "<-05>+05", "2024-01-01 17:00:00"),
+        ] {
+            assert_eq!(offset_setting(setting).as_deref(), Some(called));
+            let zone = Zone::of(called).expect(called);
+            assert_eq!(zone.called(), called);
+            assert_eq!(zone.instant(micros("2024-01-01 12:00:00")), Some(micros(utc)), "{setting}");
+            let DataType::Timestamp(_, Some(in_type)) =
+                zone.of_type(&DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())))
+            else {
+                panic!("a type with a zone")
+            };
+            let again = Zone::of(&in_type).expect("the zone of a type");
+            assert_eq!((again.called(), again.name()), (called, zone.name()));
+        }
+        assert_eq!(offset_setting("+00").as_deref(), Some("UTC"));
+        for none in ["", "+", "25", "2.3333", "1:60", "1:00:30", "Europe/Berlin", "+2a", "1.2.3"] {
+            assert_eq!(offset_setting(none), None, "{none}");
+        }
     }
 
     #[test]

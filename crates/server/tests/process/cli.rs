@@ -71,6 +71,38 @@ fn settings_tell_where_they_come_from() {
 }
 
 #[test]
+fn a_mistyped_variable_is_warned_of() {
+    let scene = Scene::new();
+    let script = scene.write("x.sql", "SELECT 1 AS one;");
+    let script = script.to_string_lossy().into_owned();
+    let run = || scene.highwater(&["run", &script, "--data", "data", "--exit", "--progress", "off"]);
+    let output = run().env("HIGHWATER_WORKER", "2").output().expect("the program starts");
+    let told = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{told}");
+    assert!(told.contains("WARN") && told.contains("HIGHWATER_WORKER: did you mean HIGHWATER_WORKERS?"), "{told}");
+    let output = run().env("HIGHWATER_WORKERS", "2").output().expect("the program starts");
+    assert!(!text(&output.stderr).contains("did you mean"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn a_second_demo_leaves_the_folder_of_the_first_alone() {
+    let scene = Scene::new();
+    let kept = scene.write("highwater-demo/kept", "by the first");
+    for claim in ["highwater-demo.lock", "highwater-demo/lock"] {
+        let path = scene.write(claim, "");
+        let first = std::fs::File::open(&path).expect("a file");
+        first.try_lock().expect("nobody else has it");
+        let mut second = scene.highwater(&["demo", "--minutes", "0.01", "--progress", "off"]);
+        let second = second.env("TMPDIR", scene.path("")).output().expect("the program starts");
+        let told = text(&second.stderr);
+        assert_eq!(second.status.code(), Some(4), "{told}");
+        assert!(told.contains("another demo runs there"), "{told}");
+        assert!(kept.exists(), "what the first has is there");
+        drop(first);
+    }
+}
+
+#[test]
 fn a_bounded_script_ends_with_0_and_prints_its_closing_select() {
     let scene = Scene::new();
     scene.write("script.sql", BOUNDED);

@@ -24,10 +24,6 @@ pub(super) fn alter(c: &mut Cursor<'_>) -> Result<Statement> {
     }
     let name = c.name("an object's name")?;
     let at = c.position();
-    if kind == ObjectKind::Subscription && c.is(&["RENAME"]) {
-        let hint = "drop the subscription and create it under the new name";
-        return Err(Error::unsupported("RENAME of a subscription", hint, Some(at)));
-    }
     if c.accept(&["RENAME", "TO"]) {
         return Ok(Statement::Rename { kind, name, to: c.name("the new name")? });
     }

@@ -7,6 +7,7 @@ use crate::statement::{
     Column, CreateSink, CreateSource, CreateSubscription, CreateView, Envelope, Included, Metadata, Name, Query,
     Statement, Watermark, columns_of,
 };
+use crate::text::Position;
 use crate::types;
 use arrow::datatypes::DataType;
 use datafusion::sql::sqlparser::ast::{SetExpr, TableFactor};
@@ -188,16 +189,22 @@ fn view(c: &mut Cursor<'_>, materialized: bool) -> Result<CreateView> {
     let query = query(c)?;
     c.finish()?;
     c.restore(whole);
-    let at = c.position();
-    let closes = c.is(&["EMIT"]).then_some(at);
-    if closes.is_some() {
-        c.expect(&["EMIT", "ON", "WINDOW", "CLOSE"])?;
-        if !materialized {
-            let hint = "a plain view is a name for a query: say it of the materialized view over it";
-            return Err(Error::unsupported("EMIT ON WINDOW CLOSE of a plain view", hint, closes));
-        }
+    let closes = closes(c)?;
+    if closes.is_some() && !materialized {
+        let hint = "a plain view is a name for a query: say it of the materialized view over it";
+        return Err(Error::unsupported("EMIT ON WINDOW CLOSE of a plain view", hint, closes));
     }
     Ok(CreateView { name, if_not_exists, columns, options, query, closes })
+}
+
+/// EMIT ON WINDOW CLOSE, and where it stands.
+fn closes(c: &mut Cursor<'_>) -> Result<Option<Position>> {
+    let at = c.position();
+    if !c.is(&["EMIT"]) {
+        return Ok(None);
+    }
+    c.expect(&["EMIT", "ON", "WINDOW", "CLOSE"])?;
+    Ok(Some(at))
 }
 
 fn column_names(c: &mut Cursor<'_>) -> Result<Vec<Name>> {
@@ -219,6 +226,7 @@ fn sink(c: &mut Cursor<'_>) -> Result<CreateSink> {
         return Err(Error::unsupported("a column list in SINK INTO", hint, Some(c.position())));
     }
     let query = if c.accept(&["FROM"]) { all_of(c)? } else { sink_query(c)? };
+    let closes = closes(c)?;
     let at = c.position();
     let options = clauses::with(c)?;
     if into.is_some() {
@@ -226,13 +234,13 @@ fn sink(c: &mut Cursor<'_>) -> Result<CreateSink> {
             let hint = "a table takes rows as they are, and on_error is all that there is";
             return Err(Error::unsupported("WITH or FORMAT in SINK INTO", hint, Some(at)));
         }
-        return Ok(CreateSink { name, if_not_exists, into, query, options, format: None });
+        return Ok(CreateSink { name, if_not_exists, into, query, closes, options, format: None });
     }
     if options.is_empty() {
         return Err(c.unexpected("WITH (connector = ...)"));
     }
     let format = clauses::format(c)?;
-    Ok(CreateSink { name, if_not_exists, into: None, query, options, format })
+    Ok(CreateSink { name, if_not_exists, into: None, query, closes, options, format })
 }
 
 /// `FROM v` is short for `AS SELECT * FROM v`.
@@ -257,10 +265,11 @@ fn subscription(c: &mut Cursor<'_>) -> Result<CreateSubscription> {
     Ok(CreateSubscription { name, if_not_exists, from, query, options })
 }
 
-/// AS SELECT ..., up to the WITH ( that belongs to the sink: sqlparser would take it for table hints.
+/// AS SELECT ..., up to EMIT ON, or the WITH ( that belongs to the sink: sqlparser would take it for table hints.
 fn sink_query(c: &mut Cursor<'_>) -> Result<Query> {
     c.expect(&["AS"])?;
-    let whole = c.set_aside(|c, at| c.words_at(at, &["WITH"]) && c.token_at(at + 1) == Some(&Token::LParen));
+    let is_with = |c: &Cursor<'_>, at| c.words_at(at, &["WITH"]) && c.token_at(at + 1) == Some(&Token::LParen);
+    let whole = c.set_aside(|c, at| c.words_at(at, &["EMIT", "ON"]) || is_with(c, at));
     let query = query(c)?;
     c.finish()?;
     c.restore(whole);

@@ -17,7 +17,7 @@ pub(super) fn insert(c: &mut Cursor<'_>) -> Result<Insert> {
     let table = c.name("a table's name")?;
     let alias = if c.accept(&["AS"]) { Some(c.ident("an alias")?) } else { None };
     let starts_query = c.peek_at(1).is_some_and(
-        |token| matches!(token, Token::Word(w) if ["SELECT", "VALUES", "WITH"].iter().any(|k| w.value.eq_ignore_ascii_case(k))),
+        |token| matches!(token, Token::Word(w) if ["SELECT", "VALUES", "WITH", "TABLE"].iter().any(|k| w.value.eq_ignore_ascii_case(k))),
     );
     let columns = if c.peek() == Some(&Token::LParen) && !starts_query { names(c)? } else { Vec::new() };
     let source = if c.accept(&["DEFAULT", "VALUES"]) {

@@ -17,7 +17,7 @@ mod vacuum;
 mod watermark;
 
 use crate::asof;
-use crate::cursor::Cursor;
+use crate::cursor::{Cursor, is_word};
 use crate::error::{Error, Result};
 use crate::present;
 use crate::statement::{ObjectKind, Query, Show, Statement};
@@ -169,33 +169,89 @@ fn unknown_statement(c: &Cursor<'_>) -> Error {
     }
 }
 
+/// What EXPLAIN explains.
+const EXPLAINED: &str = "it explains a query, or CREATE MATERIALIZED VIEW, CREATE SINK or CREATE INDEX";
+
 fn explain(c: &mut Cursor<'_>) -> Result<Statement> {
-    let at = c.position();
-    let analyzes = c.accept(&["ANALYZE"]);
-    for other in ["EXECUTE", "INSERT", "UPDATE", "DELETE", "DECLARE"] {
+    let analyzes = explain_options(c)?;
+    let at = Some(c.position());
+    for other in ["EXECUTE", "INSERT", "UPDATE", "DELETE", "DECLARE", "MERGE"] {
         if c.is(&[other]) {
-            let hint = "it explains a query or a CREATE MATERIALIZED VIEW";
-            return Err(Error::unsupported(format!("EXPLAIN {other}"), hint, Some(c.position())));
+            return Err(Error::unsupported(format!("EXPLAIN {other}"), EXPLAINED, at));
         }
     }
-    if analyzes {
-        return query(c).map(Statement::ExplainAnalyze);
-    }
     if !c.accept(&["CREATE"]) {
-        return query(c).map(Statement::ExplainQuery);
+        let query = query(c)?;
+        return Ok(if analyzes { Statement::ExplainAnalyze(query) } else { Statement::ExplainQuery(query) });
+    }
+    if analyzes {
+        let hint = "EXPLAIN without ANALYZE shows its plan; EXPLAIN ANALYZE runs a query";
+        return Err(Error::unsupported("EXPLAIN ANALYZE CREATE", hint, at));
+    }
+    for other in ["TABLE", "SOURCE", "VIEW", "SUBSCRIPTION", "FUNCTION"] {
+        if c.is(&[other]) {
+            return Err(Error::unsupported(format!("EXPLAIN CREATE {other}"), EXPLAINED, at));
+        }
     }
     match create::create(c)? {
         Statement::CreateMaterializedView(view) => Ok(Statement::ExplainView(view)),
-        _ => Err(Error::unsupported(
-            "EXPLAIN of this statement",
-            "it explains a query or a CREATE MATERIALIZED VIEW",
-            Some(at),
-        )),
+        Statement::CreateSink(sink) => Ok(Statement::ExplainSink(sink)),
+        Statement::CreateIndex(index) => Ok(Statement::ExplainIndex(index)),
+        _ => Err(Error::unsupported("EXPLAIN of this statement", EXPLAINED, at)),
+    }
+}
+
+/// ANALYZE and VERBOSE, or options in parentheses; whether the query is run. What else there is to say of a plan is
+/// not known or is always said.
+fn explain_options(c: &mut Cursor<'_>) -> Result<bool> {
+    const TAKEN: [&str; 6] = ["VERBOSE", "COSTS", "TIMING", "SUMMARY", "BUFFERS", "SETTINGS"];
+    const OTHERS: [&str; 4] = ["GENERIC_PLAN", "SERIALIZE", "WAL", "MEMORY"];
+    let is_option = |word: &&str| is_word(c.peek_at(1), word);
+    let has_options = ["ANALYZE", "FORMAT"].iter().chain(&TAKEN).chain(&OTHERS).any(is_option);
+    if c.peek() != Some(&Token::LParen) || !has_options {
+        let analyzes = c.accept(&["ANALYZE"]);
+        c.accept(&["VERBOSE"]);
+        return Ok(analyzes);
+    }
+    c.expect_token(&Token::LParen)?;
+    let mut analyzes = false;
+    loop {
+        let at = Some(c.position());
+        if c.accept(&["ANALYZE"]) {
+            analyzes = is_on(c)?;
+        } else if c.accept(&["FORMAT"]) {
+            if !c.accept(&["TEXT"]) {
+                return Err(Error::unsupported("FORMAT in EXPLAIN", "a plan is written as TEXT", at));
+            }
+        } else if TAKEN.iter().any(|word| c.accept(&[word])) {
+            is_on(c)?;
+        } else if let Some(other) = OTHERS.iter().find(|word| c.is(&[word])) {
+            return Err(Error::unsupported(format!("{other} in EXPLAIN"), "leave it out", at));
+        } else {
+            return Err(c.unexpected("an option of EXPLAIN"));
+        }
+        if !c.accept_token(&Token::Comma) {
+            c.expect_token(&Token::RParen)?;
+            return Ok(analyzes);
+        }
+    }
+}
+
+/// The value of an option that is on or off, and on when it is only named.
+fn is_on(c: &mut Cursor<'_>) -> Result<bool> {
+    if matches!(c.peek(), None | Some(Token::Comma | Token::RParen)) {
+        return Ok(true);
+    }
+    let unexpected = c.unexpected("ON or OFF");
+    match c.value()?.to_ascii_lowercase().as_str() {
+        "on" | "true" | "1" => Ok(true),
+        "off" | "false" | "0" => Ok(false),
+        _ => Err(unexpected),
     }
 }
 
 fn show(c: &mut Cursor<'_>) -> Result<Show> {
-    let lists: [(&[&str], Show); 10] = [
+    let lists: [(&[&str], Show); 12] = [
         (&["TABLES"], Show::Tables),
         (&["SOURCES"], Show::Sources),
         (&["VIEWS"], Show::Views),
@@ -203,6 +259,8 @@ fn show(c: &mut Cursor<'_>) -> Result<Show> {
         (&["INDEXES"], Show::Indexes(None)),
         (&["SINKS"], Show::Sinks),
         (&["SUBSCRIPTIONS"], Show::Subscriptions),
+        (&["CURSORS"], Show::Cursors),
+        (&["SUBSCRIPTION", "CURSORS"], Show::SubscriptionCursors),
         (&["FUNCTIONS"], Show::Functions),
         (&["JOBS"], Show::Jobs),
         (&["CHECKPOINTS"], Show::Checkpoints(None)),

@@ -2,7 +2,9 @@
 
 use crate::cursor::Cursor;
 use crate::error::{Error, Result};
+use crate::input;
 use crate::statement::{Isolation, Name, SavepointVerb, SetScope, Show, Statement, TransactionModes};
+use crate::zones;
 use datafusion::sql::sqlparser::tokenizer::Token;
 
 /// A statement of the session, if one stands here.
@@ -143,9 +145,7 @@ pub(super) fn set(c: &mut Cursor<'_>, mut scope: SetScope) -> Result<Statement> 
     }
     if c.accept(&["TIME", "ZONE"]) {
         let name = Name { value: "timezone".to_owned(), at };
-        let value = c.value()?;
-        let value = if value.eq_ignore_ascii_case("local") { "default".to_owned() } else { value };
-        return Ok(Statement::Set { scope, name, value });
+        return Ok(Statement::Set { scope, name, value: zone(c)? });
     }
     let name = setting_name(c)?;
     if !c.accept(&["TO"]) {
@@ -156,6 +156,45 @@ pub(super) fn set(c: &mut Cursor<'_>, mut scope: SetScope) -> Result<Statement> 
         values.push(c.value()?);
     }
     Ok(Statement::Set { scope, name, value: values.join(", ") })
+}
+
+/// What stands after TIME ZONE: a name, LOCAL, DEFAULT, hours, or an INTERVAL.
+fn zone(c: &mut Cursor<'_>) -> Result<String> {
+    if c.is(&["INTERVAL"]) && matches!(c.peek_at(1), Some(Token::SingleQuotedString(_))) {
+        c.advance();
+        return zone_of_interval(c);
+    }
+    if matches!(c.peek_at(1), Some(Token::Number(..))) {
+        c.accept_token(&Token::Plus);
+    }
+    let value = c.value()?;
+    Ok(if value.eq_ignore_ascii_case("local") { "default".to_owned() } else { value })
+}
+
+/// The zone that is an interval of hours and minutes ahead of UTC, by its name.
+fn zone_of_interval(c: &mut Cursor<'_>) -> Result<String> {
+    const MINUTE_NS: i64 = 60_000_000_000;
+    let at = Some(c.position());
+    let mut text = c.value()?;
+    if c.accept(&["HOUR"]) {
+        if !c.accept(&["TO", "MINUTE"]) && text.parse::<i32>().is_ok() {
+            text.push_str(" hours");
+        }
+    } else if !c.at_end() {
+        let message = "time zone interval must be HOUR or HOUR TO MINUTE".to_owned();
+        return Err(Error::Syntax { message, position: Some(c.position()) });
+    }
+    let invalid = |message: &str| Error::Invalid { sqlstate: "22023", message: message.to_owned(), position: at };
+    let Some(interval) = input::interval(&text) else {
+        let message = format!("invalid input syntax for type interval: {text:?}");
+        return Err(Error::Invalid { sqlstate: "22007", message, position: at });
+    };
+    if interval.months != 0 || interval.days != 0 {
+        return Err(invalid("a time zone's interval has hours and minutes, no months or days"));
+    }
+    let ahead = i32::try_from(interval.nanoseconds / MINUTE_NS).ok();
+    let ahead = ahead.filter(|ahead| interval.nanoseconds % MINUTE_NS == 0 && ahead.abs() < 24 * 60);
+    ahead.map(zones::offset_name).ok_or_else(|| invalid("a time zone is whole minutes from UTC, and less than a day"))
 }
 
 /// SHOW ALL or SHOW setting.
