@@ -25,6 +25,8 @@ use std::time::{Duration, Instant};
 const PIECE_BYTES: u64 = 4 << 20;
 /// So long one who reads may take nothing of all that may wait while others want the read to end.
 const STALL: Duration = Duration::from_secs(10);
+/// So long others wait for the end of a read at most, also of one whose rows are taken, but slowly.
+const LONGEST: Duration = Duration::from_secs(600);
 
 /// The reads of one pipeline that are asked for and not yet answered.
 #[derive(Clone, Debug, Default)]
@@ -182,6 +184,8 @@ pub(crate) struct ReadPart {
     askers: Vec<Asker>,
     /// Since when one of them, who has all that may wait, is waited for.
     stalled: Option<Instant>,
+    /// When others wanted it to end first.
+    hurried: Option<Instant>,
     over: bool,
 }
 
@@ -268,6 +272,7 @@ impl Reads {
             moment: Moment::default(),
             askers: vec![request.askers[node].clone()],
             stalled: None,
+            hurried: None,
             over: false,
         };
         named.map(|(index, _)| part(index)).collect()
@@ -340,13 +345,21 @@ impl ReadPart {
         if self.askers.is_empty() {
             return Step::End;
         }
+        if hurry != Hurry::No {
+            self.hurried.get_or_insert_with(Instant::now);
+        }
         let is_wanted = hurry != Hurry::No || self.askers.iter().any(|asker| asker.pace.has_room());
-        if !is_wanted || !self.askers.iter().any(|asker| asker.pace.is_full()) {
+        if !self.askers.iter().any(|asker| asker.pace.is_full()) {
             self.stalled = None;
             return if is_wanted { Step::Give } else { Step::Pause };
         }
+        if !is_wanted {
+            // Who waits may wait again in a moment, as when memory is short until the next checkpoint: it counts on.
+            return Step::Pause;
+        }
         let since = *self.stalled.get_or_insert_with(Instant::now);
-        if hurry != Hurry::Ending && since.elapsed() < STALL {
+        let is_late = since.elapsed() >= STALL || self.hurried.is_some_and(|since| since.elapsed() >= LONGEST);
+        if hurry != Hurry::Ending && !is_late {
             return Step::Pause;
         }
         self.stalled = None;
@@ -541,4 +554,25 @@ impl Drop for Asked {
 
 fn bytes_of(batch: &Batch) -> u64 {
     batch.rows.get_array_memory_size() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_takes_nothing_is_not_given_more_time_by_who_waits_no_longer_for_a_moment() {
+        let reads = Reads::default();
+        let ticket = reads.ask(vec!["v".to_owned()], Wish::All).expect("it runs");
+        let mut part = reads.part(ticket.read(), "v", WorkerIndex(0)).remove(0);
+        let pace = Arc::clone(&ticket.readings[0].pace);
+        pace.most.store(PIECE_BYTES, Relaxed);
+        pace.waiting.store(PIECE_BYTES, Relaxed);
+        assert_eq!((part.step(Hurry::No), part.stalled), (Step::Pause, None));
+        assert_eq!(part.step(Hurry::Waited), Step::Pause);
+        let since = part.stalled.expect("it is waited for");
+        assert_eq!((part.step(Hurry::No), part.stalled), (Step::Pause, Some(since)));
+        part.stalled = since.checked_sub(STALL);
+        assert_eq!(part.step(Hurry::Waited), Step::End);
+    }
 }

@@ -476,7 +476,7 @@ impl<L: Logic> Stateful<L> {
         let (mut keys, mut bytes) = (0, 0);
         for table in self.logic.tables() {
             keys += table.len();
-            bytes += table.memory_bytes();
+            bytes += table.memory_bytes() + table.read_undo_bytes();
         }
         let counters = &self.around.run.counters;
         // Differences wrap around, and so does the sum.
@@ -630,12 +630,15 @@ impl<L: Logic> Stateful<L> {
             }
             Step::End => {
                 self.logic.end_read();
+                self.is_size_old = true;
                 return Ok(true);
             }
         }
         let mut rows = Vec::new();
         let over = self.logic.read_on(deadline, &mut rows)?;
         part.give(rows);
+        // What was saved of the pages that it has read is gone.
+        self.is_size_old = true;
         if over {
             part.finish();
         } else {

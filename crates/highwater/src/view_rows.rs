@@ -22,6 +22,7 @@ use datafusion::physical_plan::stream::{RecordBatchReceiverStream, RecordBatchSt
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use highwater_engine::ViewReader;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::task::spawn_blocking;
 
 /// The rows of one view; cheap to clone.
 #[derive(Clone, Debug)]
@@ -191,19 +192,28 @@ impl PartitionStream for Part {
         };
         let mut builder = RecordBatchReceiverStream::builder(Arc::clone(&self.schema), 2);
         let (sender, mut left) = (builder.tx(), self.limit.unwrap_or(usize::MAX));
-        builder.spawn_blocking(move || {
+        builder.spawn(async move {
             while left > 0 {
-                let Some(piece) = pieces.next(&schema).map_err(external)? else { break };
+                // A thread waits for rows to come, but none for who takes them: a cursor may stay open for long.
+                let schema = Arc::clone(&schema);
+                let read = move || {
+                    let piece = pieces.next(&schema);
+                    (pieces, piece)
+                };
+                let ended = |error| DataFusionError::ExecutionJoin(Box::new(error));
+                let (rest, piece) = spawn_blocking(read).await.map_err(ended)?;
+                pieces = rest;
+                let Some(piece) = piece.map_err(external)? else { break };
                 for batch in piece {
                     let batch = batch.slice(0, batch.num_rows().min(left)).project(&projection)?;
                     left -= batch.num_rows();
                     // Whoever reads may have enough.
-                    if batch.num_rows() > 0 && sender.blocking_send(Ok(batch)).is_err() {
+                    if batch.num_rows() > 0 && sender.send(Ok(batch)).await.is_err() {
                         return Ok(());
                     }
                 }
             }
-            Ok(())
+            Ok::<_, DataFusionError>(())
         });
         builder.build()
     }

@@ -191,7 +191,7 @@ impl Database {
             // A pipeline that reads no table shows none at any position.
             let tables = self.tables_of(&self.state(), pipeline);
             let at = position.filter(|_| !tables.is_empty());
-            begun.push(match self.begin_scan(pipeline, &names, at) {
+            begun.push(match self.begin_scan(connection, pipeline, &names, at) {
                 Ok(scan) => {
                     if !is_alone {
                         scan.hasten();
@@ -239,13 +239,24 @@ impl Database {
         Ok(Some(scanned))
     }
 
-    fn begin_scan(&self, pipeline: &str, views: &[String], at: Option<u64>) -> Result<BegunScan> {
+    fn begin_scan(
+        &self,
+        connection: &Connection,
+        pipeline: &str,
+        views: &[String],
+        at: Option<u64>,
+    ) -> Result<BegunScan> {
         let running = self.running(&self.state(), pipeline)?;
-        match running.begin_scan(views, at.map(|position| (position, PATIENCE))) {
+        let is_wanted = || connection.check_cancelled().is_ok();
+        let begun = match running.begin_scan(views, at.map(|position| (position, PATIENCE)), &is_wanted) {
             // Better another moment than none.
-            Err(highwater_engine::Error::Timeout(_)) if at.is_some() => Ok(running.begin_scan(views, None)?),
-            begun => Ok(begun?),
+            Err(highwater_engine::Error::Timeout(_)) if at.is_some() => running.begin_scan(views, None, &is_wanted),
+            begun => begun,
+        };
+        if begun.is_err() {
+            connection.check_cancelled()?;
         }
+        Ok(begun?)
     }
 
     /// Where several pipelines read tables, holds the tables' changes back from them, so that all are

@@ -72,6 +72,11 @@ impl Undo {
         self.saved.clear();
         self.entries.clear();
     }
+
+    /// What its rows take in memory.
+    pub(crate) const fn bytes(&self) -> u64 {
+        self.entries.len() as u64 * 8
+    }
 }
 
 /// What one part of the store holds of a page, newest last in a chain.
@@ -221,18 +226,21 @@ impl Page {
         bits::get(self.bitmap(Bitmap::Live), at)
     }
 
-    /// Saves a slot's row for `purpose` unless that is done.
-    pub(crate) fn save(&mut self, purpose: Purpose, at: usize, stride: usize, spare: &mut SpareUndo) {
+    /// Saves a slot's row for `purpose` unless that is done; gives what that takes in memory.
+    pub(crate) fn save(&mut self, purpose: Purpose, at: usize, stride: usize, spare: &mut SpareUndo) -> u64 {
         let live = self.is_live(at);
         let undo = self.cold.undo[purpose as usize].get_or_insert_with(|| spare.pop().unwrap_or_default());
         if undo.saved.len() * 64 <= at {
             undo.saved.resize(bits::words_for(self.rows.len() / stride), 0);
         }
-        if !bits::get(&undo.saved, at) {
-            bits::set(&mut undo.saved, at);
-            undo.entries.push(at as u64 | u64::from(live) << 32);
-            undo.entries.extend_from_slice(&self.rows[at * stride..][..stride]);
+        if bits::get(&undo.saved, at) {
+            return 0;
         }
+        let before = undo.bytes();
+        bits::set(&mut undo.saved, at);
+        undo.entries.push(at as u64 | u64::from(live) << 32);
+        undo.entries.extend_from_slice(&self.rows[at * stride..][..stride]);
+        undo.bytes() - before
     }
 
     /// Exchanges the rows saved for `purpose` with those of the page: once to see the page as it

@@ -140,6 +140,8 @@ pub struct Table {
     len: u64,
     /// Bytes of pages and indexes.
     memory: u64,
+    /// Bytes of the rows that are saved for the read in progress.
+    read_undo: u64,
     /// Counts freezes for checkpoints; its parity selects the bitmaps that are written to.
     epoch: u32,
     /// Pages touched in this epoch.
@@ -169,6 +171,7 @@ impl Table {
             groups,
             pages: Vec::new(),
             len: 0,
+            read_undo: 0,
             epoch: 1,
             dirty: Vec::new(),
             checkpoint: None,
@@ -224,6 +227,12 @@ impl Table {
     #[must_use]
     pub const fn memory_bytes(&self) -> u64 {
         self.memory
+    }
+
+    /// Bytes of the rows that have changed since the read in progress began, as they were.
+    #[must_use]
+    pub const fn read_undo_bytes(&self) -> u64 {
+        self.read_undo
     }
 
     /// Enters into `memory` that something grew or shrank.

@@ -226,8 +226,10 @@ impl Extremes {
             return Ok(false);
         }
         self.reading = false;
-        for row in 0..self.copied.len() {
-            let key = self.copied.key_bytes(row);
+        // Not kept: who reads may take long.
+        let copied = std::mem::take(&mut self.copied);
+        for row in 0..copied.len() {
+            let key = copied.key_bytes(row);
             let group = &key[..group_length(key)];
             match self.read.get_mut(group) {
                 Some([least, greatest]) => {

@@ -18,8 +18,9 @@ use std::time::{Duration, Instant};
 
 /// How long a read waits for rows before it gives up.
 const READ_PATIENCE: Duration = Duration::from_secs(60);
-/// How long one waits before a read is asked for again.
+/// How long one waits before a read is asked for again, at first and at most.
 const AGAIN_AFTER: Duration = Duration::from_micros(500);
+const LONGEST_AGAIN: Duration = Duration::from_millis(50);
 
 /// The rows of views as of one epoch.
 #[derive(Clone, Debug)]
@@ -177,7 +178,7 @@ impl Pipeline {
     /// `Plan` for a view it does not have, `NotRunning` when it has failed or stopped, `Timeout`.
     pub fn scan(&self, views: &[String]) -> Result<Scan> {
         loop {
-            if let Some(scan) = self.begin_scan(views, None)?.finish(u64::MAX)? {
+            if let Some(scan) = self.begin_scan(views, None, &|| true)?.finish(u64::MAX)? {
                 return Ok(scan);
             }
         }
@@ -185,11 +186,16 @@ impl Pipeline {
 
     /// Begins a scan: returns as soon as it is known which epoch it is of. With a position and a
     /// patience it is of the first epoch that shows the log of changes up to there; of the newest one
-    /// if the pipeline is paused.
+    /// if the pipeline is paused. While others read the views it waits, for as long as it `is_wanted`.
     ///
     /// # Errors
     /// As [`Pipeline::scan`].
-    pub fn begin_scan(&self, views: &[String], at: Option<(u64, Duration)>) -> Result<BegunScan> {
+    pub fn begin_scan(
+        &self,
+        views: &[String],
+        at: Option<(u64, Duration)>,
+        is_wanted: &dyn Fn() -> bool,
+    ) -> Result<BegunScan> {
         let spec = self.running()?;
         let found = views.iter().map(|name| view_of(&spec, name).cloned()).collect::<Result<Vec<_>>>()?;
         let position = at.map(|(position, _)| position);
@@ -201,7 +207,11 @@ impl Pipeline {
                 let (pipeline, workers) = (self.name().to_owned(), spec.workers());
                 return Ok(BegunScan { moment, ticket, views: found, pipeline, workers });
             }
+            drop(ticket);
             self.wait_to_ask(began)?;
+            if !is_wanted() {
+                return Err(Error::Timeout(format!("others read {}, and nobody waits for it any more", self.name())));
+            }
         }
     }
 
@@ -261,11 +271,13 @@ impl Pipeline {
 
     /// Lets a moment pass before something is asked for again that another read was in the way of.
     fn wait_to_ask(&self, began: Instant) -> Result<()> {
-        if began.elapsed() >= READ_PATIENCE {
+        let waited = began.elapsed();
+        if waited >= READ_PATIENCE {
             let message = format!("others read {} for {READ_PATIENCE:?} and more: try again", self.name());
             return Err(Error::Timeout(message));
         }
-        std::thread::sleep(AGAIN_AFTER);
+        // Each time an epoch begins for it, and workers that others do not read give rows in vain.
+        std::thread::sleep((waited / 16).clamp(AGAIN_AFTER, LONGEST_AGAIN));
         Ok(())
     }
 

@@ -19,6 +19,9 @@ const DELTA_PART: usize = 4;
 /// The rolling base renews all pages sooner under even load; this is for pages changed more often.
 const MAX_DELTA_IMAGES: u32 = 2;
 
+/// So many undos of reads wait to be used again.
+const SPARE_UNDO: usize = 64;
+
 /// What a freeze is for.
 #[derive(Clone, Copy, Debug)]
 pub struct FreezeOptions<'a> {
@@ -252,8 +255,14 @@ impl Table {
         let page = &mut self.pages[index];
         page.pending &= !(1 << purpose as u8);
         if let Some(mut undo) = page.cold.undo[purpose as usize].take() {
+            if purpose == Purpose::Read {
+                self.read_undo -= undo.bytes();
+            }
             undo.reset();
-            self.spare_undo.push(undo);
+            // A read may have been in progress for long, and have those of all pages.
+            if purpose == Purpose::Checkpoint || self.spare_undo.len() < SPARE_UNDO {
+                self.spare_undo.push(undo);
+            }
         }
         if page.pending == 0 && page.touched == self.epoch {
             page.stamp = self.epoch;

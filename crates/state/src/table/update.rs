@@ -39,7 +39,10 @@ impl Table {
         }
         for purpose in [Purpose::Checkpoint, Purpose::Read] {
             if page.pending & 1 << purpose as u8 != 0 {
-                page.save(purpose, at, self.layout.stride, &mut self.spare_undo);
+                let saved = page.save(purpose, at, self.layout.stride, &mut self.spare_undo);
+                if purpose == Purpose::Read {
+                    self.read_undo += saved;
+                }
             }
         }
     }

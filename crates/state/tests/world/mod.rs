@@ -140,6 +140,7 @@ impl World {
             Op::EndRead => {
                 self.reading = None;
                 self.tables.iter_mut().for_each(Table::end_read);
+                assert!(self.tables.iter().all(|table| table.read_undo_bytes() == 0));
             }
             Op::Evict => {
                 for table in &mut self.tables {
