@@ -82,6 +82,12 @@ pub(crate) fn fills(plan: &Plan, manifest: Option<&Manifest>, groups: KeyGroups)
         let reads = |reader: NodeId| is_new(plan, &manifest.operators, reader);
         let operators = new_behind(plan, &manifest.operators, from);
         fills.extend(Fill::of(plan, from, reads, operators, vec![false; groups.count()]));
+        let forgets = plan.frees(from).is_some_and(|(_, groups)| groups);
+        if forgets && fills.last().is_some_and(|fill| fill.from == from) {
+            let name = &plan.nodes[from.0].name;
+            let message = format!("{name} has forgotten the groups that are final: what reads it must be made anew");
+            return Err(Error::Plan(message));
+        }
     }
     Ok(fills)
 }
@@ -136,6 +142,11 @@ impl Fill {
             readers_of(plan, from).filter(|reader| reads(*reader) && !plan.is_for_logs(*reader)).collect();
         let at_once = readers.iter().any(|reader| goes_by_time(plan, *reader));
         (!readers.is_empty()).then_some(Self { from, readers, operators, given, at_once })
+    }
+
+    /// Whether a node gets rows of it, maybe through others.
+    pub(crate) fn reaches(&self, plan: &Plan, node: NodeId) -> bool {
+        self.readers.contains(&node) || plan.nodes[node.0].inputs.iter().any(|input| self.reaches(plan, *input))
     }
 }
 

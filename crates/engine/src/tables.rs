@@ -443,7 +443,7 @@ mod tests {
     fn shape(operator: Operator, inputs: usize, types: &[DataType]) -> String {
         let input = node(Vec::new(), Operator::Materialize, &[DataType::Int64, DataType::Utf8]);
         let operator = node(vec![NodeId(0); inputs], operator, types);
-        let plan = Plan { nodes: vec![input, operator], views: Vec::new() };
+        let plan = Plan { nodes: vec![input, operator], ..Plan::default() };
         shape_of(&plan, NodeId(1)).expect("known")
     }
 
@@ -458,7 +458,7 @@ mod tests {
             let inputs = at.checked_sub(1).map(NodeId).into_iter().collect();
             nodes.push(Node { name: (*name).to_owned(), ..node(inputs, operator, &[DataType::Int64]) });
         }
-        Plan { nodes, views: Vec::new() }
+        Plan { nodes, ..Plan::default() }
     }
 
     #[test]
@@ -527,7 +527,7 @@ mod tests {
         };
         let types = [DataType::Int64, time, DataType::Int64];
         let operator = node(vec![NodeId(0)], Operator::Sessions(sessions), &types);
-        let mut plan = Plan { nodes: vec![input, operator], views: Vec::new() };
+        let mut plan = Plan { nodes: vec![input, operator], ..Plan::default() };
         let expected = "sessions of int64, timestamp(us), int64 by (#0: int64) less than 5 us apart in column 1 \
                         as [key 0, end]: 1 words, [rows: int64] over []";
         assert_eq!(shape_of(&plan, NodeId(1)).expect("known"), expected);

@@ -55,7 +55,7 @@ fn node_lines(plan: &Plan, node: &Node) -> Vec<String> {
         Operator::Unnest(unnest) => lines.push(format!("  elements: {}", unnested(unnest, &node.schema))),
         Operator::Aggregate(aggregation) => {
             lines.extend(aggregation_lines(aggregation));
-            lines.push("  state: one row a key".to_owned());
+            lines.extend(freeing_lines(plan, node));
         }
         Operator::Closing(closing) => lines.extend(closing_lines(plan, node, closing)),
         Operator::Sessions(sessions) => lines.extend(sessions_lines(plan, node, sessions)),
@@ -186,6 +186,16 @@ fn aggregation_lines(aggregation: &Aggregation) -> Vec<String> {
     if !calls.is_empty() {
         lines.push(format!("  aggregates: {}", calls.join(", ")));
     }
+    lines
+}
+
+/// What an aggregation keeps, and when it forgets that.
+fn freeing_lines(plan: &Plan, node: &Node) -> Vec<String> {
+    let Some((last, groups)) = growth::frees(plan, node) else { return vec!["  state: one row a key".to_owned()] };
+    let what = if groups { "forgotten when" } else { "forgets values of DISTINCT when" };
+    let time = node.schema.field(last.time).name();
+    let mut lines: Vec<String> = last.passing.iter().map(|p| passing_line(plan, what, time, *p)).collect();
+    lines.push(format!("  state: one row a key{}", if groups { " until it is forgotten" } else { "" }));
     lines
 }
 

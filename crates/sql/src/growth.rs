@@ -9,7 +9,7 @@ use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Column;
 use highwater_engine::plan::{
-    Aggregate, AggregateFunction, Aggregation, First, Join, JoinKind, Node, NodeId, Operator, Plan, Ranking,
+    Aggregate, AggregateFunction, Aggregation, Final, First, Join, JoinKind, Node, NodeId, Operator, Plan, Ranking,
     SessionColumn, Sessions,
 };
 use highwater_engine::source::Extent;
@@ -77,6 +77,9 @@ fn kept(plan: &Plan, node: &Node) -> Option<(Vec<Rows>, Vec<usize>)> {
             return None;
         }
         Operator::Watermark(_) => (vec![Rows::Keys(String::new())], vec![2 * WORD]),
+        Operator::Aggregate(aggregation) if frees(plan, node).is_some_and(|(_, groups)| groups) => {
+            (vec![Rows::Open], groups(plan, node, aggregation).1)
+        }
         Operator::Aggregate(aggregation) => groups(plan, node, aggregation),
         Operator::Closing(closing) => (vec![Rows::Open], groups(plan, node, &closing.aggregation).1),
         Operator::Sessions(sessions) => {
@@ -98,6 +101,12 @@ fn kept(plan: &Plan, node: &Node) -> Option<(Vec<Rows>, Vec<usize>)> {
         Operator::Lifetime(_) => (rows_of_node(plan, node), vec![row + BY_TIME]),
         Operator::Sink(_) => (vec![Rows::Interval], vec![row]),
     })
+}
+
+/// When a node forgets what it keeps of groups, and whether the groups go themselves.
+pub(crate) fn frees<'a>(plan: &'a Plan, node: &Node) -> Option<(&'a Final, bool)> {
+    let at = plan.nodes.iter().position(|other| other.name == node.name)?;
+    plan.frees(NodeId(at))
 }
 
 /// Groups with their accumulators, and the values that some of those need.

@@ -9,6 +9,7 @@ use crate::control::BACKFILLED;
 use crate::error::{Error, Result};
 use crate::fill::{Fill, Giving};
 use crate::keys::{ByKeyGroup, KeyCodec, ToFirst};
+use crate::ops::aggregate::Freeing;
 use crate::ops::by_rows;
 use crate::ops::expressions::Preparation;
 use crate::ops::grouping::Grouping;
@@ -132,7 +133,12 @@ impl<'s> Wiring<'_, 's> {
         let made = spec.run.step(&spec.plan.nodes[id.0].name, || tables::aggregate(&spec.tables(self.place), id));
         let (preparation, logic) = made.unzip();
         let keyed = self.keyed(id, preparation);
-        self.stateful(id, Inputs::dealt(vec![keyed]), logic)
+        let Some((last, groups)) = spec.frees(id) else {
+            return self.stateful(id, Inputs::dealt(vec![keyed]), logic);
+        };
+        let logic = logic.map(|logic| logic.freeing(Freeing::new(last, groups)));
+        let local = self.marks_of(&last.passing);
+        self.stateful(id, Inputs { dealt: vec![keyed], local }, logic)
     }
 
     pub(super) fn sessions(&mut self, id: NodeId) -> Built<'s> {

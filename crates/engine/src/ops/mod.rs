@@ -19,6 +19,7 @@ pub(crate) mod pairs;
 pub(crate) mod regroup;
 pub(crate) mod sessions;
 pub(crate) mod source;
+pub(crate) mod sweep;
 pub(crate) mod unnest;
 pub(crate) mod unpaired;
 pub(crate) mod upsert;

@@ -131,7 +131,7 @@ fn spec_of(times: &Arc<Times>) -> PipelineSpec {
         parallelism: Parallelism::Auto,
         name: "p".to_owned(),
         sql: Vec::new(),
-        plan: Plan { nodes, views: vec![view] },
+        plan: Plan { nodes, views: vec![view], ..Plan::default() },
         key_groups: KeyGroups::DEFAULT,
         settings: CheckpointSettings::default(),
     }

@@ -5,12 +5,15 @@
 //! to forget by, whatever is claimed of it elsewhere.
 
 use super::{Builder, Physical};
+use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::Operator as Op;
 use datafusion::physical_expr::ScalarFunctionExpr;
 use datafusion::physical_expr::expressions::{BinaryExpr, Column, Literal};
 use datafusion::physical_expr::split_conjunction;
-use highwater_engine::plan::{Aggregation, Forget, Hop, Join, JoinKind, NodeId, Operator, Passing, Unnest};
+use highwater_engine::plan::{
+    Aggregation, Closing, Final, Forget, Hop, Join, JoinKind, NodeId, Operator, Passing, Unnest,
+};
 
 /// By what a column's values are final: by all of these. None carries no watermark.
 pub(super) type Carried = Vec<Passing>;
@@ -43,7 +46,7 @@ impl Builder<'_> {
             Operator::Hop(hop) => of_hop(hop, input(0)),
             Operator::Unnest(unnest) => of_unnest(unnest, input(0)),
             Operator::Aggregate(aggregation) => of_keys(aggregation, input(0)),
-            Operator::Closing(closing) => of_keys(&closing.aggregation, input(0)),
+            Operator::Closing(closing) => of_closing(closing, input(0)),
             Operator::Materialize => input(0).to_vec(),
             Operator::Union => {
                 let of_column = |column: usize| both((0..inputs.len()).map(|at| &input(at)[column]));
@@ -59,6 +62,26 @@ impl Builder<'_> {
         };
         carried.resize(width, Carried::new());
         carried
+    }
+}
+
+/// What GROUP BY forgets.
+impl Builder<'_> {
+    /// When the groups of a node are final: of an aggregation of rows that only come, by the first of its
+    /// keys that carries a watermark.
+    pub(super) fn final_of(&self, node: NodeId) -> Option<Final> {
+        let node = &self.plan.nodes[node.0];
+        let (Operator::Aggregate(aggregation), [input]) = (&node.operator, node.inputs.as_slice()) else {
+            return None;
+        };
+        if !self.plan.nodes[input.0].append_only {
+            return None;
+        }
+        let is_time =
+            |key: usize| matches!(node.schema.field(key).data_type(), DataType::Timestamp(TimeUnit::Microsecond, _));
+        let mut keys = aggregation.keys.iter().map(|key| self.passing_of(*input, key)).enumerate();
+        let (time, passing) = keys.find(|(key, passing)| !passing.is_empty() && is_time(*key))?;
+        Some(Final { time, passing })
     }
 }
 
@@ -213,6 +236,15 @@ fn of_unnest(unnest: &Unnest, input: &[Carried]) -> Vec<Carried> {
 /// The keys; of results nothing is known.
 fn of_keys(aggregation: &Aggregation, input: &[Carried]) -> Vec<Carried> {
     aggregation.keys.iter().map(|key| of_expression(key, input)).collect()
+}
+
+/// The key by which groups are given; of the others it is not known how long after their values.
+fn of_closing(closing: &Closing, input: &[Carried]) -> Vec<Carried> {
+    let mut carried = of_keys(&closing.aggregation, input);
+    for (_, key) in carried.iter_mut().enumerate().filter(|(at, _)| *at != closing.time) {
+        key.clear();
+    }
+    carried
 }
 
 /// Columns that are keys: a value comes as long as it comes on one of the sides.
