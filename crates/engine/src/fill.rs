@@ -56,7 +56,7 @@ struct Kept {
 /// `Data` when what the checkpoint has of a fill is damaged.
 pub(crate) fn fills(plan: &Plan, manifest: Option<&Manifest>, groups: KeyGroups) -> Result<Vec<Fill>> {
     let Some(manifest) = manifest else { return Ok(Vec::new()) };
-    let mut fills = Vec::new();
+    let mut fills: Vec<Fill> = Vec::new();
     for from in (0..plan.nodes.len()).map(NodeId) {
         if !has_contents(&plan.nodes[from.0].operator) || is_new(plan, &manifest.operators, from) {
             continue;
