@@ -29,7 +29,8 @@ pub struct Plan {
     pub nodes: Vec<Node>,
     /// What can be read, by name.
     pub views: Vec<View>,
-    /// Of nodes whose groups come to be final by watermarks, when they are.
+    /// Of nodes whose groups come to be final by watermarks, when they are: of [`Operator::Aggregate`],
+    /// [`Operator::First`] and [`Operator::Regroup`].
     pub finals: BTreeMap<NodeId, Final>,
 }
 
@@ -57,10 +58,13 @@ impl Plan {
     /// view's own node are the view's rows, so that only the values beside them go.
     #[must_use]
     pub fn frees(&self, node: NodeId) -> Option<(&Final, bool)> {
-        let Operator::Aggregate(aggregation) = &self.nodes[node.0].operator else { return None };
+        let last = self.finals.get(&node)?;
         let is_shown = self.views.iter().any(|view| view.node == node);
-        let has_values = aggregation.aggregates.iter().any(|call| call.distinct);
-        self.finals.get(&node).filter(|_| !is_shown || has_values).map(|last| (last, !is_shown))
+        let has_values = match &self.nodes[node.0].operator {
+            Operator::Aggregate(aggregation) => aggregation.aggregates.iter().any(|call| call.distinct),
+            _ => false,
+        };
+        (!is_shown || has_values).then_some((last, !is_shown))
     }
 
     /// The change sources behind the right side of a temporal join: its left rows wait until all of

@@ -5,6 +5,7 @@ use crate::identity::{self, types};
 use crate::keys::KeyCodec;
 use crate::ops::accumulate::{self, Layout};
 use crate::ops::aggregate::{Aggregate, Closing, Shape};
+use crate::ops::departing::Departing;
 use crate::ops::distinct::Distinct;
 use crate::ops::expressions::Preparation;
 use crate::ops::extremes::Extremes;
@@ -21,7 +22,7 @@ use crate::ops::sessions::{self, Sessions};
 use crate::ops::source::Place;
 use crate::ops::upsert::{Keying, Upsert};
 use crate::ops::watermark::{Bound, KEEPER_WORDS, Keeper};
-use crate::plan::{self, Aggregation, NodeId, Operator, Plan, Ranking, SessionColumn};
+use crate::plan::{self, Aggregation, Final, NodeId, Operator, Plan, Ranking, SessionColumn};
 use crate::run::is_of;
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion_physical_expr::PhysicalExpr;
@@ -387,6 +388,17 @@ pub(crate) fn regroup(tables: &Tables<'_>, node: NodeId) -> Result<(Grouping, Re
     let codecs = [row_codec(input)?, row_codec(&plan.schema)?];
     let schemas = [Arc::clone(input), Arc::clone(&plan.schema)];
     Ok((grouping, Regroup::new(regroup.recompute.start()?, gathered, schemas, codecs)))
+}
+
+/// What lets the rows of first rows or of groups that are computed anew leave.
+pub(crate) fn departing(plan: &Plan, node: NodeId, last: &Final) -> Result<Departing> {
+    let node = &plan.nodes[node.0];
+    let keys = match &node.operator {
+        Operator::First(first) => &first.keys,
+        Operator::Regroup(regroup) => &regroup.keys,
+        _ => unreachable!("called for rows by group"),
+    };
+    Departing::new(last, keys, &plan.nodes[node.inputs[0].0].schema)
 }
 
 /// Rows that can be looked up, on one worker.

@@ -288,6 +288,7 @@ impl Database {
             let inserts = node.inputs.iter().all(|input| plan.nodes[input.0].append_only);
             let keeps = match &node.operator {
                 Operator::Join(join) => join.forgets.len() < node.inputs.len(),
+                Operator::Regroup(_) if plan.frees(plan::NodeId(endless.len())).is_some() => false,
                 Operator::Regroup(_) | Operator::Materialize | Operator::Index(_) => true,
                 // It forgets what is not among the first rows, unless that may go again.
                 Operator::First(_) => !inserts,

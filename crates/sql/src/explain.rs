@@ -55,14 +55,20 @@ fn node_lines(plan: &Plan, node: &Node) -> Vec<String> {
         Operator::Unnest(unnest) => lines.push(format!("  elements: {}", unnested(unnest, &node.schema))),
         Operator::Aggregate(aggregation) => {
             lines.extend(aggregation_lines(aggregation));
-            lines.extend(freeing_lines(plan, node));
+            lines.extend(kept_lines(plan, node));
         }
         Operator::Closing(closing) => lines.extend(closing_lines(plan, node, closing)),
         Operator::Sessions(sessions) => lines.extend(sessions_lines(plan, node, sessions)),
         Operator::Union => {}
         Operator::Join(join) => lines.extend(join_lines(plan, node, join)),
-        Operator::First(first) => lines.extend(first_lines(first)),
-        Operator::Regroup(regroup) => lines.extend(regroup_lines(regroup)),
+        Operator::First(first) => {
+            lines.extend(first_lines(first));
+            lines.extend(freeing_lines(plan, node, "forgotten when", |key| told(&first.keys[key])));
+        }
+        Operator::Regroup(regroup) => {
+            lines.extend(regroup_lines(regroup));
+            lines.extend(freeing_lines(plan, node, "forgotten when", |key| told(&regroup.keys[key])));
+        }
         Operator::Lifetime(lifetime) => lines.extend(lifetime_lines(lifetime, &node.schema)),
         Operator::Materialize => lines.push("  state: one row for each distinct row".to_owned()),
         Operator::Index(index) => {
@@ -190,13 +196,22 @@ fn aggregation_lines(aggregation: &Aggregation) -> Vec<String> {
 }
 
 /// What an aggregation keeps, and when it forgets that.
-fn freeing_lines(plan: &Plan, node: &Node) -> Vec<String> {
-    let Some((last, groups)) = growth::frees(plan, node) else { return vec!["  state: one row a key".to_owned()] };
-    let what = if groups { "forgotten when" } else { "forgets values of DISTINCT when" };
-    let time = node.schema.field(last.time).name();
-    let mut lines: Vec<String> = last.passing.iter().map(|p| passing_line(plan, what, time, *p)).collect();
-    lines.push(format!("  state: one row a key{}", if groups { " until it is forgotten" } else { "" }));
+fn kept_lines(plan: &Plan, node: &Node) -> Vec<String> {
+    let what = match growth::frees(plan, node) {
+        Some((_, true)) => "forgotten when",
+        Some((_, false)) => "forgets values of DISTINCT when",
+        None => return vec!["  state: one row a key".to_owned()],
+    };
+    let mut lines = freeing_lines(plan, node, what, |key| node.schema.field(key).name().clone());
+    let until = if what == "forgotten when" { " until it is forgotten" } else { "" };
+    lines.push(format!("  state: one row a key{until}"));
     lines
+}
+
+/// When a node forgets groups, if it does; `key` is how a key of them is called.
+fn freeing_lines(plan: &Plan, node: &Node, what: &str, key: impl Fn(usize) -> String) -> Vec<String> {
+    let Some((last, _)) = growth::frees(plan, node) else { return Vec::new() };
+    last.passing.iter().map(|passing| passing_line(plan, what, &key(last.time), *passing)).collect()
 }
 
 fn closing_lines(plan: &Plan, node: &Node, closing: &Closing) -> Vec<String> {

@@ -94,6 +94,9 @@ fn kept(plan: &Plan, node: &Node) -> Option<(Vec<Rows>, Vec<usize>)> {
             (vec![Rows::Keys(key_names(node, &upsert.keys))], vec![keys + WORD + row + 1])
         }
         Operator::Join(join) => sides(plan, node, join),
+        Operator::First(_) | Operator::Regroup(_) if frees(plan, node).is_some() => {
+            (vec![Rows::Open], vec![input_bytes(0) + BY_GROUP])
+        }
         Operator::First(first) if plan.nodes[node.inputs[0].0].append_only => {
             (vec![of_first(first)], vec![input_bytes(0) + BY_GROUP])
         }

@@ -3,6 +3,7 @@
 pub(crate) mod accumulate;
 pub(crate) mod aggregate;
 pub(crate) mod by_rows;
+pub(crate) mod departing;
 pub(crate) mod distinct;
 pub(crate) mod expressions;
 pub(crate) mod extremes;

@@ -12,7 +12,7 @@ use datafusion::physical_expr::ScalarFunctionExpr;
 use datafusion::physical_expr::expressions::{BinaryExpr, Column, Literal};
 use datafusion::physical_expr::split_conjunction;
 use highwater_engine::plan::{
-    Aggregation, Closing, Final, Forget, Hop, Join, JoinKind, NodeId, Operator, Passing, Unnest,
+    Aggregation, Closing, Final, First, Forget, Hop, Join, JoinKind, NodeId, Operator, Passing, Unnest,
 };
 
 /// By what a column's values are final: by all of these. None carries no watermark.
@@ -56,7 +56,8 @@ impl Builder<'_> {
             Operator::Join(join) if join.temporal => Vec::new(),
             Operator::Join(join) => of_join(join, input(0), input(1), width),
             // What these give of a row comes, or goes again, when other rows do, or when it is time.
-            Operator::Sessions(_) | Operator::Upsert(_) | Operator::First(_) | Operator::Regroup(_) => Vec::new(),
+            Operator::First(first) => of_first(first, input(0)),
+            Operator::Sessions(_) | Operator::Upsert(_) | Operator::Regroup(_) => Vec::new(),
             Operator::Lifetime(_) => Vec::new(),
             Operator::Source(_) | Operator::Changes(_) | Operator::Index(_) | Operator::Sink(_) => Vec::new(),
         };
@@ -65,23 +66,39 @@ impl Builder<'_> {
     }
 }
 
-/// What GROUP BY forgets.
+/// What groups forget.
 impl Builder<'_> {
-    /// When the groups of a node are final: of an aggregation of rows that only come, by the first of its
-    /// keys that carries a watermark.
+    /// When the groups of a node are final: of rows that only come, by the first of their keys that carries
+    /// a watermark.
     pub(super) fn final_of(&self, node: NodeId) -> Option<Final> {
         let node = &self.plan.nodes[node.0];
-        let (Operator::Aggregate(aggregation), [input]) = (&node.operator, node.inputs.as_slice()) else {
-            return None;
+        let [input] = node.inputs.as_slice() else { return None };
+        let rows = &self.plan.nodes[input.0];
+        let keys = match &node.operator {
+            Operator::Aggregate(aggregation) if rows.append_only => &aggregation.keys,
+            Operator::First(first) if rows.append_only => &first.keys,
+            Operator::Regroup(regroup) if self.is_of_inserts(*input) => &regroup.keys,
+            _ => return None,
         };
-        if !self.plan.nodes[input.0].append_only {
-            return None;
-        }
-        let is_time =
-            |key: usize| matches!(node.schema.field(key).data_type(), DataType::Timestamp(TimeUnit::Microsecond, _));
-        let mut keys = aggregation.keys.iter().map(|key| self.passing_of(*input, key)).enumerate();
-        let (time, passing) = keys.find(|(key, passing)| !passing.is_empty() && is_time(*key))?;
+        let is_time = |key: &Physical| {
+            let of = key.data_type(&rows.schema);
+            of.is_ok_and(|of| matches!(of, DataType::Timestamp(TimeUnit::Microsecond, _)))
+        };
+        let mut passing = keys.iter().map(|key| (is_time(key), self.passing_of(*input, key))).enumerate();
+        let (time, (_, passing)) = passing.find(|(_, (is_time, passing))| *is_time && !passing.is_empty())?;
         Some(Final { time, passing })
+    }
+
+    /// Whether a node gives rows that only come, or the first ones of such.
+    fn is_of_inserts(&self, node: NodeId) -> bool {
+        let node = &self.plan.nodes[node.0];
+        let mut inputs = node.inputs.iter();
+        node.append_only
+            || match &node.operator {
+                Operator::Map(_) => inputs.all(|input| self.is_of_inserts(*input)),
+                Operator::First(_) => inputs.all(|input| self.plan.nodes[input.0].append_only),
+                _ => false,
+            }
     }
 }
 
@@ -243,6 +260,15 @@ fn of_closing(closing: &Closing, input: &[Carried]) -> Vec<Carried> {
     let mut carried = of_keys(&closing.aggregation, input);
     for (_, key) in carried.iter_mut().enumerate().filter(|(at, _)| *at != closing.time) {
         key.clear();
+    }
+    carried
+}
+
+/// Columns that are keys: what is given of a group changes with its rows alone.
+fn of_first(first: &First, input: &[Carried]) -> Vec<Carried> {
+    let mut carried = vec![Carried::new(); input.len()];
+    for key in first.keys.iter().filter_map(|key| key.downcast_ref::<Column>()) {
+        carried[key.index()].clone_from(&input[key.index()]);
     }
     carried
 }
