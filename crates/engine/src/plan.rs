@@ -30,7 +30,7 @@ pub struct Plan {
     /// What can be read, by name.
     pub views: Vec<View>,
     /// Of nodes whose groups come to be final by watermarks, when they are: of [`Operator::Aggregate`],
-    /// [`Operator::First`] and [`Operator::Regroup`].
+    /// [`Operator::First`], [`Operator::Regroup`] and [`Operator::Sessions`].
     pub finals: BTreeMap<NodeId, Final>,
 }
 
@@ -230,7 +230,8 @@ pub struct Passing {
 /// When no row of a group comes any more, nor goes: when the value of one of its keys is final.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Final {
-    /// Which of the keys, a timestamp in microseconds. A group without one is never final.
+    /// Which of the keys, a timestamp in microseconds; of sessions, which column of the input. A group without
+    /// one is never final.
     pub time: usize,
     /// When its values are final: when they are by all of these. Not empty.
     pub passing: Vec<Passing>,

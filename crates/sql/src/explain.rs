@@ -226,6 +226,7 @@ fn sessions_lines(plan: &Plan, node: &Node, sessions: &Sessions) -> Vec<String> 
     let mut lines = aggregation_lines(&sessions.aggregation);
     let time = plan.nodes[node.inputs[0].0].schema.field(sessions.time).name();
     lines.push(format!("  session: rows of which {time} is less than {} us after that of another", sessions.gap_us));
+    lines.extend(freeing_lines(plan, node, "forgotten when", |_| format!("the last {time} + {} us", sessions.gap_us)));
     lines.push("  state: one row a session".to_owned());
     lines
 }

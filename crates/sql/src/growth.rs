@@ -86,7 +86,8 @@ fn kept(plan: &Plan, node: &Node) -> Option<(Vec<Rows>, Vec<usize>)> {
             let is_key = |column: &SessionColumn| matches!(column, SessionColumn::Key(_));
             let columns = sessions.columns.iter().enumerate().filter(|(_, column)| is_key(column));
             let keys: usize = columns.map(|(at, _)| width(node.schema.field(at).data_type())).sum();
-            (vec![sessions_of(node, sessions)], vec![keys + words_of(&sessions.aggregation) + BY_SESSION])
+            let rows = if frees(plan, node).is_some() { Rows::Open } else { sessions_of(node, sessions) };
+            (vec![rows], vec![keys + words_of(&sessions.aggregation) + BY_SESSION])
         }
         Operator::Materialize => (input(), vec![row + WORD]),
         Operator::Upsert(upsert) => {

@@ -15,6 +15,7 @@ use crate::ops::departing::Departing;
 use crate::ops::expressions::Preparation;
 use crate::ops::grouping::Grouping;
 use crate::ops::outbox::Outbox;
+use crate::ops::sessions;
 use crate::ops::source::SourceSplits;
 use crate::parcel::Parcel;
 use crate::plan::{Join, NodeId, OnError, Operator};
@@ -147,7 +148,12 @@ impl<'s> Wiring<'_, 's> {
         let made = spec.run.step(&spec.plan.nodes[id.0].name, || tables::sessions(&spec.tables(self.place), id));
         let (preparation, logic) = made.unzip();
         let keyed = self.keyed(id, preparation);
-        self.stateful(id, Inputs::dealt(vec![keyed]), logic)
+        let Some((last, _)) = spec.frees(id) else {
+            return self.stateful(id, Inputs::dealt(vec![keyed]), logic);
+        };
+        let logic = logic.map(|logic| logic.freeing(sessions::Freeing::new(last)));
+        let local = self.marks_of(&last.passing);
+        self.stateful(id, Inputs { dealt: vec![keyed], local }, logic)
     }
 
     pub(super) fn materialize(&mut self, id: NodeId) -> Built<'s> {

@@ -64,7 +64,8 @@ impl Departing {
         if bound == NEVER || !gathered.is_loaded() {
             return Ok(true);
         }
-        let Some(pages) = self.sweep.next(gathered.rows_of(0)) else { return Ok(true) };
+        let rows = gathered.rows_of(0);
+        let Some(pages) = self.sweep.next(rows.len(), rows.page_count()) else { return Ok(true) };
         let mut slots = Vec::new();
         for page in pages {
             gathered.rows_of(0).live_slots(page, &mut slots)?;

@@ -5,7 +5,6 @@
 //! epoch made many. So a row is looked at a few times, whatever the watermark does, and the state is at
 //! most some times what stays. Invariant: a sweep that has begun looks at each page that there was then.
 
-use highwater_state::Table;
 use std::ops::Range;
 
 /// Fewer rows are not looked at.
@@ -39,10 +38,9 @@ impl Sweep {
         self
     }
 
-    /// The next pages to look at after the open epoch; none when those were enough. Rows that can go are
-    /// deleted before it is asked again. All of the table is loaded.
-    pub(crate) fn next(&mut self, table: &Table) -> Option<Range<usize>> {
-        let (rows, pages) = (table.len(), table.page_count());
+    /// The next pages to look at after the open epoch, of a table with so many rows on so many pages; none
+    /// when those were enough. Rows that can go are deleted before it is asked again.
+    pub(crate) fn next(&mut self, rows: u64, pages: usize) -> Option<Range<usize>> {
         // Of all pages twice the share that this epoch's rows are of all rows.
         let made = (pages as u64).saturating_mul(2).saturating_mul(rows.saturating_sub(self.rows)) / rows.max(1);
         let left = *self.left.get_or_insert(PAGES.saturating_add(usize::try_from(made).unwrap_or(usize::MAX)));
@@ -68,7 +66,7 @@ impl Sweep {
 mod tests {
     use super::*;
     use highwater_core::{KeyGroups, OperatorId};
-    use highwater_state::{KeyKind, Slot, TableId, TableOptions, hash_u64};
+    use highwater_state::{KeyKind, Slot, Table, TableId, TableOptions, hash_u64};
 
     fn table() -> Table {
         let groups = KeyGroups::new(4).expect("a power of two");
@@ -87,7 +85,7 @@ mod tests {
     /// After an epoch, deletes the keys below a number on the pages that are looked at; gives how many these were.
     fn sweep(sweep: &mut Sweep, table: &mut Table, below: u64) -> usize {
         let mut looked = 0;
-        while let Some(pages) = sweep.next(table) {
+        while let Some(pages) = sweep.next(table.len(), table.page_count()) {
             assert!(pages.len() <= PAGES, "in one go");
             looked += pages.len();
             for page in pages {

@@ -75,6 +75,10 @@ impl Builder<'_> {
         let [input] = node.inputs.as_slice() else { return None };
         let rows = &self.plan.nodes[input.0];
         let keys = match &node.operator {
+            Operator::Sessions(sessions) if rows.append_only => {
+                let passing = self.carried[input.0].get(sessions.time).filter(|passing| !passing.is_empty())?.clone();
+                return Some(Final { time: sessions.time, passing });
+            }
             Operator::Aggregate(aggregation) if rows.append_only => &aggregation.keys,
             Operator::First(first) if rows.append_only => &first.keys,
             Operator::Regroup(regroup) if self.is_of_inserts(*input) => &regroup.keys,

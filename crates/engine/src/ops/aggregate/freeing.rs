@@ -84,7 +84,8 @@ impl Aggregate {
         }
         while let Some(sweep) = freeing.sweeps.get_mut(freeing.at) {
             let part = Part::of(freeing.at);
-            let Some(pages) = self.swept(part, freeing.groups).and_then(|table| sweep.next(table)) else {
+            let table = self.swept(part, freeing.groups);
+            let Some(pages) = table.and_then(|table| sweep.next(table.len(), table.page_count())) else {
                 freeing.at += 1;
                 continue;
             };
