@@ -146,7 +146,12 @@ impl Fill {
 
     /// Whether a node gets rows of it, maybe through others.
     pub(crate) fn reaches(&self, plan: &Plan, node: NodeId) -> bool {
-        self.readers.contains(&node) || plan.nodes[node.0].inputs.iter().any(|input| self.reaches(plan, *input))
+        let mut reached: Vec<bool> = Vec::with_capacity(node.0 + 1);
+        for (at, this) in plan.nodes[..=node.0].iter().enumerate() {
+            let is_reached = this.inputs.iter().any(|input| reached[input.0]);
+            reached.push(is_reached || self.readers.contains(&NodeId(at)));
+        }
+        reached[node.0]
     }
 }
 

@@ -46,7 +46,7 @@ impl Builder<'_> {
             Operator::Hop(hop) => of_hop(hop, input(0)),
             Operator::Unnest(unnest) => of_unnest(unnest, input(0)),
             Operator::Aggregate(aggregation) => of_keys(aggregation, input(0)),
-            Operator::Closing(closing) => of_closing(closing, input(0)),
+            Operator::Closing(closing) => of_closing(closing, input(0), self.windows_of(inputs[0])),
             Operator::Materialize => input(0).to_vec(),
             Operator::Union => {
                 let of_column = |column: usize| both((0..inputs.len()).map(|at| &input(at)[column]));
@@ -55,14 +55,20 @@ impl Builder<'_> {
             // Its rows may have waited while the watermark went on.
             Operator::Join(join) if join.temporal => Vec::new(),
             Operator::Join(join) => of_join(join, input(0), input(1), width),
-            // What these give of a row comes, or goes again, when other rows do, or when it is time.
             Operator::First(first) => of_first(first, input(0)),
+            // What these give of a row comes, or goes again, when other rows do, or when it is time.
             Operator::Sessions(_) | Operator::Upsert(_) | Operator::Regroup(_) => Vec::new(),
             Operator::Lifetime(_) => Vec::new(),
             Operator::Source(_) | Operator::Changes(_) | Operator::Index(_) | Operator::Sink(_) => Vec::new(),
         };
         carried.resize(width, Carried::new());
         carried
+    }
+
+    /// Where the columns of the windows of a HOP begin, if a node is one.
+    fn windows_of(&self, node: NodeId) -> Option<usize> {
+        let node = &self.plan.nodes[node.0];
+        matches!(node.operator, Operator::Hop(_)).then(|| node.schema.fields().len() - 2)
     }
 }
 
@@ -259,13 +265,33 @@ fn of_keys(aggregation: &Aggregation, input: &[Carried]) -> Vec<Carried> {
     aggregation.keys.iter().map(|key| of_expression(key, input)).collect()
 }
 
-/// The key by which groups are given; of the others it is not known how long after their values.
-fn of_closing(closing: &Closing, input: &[Carried]) -> Vec<Carried> {
+/// The key by which groups are given, and those that are always as far from it: these are final with it. Of the
+/// others it is not known how long after their values groups are given. `windows` is where the columns of a HOP's
+/// windows begin, if the input is one.
+fn of_closing(closing: &Closing, input: &[Carried], windows: Option<usize>) -> Vec<Carried> {
+    let keys = &closing.aggregation.keys;
+    let is_of_window = |key: &Physical| {
+        let column = base_of(key).downcast_ref::<Column>();
+        column.zip(windows).is_some_and(|(column, first)| column.index() >= first)
+    };
+    let time = &keys[closing.time];
     let mut carried = of_keys(&closing.aggregation, input);
-    for (_, key) in carried.iter_mut().enumerate().filter(|(at, _)| *at != closing.time) {
-        key.clear();
+    for (key, carried) in keys.iter().zip(&mut carried) {
+        if base_of(key) != base_of(time) && !(is_of_window(key) && is_of_window(time)) {
+            carried.clear();
+        }
     }
     carried
+}
+
+/// What an expression moves by intervals of fixed length.
+fn base_of(expr: &Physical) -> &Physical {
+    match expr.downcast_ref::<BinaryExpr>() {
+        Some(binary) if matches!(binary.op(), Op::Plus | Op::Minus) && micros_of(binary.right()).is_some() => {
+            base_of(binary.left())
+        }
+        _ => expr,
+    }
 }
 
 /// Columns that are keys: what is given of a group changes with its rows alone.
