@@ -56,7 +56,7 @@ struct Kept {
 /// `Data` when what the checkpoint has of a fill is damaged.
 pub(crate) fn fills(plan: &Plan, manifest: Option<&Manifest>, groups: KeyGroups) -> Result<Vec<Fill>> {
     let Some(manifest) = manifest else { return Ok(Vec::new()) };
-    let mut fills = Vec::new();
+    let mut fills: Vec<Fill> = Vec::new();
     for from in (0..plan.nodes.len()).map(NodeId) {
         if !has_contents(&plan.nodes[from.0].operator) || is_new(plan, &manifest.operators, from) {
             continue;
@@ -82,6 +82,12 @@ pub(crate) fn fills(plan: &Plan, manifest: Option<&Manifest>, groups: KeyGroups)
         let reads = |reader: NodeId| is_new(plan, &manifest.operators, reader);
         let operators = new_behind(plan, &manifest.operators, from);
         fills.extend(Fill::of(plan, from, reads, operators, vec![false; groups.count()]));
+        let forgets = plan.frees(from).is_some_and(|(_, groups)| groups);
+        if forgets && fills.last().is_some_and(|fill| fill.from == from) {
+            let name = &plan.nodes[from.0].name;
+            let message = format!("{name} has forgotten the groups that are final: what reads it must be made anew");
+            return Err(Error::Plan(message));
+        }
     }
     Ok(fills)
 }
@@ -136,6 +142,16 @@ impl Fill {
             readers_of(plan, from).filter(|reader| reads(*reader) && !plan.is_for_logs(*reader)).collect();
         let at_once = readers.iter().any(|reader| goes_by_time(plan, *reader));
         (!readers.is_empty()).then_some(Self { from, readers, operators, given, at_once })
+    }
+
+    /// Whether a node gets rows of it, maybe through others.
+    pub(crate) fn reaches(&self, plan: &Plan, node: NodeId) -> bool {
+        let mut reached: Vec<bool> = Vec::with_capacity(node.0 + 1);
+        for (at, this) in plan.nodes[..=node.0].iter().enumerate() {
+            let is_reached = this.inputs.iter().any(|input| reached[input.0]);
+            reached.push(is_reached || self.readers.contains(&NodeId(at)));
+        }
+        reached[node.0]
     }
 }
 

@@ -15,7 +15,7 @@ use arrow::datatypes::{DataType, SchemaRef};
 use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::expressions::Column;
 use std::any::Any;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// The place of a node in [`Plan::nodes`].
@@ -32,6 +32,9 @@ pub struct Plan {
     pub nodes: Vec<Node>,
     /// What can be read, by name.
     pub views: Vec<View>,
+    /// Of nodes whose groups come to be final by watermarks, when they are: of [`Operator::Aggregate`],
+    /// [`Operator::First`], [`Operator::Regroup`] and [`Operator::Sessions`].
+    pub finals: BTreeMap<NodeId, Final>,
 }
 
 impl Plan {
@@ -52,6 +55,19 @@ impl Plan {
             }
             _ => false,
         }
+    }
+
+    /// When what a node keeps of groups can be forgotten, and whether the groups themselves can: those of a
+    /// view's own node are the view's rows, so that only the values beside them go.
+    #[must_use]
+    pub fn frees(&self, node: NodeId) -> Option<(&Final, bool)> {
+        let last = self.finals.get(&node)?;
+        let is_shown = self.views.iter().any(|view| view.node == node);
+        let has_values = match &self.nodes[node.0].operator {
+            Operator::Aggregate(aggregation) => aggregation.aggregates.iter().any(|call| call.distinct),
+            _ => false,
+        };
+        (!is_shown || has_values).then_some((last, !is_shown))
     }
 
     /// The change sources behind the right side of a temporal join: its left rows wait until all of
@@ -212,6 +228,16 @@ pub struct Passing {
     pub watermark: NodeId,
     /// How far it must be beyond the value.
     pub after_us: i64,
+}
+
+/// When no row of a group comes any more, nor goes: when the value of one of its keys is final.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Final {
+    /// Which of the keys, a timestamp in microseconds; of sessions, which column of the input. A group without
+    /// one is never final.
+    pub time: usize,
+    /// When its values are final: when they are by all of these. Not empty.
+    pub passing: Vec<Passing>,
 }
 
 /// A GROUP BY whose groups are given when they are final.
@@ -539,7 +565,7 @@ mod tests {
             append_only: false,
             on_error: OnError::Fail,
         };
-        let plan = Plan { nodes: nodes.into_iter().map(node).collect(), views: Vec::new() };
+        let plan = Plan { nodes: nodes.into_iter().map(node).collect(), ..Plan::default() };
         let for_logs: Vec<usize> = (0..plan.nodes.len()).filter(|&at| plan.is_for_logs(NodeId(at))).collect();
         assert_eq!(for_logs, [1, 2, 3, 5]);
     }

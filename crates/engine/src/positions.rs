@@ -173,7 +173,7 @@ mod tests {
             append_only: true,
             on_error: OnError::Fail,
         };
-        Plan { nodes: sinks.iter().map(node).collect(), views: Vec::new() }
+        Plan { nodes: sinks.iter().map(node).collect(), ..Plan::default() }
     }
 
     /// A checkpoint of a plan as it is now.

@@ -19,7 +19,7 @@ use crate::lost::{self, AheadSinks, ahead_sinks};
 use crate::ops::outbox::OutboxSetup;
 use crate::ops::source::{Place, SourceSetup};
 use crate::outside::{Asker, Outside};
-use crate::plan::{Node, NodeId, Operator, Plan};
+use crate::plan::{Final, Node, NodeId, Operator, Plan};
 use crate::positions::{Positions, change_sources, check_positions};
 use crate::reads::Reads;
 use crate::shared::{Failure, Run};
@@ -557,6 +557,12 @@ impl RunSpec {
     /// The fills of a node, with the numbers that they have among all that tells of a supply.
     pub(crate) fn fills_of(&self, node: NodeId) -> impl Iterator<Item = (usize, &Fill)> {
         self.fills().filter(move |(_, fill)| fill.from == node)
+    }
+
+    /// What of [`Plan::frees`] holds in this run. What gets rows by a fill that is not over forgets nothing: they may
+    /// be of groups that are final.
+    pub(crate) fn frees(&self, node: NodeId) -> Option<(&Final, bool)> {
+        self.plan.frees(node).filter(|_| !self.fills.iter().any(|fill| fill.reaches(&self.plan, node)))
     }
 
     /// All fills, with their numbers, which follow on those of the nodes.

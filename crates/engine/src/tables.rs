@@ -5,6 +5,7 @@ use crate::identity::{self, types};
 use crate::keys::KeyCodec;
 use crate::ops::accumulate::{self, Layout};
 use crate::ops::aggregate::{Aggregate, Closing, Shape};
+use crate::ops::departing::Departing;
 use crate::ops::distinct::Distinct;
 use crate::ops::expressions::Preparation;
 use crate::ops::extremes::Extremes;
@@ -21,7 +22,7 @@ use crate::ops::sessions::{self, Sessions};
 use crate::ops::source::Place;
 use crate::ops::upsert::{Keying, Upsert};
 use crate::ops::watermark::{Bound, KEEPER_WORDS, Keeper};
-use crate::plan::{self, Aggregation, NodeId, Operator, Plan, Ranking, SessionColumn};
+use crate::plan::{self, Aggregation, Final, NodeId, Operator, Plan, Ranking, SessionColumn};
 use crate::run::is_of;
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion_physical_expr::PhysicalExpr;
@@ -389,6 +390,17 @@ pub(crate) fn regroup(tables: &Tables<'_>, node: NodeId) -> Result<(Grouping, Re
     Ok((grouping, Regroup::new(regroup.recompute.start()?, gathered, schemas, codecs)))
 }
 
+/// What lets the rows of first rows or of groups that are computed anew leave.
+pub(crate) fn departing(plan: &Plan, node: NodeId, last: &Final) -> Result<Departing> {
+    let node = &plan.nodes[node.0];
+    let keys = match &node.operator {
+        Operator::First(first) => &first.keys,
+        Operator::Regroup(regroup) => &regroup.keys,
+        _ => unreachable!("called for rows by group"),
+    };
+    Departing::new(last, keys, &plan.nodes[node.inputs[0].0].schema)
+}
+
 /// Rows that can be looked up, on one worker.
 pub(crate) fn index(tables: &Tables<'_>, node: NodeId) -> Result<(Grouping, Index)> {
     let plan = &tables.plan.nodes[node.0];
@@ -443,7 +455,7 @@ mod tests {
     fn shape(operator: Operator, inputs: usize, types: &[DataType]) -> String {
         let input = node(Vec::new(), Operator::Materialize, &[DataType::Int64, DataType::Utf8]);
         let operator = node(vec![NodeId(0); inputs], operator, types);
-        let plan = Plan { nodes: vec![input, operator], views: Vec::new() };
+        let plan = Plan { nodes: vec![input, operator], ..Plan::default() };
         shape_of(&plan, NodeId(1)).expect("known")
     }
 
@@ -458,7 +470,7 @@ mod tests {
             let inputs = at.checked_sub(1).map(NodeId).into_iter().collect();
             nodes.push(Node { name: (*name).to_owned(), ..node(inputs, operator, &[DataType::Int64]) });
         }
-        Plan { nodes, views: Vec::new() }
+        Plan { nodes, ..Plan::default() }
     }
 
     #[test]
@@ -527,7 +539,7 @@ mod tests {
         };
         let types = [DataType::Int64, time, DataType::Int64];
         let operator = node(vec![NodeId(0)], Operator::Sessions(sessions), &types);
-        let mut plan = Plan { nodes: vec![input, operator], views: Vec::new() };
+        let mut plan = Plan { nodes: vec![input, operator], ..Plan::default() };
         let expected = "sessions of int64, timestamp(us), int64 by (#0: int64) less than 5 us apart in column 1 \
                         as [key 0, end]: 1 words, [rows: int64] over []";
         assert_eq!(shape_of(&plan, NodeId(1)).expect("known"), expected);

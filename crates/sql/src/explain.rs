@@ -58,14 +58,20 @@ fn node_lines(plan: &Plan, node: &Node, keys: &[Key]) -> Vec<String> {
         Operator::Unnest(unnest) => lines.push(format!("  elements: {}", unnested(unnest, &node.schema))),
         Operator::Aggregate(aggregation) => {
             lines.extend(aggregation_lines(aggregation));
-            lines.push("  state: one row a key".to_owned());
+            lines.extend(kept_lines(plan, node));
         }
         Operator::Closing(closing) => lines.extend(closing_lines(plan, node, closing)),
         Operator::Sessions(sessions) => lines.extend(sessions_lines(plan, node, sessions)),
         Operator::Union => {}
         Operator::Join(join) => lines.extend(join_lines(plan, node, join)),
-        Operator::First(first) => lines.extend(first_lines(first)),
-        Operator::Regroup(regroup) => lines.extend(regroup_lines(regroup)),
+        Operator::First(first) => {
+            lines.extend(first_lines(first));
+            lines.extend(freeing_lines(plan, node, "forgotten when", |key| told(&first.keys[key])));
+        }
+        Operator::Regroup(regroup) => {
+            lines.extend(regroup_lines(regroup));
+            lines.extend(freeing_lines(plan, node, "forgotten when", |key| told(&regroup.keys[key])));
+        }
         Operator::Lifetime(lifetime) => lines.extend(lifetime_lines(lifetime, &node.schema)),
         Operator::Materialize => lines.push("  state: one row for each distinct row".to_owned()),
         Operator::Index(index) => {
@@ -209,6 +215,25 @@ fn aggregation_lines(aggregation: &Aggregation) -> Vec<String> {
     lines
 }
 
+/// What an aggregation keeps, and when it forgets that.
+fn kept_lines(plan: &Plan, node: &Node) -> Vec<String> {
+    let what = match growth::frees(plan, node) {
+        Some((_, true)) => "forgotten when",
+        Some((_, false)) => "forgets values of DISTINCT when",
+        None => return vec!["  state: one row a key".to_owned()],
+    };
+    let mut lines = freeing_lines(plan, node, what, |key| node.schema.field(key).name().clone());
+    let until = if what == "forgotten when" { " until it is forgotten" } else { "" };
+    lines.push(format!("  state: one row a key{until}"));
+    lines
+}
+
+/// When a node forgets groups, if it does; `key` is how a key of them is called.
+fn freeing_lines(plan: &Plan, node: &Node, what: &str, key: impl Fn(usize) -> String) -> Vec<String> {
+    let Some((last, _)) = growth::frees(plan, node) else { return Vec::new() };
+    last.passing.iter().map(|passing| passing_line(plan, what, &key(last.time), *passing)).collect()
+}
+
 fn closing_lines(plan: &Plan, node: &Node, closing: &Closing) -> Vec<String> {
     let mut lines = aggregation_lines(&closing.aggregation);
     let time = node.schema.field(closing.time).name();
@@ -221,6 +246,7 @@ fn sessions_lines(plan: &Plan, node: &Node, sessions: &Sessions) -> Vec<String> 
     let mut lines = aggregation_lines(&sessions.aggregation);
     let time = plan.nodes[node.inputs[0].0].schema.field(sessions.time).name();
     lines.push(format!("  session: rows of which {time} is less than {} us after that of another", sessions.gap_us));
+    lines.extend(freeing_lines(plan, node, "forgotten when", |_| format!("the last {time} + {} us", sessions.gap_us)));
     lines.push("  state: one row a session".to_owned());
     lines
 }

@@ -9,7 +9,7 @@ use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Column;
 use highwater_engine::plan::{
-    Aggregate, AggregateFunction, Aggregation, First, Join, JoinKind, Node, NodeId, Operator, Plan, Ranking,
+    Aggregate, AggregateFunction, Aggregation, Final, First, Join, JoinKind, Node, NodeId, Operator, Plan, Ranking,
     SessionColumn, Sessions,
 };
 use highwater_engine::source::Extent;
@@ -77,13 +77,17 @@ fn kept(plan: &Plan, node: &Node) -> Option<(Vec<Rows>, Vec<usize>)> {
             return None;
         }
         Operator::Watermark(_) => (vec![Rows::Keys(String::new())], vec![2 * WORD]),
+        Operator::Aggregate(aggregation) if frees(plan, node).is_some_and(|(_, groups)| groups) => {
+            (vec![Rows::Open], groups(plan, node, aggregation).1)
+        }
         Operator::Aggregate(aggregation) => groups(plan, node, aggregation),
         Operator::Closing(closing) => (vec![Rows::Open], groups(plan, node, &closing.aggregation).1),
         Operator::Sessions(sessions) => {
             let is_key = |column: &SessionColumn| matches!(column, SessionColumn::Key(_));
             let columns = sessions.columns.iter().enumerate().filter(|(_, column)| is_key(column));
             let keys: usize = columns.map(|(at, _)| width(node.schema.field(at).data_type())).sum();
-            (vec![sessions_of(node, sessions)], vec![keys + words_of(&sessions.aggregation) + BY_SESSION])
+            let rows = if frees(plan, node).is_some() { Rows::Open } else { sessions_of(node, sessions) };
+            (vec![rows], vec![keys + words_of(&sessions.aggregation) + BY_SESSION])
         }
         Operator::Materialize => (input(), vec![row + WORD]),
         Operator::Upsert(upsert) => {
@@ -91,6 +95,9 @@ fn kept(plan: &Plan, node: &Node) -> Option<(Vec<Rows>, Vec<usize>)> {
             (vec![Rows::Keys(key_names(node, &upsert.keys))], vec![keys + WORD + row + 1])
         }
         Operator::Join(join) => sides(plan, node, join),
+        Operator::First(_) | Operator::Regroup(_) if frees(plan, node).is_some() => {
+            (vec![Rows::Open], vec![input_bytes(0) + BY_GROUP])
+        }
         Operator::First(first) if plan.nodes[node.inputs[0].0].append_only => {
             (vec![of_first(first)], vec![input_bytes(0) + BY_GROUP])
         }
@@ -98,6 +105,12 @@ fn kept(plan: &Plan, node: &Node) -> Option<(Vec<Rows>, Vec<usize>)> {
         Operator::Lifetime(_) => (rows_of_node(plan, node), vec![row + BY_TIME]),
         Operator::Sink(_) => (vec![Rows::Interval], vec![row]),
     })
+}
+
+/// When a node forgets what it keeps of groups, and whether the groups go themselves.
+pub(crate) fn frees<'a>(plan: &'a Plan, node: &Node) -> Option<(&'a Final, bool)> {
+    let at = plan.nodes.iter().position(|other| other.name == node.name)?;
+    plan.frees(NodeId(at))
 }
 
 /// Groups with their accumulators, and the values that some of those need.

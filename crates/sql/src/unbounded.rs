@@ -4,6 +4,7 @@
 //! A table is as large as who writes it makes it, and so is what is kept of one, or of a source by its rows' key.
 //! Invariant: an operator that lets go of what watermarks have passed, or of what is over, is not told of.
 
+use crate::growth;
 use arrow::datatypes::DataType;
 use datafusion::logical_expr::Operator as Op;
 use datafusion::physical_expr::PhysicalExpr;
@@ -72,6 +73,10 @@ pub fn unbounded(plan: &Plan, owner: &str) -> Option<Unbounded> {
 /// What a node keeps that has no bound, by what its inputs give.
 fn kept(plan: &Plan, node: &Node, inputs: &[Option<Growing<'_>>]) -> Option<Unbounded> {
     let below = inputs.iter().flatten().copied().next()?;
+    let forgets = growth::frees(plan, node);
+    if forgets.is_some_and(|(_, groups)| groups) {
+        return None;
+    }
     let inserts = node.inputs.iter().all(|input| plan.nodes[input.0].append_only);
     match &node.operator {
         Operator::Join(join) => Some(side_kept(join, inputs)?.rows(node, OF_SIDES)),
@@ -91,7 +96,7 @@ fn kept(plan: &Plan, node: &Node, inputs: &[Option<Growing<'_>>]) -> Option<Unbo
         }
         Operator::Aggregate(Aggregation { aggregates, .. }) => {
             let keeps_values = aggregates.iter().any(|call| keeps_values(call, inserts));
-            keeps_values.then(|| below.keeps(node, "the distinct values", FILTER))
+            (keeps_values && forgets.is_none()).then(|| below.keeps(node, "the distinct values", FILTER))
         }
         _ => None,
     }

@@ -9,10 +9,13 @@ use crate::control::BACKFILLED;
 use crate::error::{Error, Result};
 use crate::fill::{Fill, Giving};
 use crate::keys::{ByKeyGroup, KeyCodec, ToFirst};
+use crate::ops::aggregate::Freeing;
 use crate::ops::by_rows;
+use crate::ops::departing::Departing;
 use crate::ops::expressions::Preparation;
 use crate::ops::grouping::Grouping;
 use crate::ops::outbox::Outbox;
+use crate::ops::sessions;
 use crate::ops::source::SourceSplits;
 use crate::parcel::Parcel;
 use crate::plan::{Join, NodeId, OnError, Operator};
@@ -135,7 +138,12 @@ impl<'s> Wiring<'_, 's> {
         let made = spec.run.step(&spec.plan.nodes[id.0].name, || tables::aggregate(&spec.tables(self.place), id));
         let (preparation, logic) = made.unzip();
         let keyed = self.keyed(id, preparation);
-        self.stateful(id, Inputs::dealt(vec![keyed]), logic)
+        let Some((last, groups)) = spec.frees(id) else {
+            return self.stateful(id, Inputs::dealt(vec![keyed]), logic);
+        };
+        let logic = logic.map(|logic| logic.freeing(Freeing::new(last, groups)));
+        let local = self.marks_of(&last.passing);
+        self.stateful(id, Inputs { dealt: vec![keyed], local }, logic)
     }
 
     pub(super) fn sessions(&mut self, id: NodeId) -> Built<'s> {
@@ -143,7 +151,12 @@ impl<'s> Wiring<'_, 's> {
         let made = spec.run.step(&spec.plan.nodes[id.0].name, || tables::sessions(&spec.tables(self.place), id));
         let (preparation, logic) = made.unzip();
         let keyed = self.keyed(id, preparation);
-        self.stateful(id, Inputs::dealt(vec![keyed]), logic)
+        let Some((last, _)) = spec.frees(id) else {
+            return self.stateful(id, Inputs::dealt(vec![keyed]), logic);
+        };
+        let logic = logic.map(|logic| logic.freeing(sessions::Freeing::new(last)));
+        let local = self.marks_of(&last.passing);
+        self.stateful(id, Inputs { dealt: vec![keyed], local }, logic)
     }
 
     pub(super) fn materialize(&mut self, id: NodeId) -> Built<'s> {
@@ -187,7 +200,9 @@ impl<'s> Wiring<'_, 's> {
         let made = spec.run.step(&spec.plan.nodes[id.0].name, || tables::first(&spec.tables(self.place), id));
         let (grouping, logic) = made.unzip();
         let grouped = self.grouped(id, 0, grouping);
-        self.stateful(id, Inputs::dealt(vec![grouped]), logic)
+        let (departing, local) = self.departing(id);
+        let logic = logic.map(|logic| logic.departing(departing));
+        self.stateful(id, Inputs { dealt: vec![grouped], local }, logic)
     }
 
     pub(super) fn regroup(&mut self, id: NodeId) -> Built<'s> {
@@ -195,7 +210,9 @@ impl<'s> Wiring<'_, 's> {
         let made = spec.run.step(&spec.plan.nodes[id.0].name, || tables::regroup(&spec.tables(self.place), id));
         let (grouping, logic) = made.unzip();
         let grouped = self.grouped(id, 0, grouping);
-        self.stateful(id, Inputs::dealt(vec![grouped]), logic)
+        let (departing, local) = self.departing(id);
+        let logic = logic.map(|logic| logic.departing(departing));
+        self.stateful(id, Inputs { dealt: vec![grouped], local }, logic)
     }
 
     pub(super) fn index(&mut self, id: NodeId) -> Built<'s> {
@@ -226,6 +243,14 @@ impl<'s> Wiring<'_, 's> {
             }
             Ok(())
         })
+    }
+
+    /// What lets rows by group leave when they are final, where they are, and the marks that it goes by.
+    fn departing(&self, id: NodeId) -> (Option<Departing>, Vec<Flows<'s>>) {
+        let Some((last, _)) = self.spec.frees(id) else { return (None, Vec::new()) };
+        let plan = &self.spec.plan;
+        let made = self.spec.run.step(&plan.nodes[id.0].name, || tables::departing(plan, id, last));
+        (made, self.marks_of(&last.passing))
     }
 
     fn grouped(&self, id: NodeId, at: usize, grouping: Option<Grouping>) -> Flows<'s> {

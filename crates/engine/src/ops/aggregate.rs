@@ -3,14 +3,17 @@
 //! Keys that are one integer live in one table, all others (and the nulls among those) in a second
 //! whose keys are bytes. When nobody reads this operator's changes, rows are applied as they come
 //! and a view reads the table itself. When somebody does, an epoch's batches wait for its end, where
-//! `changing` applies them and gives one change a group. Invariant: a group with no rows has no slot,
-//! but for the one group of an aggregation without keys, which always exists.
+//! `changing` applies them and gives one change a group. Groups that are final may be forgotten
+//! (`freeing`). Invariant: a group with no rows has no slot, but for the one group of an aggregation
+//! without keys, which always exists.
 
 mod changing;
 
 mod closing;
+mod freeing;
 
 pub(crate) use closing::Closing;
+pub(crate) use freeing::Freeing;
 
 use crate::batch::{Batch, record_batch};
 use crate::error::{Error, Result};
@@ -28,7 +31,8 @@ use highwater_state::{ByteKeys, Rows, Slot, Table};
 use std::collections::VecDeque;
 use std::time::Instant;
 
-/// One worker's share of a GROUP BY.
+/// One worker's share of a GROUP BY. Its first input are the rows; the others, where it forgets, marks of
+/// watermarks.
 pub(crate) struct Aggregate {
     codec: KeyCodec,
     layout: Layout,
@@ -54,6 +58,8 @@ pub(crate) struct Aggregate {
     carries: [Carries; 2],
     read: ReadState,
     buffers: Buffers,
+    /// What is final is forgotten.
+    freeing: Option<Freeing>,
 }
 
 #[derive(Default)]
@@ -115,6 +121,7 @@ impl Aggregate {
             carries: [Carries::default(), Carries::default()],
             read: ReadState::default(),
             buffers: Buffers::default(),
+            freeing: None,
         };
         if shape.creates_global {
             this.create_global()?;
@@ -134,6 +141,14 @@ impl Aggregate {
             Which::Narrow => self.narrow.as_mut().expect("integer keys have a table"),
             Which::Wide => &mut self.wide,
         }
+    }
+
+    /// Whether nothing is left to load.
+    fn is_loaded(&self) -> bool {
+        self.narrow.as_ref().is_none_or(Table::is_loaded)
+            && self.wide.is_loaded()
+            && self.sets.iter().all(Extremes::is_ordered)
+            && self.distincts.iter().all(Distinct::is_loaded)
     }
 
     /// The slots of a keyed batch's groups, created where they are new.
@@ -357,12 +372,8 @@ impl Logic for Aggregate {
         tables
     }
 
-    fn load_for(&mut self, _: usize, batch: &Batch, deadline: Instant) -> Result<bool> {
-        if self.narrow.as_ref().is_none_or(Table::is_loaded)
-            && self.wide.is_loaded()
-            && self.sets.iter().all(Extremes::is_ordered)
-            && self.distincts.iter().all(Distinct::is_loaded)
-        {
+    fn load_for(&mut self, input: usize, batch: &Batch, deadline: Instant) -> Result<bool> {
+        if input > 0 || self.is_loaded() {
             return Ok(true);
         }
         let key = batch.rows.column(0);
@@ -407,7 +418,13 @@ impl Logic for Aggregate {
         Ok(true)
     }
 
-    fn apply(&mut self, _: usize, batch: Batch) -> Result<()> {
+    fn apply(&mut self, input: usize, batch: Batch) -> Result<()> {
+        if let Some(watermark) = input.checked_sub(1) {
+            if let Some(freeing) = &mut self.freeing {
+                freeing.take(watermark, &batch);
+            }
+            return Ok(());
+        }
         if self.emits || self.watched {
             self.pending.push_back(batch);
             return Ok(());
@@ -420,7 +437,7 @@ impl Logic for Aggregate {
     }
 
     fn close(&mut self, deadline: Instant, out: &mut Vec<Batch>) -> Result<bool> {
-        until(deadline, || self.step(out))
+        until(deadline, || Ok(self.step(out)? && self.free()?))
     }
 
     fn watch(&mut self, watched: bool) {

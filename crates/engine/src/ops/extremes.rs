@@ -53,6 +53,21 @@ pub(crate) fn group_length(key: &[u8]) -> usize {
     if key[8] == 0 { 17 } else { 13 + u32::from_be_bytes(key[9..13].try_into().expect("four bytes")) as usize }
 }
 
+/// The key of a group, in one of its two forms.
+pub(crate) enum GroupKey<'a> {
+    Narrow(u64),
+    Wide(&'a [u8]),
+}
+
+/// The key of the group at the front of a key.
+pub(crate) fn group_key(key: &[u8]) -> GroupKey<'_> {
+    if key[8] == 0 {
+        GroupKey::Narrow(u64::from_be_bytes(key[9..17].try_into().expect("eight bytes")))
+    } else {
+        GroupKey::Wide(&key[13..group_length(key)])
+    }
+}
+
 fn broken(error: arrow::error::ArrowError) -> Error {
     Error::data("min/max", error)
 }

@@ -12,6 +12,7 @@
 use crate::batch::{Batch, record_batch};
 use crate::error::{Error, Result};
 use crate::keys::KeyCodec;
+use crate::ops::departing::Departing;
 use crate::ops::expressions::column;
 use crate::ops::gathered::{Gathered, Part, Touched, Want};
 use crate::ops::pairs::weights_of;
@@ -56,6 +57,7 @@ pub(crate) struct First {
     /// Groups of the epoch that is being closed, and how many of them are done.
     touched: Vec<Touched>,
     done: usize,
+    departing: Option<Departing>,
 }
 
 /// The first rows of a group.
@@ -281,7 +283,14 @@ impl First {
             bytes: 0,
             touched: Vec::new(),
             done: 0,
+            departing: None,
         })
+    }
+
+    /// The same, whose rows leave when their groups are final.
+    pub(crate) fn departing(mut self, departing: Option<Departing>) -> Self {
+        self.departing = departing;
+        self
     }
 
     /// A step of the epoch's end; true when it was the last.
@@ -300,6 +309,12 @@ impl First {
             out.push(self.batch(some)?);
         }
         Ok(false)
+    }
+
+    /// A step of letting rows leave whose groups are final; true when there was none left to do.
+    fn depart(&mut self) -> Result<bool> {
+        let Self { departing: Some(departing), gathered, fronts, bytes, .. } = self else { return Ok(true) };
+        departing.step(gathered, &mut |group| *bytes -= fronts.remove(&group).map_or(0, |front| front.bytes()))
     }
 
     /// Takes the next touched groups that are looked at together.
@@ -456,16 +471,22 @@ impl Logic for First {
         self.gathered.tables()
     }
 
-    fn load_for(&mut self, _: usize, batch: &Batch, deadline: Instant) -> Result<bool> {
-        self.gathered.load_batch(batch, deadline)
+    fn load_for(&mut self, input: usize, batch: &Batch, deadline: Instant) -> Result<bool> {
+        if input > 0 { Ok(true) } else { self.gathered.load_batch(batch, deadline) }
     }
 
-    fn apply(&mut self, _: usize, batch: Batch) -> Result<()> {
+    fn apply(&mut self, input: usize, batch: Batch) -> Result<()> {
+        if let Some(watermark) = input.checked_sub(1) {
+            if let Some(departing) = &mut self.departing {
+                departing.take(watermark, &batch);
+            }
+            return Ok(());
+        }
         self.gathered.apply(0, &batch)
     }
 
     fn close(&mut self, deadline: Instant, out: &mut Vec<Batch>) -> Result<bool> {
-        until(deadline, || self.step(out))
+        until(deadline, || Ok(self.step(out)? && self.depart()?))
     }
 }
 

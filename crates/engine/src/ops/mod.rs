@@ -3,6 +3,7 @@
 pub(crate) mod accumulate;
 pub(crate) mod aggregate;
 pub(crate) mod by_rows;
+pub(crate) mod departing;
 pub(crate) mod distinct;
 pub(crate) mod expressions;
 pub(crate) mod extremes;
@@ -19,6 +20,7 @@ pub(crate) mod pairs;
 pub(crate) mod regroup;
 pub(crate) mod sessions;
 pub(crate) mod source;
+pub(crate) mod sweep;
 pub(crate) mod unnest;
 pub(crate) mod unpaired;
 pub(crate) mod upsert;

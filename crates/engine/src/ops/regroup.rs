@@ -9,6 +9,7 @@
 use crate::batch::{Batch, record_batch, rows_at};
 use crate::error::{Error, Result};
 use crate::keys::KeyCodec;
+use crate::ops::departing::Departing;
 use crate::ops::gathered::{Gathered, Touched, Want};
 use crate::ops::pairs::weights_of;
 use crate::plan::Compute;
@@ -39,6 +40,7 @@ pub(crate) struct Regroup {
     touched: Vec<Touched>,
     /// How many of them are done.
     done: usize,
+    departing: Option<Departing>,
 }
 
 fn broken(error: ArrowError) -> Error {
@@ -60,7 +62,7 @@ impl Regroup {
         [input, output]: [SchemaRef; 2],
         [rows, results]: [KeyCodec; 2],
     ) -> Self {
-        Self { compute, gathered, input, rows, output, results, touched: Vec::new(), done: 0 }
+        Self { compute, gathered, input, rows, output, results, touched: Vec::new(), done: 0, departing: None }
     }
 
     /// How many of the first groups of `touched` are computed together.
@@ -73,6 +75,12 @@ impl Regroup {
             rows += group.sides[0].rows(Want::All);
         }
         touched.len()
+    }
+
+    /// The same, whose rows leave when their groups are final.
+    pub(crate) fn departing(mut self, departing: Option<Departing>) -> Self {
+        self.departing = departing;
+        self
     }
 
     /// A step of the epoch's end; true when it was the last.
@@ -88,6 +96,12 @@ impl Regroup {
         self.done = groups.end;
         self.change(groups, out)?;
         Ok(false)
+    }
+
+    /// A step of letting rows leave whose groups are final; true when there was none left to do.
+    fn depart(&mut self) -> Result<bool> {
+        let Self { departing: Some(departing), gathered, .. } = self else { return Ok(true) };
+        departing.step(gathered, &mut |_| {})
     }
 
     /// The changes that some touched groups give.
@@ -145,16 +159,22 @@ impl Logic for Regroup {
         self.gathered.tables()
     }
 
-    fn load_for(&mut self, _: usize, batch: &Batch, deadline: Instant) -> Result<bool> {
-        self.gathered.load_batch(batch, deadline)
+    fn load_for(&mut self, input: usize, batch: &Batch, deadline: Instant) -> Result<bool> {
+        if input > 0 { Ok(true) } else { self.gathered.load_batch(batch, deadline) }
     }
 
-    fn apply(&mut self, _: usize, batch: Batch) -> Result<()> {
+    fn apply(&mut self, input: usize, batch: Batch) -> Result<()> {
+        if let Some(watermark) = input.checked_sub(1) {
+            if let Some(departing) = &mut self.departing {
+                departing.take(watermark, &batch);
+            }
+            return Ok(());
+        }
         self.gathered.apply(0, &batch)
     }
 
     fn close(&mut self, deadline: Instant, out: &mut Vec<Batch>) -> Result<bool> {
-        until(deadline, || self.step(out))
+        until(deadline, || Ok(self.step(out)? && self.depart()?))
     }
 }
 

@@ -17,7 +17,9 @@ use crate::error::{Error, Result};
 use crate::keys::{KeyCodec, hash_keys, one_form};
 use crate::ops::accumulate::{Carries, Input, Layout, ROWS, Scratch};
 use crate::ops::aggregate::{Finished, difference};
-use crate::plan::SessionColumn;
+use crate::ops::sweep::Sweep;
+use crate::ops::watermark::{Bound, NEVER};
+use crate::plan::{Final, SessionColumn};
 use crate::slices::until;
 use crate::stateful::Logic;
 use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, RecordBatch, TimestampMicrosecondArray};
@@ -51,6 +53,22 @@ pub(crate) struct Sessions {
     key_slots: Vec<Slot>,
     created: Vec<u32>,
     scratch: Scratch,
+    /// Sessions that are over are forgotten.
+    freeing: Option<Freeing>,
+}
+
+/// What sessions need to be forgotten.
+pub(crate) struct Freeing {
+    bound: Bound,
+    /// Of the pages of keys, by the number of sessions.
+    sweep: Sweep,
+}
+
+impl Freeing {
+    /// By when their times are final.
+    pub(crate) fn new(last: &Final) -> Self {
+        Self { bound: Bound::new(last.passing.clone()), sweep: Sweep::new() }
+    }
 }
 
 fn broken(error: arrow::error::ArrowError) -> Error {
@@ -73,7 +91,14 @@ impl Sessions {
             key_slots: Vec::new(),
             created: Vec::new(),
             scratch: Scratch::default(),
+            freeing: None,
         }
+    }
+
+    /// The same, which forget those that are over.
+    pub(crate) fn freeing(mut self, freeing: Freeing) -> Self {
+        self.freeing = Some(freeing);
+        self
     }
 
     /// The session of each row; see [`Chains::place`] for what goes to `joined`.
@@ -118,6 +143,25 @@ impl Sessions {
         }
         let (old, new) = (self.shape.finish(&keys, &before)?, self.shape.finish(&keys, &words)?);
         out.extend(difference(&old, &new, &self.shape.schema)?);
+        Ok(false)
+    }
+}
+
+/// Forgetting.
+impl Sessions {
+    /// A step of it, after the epoch's changes are given; true when there was none left to do.
+    fn free(&mut self) -> Result<bool> {
+        let Self { freeing: Some(freeing), chains, .. } = self else { return Ok(true) };
+        let bound = freeing.bound.after();
+        if bound == NEVER || !chains.keys.is_loaded() || !chains.sessions.is_loaded() {
+            return Ok(true);
+        }
+        let Some(pages) = freeing.sweep.next(chains.sessions.len(), chains.keys.page_count()) else {
+            return Ok(true);
+        };
+        for page in pages {
+            chains.forget(page, bound)?;
+        }
         Ok(false)
     }
 }
@@ -227,9 +271,9 @@ impl Logic for Sessions {
         vec![&mut self.chains.keys, &mut self.chains.sessions]
     }
 
-    fn load_for(&mut self, _: usize, batch: &Batch, deadline: Instant) -> Result<bool> {
+    fn load_for(&mut self, input: usize, batch: &Batch, deadline: Instant) -> Result<bool> {
         let Self { chains: Chains { keys, sessions, .. }, hashes, .. } = self;
-        if keys.is_loaded() && sessions.is_loaded() {
+        if input > 0 || keys.is_loaded() && sessions.is_loaded() {
             return Ok(true);
         }
         hash_keys(batch.rows.column(0).as_ref(), hashes);
@@ -242,7 +286,13 @@ impl Logic for Sessions {
         Ok(true)
     }
 
-    fn apply(&mut self, _: usize, batch: Batch) -> Result<()> {
+    fn apply(&mut self, input: usize, batch: Batch) -> Result<()> {
+        if let Some(watermark) = input.checked_sub(1) {
+            if let Some(freeing) = &mut self.freeing {
+                freeing.bound.take(watermark, &batch);
+            }
+            return Ok(());
+        }
         let columns = &batch.rows.columns()[1..];
         let Some((times, arguments)) = columns.split_last() else {
             return Err(Error::data("session", "rows without a time"));
@@ -265,7 +315,7 @@ impl Logic for Sessions {
     }
 
     fn close(&mut self, deadline: Instant, out: &mut Vec<Batch>) -> Result<bool> {
-        until(deadline, || self.step(out))
+        until(deadline, || Ok(self.step(out)? && self.free()?))
     }
 
     fn watch(&mut self, watched: bool) {

@@ -147,7 +147,7 @@ fn views(with_reader: bool) -> Plan {
         on_error: OnError::Fail,
     };
     let reader = with_reader.then(|| node("w", vec![NodeId(0)]));
-    Plan { nodes: [node("v", Vec::new())].into_iter().chain(reader).collect(), views: Vec::new() }
+    Plan { nodes: [node("v", Vec::new())].into_iter().chain(reader).collect(), ..Plan::default() }
 }
 
 /// A checkpoint with the state of a plan's nodes and, of the first one, these offsets.

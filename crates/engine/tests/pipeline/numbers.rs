@@ -221,7 +221,7 @@ pub(crate) fn plan_of(numbers: &Arc<Numbers>, wanted: Wanted) -> Plan {
         nodes.push(node("pairs", vec![NodeId(2)], Operator::Materialize, &pairs, false));
         views.push(view("pairs", 3, &pairs));
     }
-    Plan { nodes, views }
+    Plan { nodes, views, ..Plan::default() }
 }
 
 pub(crate) fn spec_of(name: &str, numbers: &Arc<Numbers>, wanted: Wanted) -> PipelineSpec {

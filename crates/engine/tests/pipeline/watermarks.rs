@@ -1,5 +1,5 @@
 //! Windows that are given when a watermark has passed them, each once, over stops, crashes and other
-//! numbers of workers; and rows that are late.
+//! numbers of workers; groups that are forgotten then; and rows that are late.
 
 use super::{engine, wait_for};
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, TimestampMicrosecondArray};
@@ -8,7 +8,8 @@ use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::expressions::Column;
 use highwater_engine::core::KeyGroups;
 use highwater_engine::plan::{
-    Aggregate, AggregateFunction, Aggregation, Closing, Node, NodeId, OnError, Operator, Passing, Plan, View, Watermark,
+    Aggregate, AggregateFunction, Aggregation, Closing, Final, Node, NodeId, OnError, Operator, Passing, Plan, View,
+    Watermark,
 };
 use highwater_engine::source::{Offset, Polled, Source, SplitReader};
 use highwater_engine::{CheckpointSettings, Parallelism, Pipeline, PipelineSpec, Result, Trigger};
@@ -131,7 +132,7 @@ fn spec_of(times: &Arc<Times>) -> PipelineSpec {
         parallelism: Parallelism::Auto,
         name: "p".to_owned(),
         sql: Vec::new(),
-        plan: Plan { nodes, views: vec![view] },
+        plan: Plan { nodes, views: vec![view], ..Plan::default() },
         key_groups: KeyGroups::DEFAULT,
         settings: CheckpointSettings::default(),
     }
@@ -191,4 +192,69 @@ fn windows_are_given_once_over_stops_and_crashes_with_any_number_of_workers() {
     wait_for("the late rows", || pipeline.metrics().late_rows == 300);
     assert_eq!(read(&pipeline), closed_after(rows));
     engine.shutdown().expect("stops");
+}
+
+/// `SELECT count(*), sum(n) FROM (SELECT ts, count(*) AS n GROUP BY ts)`, of which the inner groups are
+/// forgotten.
+fn forgetful_spec_of(times: &Arc<Times>) -> PipelineSpec {
+    let number = |name: &str| Field::new(name, DataType::Int64, true);
+    let call = |function, argument: Option<Arc<dyn PhysicalExpr>>| Aggregate {
+        function,
+        argument,
+        distinct: false,
+        filter: None,
+        input: DataType::Int64,
+        output: DataType::Int64,
+    };
+    let count = || call(AggregateFunction::Count, None);
+    let by_time = Aggregation { keys: vec![Arc::new(Column::new("ts", 0))], aggregates: vec![count()] };
+    let sum = call(AggregateFunction::Sum, Some(Arc::new(Column::new("n", 1))));
+    let in_all = Aggregation { keys: Vec::new(), aggregates: vec![count(), sum] };
+    let groups = Arc::new(Schema::new(vec![schema().field(0).clone(), number("n")]));
+    let totals = Arc::new(Schema::new(vec![number("groups"), number("rows")]));
+    let changing = |name: &str, input: usize, aggregation, schema: &SchemaRef| {
+        let node = node(name, vec![NodeId(input)], Operator::Aggregate(aggregation), schema);
+        Node { append_only: false, ..node }
+    };
+    let mut spec = spec_of(times);
+    spec.plan.nodes.truncate(2);
+    spec.plan.nodes.extend([changing("by_time", 1, by_time, &groups), changing("in_all", 2, in_all, &totals)]);
+    let passing = vec![Passing { watermark: NodeId(1), after_us: 1 }];
+    spec.plan.finals.insert(NodeId(2), Final { time: 0, passing });
+    let name = "totals".to_owned();
+    spec.plan.views = vec![View { name, node: NodeId(3), finish: None, schema: totals, on_error: OnError::Fail }];
+    spec
+}
+
+fn totals(pipeline: &Pipeline) -> Vec<i64> {
+    let scan = pipeline.scan(&["totals".to_owned()]).expect("reads");
+    let of_batch =
+        |batch: &RecordBatch| [0, 1].map(|at| batch.column(at).as_primitive::<Int64Type>().values().to_vec());
+    scan.views[0].iter().flat_map(of_batch).flatten().collect()
+}
+
+#[test]
+fn groups_are_forgotten_over_stops_and_crashes_with_any_number_of_workers() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let times = Arc::new(Times::default());
+    let mut rows = 0_u64;
+    for (round, workers) in [2usize, 2, 1, 3, 2].into_iter().enumerate() {
+        let engine = engine(folder.path(), workers);
+        let pipeline = engine.create(forgetful_spec_of(&times)).expect("creates");
+        rows += 20_000;
+        times.end.store(rows, Relaxed);
+        // Each row has a time of its own.
+        wait_for("all groups", || totals(&pipeline) == [rows as i64; 2]);
+        assert_eq!(pipeline.metrics().late_rows, 0, "round {round}");
+        if round == 4 {
+            wait_for("groups that are forgotten", || pipeline.metrics().keys < rows / 2);
+        }
+        if round % 2 == 0 {
+            engine.shutdown().expect("stops");
+        } else {
+            pipeline.checkpoint(Trigger::Manual).expect("a checkpoint");
+            times.end.store(rows + 2000, Relaxed);
+            drop(engine);
+        }
+    }
 }

@@ -429,7 +429,11 @@ impl<'a> Builder<'a> {
         self.carried.push(carried);
         let on_error = self.policy(owner);
         self.plan.nodes.push(Node { name, incarnation, inputs, operator, schema, append_only, on_error });
-        let Some(twin) = self.plan.twin_of_last(self.begun) else { return node };
+        let Some(twin) = self.plan.twin_of_last(self.begun) else {
+            let last = self.final_of(node);
+            self.plan.finals.extend(last.map(|last| (node, last)));
+            return node;
+        };
         // What the query has twice is computed once.
         self.carried.pop();
         self.spare.extend(self.plan.nodes.pop().map(|node| node.name));

@@ -5,12 +5,15 @@
 //! to forget by, whatever is claimed of it elsewhere.
 
 use super::{Builder, Physical};
+use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::Operator as Op;
 use datafusion::physical_expr::ScalarFunctionExpr;
 use datafusion::physical_expr::expressions::{BinaryExpr, Column, Literal};
 use datafusion::physical_expr::split_conjunction;
-use highwater_engine::plan::{Aggregation, Forget, Hop, Join, JoinKind, NodeId, Operator, Passing, Unnest};
+use highwater_engine::plan::{
+    Aggregation, Closing, Final, First, Forget, Hop, Join, JoinKind, NodeId, Operator, Passing, Unnest,
+};
 
 /// By what a column's values are final: by all of these. None carries no watermark.
 pub(super) type Carried = Vec<Passing>;
@@ -43,7 +46,7 @@ impl Builder<'_> {
             Operator::Hop(hop) => of_hop(hop, input(0)),
             Operator::Unnest(unnest) => of_unnest(unnest, input(0)),
             Operator::Aggregate(aggregation) => of_keys(aggregation, input(0)),
-            Operator::Closing(closing) => of_keys(&closing.aggregation, input(0)),
+            Operator::Closing(closing) => of_closing(closing, input(0), self.windows_of(inputs[0])),
             Operator::Materialize => input(0).to_vec(),
             Operator::Union => {
                 let of_column = |column: usize| both((0..inputs.len()).map(|at| &input(at)[column]));
@@ -52,13 +55,60 @@ impl Builder<'_> {
             // Its rows may have waited while the watermark went on.
             Operator::Join(join) if join.temporal => Vec::new(),
             Operator::Join(join) => of_join(join, input(0), input(1), width),
+            Operator::First(first) => of_first(first, input(0)),
             // What these give of a row comes, or goes again, when other rows do, or when it is time.
-            Operator::Sessions(_) | Operator::Upsert(_) | Operator::First(_) | Operator::Regroup(_) => Vec::new(),
+            Operator::Sessions(_) | Operator::Upsert(_) | Operator::Regroup(_) => Vec::new(),
             Operator::Lifetime(_) => Vec::new(),
             Operator::Source(_) | Operator::Changes(_) | Operator::Index(_) | Operator::Sink(_) => Vec::new(),
         };
         carried.resize(width, Carried::new());
         carried
+    }
+
+    /// Where the columns of the windows of a HOP begin, if a node is one.
+    fn windows_of(&self, node: NodeId) -> Option<usize> {
+        let node = &self.plan.nodes[node.0];
+        matches!(node.operator, Operator::Hop(_)).then(|| node.schema.fields().len() - 2)
+    }
+}
+
+/// What groups forget.
+impl Builder<'_> {
+    /// When the groups of a node are final: of rows that only come, by the first of their keys that carries
+    /// a watermark.
+    pub(super) fn final_of(&self, node: NodeId) -> Option<Final> {
+        let node = &self.plan.nodes[node.0];
+        let [input] = node.inputs.as_slice() else { return None };
+        let rows = &self.plan.nodes[input.0];
+        let keys = match &node.operator {
+            Operator::Sessions(sessions) if rows.append_only => {
+                let passing = self.carried[input.0].get(sessions.time).filter(|passing| !passing.is_empty())?.clone();
+                return Some(Final { time: sessions.time, passing });
+            }
+            Operator::Aggregate(aggregation) if rows.append_only => &aggregation.keys,
+            Operator::First(first) if rows.append_only => &first.keys,
+            Operator::Regroup(regroup) if self.is_of_inserts(*input) => &regroup.keys,
+            _ => return None,
+        };
+        let is_time = |key: &Physical| {
+            let of = key.data_type(&rows.schema);
+            of.is_ok_and(|of| matches!(of, DataType::Timestamp(TimeUnit::Microsecond, _)))
+        };
+        let mut passing = keys.iter().map(|key| (is_time(key), self.passing_of(*input, key))).enumerate();
+        let (time, (_, passing)) = passing.find(|(_, (is_time, passing))| *is_time && !passing.is_empty())?;
+        Some(Final { time, passing })
+    }
+
+    /// Whether a node gives rows that only come, or the first ones of such.
+    fn is_of_inserts(&self, node: NodeId) -> bool {
+        let node = &self.plan.nodes[node.0];
+        let mut inputs = node.inputs.iter();
+        node.append_only
+            || match &node.operator {
+                Operator::Map(_) => inputs.all(|input| self.is_of_inserts(*input)),
+                Operator::First(_) => inputs.all(|input| self.plan.nodes[input.0].append_only),
+                _ => false,
+            }
     }
 }
 
@@ -213,6 +263,44 @@ fn of_unnest(unnest: &Unnest, input: &[Carried]) -> Vec<Carried> {
 /// The keys; of results nothing is known.
 fn of_keys(aggregation: &Aggregation, input: &[Carried]) -> Vec<Carried> {
     aggregation.keys.iter().map(|key| of_expression(key, input)).collect()
+}
+
+/// The key by which groups are given, and those that are always as far from it: these are final with it. Of the
+/// others it is not known how long after their values groups are given. `windows` is where the columns of a HOP's
+/// windows begin, if the input is one.
+fn of_closing(closing: &Closing, input: &[Carried], windows: Option<usize>) -> Vec<Carried> {
+    let keys = &closing.aggregation.keys;
+    let is_of_window = |key: &Physical| {
+        let column = base_of(key).downcast_ref::<Column>();
+        column.zip(windows).is_some_and(|(column, first)| column.index() >= first)
+    };
+    let time = &keys[closing.time];
+    let mut carried = of_keys(&closing.aggregation, input);
+    for (key, carried) in keys.iter().zip(&mut carried) {
+        if base_of(key) != base_of(time) && !(is_of_window(key) && is_of_window(time)) {
+            carried.clear();
+        }
+    }
+    carried
+}
+
+/// What an expression moves by intervals of fixed length.
+fn base_of(expr: &Physical) -> &Physical {
+    match expr.downcast_ref::<BinaryExpr>() {
+        Some(binary) if matches!(binary.op(), Op::Plus | Op::Minus) && micros_of(binary.right()).is_some() => {
+            base_of(binary.left())
+        }
+        _ => expr,
+    }
+}
+
+/// Columns that are keys: what is given of a group changes with its rows alone.
+fn of_first(first: &First, input: &[Carried]) -> Vec<Carried> {
+    let mut carried = vec![Carried::new(); input.len()];
+    for key in first.keys.iter().filter_map(|key| key.downcast_ref::<Column>()) {
+        carried[key.index()].clone_from(&input[key.index()]);
+    }
+    carried
 }
 
 /// Columns that are keys: a value comes as long as it comes on one of the sides.

@@ -88,7 +88,7 @@ impl Closing {
     fn drop_empty(&mut self) -> Result<bool> {
         for which in [Which::Narrow, Which::Wide] {
             let slots = self.groups.next_empty(which);
-            for (time, slot) in self.times_of(which, &slots)?.into_iter().zip(&slots) {
+            for (time, slot) in self.groups.times_of(which, self.time, &slots)?.into_iter().zip(&slots) {
                 if let Some(time) = time {
                     self.order.remove(&(time, which, *slot));
                 }
@@ -131,7 +131,7 @@ impl Closing {
         let mut slots = Vec::new();
         self.groups.table(which).live_slots(page, &mut slots)?;
         self.next_page = (which, page + 1);
-        let times = self.times_of(which, &slots)?.into_iter().zip(slots);
+        let times = self.groups.times_of(which, self.time, &slots)?.into_iter().zip(slots);
         self.order.extend(times.filter_map(|(time, slot)| Some((time?, which, slot))));
         Ok(false)
     }
@@ -157,20 +157,6 @@ impl Closing {
             self.forget_values(&giving.gone)?;
         }
         Ok(taken == 0)
-    }
-
-    /// The times of some groups, whose pages are in memory.
-    fn times_of(&mut self, which: Which, slots: &[Slot]) -> Result<Vec<Option<i64>>> {
-        if slots.is_empty() {
-            return Ok(Vec::new());
-        }
-        if which == Which::Narrow {
-            let table = self.groups.table(which);
-            return Ok(slots.iter().map(|slot| Some(table.key_u64(*slot) as i64)).collect());
-        }
-        let keys = slots.iter().map(|slot| self.groups.wide.key_bytes(*slot));
-        let columns = self.groups.codec.columns_of_bytes(keys)?;
-        Ok(columns[self.time].as_primitive::<TimestampMicrosecondType>().iter().collect())
     }
 
     fn give_slots(

@@ -326,6 +326,50 @@ impl Chains {
     }
 }
 
+/// What no row reaches any more.
+impl Chains {
+    /// Removes the sessions of the keys on a page that a row reaches only at a time up to `bound`, and the keys
+    /// that have no others. The open epoch's changes are given.
+    pub(super) fn forget(&mut self, page: usize, bound: i64) -> Result<()> {
+        let (mut keys, mut over, mut without) = (Vec::new(), Vec::new(), Vec::new());
+        self.keys.live_slots(page, &mut keys)?;
+        self.fetch_newest(&keys)?;
+        for key in keys {
+            let (mut newer, mut at) = (None, self.newest(key)?);
+            while let Some(session) = at {
+                self.sessions.make_slots_resident(&[session])?;
+                if self.is_over(session, bound) {
+                    break;
+                }
+                newer = at;
+                at = self.next_older(session)?;
+            }
+            if at.is_none() {
+                continue;
+            }
+            // What is older than one that is over is so as well.
+            match newer {
+                Some(newer) => self.set(newer, OLDER, 0),
+                None => without.push(key),
+            }
+            while let Some(session) = at {
+                self.sessions.make_slots_resident(&[session])?;
+                over.push(session);
+                at = self.next_older(session)?;
+            }
+            self.ordered -= self.orders.remove(&key).map_or(0, |order| order.len());
+        }
+        self.sessions.delete(&over)?;
+        Ok(self.keys.delete(&without)?)
+    }
+
+    /// Whether a row beyond `bound` is a gap or more after a session.
+    fn is_over(&self, session: Slot, bound: i64) -> bool {
+        let last = self.word(session, LAST);
+        last <= bound && bound.abs_diff(last) >= self.gap
+    }
+}
+
 /// What the open epoch changes.
 impl Chains {
     /// Keeps what a session was when the epoch began, before it changes.

@@ -4,7 +4,8 @@
 use super::*;
 use crate::ops::expressions::Preparation;
 use crate::ops::gathered::tests::Disk;
-use crate::plan::{self, Aggregate, AggregateFunction, Aggregation};
+use crate::ops::watermark::Mark;
+use crate::plan::{self, Aggregate, AggregateFunction, Aggregation, NodeId, Passing};
 use arrow::array::{Float64Array, Int64Array};
 use arrow::datatypes::{Field, Float64Type, Int64Type, Schema, TimeUnit};
 use datafusion_physical_expr::PhysicalExpr;
@@ -246,4 +247,50 @@ fn windows_are_found_by_their_columns() {
     count(&out, &mut found);
     let window = |key: i64, first: i64| (Some(key), first, first + GAP, [Some(1), Some(1), Some(1), Some(1), Some(10)]);
     assert_eq!(found, BTreeMap::from([(window(1, 40), 1), (window(0, 20), 1)]));
+}
+
+/// Sessions that are forgotten when they are over, however few there are.
+fn forgetful(disk: &Disk) -> Sessions {
+    let last = Final { time: 1, passing: vec![Passing { watermark: NodeId(0), after_us: 1 }] };
+    let freeing = Freeing { sweep: Sweep::new().of_few(), ..Freeing::new(&last) };
+    sessions(disk).freeing(freeing)
+}
+
+fn tell(sessions: &mut Sessions, before: i64, after: i64) {
+    sessions.apply(1, Mark { before, after }.to_batch().expect("a mark")).expect("applies");
+}
+
+#[test]
+fn sessions_that_are_over_are_forgotten_and_give_nothing() {
+    for seed in 0..20 {
+        let (mut disk, mut rng) = (Disk::new(), Rng::seeded(seed));
+        let mut sessions = forgetful(&disk);
+        let (mut rows, mut given): (Vec<Row>, BTreeMap<Window, i64>) = (Vec::new(), BTreeMap::new());
+        let (mut bound, mut watermark) = (0, NEVER);
+        for epoch in 0..100 {
+            if seed % 2 == 0 && epoch % 7 == 6 {
+                disk.checkpoint(vec![sessions.tables()]);
+                sessions = forgetful(&disk);
+                if rng.one_in(2) {
+                    assert!(sessions.load_more(&mut || true).expect("loads"));
+                }
+                tell(&mut sessions, watermark, watermark);
+            }
+            let mut batch: Vec<Row> = (0..rng.below(8)).map(|_| random(&mut rng, 0, 80)).collect();
+            batch.iter_mut().for_each(|row| row.1 += bound + 1);
+            apply(&mut sessions, &batch);
+            rows.extend(batch);
+            if rng.one_in(2) {
+                bound += rng.below(60) as i64;
+                tell(&mut sessions, watermark, bound + 1);
+                watermark = bound + 1;
+            }
+            count(&close(&mut sessions), &mut given);
+            assert_eq!(given, expected(&rows), "seed {seed}, epoch {epoch}");
+        }
+        assert!(sessions.load_more(&mut || true).expect("loads"));
+        close(&mut sessions);
+        let held = sessions.tables()[1].len();
+        assert!(2 * held < given.len() as u64, "seed {seed}: {held} of {} sessions", given.len());
+    }
 }
