@@ -350,7 +350,7 @@ fn keys_of_join(kind: JoinKind, left_by: &[usize], right_by: &[usize], temporal:
         forgets: Vec::new(),
         temporal,
     };
-    let plan = Plan { nodes: vec![table(), table(), node(Operator::Join(join), &[0, 1], 4)], views: Vec::new() };
+    let plan = Plan { nodes: vec![table(), table(), node(Operator::Join(join), &[0, 1], 4)], ..Plan::default() };
     of_nodes(&plan).remove(2)
 }
 
@@ -381,7 +381,7 @@ fn sides_of_a_full_join_with_nulls_for_keys_have_no_key_together() {
         temporal: false,
     };
     let nodes = vec![rows(), rows(), groups(0), groups(1), node(Operator::Join(join), &[2, 3], 2)];
-    let all = of_nodes(&Plan { nodes, views: Vec::new() });
+    let all = of_nodes(&Plan { nodes, ..Plan::default() });
     assert_eq!((all[2].as_slice(), all[4].as_slice()), (&[key(&[0])][..], &[][..]));
 }
 
