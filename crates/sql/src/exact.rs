@@ -325,7 +325,10 @@ fn window(mut call: WindowFunction, schema: &DFSchema) -> Result<Transformed<Exp
     let WindowFunctionParams { args, partition_by, order_by, window_frame, filter, distinct, .. } = &mut call.params;
     if let WindowFunctionDefinition::AggregateUDF(function) = &mut call.fun {
         guards::filtered(filter.as_deref(), args, &mut [], schema);
-        if let Some(exact) = aggregates::exact(function, args, schema)? {
+        // A plan may come here twice.
+        if !frames::is_framed(function)
+            && let Some(exact) = aggregates::exact(function, args, schema)?
+        {
             *function = exact;
         }
         if matches!(function.name(), "min" | "max") || *distinct {

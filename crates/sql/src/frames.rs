@@ -98,6 +98,12 @@ impl FunctionRewrite for RangeKeys {
     }
 }
 
+/// Whether a function has taken the place of an aggregate over a frame.
+pub(crate) fn is_framed(function: &AggregateUDF) -> bool {
+    let any: &dyn Any = function.inner().as_ref();
+    any.is::<Framed>()
+}
+
 /// The function that takes the place of an aggregate over a frame, if any does.
 ///
 /// # Errors
@@ -108,8 +114,7 @@ pub(crate) fn framed(
     is_distinct: bool,
     schema: &DFSchema,
 ) -> Result<Option<Arc<AggregateUDF>>> {
-    let any: &dyn Any = function.inner().as_ref();
-    if any.is::<Framed>() || takes_away(function.name(), args, is_distinct, schema)? {
+    if is_framed(function) || takes_away(function.name(), args, is_distinct, schema)? {
         return Ok(None);
     }
     Ok(Some(Arc::new(AggregateUDF::from(Framed(Arc::clone(function))))))

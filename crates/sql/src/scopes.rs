@@ -1,11 +1,13 @@
 //! Names of relations around a subquery that are also names of columns in it: `a.b` is column b of relation a,
 //! wherever that is. DataFusion would first look for a column a in the subquery, and for a field of it.
 //!
-//! With their schema, `public.a.b`, they are nothing else than relations.
+//! With their schema, `public.a.b`, they are nothing else than relations. And `a.*` of `FROM public.a` is told by
+//! the name that DataFusion has for it.
 
 use crate::walk::walk_mut;
 use datafusion::sql::sqlparser::ast::{
-    Expr, Ident, ObjectNamePart, Query, Select, TableAlias, TableFactor, TableWithJoins, VisitorMut,
+    Expr, Ident, ObjectNamePart, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, TableAlias, TableFactor,
+    TableWithJoins, VisitorMut,
 };
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -28,6 +30,15 @@ impl VisitorMut for Scopes {
         let mut names = BTreeSet::new();
         select.from.iter().for_each(|from| names_in(from, &mut names));
         self.0.push(names);
+        let qualified: Vec<String> = select.from.iter().flat_map(factors).filter_map(qualified).collect();
+        for item in &mut select.projection {
+            if let SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), _) = item
+                && let [ObjectNamePart::Identifier(relation)] = name.0.as_slice()
+                && qualified.contains(&folded(relation))
+            {
+                name.0.insert(0, ObjectNamePart::Identifier(Ident::new("public")));
+            }
+        }
         ControlFlow::Continue(())
     }
 
@@ -50,9 +61,20 @@ impl VisitorMut for Scopes {
     }
 }
 
+fn factors(from: &TableWithJoins) -> impl Iterator<Item = &TableFactor> {
+    std::iter::once(&from.relation).chain(from.joins.iter().map(|join| &join.relation))
+}
+
+/// What a relation is called that is named with its schema alone.
+fn qualified(factor: &TableFactor) -> Option<String> {
+    let TableFactor::Table { name, alias: None, .. } = factor else { return None };
+    let [ObjectNamePart::Identifier(schema), ObjectNamePart::Identifier(own)] = name.0.as_slice() else { return None };
+    (folded(schema) == "public").then(|| folded(own))
+}
+
 /// What the relations of a part of FROM are called.
 pub(crate) fn names_in(from: &TableWithJoins, names: &mut BTreeSet<String>) {
-    for factor in std::iter::once(&from.relation).chain(from.joins.iter().map(|join| &join.relation)) {
+    for factor in factors(from) {
         let named = |alias: &Option<TableAlias>| alias.as_ref().map(|alias| folded(&alias.name));
         match factor {
             TableFactor::Table { name, alias, .. } => {
@@ -98,6 +120,10 @@ mod tests {
             (
                 "SELECT (SELECT T.x FROM u WHERE EXISTS (SELECT u.y, t.z FROM v)) FROM t",
                 "SELECT (SELECT public.T.x FROM u WHERE EXISTS (SELECT public.u.y, public.t.z FROM v)) FROM t",
+            ),
+            (
+                "SELECT t.*, u.* FROM public.t JOIN public.v AS u ON t.k = u.k",
+                "SELECT public.t.*, u.* FROM public.t JOIN public.v AS u ON t.k = u.k",
             ),
         ] {
             let mut query = *template(written);

@@ -1,3 +1,5 @@
+//! Deviations beside their two passes over random values that come and go, at the limits of their types.
+
 use super::*;
 
 const ALL: [Spread; 4] = [of(Kind::Variance), of(Kind::VarianceOfAll), of(Kind::Deviation), of(Kind::DeviationOfAll)];
