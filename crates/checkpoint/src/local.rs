@@ -13,7 +13,11 @@ use crate::names::{CHECKPOINTS, CURRENT, FILES, FileId, LOCK, temporary};
 use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as ObjectPath;
-use rustix::fs::{FlockOperation, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, flock, futimens};
+use rustix::fs::{
+    AtFlags, FlockOperation, Mode, OFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, flock, futimens, linkat,
+    mkdirat, openat, statat, unlinkat,
+};
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -58,20 +62,24 @@ impl Folder {
         Ok((path, folder))
     }
 
-    /// Writes a new object; false when it exists already. `unique` names the temporary file.
+    /// Writes a new object of a pipeline that is claimed here; false when it exists already. `unique` names the
+    /// temporary file. All is done in the very folder in which the claim is seen, whatever is at its path meanwhile: a
+    /// start would go on from a manifest in the place of a root that is not mounted, or take it for damage.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], [`Error::NoSpace`], [`Error::Denied`].
+    /// [`Error::Unavailable`], [`Error::NoSpace`], [`Error::Denied`], and [`Error::Missing`] when its pipeline is not
+    /// claimed here.
     pub fn create(&self, object: &ObjectPath, bytes: &[u8], unique: FileId) -> Result<bool> {
         let (path, folder) = self.locate(object)?;
         let undone = |e| Error::folder("write", object.as_ref(), Outcome::SurelyNotDone, e);
-        create_folder(&folder).map_err(undone)?;
-        let temporary = folder.join(temporary(unique));
-        let created = write_synced(&temporary, bytes).and_then(|()| link_new(&temporary, &path));
+        let folder = open_claimed(&folder).map_err(undone)?;
+        let name = path.file_name().unwrap_or_default();
+        let temporary = temporary(unique);
+        let created = write_synced_in(&folder, &temporary, bytes).and_then(|()| link_new_in(&folder, &temporary, name));
         // What cannot be removed now is collected later.
-        let _ = fs::remove_file(&temporary);
+        let _ = unlinkat(&folder, temporary.as_str(), AtFlags::empty());
         if created.map_err(undone)? {
-            sync_folder(&folder).map_err(|e| Error::folder("write", object.as_ref(), Outcome::Unknown, e))?;
+            folder.sync_all().map_err(|e| Error::folder("write", object.as_ref(), Outcome::Unknown, e))?;
             return Ok(true);
         }
         Ok(false)
@@ -198,6 +206,37 @@ impl Folder {
     }
 }
 
+/// Opens a folder of a pipeline's folder that has the claim, and makes it if need be.
+fn open_claimed(folder: &Path) -> io::Result<File> {
+    let place = File::open(folder.parent().unwrap_or_else(|| Path::new(".")))?;
+    statat(&place, CURRENT, AtFlags::empty())?;
+    let name = folder.file_name().unwrap_or_default();
+    match mkdirat(&place, name, Mode::from_raw_mode(0o777)) {
+        Err(rustix::io::Errno::EXIST) => {}
+        made => {
+            made?;
+            place.sync_all()?;
+        }
+    }
+    Ok(openat(&place, name, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?.into())
+}
+
+/// As [`write_synced`] and [`link_new`], in a folder that is open.
+fn write_synced_in(folder: &File, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
+    let mut file = File::from(openat(folder, name, flags, Mode::from_raw_mode(0o666))?);
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+fn link_new_in(folder: &File, temporary: &str, name: &OsStr) -> io::Result<bool> {
+    match linkat(folder, temporary, folder, name, AtFlags::empty()) {
+        Ok(()) => Ok(true),
+        Err(rustix::io::Errno::EXIST) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Makes now the time at which a file was changed.
 fn touch(file: &File) -> io::Result<()> {
     let time = |tv_nsec| Timespec { tv_sec: 0, tv_nsec };
@@ -263,5 +302,27 @@ mod tests {
         store.remove_empty(&prefix).expect("a name");
         assert!(!root.path().join("q5").exists());
         store.remove_empty(&prefix).expect("there is nothing to do");
+    }
+
+    #[test]
+    fn what_is_created_is_where_the_claim_is_or_nowhere() {
+        let root = tempfile::tempdir().expect("a folder");
+        let store = Folder::open(root.path()).expect("a store");
+        let unique = FileId::parse(&"0".repeat(32)).expect("an id");
+        let (current, object) = (ObjectPath::from("q5/current"), ObjectPath::from("q5/checkpoints/1.json"));
+        for has_a_folder in [false, true] {
+            if has_a_folder {
+                fs::create_dir(root.path().join("q5")).expect("a folder without a claim");
+            }
+            let refused = store.create(&object, b"1", unique).expect_err("there is no claim");
+            assert!(matches!(refused, Error::Missing { .. }), "{refused}");
+            assert!(!root.path().join("q5/checkpoints").exists());
+        }
+        assert!(store.replace(&current, None, b"1", unique).expect("it is claimed"));
+        assert!(store.create(&object, b"1", unique).expect("it is written"));
+        assert!(!store.create(&object, b"2", unique).expect("it is there"));
+        let folder = root.path().join("q5/checkpoints");
+        assert_eq!(fs::read(folder.join("1.json")).expect("it is read"), b"1");
+        assert_eq!(fs::read_dir(folder).expect("a folder").count(), 1, "nothing temporary is left");
     }
 }

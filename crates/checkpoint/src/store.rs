@@ -238,11 +238,11 @@ impl Store {
         Ok(found)
     }
 
-    /// Writes a new object. A name that is taken by the same bytes counts as done: an earlier
-    /// attempt whose reply was lost.
+    /// Writes a new object of a pipeline that is claimed. A name that is taken by the same bytes counts
+    /// as done: an earlier attempt whose reply was lost.
     ///
     /// # Errors
-    /// Errors of the store; see [`Error::outcome`].
+    /// Errors of the store; see [`Error::outcome`]. [`Error::Missing`] when a local root has no claim.
     pub async fn create(&self, path: &Path, bytes: Bytes) -> Result<Created> {
         let tried = self.tried("write", path, || self.create_once(path, bytes.clone())).await;
         let doubtful = match &tried {
