@@ -85,18 +85,33 @@ impl Folder {
         Ok(false)
     }
 
+    /// Makes the folder of a pipeline that is claimed for the first time. `beside` is a claim in the same root: the
+    /// folder is made in the very root in which that is seen, or nowhere.
+    ///
+    /// # Errors
+    /// As [`Folder::create`], with the claim that is not seen.
+    pub fn make_place(&self, base: &ObjectPath, beside: Option<&ObjectPath>) -> Result<()> {
+        let (place, root) = self.locate(base)?;
+        let undone = |e| Error::folder("make", base.as_ref(), Outcome::SurelyNotDone, e);
+        let Some(beside) = beside else { return create_folder(&place).map_err(undone) };
+        let unseen = |e| Error::folder("find", beside.as_ref(), Outcome::SurelyNotDone, e);
+        let claim = self.locate(beside)?.0;
+        let claim = claim.strip_prefix(&root).map_err(Error::config)?;
+        let root = File::open(&root).map_err(unseen)?;
+        statat(&root, claim, AtFlags::empty()).map_err(|e| unseen(e.into()))?;
+        make_in(&root, place.file_name().unwrap_or_default()).map_err(undone)
+    }
+
     /// Replaces an object when it still holds `expected` (`None`: when it does not exist); false
     /// when it does not. Processes exclude each other by a lock on a file beside it.
     ///
     /// # Errors
-    /// As [`Folder::create`], and [`Error::Missing`] when something is expected and not even its folder is there.
+    /// [`Error::Unavailable`], [`Error::NoSpace`], [`Error::Denied`], and [`Error::Missing`] when not even its folder is
+    /// there.
     pub fn replace(&self, object: &ObjectPath, expected: Option<&[u8]>, bytes: &[u8], unique: FileId) -> Result<bool> {
         let (path, folder) = self.locate(object)?;
         let undone = |e| Error::folder("replace", object.as_ref(), Outcome::SurelyNotDone, e);
-        // Where something was read the folder is there, or the root is not mounted any more.
-        if expected.is_none() {
-            create_folder(&folder).map_err(undone)?;
-        }
+        // The folder was made, or something was read in it: it is there, or the root is not mounted any more.
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(folder.join(LOCK));
         let lock = lock.map_err(undone)?;
         // Released when the file is closed, at the latest when the process dies.
@@ -211,14 +226,19 @@ fn open_claimed(folder: &Path) -> io::Result<File> {
     let place = File::open(folder.parent().unwrap_or_else(|| Path::new(".")))?;
     statat(&place, CURRENT, AtFlags::empty())?;
     let name = folder.file_name().unwrap_or_default();
-    match mkdirat(&place, name, Mode::from_raw_mode(0o777)) {
-        Err(rustix::io::Errno::EXIST) => {}
+    make_in(&place, name)?;
+    Ok(openat(&place, name, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?.into())
+}
+
+/// Makes a folder in one that is open, unless it is there, and makes the name durable.
+fn make_in(folder: &File, name: &OsStr) -> io::Result<()> {
+    match mkdirat(folder, name, Mode::from_raw_mode(0o777)) {
+        Err(rustix::io::Errno::EXIST) => Ok(()),
         made => {
             made?;
-            place.sync_all()?;
+            folder.sync_all()
         }
     }
-    Ok(openat(&place, name, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?.into())
 }
 
 /// As [`write_synced`] and [`link_new`], in a folder that is open.
@@ -294,6 +314,7 @@ mod tests {
         let store = Folder::open(root.path()).expect("a store");
         let unique = FileId::parse(&"0".repeat(32)).expect("an id");
         let (prefix, current) = (ObjectPath::from("q5"), ObjectPath::from("q5/current"));
+        store.make_place(&prefix, None).expect("a folder");
         assert!(store.replace(&current, None, b"1", unique).expect("it is written"));
         fs::create_dir(root.path().join("q5/files")).expect("a folder");
         store.remove_empty(&prefix).expect("a name");
@@ -318,6 +339,7 @@ mod tests {
             assert!(matches!(refused, Error::Missing { .. }), "{refused}");
             assert!(!root.path().join("q5/checkpoints").exists());
         }
+        store.make_place(&ObjectPath::from("q5"), None).expect("it is there");
         assert!(store.replace(&current, None, b"1", unique).expect("it is claimed"));
         assert!(store.create(&object, b"1", unique).expect("it is written"));
         assert!(!store.create(&object, b"2", unique).expect("it is there"));

@@ -121,10 +121,28 @@ impl Publisher {
     /// [`Error::NothingVerifies`] when the pointer is lost and no manifest is complete; errors of
     /// the store.
     pub async fn claim(store: &Store, pipeline: &str, options: PublishOptions) -> Result<Self> {
+        Self::claim_beside(store, pipeline, options, None).await
+    }
+
+    /// The same; where the pipeline has nothing in a local root yet, only beside a pipeline that is known to be claimed
+    /// there, which may be itself. A root that is not mounted is not taken for one that is empty.
+    ///
+    /// # Errors
+    /// As [`Publisher::claim`], and [`Error::Missing`] when that one is not there.
+    pub async fn claim_beside(
+        store: &Store,
+        pipeline: &str,
+        options: PublishOptions,
+        beside: Option<&str>,
+    ) -> Result<Self> {
         let names = store.root().names(pipeline)?;
+        let beside = beside.map(|beside| store.root().names(beside)).transpose()?;
         let owner = FileId::random(store.host()).to_string();
         for _ in 0..ROUNDS {
             let found = find_pointer(store, &names).await?;
+            if found.pointer.is_none() {
+                store.make_place(&names, beside.as_ref()).await?;
+            }
             let before = found.pointer.unwrap_or_else(|| unclaimed(pipeline));
             let (pointer, done) = match found.object {
                 // An attempt whose reply was lost, and somebody has changed the list since.
@@ -388,6 +406,34 @@ mod tests {
         let second = publisher.publish(Manifest::draft("p", Trigger::Manual)).await?;
         assert!(second.manifest.checkpoint > first.manifest.checkpoint);
         assert_eq!(second.manifest.parent, Some(first.manifest.checkpoint));
+        Ok(())
+    }
+    #[tokio::test]
+    async fn a_root_that_went_away_before_a_claim_gets_no_place_for_it() -> Result<()> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (place, away) = (folder.path().join("root"), folder.path().join("away"));
+        let store = Store::open(place.to_str().expect("text"))?;
+        let options = PublishOptions::default();
+        drop(Publisher::claim(&store, "p", options).await?);
+        for leaves_a_folder in [true, false] {
+            std::fs::rename(&place, &away).expect("it is unmounted");
+            if leaves_a_folder {
+                std::fs::create_dir(&place).expect("an empty folder is left");
+            }
+            for (claimed, beside) in [("q", "p"), ("p", "p")] {
+                let missed = Publisher::claim_beside(&store, claimed, options, Some(beside)).await;
+                assert!(matches!(missed, Err(Error::Missing { .. })), "{missed:?}");
+            }
+            assert_eq!(place.exists(), leaves_a_folder);
+            if leaves_a_folder {
+                std::fs::remove_dir(&place).expect("it is empty, and hidden");
+            }
+            std::fs::rename(&away, &place).expect("it is mounted again");
+        }
+        let claimed = Publisher::claim_beside(&store, "q", options, Some("p")).await?;
+        assert_eq!(claimed.generation(), Generation(1));
+        let again = Publisher::claim_beside(&store, "p", options, Some("p")).await?;
+        assert_eq!(again.generation(), Generation(2));
         Ok(())
     }
 }

@@ -24,6 +24,7 @@ async fn suite(store: Store) {
 async fn creates_once(store: &Store) -> Outcome {
     let names = store.root().names("create")?;
     let path = names.checkpoint(CheckpointId(1));
+    store.make_place(&names, None).await?;
     store.replace(&names.current(), None, Bytes::from("a claim")).await?;
     assert_eq!(store.create(&path, Bytes::from("one")).await?, Created::Done);
     assert_eq!(store.create(&path, Bytes::from("two")).await?, Created::Taken);
@@ -34,7 +35,9 @@ async fn creates_once(store: &Store) -> Outcome {
 }
 
 async fn replaces_by_comparison(store: &Store) -> Outcome {
-    let path = store.root().names("replace")?.current();
+    let names = store.root().names("replace")?;
+    store.make_place(&names, None).await?;
+    let path = names.current();
     let Replaced::Done(first) = store.replace(&path, None, Bytes::from("a")).await? else { panic!("it was absent") };
     let Replaced::Lost(Some(found)) = store.replace(&path, None, Bytes::from("b")).await? else {
         panic!("it was there")
@@ -54,7 +57,9 @@ async fn replaces_by_comparison(store: &Store) -> Outcome {
 }
 
 async fn lets_one_writer_win(store: &Store) -> Outcome {
-    let path = store.root().names("race")?.current();
+    let names = store.root().names("race")?;
+    store.make_place(&names, None).await?;
+    let path = names.current();
     store.replace(&path, None, Bytes::from("0 start")).await?;
     let writer = |name: usize| {
         let (store, path) = (store.clone(), path.clone());
@@ -85,6 +90,7 @@ async fn reads_lists_and_deletes(store: &Store) -> Outcome {
         let path = names.file(FileId(7));
         assert!(store.find(&path).await?.is_none() && store.size(&path).await?.is_none());
         assert!(matches!(store.get(&path).await, Err(Error::Missing { .. })));
+        store.make_place(&names, None).await?;
         store.replace(&names.current(), None, Bytes::from("a claim")).await?;
         store.create(&path, Bytes::from("0123456789")).await?;
         store.create(&names.checkpoint(CheckpointId(3)), Bytes::from("{}")).await?;
