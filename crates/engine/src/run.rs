@@ -72,6 +72,8 @@ pub enum Parallelism {
 
 /// Rows a second that one worker takes beside many other pipelines.
 const FEW_ROWS: f64 = 20_000.0;
+/// How often a pipeline is claimed where what the root was known by has gone meanwhile.
+const CLAIM_TRIES: usize = 3;
 
 impl PipelineSpec {
     fn workers(&self, all: usize) -> usize {
@@ -323,21 +325,31 @@ fn check_mounted(pipeline: &str, facilities: &Facilities, folder: &Path, cancel:
     }
 }
 
+/// Claims a pipeline in a root that is seen to be the right one.
+fn claim_mounted(spec: &PipelineSpec, facilities: &Facilities, folder: &Path, cancel: &Cancel) -> Result<Publisher> {
+    let retention = Retention { keep: spec.settings.retain };
+    let options = PublishOptions { retention, ..PublishOptions::default() };
+    let claim = || {
+        let beside = check_mounted(&spec.name, facilities, folder, cancel)?;
+        let claiming = Publisher::claim_beside(&facilities.store, &spec.name, options, beside.as_deref());
+        cancel.wait(&facilities.background, &spec.name, claiming)
+    };
+    for _ in 1..CLAIM_TRIES {
+        match claim() {
+            // What was seen has gone since: the root, or what a dropped pipeline had there.
+            Err(Error::Checkpoint(highwater_checkpoint::Error::Missing { .. })) => {}
+            claimed => return claimed,
+        }
+    }
+    claim()
+}
+
 /// The pipeline's place in the root. The checkpoints to come have numbers above those that the targets of its
 /// sinks know, and above all that it was known to have published: where the root was lost, or is an older one, a
 /// target would take what is delivered then for what it has.
 fn claim(spec: &PipelineSpec, facilities: &Facilities, folder: &Path, setup: &RunSetup) -> Result<Publisher> {
-    let (store, background, cancel) = (&facilities.store, &facilities.background, &setup.cancel);
-    let beside = check_mounted(&spec.name, facilities, folder, cancel)?;
-    let retention = Retention { keep: spec.settings.retain };
-    let options = PublishOptions { retention, ..PublishOptions::default() };
-    let claiming = Publisher::claim_beside(store, &spec.name, options, beside.as_deref());
-    let claimed = cancel.wait(background, &spec.name, claiming);
-    if matches!(claimed, Err(Error::Checkpoint(highwater_checkpoint::Error::Missing { .. }))) {
-        // It went away since.
-        check_mounted(&spec.name, facilities, folder, cancel)?;
-    }
-    let mut publisher = claimed?;
+    let cancel = &setup.cancel;
+    let mut publisher = claim_mounted(spec, facilities, folder, cancel)?;
     // Not later: where the target of a sink does not answer, that is not told of the root.
     setup.claimed.store(true, Relaxed);
     let known = publisher.pointer().checkpoints.last().map(|entry| entry.checkpoint);
