@@ -9,7 +9,7 @@
 //! that is broken and tried again ([`crate::retry`]) stays so until it runs, and one that runs and is begun anew
 //! ([`crate::begin`]) is among those that run until another run takes its place.
 
-use crate::begin::{end, entries_of, note_changed};
+use crate::begin::{caught, end, entries_of, note_changed};
 use crate::catalog::Entry;
 use crate::connection::Connection;
 use crate::database::{Database, STACK_BYTES, State};
@@ -221,9 +221,10 @@ impl Database {
                 self.restored.notify_all();
                 return;
             }
-            (entries, self.pipeline_spec(&state, pipeline))
+            (entries, caught(pipeline, || self.pipeline_spec(&state, pipeline)))
         };
-        let started = spec.and_then(|spec| {
+        let started = caught(pipeline, || {
+            let spec = spec?;
             if !self.check_offsets(pipeline, &spec.plan, for_a_while())? {
                 return Err(self.silent(pipeline).into());
             }
