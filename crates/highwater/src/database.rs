@@ -275,12 +275,15 @@ impl Database {
     /// # Errors
     /// The first of a pipeline that could not stop cleanly; all are stopped all the same.
     pub fn shutdown(&self) -> Result<()> {
-        self.stop_restoring();
+        self.begin_no_more();
+        // First, so that one that a definition just stops has its final checkpoint waited for beside all others.
+        let stopped = self.engine.stop_pipelines();
+        self.wait_until_given_up();
         let mut state = self.state();
         state.running.clear();
-        let stopped = self.engine.shutdown();
+        let ended = self.engine.shutdown();
         self.tables.close();
-        Ok(stopped?)
+        Ok(stopped.and(ended)?)
     }
 
     /// Makes a checkpoint of all pipelines, or of that of a view, and waits until they are published.

@@ -272,15 +272,17 @@ impl Database {
         self.tables.settle();
     }
 
-    /// Begins no more restores, and waits until those under way are given up, however the root answers.
-    pub(crate) fn stop_restoring(&self) {
+    /// Begins no more restores; those under way are given up.
+    pub(crate) fn begin_no_more(&self) {
         // Who waits for the root may have the lock.
         self.engine.begin_no_more();
-        {
-            let mut state = self.state();
-            state.restoring.closed = true;
-            state.restoring.queue.clear();
-        }
+        let mut state = self.state();
+        state.restoring.closed = true;
+        state.restoring.queue.clear();
+    }
+
+    /// Waits until what was being begun is given up.
+    pub(crate) fn wait_until_given_up(&self) {
         // Nobody cancels a stop.
         drop(self.wait_while(&Connection::new(), |state| !state.restoring.is_idle()));
     }
