@@ -26,7 +26,7 @@ use highwater_engine::core::{Bytes, CheckpointId};
 use highwater_engine::{CheckpointOutcome, CheckpointReport, Engine, EngineConfig, Pipeline, Status, Trigger};
 use highwater_sql::statement::{Name, ObjectKind, Property};
 use highwater_sql::{ScalarFunction, Session, split};
-use highwater_tables::{StoreOptions, TableStore, Usage as TablesUsage};
+use highwater_tables::{StoreOptions, Table, TableStore, Usage as TablesUsage};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, TryLockError};
 use std::sync::{self, Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -85,6 +85,8 @@ pub(crate) struct State {
     pub(crate) being_made: BTreeSet<u64>,
     /// The numbers of tables that rows are copied into, and that the catalog does not know yet.
     pub(crate) being_copied: BTreeSet<u32>,
+    /// Tables of which the catalog's file may name the copy with that number in their place.
+    pub(crate) unplaced: Vec<(Arc<Table>, u32)>,
     /// Pipelines that have run in this process: what the root has of them is ours.
     pub(crate) ran: BTreeSet<String>,
     /// Pipelines that were dropped, and whose checkpoints nobody has tried to remove yet.
@@ -147,6 +149,7 @@ impl Database {
             broken: Broken::default(),
             being_made: BTreeSet::new(),
             being_copied: BTreeSet::new(),
+            unplaced: Vec::new(),
             ran: BTreeSet::new(),
             unremoved: BTreeSet::new(),
         };
