@@ -106,8 +106,8 @@ impl Folder {
     /// when it does not. Processes exclude each other by a lock on a file beside it.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], [`Error::NoSpace`], [`Error::Denied`], and [`Error::Missing`] when not even its folder is
-    /// there.
+    /// [`Error::Unavailable`], [`Error::NoSpace`], [`Error::Denied`], and [`Error::Missing`] when not even its folder
+    /// is there.
     pub fn replace(&self, object: &ObjectPath, expected: Option<&[u8]>, bytes: &[u8], unique: FileId) -> Result<bool> {
         let (path, folder) = self.locate(object)?;
         let undone = |e| Error::folder("replace", object.as_ref(), Outcome::SurelyNotDone, e);
