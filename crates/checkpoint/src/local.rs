@@ -72,7 +72,10 @@ impl Folder {
     pub fn create(&self, object: &ObjectPath, bytes: &[u8], unique: FileId) -> Result<bool> {
         let (path, folder) = self.locate(object)?;
         let undone = |e| Error::folder("write", object.as_ref(), Outcome::SurelyNotDone, e);
-        let folder = open_claimed(&folder).map_err(undone)?;
+        let folder = open_claimed(&folder).map_err(|error| match error.kind() {
+            ErrorKind::NotFound => Error::Missing { object: folder.with_file_name(CURRENT).display().to_string() },
+            _ => undone(error),
+        })?;
         let name = path.file_name().unwrap_or_default();
         let temporary = temporary(unique);
         let created = write_synced_in(&folder, &temporary, bytes).and_then(|()| link_new_in(&folder, &temporary, name));
