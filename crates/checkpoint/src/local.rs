@@ -13,7 +13,11 @@ use crate::names::{CHECKPOINTS, CURRENT, FILES, FileId, LOCK, temporary};
 use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as ObjectPath;
-use rustix::fs::{FlockOperation, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, flock, futimens};
+use rustix::fs::{
+    AtFlags, FlockOperation, Mode, OFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, flock, futimens, linkat,
+    mkdirat, openat, statat, unlinkat,
+};
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -58,37 +62,59 @@ impl Folder {
         Ok((path, folder))
     }
 
-    /// Writes a new object; false when it exists already. `unique` names the temporary file.
+    /// Writes a new object of a pipeline that is claimed here; false when it exists already. `unique` names the
+    /// temporary file. All is done in the very folder in which the claim is seen, whatever is at its path meanwhile: a
+    /// start would go on from a manifest in the place of a root that is not mounted, or take it for damage.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], [`Error::NoSpace`], [`Error::Denied`].
+    /// [`Error::Unavailable`], [`Error::NoSpace`], [`Error::Denied`], and [`Error::Missing`] when its pipeline is not
+    /// claimed here.
     pub fn create(&self, object: &ObjectPath, bytes: &[u8], unique: FileId) -> Result<bool> {
         let (path, folder) = self.locate(object)?;
         let undone = |e| Error::folder("write", object.as_ref(), Outcome::SurelyNotDone, e);
-        create_folder(&folder).map_err(undone)?;
-        let temporary = folder.join(temporary(unique));
-        let created = write_synced(&temporary, bytes).and_then(|()| link_new(&temporary, &path));
+        let folder = open_claimed(&folder).map_err(|error| match error.kind() {
+            ErrorKind::NotFound => Error::Missing { object: folder.with_file_name(CURRENT).display().to_string() },
+            _ => undone(error),
+        })?;
+        let name = path.file_name().unwrap_or_default();
+        let temporary = temporary(unique);
+        let created = write_synced_in(&folder, &temporary, bytes).and_then(|()| link_new_in(&folder, &temporary, name));
         // What cannot be removed now is collected later.
-        let _ = fs::remove_file(&temporary);
+        let _ = unlinkat(&folder, temporary.as_str(), AtFlags::empty());
         if created.map_err(undone)? {
-            sync_folder(&folder).map_err(|e| Error::folder("write", object.as_ref(), Outcome::Unknown, e))?;
+            folder.sync_all().map_err(|e| Error::folder("write", object.as_ref(), Outcome::Unknown, e))?;
             return Ok(true);
         }
         Ok(false)
+    }
+
+    /// Makes the folder of a pipeline that is claimed for the first time. `beside` is a claim in the same root: the
+    /// folder is made in the very root in which that is seen, or nowhere.
+    ///
+    /// # Errors
+    /// As [`Folder::create`], with the claim that is not seen.
+    pub fn make_place(&self, base: &ObjectPath, beside: Option<&ObjectPath>) -> Result<()> {
+        let (place, root) = self.locate(base)?;
+        let undone = |e| Error::folder("make", base.as_ref(), Outcome::SurelyNotDone, e);
+        let Some(beside) = beside else { return create_folder(&place).map_err(undone) };
+        let unseen = |e| Error::folder("find", beside.as_ref(), Outcome::SurelyNotDone, e);
+        let claim = self.locate(beside)?.0;
+        let claim = claim.strip_prefix(&root).map_err(Error::config)?;
+        let root = File::open(&root).map_err(unseen)?;
+        statat(&root, claim, AtFlags::empty()).map_err(|e| unseen(e.into()))?;
+        make_in(&root, place.file_name().unwrap_or_default()).map_err(undone)
     }
 
     /// Replaces an object when it still holds `expected` (`None`: when it does not exist); false
     /// when it does not. Processes exclude each other by a lock on a file beside it.
     ///
     /// # Errors
-    /// As [`Folder::create`], and [`Error::Missing`] when something is expected and not even its folder is there.
+    /// [`Error::Unavailable`], [`Error::NoSpace`], [`Error::Denied`], and [`Error::Missing`] when not even its folder
+    /// is there.
     pub fn replace(&self, object: &ObjectPath, expected: Option<&[u8]>, bytes: &[u8], unique: FileId) -> Result<bool> {
         let (path, folder) = self.locate(object)?;
         let undone = |e| Error::folder("replace", object.as_ref(), Outcome::SurelyNotDone, e);
-        // Where something was read the folder is there, or the root is not mounted any more.
-        if expected.is_none() {
-            create_folder(&folder).map_err(undone)?;
-        }
+        // The folder was made, or something was read in it: it is there, or the root is not mounted any more.
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(folder.join(LOCK));
         let lock = lock.map_err(undone)?;
         // Released when the file is closed, at the latest when the process dies.
@@ -198,6 +224,42 @@ impl Folder {
     }
 }
 
+/// Opens a folder of a pipeline's folder that has the claim, and makes it if need be.
+fn open_claimed(folder: &Path) -> io::Result<File> {
+    let place = File::open(folder.parent().unwrap_or_else(|| Path::new(".")))?;
+    statat(&place, CURRENT, AtFlags::empty())?;
+    let name = folder.file_name().unwrap_or_default();
+    make_in(&place, name)?;
+    Ok(openat(&place, name, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?.into())
+}
+
+/// Makes a folder in one that is open, unless it is there, and makes the name durable.
+fn make_in(folder: &File, name: &OsStr) -> io::Result<()> {
+    match mkdirat(folder, name, Mode::from_raw_mode(0o777)) {
+        Err(rustix::io::Errno::EXIST) => Ok(()),
+        made => {
+            made?;
+            folder.sync_all()
+        }
+    }
+}
+
+/// As [`write_synced`] and [`link_new`], in a folder that is open.
+fn write_synced_in(folder: &File, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
+    let mut file = File::from(openat(folder, name, flags, Mode::from_raw_mode(0o666))?);
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+fn link_new_in(folder: &File, temporary: &str, name: &OsStr) -> io::Result<bool> {
+    match linkat(folder, temporary, folder, name, AtFlags::empty()) {
+        Ok(()) => Ok(true),
+        Err(rustix::io::Errno::EXIST) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Makes now the time at which a file was changed.
 fn touch(file: &File) -> io::Result<()> {
     let time = |tv_nsec| Timespec { tv_sec: 0, tv_nsec };
@@ -255,6 +317,7 @@ mod tests {
         let store = Folder::open(root.path()).expect("a store");
         let unique = FileId::parse(&"0".repeat(32)).expect("an id");
         let (prefix, current) = (ObjectPath::from("q5"), ObjectPath::from("q5/current"));
+        store.make_place(&prefix, None).expect("a folder");
         assert!(store.replace(&current, None, b"1", unique).expect("it is written"));
         fs::create_dir(root.path().join("q5/files")).expect("a folder");
         store.remove_empty(&prefix).expect("a name");
@@ -263,5 +326,28 @@ mod tests {
         store.remove_empty(&prefix).expect("a name");
         assert!(!root.path().join("q5").exists());
         store.remove_empty(&prefix).expect("there is nothing to do");
+    }
+
+    #[test]
+    fn what_is_created_is_where_the_claim_is_or_nowhere() {
+        let root = tempfile::tempdir().expect("a folder");
+        let store = Folder::open(root.path()).expect("a store");
+        let unique = FileId::parse(&"0".repeat(32)).expect("an id");
+        let (current, object) = (ObjectPath::from("q5/current"), ObjectPath::from("q5/checkpoints/1.json"));
+        for has_a_folder in [false, true] {
+            if has_a_folder {
+                fs::create_dir(root.path().join("q5")).expect("a folder without a claim");
+            }
+            let refused = store.create(&object, b"1", unique).expect_err("there is no claim");
+            assert!(matches!(refused, Error::Missing { .. }), "{refused}");
+            assert!(!root.path().join("q5/checkpoints").exists());
+        }
+        store.make_place(&ObjectPath::from("q5"), None).expect("it is there");
+        assert!(store.replace(&current, None, b"1", unique).expect("it is claimed"));
+        assert!(store.create(&object, b"1", unique).expect("it is written"));
+        assert!(!store.create(&object, b"2", unique).expect("it is there"));
+        let folder = root.path().join("q5/checkpoints");
+        assert_eq!(fs::read(folder.join("1.json")).expect("it is read"), b"1");
+        assert_eq!(fs::read_dir(folder).expect("a folder").count(), 1, "nothing temporary is left");
     }
 }

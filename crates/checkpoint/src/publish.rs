@@ -121,10 +121,28 @@ impl Publisher {
     /// [`Error::NothingVerifies`] when the pointer is lost and no manifest is complete; errors of
     /// the store.
     pub async fn claim(store: &Store, pipeline: &str, options: PublishOptions) -> Result<Self> {
+        Self::claim_beside(store, pipeline, options, None).await
+    }
+
+    /// The same; where the pipeline has nothing in a local root yet, only beside a pipeline that is known to be claimed
+    /// there, which may be itself. A root that is not mounted is not taken for one that is empty.
+    ///
+    /// # Errors
+    /// As [`Publisher::claim`], and [`Error::Missing`] when that one is not there.
+    pub async fn claim_beside(
+        store: &Store,
+        pipeline: &str,
+        options: PublishOptions,
+        beside: Option<&str>,
+    ) -> Result<Self> {
         let names = store.root().names(pipeline)?;
+        let beside = beside.map(|beside| store.root().names(beside)).transpose()?;
         let owner = FileId::random(store.host()).to_string();
         for _ in 0..ROUNDS {
             let found = find_pointer(store, &names).await?;
+            if found.pointer.is_none() {
+                store.make_place(&names, beside.as_ref()).await?;
+            }
             let before = found.pointer.unwrap_or_else(|| unclaimed(pipeline));
             let (pointer, done) = match found.object {
                 // An attempt whose reply was lost, and somebody has changed the list since.
@@ -202,6 +220,7 @@ impl Publisher {
     ///
     /// # Errors
     /// [`Error::Fenced`]: stop. [`Error::Stale`]: upload again, see [`crate::Uploader::forget`].
+    /// [`Error::Missing`]: a local root has no claim, as it is not mounted; nothing is put into its place.
     /// Errors of the store: nothing is lost, the next checkpoint may succeed; when the outcome is
     /// unknown it may become official later, which does no harm.
     pub async fn publish(&mut self, mut manifest: Manifest) -> Result<Published> {
@@ -213,11 +232,6 @@ impl Publisher {
         }
         manifest.checkpoint = self.next;
         self.check_trust(&manifest)?;
-        self.check_mounted().await?;
-        self.write_and_list(manifest).await
-    }
-
-    async fn write_and_list(&mut self, manifest: Manifest) -> Result<Published> {
         let (manifest, digest, bytes) = self.write_manifest(manifest).await?;
         let files: BTreeSet<FileId> = manifest.all_files().map(|file| file.id).collect();
         let entry = Entry {
@@ -229,40 +243,11 @@ impl Publisher {
             pin: None,
         };
         self.pending.insert(manifest.checkpoint, files.clone());
-        let listed = self.list(entry, &manifest).await;
-        if matches!(listed, Err(Error::Missing { .. })) {
-            self.clear_place(manifest.checkpoint).await;
-        }
-        let expired = listed?;
+        let expired = self.list(entry, &manifest).await?;
         self.parent = Parent { checkpoint: Some(manifest.checkpoint), files };
         self.pending.clear();
         self.suspects.clear();
         Ok(Published { manifest: Arc::new(manifest), digest, bytes, expired })
-    }
-
-    /// Refuses a local root in which the claim is not: it is not mounted, and a start from the folder in its place
-    /// would go on from a manifest that is written there.
-    async fn check_mounted(&self) -> Result<()> {
-        let current = self.names.current();
-        if self.store.root().folder().is_some() && self.store.find(&current).await?.is_none() {
-            return Err(Error::Missing { object: current.to_string() });
-        }
-        Ok(())
-    }
-
-    /// Removes a manifest that was written while a local root went away, if it was into the place of that.
-    async fn clear_place(&self, checkpoint: CheckpointId) {
-        if !matches!(self.check_mounted().await, Err(Error::Missing { .. })) {
-            return;
-        }
-        let removed = match self.store.delete(&self.names.checkpoint(checkpoint)).await {
-            Ok(()) => self.store.remove_empty(self.names.base()).await,
-            failed => failed,
-        };
-        if let Err(error) = removed {
-            let (pipeline, checkpoint) = (self.names.pipeline(), checkpoint.0);
-            tracing::warn!(pipeline, checkpoint, %error, "a manifest is left where the root was that is away");
-        }
     }
 
     /// Writes the manifest under the first number that is free.
@@ -398,7 +383,7 @@ mod tests {
     use crate::manifest::Trigger;
 
     #[tokio::test]
-    async fn a_root_that_goes_away_while_one_publishes_leaves_nothing_in_its_place() -> Result<()> {
+    async fn a_root_that_is_away_while_one_publishes_has_nothing_put_into_its_place() -> Result<()> {
         let folder = tempfile::tempdir().expect("a folder");
         let (place, away) = (folder.path().join("root"), folder.path().join("away"));
         let store = Store::open(place.to_str().expect("text"))?;
@@ -409,17 +394,46 @@ mod tests {
             if leaves_a_folder {
                 std::fs::create_dir(&place).expect("an empty folder is left");
             }
-            // It was there when that was asked.
-            let missed = publisher.write_and_list(Manifest::draft("p", Trigger::Manual)).await;
+            let missed = publisher.publish(Manifest::draft("p", Trigger::Manual)).await;
             assert!(matches!(missed, Err(Error::Missing { .. })), "{missed:?}");
-            let mut left = std::fs::read_dir(&place).expect("a folder");
-            assert!(left.next().is_none(), "a start would go on from it");
-            std::fs::remove_dir(&place).expect("it is hidden");
+            assert_eq!(place.exists(), leaves_a_folder);
+            if leaves_a_folder {
+                // Also after a kill: what is there would be gone on from, or taken for damage.
+                std::fs::remove_dir(&place).expect("it is empty, and hidden");
+            }
             std::fs::rename(&away, &place).expect("it is mounted again");
         }
         let second = publisher.publish(Manifest::draft("p", Trigger::Manual)).await?;
         assert!(second.manifest.checkpoint > first.manifest.checkpoint);
         assert_eq!(second.manifest.parent, Some(first.manifest.checkpoint));
+        Ok(())
+    }
+    #[tokio::test]
+    async fn a_root_that_went_away_before_a_claim_gets_no_place_for_it() -> Result<()> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (place, away) = (folder.path().join("root"), folder.path().join("away"));
+        let store = Store::open(place.to_str().expect("text"))?;
+        let options = PublishOptions::default();
+        drop(Publisher::claim(&store, "p", options).await?);
+        for leaves_a_folder in [true, false] {
+            std::fs::rename(&place, &away).expect("it is unmounted");
+            if leaves_a_folder {
+                std::fs::create_dir(&place).expect("an empty folder is left");
+            }
+            for (claimed, beside) in [("q", "p"), ("p", "p")] {
+                let missed = Publisher::claim_beside(&store, claimed, options, Some(beside)).await;
+                assert!(matches!(missed, Err(Error::Missing { .. })), "{missed:?}");
+            }
+            assert_eq!(place.exists(), leaves_a_folder);
+            if leaves_a_folder {
+                std::fs::remove_dir(&place).expect("it is empty, and hidden");
+            }
+            std::fs::rename(&away, &place).expect("it is mounted again");
+        }
+        let claimed = Publisher::claim_beside(&store, "q", options, Some("p")).await?;
+        assert_eq!(claimed.generation(), Generation(1));
+        let again = Publisher::claim_beside(&store, "p", options, Some("p")).await?;
+        assert_eq!(again.generation(), Generation(2));
         Ok(())
     }
 }

@@ -238,11 +238,11 @@ impl Store {
         Ok(found)
     }
 
-    /// Writes a new object. A name that is taken by the same bytes counts as done: an earlier
-    /// attempt whose reply was lost.
+    /// Writes a new object of a pipeline that is claimed. A name that is taken by the same bytes counts
+    /// as done: an earlier attempt whose reply was lost.
     ///
     /// # Errors
-    /// Errors of the store; see [`Error::outcome`].
+    /// Errors of the store; see [`Error::outcome`]. [`Error::Missing`] when a local root has no claim.
     pub async fn create(&self, path: &Path, bytes: Bytes) -> Result<Created> {
         let tried = self.tried("write", path, || self.create_once(path, bytes.clone())).await;
         let doubtful = match &tried {
@@ -277,10 +277,25 @@ impl Store {
         }
     }
 
-    /// Replaces an object when it is still as it was read (`None`: when it does not exist).
+    /// Makes a local root ready for the first claim of a pipeline, where `beside`, a pipeline that is claimed, is seen.
     ///
     /// # Errors
-    /// Errors of the store; see [`Error::outcome`].
+    /// [`Error::Missing`] when it is not: the root is not mounted. Errors of the store.
+    pub async fn make_place(&self, names: &Names, beside: Option<&Names>) -> Result<()> {
+        let Some(folder) = self.root.folder() else { return Ok(()) };
+        let claim = beside.map(Names::current);
+        let made = || {
+            let claim = claim.clone();
+            self.in_folder(folder, names.base(), move |folder, base| folder.make_place(base, claim.as_ref()))
+        };
+        self.tried("make", names.base(), made).await
+    }
+
+    /// Replaces an object when it is still as it was read (`None`: when it does not exist, in a place that was
+    /// [made](Store::make_place)).
+    ///
+    /// # Errors
+    /// Errors of the store; see [`Error::outcome`]. [`Error::Missing`] when a local root does not have the place.
     pub async fn replace(&self, path: &Path, expected: Option<&Versioned>, bytes: Bytes) -> Result<Replaced> {
         let tried = self.tried("replace", path, || self.replace_once(path, expected, bytes.clone())).await;
         let error = match tried {

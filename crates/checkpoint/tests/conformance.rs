@@ -5,7 +5,7 @@ mod service;
 
 use bytes::Bytes;
 use highwater_checkpoint::store::{Created, Replaced};
-use highwater_checkpoint::{Compression, Error, FileId, Object, Store, TokioHost};
+use highwater_checkpoint::{Compression, Error, FileId, Names, Object, Store, TokioHost};
 use highwater_core::CheckpointId;
 use service::Service;
 use std::path::Path;
@@ -22,16 +22,22 @@ async fn suite(store: Store) {
 }
 
 async fn creates_once(store: &Store) -> Outcome {
-    let path = store.root().names("create")?.checkpoint(CheckpointId(1));
+    let names = store.root().names("create")?;
+    let path = names.checkpoint(CheckpointId(1));
+    store.make_place(&names, None).await?;
+    store.replace(&names.current(), None, Bytes::from("a claim")).await?;
     assert_eq!(store.create(&path, Bytes::from("one")).await?, Created::Done);
     assert_eq!(store.create(&path, Bytes::from("two")).await?, Created::Taken);
     assert_eq!(store.create(&path, Bytes::from("one")).await?, Created::Done, "the same bytes count as done");
     assert_eq!(store.get(&path).await?.bytes, "one");
-    store.delete(&path).await
+    store.delete(&path).await?;
+    store.delete(&names.current()).await
 }
 
 async fn replaces_by_comparison(store: &Store) -> Outcome {
-    let path = store.root().names("replace")?.current();
+    let names = store.root().names("replace")?;
+    store.make_place(&names, None).await?;
+    let path = names.current();
     let Replaced::Done(first) = store.replace(&path, None, Bytes::from("a")).await? else { panic!("it was absent") };
     let Replaced::Lost(Some(found)) = store.replace(&path, None, Bytes::from("b")).await? else {
         panic!("it was there")
@@ -51,7 +57,9 @@ async fn replaces_by_comparison(store: &Store) -> Outcome {
 }
 
 async fn lets_one_writer_win(store: &Store) -> Outcome {
-    let path = store.root().names("race")?.current();
+    let names = store.root().names("race")?;
+    store.make_place(&names, None).await?;
+    let path = names.current();
     store.replace(&path, None, Bytes::from("0 start")).await?;
     let writer = |name: usize| {
         let (store, path) = (store.clone(), path.clone());
@@ -82,21 +90,31 @@ async fn reads_lists_and_deletes(store: &Store) -> Outcome {
         let path = names.file(FileId(7));
         assert!(store.find(&path).await?.is_none() && store.size(&path).await?.is_none());
         assert!(matches!(store.get(&path).await, Err(Error::Missing { .. })));
+        store.make_place(&names, None).await?;
+        store.replace(&names.current(), None, Bytes::from("a claim")).await?;
         store.create(&path, Bytes::from("0123456789")).await?;
         store.create(&names.checkpoint(CheckpointId(3)), Bytes::from("{}")).await?;
         assert_eq!(store.size(&path).await?, Some(10));
         assert_eq!(store.get_range(&path, 3..7).await?, "3456");
         assert!(store.get_range(&path, 8..12).await.is_err(), "a range past the end is not good");
-        let listed: Vec<_> = store.list(&names, names.base()).await?.iter().map(|l| (l.object, l.size)).collect();
+        store.delete(&names.current()).await?;
+        let listed = ours(store, &names).await?;
         assert_eq!(listed, [(Object::Checkpoint(CheckpointId(3)), 2), (Object::File(FileId(7)), 10)]);
         assert!(store.pipelines().await?.contains(&pipeline.to_owned()));
         for _ in 0..2 {
             store.delete(&path).await?;
             store.delete(&names.checkpoint(CheckpointId(3))).await?;
         }
-        assert!(store.list(&names, names.base()).await?.is_empty());
+        assert!(ours(store, &names).await?.is_empty());
     }
     Ok(())
+}
+
+/// What a pipeline has, without the lock file of a local root.
+async fn ours(store: &Store, names: &Names) -> Result<Vec<(Object, u64)>, Error> {
+    let listed = store.list(names, names.base()).await?;
+    let ours = listed.iter().filter(|listed| listed.object != Object::Foreign);
+    Ok(ours.map(|listed| (listed.object, listed.size)).collect())
 }
 
 async fn carries_a_service(store: &Store, scratch: &Path) -> Outcome {

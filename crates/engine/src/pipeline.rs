@@ -119,6 +119,8 @@ struct State {
     failures: u32,
     /// What made the last run fail.
     cause: Cause,
+    /// It was stopped, and its final checkpoint not made in time.
+    is_unsaved: bool,
 }
 
 struct CurrentRun {
@@ -139,6 +141,7 @@ impl Inner {
                 restart_at: None,
                 failures: 0,
                 cause: Cause::Other,
+                is_unsaved: false,
             }),
             changed: Condvar::new(),
             counters: Arc::default(),
@@ -224,8 +227,13 @@ impl Inner {
                 break;
             }
             if since.elapsed() >= STOP_PATIENCE {
-                return Err(Error::Timeout(format!("{} did not end in {STOP_PATIENCE:?}", self.name)));
+                self.state().is_unsaved = true;
+                break;
             }
+        }
+        // Others may have stopped it before.
+        if self.state().is_unsaved {
+            return Err(Error::Timeout(format!("{} did not end in {STOP_PATIENCE:?}", self.name)));
         }
         Ok(())
     }

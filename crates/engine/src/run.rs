@@ -72,6 +72,8 @@ pub enum Parallelism {
 
 /// Rows a second that one worker takes beside many other pipelines.
 const FEW_ROWS: f64 = 20_000.0;
+/// How often a pipeline is claimed where what the root was known by has gone meanwhile.
+const CLAIM_TRIES: usize = 3;
 
 impl PipelineSpec {
     fn workers(&self, all: usize) -> usize {
@@ -296,39 +298,58 @@ fn shipping(facilities: &Facilities, uploader: Uploader, store: StoreId, folder:
 
 /// Refuses a root that has none of the checkpoints which the pipeline had there. One that had none there is refused
 /// where the root has nothing of it nor of all others that had: what stands in the place of a root that is not mounted
-/// is hidden when that is back. Whether a root that does not tell is the right one is left to the claim.
-fn check_mounted(pipeline: &str, facilities: &Facilities, folder: &Path, cancel: &Cancel) -> Result<()> {
+/// is hidden when that is back. Whether a root that does not tell is the right one is left to the claim. Gives the
+/// pipeline whose place must still be seen where a new one is made.
+fn check_mounted(pipeline: &str, facilities: &Facilities, folder: &Path, cancel: &Cancel) -> Result<Option<String>> {
     let Facilities { background, store, files, .. } = facilities;
     let root = store.root().url();
+    let own = || Ok(Some(pipeline.to_owned()));
     if lost::had_checkpoints(folder, root) {
         let has_any = cancel.wait(background, pipeline, inspect::has_any(store, pipeline));
-        return if matches!(has_any, Ok(false)) { Err(lost::gone(pipeline, folder, root)) } else { Ok(()) };
+        return if matches!(has_any, Ok(false)) { Err(lost::gone(pipeline, folder, root)) } else { own() };
     }
-    let may_have =
-        |asked: &str| !matches!(cancel.wait(background, pipeline, inspect::has_place(store, asked)), Ok(false));
+    let has_place = |asked: &str| cancel.wait(background, pipeline, inspect::has_place(store, asked));
     let mut missed = Vec::new();
     for (other, folder) in lost::noted_in(files, root) {
-        if may_have(&other) {
-            return Ok(());
+        match has_place(&other) {
+            Ok(true) => return Ok(Some(other)),
+            Ok(false) => missed.push(folder),
+            Err(_) => return Ok(None),
         }
-        missed.push(folder);
     }
     // What a dropped one had may just have been removed, and its note before that.
     match missed.iter().find_map(|folder| lost::note_of(folder, root)) {
-        Some(note) if !may_have(pipeline) => Err(lost::away(pipeline, &note, root)),
-        _ => Ok(()),
+        Some(note) if matches!(has_place(pipeline), Ok(false)) => Err(lost::away(pipeline, &note, root)),
+        Some(_) => own(),
+        None => Ok(None),
     }
+}
+
+/// Claims a pipeline in a root that is seen to be the right one.
+fn claim_mounted(spec: &PipelineSpec, facilities: &Facilities, folder: &Path, cancel: &Cancel) -> Result<Publisher> {
+    let retention = Retention { keep: spec.settings.retain };
+    let options = PublishOptions { retention, ..PublishOptions::default() };
+    let claim = || {
+        let beside = check_mounted(&spec.name, facilities, folder, cancel)?;
+        let claiming = Publisher::claim_beside(&facilities.store, &spec.name, options, beside.as_deref());
+        cancel.wait(&facilities.background, &spec.name, claiming)
+    };
+    for _ in 1..CLAIM_TRIES {
+        match claim() {
+            // What was seen has gone since: the root, or what a dropped pipeline had there.
+            Err(Error::Checkpoint(highwater_checkpoint::Error::Missing { .. })) => {}
+            claimed => return claimed,
+        }
+    }
+    claim()
 }
 
 /// The pipeline's place in the root. The checkpoints to come have numbers above those that the targets of its
 /// sinks know, and above all that it was known to have published: where the root was lost, or is an older one, a
 /// target would take what is delivered then for what it has.
 fn claim(spec: &PipelineSpec, facilities: &Facilities, folder: &Path, setup: &RunSetup) -> Result<Publisher> {
-    let (store, background, cancel) = (&facilities.store, &facilities.background, &setup.cancel);
-    check_mounted(&spec.name, facilities, folder, cancel)?;
-    let retention = Retention { keep: spec.settings.retain };
-    let options = PublishOptions { retention, ..PublishOptions::default() };
-    let mut publisher = cancel.wait(background, &spec.name, Publisher::claim(store, &spec.name, options))?;
+    let cancel = &setup.cancel;
+    let mut publisher = claim_mounted(spec, facilities, folder, cancel)?;
     // Not later: where the target of a sink does not answer, that is not told of the root.
     setup.claimed.store(true, Relaxed);
     let known = publisher.pointer().checkpoints.last().map(|entry| entry.checkpoint);

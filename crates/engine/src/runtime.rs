@@ -303,6 +303,15 @@ impl Engine {
         self.pipelines.ending().is_cancelled()
     }
 
+    /// Stops every pipeline with a final checkpoint, as [`Engine::shutdown`] does, which is still to be called: what is
+    /// being stopped by others has no time of its own. No pipeline is begun any more.
+    ///
+    /// # Errors
+    /// The first of a pipeline that could not stop cleanly; all are stopped all the same.
+    pub fn stop_pipelines(&self) -> Result<()> {
+        self.pipelines.stop_all()
+    }
+
     /// Stops every pipeline with a final checkpoint, then the workers. Final checkpoints are waited for two minutes,
     /// all together.
     ///

@@ -42,19 +42,20 @@ enum Placed {
     Yes,
     /// The old one was changed since its rows were read.
     Changed,
-    /// It cannot be told which one a new start would find.
+    /// It cannot be told which one a new start would find, until [`Database::settle_places`].
     Unknown(crate::error::Error),
 }
 
 impl Database {
     pub(crate) fn add_key(&self, connection: &Connection, added: &AddKey) -> Result<Outcome> {
+        self.settle_places();
         for _ in 0..MOST_TRIES {
             let successor = self.successor_with(connection, added)?;
             let number = successor.number;
             let placed = self.copy_rows(connection, &successor);
             let placed = placed.and_then(|copied| self.place(connection, &added.table, successor, &copied));
             if let Ok(Placed::Unknown(error)) = placed {
-                // What both of them hold stays until then.
+                // What both of them hold stays until that is settled.
                 return Err(error);
             }
             let mut state = self.state();
@@ -130,7 +131,7 @@ impl Database {
 
     /// Puts the table with the key in the place of the other one.
     fn place(&self, connection: &Connection, name: &Name, successor: Successor, copied: &Snapshot) -> Result<Placed> {
-        let Successor { before, old, new, keyed, .. } = successor;
+        let Successor { before, old, new, keyed, number } = successor;
         let mut state = self.state_to_define(connection)?;
         if state.objects.get(&name.value).is_none_or(|object| object.entry != before) {
             let message = format!("{:?} was altered or dropped by another session: try again", name.value);
@@ -143,7 +144,8 @@ impl Database {
         if let Err(error) = state.catalog.put_in_place(old.table.spec().id, new.entry.clone()) {
             if !state.catalog.is_on_disk() {
                 let table = &name.value;
-                tracing::error!(table, %error, "the catalog may name either table: none is written until a new start");
+                tracing::error!(table, %error, "the catalog may name either table: none is written until that is");
+                state.unplaced.push((old.table, number));
                 return Ok(Placed::Unknown(error));
             }
             self.tables.reopen(&old.table)?;
@@ -152,6 +154,30 @@ impl Database {
         state.objects.remove(std::slice::from_ref(&name.value));
         state.objects.add(new);
         Ok(Placed::Yes)
+    }
+
+    /// Has tables written again of which a new start might have found the copy in their place, once the catalog is
+    /// written as it is, which has them. What is acknowledged from then on is in the table that a start finds.
+    pub(crate) fn settle_places(&self) {
+        let mut state = self.state();
+        if state.unplaced.is_empty() {
+            return;
+        }
+        if let Err(error) = state.catalog.write_again() {
+            tracing::debug!(%error, "tables are not written yet, as the catalog cannot be");
+            return;
+        }
+        for (table, copy) in std::mem::take(&mut state.unplaced) {
+            let id = u64::from(table.spec().id);
+            // It may have been dropped meanwhile.
+            if state.catalog.entries().iter().any(|entry| entry.id == id)
+                && let Err(error) = self.tables.reopen(&table)
+            {
+                tracing::debug!(table = table.spec().name, %error, "it is written again at the next start");
+            }
+            state.being_copied.remove(&copy);
+        }
+        self.end_left(&mut state);
     }
 }
 
@@ -197,5 +223,43 @@ fn not_unique(error: TablesError) -> crate::error::Error {
             invalid("23505", message, None)
         }
         other => other.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use highwater_sql::statement::Statement;
+    use std::fs;
+
+    #[test]
+    fn a_table_that_may_have_got_its_key_is_written_again_when_the_catalog_can_be() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let database = Database::open(Config::new(folder.path())).expect("a database");
+        database.script("CREATE TABLE t (a int); INSERT INTO t VALUES (1), (2)").expect("a table");
+        let Ok(Statement::AddKey(added)) = highwater_sql::parse("ALTER TABLE t ADD PRIMARY KEY (a)") else {
+            panic!("it is another statement")
+        };
+        let connection = Connection::new();
+        let successor = database.successor_with(&connection, &added).expect("a table with the key");
+        let copied = database.copy_rows(&connection, &successor).expect("copied");
+        let (file, next) = (folder.path().join("catalog.json"), folder.path().join("catalog.json.new"));
+        fs::write(&file, "x").expect("nobody can tell what it has");
+        fs::create_dir(&next).expect("it cannot be written");
+        let placed = database.place(&connection, &added.table, successor, &copied);
+        assert!(matches!(placed, Ok(Placed::Unknown(_))));
+        database.retry_broken();
+        assert_eq!(database.state().unplaced.len(), 1, "nothing has changed");
+        fs::remove_dir(&next).expect("it can be written");
+        database.retry_broken();
+        assert_eq!(database.state().unplaced.len(), 0);
+        assert!(database.state().catalog.is_on_disk());
+        database.execute("INSERT INTO t VALUES (2)").expect("there is no key");
+        assert_eq!(database.query("SELECT a FROM t").expect("read").count(), 3);
+        database.execute("DELETE FROM t WHERE a = 2").expect("deleted");
+        database.execute("ALTER TABLE t ADD PRIMARY KEY (a)").expect("it gets its key");
+        database.execute("INSERT INTO t VALUES (1)").expect_err("it is there");
+        database.shutdown().expect("a clean end");
     }
 }

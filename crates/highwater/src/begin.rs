@@ -15,6 +15,7 @@ use crate::objects::Object;
 use crate::pipelines::patience_to_begin;
 use highwater_engine::{Pipeline, PipelineSpec, Status};
 use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::MutexGuard;
 use std::time::{Duration, Instant};
 
@@ -55,7 +56,7 @@ impl Database {
         let entries = entries_of(&state, pipeline);
         drop(state);
         let began = Instant::now();
-        let mut begun = self.begin_now(connection, beginning);
+        let mut begun = caught(pipeline, || self.begin_now(connection, beginning));
         let mut state = self.state();
         if let Ok(Some(running)) = &begun
             && entries_of(&state, pipeline) != entries
@@ -246,6 +247,15 @@ pub(crate) fn entries_of(state: &State, pipeline: &str) -> Vec<Entry> {
     own.into_iter().chain(state.objects.sources(&names)).map(|object| object.entry.clone()).collect()
 }
 
+/// Calls what begins a pipeline. A panic is an error: others wait until it is begun, or is not.
+pub(crate) fn caught<T>(pipeline: &str, call: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a message");
+        Err(invalid("XX000", format!("pipeline {pipeline:?} could not be begun: panicked: {text}"), None))
+    })
+}
+
 /// Ends a pipeline of which a definition has changed or dropped objects while it was begun.
 pub(crate) fn end(begun: &Pipeline) {
     if let Err(error) = begun.stop(false) {
@@ -272,4 +282,19 @@ fn first_is_not_the_first(state: &State, pipeline: &str) -> bool {
     let mut all = state.objects.of_pipeline(pipeline);
     all.next().is_some_and(|first| first.entry.incarnation > 0 || first.entry.rewritten)
         || all.any(|object| object.entry.rewritten)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_an_error() {
+        let refused = caught("v", || -> Result<()> { panic!("no {}", "plan") }).expect_err("it panics");
+        assert_eq!(refused.sqlstate(), "XX000");
+        assert!(refused.to_string().contains("\"v\" could not be begun: panicked: no plan"), "{refused}");
+        let refused = caught("v", || -> Result<()> { panic!("none") }).expect_err("it panics");
+        assert!(refused.to_string().ends_with("none"), "{refused}");
+        assert_eq!(caught("v", || Ok(7)).expect("it is called"), 7);
+    }
 }

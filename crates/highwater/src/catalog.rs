@@ -259,6 +259,11 @@ impl Catalog {
         fs::read(&self.path).is_ok_and(|bytes| bytes == sealed::seal(&self.content).as_bytes())
     }
 
+    /// Makes what the catalog is durable once more: the file may have a change that could not be made so.
+    pub(crate) fn write_again(&mut self) -> Result<()> {
+        self.change(|_| {})
+    }
+
     /// Takes an object back that was added and has never run, and makes that durable: the next of its name is no
     /// other one.
     pub(crate) fn take_back(&mut self, name: &str) -> Result<()> {
@@ -446,6 +451,8 @@ mod tests {
         assert!(catalog.is_on_disk());
         fs::write(folder.path().join(NAME), "x").expect("written");
         assert!(!catalog.is_on_disk());
+        catalog.write_again().expect("written");
+        assert!(catalog.is_on_disk());
     }
 
     #[test]

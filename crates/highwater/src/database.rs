@@ -26,7 +26,7 @@ use highwater_engine::core::{Bytes, CheckpointId};
 use highwater_engine::{CheckpointOutcome, CheckpointReport, Engine, EngineConfig, Pipeline, Status, Trigger};
 use highwater_sql::statement::{Name, ObjectKind, Property};
 use highwater_sql::{ScalarFunction, Session, split};
-use highwater_tables::{StoreOptions, TableStore, Usage as TablesUsage};
+use highwater_tables::{StoreOptions, Table, TableStore, Usage as TablesUsage};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, TryLockError};
 use std::sync::{self, Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -85,6 +85,8 @@ pub(crate) struct State {
     pub(crate) being_made: BTreeSet<u64>,
     /// The numbers of tables that rows are copied into, and that the catalog does not know yet.
     pub(crate) being_copied: BTreeSet<u32>,
+    /// Tables of which the catalog's file may name the copy with that number in their place.
+    pub(crate) unplaced: Vec<(Arc<Table>, u32)>,
     /// Pipelines that have run in this process: what the root has of them is ours.
     pub(crate) ran: BTreeSet<String>,
     /// Pipelines that were dropped, and whose checkpoints nobody has tried to remove yet.
@@ -147,6 +149,7 @@ impl Database {
             broken: Broken::default(),
             being_made: BTreeSet::new(),
             being_copied: BTreeSet::new(),
+            unplaced: Vec::new(),
             ran: BTreeSet::new(),
             unremoved: BTreeSet::new(),
         };
@@ -275,12 +278,15 @@ impl Database {
     /// # Errors
     /// The first of a pipeline that could not stop cleanly; all are stopped all the same.
     pub fn shutdown(&self) -> Result<()> {
-        self.stop_restoring();
+        self.begin_no_more();
+        // First, so that one that a definition just stops has its final checkpoint waited for beside all others.
+        let stopped = self.engine.stop_pipelines();
+        self.wait_until_given_up();
         let mut state = self.state();
         state.running.clear();
-        let stopped = self.engine.shutdown();
+        let ended = self.engine.shutdown();
         self.tables.close();
-        Ok(stopped?)
+        Ok(stopped.and(ended)?)
     }
 
     /// Makes a checkpoint of all pipelines, or of that of a view, and waits until they are published.

@@ -6,6 +6,7 @@ use crate::database::Database;
 use crate::error::Result;
 use crate::objects::{Body, Object, Subscribed};
 use crate::outcome::Rows;
+use crate::pipelines::for_a_while;
 use crate::show::{self, numbers, texts};
 use arrow::array::{RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
@@ -164,12 +165,15 @@ fn progress(database: &Database) -> Rows {
     ])
 }
 
-/// Manifests of the newest checkpoints of all running pipelines.
+/// Manifests of the newest checkpoints of all running pipelines, as far as the root gives them in time.
 fn manifests(database: &Database) -> Vec<(String, Manifest)> {
     let names: Vec<String> = database.state().running.keys().cloned().collect();
+    // All together: a root that hangs is not waited for once a pipeline.
+    let mut in_time = for_a_while();
     let manifest = |name: String| {
-        let shown = database.engine.wait_for(inspect::show(database.engine.store(), &name, None));
-        shown.ok().map(|manifest| (name, manifest))
+        let showing = inspect::show(database.engine.store(), &name, None);
+        let shown = database.engine.wait_for_root(&name, showing, &mut in_time);
+        shown.ok().flatten().map(|manifest| (name, manifest))
     };
     tokio::task::block_in_place(|| names.into_iter().filter_map(manifest).collect())
 }

@@ -9,7 +9,7 @@
 //! that is broken and tried again ([`crate::retry`]) stays so until it runs, and one that runs and is begun anew
 //! ([`crate::begin`]) is among those that run until another run takes its place.
 
-use crate::begin::{end, entries_of, note_changed};
+use crate::begin::{caught, end, entries_of, note_changed};
 use crate::catalog::Entry;
 use crate::connection::Connection;
 use crate::database::{Database, STACK_BYTES, State};
@@ -221,9 +221,10 @@ impl Database {
                 self.restored.notify_all();
                 return;
             }
-            (entries, self.pipeline_spec(&state, pipeline))
+            (entries, caught(pipeline, || self.pipeline_spec(&state, pipeline)))
         };
-        let started = spec.and_then(|spec| {
+        let started = caught(pipeline, || {
+            let spec = spec?;
             if !self.check_offsets(pipeline, &spec.plan, for_a_while())? {
                 return Err(self.silent(pipeline).into());
             }
@@ -271,15 +272,17 @@ impl Database {
         self.tables.settle();
     }
 
-    /// Begins no more restores, and waits until those under way are given up, however the root answers.
-    pub(crate) fn stop_restoring(&self) {
+    /// Begins no more restores; those under way are given up.
+    pub(crate) fn begin_no_more(&self) {
         // Who waits for the root may have the lock.
         self.engine.begin_no_more();
-        {
-            let mut state = self.state();
-            state.restoring.closed = true;
-            state.restoring.queue.clear();
-        }
+        let mut state = self.state();
+        state.restoring.closed = true;
+        state.restoring.queue.clear();
+    }
+
+    /// Waits until what was being begun is given up.
+    pub(crate) fn wait_until_given_up(&self) {
         // Nobody cancels a stop.
         drop(self.wait_while(&Connection::new(), |state| !state.restoring.is_idle()));
     }

@@ -11,12 +11,14 @@ impl Database {
     /// Tries once more what was [`Database::broken`] when the database was opened and may be whole by
     /// now: sources that could not be reached, and pipelines that did not start because of such a source
     /// or of a store that did not answer. What comes back goes on from its newest checkpoint. And removes what
-    /// dropped objects have left where that could not be removed so far. Cheap when there is nothing to do;
-    /// to be called every now and then.
+    /// dropped objects have left where that could not be removed so far. And has tables written again that may have
+    /// got a key while the catalog could not be written. Cheap when there is nothing to do; to be called every now and
+    /// then.
     pub fn retry_broken(&self) {
         if self.state().restoring.is_closed() {
             return;
         }
+        self.settle_places();
         self.begin_broken();
         self.remove_left();
     }

@@ -145,11 +145,19 @@ pub(crate) fn settings(all: &BTreeMap<String, String>) -> Rows {
 }
 
 fn jobs(database: &Database, connection: &Connection) -> Result<Rows> {
-    let state = database.settle(connection, database.state())?;
+    let mut state = database.state();
+    if state.deferring {
+        state = database.settle(connection, state)?;
+    }
     let pipelines: Vec<Pipeline> = state.running.values().cloned().collect();
     let told = |pipeline: &Pipeline| [vec![doing(&state, pipeline)], failing(&state, pipeline)].concat().join("; ");
     let told: Vec<String> = pipelines.iter().map(told).collect();
-    let (stopped, reasons) = stopped(&state);
+    let (mut stopped, mut reasons) = stopped(&state);
+    // Who needs them begins them, and waits for the root, which may not answer.
+    for pipeline in state.waiting.iter().filter(|pipeline| !state.running.contains_key(*pipeline)) {
+        stopped.push(state.objects.title(pipeline).to_owned());
+        reasons.push(NOT_RUNNING.to_owned());
+    }
     drop(state);
     let mut metrics: Vec<Metrics> = pipelines.iter().map(Pipeline::metrics).collect();
     metrics.resize_with(pipelines.len() + stopped.len(), Metrics::default);
@@ -176,6 +184,8 @@ fn jobs(database: &Database, connection: &Connection) -> Result<Rows> {
 
 /// The status of what a session is just beginning.
 const BEING_BEGUN: &str = "starting";
+/// The status of what nobody has begun yet.
+const NOT_RUNNING: &str = "not running";
 /// How the status of what could not be brought back begins.
 const BROKEN: &str = "broken: ";
 
@@ -193,7 +203,7 @@ pub(crate) fn object_status(state: &State, entry: &Entry) -> String {
         }
         None if state.restoring.is_being_begun(pipeline) => BEING_BEGUN.to_owned(),
         None if state.restoring.holds(pipeline) => "restoring".to_owned(),
-        None => state.broken.why_not_running(pipeline).map_or_else(|| "not running".to_owned(), broken),
+        None => state.broken.why_not_running(pipeline).map_or_else(|| NOT_RUNNING.to_owned(), broken),
     }
 }
 
@@ -285,8 +295,13 @@ fn checkpoints(database: &Database, connection: &Connection, view: Option<&Name>
             None => state.running.values().cloned().collect(),
         }
     };
-    let stored = database.engine.wait_for(inspect::list(database.engine.store()));
-    let stored = stored.map_err(highwater_engine::Error::from)?;
+    let asked = view.map_or("SHOW CHECKPOINTS", |name| name.value.as_str());
+    let listing = inspect::list(database.engine.store());
+    let is_wanted = || connection.check_cancelled().is_ok();
+    let Some(stored) = database.engine.wait_for_root(asked, listing, is_wanted)? else {
+        connection.check_cancelled()?;
+        return Ok(no_checkpoints());
+    };
     let mut lines = Vec::new();
     for pipeline in pipelines {
         let reports = pipeline.history();
