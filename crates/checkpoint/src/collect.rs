@@ -169,8 +169,8 @@ impl Collector {
             age_guard: self.age_guard,
         };
         let plan = plan(&listing, marks);
-        self.delete(&plan.data).await?;
-        self.delete(&plan.manifests).await?;
+        delete_all(&self.store, &plan.data).await?;
+        delete_all(&self.store, &plan.manifests).await?;
         self.references.retain(|id, _| listed.contains(id));
         Ok(Collected { blocked, ..summary(&plan) })
     }
@@ -203,12 +203,13 @@ impl Collector {
         }
         Ok(overtaken)
     }
+}
 
-    async fn delete(&self, objects: &[Listed]) -> Result<()> {
-        let paths: Vec<&Path> = objects.iter().map(|object| &object.path).collect();
-        let deletes: Vec<_> = paths.into_iter().map(|path| self.store.delete(path)).collect();
-        futures::stream::iter(deletes).buffered(PARALLEL).try_collect().await
-    }
+/// Deletes objects, several at once.
+pub(crate) async fn delete_all(store: &Store, objects: &[Listed]) -> Result<()> {
+    let paths: Vec<&Path> = objects.iter().map(|object| &object.path).collect();
+    let deletes: Vec<_> = paths.into_iter().map(|path| store.delete(path)).collect();
+    futures::stream::iter(deletes).buffered(PARALLEL).try_collect().await
 }
 
 fn summary(plan: &Plan) -> Collected {

@@ -44,7 +44,7 @@ pub struct CheckpointSettings {
     pub retain: usize,
     /// The least time between the end of one and the beginning of the next, unless somebody asks.
     pub min_pause: Duration,
-    /// One that takes longer until all workers' parts are in the store is given up.
+    /// One of which nothing goes to the store for so long, before all workers' parts are there, is given up.
     pub timeout: Duration,
     /// So many failures in a row restart the pipeline from its last checkpoint; by default none do,
     /// as the stream can go on and nothing is lost.
@@ -273,6 +273,11 @@ impl Checkpointing {
     /// The attempt in flight.
     pub(crate) fn attempt(&self) -> Option<Attempt> {
         self.running.as_ref().map(|running| running.started.attempt)
+    }
+
+    /// Grows as long as something goes to the store.
+    pub(crate) fn moved(&self) -> u64 {
+        self.shipping.uploader.moved()
     }
 
     /// The checkpoint that the run went on from.
