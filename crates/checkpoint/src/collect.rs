@@ -30,8 +30,9 @@ use object_store::path::Path;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// The default age at which an unknown file is taken for garbage.
-pub const AGE_GUARD: Duration = Duration::from_secs(3600);
+/// The default age at which an unknown file is taken for garbage. Half of it is the longest that a checkpoint can take
+/// from its first file to its publishing, on the slowest store.
+pub const AGE_GUARD: Duration = Duration::from_secs(6 * 3600);
 
 /// So many objects are looked up or deleted at once.
 const PARALLEL: usize = 8;

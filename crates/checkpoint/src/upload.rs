@@ -57,7 +57,7 @@ pub struct UploadOptions {
 }
 
 impl Default for UploadOptions {
-    /// Four at once, checked by length, trusted for half an hour.
+    /// Four at once, checked by length, trusted for three hours.
     fn default() -> Self {
         Self { parallel: 4, verify: Verify::Length, trust: crate::collect::AGE_GUARD / 2 }
     }
