@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// So much is copied and flushed at a time: little enough for the slowest disk to show that it goes on.
-const STEP: u64 = 4 * 1024 * 1024;
+const STEP: u64 = 1024 * 1024;
 
 /// A folder that is a store.
 #[derive(Debug)]
