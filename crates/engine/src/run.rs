@@ -291,6 +291,7 @@ fn shipping(facilities: &Facilities, uploader: Uploader, store: StoreId, folder:
         store,
         folder,
         compression: highwater_state::Compression::None,
+        over: Cancel::default(),
     }
 }
 

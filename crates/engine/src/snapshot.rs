@@ -8,6 +8,7 @@
 //! again.
 
 use crate::background::Background;
+use crate::cancel::Cancel;
 use crate::checkpointing::remove;
 use crate::error::{Error, Result};
 use crate::kept_rows::{KeptRows, RowsFile};
@@ -110,6 +111,8 @@ pub(crate) struct Shipping {
     /// Where local copies of the pipeline's files are kept.
     pub(crate) folder: PathBuf,
     pub(crate) compression: highwater_state::Compression,
+    /// The run is over, and the next one waits for the end of its uploads.
+    pub(crate) over: Cancel,
 }
 
 /// A worker's checkpoints of one pipeline; cheap to clone, never leaves its thread.
@@ -397,8 +400,23 @@ impl Shipping {
         }
     }
 
+    /// Waits for an upload, which takes as long as the store does, but not when nobody has a use for it any more.
+    fn wait_for<T>(&self, upload: impl Future<Output = highwater_checkpoint::Result<T>>) -> Result<T> {
+        let uploaded = self.background.wait_for(async {
+            tokio::select! {
+                biased;
+                () = self.over.cancelled() => None,
+                uploaded = upload => Some(uploaded),
+            }
+        });
+        match uploaded {
+            Some(uploaded) => Ok(uploaded?),
+            None => Err(Error::Timeout("its run ended before it was uploaded".to_owned())),
+        }
+    }
+
     fn upload(&self, checkpoint: CheckpointId, unlisted: &mut Unlisted, receipt: &mut Receipt) -> Result<()> {
-        let uploaded = self.background.wait_for(self.uploader.upload(&unlisted.files, checkpoint))?;
+        let uploaded = self.wait_for(self.uploader.upload(&unlisted.files, checkpoint))?;
         receipt.uploaded_bytes = uploaded.uploaded_bytes + uploaded.linked_bytes;
         for (local, meta) in unlisted.files.iter().zip(uploaded.files) {
             let kept = cached(&self.folder, meta.id);
@@ -420,7 +438,7 @@ impl Shipping {
         let files = outboxes.iter().zip(&kept).filter_map(|(part, file)| Some(part.local_file(file.as_ref()?)));
         let files: Vec<LocalFile> = files.collect();
         // A part keeps its path as long as it waits, so it is shipped once.
-        let uploaded = self.background.wait_for(self.uploader.upload(&files, checkpoint))?;
+        let uploaded = self.wait_for(self.uploader.upload(&files, checkpoint))?;
         receipt.uploaded_bytes += uploaded.uploaded_bytes + uploaded.linked_bytes;
         receipt.outbox_paths.extend(files.into_iter().map(|file| file.path));
         let mut metas = uploaded.files.into_iter();
@@ -459,7 +477,7 @@ impl Shipping {
                 compression: file.compression,
             };
             let checkpoint = FileNumber::from_u64(file.sequence).checkpoint();
-            match self.background.wait_for(self.uploader.upload(&[local], checkpoint)) {
+            match self.wait_for(self.uploader.upload(&[local], checkpoint)) {
                 Ok(mut uploaded) => {
                     let meta = uploaded.files.remove(0);
                     let kept = cached(&self.folder, meta.id);

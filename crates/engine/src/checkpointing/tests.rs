@@ -74,6 +74,7 @@ impl Scene {
             store: StoreId(1),
             folder,
             compression: highwater_state::Compression::None,
+            over: crate::cancel::Cancel::default(),
         })
     }
 
