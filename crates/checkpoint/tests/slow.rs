@@ -119,7 +119,8 @@ impl ObjectStore for Slow {
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
         let mut result = self.memory.get_opts(location, options).await?;
         let GetResultPayload::Stream(stream) = result.payload else { unreachable!("memory has no files") };
-        let all = Bytes::from(stream.try_collect::<Vec<Bytes>>().await?.concat());
+        let whole: Vec<Bytes> = stream.try_collect().await?;
+        let all = Bytes::from(whole.iter().flat_map(|part| part.to_vec()).collect::<Vec<u8>>());
         let pieces: Vec<Bytes> =
             (0..all.len()).step_by(MIB).map(|at| all.slice(at..(at + MIB).min(all.len()))).collect();
         let host = Arc::clone(&self.host);

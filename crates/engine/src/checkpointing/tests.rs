@@ -301,6 +301,17 @@ fn rows_get_their_files_also_when_the_upload_panics_and_are_shipped_once() {
     assert_eq!(kept, files, "they are written once");
 }
 
+#[test]
+fn what_a_run_uploads_is_given_up_when_the_next_one_waits() {
+    let scene = Scene::new();
+    let shipping = scene.shipping();
+    shipping.over.cancel();
+    let snapshots = Snapshots::new(WorkerIndex(0), shipping);
+    snapshots.expect_operator();
+    let receipt = ship(&snapshots, 1, &[part(None, vec![1; 40_000])]);
+    assert!(receipt.failed.is_some_and(|reason| reason.contains("its run ended")));
+}
+
 /// What an operator hands in that has changed a page, which is too large to stand in the manifest.
 fn page(floor: Option<FileNumber>) -> OperatorPart {
     let table = TableId { operator: OperatorId(1), table: 0 };
