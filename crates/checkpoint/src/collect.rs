@@ -30,8 +30,9 @@ use object_store::path::Path;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// The default age at which an unknown file is taken for garbage.
-pub const AGE_GUARD: Duration = Duration::from_secs(3600);
+/// The default age at which an unknown file is taken for garbage. Half of it is the longest that a checkpoint can take
+/// from its first file to its publishing, on the slowest store.
+pub const AGE_GUARD: Duration = Duration::from_secs(6 * 3600);
 
 /// So many objects are looked up or deleted at once.
 const PARALLEL: usize = 8;
@@ -169,8 +170,8 @@ impl Collector {
             age_guard: self.age_guard,
         };
         let plan = plan(&listing, marks);
-        self.delete(&plan.data).await?;
-        self.delete(&plan.manifests).await?;
+        delete_all(&self.store, &plan.data).await?;
+        delete_all(&self.store, &plan.manifests).await?;
         self.references.retain(|id, _| listed.contains(id));
         Ok(Collected { blocked, ..summary(&plan) })
     }
@@ -203,12 +204,13 @@ impl Collector {
         }
         Ok(overtaken)
     }
+}
 
-    async fn delete(&self, objects: &[Listed]) -> Result<()> {
-        let paths: Vec<&Path> = objects.iter().map(|object| &object.path).collect();
-        let deletes: Vec<_> = paths.into_iter().map(|path| self.store.delete(path)).collect();
-        futures::stream::iter(deletes).buffered(PARALLEL).try_collect().await
-    }
+/// Deletes objects, several at once.
+pub(crate) async fn delete_all(store: &Store, objects: &[Listed]) -> Result<()> {
+    let paths: Vec<&Path> = objects.iter().map(|object| &object.path).collect();
+    let deletes: Vec<_> = paths.into_iter().map(|path| store.delete(path)).collect();
+    futures::stream::iter(deletes).buffered(PARALLEL).try_collect().await
 }
 
 fn summary(plan: &Plan) -> Collected {

@@ -4,7 +4,7 @@
 //! Invariant: only [`prune`] and [`pin`] change anything, and both by compare-and-set of the
 //! pointer, so they are safe beside a pipeline that publishes.
 
-use crate::collect::{Collected, collect};
+use crate::collect::{Collected, collect, delete_all};
 use crate::compress::Measured;
 use crate::error::{Error, Outcome, Result};
 use crate::host::now;
@@ -341,16 +341,13 @@ pub async fn delete(store: &Store, pipeline: &str, before_last: impl FnOnce()) -
     let listed = store.list(&names, names.base()).await?;
     // The pointer alone is what a removal leaves that is cut off at its end.
     let was_there = listed.iter().any(|listed| listed.object != Object::Foreign);
-    let (current, rest): (Vec<_>, Vec<_>) = listed.into_iter().partition(|listed| listed.object == Object::Current);
-    for listed in rest.into_iter().filter(|listed| listed.object != Object::Foreign) {
-        store.delete(&listed.path).await?;
-    }
+    let ours = listed.into_iter().filter(|listed| listed.object != Object::Foreign);
+    let (current, rest): (Vec<_>, Vec<_>) = ours.partition(|listed| listed.object == Object::Current);
+    delete_all(store, &rest).await?;
     if was_there {
         before_last();
     }
-    for listed in current {
-        store.delete(&listed.path).await?;
-    }
+    delete_all(store, &current).await?;
     store.remove_empty(names.base()).await?;
     Ok(was_there)
 }

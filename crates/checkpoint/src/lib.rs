@@ -28,6 +28,7 @@ pub mod local;
 pub mod manifest;
 pub mod names;
 pub mod pointer;
+mod progress;
 pub mod publish;
 pub mod resolve;
 pub mod restore;

@@ -19,7 +19,7 @@ use std::time::Duration;
 pub struct Limits {
     /// How many workers send receipts.
     pub workers: u32,
-    /// An attempt that takes longer until its receipts are complete is given up.
+    /// An attempt whose receipts are not complete is given up when nothing of it has moved for so long.
     pub timeout: Duration,
     /// At least so long after one attempt the next begins, unless a person asks.
     pub min_pause: Duration,
@@ -55,6 +55,8 @@ pub enum Fact {
     Request(Trigger, bool),
     /// The tick with the barrier went out.
     Barrier(Attempt),
+    /// Bytes of it have gone to the store: it takes its time, and does not hang.
+    Moved(Attempt),
     /// A worker came so far: frozen, written or uploaded.
     Worker(Attempt, u32, Stage),
     /// The pointer lists it.
@@ -97,6 +99,8 @@ struct Flight {
     attempt: Attempt,
     trigger: Trigger,
     started: Duration,
+    /// When it began, or was last seen to move.
+    moved: Duration,
     barrier: bool,
     workers: Vec<Stage>,
     publishing: bool,
@@ -155,6 +159,7 @@ impl Lifecycle {
         match fact {
             Fact::Request(trigger, changed) => self.request(now, trigger, changed),
             Fact::Barrier(attempt) => self.in_flight(attempt, |flight| flight.barrier = true),
+            Fact::Moved(attempt) => self.in_flight(attempt, |flight| flight.moved = now),
             Fact::Worker(attempt, worker, stage) => self.worker(now, attempt, worker, stage),
             Fact::Published(attempt, checkpoint) => self.published(now, attempt, checkpoint),
             Fact::Failed(attempt, reason) if self.is_flying(attempt) => self.fail(now, reason),
@@ -202,7 +207,8 @@ impl Lifecycle {
         self.attempts += 1;
         let attempt = Attempt(self.attempts);
         let workers = vec![Stage::Barrier; self.limits.workers as usize];
-        self.flight = Some(Flight { attempt, trigger, started: now, barrier: false, workers, publishing: false });
+        let (started, moved) = (now, now);
+        self.flight = Some(Flight { attempt, trigger, started, moved, barrier: false, workers, publishing: false });
         vec![Decision::SendBarrier(attempt, trigger), Decision::WakeAt(now + self.limits.timeout)]
     }
 
@@ -279,11 +285,15 @@ impl Lifecycle {
         match &self.flight {
             // Publishing has its own bounds, and its outcome must be learned.
             Some(flight) if flight.publishing => Vec::new(),
-            Some(flight) if now >= flight.started + self.limits.timeout => {
-                let reason = format!("no end after {:?}; it was {}", self.limits.timeout, flight.stage());
+            Some(flight) if now >= flight.moved + self.limits.timeout => {
+                let what = if flight.moved > flight.started { "nothing has moved for" } else { "no end after" };
+                let reason = format!("{what} {:?}; it was {}", self.limits.timeout, flight.stage());
                 // Once sent, its barrier may be anywhere: the workers have to be done with it first.
                 self.late = Some(flight.clone()).filter(|flight| flight.barrier);
                 self.fail(now, reason)
+            }
+            Some(flight) if now >= flight.started + self.limits.timeout => {
+                vec![Decision::WakeAt(flight.moved + self.limits.timeout)]
             }
             Some(_) => Vec::new(),
             None => self.start_waiting(now),

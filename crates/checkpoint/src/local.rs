@@ -3,13 +3,15 @@
 //!
 //! A file is written under a temporary name, flushed, and linked or renamed into place; then its
 //! folder is flushed. Large files are hard-linked in and out where the file system allows it: the
-//! same bytes on the same disk, so linked files must never be changed in place.
+//! same bytes on the same disk, so linked files must never be changed in place. Where it does not they are
+//! copied in steps, and each step is told, so that a slow disk is not taken for one that hangs.
 //!
 //! All calls block. Invariant: when a call succeeds the change survives a power failure, except for
 //! [`Folder::import`], whose names are durable after [`Folder::sync`].
 
 use crate::error::{Error, Outcome, Result};
 use crate::names::{CHECKPOINTS, CURRENT, FILES, FileId, LOCK, temporary};
+use crate::progress::Moving;
 use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as ObjectPath;
@@ -19,9 +21,12 @@ use rustix::fs::{
 };
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+/// So much is copied and flushed at a time: little enough for the slowest disk to show that it goes on.
+const STEP: u64 = 1024 * 1024;
 
 /// A folder that is a store.
 #[derive(Debug)]
@@ -137,12 +142,12 @@ impl Folder {
     }
 
     /// Brings a file of this machine in, by hard link where possible. An object that is there
-    /// already stays: ids are unique, so it came from an earlier attempt.
+    /// already stays: ids are unique, so it came from an earlier attempt. A copy ends when nobody waits for it.
     ///
     /// # Errors
     /// As [`Folder::create`], [`Error::Missing`] when its pipeline is not claimed here, and [`Error::Local`] when the
     /// file itself cannot be read.
-    pub fn import(&self, from: &Path, object: &ObjectPath, unique: FileId) -> Result<Moved> {
+    pub(crate) fn import(&self, from: &Path, object: &ObjectPath, unique: FileId, moving: &Moving) -> Result<Moved> {
         let (path, folder) = self.locate(object)?;
         let undone = |e| Error::folder("write", object.as_ref(), Outcome::SurelyNotDone, e);
         // Files come after a claim. Where there is none the root is not mounted, and what is put there is hidden
@@ -162,9 +167,7 @@ impl Folder {
             Err(_) => {}
         }
         let temporary = folder.join(temporary(unique));
-        let copied = fs::copy(from, &temporary)
-            .and_then(|_| File::open(&temporary)?.sync_all())
-            .and_then(|()| link_new(&temporary, &path));
+        let copied = copy(source, &temporary, Flush::Each, moving).and_then(|()| link_new(&temporary, &path));
         let _ = fs::remove_file(&temporary);
         copied.map_err(undone)?;
         Ok(Moved::Copied)
@@ -204,19 +207,28 @@ impl Folder {
         Ok(())
     }
 
-    /// Gives an object a place outside the store, by hard link where possible; `to` must not exist.
+    /// Gives an object a place outside the store, by hard link where possible. What is at `to` already came from
+    /// an earlier attempt, and is whole. `unique` names the temporary file.
     ///
     /// # Errors
     /// [`Error::Missing`], and [`Error::Local`] or [`Error::NoSpace`] when `to` cannot be written.
-    pub fn export(&self, object: &ObjectPath, to: &Path) -> Result<Moved> {
+    pub(crate) fn export(&self, object: &ObjectPath, to: &Path, unique: FileId, moving: &Moving) -> Result<Moved> {
         let (path, _) = self.locate(object)?;
         match fs::hard_link(&path, to) {
             Ok(()) => Ok(Moved::Linked),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(Moved::Linked),
             Err(error) if error.kind() == ErrorKind::NotFound && !path.exists() => {
                 Err(Error::Missing { object: object.to_string() })
             }
             Err(error) if cannot_link(&error) => {
-                fs::copy(&path, to).map_err(|e| Error::local("write", to, e))?;
+                let arriving = to.with_extension(format!("{unique}.arriving"));
+                let copied = File::open(&path)
+                    .and_then(|source| copy(source, &arriving, Flush::Never, moving))
+                    .and_then(|()| fs::rename(&arriving, to));
+                if copied.is_err() {
+                    let _ = fs::remove_file(&arriving);
+                }
+                copied.map_err(|e| Error::local("write", to, e))?;
                 Ok(Moved::Copied)
             }
             Err(error) => Err(Error::local("write", to, error)),
@@ -258,6 +270,27 @@ fn link_new_in(folder: &File, temporary: &str, name: &OsStr) -> io::Result<bool>
         Err(rustix::io::Errno::EXIST) => Ok(false),
         Err(error) => Err(error.into()),
     }
+}
+
+/// When what is copied is made durable.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Flush {
+    /// With each step: a flush of all at the end would show nothing for long.
+    Each,
+    /// It need not be.
+    Never,
+}
+
+/// Copies a file to a new one and tells of each step. The file system may share the bytes.
+fn copy(mut source: File, to: &Path, flush: Flush, moving: &Moving) -> io::Result<()> {
+    let mut target = File::create(to)?;
+    while io::copy(&mut Read::by_ref(&mut source).take(STEP), &mut target)? > 0 {
+        if flush == Flush::Each {
+            target.sync_data()?;
+        }
+        moving.note()?;
+    }
+    if flush == Flush::Each { target.sync_all() } else { Ok(()) }
 }
 
 /// Makes now the time at which a file was changed.
@@ -310,6 +343,42 @@ fn create_folder(folder: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::progress::Watch;
+
+    #[test]
+    fn a_copy_tells_of_each_step_and_ends_when_nobody_waits() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| folder.path().join(name);
+        let bytes: Vec<u8> = (0..u32::try_from(STEP).expect("it is small") / 2).flat_map(u32::to_le_bytes).collect();
+        fs::write(at("from"), &bytes).expect("it is written");
+        for flush in [Flush::Each, Flush::Never] {
+            let watch = Watch::default();
+            let moving = watch.moving(None);
+            let source = || File::open(at("from")).expect("it is there");
+            copy(source(), &at("to"), flush, &moving).expect("it is copied");
+            assert_eq!(watch.steps(), 2);
+            assert!(fs::read(at("to")).expect("it is there") == bytes);
+            drop(watch);
+            copy(source(), &at("left"), flush, &moving).expect_err("nobody waits for it");
+            assert_eq!(fs::metadata(at("left")).expect("it was begun").len(), STEP);
+        }
+    }
+
+    #[test]
+    fn what_an_earlier_attempt_brought_out_stays() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Folder::open(&folder.path().join("root")).expect("a store");
+        let unique = FileId::parse(&"0".repeat(32)).expect("an id");
+        let (object, to) = (ObjectPath::from("p/files/a"), folder.path().join("a.sst"));
+        assert!(store.create(&object, b"1", unique).expect("it is written"));
+        let watch = Watch::default();
+        for _ in 0..2 {
+            let moving = watch.moving(None);
+            let moved = store.export(&object, &to, unique, &moving).expect("it is brought out");
+            assert_eq!(moved, Moved::Linked);
+        }
+        assert_eq!(fs::read(&to).expect("it is there"), b"1");
+    }
 
     #[test]
     fn a_folder_without_objects_goes_with_its_lock() {

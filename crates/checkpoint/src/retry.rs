@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Bounds of one operation: so many attempts, each with a deadline, with growing pauses between.
+/// Bounds of one operation: so many attempts, each of which may stand still for so long, with growing pauses between.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retry {
     /// Attempts in all, the first included; at least one is made.
@@ -11,12 +11,13 @@ pub struct Retry {
     pub first_pause: Duration,
     /// No pause is longer.
     pub longest_pause: Duration,
-    /// After so long without an answer an attempt counts as failed, with an unknown outcome.
+    /// After so long without an answer, and without a byte that moved, an attempt counts as failed, with an unknown
+    /// outcome.
     pub deadline: Duration,
 }
 
 impl Default for Retry {
-    /// Five attempts of at most 30 s, pauses from 50 ms to 5 s.
+    /// Five attempts that may stand still for 30 s, pauses from 50 ms to 5 s.
     fn default() -> Self {
         Self {
             attempts: 5,
@@ -38,7 +39,14 @@ impl Retry {
         Duration::from_nanos(half + if half == 0 { 0 } else { random % (most - half + 1) })
     }
 
-    /// The longest that an operation of one call can take, pauses included.
+    /// So long may attempt number `attempt` (from 1) stand still when nobody sees whether its bytes move: longer each
+    /// time, as it may only be slow.
+    #[must_use]
+    pub fn unseen(&self, attempt: u32) -> Duration {
+        self.deadline.saturating_mul(attempt.max(1))
+    }
+
+    /// The longest that an operation of one call which moves nothing can take, pauses included.
     #[must_use]
     pub fn worst(&self) -> Duration {
         (self.deadline + self.longest_pause) * self.attempts.max(1)

@@ -5,6 +5,7 @@ use crate::local::Folder;
 use crate::names::Names;
 use object_store::aws::{AmazonS3Builder, Checksum};
 use object_store::memory::InMemory;
+use object_store::multipart::MultipartStore;
 use object_store::path::Path;
 use object_store::{ClientOptions, ObjectStore, RetryConfig};
 use std::sync::Arc;
@@ -16,7 +17,19 @@ pub struct Root {
     url: String,
     prefix: Path,
     objects: Arc<dyn ObjectStore>,
+    /// The same store where it takes objects in parts.
+    parts: Option<Parts>,
     folder: Option<Arc<Folder>>,
+}
+
+/// A store that takes objects in parts.
+#[derive(Clone)]
+struct Parts(Arc<dyn MultipartStore>);
+
+impl std::fmt::Debug for Parts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Parts")
+    }
 }
 
 impl Root {
@@ -48,25 +61,27 @@ impl Root {
         Self::over(Arc::new(InMemory::new()), Path::default(), "memory:")
     }
 
-    /// Any object store that can put if absent and compare and set.
+    /// Any object store that can put if absent and compare and set, and takes large objects in parts.
     #[must_use]
-    pub fn over(objects: Arc<dyn ObjectStore>, prefix: Path, url: impl Into<String>) -> Self {
-        Self { url: url.into(), prefix, objects, folder: None }
+    pub fn over<S: ObjectStore + MultipartStore>(objects: Arc<S>, prefix: Path, url: impl Into<String>) -> Self {
+        let parts: Arc<dyn MultipartStore> = objects.clone();
+        Self { url: url.into(), prefix, objects, parts: Some(Parts(parts)), folder: None }
     }
 
     fn folder_at(url: &str, path: &std::path::Path) -> Result<Self> {
         let folder = Arc::new(Folder::open(path)?);
         let objects = folder.objects();
-        Ok(Self { url: url.to_owned(), prefix: Path::default(), objects, folder: Some(folder) })
+        Ok(Self { url: url.to_owned(), prefix: Path::default(), objects, parts: None, folder: Some(folder) })
     }
 
     fn s3(url: &str) -> Result<Self> {
         let wrong = |reason: String| Error::config(format!("checkpoint root {url}: {reason}"));
         let parsed = url::Url::parse(url).map_err(|e| wrong(e.to_string()))?;
         let prefix = Path::from_url_path(parsed.path()).map_err(|e| wrong(e.to_string()))?;
-        // Each call is retried by the store's client above; here only what ends within its deadline.
+        // Each call is bounded and retried by the store's client above, by whether bytes move; here only what ends
+        // within its deadline.
         let retry = RetryConfig { max_retries: 2, retry_timeout: Duration::from_secs(20), ..RetryConfig::default() };
-        let client = ClientOptions::new().with_timeout(Duration::from_secs(25)).with_allow_http(true);
+        let client = ClientOptions::new().with_timeout_disabled().with_allow_http(true);
         let store = AmazonS3Builder::from_env()
             .with_url(url)
             .with_retry(retry)
@@ -99,6 +114,15 @@ impl Root {
 
     pub(crate) const fn objects(&self) -> &Arc<dyn ObjectStore> {
         &self.objects
+    }
+
+    /// The store for large objects.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a local folder, which takes them whole.
+    pub(crate) fn parts(&self) -> Result<&Arc<dyn MultipartStore>> {
+        let parts = self.parts.as_ref().map(|parts| &parts.0);
+        parts.ok_or_else(|| Error::config(format!("checkpoint root {} takes no objects in parts", self.url)))
     }
 
     pub(crate) const fn folder(&self) -> Option<&Arc<Folder>> {

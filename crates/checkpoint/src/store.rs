@@ -1,5 +1,5 @@
 //! A root with a host: every call bounded by a deadline, retried with growing pauses, and resolved
-//! by reading back when its outcome is unknown.
+//! by reading back when its outcome is unknown. What moves bytes has no deadline as long as they move.
 //!
 //! Invariants: [`Store::create`] and [`Store::replace`] answer what is true of the store, however
 //! often a reply was lost on the way; an error that says "surely not done" is right.
@@ -9,22 +9,56 @@ use crate::error::{Error, Outcome, Result};
 use crate::host::{Host, TokioHost, offload};
 use crate::local::{Folder, Moved};
 use crate::names::{FileId, Names, Object};
+use crate::progress::{Moving, Progress, Watch};
 use crate::retry::Retry;
 use crate::root::Root;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use futures::StreamExt;
 use futures::future::{Either, select};
-use futures::{StreamExt, TryStreamExt};
 use highwater_core::WallMicros;
 use object_store::path::Path;
-use object_store::{GetOptions, GetRange, ObjectMeta, ObjectStoreExt, PutMode, PutOptions, PutPayload, UpdateVersion};
-use std::io::{Read, Seek, SeekFrom, Write};
+use object_store::{
+    GetOptions, GetRange, GetResult, GetResultPayload, MultipartId, ObjectMeta, ObjectStoreExt, PutMode, PutOptions,
+    PutPayload, UpdateVersion,
+};
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Objects are moved in pieces of this size, each with its own deadline and retries.
 pub const PIECE: u64 = 8 * 1024 * 1024;
+
+/// So much of a local object is read at a time.
+const STEP: u64 = 1024 * 1024;
+
+/// A call, and how it shows that it goes on.
+#[derive(Clone, Copy)]
+struct Call<'a> {
+    action: &'static str,
+    path: &'a Path,
+    /// Where the steps of all its attempts are counted as well.
+    moved: Option<&'a Progress>,
+    /// Its bytes move where nobody sees it: see [`Retry::unseen`].
+    unseen: bool,
+}
+
+impl<'a> Call<'a> {
+    const fn new(action: &'static str, path: &'a Path) -> Self {
+        Self { action, path, moved: None, unseen: false }
+    }
+
+    const fn write(path: &'a Path, moved: &'a Progress) -> Self {
+        Self { action: "write", path, moved: Some(moved), unseen: false }
+    }
+
+    const fn unseen(self) -> Self {
+        Self { unseen: true, ..self }
+    }
+}
 
 /// How much of what was written or is about to be trusted is checked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -128,11 +162,11 @@ impl Store {
     /// # Errors
     /// [`Error::Missing`] and errors of the store.
     pub async fn get(&self, path: &Path) -> Result<Versioned> {
-        self.tried("read", path, || async {
+        self.moved(Call::new("read", path), |moving| async move {
             let result = self.root.objects().get(path).await.map_err(|e| Error::store("read", path.as_ref(), e))?;
             let version = UpdateVersion { e_tag: result.meta.e_tag.clone(), version: result.meta.version.clone() };
             let size = result.meta.size;
-            let bytes = result.bytes().await.map_err(|e| Error::store("read", path.as_ref(), e))?;
+            let bytes = self.drained(path, result, moving).await?;
             whole(path, bytes, size).map(|bytes| Versioned { bytes, version })
         })
         .await
@@ -155,12 +189,13 @@ impl Store {
     /// [`Error::Missing`], [`Error::Corrupt`] when the object ends before the range does, and errors
     /// of the store.
     pub async fn get_range(&self, path: &Path, range: Range<u64>) -> Result<Bytes> {
-        self.tried("read", path, || async {
+        let range = &range;
+        self.moved(Call::new("read", path), |moving| async move {
             let failed = |e| Error::store("read", path.as_ref(), e);
             let options = GetOptions { range: Some(GetRange::Bounded(range.clone())), ..GetOptions::default() };
             let result = match self.root.objects().get_opts(path, options).await {
                 // Not every store says what it has when a range begins past the end.
-                Err(object_store::Error::Generic { .. }) if self.ends_before(path, &range).await? => {
+                Err(object_store::Error::Generic { .. }) if self.ends_before(path, range).await? => {
                     return Err(Error::corrupt(path, format!("it ends before byte {}", range.end)));
                 }
                 result => result.map_err(failed)?,
@@ -168,9 +203,29 @@ impl Store {
             if result.meta.size < range.end {
                 return Err(Error::corrupt(path, format!("it ends before byte {}", range.end)));
             }
-            whole(path, result.bytes().await.map_err(failed)?, range.end - range.start)
+            whole(path, self.drained(path, result, moving).await?, range.end - range.start)
         })
         .await
+    }
+
+    /// The bytes of an answer, with a step for each piece that comes.
+    async fn drained(&self, path: &Path, result: GetResult, moving: Moving) -> Result<Bytes> {
+        let GetResult { payload, range, .. } = result;
+        match payload {
+            GetResultPayload::File(file, _) => {
+                let read = offload(self.host(), move || read_in_steps(file, &range, &moving)).await;
+                read.map_err(|e| Error::folder("read", path.as_ref(), Outcome::SurelyNotDone, e))
+            }
+            GetResultPayload::Stream(mut stream) => {
+                let mut bytes = BytesMut::with_capacity(range.end.saturating_sub(range.start) as usize);
+                while let Some(piece) = stream.next().await {
+                    bytes.extend_from_slice(&piece.map_err(|e| Error::store("read", path.as_ref(), e))?);
+                    // Who waits for this future waits for the attempt.
+                    let _ = moving.note();
+                }
+                Ok(bytes.freeze())
+            }
+        }
     }
 
     async fn ends_before(&self, path: &Path, range: &Range<u64>) -> Result<bool> {
@@ -202,10 +257,14 @@ impl Store {
     /// Errors of the store.
     pub async fn list(&self, names: &Names, folder: &Path) -> Result<Vec<Listed>> {
         let mut listed: Vec<Listed> = self
-            .tried("list", folder, || async {
-                let list = self.root.objects().list(Some(folder));
-                let list: Result<Vec<ObjectMeta>, _> = list.try_collect().await;
-                list.map_err(|e| Error::store("list", folder.as_ref(), e))
+            .moved(Call::new("list", folder), |moving| async move {
+                let mut list = self.root.objects().list(Some(folder));
+                let mut all: Vec<ObjectMeta> = Vec::new();
+                while let Some(meta) = list.next().await {
+                    all.push(meta.map_err(|e| Error::store("list", folder.as_ref(), e))?);
+                    let _ = moving.note();
+                }
+                Ok(all)
             })
             .await?
             .into_iter()
@@ -366,48 +425,69 @@ impl Store {
         }
     }
 
-    /// Brings a file of this machine into the store under a name that nobody else uses.
+    /// Brings a file of this machine into the store under a name that nobody else uses; its steps are part of
+    /// `moved` as well.
     ///
     /// # Errors
     /// [`Error::Local`] when the file cannot be read, and errors of the store.
-    pub(crate) async fn put_file(&self, path: &Path, file: PathBuf, length: u64) -> Result<Moved> {
-        self.tried("write", path, || async {
-            let file = file.clone();
-            if let Some(folder) = self.root.folder() {
-                let unique = FileId::random(self.host());
-                return self.in_folder(folder, path, move |folder, path| folder.import(&file, path, unique)).await;
-            }
-            if length <= 2 * PIECE {
-                let bytes = self.read_local(file, 0..length).await?;
-                let put = self.root.objects().put(path, PutPayload::from_bytes(bytes)).await;
-                put.map_err(|e| Error::store("write", path.as_ref(), e))?;
-            } else {
-                self.put_pieces(path, file, length).await?;
-            }
-            Ok(Moved::Copied)
+    pub(crate) async fn put_file(&self, path: &Path, file: PathBuf, length: u64, moved: &Progress) -> Result<Moved> {
+        let (file, call) = (&file, Call::write(path, moved));
+        if let Some(folder) = self.root.folder() {
+            return self
+                .moved(call, |moving| {
+                    let (file, unique) = (file.clone(), FileId::random(self.host()));
+                    self.in_folder(folder, path, move |folder, path| folder.import(&file, path, unique, &moving))
+                })
+                .await;
+        }
+        if length > 2 * PIECE {
+            self.put_parts(call, file, length).await?;
+            return Ok(Moved::Copied);
+        }
+        self.moved(call.unseen(), |_| async move {
+            let bytes = self.read_local(file.clone(), 0..length).await?;
+            let put = self.root.objects().put(path, PutPayload::from_bytes(bytes)).await;
+            put.map(|_| Moved::Copied).map_err(|e| Error::store("write", path.as_ref(), e))
         })
         .await
     }
 
-    async fn put_pieces(&self, path: &Path, file: PathBuf, length: u64) -> Result<()> {
+    async fn put_parts(&self, call: Call<'_>, file: &std::path::Path, length: u64) -> Result<()> {
+        let (path, parts) = (call.path, self.root.parts()?);
         let failed = |e| Error::store("write", path.as_ref(), e);
-        let mut upload = self.root.objects().put_multipart(path).await.map_err(failed)?;
-        let mut sent = 0;
-        while sent < length {
-            let piece = sent..(sent + PIECE).min(length);
-            sent = piece.end;
-            let bytes = self.read_local(file.clone(), piece).await;
-            let done = match bytes {
-                Ok(bytes) => upload.put_part(PutPayload::from_bytes(bytes)).await.map_err(failed),
-                Err(error) => Err(error),
+        let begin = || async move { parts.create_multipart(path).await.map_err(failed) };
+        let id = &self.tried("write", path, begin).await?;
+        let put = self.put_all_parts(call, id, file, length).await;
+        if put.is_err() {
+            // Parts that stay behind are the bucket's lifecycle rule's to remove.
+            let abort = async move { parts.abort_multipart(path, id).await.map_err(failed) };
+            let _ = self.attempted(call, Watch::default(), self.retry.deadline, abort).await;
+        }
+        put
+    }
+
+    /// Puts the parts, each with attempts of its own, and makes them the object.
+    async fn put_all_parts(&self, call: Call<'_>, id: &MultipartId, file: &std::path::Path, length: u64) -> Result<()> {
+        let (path, parts) = (call.path, self.root.parts()?);
+        let failed = |e| Error::store("write", path.as_ref(), e);
+        let mut done = Vec::new();
+        for (number, at) in (0..length).step_by(PIECE as usize).enumerate() {
+            let piece = at..(at + PIECE).min(length);
+            let piece = &piece;
+            let put = |_| async move {
+                let bytes = self.read_local(file.to_path_buf(), piece.clone()).await?;
+                parts.put_part(path, id, number, PutPayload::from_bytes(bytes)).await.map_err(failed)
             };
-            if let Err(error) = done {
-                // Parts that stay behind are the bucket's lifecycle rule's to remove.
-                let _ = upload.abort().await;
-                return Err(error);
+            done.push(self.moved(call.unseen(), put).await?);
+            if let Some(moved) = call.moved {
+                moved.note();
             }
         }
-        upload.complete().await.map(drop).map_err(failed)
+        let done = &done;
+        let complete = |_| async move { parts.complete_multipart(path, id, done.clone()).await.map_err(failed) };
+        let Err(error) = self.moved(call.unseen(), complete).await else { return Ok(()) };
+        // When the answer of an earlier attempt was lost, a later one finds nothing to complete.
+        if self.size(path).await.is_ok_and(|size| size == Some(length)) { Ok(()) } else { Err(error) }
     }
 
     async fn read_local(&self, file: PathBuf, range: Range<u64>) -> Result<Bytes> {
@@ -434,7 +514,13 @@ impl Store {
     /// Gives an object a name outside a local root; false when the root is not local.
     pub(crate) async fn export(&self, path: &Path, to: PathBuf) -> Result<Option<Moved>> {
         match self.root.folder() {
-            Some(folder) => self.in_folder(folder, path, move |folder, path| folder.export(path, &to)).await.map(Some),
+            Some(folder) => {
+                let exported = self.moved(Call::new("read", path), |moving| {
+                    let (to, unique) = (to.clone(), FileId::random(self.host()));
+                    self.in_folder(folder, path, move |folder, path| folder.export(path, &to, unique, &moving))
+                });
+                exported.await.map(Some)
+            }
             None => Ok(None),
         }
     }
@@ -470,20 +556,21 @@ impl Store {
     where
         F: Future<Output = Result<T>>,
     {
+        self.moved(Call::new(action, path), |_| call()).await
+    }
+
+    /// The same of a call that may take as long as bytes move.
+    async fn moved<T, F>(&self, call: Call<'_>, mut make: impl FnMut(Moving) -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
         let mut unknown = false;
         let mut failures = 0;
         loop {
-            let timeout = self.host.sleep(self.retry.deadline);
-            let result = match select(pin!(call()), timeout).await {
-                Either::Left((result, _)) => result,
-                Either::Right(_) => Err(Error::Unavailable {
-                    action,
-                    object: path.to_string(),
-                    outcome: Outcome::Unknown,
-                    source: format!("no answer within {:?}", self.retry.deadline).into(),
-                }),
-            };
-            let error = match result {
+            let watch = Watch::default();
+            let attempt = make(watch.moving(call.moved));
+            let patience = if call.unseen { self.retry.unseen(failures + 1) } else { self.retry.deadline };
+            let error = match self.attempted(call, watch, patience, attempt).await {
                 Err(error) if error.is_transient() => error,
                 done => return done,
             };
@@ -496,6 +583,47 @@ impl Store {
             self.host.sleep(self.retry.pause(failures, self.host.random())).await;
         }
     }
+
+    /// One attempt: given up when it stands still for `patience`.
+    async fn attempted<T>(
+        &self,
+        call: Call<'_>,
+        watch: Watch,
+        patience: Duration,
+        attempt: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        let mut attempt = pin!(attempt);
+        loop {
+            let steps = watch.steps();
+            attempt = match select(attempt, self.host.sleep(patience)).await {
+                Either::Left((result, _)) => return result,
+                Either::Right(((), attempt)) if watch.steps() != steps => attempt,
+                Either::Right(_) => {
+                    return Err(Error::Unavailable {
+                        action: call.action,
+                        object: call.path.to_string(),
+                        outcome: Outcome::Unknown,
+                        source: format!("no answer within {patience:?}").into(),
+                    });
+                }
+            };
+        }
+    }
+}
+
+/// Reads a part of a file.
+fn read_in_steps(mut file: File, range: &Range<u64>, moving: &Moving) -> io::Result<Bytes> {
+    let length = range.end.saturating_sub(range.start);
+    let mut bytes = Vec::with_capacity(length as usize);
+    file.seek(SeekFrom::Start(range.start))?;
+    while (bytes.len() as u64) < length {
+        let left = length - bytes.len() as u64;
+        if Read::by_ref(&mut file).take(left.min(STEP)).read_to_end(&mut bytes)? == 0 {
+            break;
+        }
+        moving.note()?;
+    }
+    Ok(bytes.into())
 }
 
 /// What was read, when it is all that was asked for; a reply that was cut short is asked for again.

@@ -15,6 +15,7 @@ use crate::host::{now, offload};
 use crate::local::Moved;
 use crate::manifest::{FileMeta, Manifest};
 use crate::names::{FileId, Names};
+use crate::progress::Progress;
 use crate::resolve::Resolved;
 use crate::store::{Store, Verify};
 use futures::{StreamExt, TryStreamExt};
@@ -56,7 +57,7 @@ pub struct UploadOptions {
 }
 
 impl Default for UploadOptions {
-    /// Four at once, checked by length, trusted for half an hour.
+    /// Four at once, checked by length, trusted for three hours.
     fn default() -> Self {
         Self { parallel: 4, verify: Verify::Length, trust: crate::collect::AGE_GUARD / 2 }
     }
@@ -85,6 +86,7 @@ pub struct Uploader {
     names: Names,
     options: UploadOptions,
     known: Mutex<Known>,
+    moved: Progress,
 }
 
 #[derive(Debug, Default)]
@@ -100,7 +102,13 @@ impl Uploader {
     /// [`Error::Config`] when the pipeline's name cannot be one.
     pub fn new(store: &Store, pipeline: &str, options: UploadOptions) -> Result<Self> {
         let names = store.root().names(pipeline)?;
-        Ok(Self { store: store.clone(), names, options, known: Mutex::default() })
+        Ok(Self { store: store.clone(), names, options, known: Mutex::default(), moved: Progress::default() })
+    }
+
+    /// Grows as long as files, or parts of them, go to the store.
+    #[must_use]
+    pub fn moved(&self) -> u64 {
+        self.moved.steps()
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -170,6 +178,7 @@ impl Uploader {
         let id = FileId::random(self.store.host());
         let (meta, moved) = self.ship(file, id, checkpoint, time).await?;
         self.known().by_path.insert(file.path.clone(), meta.clone());
+        self.moved.note();
         Ok((meta, Some(moved)))
     }
 
@@ -184,7 +193,7 @@ impl Uploader {
         let Prepared { content, stored, scratch } = &prepared;
         let path = self.names.file(id);
         let source = scratch.as_ref().unwrap_or(&file.path).clone();
-        let moved = self.store.put_file(&path, source, stored.length).await;
+        let moved = self.store.put_file(&path, source, stored.length, &self.moved).await;
         if let Some(scratch) = scratch {
             // It is only this machine's space; the next upload has another name.
             let _ = std::fs::remove_file(scratch);

@@ -1,6 +1,6 @@
 //! Where work goes that must not hold up a Timely worker: threads of low priority for files, a Tokio
 //! runtime for stores and sources that wait, and threads apart for sinks' targets, which may block for ever, and
-//! for collections, which may take long.
+//! for what goes to the root and for collections, which may take long.
 //!
 //! One of these serves a whole process, so that hundreds of pipelines do not mean hundreds of
 //! threads. Invariant: a job that panics takes only itself down.
@@ -15,6 +15,8 @@ use tokio::runtime::{Handle, Runtime};
 
 /// How many deliveries may block at the same time before others wait for them.
 const DELIVERIES: usize = 1024;
+/// So many workers' parts and manifests go to the root at the same time.
+const SHIPMENTS: usize = 64;
 /// So many collections go on at the same time: all are of one root, to which checkpoints are written meanwhile.
 const COLLECTIONS: usize = 4;
 
@@ -25,6 +27,7 @@ pub(crate) type Job = Box<dyn FnOnce() + Send>;
 pub(crate) struct Background {
     jobs: Sender<Job>,
     deliveries: Arc<Apart>,
+    shipments: Arc<Apart>,
     collections: Arc<Apart>,
     handle: Handle,
     _runtime: Arc<Running>,
@@ -59,12 +62,13 @@ impl Background {
         }
         let handle = runtime.handle().clone();
         let deliveries = Arc::new(Apart::new("hw-delivery", DELIVERIES));
+        let shipments = Arc::new(Apart::new("hw-shipment", SHIPMENTS));
         let collections = Arc::new(Apart::new("hw-collection", COLLECTIONS));
-        Ok(Self { jobs, deliveries, collections, handle, _runtime: Arc::new(Running(Some(runtime))) })
+        Ok(Self { jobs, deliveries, shipments, collections, handle, _runtime: Arc::new(Running(Some(runtime))) })
     }
 
-    /// Runs a job when a thread is free, of which there are few: it must not wait for what is not the store's or
-    /// this machine's. Jobs of one caller may run at the same time.
+    /// Runs a job when a thread is free, of which there are few: it must not wait for what is not this machine's.
+    /// Jobs of one caller may run at the same time.
     pub(crate) fn run(&self, job: impl FnOnce() + Send + 'static) {
         self.jobs.send(Box::new(job)).expect("the threads live as long as this");
     }
@@ -78,6 +82,18 @@ impl Background {
             tracing::warn!("a delivery waits for {DELIVERIES} others: their targets do not answer");
         }
         Ok(())
+    }
+
+    /// Runs what brings something to the root, which may be slow, beside all else but others of its kind. It is run
+    /// whatever happens: where the system gives no thread, as [`Background::run`] does.
+    pub(crate) fn ship(&self, job: impl FnOnce() + Send + 'static) {
+        let job: Job = Box::new(job);
+        let job = Arc::new(Mutex::new(Some(job)));
+        let kept = Arc::clone(&job);
+        if let Err(error) = self.shipments.run(Box::new(move || run_kept(&job))) {
+            tracing::warn!(%error, "there is no thread for what goes to the checkpoint root");
+            self.run(move || run_kept(&kept));
+        }
     }
 
     /// Runs what removes something from the root, which may take long, beside all else but others of its kind.
@@ -96,6 +112,13 @@ impl Background {
     /// The runtime for tasks that wait.
     pub(crate) const fn handle(&self) -> &Handle {
         &self.handle
+    }
+}
+
+fn run_kept(job: &Mutex<Option<Job>>) {
+    let job = job.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(job) = job {
+        job();
     }
 }
 

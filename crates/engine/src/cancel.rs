@@ -39,7 +39,7 @@ impl Cancel {
         if self.is_cancelled() { Err(given_up(pipeline)) } else { Ok(()) }
     }
 
-    async fn cancelled(&self) {
+    pub(crate) async fn cancelled(&self) {
         // It fails when the sender goes, which is here.
         let _ = self.0.subscribe().wait_for(|cancelled| *cancelled).await;
     }

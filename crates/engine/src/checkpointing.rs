@@ -44,7 +44,7 @@ pub struct CheckpointSettings {
     pub retain: usize,
     /// The least time between the end of one and the beginning of the next, unless somebody asks.
     pub min_pause: Duration,
-    /// One that takes longer until all workers' parts are in the store is given up.
+    /// One of which nothing goes to the store for so long, before all workers' parts are there, is given up.
     pub timeout: Duration,
     /// So many failures in a row restart the pipeline from its last checkpoint; by default none do,
     /// as the stream can go on and nothing is lost.
@@ -275,6 +275,11 @@ impl Checkpointing {
         self.running.as_ref().map(|running| running.started.attempt)
     }
 
+    /// Grows as long as something goes to the store.
+    pub(crate) fn moved(&self) -> u64 {
+        self.shipping.uploader.moved()
+    }
+
     /// The checkpoint that the run went on from.
     pub(crate) const fn restored(&self) -> Option<CheckpointId> {
         self.restored
@@ -353,7 +358,7 @@ impl Checkpointing {
         let (retain, positions) = (self.retain.take(), self.positions.clone());
         let (superseded, paths) = (self.paths.clone(), running.paths.clone());
         let root = self.store.root().url().to_owned();
-        self.background.run(move || {
+        self.background.ship(move || {
             let files = manifest.files.clone();
             // Nothing but its ending ends a publication, so there is one whatever happens.
             let pipeline = manifest.pipeline.clone();

@@ -158,6 +158,8 @@ pub(crate) struct Control {
     barrier: Option<(Attempt, Trigger)>,
     /// When the life cycle wants to know the time.
     wake_at: Option<Duration>,
+    /// How much had gone to the store when it was last asked.
+    moved: u64,
     /// When the next checkpoint is asked for.
     checkpoint_at: Option<Duration>,
     /// After a failed checkpoint none is asked for before this.
@@ -256,6 +258,7 @@ impl Control {
             budget: MOST_ROWS,
             barrier: None,
             wake_at: None,
+            moved: 0,
             not_before: Duration::ZERO,
             relief_at: Duration::ZERO,
             replies: Vec::new(),
@@ -470,6 +473,7 @@ impl Control {
     fn look_at_time(&mut self, now: Duration) {
         if self.wake_at.is_some_and(|at| at <= now) {
             self.wake_at = None;
+            self.notice_movement();
             self.step(Fact::Time);
         }
         if let Some(at) = self.checkpoint_at.filter(|at| *at <= now) {
@@ -477,6 +481,16 @@ impl Control {
             let next = self.settings.interval.map(|interval| (at + interval, now + interval));
             self.checkpoint_at = next.map(|(even, late)| if even > now { even } else { late });
             self.step(Fact::Request(Trigger::Interval, self.changed));
+        }
+    }
+
+    /// A checkpoint that goes to a slow store is not one that hangs.
+    fn notice_movement(&mut self) {
+        let before = std::mem::replace(&mut self.moved, self.checkpointing.moved());
+        if self.moved != before
+            && let Some(attempt) = self.checkpointing.attempt()
+        {
+            self.step(Fact::Moved(attempt));
         }
     }
 
@@ -586,6 +600,7 @@ impl Control {
         trigger: Trigger,
     ) -> CheckpointId {
         self.changed = false;
+        self.moved = self.checkpointing.moved();
         let started = self.started(now, wall, attempt, trigger);
         let id = self.checkpointing.start(started);
         self.step(Fact::Barrier(attempt));

@@ -699,10 +699,13 @@ impl Pipelines {
     }
 
     /// A run that has ended may still write and upload in the background, under numbers that the
-    /// next run will use again.
+    /// next run will use again. What it uploads is given up: nobody will publish it.
     fn wait_for_last_run(&self, name: &str, cancel: &Cancel) -> Result<()> {
         let deadline = Instant::now() + HANDOVER_PATIENCE;
         let last = self.last_runs().get(name).map(|last| Weak::clone(&last.shipping));
+        if let Some(shipping) = last.as_ref().and_then(Weak::upgrade) {
+            shipping.over.cancel();
+        }
         while last.as_ref().is_some_and(|last| last.strong_count() > 0) {
             if Instant::now() >= deadline {
                 return Err(Error::Timeout(format!("the last run of {name} still writes its checkpoint")));

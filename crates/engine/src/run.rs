@@ -293,6 +293,7 @@ fn shipping(facilities: &Facilities, uploader: Uploader, store: StoreId, folder:
         store,
         folder,
         compression: highwater_state::Compression::None,
+        over: Cancel::default(),
     }
 }
 

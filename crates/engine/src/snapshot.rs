@@ -8,6 +8,7 @@
 //! again.
 
 use crate::background::Background;
+use crate::cancel::Cancel;
 use crate::checkpointing::remove;
 use crate::error::{Error, Result};
 use crate::kept_rows::{KeptRows, RowsFile};
@@ -110,6 +111,8 @@ pub(crate) struct Shipping {
     /// Where local copies of the pipeline's files are kept.
     pub(crate) folder: PathBuf,
     pub(crate) compression: highwater_state::Compression,
+    /// The run is over, and the next one waits for the end of its uploads.
+    pub(crate) over: Cancel,
 }
 
 /// A worker's checkpoints of one pipeline; cheap to clone, never leaves its thread.
@@ -148,6 +151,26 @@ struct Gathering {
     outboxes: Vec<OutboxPart>,
     handed_in: usize,
     frozen_for: Duration,
+}
+
+/// A worker's part that is durable here, as far as it could be made so, and is to go to the store.
+struct KeptPart {
+    checkpoint: CheckpointId,
+    receipt: Receipt,
+    outcome: Outcome,
+    unlisted: Unlisted,
+    outboxes: Vec<OutboxPart>,
+    /// Whether the outboxes have their files; none when the state could not be written, so that nothing is sent.
+    kept: Option<Result<()>>,
+    started: Instant,
+}
+
+impl KeptPart {
+    /// Whether anything of it goes to the store before the manifest.
+    fn has_files(&self) -> bool {
+        let has_outbox = || self.outboxes.iter().any(|part| part.rows.file().is_some());
+        self.kept.is_some() && (!self.unlisted.files.is_empty() || has_outbox())
+    }
 }
 
 /// What came of a background job.
@@ -241,16 +264,25 @@ impl Snapshots {
         let background = shipping.background.clone();
         background.run(move || {
             let (checkpoint, before) = (gathering.checkpoint, unlisted.clone());
-            let shipped = caught("a worker's part", || Ok(shipping.ship(worker, gathering, unlisted)));
             // Whatever goes wrong, the worker hands in: nothing else ends its part.
-            let shipped = shipped.unwrap_or_else(|error| {
-                tracing::error!(%checkpoint, %worker, %error, "a checkpoint's part could not be made");
-                let failed = Some(error.to_string());
-                let receipt = Receipt { worker: worker.0, checkpoint, failed, ..Receipt::default() };
-                (receipt, Outcome::Failed, before)
-            });
-            *result.lock().unwrap_or_else(PoisonError::into_inner) = Some(shipped);
-            done();
+            let hand_in = move |shipped: Result<Shipped>| {
+                let shipped = shipped.unwrap_or_else(|error| {
+                    tracing::error!(%checkpoint, %worker, %error, "a checkpoint's part could not be made");
+                    let failed = Some(error.to_string());
+                    let receipt = Receipt { worker: worker.0, checkpoint, failed, ..Receipt::default() };
+                    (receipt, Outcome::Failed, before)
+                });
+                *result.lock().unwrap_or_else(PoisonError::into_inner) = Some(shipped);
+                done();
+            };
+            match caught("a worker's part", || Ok(shipping.keep(worker, gathering, unlisted))) {
+                Ok(part) if part.has_files() => {
+                    let background = shipping.background.clone();
+                    background.ship(move || hand_in(caught("a worker's part", || Ok(shipping.send(worker, part)))));
+                }
+                Ok(part) => hand_in(caught("a worker's part", || Ok(shipping.send(worker, part)))),
+                Err(error) => hand_in(Err(error)),
+            }
         });
         shipment
     }
@@ -316,21 +348,28 @@ impl Inner {
 }
 
 impl Shipping {
-    /// Writes, ingests and uploads; runs on a background thread.
-    fn ship(&self, worker: WorkerIndex, gathering: Gathering, mut unlisted: Unlisted) -> Shipped {
+    /// Writes and ingests; runs on a background thread.
+    fn keep(&self, worker: WorkerIndex, gathering: Gathering, mut unlisted: Unlisted) -> KeptPart {
         let Gathering { checkpoint, mut receipt, records, outboxes, frozen_for, .. } = gathering;
         receipt.freeze_us = frozen_for.as_micros() as u64;
         let started = Instant::now();
         self.let_go(&mut unlisted, receipt.floor);
         let kept = self.write_outboxes(checkpoint, &outboxes);
-        let outcome = match self.write(worker, checkpoint, records, &mut unlisted) {
-            Ok(outcome) => outcome,
+        let (outcome, kept) = match self.write(worker, checkpoint, records, &mut unlisted) {
+            Ok(outcome) => (outcome, Some(kept)),
             Err(error) => {
                 tracing::error!(%checkpoint, %worker, %error, "a checkpoint's part could not be written");
                 receipt.failed = Some(error.to_string());
-                return (receipt, Outcome::Failed, unlisted);
+                (Outcome::Failed, None)
             }
         };
+        KeptPart { checkpoint, receipt, outcome, unlisted, outboxes, kept, started }
+    }
+
+    /// Uploads, for as long as the store takes.
+    fn send(&self, worker: WorkerIndex, part: KeptPart) -> Shipped {
+        let KeptPart { checkpoint, mut receipt, outcome, mut unlisted, outboxes, kept, started } = part;
+        let Some(kept) = kept else { return (receipt, outcome, unlisted) };
         let uploaded = kept.and_then(|()| self.upload(checkpoint, &mut unlisted, &mut receipt));
         match uploaded.and_then(|()| self.upload_outboxes(checkpoint, outboxes, &mut receipt)) {
             Ok(()) => receipt.inline.clone_from(&unlisted.inline),
@@ -361,8 +400,23 @@ impl Shipping {
         }
     }
 
+    /// Waits for an upload, which takes as long as the store does, but not when nobody has a use for it any more.
+    fn wait_for<T>(&self, upload: impl Future<Output = highwater_checkpoint::Result<T>>) -> Result<T> {
+        let uploaded = self.background.wait_for(async {
+            tokio::select! {
+                biased;
+                () = self.over.cancelled() => None,
+                uploaded = upload => Some(uploaded),
+            }
+        });
+        match uploaded {
+            Some(uploaded) => Ok(uploaded?),
+            None => Err(Error::Timeout("its run ended before it was uploaded".to_owned())),
+        }
+    }
+
     fn upload(&self, checkpoint: CheckpointId, unlisted: &mut Unlisted, receipt: &mut Receipt) -> Result<()> {
-        let uploaded = self.background.wait_for(self.uploader.upload(&unlisted.files, checkpoint))?;
+        let uploaded = self.wait_for(self.uploader.upload(&unlisted.files, checkpoint))?;
         receipt.uploaded_bytes = uploaded.uploaded_bytes + uploaded.linked_bytes;
         for (local, meta) in unlisted.files.iter().zip(uploaded.files) {
             let kept = cached(&self.folder, meta.id);
@@ -384,7 +438,7 @@ impl Shipping {
         let files = outboxes.iter().zip(&kept).filter_map(|(part, file)| Some(part.local_file(file.as_ref()?)));
         let files: Vec<LocalFile> = files.collect();
         // A part keeps its path as long as it waits, so it is shipped once.
-        let uploaded = self.background.wait_for(self.uploader.upload(&files, checkpoint))?;
+        let uploaded = self.wait_for(self.uploader.upload(&files, checkpoint))?;
         receipt.uploaded_bytes += uploaded.uploaded_bytes + uploaded.linked_bytes;
         receipt.outbox_paths.extend(files.into_iter().map(|file| file.path));
         let mut metas = uploaded.files.into_iter();
@@ -423,7 +477,7 @@ impl Shipping {
                 compression: file.compression,
             };
             let checkpoint = FileNumber::from_u64(file.sequence).checkpoint();
-            match self.background.wait_for(self.uploader.upload(&[local], checkpoint)) {
+            match self.wait_for(self.uploader.upload(&[local], checkpoint)) {
                 Ok(mut uploaded) => {
                     let meta = uploaded.files.remove(0);
                     let kept = cached(&self.folder, meta.id);

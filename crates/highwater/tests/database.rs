@@ -698,3 +698,19 @@ fn savepoints_take_back_what_copies_of_all_rows_say() {
     }
     database.shutdown().expect("stops");
 }
+
+#[test]
+fn what_is_written_to_a_dropped_table_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let database = open(folder.path(), true);
+    database.execute("CREATE TABLE t (v int)").expect("created");
+    let mut connection = database.connect();
+    database.execute_for(&mut connection, "BEGIN").expect("begun");
+    database.execute_for(&mut connection, "INSERT INTO t VALUES (1)").expect("kept");
+    database.execute("DROP TABLE t").expect("dropped");
+    database.execute("CREATE TABLE t (v int)").expect("created");
+    let refused = database.execute_for(&mut connection, "COMMIT").expect_err("its table is gone");
+    assert_eq!(refused.sqlstate(), "42P01");
+    assert_eq!(database.query("SELECT v FROM t").expect("rows").count(), 0);
+    database.shutdown().expect("a clean stop");
+}

@@ -1,15 +1,17 @@
-//! Views over views that hold much, made while rows change and the program is killed.
+//! Views that hold much: views over them, made while rows change and the program is killed, and reads of them.
 
 mod opened;
 
 use arrow::array::AsArray as _;
-use arrow::datatypes::UInt64Type;
+use arrow::datatypes::{Int64Type, UInt64Type};
 use highwater::engine::core::Rng;
 use highwater::{Database, same_rows};
 use opened::open;
 
 /// Above some epochs' worth of rows.
 const GROUPS: u64 = 400_000;
+/// Rows of a view that are more than are read ahead.
+const MANY: usize = 300_000;
 
 /// How much of the slowest backfill is done, as SHOW JOBS says it.
 fn percent(database: &Database) -> u64 {
@@ -86,4 +88,45 @@ fn views_over_a_large_view_are_filled_over_checkpoints_and_crashes() {
     let (all, by_index) = ("SELECT g FROM sums WHERE abs(s) = 3 AND s > 0", "SELECT g FROM sums WHERE s = 3");
     let [all, by_index] = [all, by_index].map(|sql| database.query(sql).expect("a query"));
     assert_eq!(same_rows(&all.batches, &by_index.batches).expect("comparable"), None);
+}
+
+#[test]
+fn a_large_view_is_read_as_its_rows_are_wanted() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let database = open(folder.path());
+    database
+        .script(
+            "CREATE TABLE t (a bigint PRIMARY KEY, b varchar);
+             CREATE MATERIALIZED VIEW v AS SELECT a, b FROM t WHERE a > 0;",
+        )
+        .expect("created");
+    for from in (0..MANY).step_by(100_000) {
+        let to = from + 100_000;
+        let numbers = format!("generate_series({}, {to}) AS i", from + 1);
+        database.execute(&format!("INSERT INTO t SELECT i, 'a text that is not short' FROM {numbers}")).expect("rows");
+    }
+    database.execute("FLUSH").expect("flushed");
+    let number = |sql: &str| database.query(sql).expect(sql).batches[0].column(0).as_primitive::<Int64Type>().value(0);
+    let most = i64::try_from(MANY / 3 * 2).expect("a number");
+    let mut connection = database.connect();
+    let mut count = |sql: &str| {
+        let outcome = database.execute_for(&mut connection, sql).expect(sql);
+        outcome.rows.map_or(0, |rows| rows.count())
+    };
+    assert_eq!(count("SELECT * FROM v LIMIT 7"), 7);
+    count("BEGIN");
+    count("DECLARE c CURSOR FOR SELECT a FROM v");
+    count("DECLARE other CURSOR FOR SELECT b FROM v");
+    assert_eq!(count("FETCH 10 FROM c"), 10);
+    // What waits for the view has its turn, and the cursor what it was declared over.
+    database.execute("DELETE FROM t WHERE a % 3 = 0").expect("deleted");
+    database.execute("FLUSH").expect("flushed");
+    assert_eq!(number("SELECT count(*) FROM v"), most);
+    database.execute("CREATE MATERIALIZED VIEW w AS SELECT count(*) AS n FROM v").expect("a view over it");
+    assert_eq!(number("SELECT n FROM w"), most);
+    assert_eq!(count("FETCH ALL FROM c"), MANY - 10);
+    count("CLOSE other");
+    count("COMMIT");
+    drop(connection);
+    database.shutdown().expect("stops");
 }

@@ -81,3 +81,56 @@ fn an_index_gives_what_its_relation_gives() {
         drop(database);
     }
 }
+
+#[test]
+fn a_state_without_bound_is_told_of() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let database = open(folder.path());
+    let slow = "WITH (connector = 'datagen', datagen.rows.per.second = 10)";
+    let told = |sql: &str| database.execute(sql).expect(sql).notices.join("\n");
+    told(&format!("CREATE SOURCE s (k bigint, v bigint) {slow}"));
+    let by_key = told("CREATE MATERIALIZED VIEW by_key AS SELECT k, count(*) AS n FROM s GROUP BY k");
+    let begin =
+        "the state of \"by_key\" can grow as long as it runs: by_key/aggregate(k) keeps a row for each group of \"s\"";
+    assert!(by_key.starts_with(begin), "{by_key}");
+    assert!(by_key.contains("a temporal filter bounds it"), "{by_key}");
+    assert_eq!(told("CREATE MATERIALIZED VIEW total AS SELECT count(*) AS n FROM s"), "");
+    let sink = "CREATE SINK k AS SELECT DISTINCT v FROM s WITH (connector = 'blackhole')";
+    assert!(told(sink).contains("keeps a row for each group of \"s\", which never ends"), "{sink}");
+    told("CREATE TABLE t (k int, v int)");
+    assert_eq!(told("CREATE MATERIALIZED VIEW of_table AS SELECT k, count(*) AS n FROM t GROUP BY k"), "");
+    database.shutdown().expect("a clean stop");
+}
+
+#[test]
+fn sinks_and_indexes_are_explained_and_not_made() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let database = open(folder.path());
+    let made = "CREATE TABLE t (k int, v bigint);
+                CREATE TABLE sums (k int PRIMARY KEY, v bigint);
+                CREATE MATERIALIZED VIEW m AS SELECT k, sum(v)::bigint AS v FROM t GROUP BY k";
+    database.script(made).expect("a script");
+    for (explained, node) in [
+        ("CREATE INDEX i ON m (v)", "i/index <- "),
+        ("CREATE INDEX i ON t (k)", "i/index <- "),
+        ("CREATE SINK i FROM m WITH (connector = 'blackhole')", "i/sink <- "),
+        ("CREATE SINK i INTO sums FROM m", "i/sink <- "),
+    ] {
+        let shown = rows(&database, &format!("EXPLAIN {explained}"));
+        let lines: Vec<String> = shown
+            .batches
+            .iter()
+            .flat_map(|batch| {
+                batch.column(0).as_string::<i32>().iter().flatten().map(str::to_owned).collect::<Vec<_>>()
+            })
+            .collect();
+        assert!(lines.iter().any(|line| line.starts_with(node)), "{explained}: {lines:?}");
+    }
+    let refused = database.execute("EXPLAIN CREATE SINK m FROM t WITH (connector = 'blackhole')").expect_err("taken");
+    assert_eq!(refused.sqlstate(), "42P07");
+    let refused = database.execute("EXPLAIN CREATE INDEX i ON m (other)").expect_err("no such column");
+    assert_eq!(refused.sqlstate(), "42703");
+    for none in ["SHOW INDEXES", "SHOW SINKS"] {
+        assert_eq!(rows(&database, none).count(), 0, "{none}");
+    }
+}

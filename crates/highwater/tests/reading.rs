@@ -601,48 +601,6 @@ fn a_query_takes_no_more_memory_than_it_may() {
     database.shutdown().expect("stops");
 }
 
-/// Rows of a view that are more than are read ahead.
-const MANY: usize = 300_000;
-
-#[test]
-fn a_large_view_is_read_as_its_rows_are_wanted() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let database = open(folder.path());
-    database
-        .script(
-            "CREATE TABLE t (a bigint PRIMARY KEY, b varchar);
-             CREATE MATERIALIZED VIEW v AS SELECT a, b FROM t WHERE a > 0;",
-        )
-        .expect("created");
-    for from in (0..MANY).step_by(100_000) {
-        let to = from + 100_000;
-        let numbers = format!("generate_series({}, {to}) AS i", from + 1);
-        database.execute(&format!("INSERT INTO t SELECT i, 'a text that is not short' FROM {numbers}")).expect("rows");
-    }
-    database.execute("FLUSH").expect("flushed");
-    let mut connection = database.connect();
-    let mut count = |sql: &str| {
-        let outcome = database.execute_for(&mut connection, sql).expect(sql);
-        outcome.rows.map_or(0, |rows| rows.count())
-    };
-    assert_eq!(count("SELECT * FROM v LIMIT 7"), 7);
-    count("BEGIN");
-    count("DECLARE c CURSOR FOR SELECT a FROM v");
-    count("DECLARE other CURSOR FOR SELECT b FROM v");
-    assert_eq!(count("FETCH 10 FROM c"), 10);
-    // What waits for the view has its turn, and the cursor what it was declared over.
-    database.execute("DELETE FROM t WHERE a % 3 = 0").expect("deleted");
-    database.execute("FLUSH").expect("flushed");
-    assert_eq!(rows(&database, "SELECT count(*) FROM v"), [(MANY / 3 * 2).to_string()]);
-    database.execute("CREATE MATERIALIZED VIEW w AS SELECT count(*) AS n FROM v").expect("a view over it");
-    assert_eq!(rows(&database, "SELECT n FROM w"), [(MANY / 3 * 2).to_string()]);
-    assert_eq!(count("FETCH ALL FROM c"), MANY - 10);
-    count("CLOSE other");
-    count("COMMIT");
-    drop(connection);
-    database.shutdown().expect("stops");
-}
-
 /// Applies events to a view's rows.
 fn follow(event: ViewEvent, held: &mut BTreeMap<String, i64>) {
     match event {
@@ -776,22 +734,6 @@ fn rows_without_a_key_are_added_after_a_restart() {
         assert_eq!(rows(&database, "SELECT v FROM seen"), wanted, "round {round}");
         database.shutdown().expect("a clean stop");
     }
-}
-
-#[test]
-fn what_is_written_to_a_dropped_table_is_refused() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let database = open(folder.path());
-    database.execute("CREATE TABLE t (v int)").expect("created");
-    let mut connection = database.connect();
-    database.execute_for(&mut connection, "BEGIN").expect("begun");
-    database.execute_for(&mut connection, "INSERT INTO t VALUES (1)").expect("kept");
-    database.execute("DROP TABLE t").expect("dropped");
-    database.execute("CREATE TABLE t (v int)").expect("created");
-    let refused = database.execute_for(&mut connection, "COMMIT").expect_err("its table is gone");
-    assert_eq!(refused.sqlstate(), "42P01");
-    assert_eq!(rows(&database, "SELECT v FROM t"), Vec::<String>::new());
-    database.shutdown().expect("a clean stop");
 }
 
 #[test]

@@ -11,10 +11,11 @@ use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use highwater_checkpoint::Host;
 use object_store::memory::InMemory;
+use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-    PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+    CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartId, MultipartUpload, ObjectMeta,
+    ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -168,6 +169,10 @@ impl FaultyStore {
     }
 }
 
+fn no_parts() -> Error {
+    Error::NotImplemented { operation: "multipart".into(), implementer: "FaultyStore".into() }
+}
+
 fn failure() -> Error {
     Error::Generic { store: "simulated", source: "connection reset".into() }
 }
@@ -181,7 +186,7 @@ impl ObjectStore for FaultyStore {
     }
 
     async fn put_multipart_opts(&self, _: &Path, _: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
-        Err(Error::NotImplemented { operation: "multipart".into(), implementer: self.to_string() })
+        Err(no_parts())
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
@@ -234,5 +239,25 @@ impl ObjectStore for FaultyStore {
 
     async fn copy_opts(&self, _: &Path, _: &Path, _: CopyOptions) -> Result<()> {
         Err(Error::NotImplemented { operation: "copy".into(), implementer: self.to_string() })
+    }
+}
+
+/// The files of a run are too small for parts.
+#[async_trait]
+impl MultipartStore for FaultyStore {
+    async fn create_multipart(&self, _: &Path) -> Result<MultipartId> {
+        Err(no_parts())
+    }
+
+    async fn put_part(&self, _: &Path, _: &MultipartId, _: usize, _: PutPayload) -> Result<PartId> {
+        Err(no_parts())
+    }
+
+    async fn complete_multipart(&self, _: &Path, _: &MultipartId, _: Vec<PartId>) -> Result<PutResult> {
+        Err(no_parts())
+    }
+
+    async fn abort_multipart(&self, _: &Path, _: &MultipartId) -> Result<()> {
+        Err(no_parts())
     }
 }

@@ -51,6 +51,7 @@ fn fact(words: &[&str]) -> Fact {
         ["request", name] => Fact::Request(trigger(name), true),
         ["request", name, "unchanged"] => Fact::Request(trigger(name), false),
         ["barrier", n] => Fact::Barrier(attempt(n)),
+        ["moved", n] => Fact::Moved(attempt(n)),
         ["frozen", n, worker] => Fact::Worker(attempt(n), number(worker) as u32, Stage::Frozen),
         ["written", n, worker] => Fact::Worker(attempt(n), number(worker) as u32, Stage::Written),
         ["uploaded", n, worker] => Fact::Worker(attempt(n), number(worker) as u32, Stage::Uploaded),

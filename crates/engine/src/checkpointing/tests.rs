@@ -74,6 +74,7 @@ impl Scene {
             store: StoreId(1),
             folder,
             compression: highwater_state::Compression::None,
+            over: crate::cancel::Cancel::default(),
         })
     }
 
@@ -298,6 +299,17 @@ fn rows_get_their_files_also_when_the_upload_panics_and_are_shipped_once() {
     }
     let kept: Vec<Option<RowsFile>> = parts.iter().take(3).map(|part| part.rows.file()).collect();
     assert_eq!(kept, files, "they are written once");
+}
+
+#[test]
+fn what_a_run_uploads_is_given_up_when_the_next_one_waits() {
+    let scene = Scene::new();
+    let shipping = scene.shipping();
+    shipping.over.cancel();
+    let snapshots = Snapshots::new(WorkerIndex(0), shipping);
+    snapshots.expect_operator();
+    let receipt = ship(&snapshots, 1, &[part(None, vec![1; 40_000])]);
+    assert!(receipt.failed.is_some_and(|reason| reason.contains("its run ended")));
 }
 
 /// What an operator hands in that has changed a page, which is too large to stand in the manifest.

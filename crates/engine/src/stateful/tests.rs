@@ -72,6 +72,7 @@ fn surroundings(folder: &std::path::Path) -> Surroundings {
         store: StoreId(1),
         folder: folder.to_owned(),
         compression: Compression::None,
+        over: crate::cancel::Cancel::default(),
     };
     let worker = WorkerIndex(0);
     Surroundings {
