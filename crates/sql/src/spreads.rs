@@ -87,7 +87,7 @@ pub(crate) fn exact(
     schema: &DFSchema,
 ) -> Result<Option<Arc<AggregateUDF>>> {
     let (Some(kind), [Expr::Cast(of)]) = (Kind::named(function.name()), args) else { return Ok(None) };
-    if distinct || of_exact(function).is_some() {
+    if distinct || of_exact(function).is_some() || is_of_floats(function) {
         return Ok(None);
     }
     let Some(digits) = digits_of(of, schema)? else { return Ok(None) };
@@ -115,6 +115,11 @@ pub(crate) fn of_exact(function: &AggregateUDF) -> Option<Spread> {
     function.downcast_ref::<Exact>().map(|of| of.spread)
 }
 
+fn is_of_floats(function: &AggregateUDF) -> bool {
+    let function: &dyn Any = function.inner().as_ref();
+    function.is::<OfFloats>()
+}
+
 /// An aggregate as it was before there were exact ones: for what was made then.
 pub(crate) fn of_floats(expr: Expr) -> Expr {
     match expr {
@@ -125,7 +130,7 @@ pub(crate) fn of_floats(expr: Expr) -> Expr {
         Expr::AggregateFunction(mut call) => {
             let inner: &dyn Any = call.func.inner().as_ref();
             if let Some(known) = inner.downcast_ref::<Exact>().map(|of| Arc::clone(&of.of_floats)) {
-                call.func = known;
+                call.func = Arc::new(AggregateUDF::from(OfFloats(known)));
             }
             Expr::AggregateFunction(call)
         }
@@ -303,6 +308,48 @@ impl AggregateUDFImpl for Exact {
 
     fn reverse_expr(&self) -> ReversedUDAF {
         ReversedUDAF::Identical
+    }
+}
+
+/// DataFusion's own, which no exact one takes the place of when a plan is looked at again.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct OfFloats(Arc<AggregateUDF>);
+
+impl AggregateUDFImpl for OfFloats {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn aliases(&self) -> &[String] {
+        self.0.aliases()
+    }
+
+    fn signature(&self) -> &Signature {
+        self.0.signature()
+    }
+
+    fn return_type(&self, args: &[DataType]) -> Result<DataType> {
+        self.0.return_type(args)
+    }
+
+    fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
+        self.0.accumulator(args)
+    }
+
+    fn groups_accumulator_supported(&self, args: AccumulatorArgs) -> bool {
+        self.0.groups_accumulator_supported(args)
+    }
+
+    fn create_groups_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn GroupsAccumulator>> {
+        self.0.create_groups_accumulator(args)
+    }
+
+    fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
+        self.0.state_fields(args)
+    }
+
+    fn order_sensitivity(&self) -> AggregateOrderSensitivity {
+        self.0.order_sensitivity()
     }
 }
 

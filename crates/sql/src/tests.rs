@@ -253,7 +253,7 @@ fn what_was_made_before_is_planned_as_it_was() {
     let regroup = before.nodes.iter().find(|node| node.name == "v/regroup(k)").expect("it is computed anew");
     let Operator::Regroup(regroup) = &regroup.operator else { panic!("another operator") };
     let kept = regroup.recompute.identity().expect("words");
-    assert_eq!(kept, "aggregate [bool_and(#2),stddev(cast(#1 as float64))] by [#0] of rows");
+    assert_eq!(kept, "aggregate [bool_and(#2),stddev(cast(#1 as float64))] by [#0] of project [#0,#1,#2] of rows");
     assert!(now.nodes.iter().any(|node| node.name == "v/aggregate(k)"), "it is kept");
     let fields = |plan: &highwater_engine::plan::Plan| Arc::clone(&plan.views[0].schema);
     assert_eq!(fields(&before), fields(&now));
