@@ -28,10 +28,17 @@ use std::sync::Arc;
 /// So much is copied and flushed at a time: little enough for the slowest disk to show that it goes on.
 const STEP: u64 = 1024 * 1024;
 
+/// So many calls may hang that nobody waits for any more: each keeps a thread, and there are others who need one.
+const MOST_HANGING: usize = 64;
+
 /// A folder that is a store.
 #[derive(Debug)]
 pub struct Folder {
     files: Arc<LocalFileSystem>,
+    /// Each call holds it until it ends, which may be never.
+    going_on: Arc<()>,
+    /// Who waits for a call holds it.
+    awaited: Arc<()>,
 }
 
 /// Whether bytes were shared or moved.
@@ -52,7 +59,14 @@ impl Folder {
         create_folder(path).map_err(|e| Error::local("create", path, e))?;
         let files =
             LocalFileSystem::new_with_prefix(path).map_err(|e| Error::store("open", &path.display().to_string(), e))?;
-        Ok(Self { files: Arc::new(files) })
+        Ok(Self { files: Arc::new(files), going_on: Arc::default(), awaited: Arc::default() })
+    }
+
+    /// What a call holds until it ends, and what holds who waits for it; none while so many hang that one more thread
+    /// is not to be risked.
+    pub(crate) fn begin(&self) -> Option<(Arc<()>, Arc<()>)> {
+        let hanging = Arc::strong_count(&self.going_on).saturating_sub(Arc::strong_count(&self.awaited));
+        (hanging < MOST_HANGING).then(|| (Arc::clone(&self.going_on), Arc::clone(&self.awaited)))
     }
 
     /// The folder as an object store for reading, listing and deleting.
@@ -362,6 +376,18 @@ mod tests {
             copy(source(), &at("left"), flush, &moving).expect_err("nobody waits for it");
             assert_eq!(fs::metadata(at("left")).expect("it was begun").len(), STEP);
         }
+    }
+
+    #[test]
+    fn not_every_thread_is_left_to_calls_that_hang() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Folder::open(folder.path()).expect("a store");
+        let awaited: Vec<_> = (0..2 * MOST_HANGING).map(|_| store.begin().expect("none hangs")).collect();
+        drop(awaited);
+        let mut hanging: Vec<_> = (0..MOST_HANGING).map(|_| store.begin().expect("few hang").0).collect();
+        assert!(store.begin().is_none());
+        hanging.pop();
+        assert!(store.begin().is_some(), "one has ended");
     }
 
     #[test]
