@@ -36,8 +36,9 @@ pub const PIECE: u64 = 8 * 1024 * 1024;
 /// So much of a local object is read at a time.
 const STEP: u64 = 1024 * 1024;
 
-/// So many steps of files are in memory at the same time, on their way to a root that is no folder.
-const ROOM: u32 = 256;
+/// So many steps of files are on their way to the root at the same time: with more of them each would be so slow that
+/// it is taken for one that hangs, and what goes to a root that is no folder is in memory.
+const ROOM: u32 = 128;
 
 /// How often is looked whether calls to a folder that hung have ended.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -441,6 +442,7 @@ impl Store {
     pub(crate) async fn put_file(&self, path: &Path, file: PathBuf, length: u64, moved: &Progress) -> Result<Moved> {
         let (file, call) = (&file, Call::write(path, moved));
         if let Some(folder) = self.root.folder() {
+            let _room = self.room(length.min(PIECE)).await;
             return self
                 .moved(call, |moving| {
                     let (file, unique) = (file.clone(), FileId::random(self.host()));
@@ -500,7 +502,7 @@ impl Store {
         if self.size(path).await.is_ok_and(|size| size == Some(length)) { Ok(()) } else { Err(error) }
     }
 
-    /// Waits until so many bytes of a file, of two pieces at most, may be in memory. That is part of no attempt.
+    /// Waits until so many bytes of a file, of two pieces at most, may be on their way. That is part of no attempt.
     async fn room(&self, bytes: u64) -> Option<SemaphorePermit<'_>> {
         let steps = u32::try_from(bytes.div_ceil(STEP)).unwrap_or(ROOM).min(ROOM);
         // Nobody closes it.
