@@ -442,7 +442,7 @@ impl Store {
     pub(crate) async fn put_file(&self, path: &Path, file: PathBuf, length: u64, moved: &Progress) -> Result<Moved> {
         let (file, call) = (&file, Call::write(path, moved));
         if let Some(folder) = self.root.folder() {
-            let _room = self.room(length.min(PIECE)).await;
+            let _room = self.room(STEP).await;
             return self
                 .moved(call, |moving| {
                     let (file, unique) = (file.clone(), FileId::random(self.host()));
