@@ -16,7 +16,7 @@ use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as ObjectPath;
 use rustix::fs::{
-    AtFlags, FlockOperation, Mode, OFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, flock, futimens, linkat,
+    AtFlags, CWD, FlockOperation, Mode, OFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, flock, futimens, linkat,
     mkdirat, openat, statat, unlinkat,
 };
 use std::ffi::OsStr;
@@ -28,10 +28,17 @@ use std::sync::Arc;
 /// So much is copied and flushed at a time: little enough for the slowest disk to show that it goes on.
 const STEP: u64 = 1024 * 1024;
 
+/// So many calls may hang that nobody waits for any more: each keeps a thread, and there are others who need one.
+const MOST_HANGING: usize = 64;
+
 /// A folder that is a store.
 #[derive(Debug)]
 pub struct Folder {
     files: Arc<LocalFileSystem>,
+    /// Each call holds it until it ends, which may be never.
+    going_on: Arc<()>,
+    /// Who waits for a call holds it.
+    awaited: Arc<()>,
 }
 
 /// Whether bytes were shared or moved.
@@ -52,7 +59,14 @@ impl Folder {
         create_folder(path).map_err(|e| Error::local("create", path, e))?;
         let files =
             LocalFileSystem::new_with_prefix(path).map_err(|e| Error::store("open", &path.display().to_string(), e))?;
-        Ok(Self { files: Arc::new(files) })
+        Ok(Self { files: Arc::new(files), going_on: Arc::default(), awaited: Arc::default() })
+    }
+
+    /// What a call holds until it ends, and what holds who waits for it; none while so many hang that one more thread
+    /// is not to be risked.
+    pub(crate) fn begin(&self) -> Option<(Arc<()>, Arc<()>)> {
+        let hanging = Arc::strong_count(&self.going_on).saturating_sub(Arc::strong_count(&self.awaited));
+        (hanging < MOST_HANGING).then(|| (Arc::clone(&self.going_on), Arc::clone(&self.awaited)))
     }
 
     /// The folder as an object store for reading, listing and deleting.
@@ -77,10 +91,7 @@ impl Folder {
     pub fn create(&self, object: &ObjectPath, bytes: &[u8], unique: FileId) -> Result<bool> {
         let (path, folder) = self.locate(object)?;
         let undone = |e| Error::folder("write", object.as_ref(), Outcome::SurelyNotDone, e);
-        let folder = open_claimed(&folder).map_err(|error| match error.kind() {
-            ErrorKind::NotFound => Error::Missing { object: folder.with_file_name(CURRENT).display().to_string() },
-            _ => undone(error),
-        })?;
+        let folder = claimed(&folder, object)?;
         let name = path.file_name().unwrap_or_default();
         let temporary = temporary(unique);
         let created = write_synced_in(&folder, &temporary, bytes).and_then(|()| link_new_in(&folder, &temporary, name));
@@ -152,23 +163,23 @@ impl Folder {
         let undone = |e| Error::folder("write", object.as_ref(), Outcome::SurelyNotDone, e);
         // Files come after a claim. Where there is none the root is not mounted, and what is put there is hidden
         // when it is back, though the uploader would refer to it.
-        let claim = folder.with_file_name(CURRENT);
-        if !claim.try_exists().map_err(undone)? {
-            return Err(Error::Missing { object: claim.display().to_string() });
-        }
-        create_folder(&folder).map_err(undone)?;
+        let folder = claimed(&folder, object)?;
+        let name = path.file_name().unwrap_or_default();
         let source = File::open(from).map_err(|e| Error::local("read", from, e))?;
         source.sync_all().map_err(|e| Error::local("flush", from, e))?;
         // What is linked has the time of the file, and collection takes what is old and listed nowhere for garbage.
-        match touch(&source).and_then(|()| fs::hard_link(from, &path)) {
+        let link = || linkat(CWD, from, &folder, name, AtFlags::empty()).map_err(io::Error::from);
+        match touch(&source).and_then(|()| link()) {
             Ok(()) => return Ok(Moved::Linked),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(Moved::Linked),
             Err(error) if !cannot_link(&error) => return Err(undone(error)),
             Err(_) => {}
         }
-        let temporary = folder.join(temporary(unique));
-        let copied = copy(source, &temporary, Flush::Each, moving).and_then(|()| link_new(&temporary, &path));
-        let _ = fs::remove_file(&temporary);
+        let temporary = temporary(unique);
+        let copied = create_in(&folder, &temporary)
+            .and_then(|target| copy(source, target, Flush::Each, moving))
+            .and_then(|()| link_new_in(&folder, &temporary, name));
+        let _ = unlinkat(&folder, temporary.as_str(), AtFlags::empty());
         copied.map_err(undone)?;
         Ok(Moved::Copied)
     }
@@ -223,7 +234,7 @@ impl Folder {
             Err(error) if cannot_link(&error) => {
                 let arriving = to.with_extension(format!("{unique}.arriving"));
                 let copied = File::open(&path)
-                    .and_then(|source| copy(source, &arriving, Flush::Never, moving))
+                    .and_then(|source| copy(source, File::create(&arriving)?, Flush::Never, moving))
                     .and_then(|()| fs::rename(&arriving, to));
                 if copied.is_err() {
                     let _ = fs::remove_file(&arriving);
@@ -234,6 +245,14 @@ impl Folder {
             Err(error) => Err(Error::local("write", to, error)),
         }
     }
+}
+
+/// As [`open_claimed`], for an object that is to be put there.
+fn claimed(folder: &Path, object: &ObjectPath) -> Result<File> {
+    open_claimed(folder).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => Error::Missing { object: folder.with_file_name(CURRENT).display().to_string() },
+        _ => Error::folder("write", object.as_ref(), Outcome::SurelyNotDone, error),
+    })
 }
 
 /// Opens a folder of a pipeline's folder that has the claim, and makes it if need be.
@@ -256,14 +275,20 @@ fn make_in(folder: &File, name: &OsStr) -> io::Result<()> {
     }
 }
 
-/// As [`write_synced`] and [`link_new`], in a folder that is open.
-fn write_synced_in(folder: &File, name: &str, bytes: &[u8]) -> io::Result<()> {
+/// As [`File::create`], in a folder that is open.
+fn create_in(folder: &File, name: &str) -> io::Result<File> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
-    let mut file = File::from(openat(folder, name, flags, Mode::from_raw_mode(0o666))?);
+    Ok(openat(folder, name, flags, Mode::from_raw_mode(0o666))?.into())
+}
+
+/// As [`write_synced`], in a folder that is open.
+fn write_synced_in(folder: &File, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let mut file = create_in(folder, name)?;
     file.write_all(bytes)?;
     file.sync_all()
 }
 
+/// Gives a finished temporary file its name; false when the name is taken.
 fn link_new_in(folder: &File, temporary: &str, name: &OsStr) -> io::Result<bool> {
     match linkat(folder, temporary, folder, name, AtFlags::empty()) {
         Ok(()) => Ok(true),
@@ -282,8 +307,7 @@ enum Flush {
 }
 
 /// Copies a file to a new one and tells of each step. The file system may share the bytes.
-fn copy(mut source: File, to: &Path, flush: Flush, moving: &Moving) -> io::Result<()> {
-    let mut target = File::create(to)?;
+fn copy(mut source: File, mut target: File, flush: Flush, moving: &Moving) -> io::Result<()> {
     while io::copy(&mut Read::by_ref(&mut source).take(STEP), &mut target)? > 0 {
         if flush == Flush::Each {
             target.sync_data()?;
@@ -306,15 +330,6 @@ fn cannot_link(error: &io::Error) -> bool {
         error.kind(),
         ErrorKind::CrossesDevices | ErrorKind::TooManyLinks | ErrorKind::Unsupported | ErrorKind::PermissionDenied
     )
-}
-
-/// Gives a finished temporary file its name; false when the name is taken.
-fn link_new(temporary: &Path, path: &Path) -> io::Result<bool> {
-    match fs::hard_link(temporary, path) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
-        Err(error) => Err(error),
-    }
 }
 
 fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -355,13 +370,26 @@ mod tests {
             let watch = Watch::default();
             let moving = watch.moving(None);
             let source = || File::open(at("from")).expect("it is there");
-            copy(source(), &at("to"), flush, &moving).expect("it is copied");
+            let target = |name: &str| File::create(at(name)).expect("it is made");
+            copy(source(), target("to"), flush, &moving).expect("it is copied");
             assert_eq!(watch.steps(), 2);
             assert!(fs::read(at("to")).expect("it is there") == bytes);
             drop(watch);
-            copy(source(), &at("left"), flush, &moving).expect_err("nobody waits for it");
+            copy(source(), target("left"), flush, &moving).expect_err("nobody waits for it");
             assert_eq!(fs::metadata(at("left")).expect("it was begun").len(), STEP);
         }
+    }
+
+    #[test]
+    fn not_every_thread_is_left_to_calls_that_hang() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Folder::open(folder.path()).expect("a store");
+        let awaited: Vec<_> = (0..2 * MOST_HANGING).map(|_| store.begin().expect("none hangs")).collect();
+        drop(awaited);
+        let mut hanging: Vec<_> = (0..MOST_HANGING).map(|_| store.begin().expect("few hang").0).collect();
+        assert!(store.begin().is_none());
+        hanging.pop();
+        assert!(store.begin().is_some(), "one has ended");
     }
 
     #[test]

@@ -28,12 +28,20 @@ use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// Objects are moved in pieces of this size, each with its own deadline and retries.
 pub const PIECE: u64 = 8 * 1024 * 1024;
 
 /// So much of a local object is read at a time.
 const STEP: u64 = 1024 * 1024;
+
+/// So many steps of files are on their way to the root at the same time: with more of them each would be so slow that
+/// it is taken for one that hangs, and what goes to a root that is no folder is in memory.
+const ROOM: u32 = 128;
+
+/// How often is looked whether calls to a folder that hung have ended.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// A call, and how it shows that it goes on.
 #[derive(Clone, Copy)]
@@ -115,6 +123,7 @@ pub struct Store {
     root: Root,
     host: Arc<dyn Host>,
     retry: Retry,
+    room: Arc<Semaphore>,
 }
 
 impl Store {
@@ -129,7 +138,7 @@ impl Store {
     /// A root on any host, with the default bounds.
     #[must_use]
     pub fn new(root: Root, host: Arc<dyn Host>) -> Self {
-        Self { root, host, retry: Retry::default() }
+        Self { root, host, retry: Retry::default(), room: Arc::new(Semaphore::new(ROOM as usize)) }
     }
 
     /// The same with other bounds.
@@ -433,6 +442,7 @@ impl Store {
     pub(crate) async fn put_file(&self, path: &Path, file: PathBuf, length: u64, moved: &Progress) -> Result<Moved> {
         let (file, call) = (&file, Call::write(path, moved));
         if let Some(folder) = self.root.folder() {
+            let _room = self.room(STEP).await;
             return self
                 .moved(call, |moving| {
                     let (file, unique) = (file.clone(), FileId::random(self.host()));
@@ -444,6 +454,7 @@ impl Store {
             self.put_parts(call, file, length).await?;
             return Ok(Moved::Copied);
         }
+        let _room = self.room(length).await;
         self.moved(call.unseen(), |_| async move {
             let bytes = self.read_local(file.clone(), 0..length).await?;
             let put = self.root.objects().put(path, PutPayload::from_bytes(bytes)).await;
@@ -474,6 +485,7 @@ impl Store {
         for (number, at) in (0..length).step_by(PIECE as usize).enumerate() {
             let piece = at..(at + PIECE).min(length);
             let piece = &piece;
+            let _room = self.room(PIECE).await;
             let put = |_| async move {
                 let bytes = self.read_local(file.to_path_buf(), piece.clone()).await?;
                 parts.put_part(path, id, number, PutPayload::from_bytes(bytes)).await.map_err(failed)
@@ -488,6 +500,13 @@ impl Store {
         let Err(error) = self.moved(call.unseen(), complete).await else { return Ok(()) };
         // When the answer of an earlier attempt was lost, a later one finds nothing to complete.
         if self.size(path).await.is_ok_and(|size| size == Some(length)) { Ok(()) } else { Err(error) }
+    }
+
+    /// Waits until so many bytes of a file, of two pieces at most, may be on their way. That is part of no attempt.
+    async fn room(&self, bytes: u64) -> Option<SemaphorePermit<'_>> {
+        let steps = u32::try_from(bytes.div_ceil(STEP)).unwrap_or(ROOM).min(ROOM);
+        // Nobody closes it.
+        self.room.acquire_many(steps).await.ok()
     }
 
     async fn read_local(&self, file: PathBuf, range: Range<u64>) -> Result<Bytes> {
@@ -547,8 +566,20 @@ impl Store {
         path: &Path,
         work: impl FnOnce(&Folder, &Path) -> Result<T> + Send + 'static,
     ) -> Result<T> {
+        let (going_on, _awaited) = loop {
+            match folder.begin() {
+                Some(begun) => break begun,
+                // The attempt ends before long.
+                None => self.host.sleep(LOOK_AGAIN).await,
+            }
+        };
         let (folder, path) = (Arc::clone(folder), path.clone());
-        offload(self.host(), move || work(&folder, &path)).await
+        let call = move || {
+            let done = work(&folder, &path);
+            drop(going_on);
+            done
+        };
+        offload(self.host(), call).await
     }
 
     /// Makes a call until it succeeds, fails for good or the attempts are used up.

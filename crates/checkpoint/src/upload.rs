@@ -159,7 +159,8 @@ impl Uploader {
             uploaded.shipped += usize::from(moved.is_some());
             uploaded.files.push(meta);
         }
-        if uploaded.shipped > 0 {
+        // Also when all were there: those that an upload has shipped which failed are not settled yet.
+        if !files.is_empty() {
             self.store.settle(&self.names.files()).await?;
         }
         Ok(uploaded)

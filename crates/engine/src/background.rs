@@ -15,8 +15,10 @@ use tokio::runtime::{Handle, Runtime};
 
 /// How many deliveries may block at the same time before others wait for them.
 const DELIVERIES: usize = 1024;
-/// So many workers' parts and manifests go to the root at the same time.
+/// So many workers' parts go to the root at the same time.
 const SHIPMENTS: usize = 64;
+/// So many manifests do: they are small, and wait for no large part.
+const PUBLICATIONS: usize = 64;
 /// So many collections go on at the same time: all are of one root, to which checkpoints are written meanwhile.
 const COLLECTIONS: usize = 4;
 
@@ -28,6 +30,7 @@ pub(crate) struct Background {
     jobs: Sender<Job>,
     deliveries: Arc<Apart>,
     shipments: Arc<Apart>,
+    publications: Arc<Apart>,
     collections: Arc<Apart>,
     handle: Handle,
     _runtime: Arc<Running>,
@@ -63,8 +66,10 @@ impl Background {
         let handle = runtime.handle().clone();
         let deliveries = Arc::new(Apart::new("hw-delivery", DELIVERIES));
         let shipments = Arc::new(Apart::new("hw-shipment", SHIPMENTS));
+        let publications = Arc::new(Apart::new("hw-publication", PUBLICATIONS));
         let collections = Arc::new(Apart::new("hw-collection", COLLECTIONS));
-        Ok(Self { jobs, deliveries, shipments, collections, handle, _runtime: Arc::new(Running(Some(runtime))) })
+        let runtime = Arc::new(Running(Some(runtime)));
+        Ok(Self { jobs, deliveries, shipments, publications, collections, handle, _runtime: runtime })
     }
 
     /// Runs a job when a thread is free, of which there are few: it must not wait for what is not this machine's.
@@ -84,13 +89,21 @@ impl Background {
         Ok(())
     }
 
-    /// Runs what brings something to the root, which may be slow, beside all else but others of its kind. It is run
+    /// Runs what brings files to the root, which may be slow, beside all else but others of its kind. It is run
     /// whatever happens: where the system gives no thread, as [`Background::run`] does.
     pub(crate) fn ship(&self, job: impl FnOnce() + Send + 'static) {
-        let job: Job = Box::new(job);
+        self.bring(&self.shipments, Box::new(job));
+    }
+
+    /// The same of what publishes a checkpoint whose files are there.
+    pub(crate) fn publish(&self, job: impl FnOnce() + Send + 'static) {
+        self.bring(&self.publications, Box::new(job));
+    }
+
+    fn bring(&self, threads: &Arc<Apart>, job: Job) {
         let job = Arc::new(Mutex::new(Some(job)));
         let kept = Arc::clone(&job);
-        if let Err(error) = self.shipments.run(Box::new(move || run_kept(&job))) {
+        if let Err(error) = threads.run(Box::new(move || run_kept(&job))) {
             tracing::warn!(%error, "there is no thread for what goes to the checkpoint root");
             self.run(move || run_kept(&kept));
         }

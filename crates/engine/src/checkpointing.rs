@@ -358,7 +358,7 @@ impl Checkpointing {
         let (retain, positions) = (self.retain.take(), self.positions.clone());
         let (superseded, paths) = (self.paths.clone(), running.paths.clone());
         let root = self.store.root().url().to_owned();
-        self.background.ship(move || {
+        self.background.publish(move || {
             let files = manifest.files.clone();
             // Nothing but its ending ends a publication, so there is one whatever happens.
             let pipeline = manifest.pipeline.clone();

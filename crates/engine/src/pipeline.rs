@@ -215,7 +215,8 @@ impl Inner {
     /// that does not end; without one only for a moment, and for deliveries.
     fn wait_for_end(&self, checkpoint: bool, since: Instant) -> Result<()> {
         let over = |state: &State| state.run.is_none() || state.alive == 0;
-        let Some(spec) = self.state().run.as_ref().map(|run| Arc::clone(&run.spec)) else { return Ok(()) };
+        let spec = self.state().run.as_ref().map(|run| Arc::clone(&run.spec));
+        let Some(spec) = spec else { return self.check_saved() };
         let is_delivering = || spec.undelivered() > spec.run.stuck() && since.elapsed() < DELIVERY_PATIENCE;
         while !self.wait_until(Some(LOOK_UP), over) {
             if !checkpoint && !is_delivering() && since.elapsed() >= DROP_PATIENCE {
@@ -231,7 +232,11 @@ impl Inner {
                 break;
             }
         }
-        // Others may have stopped it before.
+        self.check_saved()
+    }
+
+    /// Whether a final checkpoint was given up, also when others have stopped it before.
+    fn check_saved(&self) -> Result<()> {
         if self.state().is_unsaved {
             return Err(Error::Timeout(format!("{} did not end in {STOP_PATIENCE:?}", self.name)));
         }
@@ -524,6 +529,13 @@ struct LastRun {
     pages: StoreId,
 }
 
+/// Gives up what a run that is over still uploads.
+fn give_up(last: Option<&Weak<Shipping>>) {
+    if let Some(shipping) = last.and_then(Weak::upgrade) {
+        shipping.over.cancel();
+    }
+}
+
 /// All pipelines of an engine.
 pub(crate) struct Pipelines {
     facilities: Facilities,
@@ -703,9 +715,7 @@ impl Pipelines {
     fn wait_for_last_run(&self, name: &str, cancel: &Cancel) -> Result<()> {
         let deadline = Instant::now() + HANDOVER_PATIENCE;
         let last = self.last_runs().get(name).map(|last| Weak::clone(&last.shipping));
-        if let Some(shipping) = last.as_ref().and_then(Weak::upgrade) {
-            shipping.over.cancel();
-        }
+        give_up(last.as_ref());
         while last.as_ref().is_some_and(|last| last.strong_count() > 0) {
             if Instant::now() >= deadline {
                 return Err(Error::Timeout(format!("the last run of {name} still writes its checkpoint")));

@@ -5,7 +5,7 @@
 //! time; until its new run is there it counts as failed, with the reason; once it is stopped for good no run
 //! of it begins.
 
-use super::{Inner, LOOK_UP, Pipeline, Pipelines, Status};
+use super::{Inner, LOOK_UP, Pipeline, Pipelines, Status, give_up};
 use crate::control::Request;
 use crate::error::{Error, Result};
 use crate::run::{Event, PipelineSpec};
@@ -201,10 +201,11 @@ impl Pipelines {
 
     fn end(&self, inner: &Arc<Inner>, checkpoint: bool, since: Instant) -> Result<()> {
         inner.state().restart_at = None;
-        let mut ended = Ok(());
-        if inner.ask(Request::Stop { checkpoint }).is_ok() {
-            ended = inner.wait_for_end(checkpoint, since);
-        }
+        let ended = match inner.ask(Request::Stop { checkpoint }) {
+            Ok(()) => inner.wait_for_end(checkpoint, since),
+            Err(_) if checkpoint => inner.check_saved(),
+            Err(_) => Ok(()),
+        };
         let run = {
             let mut state = inner.state();
             // Who asks meanwhile is not told that it does not run as it is running.
@@ -263,6 +264,10 @@ impl Pipelines {
     /// that another engine can open it and the process can end; at last also for who else has these pipelines.
     /// To be called once the supervisor has ended; waits for a bounded time.
     pub(crate) fn let_go(self: &Arc<Self>, is_last: bool) {
+        // Nobody will publish it, and it takes as long as bytes move.
+        for last in self.last_runs().values() {
+            give_up(Some(&last.shipping));
+        }
         let deadline = Instant::now() + LET_GO_PATIENCE;
         let is_held = || {
             if self.restarting() > 0 {
