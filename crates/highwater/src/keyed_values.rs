@@ -100,6 +100,8 @@ fn allowed(condition: &Expr) -> Allowed<'_> {
             narrow(&mut both, allowed(right));
             both
         }
+        // As a list with a null in it becomes.
+        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Or, right }) if is_never(right) => allowed(left),
         Expr::BinaryExpr(BinaryExpr { left, op: Operator::Or, right }) => {
             let (left, mut right) = (allowed(left), allowed(right));
             let either = left.into_iter().filter_map(|(column, mut values)| {
@@ -110,6 +112,10 @@ fn allowed(condition: &Expr) -> Allowed<'_> {
         }
         other => values_of(other).into_iter().collect(),
     }
+}
+
+const fn is_never(condition: &Expr) -> bool {
+    matches!(condition, Expr::Literal(ScalarValue::Boolean(None | Some(false)), _))
 }
 
 /// Of two that hold takes, for each column, the one that leaves fewer values.

@@ -398,15 +398,19 @@ mod tests {
     fn rows_that_are_looked_up_are_those_that_reading_all_gives() {
         let folder = tempfile::tempdir().expect("a folder");
         let database = database(folder.path());
+        let mut others = Vec::new();
         let forms = [(&BY_KEY[..], "KeyScan: v"), (&BY_INDEX[..], "IndexScan: "), (&BY_PRIMARY_KEY[..], "KeyScan: t")];
         for (queries, told) in forms {
             for sql in queries {
                 let (found, all) = (database.query(sql).expect(sql), database.query_unoptimized(sql).expect(sql));
                 assert_eq!(same_rows(&found.batches, &all.batches).expect("comparable"), None, "{sql}");
                 let plan = explained(&database, sql);
-                assert!(plan.contains(told), "{sql}:\n{plan}");
+                if !plan.contains(told) {
+                    others.push(format!("{sql}:\n{plan}"));
+                }
             }
         }
+        assert!(others.is_empty(), "{}", others.join("\n"));
         for sql in BY_NOTHING {
             let (found, all) = (database.query(sql).expect(sql), database.query_unoptimized(sql).expect(sql));
             assert_eq!(same_rows(&found.batches, &all.batches).expect("comparable"), None, "{sql}");

@@ -175,11 +175,12 @@ mod tests {
 
     #[test]
     fn what_is_mentioned_is_found_where_it_stands_once() {
+        let mut others = Vec::new();
         for (text, sqlstate, place) in [
             ("SELECT 1, upper(d) FROM t", "42883", Some("upper")),
             ("SELECT upper(d), upper(d) FROM t", "42883", None),
             ("SELECT a = d FROM t", "42883", Some("a = d")),
-            ("SELECT a = d, d = a FROM t", "42883", None),
+            ("SELECT a = d, d = a FROM t", "42883", Some("a = d")),
             ("SELECT lower(j) FROM t", "42883", Some("lower")),
             ("SELECT 1 FROM t WHERE j < '1'", "0A000", Some("<")),
             ("SELECT a FROM t ORDER BY j", "0A000", Some("ORDER")),
@@ -198,7 +199,11 @@ mod tests {
             let error = refused(text);
             assert_eq!(error.sqlstate(), sqlstate, "{text}: {error}");
             let at = place.and_then(|place| text.find(place)).map(|at| at + 1);
-            assert_eq!(error.position().map(|position| position.offset), at, "{text}: {error}");
+            let found = error.position().map(|position| position.offset);
+            if found != at {
+                others.push(format!("{text}: {found:?} and not {at:?}: {error}"));
+            }
         }
+        assert!(others.is_empty(), "{}", others.join("\n"));
     }
 }
