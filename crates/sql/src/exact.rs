@@ -100,6 +100,15 @@ pub(crate) fn exact(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> 
 }
 
 fn exact_of_one(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    let expr = match expr {
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) if is_turned(&left, op, &right) => {
+            Expr::BinaryExpr(BinaryExpr { left: right, op: op.swap().unwrap_or(op), right: left })
+        }
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) if nulls::is_unknown(&left, op, &right) => {
+            return Ok(Transformed::yes(nulls::unknown()));
+        }
+        other => other,
+    };
     match expr {
         Expr::AggregateFunction(call) => aggregate(call, schema),
         Expr::WindowFunction(call) => window(*call, schema),
@@ -156,6 +165,12 @@ fn exact_of_one(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
 pub(crate) const fn compares(op: Operator) -> bool {
     use Operator::{Eq, Gt, GtEq, IsDistinctFrom, IsNotDistinctFrom, Lt, LtEq, NotEq};
     matches!(op, Eq | NotEq | Lt | LtEq | Gt | GtEq | IsDistinctFrom | IsNotDistinctFrom)
+}
+
+/// Whether a constant is compared with what is none, as in `2 = k`. DataFusion takes such a comparison for another one
+/// than `k = 2`, and makes of both that nothing is left, or takes `1 < k` for `k >= 1`, of which it keeps one.
+fn is_turned(left: &Expr, op: Operator, right: &Expr) -> bool {
+    compares(op) && op.swap().is_some() && left.column_refs().is_empty() && !right.column_refs().is_empty()
 }
 
 /// Whether a value is an interval.

@@ -129,7 +129,7 @@ fn among(expr: &Expr) -> Option<Among<'_>> {
 fn list_of(expr: &Expr) -> Option<Among<'_>> {
     match expr {
         Expr::InList(InList { expr, list, negated }) => {
-            let values = list.iter().map(value).collect::<Option<_>>()?;
+            let values = list.iter().map(|one| value(one).filter(|one| !one.is_null())).collect::<Option<_>>()?;
             Some(Among { of: expr, values, negated: *negated })
         }
         Expr::Not(of) => among(of).map(|of| Among { negated: !of.negated, ..of }),
@@ -142,7 +142,8 @@ fn equal(expr: &Expr) -> Option<Among<'_>> {
     let Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) = expr else { return among(expr) };
     match (left.as_ref(), right.as_ref()) {
         (of, constant) | (constant, of) if is_column(of) => {
-            Some(Among { of, values: vec![value(constant)?], negated: false })
+            let constant = value(constant).filter(|constant| !constant.is_null())?;
+            Some(Among { of, values: vec![constant], negated: false })
         }
         _ => None,
     }
@@ -166,7 +167,15 @@ pub(crate) fn value(expr: &Expr) -> Option<ScalarValue> {
     }
 }
 
-fn unknown() -> Expr {
+/// Whether a comparison is null whatever its column holds, as one with a null is.
+pub(crate) fn is_unknown(left: &Expr, op: Operator, right: &Expr) -> bool {
+    let is_null = |expr: &Expr| value(expr).is_some_and(|value| value.is_null());
+    let compares =
+        matches!(op, Operator::Eq | Operator::NotEq | Operator::Lt | Operator::LtEq | Operator::Gt | Operator::GtEq);
+    compares && (is_column(left) && is_null(right) || is_null(left) && is_column(right))
+}
+
+pub(crate) fn unknown() -> Expr {
     Expr::Literal(ScalarValue::Boolean(None), None)
 }
 
