@@ -398,6 +398,8 @@ mod tests {
         let store = Folder::open(&folder.path().join("root")).expect("a store");
         let unique = FileId::parse(&"0".repeat(32)).expect("an id");
         let (object, to) = (ObjectPath::from("p/files/a"), folder.path().join("a.sst"));
+        store.make_place(&ObjectPath::from("p"), None).expect("a folder");
+        assert!(store.replace(&ObjectPath::from("p/current"), None, b"1", unique).expect("it is claimed"));
         assert!(store.create(&object, b"1", unique).expect("it is written"));
         let watch = Watch::default();
         for _ in 0..2 {

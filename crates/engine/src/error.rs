@@ -57,6 +57,14 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// The pipeline keeps no such view, or another one under its name by now.
+    #[error("{pipeline} has no view {view}")]
+    NoView {
+        /// The pipeline's name.
+        pipeline: String,
+        /// The view's.
+        view: String,
+    },
     /// Something was waited for beyond its deadline.
     #[error("timed out: {0}")]
     Timeout(String),

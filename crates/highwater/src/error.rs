@@ -106,6 +106,13 @@ impl Error {
         }
     }
 
+    /// Whether rows cannot be looked up as was intended, since the pipeline stopped a moment ago, or what it kept
+    /// for that was dropped: there is another way to them.
+    pub(crate) const fn is_of_look_up(&self) -> bool {
+        use highwater_engine::Error as Failed;
+        matches!(self, Self::Engine(Failed::NotRunning { .. } | Failed::NoView { .. }))
+    }
+
     /// What an I/O error means for a file or folder of the database.
     pub(crate) fn folder(path: &Path, error: &std::io::Error) -> Self {
         let is_full = highwater_engine::checkpoint::error::is_full(error);
@@ -365,7 +372,7 @@ fn query_state(error: &DataFusionError) -> &'static str {
 
 fn engine_state(error: &highwater_engine::Error) -> &'static str {
     match error {
-        highwater_engine::Error::Plan(_) => "22023",
+        highwater_engine::Error::Plan(_) | highwater_engine::Error::NoView { .. } => "22023",
         highwater_engine::Error::Data { .. } => "22000",
         highwater_engine::Error::Expression { source, .. } => query_state(source),
         highwater_engine::Error::Connector { .. } => "08000",

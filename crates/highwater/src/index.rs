@@ -36,6 +36,8 @@ pub(crate) struct ByIndex {
     name: String,
     /// The index's name in its pipeline.
     kept: String,
+    /// Which object of that name it is.
+    incarnation: u64,
     on: String,
     /// The columns that it has.
     schema: SchemaRef,
@@ -89,8 +91,7 @@ impl Database {
             return Ok(None);
         }
         let found = match tokio::task::block_in_place(|| self.found_by(by)) {
-            // It stopped a moment ago.
-            Err(Error::Engine(highwater_engine::Error::NotRunning { .. })) => return Ok(None),
+            Err(error) if error.is_of_look_up() => return Ok(None),
             found => found?,
         };
         let Some(found) = found else { return Ok(None) };
@@ -116,10 +117,9 @@ impl Database {
         let found = {
             let state = self.state();
             let mut indexes = indexes(&state, on.name());
-            let index = indexes.find(|(object, _)| object.name() == over.name);
+            let index = indexes.find(|(object, _)| object.entry.id == over.id);
             index.and_then(|index| by(&state, on, index, &[], &equal))
         };
-        // Another one may have its name by now.
         match found.filter(|by| by.rest.is_empty()) {
             Some(by) => self.found_by(&by),
             None => Ok(None),
@@ -131,18 +131,19 @@ impl Database {
         let key: Vec<ArrayRef> = by.key.iter().map(|(_, value)| Arc::clone(value)).collect();
         // While it is filled it does not have all rows; after a failure it may be filled anew.
         let restarts = by.pipeline.metrics().restarts;
+        let index = (by.kept.as_str(), by.incarnation);
         let Some(target) = &by.table else {
             if !by.pipeline.is_filled() {
                 return Ok(None);
             }
-            let rows = by.pipeline.lookup(&by.kept, key)?;
+            let (_, rows) = by.pipeline.lookup_as_of(index, key)?;
             let is_same_run = by.pipeline.metrics().restarts == restarts;
             return if is_same_run { shaped(&by.schema, rows).map(Some) } else { Ok(None) };
         };
         if !by.pipeline.wait_reached(0, || false)? {
             return Ok(None);
         }
-        let (horizon, rows) = by.pipeline.lookup_as_of(&by.kept, key)?;
+        let (horizon, rows) = by.pipeline.lookup_as_of(index, key)?;
         if by.pipeline.metrics().restarts != restarts {
             return Ok(None);
         }
@@ -163,6 +164,8 @@ impl Database {
 
 /// An index, as others see it.
 pub(crate) struct IndexOver {
+    /// Another one, of other columns, may have its name by now.
+    id: u64,
     pub(crate) name: String,
     /// The columns of its key, by their places in the relation.
     pub(crate) key: Vec<usize>,
@@ -180,7 +183,7 @@ impl IndexOver {
         let key = index.columns.iter().map(|name| on.schema.index_of(&name.value).ok());
         let key: Vec<usize> = key.collect::<Option<_>>()?;
         let is_whole = key.iter().all(|at| has[*at]);
-        is_whole.then(|| Self { name: object.name().to_owned(), key, has })
+        is_whole.then(|| Self { id: object.entry.id, name: object.name().to_owned(), key, has })
     }
 }
 
@@ -232,6 +235,7 @@ fn by(
     Some(ByIndex {
         name: object.name().to_owned(),
         kept: object.kept().to_owned(),
+        incarnation: object.entry.incarnation,
         on: on.name().to_owned(),
         schema: Arc::clone(schema),
         columns,

@@ -9,7 +9,7 @@
 
 use crate::connection::Connection;
 use crate::database::Database;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::index::IndexOver;
 use crate::keyed_values::{keys_of, together};
 use crate::objects::{Body, Object, Reading};
@@ -146,8 +146,7 @@ impl Database {
             By::Index(index) => self.rows_by_index(leaf, index, columns),
         };
         match rows {
-            // It stopped a moment ago.
-            Err(Error::Engine(highwater_engine::Error::NotRunning { .. })) => Ok(None),
+            Err(error) if error.is_of_look_up() => Ok(None),
             rows => rows,
         }
     }
@@ -307,7 +306,8 @@ impl TableProvider for Later {
 #[cfg(test)]
 mod tests {
     use crate::{Config, Database, same_rows};
-    use arrow::array::AsArray as _;
+    use arrow::array::{ArrayRef, AsArray as _, Int64Array};
+    use std::sync::Arc;
 
     /// By the key of a view, (a, b), of which `a` is an int and `b` a bigint.
     const BY_KEY: [&str; 25] = [
@@ -392,6 +392,24 @@ mod tests {
         let plan = database.query(&format!("EXPLAIN {sql}")).expect(sql);
         let lines = plan.batches.iter().flat_map(|lines| lines.column(0).as_string::<i32>().iter().flatten());
         lines.collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn an_index_that_was_made_again_is_not_the_one_before() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let database = database(folder.path());
+        let view = database.state().objects.get("v").expect("it is there").clone();
+        let before = database.indexes_over(&view).remove(0);
+        let rows = || {
+            let keys: ArrayRef = Arc::new(Int64Array::from(vec![3]));
+            database.rows_by_index(&view, &before, vec![keys]).expect("it is looked up")
+        };
+        assert!(rows().is_some());
+        database.execute("DROP INDEX of_n").expect("it is dropped");
+        assert!(rows().is_none());
+        database.execute("CREATE INDEX of_n ON v (n) INCLUDE (a)").expect("an index");
+        assert!(rows().is_none(), "it has not all columns");
+        database.shutdown().expect("a clean end");
     }
 
     #[test]

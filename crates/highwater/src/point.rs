@@ -11,7 +11,7 @@
 use crate::connection::Connection;
 use crate::database::Database;
 use crate::dml::Target;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::listed::listed;
 use crate::outcome::Rows;
 use crate::parameters::Parameters;
@@ -81,8 +81,8 @@ impl Database {
             return Ok(Some(picked(&view.schema, &columns, Vec::new())?));
         }
         let rows = match tokio::task::block_in_place(|| view.lookup(key)) {
-            // It stopped a moment ago: the long way reads its checkpoint.
-            Err(Error::Engine(highwater_engine::Error::NotRunning { .. })) => return Ok(None),
+            // The long way reads a checkpoint of what does not run.
+            Err(error) if error.is_of_look_up() => return Ok(None),
             rows => rows?,
         };
         let Some(rows) = plain.first(rows) else { return Ok(None) };

@@ -7,7 +7,7 @@ use crate::control::Request;
 use crate::error::{Error, Result};
 use crate::ops::by_rows;
 use crate::ops::expressions::Mapper;
-use crate::plan::View;
+use crate::plan::{Node, View};
 use crate::reads::{Answered, Moment, Reading, Ticket, Wish};
 use crate::run::RunSpec;
 use crate::subscription::{Changes, tap};
@@ -175,7 +175,7 @@ impl Pipeline {
     /// The rows of some of its views, all as of one epoch, without stopping the stream.
     ///
     /// # Errors
-    /// `Plan` for a view it does not have, `NotRunning` when it has failed or stopped, `Timeout`.
+    /// `NoView` for a view it does not have, `NotRunning` when it has failed or stopped, `Timeout`.
     pub fn scan(&self, views: &[String]) -> Result<Scan> {
         loop {
             if let Some(scan) = self.begin_scan(views, None, &|| true)?.finish(u64::MAX)? {
@@ -221,18 +221,44 @@ impl Pipeline {
     /// # Errors
     /// As [`Pipeline::scan`].
     pub fn lookup(&self, view: &str, keys: Vec<ArrayRef>) -> Result<Vec<RecordBatch>> {
-        Ok(self.lookup_as_of(view, keys)?.1)
+        Ok(self.looked_up(view, keys, |_| true)?.1)
     }
 
-    /// The same behind the position in the log of changes that the rows show.
+    /// The same behind the position in the log of changes that the rows show, of a view whose node is of this
+    /// [incarnation](crate::plan::Node::incarnation): one that was made again under the same name may have other keys.
     ///
     /// # Errors
     /// As [`Pipeline::scan`].
-    pub fn lookup_as_of(&self, view: &str, keys: Vec<ArrayRef>) -> Result<(u64, Vec<RecordBatch>)> {
-        let spec = self.running()?;
-        let view = view_of(&spec, view)?;
-        let answered = self.read(&spec, &[view], &Wish::Keys(keys.into()))?;
-        Ok((answered.moment.horizon, finish(view, answered.nodes.into_iter().flatten().collect())?))
+    pub fn lookup_as_of(
+        &self,
+        (view, incarnation): (&str, u64),
+        keys: Vec<ArrayRef>,
+    ) -> Result<(u64, Vec<RecordBatch>)> {
+        self.looked_up(view, keys, |node| node.incarnation == incarnation)
+    }
+
+    fn looked_up(
+        &self,
+        name: &str,
+        keys: Vec<ArrayRef>,
+        is_it: impl Fn(&Node) -> bool,
+    ) -> Result<(u64, Vec<RecordBatch>)> {
+        let wish = Wish::Keys(keys.into());
+        loop {
+            let spec = self.running()?;
+            let view = view_of(&spec, name)?;
+            if !is_it(&spec.plan.nodes[view.node.0]) {
+                return Err(no_view(&spec, name));
+            }
+            let ticket = self.ask_to_read(&spec, &[view], &wish, None)?;
+            // A run that began before it was asked may have no view of this name, or another one.
+            if Arc::ptr_eq(&spec, &self.running()?)
+                && let Some(answered) = ticket.wait(self.name(), spec.workers(), READ_PATIENCE)?
+            {
+                let horizon = answered.moment.horizon;
+                return Ok((horizon, finish(view, answered.nodes.into_iter().flatten().collect())?));
+            }
+        }
     }
 
     /// The columns by which a view can be looked up, see [`crate::plan::Plan::lookup_columns`].
@@ -281,14 +307,6 @@ impl Pipeline {
         Ok(())
     }
 
-    fn read(&self, spec: &RunSpec, views: &[&View], wish: &Wish) -> Result<Answered> {
-        loop {
-            if let Some(answered) = self.read_once(spec, views, wish)? {
-                return Ok(answered);
-            }
-        }
-    }
-
     /// Nothing when the read has to be asked for again.
     fn read_once(&self, spec: &RunSpec, views: &[&View], wish: &Wish) -> Result<Option<Answered>> {
         self.ask_to_read(spec, views, wish, None)?.wait(&self.inner.name, spec.workers(), READ_PATIENCE)
@@ -304,7 +322,11 @@ impl Pipeline {
 
 fn view_of<'a>(spec: &'a RunSpec, name: &str) -> Result<&'a View> {
     let view = spec.plan.views.iter().find(|view| view.name == name);
-    view.ok_or_else(|| Error::Plan(format!("{} has no view {name}", spec.run.pipeline)))
+    view.ok_or_else(|| no_view(spec, name))
+}
+
+fn no_view(spec: &RunSpec, name: &str) -> Error {
+    Error::NoView { pipeline: spec.run.pipeline.clone(), view: name.to_owned() }
 }
 
 /// The view's rows of those of its node.

@@ -45,10 +45,12 @@ fn keys_are_looked_up_on_the_workers_that_own_them() {
         assert_eq!(pipeline.lookup_columns("groups").expect("runs"), Some(vec![0]));
         let wanted = [0, 5, 776, 777, -3];
         let keys: ArrayRef = Arc::new(Int64Array::from(wanted.to_vec()));
-        let found = pipeline.lookup("groups", vec![keys]).expect("reads");
+        let found = pipeline.lookup("groups", vec![Arc::clone(&keys)]).expect("reads");
         let found: Groups = found.iter().flat_map(rows_of).collect();
         let expected: Groups = all.iter().filter(|(key, _)| wanted.contains(key)).map(|(k, v)| (*k, *v)).collect();
         assert_eq!(found, expected);
+        let other = pipeline.lookup_as_of(("groups", 1), vec![keys]).expect_err("it is another one");
+        assert!(matches!(other, Error::NoView { .. }), "{other}");
         engine.shutdown().expect("stops");
     }
 }
