@@ -274,11 +274,10 @@ const OF_WHOLE_DOUBLES: f64 = 9_007_199_254_740_992.0;
 /// doubles, of which one may stand for several of more digits, and texts beside a number are numbers.
 fn is_told_apart(value: &ScalarValue, data_type: &DataType) -> bool {
     match (value, data_type) {
-        (ScalarValue::Float32(_), DataType::Decimal128(..)) => false,
+        (ScalarValue::Float32(_), DataType::Decimal128(..)) | (_, DataType::Utf8) => false,
         (ScalarValue::Float64(_), DataType::Decimal128(precision, _)) => *precision <= OF_DOUBLES,
         (ScalarValue::Float64(Some(value)), DataType::Int64) => value.abs() < OF_WHOLE_DOUBLES,
         (ScalarValue::Float32(Some(value)), DataType::Int64) => f64::from(value.abs()) < OF_WHOLE_DOUBLES,
-        (_, DataType::Utf8) => false,
         _ => true,
     }
 }
