@@ -2,7 +2,7 @@
 
 use crate::keyed_values::{elements, together};
 use crate::parameters::Parameters;
-use crate::point::{column, is_same, is_text, is_told_apart, uncast};
+use crate::point::{column, is_same, is_told_apart, uncast};
 use crate::values::exact_value;
 use arrow::array::{ArrayRef, new_empty_array};
 use arrow::datatypes::{DataType, SchemaRef};
@@ -45,11 +45,7 @@ pub(crate) fn listed(
 
 /// One value of a list.
 fn one(expr: &Expr, data_type: &DataType, parameters: &Parameters) -> Option<ScalarValue> {
-    let expr = uncast(expr, data_type);
-    if *data_type == DataType::Utf8 && !is_text(expr) {
-        return None;
-    }
-    let array = exact_value(expr, data_type, parameters)?;
+    let array = exact_value(uncast(expr, data_type), data_type, parameters)?;
     ScalarValue::try_from_array(&array, 0).ok()
 }
 

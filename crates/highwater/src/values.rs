@@ -6,6 +6,7 @@ use crate::connection::invalid;
 use crate::dml::{Target, assign};
 use crate::error::Result;
 use crate::parameters::Parameters;
+use crate::point::is_text;
 use arrow::array::{Array, ArrayRef, AsArray, StringArray, StructArray, new_null_array};
 use arrow::buffer::NullBuffer;
 use arrow::compute::concat;
@@ -243,6 +244,10 @@ pub(crate) fn value(expr: &Expr, data_type: &DataType, parameters: &Parameters) 
 
 /// The same, as a value that a column of the type can be equal to.
 pub(crate) fn exact_value(expr: &Expr, data_type: &DataType, parameters: &Parameters) -> Option<ArrayRef> {
+    // A text beside a number is compared as a number, which several texts are.
+    if *data_type == DataType::Utf8 && !is_text(expr) {
+        return None;
+    }
     let cell = cell(expr, data_type, parameters)?;
     if is_exact(&cell, data_type) { column_of(&[cell], data_type).ok().flatten() } else { None }
 }
@@ -266,10 +271,10 @@ fn is_exact(cell: &Cell<'_>, data_type: &DataType) -> bool {
 const OF_WHOLE_DOUBLES: f64 = 9_007_199_254_740_992.0;
 
 /// Whether a value that a type's are compared with can be equal to one of them only: numerics beside a double are
-/// doubles, of which one may stand for several of more digits.
+/// doubles, of which one may stand for several of more digits, and texts beside a number are numbers.
 fn is_told_apart(value: &ScalarValue, data_type: &DataType) -> bool {
     match (value, data_type) {
-        (ScalarValue::Float32(_), DataType::Decimal128(..)) => false,
+        (ScalarValue::Float32(_), DataType::Decimal128(..)) | (_, DataType::Utf8) => false,
         (ScalarValue::Float64(_), DataType::Decimal128(precision, _)) => *precision <= OF_DOUBLES,
         (ScalarValue::Float64(Some(value)), DataType::Int64) => value.abs() < OF_WHOLE_DOUBLES,
         (ScalarValue::Float32(Some(value)), DataType::Int64) => f64::from(value.abs()) < OF_WHOLE_DOUBLES,

@@ -182,10 +182,7 @@ impl FunctionRewrite for Beside {
                 let [left, right] = alike([*left, *right], schema).map(Box::new);
                 Expr::BinaryExpr(BinaryExpr { left, op, right })
             }
-            Expr::Between(Between { expr, negated, low, high }) => {
-                let [expr, low, high] = alike([*expr, *low, *high], schema).map(Box::new);
-                Expr::Between(Between { expr, negated, low, high })
-            }
+            Expr::Between(between) => in_range(between, schema),
             Expr::InList(InList { expr, list, negated }) => {
                 match type_beside(std::iter::once(expr.as_ref()).chain(&list), schema) {
                     Some(of) => {
@@ -207,6 +204,27 @@ impl FunctionRewrite for Beside {
             other => return Ok(Transformed::no(other)),
         }))
     }
+}
+
+/// A range that a value is looked up in: where dates and timestamps would be compared with one end as another type
+/// than they are with the other, each end alone.
+fn in_range(Between { expr, negated, low, high }: Between, schema: &DFSchema) -> Expr {
+    let together = type_beside([expr.as_ref(), low.as_ref(), high.as_ref()].into_iter(), schema);
+    let alone =
+        |end: &Expr| type_beside([expr.as_ref(), end].into_iter(), schema).or_else(|| expr.get_type(schema).ok());
+    let is_apart = together.as_ref().is_some_and(is_moment) && (alone(&low) != together || alone(&high) != together);
+    if is_apart {
+        let (first, last) = if negated { (Operator::Lt, Operator::Gt) } else { (Operator::GtEq, Operator::LtEq) };
+        let compared = |left: Expr, op: Operator, right: Expr| {
+            let [left, right] = alike([left, right], schema).map(Box::new);
+            Expr::BinaryExpr(BinaryExpr { left, op, right })
+        };
+        let first = compared(expr.as_ref().clone(), first, *low);
+        let last = compared(*expr, last, *high);
+        return if negated { first.or(last) } else { first.and(last) };
+    }
+    let [expr, low, high] = alike([*expr, *low, *high], schema).map(Box::new);
+    Expr::Between(Between { expr, negated, low, high })
 }
 
 /// A call of a function whose arguments are numbers of several types, or arrays of such, as what it is in PostgreSQL.

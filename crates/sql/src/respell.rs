@@ -275,10 +275,7 @@ impl VisitorMut for Respell {
                     *expr = call("left", Span::empty(), vec![expr.clone(), Expr::Value(length)]);
                 }
             }
-            Expr::BinaryOp { left, op, right } if numerals::is_of_numbers(op) => {
-                numerals::keep_digits(left, numerals::OF_DOUBLES);
-                numerals::keep_digits(right, numerals::OF_DOUBLES);
-            }
+            Expr::BinaryOp { .. } | Expr::InList { .. } | Expr::Between { .. } => keep_operands(expr),
             Expr::SimilarTo { negated, expr: of, pattern, escape_char } => {
                 let op = if *negated { BinaryOperator::PGRegexNotMatch } else { BinaryOperator::PGRegexMatch };
                 let pattern = translated(patterns::SIMILAR, pattern, escape_char.take());
@@ -293,6 +290,27 @@ impl VisitorMut for Respell {
             _ => {}
         }
         ControlFlow::Continue(())
+    }
+}
+
+/// Gives the planner what operators, lists and ranges have of numbers of more digits than a double as numerics.
+pub(crate) fn keep_operands(expr: &mut Expr) {
+    let keep = |operand: &mut Expr| numerals::keep_digits(operand, numerals::OF_DOUBLES);
+    match expr {
+        Expr::BinaryOp { left, op, right } if numerals::is_of_numbers(op) => {
+            keep(left);
+            keep(right);
+        }
+        Expr::InList { expr: of, list, .. } => {
+            keep(of);
+            list.iter_mut().for_each(keep);
+        }
+        Expr::Between { expr: of, low, high, .. } => {
+            keep(of);
+            keep(low);
+            keep(high);
+        }
+        _ => {}
     }
 }
 

@@ -7,7 +7,7 @@
 //! As in PostgreSQL `(a, b) < (c, d)` is what the first columns say that differ, and is not known when a null
 //! comes before; a row IS NULL when all its columns are.
 
-use crate::respell::call;
+use crate::respell::{call, keep_operands};
 use crate::text::template;
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectNamePart, Query, SetExpr,
@@ -185,8 +185,12 @@ fn all(columns: &[Expr], test: impl Fn(Expr) -> Expr) -> Option<Expr> {
 
 fn binary(left: &Expr, op: &BinaryOperator, right: &Expr) -> Expr {
     // What is compared may itself be rows.
-    let whole = Expr::BinaryOp { left: Box::new(left.clone()), op: op.clone(), right: Box::new(right.clone()) };
-    compared(&whole).unwrap_or(whole)
+    let mut whole = Expr::BinaryOp { left: Box::new(left.clone()), op: op.clone(), right: Box::new(right.clone()) };
+    if let Some(changed) = compared(&whole) {
+        return changed;
+    }
+    keep_operands(&mut whole);
+    whole
 }
 
 /// Conditions joined by AND or OR, in parentheses.
