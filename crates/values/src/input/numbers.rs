@@ -25,17 +25,35 @@ pub(super) fn boolean(text: &str) -> Result<bool, Fault> {
     }
 }
 
-/// An integer: decimal digits and a sign, as PostgreSQL takes them up to version 15.
+/// An integer: decimal, or hexadecimal, octal or binary after `0x`, `0o` or `0b`.
 #[inline]
 pub(super) fn integer<T: TryFrom<i64>>(text: &str) -> Result<T, Fault> {
-    let number: i64 = text.parse().or_else(|_| trim(text).parse()).map_err(not_integer)?;
+    let number = text.parse().or_else(|_| integer_with_prefix(trim(text)))?;
     T::try_from(number).map_err(|_| Fault::Range)
 }
 
+/// An underscore may stand before a digit, but not before all digits of a decimal integer.
 #[cold]
-fn not_integer(error: ParseIntError) -> Fault {
-    let is_large = matches!(error.kind(), IntErrorKind::PosOverflow | IntErrorKind::NegOverflow);
-    if is_large { Fault::Range } else { Fault::Syntax }
+fn integer_with_prefix(text: &str) -> Result<i64, Fault> {
+    let (negative, digits) = sign(text);
+    let (radix, digits) = match digits.as_bytes() {
+        [b'0', b'x' | b'X', ..] => (16, &digits[2..]),
+        [b'0', b'o' | b'O', ..] => (8, &digits[2..]),
+        [b'0', b'b' | b'B', ..] => (2, &digits[2..]),
+        [b'_', ..] => return Err(Fault::Syntax),
+        _ => (10, digits),
+    };
+    if digits.is_empty() || digits.ends_with('_') || digits.contains("__") {
+        return Err(Fault::Syntax);
+    }
+    let mut value = Some(0_u64);
+    for character in digits.chars().filter(|character| *character != '_') {
+        let digit = u64::from(character.to_digit(radix).ok_or(Fault::Syntax)?);
+        value = value.and_then(|value| value.checked_mul(radix.into())?.checked_add(digit));
+    }
+    let value = value.ok_or(Fault::Range)?;
+    let signed = if negative { 0_i64.checked_sub_unsigned(value) } else { i64::try_from(value).ok() };
+    signed.ok_or(Fault::Range)
 }
 
 /// A float, or `NaN`, `Infinity` and their like.

@@ -71,15 +71,16 @@ fn booleans() {
 #[test]
 fn integers() {
     check(&DataType::Int16, &[("32767", "32767"), ("-32768", "-32768"), (" +7\t", "7"), ("-0", "0"), ("007", "7")]);
-    check(&DataType::Int64, &[("-9223372036854775808", "-9223372036854775808")]);
+    check(&DataType::Int64, &[("-9223372036854775808", "-9223372036854775808"), ("0x7F", "127"), ("-0b11", "-3")]);
+    check(&DataType::Int64, &[("1_000", "1000"), ("0o_17", "15"), ("-0x8000000000000000", "-9223372036854775808")]);
     let range = |value: &str, name: &str| format!("22003 value \"{value}\" is out of range for type {name}");
     check(&DataType::Int16, &[("32768", &range("32768", "smallint"))]);
     check(&DataType::Int32, &[("99999999999", &range("99999999999", "integer"))]);
     check(&DataType::Int64, &[("9223372036854775808", &range("9223372036854775808", "bigint"))]);
-    check(&DataType::Int64, &[(" -9223372036854775809", &range(" -9223372036854775809", "bigint"))]);
+    check(&DataType::Int64, &[("-0x8000000000000001", &range("-0x8000000000000001", "bigint"))]);
     check_syntax(&DataType::Int16, "22P02", "smallint", &["", " ", "-", "1.0", "1e3"]);
-    check_syntax(&DataType::Int32, "22P02", "integer", &["x", "1x", "1 2", "--1", "_1", "1_", "1_0", "0x", "0x1"]);
-    check_syntax(&DataType::Int64, "22P02", "bigint", &["0b1", "0o17", "-0x8000000000000001", "1\u{a0}", "１"]);
+    check_syntax(&DataType::Int32, "22P02", "integer", &["x", "1x", "1 2", "--1", "_1", "1_", "1__0", "0x", "0xg"]);
+    check_syntax(&DataType::Int64, "22P02", "bigint", &["0b2", "1\u{a0}", "１"]);
 }
 
 #[test]
