@@ -176,7 +176,8 @@ pub(crate) fn type_texts(values: &mut ast::Values, column: usize, data_type: &Da
         if is_text(expr) {
             has_text = true;
         } else if let Some(of) = type_of(expr) {
-            if of != to && !(is_moment(&of) && is_moment(&to)) {
+            let is_taken = of == to || is_moment(&of) && is_moment(&to);
+            if !is_taken {
                 return;
             }
             has_other = true;
