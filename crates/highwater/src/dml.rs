@@ -14,7 +14,7 @@ use crate::objects::Body;
 use crate::parameters::Parameters;
 use crate::returning::Returning;
 use crate::upsert::Upsert;
-use crate::values::{as_taken, values};
+use crate::values::{as_taken, type_texts, values};
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, new_null_array};
 use arrow::compute::CastOptions;
 use arrow::compute::cast_with_options;
@@ -535,6 +535,9 @@ fn with_defaults(
             column += 1;
             kept[column - 1]
         });
+        for (column, at) in places.iter().enumerate() {
+            type_texts(values, column, target.schema().field(*at).data_type());
+        }
         return Ok((query, Some(places)));
     }
     Ok((query, None))

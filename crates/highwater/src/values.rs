@@ -168,6 +168,87 @@ pub(crate) fn as_taken(expr: &Expr, data_type: &DataType) -> Option<Expr> {
     }
 }
 
+/// Gives the texts that are written out in a column of several rows the column's type, where all else in it tells that
+/// it is of that type, or is of a moment as the column is: rows of VALUES have one type.
+pub(crate) fn type_texts(values: &mut ast::Values, column: usize, data_type: &DataType) {
+    let Some(to) = sql_type(data_type) else { return };
+    let (mut has_text, mut has_other) = (false, false);
+    for expr in values.rows.iter().filter_map(|row| row.content.get(column)) {
+        if is_text(expr) {
+            has_text = true;
+        } else if let Some(of) = type_of(expr) {
+            let is_taken = of == to || is_moment(&of) && is_moment(&to);
+            if !is_taken {
+                return;
+            }
+            has_other = true;
+        } else if !matches!(expr, Expr::Value(ValueWithSpan { value: Value::Null, .. })) {
+            return;
+        }
+    }
+    if !has_text || !has_other {
+        return;
+    }
+    for expr in values.rows.iter_mut().filter_map(|row| row.content.get_mut(column)) {
+        if is_text(expr) || is_moment(&to) && type_of(expr).is_some() {
+            let (kind, expr_of) = (ast::CastKind::DoubleColon, Box::new(expr.clone()));
+            *expr = Expr::Cast { kind, expr: expr_of, data_type: to.clone(), array: false, format: None };
+        }
+    }
+}
+
+/// A text that is written out.
+const fn is_text(expr: &Expr) -> bool {
+    matches!(expr, Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(_), .. }))
+}
+
+/// A date or a timestamp, each of which is assigned to the others as it is cast.
+const fn is_moment(of: &ast::DataType) -> bool {
+    matches!(of, ast::DataType::Date | ast::DataType::Timestamp(..))
+}
+
+/// A column's type as SQL has it, where a text is cast to it as it is assigned.
+fn sql_type(of: &DataType) -> Option<ast::DataType> {
+    Some(match of {
+        DataType::Date32 => ast::DataType::Date,
+        DataType::Timestamp(TimeUnit::Microsecond, None) => timestamp(ast::TimezoneInfo::None),
+        DataType::Timestamp(TimeUnit::Microsecond, Some(_)) => timestamp(ast::TimezoneInfo::Tz),
+        DataType::Binary => ast::DataType::Bytea,
+        DataType::Boolean => ast::DataType::Boolean,
+        _ => return None,
+    })
+}
+
+const fn timestamp(zone: ast::TimezoneInfo) -> ast::DataType {
+    ast::DataType::Timestamp(None, zone)
+}
+
+/// The type of an expression that tells it, if it is one of those that [`sql_type`] gives.
+fn type_of(expr: &Expr) -> Option<ast::DataType> {
+    use ast::TimezoneInfo::{None as Unzoned, Tz, WithTimeZone, WithoutTimeZone};
+    let told = match expr {
+        Expr::Cast { data_type, .. } => data_type,
+        Expr::TypedString(typed) => &typed.data_type,
+        Expr::Value(ValueWithSpan { value: Value::Boolean(_), .. }) => return Some(ast::DataType::Boolean),
+        Expr::Function(function) => {
+            return match function.name.to_string().to_lowercase().as_str() {
+                "now" | "current_timestamp" => Some(timestamp(Tz)),
+                "localtimestamp" => Some(timestamp(Unzoned)),
+                "current_date" => Some(ast::DataType::Date),
+                _ => None,
+            };
+        }
+        _ => return None,
+    };
+    match told {
+        ast::DataType::Date | ast::DataType::Bytea => Some(told.clone()),
+        ast::DataType::Boolean | ast::DataType::Bool => Some(ast::DataType::Boolean),
+        ast::DataType::Timestamp(_, WithTimeZone | Tz) => Some(timestamp(Tz)),
+        ast::DataType::Timestamp(_, Unzoned | WithoutTimeZone) => Some(timestamp(Unzoned)),
+        _ => None,
+    }
+}
+
 /// The digits of a number that has some after its point, and no exponent.
 fn rounded(text: &str) -> Option<String> {
     let (whole, fraction) = text.split_once('.')?;

@@ -10,6 +10,7 @@ mod aliases;
 mod alike;
 mod alter;
 mod arithmetic;
+mod array_casts;
 pub mod arrays;
 mod asof;
 mod averages;

@@ -17,6 +17,7 @@
 //! - An ORDER BY of an expression with the name of a result is over what FROM gives.
 //! - A column of a relation around a subquery is told with its schema.
 //! - `SIMILAR TO` is a match of a regular expression, and `LIKE` with an escape one without.
+//! - A cast of an array that is written out of constants is one of each of them.
 //! - A cast to a text of so many characters takes the first ones, and one to `char(n)` or `bpchar`, as `pg_dump` writes
 //!   it of the defaults of `char(n)`, leaves out the blanks at the end.
 //! - Texts of intervals and numerics are spelled as Arrow reads them.
@@ -38,8 +39,8 @@ use crate::repeated::tell_apart;
 use crate::titles::{is_column, named_by_place};
 use crate::walk::walk_mut;
 use crate::{
-    arrays, grouped_casts, jsonb, literals, numerals, order_by, patterns, row_values, scalars, scopes, sets, shifts,
-    titles, unpivot, window_names, zones,
+    array_casts, arrays, grouped_casts, jsonb, literals, numerals, order_by, patterns, row_values, scalars, scopes,
+    sets, shifts, titles, unpivot, window_names, zones,
 };
 use datafusion::sql::sqlparser::ast::{
     AccessExpr, BinaryOperator, CastKind, CharacterLength, DataType, DuplicateTreatment, Expr, Function, FunctionArg,
@@ -222,6 +223,11 @@ impl VisitorMut for Respell {
         if let Some(changed) = changed {
             *factor = changed;
         }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Infallible> {
+        array_casts::to_elements(expr);
         ControlFlow::Continue(())
     }
 
