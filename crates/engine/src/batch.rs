@@ -87,6 +87,15 @@ impl Batch {
         Self { rows: self.rows.slice(rows.start, rows.len()), weights }
     }
 
+    /// The rows several times, one copy after the other.
+    ///
+    /// # Errors
+    /// Those of Arrow's take kernel.
+    pub fn repeated(&self, times: usize) -> Result<Self, ArrowError> {
+        let rows = || 0..self.len() as u32;
+        self.take(&(0..times).flat_map(|_| rows()).collect::<Vec<u32>>().into())
+    }
+
     /// The same weights over other rows (a projection).
     #[must_use]
     pub fn with_rows(&self, rows: RecordBatch) -> Self {

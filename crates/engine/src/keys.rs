@@ -359,14 +359,17 @@ impl Distributor<Flow> for ToFirst {
     fn flush<T: Clone, P: Push<Message<T, Flow>>>(&mut self, _time: &T, _pushers: &mut [P]) {}
 }
 
-/// Gives all batches to every worker.
+/// Gives every worker one of the copies of its rows that a batch has, as [`Batch::repeated`] makes them.
 pub(crate) struct ToAll;
 
 impl Distributor<Flow> for ToAll {
     fn partition<T: Clone, P: Push<Message<T, Flow>>>(&mut self, flow: &mut Flow, time: &T, pushers: &mut [P]) {
         let Some(batch) = flow.0.take() else { return };
-        for pusher in pushers {
-            Message::push_at(&mut Flow(Some(batch.clone())), time.clone(), pusher);
+        let each = batch.len() / pushers.len();
+        debug_assert_eq!(each * pushers.len(), batch.len(), "what is sent is what is received");
+        for (at, pusher) in pushers.iter_mut().enumerate() {
+            let copy = batch.slice(at * each..(at + 1) * each);
+            Message::push_at(&mut Flow(Some(copy)), time.clone(), pusher);
         }
     }
 
@@ -383,6 +386,7 @@ mod tests {
     use super::*;
     use arrow::array::{Float64Array, Int32Array, StringArray};
     use highwater_state::hash_u64;
+    use timely::Accountable as _;
 
     fn source(rows: usize) -> Batch {
         let column: ArrayRef = Arc::new(Int32Array::from(vec![0; rows]));
@@ -495,6 +499,32 @@ mod tests {
                     assert_eq!(KeyGroups::DEFAULT.worker_of(group, workers), worker);
                 }
             }
+        }
+    }
+
+    /// The rows that a worker is sent.
+    #[derive(Default)]
+    struct Received(Vec<Batch>);
+
+    impl Push<Message<u64, Flow>> for Received {
+        fn push(&mut self, message: &mut Option<Message<u64, Flow>>) {
+            self.0.extend(message.take().and_then(|message| message.data.0));
+        }
+    }
+
+    #[test]
+    fn all_workers_are_sent_the_rows_and_no_more_than_there_are() {
+        let column: ArrayRef = Arc::new(Int32Array::from(vec![7, 8]));
+        let rows = Batch::inserts(RecordBatch::try_from_iter([("x", column)]).expect("one column"));
+        let mut copies = Flow(Some(rows.repeated(3).expect("copies")));
+        let count = copies.record_count();
+        let mut workers: [Received; 3] = Default::default();
+        ToAll.partition(&mut copies, &0, &mut workers);
+        let received: usize = workers.iter().flat_map(|worker| &worker.0).map(Batch::len).sum();
+        assert_eq!(received as i64, count, "Timely counts both");
+        for Received(batches) in workers {
+            let [batch] = batches.as_slice() else { panic!("one batch") };
+            assert_eq!(batch.rows, rows.rows);
         }
     }
 }

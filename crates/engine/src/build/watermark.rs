@@ -11,7 +11,7 @@ use super::operators::Inputs;
 use super::{Builder, Built, Filling, Flows, Wiring};
 use crate::batch::Batch;
 use crate::keys::ToAll;
-use crate::ops::watermark::{Marks, on_time, seen};
+use crate::ops::watermark::{Marks, broken, on_time, seen};
 use crate::plan::{Closing, NodeId, Passing, Watermark};
 use crate::tables;
 use crate::wire::Flow;
@@ -76,12 +76,27 @@ impl<'s> Wiring<'_, 's> {
     }
 
     /// A stream of few batches of one worker, on all of them.
+    ///
+    /// Each row is sent once for each worker, so that as many rows are received as were sent: Timely would take an
+    /// epoch for complete whose rows have reached one worker, and not yet the others.
     pub(super) fn everywhere(&self, id: NodeId, stream: Flows<'s>) -> Flows<'s> {
-        if self.place.workers == 1 {
+        let workers = self.place.workers;
+        if workers == 1 {
             return stream;
         }
         let name = &self.spec.plan.nodes[id.0].name;
-        stream.unary::<Builder<Flow>, _, _, _>(DistributorPact(|_| ToAll), name, |_, _| {
+        let (run, node) = (Arc::clone(&self.spec.run), name.clone());
+        let copies = stream.unary::<Builder<Flow>, _, _, _>(Pipeline, name, move |_, _| {
+            move |input, output| {
+                input.for_each(|time, flow| {
+                    let Some(batch) = flow.0.take() else { return };
+                    if let Some(copies) = run.step(&node, || batch.repeated(workers).map_err(broken)) {
+                        output.session(&time).give_container(&mut Flow(Some(copies)));
+                    }
+                });
+            }
+        });
+        copies.unary::<Builder<Flow>, _, _, _>(DistributorPact(|_| ToAll), name, |_, _| {
             |input, output| {
                 input.for_each(|time, flow| {
                     output.session(&time).give_container(flow);

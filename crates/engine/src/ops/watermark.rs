@@ -33,7 +33,7 @@ pub(crate) const KEEPER_WORDS: usize = 2;
 
 type Times = arrow::array::PrimitiveArray<TimestampMicrosecondType>;
 
-fn broken(error: ArrowError) -> Error {
+pub(crate) fn broken(error: ArrowError) -> Error {
     Error::data("watermark", error)
 }
 
