@@ -174,7 +174,7 @@ pub(crate) fn type_texts(values: &mut ast::Values, column: usize, data_type: &Da
     let Some(to) = sql_type(data_type) else { return };
     let (mut has_text, mut has_other) = (false, false);
     for expr in values.rows.iter().filter_map(|row| row.content.get(column)) {
-        if is_text(expr) {
+        if is_quoted(expr) {
             has_text = true;
         } else if let Some(of) = type_of(expr) {
             let is_taken = of == to || is_moment(&of) && is_moment(&to);
@@ -190,7 +190,7 @@ pub(crate) fn type_texts(values: &mut ast::Values, column: usize, data_type: &Da
         return;
     }
     for expr in values.rows.iter_mut().filter_map(|row| row.content.get_mut(column)) {
-        if is_text(expr) || is_moment(&to) && type_of(expr).is_some() {
+        if is_quoted(expr) || is_moment(&to) && type_of(expr).is_some() {
             let (kind, expr_of) = (ast::CastKind::DoubleColon, Box::new(expr.clone()));
             *expr = Expr::Cast { kind, expr: expr_of, data_type: to.clone(), array: false, format: None };
         }
@@ -198,7 +198,7 @@ pub(crate) fn type_texts(values: &mut ast::Values, column: usize, data_type: &Da
 }
 
 /// A text that is written out.
-const fn is_text(expr: &Expr) -> bool {
+const fn is_quoted(expr: &Expr) -> bool {
     matches!(expr, Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(_), .. }))
 }
 
