@@ -100,16 +100,14 @@ pub(crate) fn exact(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> 
 }
 
 fn exact_of_one(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
-    let expr = match expr {
+    match expr {
         Expr::BinaryExpr(BinaryExpr { left, op, right }) if is_turned(&left, op, &right) => {
-            Expr::BinaryExpr(BinaryExpr { left: right, op: op.swap().unwrap_or(op), right: left })
+            let turned = BinaryExpr { left: right, op: op.swap().unwrap_or(op), right: left };
+            Ok(Transformed::yes(exact_of_one(Expr::BinaryExpr(turned), schema)?.data))
         }
         Expr::BinaryExpr(BinaryExpr { left, op, right }) if nulls::is_unknown(&left, op, &right) => {
-            return Ok(Transformed::yes(nulls::unknown()));
+            Ok(Transformed::yes(nulls::unknown()))
         }
-        other => other,
-    };
-    match expr {
         Expr::AggregateFunction(call) => aggregate(call, schema),
         Expr::WindowFunction(call) => window(*call, schema),
         Expr::Cast(cast) if cast.field.data_type().is_temporal() => scalars::time_of_text(cast, schema),

@@ -8,7 +8,7 @@ use crate::growth;
 use arrow::datatypes::DataType;
 use datafusion::logical_expr::Operator as Op;
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_expr::expressions::{BinaryExpr, Column, Literal};
+use datafusion::physical_expr::expressions::{BinaryExpr, CaseExpr, Column, Literal};
 use highwater_engine::plan::{
     Aggregate, AggregateFunction, Aggregation, First, Join, JoinKind, Node, NodeId, Operator, Plan, Ranking,
 };
@@ -153,7 +153,13 @@ fn is_of_few(plan: &Plan, node: NodeId, expr: &Arc<dyn PhysicalExpr>) -> bool {
     }
     if let Some(binary) = expr.downcast_ref::<BinaryExpr>() {
         let by_constant = binary.right().downcast_ref::<Literal>().is_some();
-        return *binary.op() == Op::Modulo && by_constant && data_type.is_integer();
+        let is_cut = matches!(binary.op(), Op::Modulo | Op::BitwiseAnd) && by_constant && data_type.is_integer();
+        let are_few = || [binary.left(), binary.right()].iter().all(|side| is_of_few(plan, node, side));
+        return is_cut || are_few();
+    }
+    if let Some(case) = expr.downcast_ref::<CaseExpr>() {
+        let mut values = case.when_then_expr().iter().map(|(_, then)| then).chain(case.else_expr());
+        return values.all(|value| is_of_few(plan, node, value));
     }
     match (expr.downcast_ref::<Column>(), operator) {
         (Some(column), Operator::Map(map)) => {
