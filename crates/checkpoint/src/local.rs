@@ -7,7 +7,7 @@
 //! copied in steps, and each step is told, so that a slow disk is not taken for one that hangs.
 //!
 //! All calls block. Invariant: when a call succeeds the change survives a power failure, except for
-//! [`Folder::import`], whose names are durable after [`Folder::sync`].
+//! `Folder::import`, whose names are durable after [`Folder::sync`].
 
 use crate::error::{Error, Outcome, Result};
 use crate::names::{CHECKPOINTS, CURRENT, FILES, FileId, LOCK, temporary};
